@@ -1,0 +1,59 @@
+# make run    set up, and open DocPod in the browser; options: make run ARGS="--port 7861 --no-browser"
+# make test   set up, then lint, type check and test
+# make setup  only set up: .venv with the packages of requirements.txt and requirements-dev.txt
+# make clean  remove everything that the others made
+#
+# Needs Python 3.11 or newer with venv: on Debian and Ubuntu, `sudo apt-get install make python3-venv`.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+
+# A stamp carries the checksum of the requirements it stands for, so a second run has nothing to do.
+stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
+RUNTIME := $(call stamp,runtime,requirements.txt)
+DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
+
+.PHONY: run test setup clean
+
+run: $(RUNTIME)
+	@$(BIN)/python run_app.py $(ARGS)
+
+test: $(DEV)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@browser=$$(.ci/browser) && DOCPOD_BROWSER=$$browser $(BIN)/pytest -q
+
+setup: $(DEV)
+	@echo "DocPod is set up. Start it with: make run"
+
+clean:
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "DocPod needs Python 3.11 or newer, and $(PYTHON) is not: name another one, make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv is missing. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# torch goes first: without an NVIDIA GPU its CPU build (0.2 GB instead of 3 GB) is taken, where its index answers.
+# Its dependencies follow from the ordinary index with everything else.
+$(RUNTIME): | $(BIN)/python
+	@echo "Installing the packages DocPod runs on; the first time this takes a few minutes."
+	@index=; if [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1 && $(BIN)/python -c \
+	  'from urllib.request import urlopen; urlopen("$(CPU_TORCH)/torch/", timeout=10)' 2>/dev/null; \
+	  then index="--extra-index-url $(CPU_TORCH)"; fi; \
+	  $(PIP) --no-deps $$index "$$(grep '^torch>' requirements.txt)"
+	@$(PIP) -r requirements.txt
+	@rm -f $(VENV)/runtime-*; touch $@
+
+$(DEV): $(RUNTIME)
+	@echo "Installing the packages DocPod is tested with."
+	@$(PIP) -r requirements-dev.txt
+	@rm -f $(VENV)/dev-*; touch $@

@@ -1,0 +1,48 @@
+"""Citations: the passages that an answer shows, with their boxes on the page, and the second witness among them."""
+
+from collections.abc import Mapping, Sequence
+
+from app.events import Cited
+from app.evidence import Ranked
+from app.passages import boxes
+from app.readers import Word
+from app.witness import supports
+from storage import Page, unpack_words
+
+MAX_CITATIONS = 3
+_WITNESSES = 50
+"""Passages, best first, among which one is sought that holds the answer's own words."""
+
+
+def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The best passages, at most one a page."""
+    best: dict[int, Ranked] = {}
+    for each in ranked:
+        best.setdefault(each.passage.page, each)
+    return list(best.values())[:MAX_CITATIONS]
+
+
+def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ...]:
+    """The passages as citations, marked 1, 2, 3 in their order."""
+    cited = []
+    for mark, each in enumerate(ranked, 1):
+        page = pages[each.passage.page]
+        words = [Word(*word) for word in unpack_words(page.words)]
+        place = boxes(each.passage, words)
+        cited.append(Cited(mark, page.number, page.label, each.passage.quote, place, round(each.score, 3)))
+    return tuple(cited)
+
+
+def with_witness(
+    answer: str, citations: tuple[Cited, ...], ranked: Sequence[Ranked], pages: Mapping[int, Page]
+) -> tuple[Cited, ...]:
+    """The citations, and the passage that holds the answer's own words where the first citation does not."""
+    if not citations or supports(answer, citations[0].quote):
+        return citations
+    second = next((each for each in ranked[:_WITNESSES] if supports(answer, each.passage.quote)), None)
+    if second is None or second.passage.page == citations[0].page:
+        return citations
+    kept = [citations[0], *(each for each in citations[1:] if each.page != second.passage.page)][:MAX_CITATIONS]
+    witness = cite([second], pages)[0]
+    marked = [kept[0], witness, *kept[1:]][:MAX_CITATIONS]
+    return tuple(Cited(**{**vars(each), "mark": mark}) for mark, each in enumerate(marked, 1))

@@ -1,0 +1,264 @@
+"""The command line: the same library, questions and errors as the page, printed for people or as JSON."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.doctor import examine
+from app.errors import AppError, BadSetting, PasswordNeeded
+from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
+from app.main import App
+from app.settings import Settings
+
+Serve = Callable[[App], None]
+_MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads")
+
+
+def main(arguments: Sequence[str], serve: Serve) -> int:
+    """Run one command; returns the exit code. `serve` shows the page until it is closed."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    options = _parser().parse_args(arguments)
+    as_json = getattr(options, "json", False)
+    try:
+        app = App(_settings(options))
+    except AppError as error:
+        return _report(error, as_json)
+    try:
+        if options.command in (None, "serve"):
+            app.start()
+            serve(app)
+            return 0
+        result = _COMMANDS[options.command](app, options)
+    except AppError as error:
+        return _report(error, as_json)
+    except KeyboardInterrupt:
+        print("\nStopped. What was read so far is kept.", file=sys.stderr)
+        return 130
+    finally:
+        app.close()
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+    return 0
+
+
+def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Add a file and read it; reading what is known already takes no time."""
+    path = Path(options.file)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise BadSetting(f"There is no file {path} that can be read.", "Check the path.")
+    intake = app.library.intake
+    document = intake.keep(path, path.name, move=False)
+    try:
+        _show(intake.parse(document))
+    except PasswordNeeded:
+        if options.password is None:
+            raise
+        intake.unlock(document, options.password)
+        _show(intake.parse(document))
+    already_read = app.library.plan(document.id).state == "ready"
+    _show(app.library.read_here(document.id))
+    entry, reading = app.library.entry(document.id), app.library.plan(document.id)
+    facts = {
+        "document_id": document.id,
+        "title": entry.title,
+        "pages": entry.pages,
+        "pages_without_text": entry.pages_without_text,
+        "tokens": reading.num_tokens,
+        "sections": entry.forecast.sections if entry.forecast else 0,
+        "seconds": round(reading.seconds, 3),
+        "tokens_per_second": round(reading.num_tokens / reading.seconds, 1) if reading.seconds else 0.0,
+        "pod_bytes": reading.num_bytes,
+        "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
+        "already_read": already_read,
+    }
+    if not options.json:
+        silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
+        before = " (read before)" if already_read else ""
+        print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+        print(f'Ask: run_app.py ask {document.id[:8]} "..."')
+    return facts
+
+
+def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Ask a document; the passages come first, the model's own words after them."""
+    document = app.library.catalogue.find(options.document)
+    answer: Answer | None = None
+    for event in app.questions.ask(document.id, options.question):
+        if isinstance(event, Answer):
+            answer = event
+        elif not options.json and isinstance(event, Evidence):
+            _show_evidence(event)
+        elif not options.json and isinstance(event, TextDelta):
+            print(event.text, end="", flush=True)
+    assert answer is not None
+    if not options.json:
+        first_word, reading = answer.first_token_seconds, answer.reading_seconds
+        print(f"\n\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
+    facts = dataclasses.asdict(answer)
+    citations = [{key: each[key] for key in ("page", "label", "quote", "boxes")} for each in facts["citations"]]
+    keys = ("answer", "found", "sections", "reused_tokens", "recomputed_tokens", "first_token_seconds", "seconds")
+    kept = {key: facts[key] for key in (*keys, "tokens_per_second", "model", "recipe", "coverage", "reading_seconds")}
+    return {**kept, "citations": citations}
+
+
+def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """List the library."""
+    entries = app.library.entries(options.search)
+    if not options.json:
+        for entry in entries:
+            print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
+        if not entries:
+            print("The library is empty. Add a document: run_app.py read FILE")
+    return [_facts(entry) for entry in entries]
+
+
+def _show_document(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything known about a document."""
+    facts = _facts(app.library.entry(app.library.catalogue.find(options.document).id))
+    if not options.json:
+        for key, value in facts.items():
+            print(f"{key:20} {value}")
+    return facts
+
+
+def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Delete a document with its memory and conversations."""
+    document = app.library.catalogue.find(options.document)
+    app.library.delete(document.id)
+    if not options.json:
+        print(f"Deleted {document.title} with its pages, memory and conversations.")
+    return {"document_id": document.id, "deleted": True}
+
+
+def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Say what this machine offers and whether everything stored is whole."""
+    facts = examine(app)
+    if not options.json:
+        for key, value in facts.items():
+            print(f"{key:20} {value}")
+    return facts
+
+
+_COMMANDS: dict[str, Callable[[App, argparse.Namespace], Any]] = {
+    "read": _read,
+    "ask": _ask,
+    "ls": _ls,
+    "show": _show_document,
+    "delete": _delete,
+    "doctor": _doctor,
+}
+
+
+def _facts(entry: DocumentEntry) -> dict[str, Any]:
+    return {
+        "document_id": entry.document_id,
+        "title": entry.title,
+        "file_name": entry.file_name,
+        "pages": entry.pages,
+        "pages_without_text": entry.pages_without_text,
+        "file_bytes": entry.num_bytes,
+        "pod_bytes": entry.pod_bytes,
+        "state": entry.progress.stage,
+        "tokens_read": entry.progress.done,
+        "tokens": entry.progress.total,
+        "message": entry.progress.message,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False)
+    for field in dataclasses.fields(Settings):
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.type is bool:
+            shared.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+        else:
+            shared.add_argument(flag, default=argparse.SUPPRESS, metavar=field.name.upper())
+    output = argparse.ArgumentParser(add_help=False, parents=[shared])
+    output.add_argument("--json", action="store_true", help="print one JSON value at the end")
+    parser = argparse.ArgumentParser(prog="run_app.py", description=__doc__, parents=[shared])
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", parents=[shared], help="show the page (the default)")
+    for name, run in _COMMANDS.items():
+        command = commands.add_parser(name, parents=[output], help=run.__doc__)
+        if name == "read":
+            command.add_argument("file", help="a PDF, text or Markdown file")
+            command.add_argument("--password", help="of an encrypted PDF")
+        if name in ("ask", "show", "delete"):
+            command.add_argument("document", help="the start of its id, its title or file name")
+        if name == "ask":
+            command.add_argument("question")
+        if name == "ls":
+            command.add_argument("search", nargs="?", default="", help="words of the title or file name")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Command line, then environment, then default. Raises BadSetting."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Settings):
+        variable = f"DOCPOD_{field.name.upper()}"
+        if field.name in options:
+            values[field.name] = _parse(f"--{field.name.replace('_', '-')}", getattr(options, field.name), field.type)
+        elif os.environ.get(variable):
+            values[field.name] = _parse(variable, os.environ[variable], field.type)
+    return Settings(**values)
+
+
+def _parse(source: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if not value:
+        raise BadSetting(f"{source} is empty.", "Give it a value, or leave it out.")
+    if source.lower().endswith("recipe") and value != "exact":
+        raise BadSetting(f"{source} is {value!r}.", "The only recipe is exact.")
+    if kind is str:
+        return value
+    if kind is Path:
+        return Path(value).expanduser()
+    if kind is bool:
+        if value.lower() in ("0", "1", "false", "true", "no", "yes"):
+            return value.lower() in ("1", "true", "yes")
+        raise BadSetting(f"{source} is {value!r}.", "Give 1 or 0.")
+    least = 0 if source.lower().endswith(_MAY_BE_ZERO) else 1
+    if not value.isascii() or not value.isdigit() or int(value) < least:
+        raise BadSetting(f"{source} is {value!r}.", f"Give a whole number, at least {least}.")
+    return int(value)
+
+
+def _show(work: Iterable[Progress]) -> None:
+    """Follow the work to its end, on a terminal with one line on stderr that is written over."""
+    shown = sys.stderr.isatty()
+    for progress in work:
+        if shown:
+            print(f"\r\033[K{_line(progress)}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def _line(progress: Progress) -> str:
+    if progress.stage == "parsing":
+        return f"parsing page {progress.done} of {progress.total}"
+    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
+    speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
+    return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"
+
+
+def _show_evidence(evidence: Evidence) -> None:
+    if not evidence.found:
+        print("Not found in the document. Closest passages:")
+    for each in evidence.citations:
+        print(f"[{each.mark}] p. {each.label}: “{each.quote}”")
+    print()
+
+
+def _report(error: AppError, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
+    print(f"{error.message}\n{error.hint}", file=sys.stderr)
+    return 2

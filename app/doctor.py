@@ -1,0 +1,45 @@
+"""The doctor: what this machine offers, and whether everything that is stored is whole."""
+
+import logging
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from app.errors import ModelUnavailable
+from app.main import App
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", "sqlalchemy", "bitsandbytes")
+
+
+def examine(app: App) -> dict[str, Any]:
+    """Facts by name; `damaged_blocks` names every block file whose checksum fails."""
+    try:
+        app.memory()
+    except ModelUnavailable as error:
+        log.warning("%s %s", error.message, error.hint)
+    status = app.status()
+    checked, damaged = app.verify()
+    return {
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in _PACKAGES},
+        "home": str(app.settings.home),
+        "free_disk_gb": round(app.free_bytes() / 1e9, 1),
+        "model": status.name,
+        "model_state": status.state,
+        "why": status.why,
+        "better": status.better,
+        "documents": len(app.library.entries()),
+        "blocks_checked": checked,
+        "damaged_blocks": damaged,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,92 @@
+"""What can go wrong in a way that a user can act on.
+
+AppError                    message: what happened, with the facts; hint: what to do about it
+├── UnsupportedFile         neither a PDF nor text
+├── EmptyDocument           no bytes, no pages, or no text on any page
+├── DamagedDocument         cannot be opened, or no page can be read
+├── PasswordNeeded          encrypted, and no password was given
+│   └── WrongPassword       encrypted, and the given password does not open it
+├── DocumentTooLarge        more bytes or pages than the limits allow
+├── DocumentNotFound        no such document in the library
+├── NotRead                 the document has not been read far enough to answer
+├── QuestionRejected        empty, or longer than the window leaves room for
+├── ModelUnavailable        the model cannot be found, fetched or loaded
+├── OutOfMemory             the model or the document needs more memory than is free
+├── DiskFull                what is to be kept does not fit on the disk
+├── Busy                    another process is reading this document
+└── BadSetting              a malformed option or environment variable
+
+Everything else is a bug: it is logged under a short id, and the user sees that id.
+"""
+
+
+class AppError(Exception):
+    """A failure with a message and a hint, both fit to be shown as they are."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message} {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class UnsupportedFile(AppError):
+    """Neither a PDF nor text."""
+
+
+class EmptyDocument(AppError):
+    """No bytes, no pages, or no text on any page."""
+
+
+class DamagedDocument(AppError):
+    """Cannot be opened, or no page of it can be read."""
+
+
+class PasswordNeeded(AppError):
+    """Encrypted, and no password was given."""
+
+
+class WrongPassword(PasswordNeeded):
+    """Encrypted, and the given password does not open it."""
+
+
+class DocumentTooLarge(AppError):
+    """More bytes or pages than the limits allow."""
+
+
+class DocumentNotFound(AppError):
+    """No such document in the library."""
+
+
+class NotRead(AppError):
+    """The document has not been read far enough to answer."""
+
+
+class QuestionRejected(AppError):
+    """Empty, or longer than the window leaves room for."""
+
+
+class ModelUnavailable(AppError):
+    """The model cannot be found, fetched or loaded."""
+
+
+class OutOfMemory(AppError):
+    """The model or the document needs more memory than is free."""
+
+
+class DiskFull(AppError):
+    """What is to be kept does not fit on the disk. A need of 0 bytes is an unknown one."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        needed = f"{needed_bytes / 1e9:.1f} GB are needed, " if needed_bytes else ""
+        super().__init__(
+            f"There is too little room on the disk: {needed}{free_bytes / 1e9:.1f} GB are free.",
+            "Delete documents that are no longer needed, or choose another folder with --home.",
+        )
+
+
+class Busy(AppError):
+    """Another process is reading this document."""
+
+
+class BadSetting(AppError):
+    """A malformed option or environment variable."""

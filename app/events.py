@@ -1,0 +1,118 @@
+"""What a running task reports, as one stream of tagged values shared by the command line and the page."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What reading a document will cost, known before it is read."""
+
+    pages: int
+    pages_without_text: int
+    tokens: int
+    sections: int
+    seconds: float
+    disk_bytes: int
+    free_disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one document is.
+
+    `stage` is parsing, locked (needs a password), waiting (for the user's word), queued, reading, paused, ready, failed
+    or cancelled.
+    """
+
+    document_id: str
+    stage: str
+    done: int = 0
+    """Pages while parsing, tokens while reading."""
+    total: int = 0
+    pages_done: int = 0
+    pages_total: int = 0
+    tokens_per_second: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Cited:
+    """A passage, marked on its page. `page` is 1-based; boxes are fractions of the page, origin top-left."""
+
+    mark: int
+    page: int
+    label: str
+    quote: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The passages, known before the first word of the answer. Without `found` they are only the closest ones."""
+
+    found: bool
+    citations: tuple[Cited, ...]
+    coverage: str = ""
+    """What part of the document was read, when that is not all of it: "pages 1-212 of 640"."""
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """A further piece of the model's own words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The end of a question: everything that `ask --json` prints."""
+
+    answer: str
+    found: bool
+    citations: tuple[Cited, ...]
+    sections: tuple[int, ...]
+    reused_tokens: int
+    recomputed_tokens: int
+    first_token_seconds: float
+    seconds: float
+    tokens_per_second: float
+    model: str
+    recipe: str
+    stopped: bool = False
+    coverage: str = ""
+    reading_seconds: float = 0.0
+    """Seconds it took to read these sections once: what a reader without memory would spend again."""
+    conversation_id: str = ""
+    message_id: int = 0
+
+
+AskEvent = Evidence | TextDelta | Answer
+
+
+@dataclass(frozen=True)
+class DocumentEntry:
+    """One line of the library."""
+
+    document_id: str
+    title: str
+    file_name: str
+    pages: int
+    pages_without_text: int
+    num_bytes: int
+    pod_bytes: int
+    progress: Progress
+    forecast: Forecast | None = None
+    outline: tuple[tuple[int, str, int], ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ReaderStatus:
+    """The model behind the page: `state` is loading, ready or failed; `why` says how it was chosen."""
+
+    state: str
+    name: str
+    why: str
+    better: str = ""

@@ -1,0 +1,133 @@
+"""Intake: files become documents, and documents become pages."""
+
+import threading
+from collections.abc import Generator
+from pathlib import Path
+from uuid import uuid4
+
+from app.errors import AppError, DiskFull, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
+from app.events import Progress
+from app.readers import ParsedPage, ReaderLimits, open_document, sniff, unlock
+from app.readers.base import clean
+from app.settings import Settings
+from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
+
+
+class Intake:
+    """The way of a file's bytes into the library, and out of it again."""
+
+    def __init__(self, store: Store, home: Home, settings: Settings) -> None:
+        self.limits = ReaderLimits(max_pages=settings.max_pages, page_seconds=settings.page_seconds)
+        self._store = store
+        self._pods = home.pods
+        self._blobs = BlobStore(home.root)
+        self._max_upload_mb = settings.max_upload_mb
+        # Bytes and row come and go together, also where one document is added and deleted at once.
+        self._keeping = threading.Lock()
+
+    def path(self, document: Document) -> Path:
+        """Where a document's bytes are."""
+        return self._blobs.path(document.id)
+
+    def keep(self, path: Path, name: str, move: bool) -> Document:
+        """Put a file into the private store and a row into the database; known bytes are the known document.
+
+        Raises UnsupportedFile, EmptyDocument, DocumentTooLarge or DiskFull; the file then stays where it is.
+        """
+        if (size := path.stat().st_size) > self._max_upload_mb * 1_000_000:
+            raise DocumentTooLarge(
+                f"The file has {size / 1e6:,.1f} MB; the limit is {self._max_upload_mb} MB.",
+                "Raise it with --max-upload-mb, or split the file.",
+            )
+        file_name = _file_name(name)
+        media_type = sniff(path, file_name)
+        try:
+            with self._keeping:
+                document_id, num_bytes = self._blobs.put_file(path, move)
+                return self._store.add_document(
+                    Document(
+                        id=document_id,
+                        title=Path(file_name).stem,
+                        file_name=file_name,
+                        media_type=media_type,
+                        num_bytes=num_bytes,
+                    )
+                )
+        except StorageFull as error:
+            raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+    def unlock(self, document: Document, password: str) -> None:
+        """Open an encrypted PDF for good: the stored copy needs no password any more. Raises WrongPassword."""
+        opened = self.path(document).with_name(f".{document.id}.{uuid4().hex}.unlocked")
+        try:
+            unlock(self.path(document), password, opened, self.limits)
+            self._blobs.replace(document.id, opened)
+        finally:
+            opened.unlink(missing_ok=True)
+
+    def parse(self, document: Document) -> Generator[Progress]:
+        """Turn bytes into pages, with progress. A document that cannot be parsed is kept as rejected.
+
+        Raises the errors of `app.readers` and DiskFull; PasswordNeeded leaves the document as it was.
+        """
+        if document.state == "parsed":
+            return
+        pages: list[Page] = []
+        try:
+            opened = open_document(self.path(document), document.media_type, limits=self.limits)
+            for page in opened.pages():
+                pages.append(_row(page))
+                yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
+            _refuse_unreadable(pages)
+            outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
+            title = " ".join(opened.info.title.split()) or document.title
+            self._store.save_pages(document.id, title, outline, pages)
+        except NotStored as error:
+            raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
+        except StorageFull as error:
+            raise DiskFull(error.needed_bytes, error.free_bytes) from error
+        except PasswordNeeded:
+            raise
+        except AppError as error:
+            self.reject(document, error.message, error.hint)
+            raise
+
+    def reject(self, document: Document, message: str, hint: str) -> None:
+        """Note why a document is not read."""
+        try:
+            self._store.reject_document(document.id, message, hint)
+        except NotStored as error:
+            raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
+
+    def forget(self, document: Document) -> None:
+        """Remove the document from the database and the disk, with everything that came of it."""
+        with self._keeping:
+            for name in self._store.delete_document(document.id):
+                (self._pods / name).unlink(missing_ok=True)
+            self._blobs.delete(document.id)
+
+
+def _file_name(name: str) -> str:
+    """The last part of a name, on one line, fit to be shown and stored."""
+    return " ".join(clean(name.replace("\\", "/").rstrip("/").rpartition("/")[2]).split()) or "document"
+
+
+def _row(page: ParsedPage) -> Page:
+    return Page(
+        number=page.number,
+        label=page.label,
+        text=page.text,
+        state=page.state,
+        width_pt=page.width_pt,
+        height_pt=page.height_pt,
+        words=pack_words(page.words),
+    )
+
+
+def _refuse_unreadable(pages: list[Page]) -> None:
+    if not any(page.text.strip() for page in pages):
+        scanned = sum(page.state == "scanned" for page in pages)
+        raise EmptyDocument(
+            f"None of the {len(pages)} pages has text" + (f"; {scanned} are pictures of text." if scanned else "."),
+            "If it is a scan, run it through OCR first, for example: ocrmypdf in.pdf out.pdf",
+        )

@@ -1,0 +1,99 @@
+"""App: the library, the questions and the model behind them, wired together once."""
+
+import threading
+from contextlib import ExitStack
+
+from app.errors import BadSetting, Busy
+from app.events import ReaderStatus
+from app.library import Library
+from app.memory import Memory
+from app.questions import Questions
+from app.reader_model import ReaderModel
+from app.settings import Settings
+from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
+
+
+class App:
+    """Everything a user can do. Nothing runs in the background until `start`.
+
+    Raises BadSetting where the home cannot be used, and Busy while another process tidies it up.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._home, self._store = _open(settings)
+        self._open = ExitStack()
+        self._open.callback(self._home.close)
+        self._open.callback(self._store.close)
+        self._model = ReaderModel(settings, self._home.models)
+        self._memory: Memory | None = None
+        self._memory_lock = threading.Lock()
+        self.library = Library(self._store, self._home, self.memory, lambda: self._memory, settings)
+        self._open.callback(self.library.close)
+        self._open.callback(self._model.close)
+        self.questions = Questions(self._store, self._model.ready, self.memory, settings.max_answer_tokens)
+
+    def start(self) -> None:
+        """Load the model and go on with unfinished documents, in the background."""
+        self._model.start()
+        self.library.start()
+
+    def memory(self) -> Memory:
+        """The memory of the loaded model; waits for it. Raises ModelUnavailable."""
+        loaded = self._model.ready()
+        with self._memory_lock:
+            if self._memory is None:
+                self._memory = Memory(
+                    self._store,
+                    self._home,
+                    loaded,
+                    self.settings.chunk_tokens,
+                    self.settings.memory_mb * 1_000_000,
+                    self.library.read,
+                )
+            return self._memory
+
+    def status(self) -> ReaderStatus:
+        """What the page may say of the model."""
+        return self._model.status()
+
+    def free_bytes(self) -> int:
+        """Free space on the disk of the home."""
+        return self._home.free_bytes()
+
+    def verify(self) -> tuple[int, list[str]]:
+        """Check every stored block; the number checked and the names of the damaged ones."""
+        sections = [section for reading in self._store.readings() for section in self._store.sections(reading.id)]
+        blocks = [block for section in sections for block in self._store.blocks(section.id)]
+        damaged = []
+        for block in blocks:
+            try:
+                read_block(self._home.pods / block.file_name, block.checksum)
+            except BlockDamaged:
+                damaged.append(block.file_name)
+        return len(blocks), damaged
+
+    def close(self) -> None:
+        """End the background work and let go of the home; nothing happens the second time."""
+        self._open.close()
+
+
+def _open(settings: Settings) -> tuple[Home, Store]:
+    """The home and its database, without what an interrupted run left lying about."""
+    try:
+        home = Home(settings.home)
+        try:
+            store = Store.open(home.database_url)
+            home.sweep_orphans(store.known_files)
+        except (NewerDatabase, HomeBusy):
+            home.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BadSetting(f"{settings.home} cannot be used: {reason}.", "Choose another folder with --home.") from error
+    except HomeBusy as error:
+        raise Busy("Another DocPod process is tidying up this folder.", "Try again in a minute.") from error
+    except NewerDatabase as error:
+        message = f"{settings.home} was written by a later version of DocPod: {error}"
+        raise BadSetting(message, "Use that version, or choose another folder with --home.") from error
+    return home, store

@@ -1,0 +1,237 @@
+"""Memory: turns the text of a document into pods, section by section, and brings them back."""
+
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
+from app.events import Forecast, Progress
+from app.journal import Journal
+from app.reader_model import Loaded
+from app.sections import SectionText, cut, restore, tokenize
+from engine.errors import PodMismatch
+from engine.pod import Pod
+from storage import (
+    Home,
+    HomeBusy,
+    NotStored,
+    Reading,
+    ReadingState,
+    Section,
+    StorageFull,
+    Store,
+    pack_token_ids,
+    unpack_token_ids,
+)
+
+log = logging.getLogger(__name__)
+
+DISK_SPARE_BYTES = 256 << 20
+"""Disk space that reading leaves free."""
+TO_READ: tuple[ReadingState, ...] = ("queued", "reading")
+"""States of a reading that goes on by itself, also after a restart."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A section brought back as far as it was read: its text and its pod."""
+
+    section: Section
+    text: SectionText
+    pod: Pod
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole section was read."""
+        return self.pod.num_tokens == self.section.num_tokens
+
+
+class Memory:
+    """Pods of one reader. Reading journals every chunk; recalling verifies every byte.
+
+    `read_again` gets the id of a document whose finished memory turned out to be damaged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        loaded: Loaded,
+        chunk_tokens: int,
+        cache_bytes: int,
+        read_again: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._home = home
+        self._loaded = loaded
+        self._chunk_tokens = chunk_tokens
+        self._cache: OrderedDict[int, Recalled] = OrderedDict()
+        """By section; a section that was read further takes the place of what was known of it."""
+        self._cache_bytes = cache_bytes
+        self._cache_lock = Lock()
+        self._journal = Journal(store, home, loaded.runner, read_again)
+
+    def plan(self, document_id: str) -> Reading:
+        """Cut a parsed document into sections, once; the stored plan is used ever after.
+
+        Raises EmptyDocument where no page has text.
+        """
+        known = self.find(document_id)
+        if known is not None:
+            return known
+        tokenizer, head = self._loaded.runner.model.tokenizer, self._loaded.prompts.head()
+        pages = (tokenize(page.number, page.text, tokenizer) for page in self._store.pages(document_id))
+        texts = cut(pages, head, self._loaded.section_tokens)
+        if not texts:
+            raise EmptyDocument(
+                "No page of this document has text.",
+                "If it is a scan, run it through OCR first: ocrmypdf in.pdf out.pdf",
+            )
+        rows = [self._row(position, text) for position, text in enumerate(texts)]
+        name = self._loaded.runner.model.name
+        return self._store.start_reading(document_id, self._loaded.reader, name, self._loaded.recipe, rows)
+
+    def find(self, document_id: str) -> Reading | None:
+        """The reading of a document by this model, if it is planned."""
+        return self._store.find_reading(document_id, self._loaded.reader)
+
+    def forecast(self, reading: Reading) -> Forecast:
+        """What reading will cost."""
+        states = [state for _, state in self._store.page_states(reading.document_id)]
+        return Forecast(
+            pages=len(states),
+            pages_without_text=sum(state != "ok" for state in states),
+            tokens=reading.num_tokens,
+            sections=len(self._store.read_so_far(reading.id)),
+            seconds=reading.num_tokens / self._loaded.tokens_per_second,
+            disk_bytes=reading.num_tokens * self._loaded.runner.model.shape.token_bytes,
+            free_disk_bytes=self._home.free_bytes(),
+        )
+
+    def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+        """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
+
+        Raises Busy where another process reads the same document, and DiskFull before or while the disk fills up.
+        """
+        if reading.state not in TO_READ:
+            return
+        missing = reading.num_tokens * self._loaded.runner.model.shape.token_bytes - reading.num_bytes
+        if missing + DISK_SPARE_BYTES > self._home.free_bytes():
+            raise DiskFull(missing + DISK_SPARE_BYTES, self._home.free_bytes())
+        try:
+            with self._home.lock(f"reading-{reading.id}"):
+                # Unless somebody paused or cancelled it meanwhile, which then stands.
+                if self._store.set_reading_state(reading.id, "reading", only_from=TO_READ):
+                    yield from self._read(reading, stopped)
+        except (NotStored, DocumentNotFound) as error:
+            log.info("reading %d ended, because its document was deleted: %s", reading.id, error)
+        except HomeBusy as error:
+            raise Busy(
+                "Another DocPod process is reading this document.", "It can be asked here as soon as that one is done."
+            ) from error
+        except StorageFull as error:
+            raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+    def recall(self, section: Section) -> Recalled | None:
+        """A section as far as it was read, from the cache or the disk; None where nothing of its pages was read.
+
+        A section with a damaged block is dropped and counts as not read.
+        """
+        blocks = self._store.blocks(section.id)
+        num_tokens = blocks[-1].stop_token if blocks else 0
+        if num_tokens <= len(self._loaded.prompts.head()):
+            return None
+        with self._cache_lock:
+            known = self._cache.get(section.id)
+            if known is not None and known.pod.num_tokens == num_tokens:
+                self._cache.move_to_end(section.id)
+                return replace(known, section=section)
+        pod = self._journal.load(section, blocks)
+        if pod is None:
+            return None
+        recalled = Recalled(section, self._text(section, num_tokens), pod)
+        self._keep(recalled)
+        return recalled
+
+    def _text(self, section: Section, num_tokens: int) -> SectionText:
+        """The section's first tokens, from its pages again. Raises PodMismatch where they are not the stored ids."""
+        reading = self._store.reading(section.reading_id)
+        if reading is None:
+            raise DocumentNotFound("This document was deleted.", "Choose another one.")
+        numbers = range(section.first_page, section.last_page + 1)
+        pages = (self._store.page(reading.document_id, number) for number in numbers)
+        tokenizer = self._loaded.runner.model.tokenizer
+        tokens = [tokenize(page.number, page.text, tokenizer) for page in pages if page is not None]
+        text = restore(section.start_char, num_tokens, tokens, self._loaded.prompts.head())
+        if text.ids != unpack_token_ids(section.token_ids)[:num_tokens]:
+            raise PodMismatch(f"the text of section {section.position} no longer gives the tokens that were read")
+        return text
+
+    def forget(self, reading_id: int) -> None:
+        """Drop the cached pods of a reading."""
+        with self._cache_lock:
+            for section_id in [key for key, each in self._cache.items() if each.section.reading_id == reading_id]:
+                del self._cache[section_id]
+
+    def _read(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
+        # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
+        while waiting := [each for each in self._store.sections(reading.id) if each.state != "ready"]:
+            section = waiting[0]
+            done = reading.num_tokens - sum(each.num_tokens for each in waiting)
+            text = self._text(section, section.num_tokens)
+            ids = text.ids
+            builder = self._journal.resume(section)
+            while builder.num_read < len(ids):
+                if stopped():
+                    return
+                start = time.perf_counter()
+                first = builder.num_read
+                block = builder.feed(ids[first : first + self._chunk_tokens])
+                self._journal.write(section, block)
+                seconds = time.perf_counter() - start
+                self._store.add_section_seconds(section.id, seconds)
+                if block.stop - block.start == self._chunk_tokens:
+                    # The last chunk of a section is shorter and says little of the next one.
+                    self._loaded.tokens_per_second = self._chunk_tokens / seconds
+                yield self._progress(reading, text, done, block.stop, self._loaded.tokens_per_second)
+            self._store.finish_section(section.id, 0.0)
+            self._keep(Recalled(section, text, builder.finish()))
+
+    def _keep(self, recalled: Recalled) -> None:
+        """Cache a pod; the least recently used go once their bytes pass the limit."""
+        with self._cache_lock:
+            self._cache[recalled.section.id] = recalled
+            while len(self._cache) > 1 and sum(each.pod.nbytes for each in self._cache.values()) > self._cache_bytes:
+                self._cache.popitem(last=False)
+
+    def _row(self, position: int, text: SectionText) -> Section:
+        ids = text.ids
+        packed = pack_token_ids(ids)
+        return Section(
+            position=position,
+            first_page=text.first_page,
+            last_page=text.last_page,
+            start_char=text.start_char,
+            end_char=text.end_char,
+            token_ids=packed,
+            num_tokens=len(ids),
+            identity=hashlib.sha256(f"{self._loaded.reader} {ids}".encode()).hexdigest(),
+        )
+
+    def _progress(self, reading: Reading, text: SectionText, done: int, read: int, speed: float) -> Progress:
+        located = text.locate(read - 1)
+        states = self._store.page_states(reading.document_id)
+        return Progress(
+            document_id=reading.document_id,
+            stage="reading",
+            done=done + read,
+            total=reading.num_tokens,
+            pages_done=located[0] if located else text.first_page,
+            pages_total=len(states),
+            tokens_per_second=speed,
+            seconds_left=(reading.num_tokens - done - read) / speed,
+        )

@@ -1,0 +1,86 @@
+"""Passages: the sentences and lines of a page that can be quoted, and where they stand on it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from app.readers import Word
+
+Box = tuple[float, float, float, float]
+
+MAX_CHARS = 320
+_END = re.compile(r"[.!?;:][\"'”’)]*(\s+)(?=[\"'“‘(]*[A-Z0-9•–-])|(\n\s*\n)|(\n)(?=\s*[•▪–-]\s)")
+"""The space (one of the groups) between two sentences, paragraphs or list items."""
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|No|Nos|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|approx|Fig|Sec|Art|pp?)|\b[A-Z])\.$"
+)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Characters start..end of a page's text."""
+
+    page: int
+    start: int
+    end: int
+    text: str
+
+    @property
+    def quote(self) -> str:
+        """The text on one line."""
+        return " ".join(self.text.split())
+
+
+def split(page: int, text: str) -> list[Passage]:
+    """The passages of a page in order: sentences, list items, or lines of a table; none longer than MAX_CHARS."""
+    return [
+        Passage(page, start, end, text[start:end])
+        for first, last in _sentences(text)
+        for start, end in _shortened(text, first, last)
+        if text[start:end].strip()
+    ]
+
+
+def boxes(passage: Passage, words: Sequence[Word]) -> tuple[Box, ...]:
+    """One box per line that the passage covers on its page, as fractions of the page."""
+    lines: list[list[float]] = []
+    for word in words:
+        if word.start >= passage.end or word.end <= passage.start:
+            continue
+        if lines and _same_line(lines[-1], word):
+            line = lines[-1]
+            line[:] = [min(line[0], word.x0), min(line[1], word.y0), max(line[2], word.x1), max(line[3], word.y1)]
+        else:
+            lines.append([word.x0, word.y0, word.x1, word.y1])
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in lines)
+
+
+def _same_line(line: Sequence[float], word: Word) -> bool:
+    """Whether a word overlaps the line by half its height and does not jump back to the left, as in a next column."""
+    overlap = min(line[3], word.y1) - max(line[1], word.y0)
+    height = min(line[3] - line[1], word.y1 - word.y0)
+    return overlap > 0.5 * height and word.x0 >= line[2] - 0.01 and word.x0 - line[2] < 0.25
+
+
+def _sentences(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for match in _END.finditer(text):
+        end, behind = match.span(match.lastindex or 0)
+        if _ABBREVIATION.search(text, start, end):
+            continue
+        yield start, end
+        start = behind
+    yield start, len(text)
+
+
+def _shortened(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut what is too long at line ends, as in tables, else between words."""
+    while end - start > MAX_CHARS:
+        stop = text.rfind("\n", start + 1, start + MAX_CHARS)
+        if stop <= start:
+            stop = text.rfind(" ", start + 1, start + MAX_CHARS)
+        if stop <= start:
+            stop = start + MAX_CHARS
+        yield start, stop
+        start = stop
+    yield start, end

@@ -1,0 +1,257 @@
+"""Questions: from what a person asks to an answer with its evidence, out of memory."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from app.citations import best_passages, cite, with_witness
+from app.errors import DocumentNotFound, NotRead, QuestionRejected
+from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
+from app.evidence import Ranked, rank
+from app.memory import Memory, Recalled
+from app.prompts import Exchange
+from app.reader_model import Loaded
+from app.routing import Route, route
+from app.speech import stream, without_echo
+from engine.calibration import passage
+from engine.decode import look
+from engine.pod import Pod
+from engine.sampling import SamplingParams
+from storage import Citation, Message, MessageState, Page, Store
+
+NOT_FOUND = "Not found in the document."
+
+
+@dataclass(frozen=True)
+class ConversationEntry:
+    """One line in the list of a document's conversations."""
+
+    conversation_id: str
+    title: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer, as remembered."""
+
+    question: str
+    answer: Answer
+
+
+class Questions:
+    """Answers questions about documents that were read, and remembers the conversations."""
+
+    def __init__(
+        self, store: Store, loaded: Callable[[], Loaded], memory: Callable[[], Memory], max_answer_tokens: int
+    ) -> None:
+        self._store = store
+        self._loaded = loaded
+        self._memory = memory
+        self._max_answer_tokens = max_answer_tokens
+
+    def ask(
+        self, document_id: str, question: str, conversation_id: str = "", stop: threading.Event | None = None
+    ) -> Iterator[AskEvent]:
+        """Evidence once, pieces of text, then the Answer, which is remembered; also when `stop` is set.
+
+        Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
+        """
+        conversation = self._store.conversation(conversation_id) if conversation_id else None
+        if conversation_id and (conversation is None or conversation.document_id != document_id):
+            raise DocumentNotFound(
+                "This document has no such conversation.", "It may have been deleted; start a new one."
+            )
+        messages = self._messages(conversation_id)
+        yield from self._ask(document_id, question.strip(), messages, conversation_id, None, stop or threading.Event())
+
+    def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
+        """Answer the last question of a conversation once more, with another choice of words."""
+        messages = self._messages(conversation_id)
+        conversation = self._store.conversation(conversation_id)
+        if conversation is None or len(messages) < 2:
+            raise DocumentNotFound("There is no answer to write again.", "Ask a question first.")
+        asked = messages[-2]
+        yield from self._ask(
+            conversation.document_id, asked.content, messages[:-2], conversation_id, asked, stop or threading.Event()
+        )
+
+    def conversations(self, document_id: str) -> list[ConversationEntry]:
+        """Conversations about a document, last used first."""
+        found = self._store.conversations(document_id)
+        return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        """A conversation as it was."""
+        messages = self._messages(conversation_id)
+        cited = self._store.citations([message.id for message in messages])
+        return [
+            Turn(question.content, _restored(answer, cited[answer.id], conversation_id))
+            for question, answer in zip(messages[::2], messages[1::2], strict=False)
+        ]
+
+    def delete(self, conversation_id: str) -> None:
+        """Forget a conversation."""
+        self._store.delete_conversation(conversation_id)
+
+    def _ask(
+        self,
+        document_id: str,
+        question: str,
+        messages: Sequence[Message],
+        conversation_id: str,
+        again: Message | None,
+        stop: threading.Event,
+    ) -> Iterator[AskEvent]:
+        loaded, memory = self._loaded(), self._memory()
+        start = time.perf_counter()
+        exchanges = [Exchange(q.content, a.content) for q, a in zip(messages[::2], messages[1::2], strict=False)]
+        chosen = route(question, [each.question for each in exchanges], document_id, self._store)
+        ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
+        recalled, coverage = self._recall(memory, document_id, chosen)
+        texts = self._texts(document_id, recalled)
+        looks = look(loaded.runner, [each.pod for each in recalled], ids, loaded.heads.heads)
+        ranked = rank(chosen.sought, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
+        found = bool(ranked) and ranked[0].found
+        citations = cite(best_passages(ranked), texts)
+        text, first_token, count = "", 0.0, 0
+        decoding = time.perf_counter()
+
+        def remember(stopped: bool) -> Answer:
+            now = time.perf_counter()
+            answer = Answer(
+                answer=without_echo(text) if found else NOT_FOUND,
+                found=found,
+                citations=with_witness(text, citations, ranked, texts) if found else citations,
+                sections=tuple(each.section.position for each in recalled),
+                reused_tokens=sum(each.pod.num_tokens for each in recalled),
+                recomputed_tokens=len(ids),
+                first_token_seconds=first_token or now - start,
+                seconds=now - start,
+                tokens_per_second=count / (now - decoding) if count else 0.0,
+                model=loaded.runner.model.name,
+                recipe=loaded.recipe,
+                stopped=stopped,
+                coverage=coverage,
+                reading_seconds=sum(each.section.seconds for each in recalled),
+            )
+            return self._remember(document_id, question, answer, conversation_id, messages, again)
+
+        try:
+            yield Evidence(found, citations, coverage)
+            if found:
+                pods = _view(loaded, recalled, ranked[0])
+                room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
+                params = SamplingParams(min(self._max_answer_tokens, room), *_variation(again, len(messages)))
+                for piece in stream(loaded, pods, ids, params, stop):
+                    first_token = first_token or time.perf_counter() - start
+                    count += 1
+                    text += piece
+                    if piece:
+                        yield TextDelta(piece)
+        except GeneratorExit:
+            # Whoever listened has gone; what was said so far is kept.
+            remember(stopped=True)
+            raise
+        yield remember(stop.is_set())
+
+    def _ids(self, loaded: Loaded, question: str, history: Sequence[Exchange]) -> list[int]:
+        if not question:
+            raise QuestionRejected("The question is empty.", "Type what you want to know.")
+        ids = loaded.prompts.suffix(question, history)
+        if len(ids) > loaded.question_tokens and history:
+            ids = loaded.prompts.suffix(question)
+        if len(ids) > loaded.question_tokens:
+            raise QuestionRejected(
+                f"The question has {len(ids):,} tokens; {loaded.question_tokens:,} fit beside the document.",
+                "Ask for one thing at a time, in fewer words.",
+            )
+        return ids
+
+    def _recall(self, memory: Memory, document_id: str, chosen: Route) -> tuple[list[Recalled], str]:
+        """The sections that matter, as far as they are read, in the order of the document; and what is not read yet."""
+        if self._store.document(document_id) is None:
+            raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
+        reading = memory.find(document_id)
+        sections = self._store.sections(reading.id) if reading else []
+        recalled: list[Recalled] = []
+        for section in chosen.order(sections):
+            if len(recalled) == chosen.num_sections:
+                break
+            if section.state != "waiting" and (each := memory.recall(section)):
+                recalled.append(each)
+        if not recalled or reading is None:
+            raise NotRead(
+                "This document has not been read yet.", "Wait until its first pages are read, then ask again."
+            )
+        self._store.touch_reading(reading.id)
+        unread = [section for section in sections if section.state != "ready"]
+        coverage = f"pages 1-{unread[0].first_page - 1 or 1} of {sections[-1].last_page}" if unread else ""
+        return sorted(recalled, key=lambda each: each.section.position), coverage
+
+    def _texts(self, document_id: str, recalled: Sequence[Recalled]) -> dict[int, Page]:
+        numbers = {page.number for each in recalled for page in each.text.pages}
+        pages = ((number, self._store.page(document_id, number)) for number in sorted(numbers))
+        return {number: page for number, page in pages if page is not None}
+
+    def _messages(self, conversation_id: str) -> list[Message]:
+        return self._store.messages(conversation_id) if conversation_id else []
+
+    def _remember(
+        self,
+        document_id: str,
+        question: str,
+        answer: Answer,
+        conversation_id: str,
+        messages: Sequence[Message],
+        again: Message | None,
+    ) -> Answer:
+        """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
+        facts = asdict(answer)
+        for key in ("answer", "found", "citations", "conversation_id", "message_id"):
+            del facts[key]
+        state: MessageState = "stopped" if answer.stopped else "done"
+        message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
+        rows = [Citation(**{**asdict(each), "boxes": list(each.boxes)}) for each in answer.citations]
+        if again is not None:
+            kept = self._store.replace_answer(again.id, message, rows)
+        else:
+            conversation_id = conversation_id or self._store.start_conversation(document_id, question[:80]).id
+            parent = messages[-1].id if messages else None
+            _, kept = self._store.add_exchange(conversation_id, question, message, rows, parent)
+        return Answer(**{**vars(answer), "conversation_id": conversation_id, "message_id": kept.id})
+
+
+def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
+    """Temperature, top-p and seed: the likeliest words first, other ones each time an answer is written again."""
+    return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
+
+
+def _view(loaded: Loaded, recalled: Sequence[Recalled], best: Ranked) -> list[Pod]:
+    """What the model answers from: the page up to the end of the best passage, or the sections, as calibrated."""
+    if loaded.heads.answers_from == "sections":
+        return [each.pod for each in recalled]
+    each = recalled[best.section]
+    first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
+    return [passage(each.pod, len(each.text.head), first, best.slots[1])]
+
+
+def _text_of(pages: Mapping[int, Page]) -> dict[int, str]:
+    return {number: page.text for number, page in pages.items()}
+
+
+def _restored(message: Message, citations: Sequence[Citation], conversation_id: str) -> Answer:
+    cited = tuple(
+        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score) for each in citations
+    )
+    facts = {**message.facts, "sections": tuple(message.facts["sections"])}
+    return Answer(
+        answer=message.content,
+        found=bool(message.found),
+        citations=cited,
+        conversation_id=conversation_id,
+        message_id=message.id,
+        **facts,
+    )

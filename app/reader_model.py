@@ -1,0 +1,121 @@
+"""The model behind the library, loaded in the background so that the page is there first."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.errors import ModelUnavailable
+from app.events import ReaderStatus
+from app.prompts import PROMPT_VERSION, Prompts
+from app.settings import Settings
+from engine import heads, models
+from engine.calibration import calibrate
+from engine.errors import EngineError
+from engine.prefill import PodBuilder
+from engine.runner import Runner
+
+FORMAT_VERSION = 1
+_PROBE_TOKENS = 256
+
+
+class ReaderModel:
+    """A model with its prompts and evidence heads; `ready` waits for it, `status` never does."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._thread = threading.Thread(target=self._load, name="model", daemon=True)
+        self._starting = threading.Lock()
+        self._settled = threading.Event()
+        self._status = ReaderStatus("loading", settings.model, "Loading the model.")
+        self._failure = ModelUnavailable("The model was not loaded.", "Start DocPod again; the log may say why.")
+        self._loaded: Loaded | None = None
+
+    def start(self) -> None:
+        """Begin to load, once."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def status(self) -> ReaderStatus:
+        """What the page may say of the model at this moment."""
+        return self._status
+
+    def ready(self) -> "Loaded":
+        """The loaded model. Raises ModelUnavailable."""
+        self.start()
+        self._settled.wait()
+        if self._loaded is None:
+            raise self._failure
+        return self._loaded
+
+    def close(self) -> None:
+        """Let nobody wait for the model any longer; loading ends with the process."""
+        self._settled.set()
+
+    def _load(self) -> None:
+        try:
+            model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
+            loaded = Loaded(model, self._settings, self._folder, self._say)
+            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
+            self._loaded = loaded
+        except EngineError as error:
+            hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
+            self._failure = ModelUnavailable(str(error), hint)
+        finally:
+            if self._loaded is None:
+                # Also after a bug, whose traceback the thread prints: nobody may wait for ever.
+                message, hint = self._failure.message, self._failure.hint
+                self._status = ReaderStatus("failed", self._settings.model, message, hint)
+            self._settled.set()
+
+    def _say(self, sentence: str) -> None:
+        self._status = ReaderStatus("loading", self._settings.model, sentence)
+
+
+class Loaded:
+    """A model that can be asked, with everything that a pod's identity depends on."""
+
+    def __init__(
+        self, model: models.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None]
+    ) -> None:
+        self.runner = Runner(model)
+        self.prompts = Prompts(model.tokenizer)
+        known = heads.find(model.name, model.digest, folder)
+        if known is None:
+            on_progress(f"Finding out where {model.name} looks for an answer (once).")
+            known = calibrate(self.runner)
+            known.save(folder)
+        self.heads = known
+        self.recipe = settings.recipe
+        self.reader = _identity(model, self.prompts, settings.recipe)
+        self.tokens_per_second = self._probe()
+
+    @property
+    def section_tokens(self) -> int:
+        """Longest section: the window, less the room for a conversation, a question and an answer."""
+        window = self.runner.model.window
+        return window - min(1536, window // 2)
+
+    @property
+    def question_tokens(self) -> int:
+        """Longest question with its conversation; what is left of the room is for the answer."""
+        return (self.runner.model.window - self.section_tokens) * 2 // 3
+
+    def _probe(self) -> float:
+        """Reading speed of a short chunk: a first guess for forecasts."""
+        count = min(_PROBE_TOKENS, self.section_tokens)
+        for _ in range(2):
+            start = time.perf_counter()
+            PodBuilder(self.runner, count).feed([0] * count)
+            seconds = time.perf_counter() - start
+        return count / seconds
+
+
+def _identity(model: models.Model, prompts: Prompts, recipe: str) -> str:
+    """Digest of everything that shapes a pod except the document's tokens; nothing of the machine."""
+    facts = [model.digest, str(model.shape.dtype), prompts.template, PROMPT_VERSION, recipe, FORMAT_VERSION]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

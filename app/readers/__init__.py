@@ -1,0 +1,23 @@
+"""Turns files into pages of text with the place of every word. Knows file formats; knows no model and no database.
+
+The files are untrusted: everything but `sniff` runs in a process with limits of its own. A format is one module with an
+`open_reader(path, password)` and one line in `READERS`.
+"""
+
+from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReadableDocument, ReaderLimits, Word
+from app.readers.formats import READERS, sniff
+from app.readers.sandbox import open_document, page_image, unlock
+
+__all__ = [
+    "READERS",
+    "DocumentInfo",
+    "OutlineEntry",
+    "ParsedPage",
+    "ReadableDocument",
+    "ReaderLimits",
+    "Word",
+    "open_document",
+    "page_image",
+    "sniff",
+    "unlock",
+]

@@ -1,0 +1,104 @@
+"""What a reader gives: the pages of a document as text, with the place of every word. Knows no file format."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+PageState = Literal["ok", "empty", "scanned", "unreadable"]
+
+
+class Word(NamedTuple):
+    """`text[start:end]` of a page, and its box in fractions of the page as it is displayed, origin top-left."""
+
+    start: int
+    end: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+class OutlineEntry(NamedTuple):
+    """A line of the table of contents; level 1 is the outermost, pages count from 1."""
+
+    level: int
+    title: str
+    page: int
+
+
+@dataclass(frozen=True)
+class ParsedPage:
+    """One page. A word without an entry in `words` has no known place; `label` is the printed page number."""
+
+    number: int
+    label: str
+    text: str
+    state: PageState
+    """ok, empty (no text), scanned (a picture of text) or unreadable."""
+    width_pt: float
+    height_pt: float
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class DocumentInfo:
+    """What is known before any page is read. `title` is empty where the file names none."""
+
+    title: str
+    num_pages: int
+    outline: tuple[OutlineEntry, ...]
+    needs_password: bool = False
+
+
+@dataclass(frozen=True)
+class ReaderLimits:
+    """What one document may cost."""
+
+    max_pages: int = 5000
+    page_seconds: float = 20.0
+    """Processor seconds for one page, for opening the document, and for one page image."""
+    memory_bytes: int = 4 << 30
+    """Address space of the reading process."""
+    batch_pages: int = 500
+    """Pages after which a fresh process goes on, so that caches of a library cannot fill the memory."""
+    max_failures: int = 20
+    """Pages that may stop the reading process before the rest of the document is called unreadable."""
+
+
+DEFAULT_LIMITS = ReaderLimits()
+
+
+class Reader(Protocol):
+    """An open document of one format. Runs inside the reading process; page numbers count from 1."""
+
+    @property
+    def info(self) -> DocumentInfo: ...
+
+    def page(self, number: int) -> ParsedPage: ...
+
+    def image(self, number: int, width_px: int) -> bytes: ...
+
+
+OpenReader = Callable[[Path, str | None], Reader]
+"""What the module of a format offers as `open_reader(path, password)`."""
+
+
+class ReadableDocument(Protocol):
+    """An open document as the rest of the program sees it."""
+
+    @property
+    def info(self) -> DocumentInfo: ...
+
+    def pages(self) -> Iterator[ParsedPage]: ...
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """Text without control characters, non-characters and lone surrogates, and with newlines as the only line ends."""
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text)
+    return _CONTROLS.sub("", text)

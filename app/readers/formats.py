@@ -1,0 +1,61 @@
+"""The formats that can be read, and how a file's own bytes tell its format."""
+
+import codecs
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import EmptyDocument, UnsupportedFile
+
+
+@dataclass(frozen=True)
+class Format:
+    """A media type and the module whose `open_reader` reads it. A format without `magic` is UTF-8 text."""
+
+    media_type: str
+    module: str
+    magic: re.Pattern[bytes] | None = None
+    suffixes: tuple[str, ...] = ()
+    """File name endings that tell one kind of text from another; they never make a text of other bytes."""
+
+
+READERS = (
+    Format("application/pdf", "app.readers.pdf", magic=re.compile(rb"%PDF-\d")),
+    Format("text/markdown", "app.readers.markdown", suffixes=(".md", ".markdown")),
+    Format("text/plain", "app.readers.text"),
+)
+
+
+def sniff(path: Path, name: str = "") -> str:
+    """The media type of a file, from its bytes; `name` is the user's, where the file itself has another.
+
+    Raises EmptyDocument or UnsupportedFile.
+    """
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if not head:
+        raise EmptyDocument("The file is empty.", "Check that it was saved or downloaded completely.")
+    for form in READERS:
+        if form.magic and form.magic.search(head):
+            return form.media_type
+    if not _is_text(path):
+        raise UnsupportedFile(
+            "The file is neither a PDF nor plain text.", "Save or export it as PDF, or as text in UTF-8, and add that."
+        )
+    suffix = Path(name or path.name).suffix.lower()
+    return next(f.media_type for f in READERS if not f.magic and (suffix in f.suffixes or not f.suffixes))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether all bytes are UTF-8 without NUL."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                if b"\0" in piece:
+                    return False
+                decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""Runs readers in processes of their own, so that a malicious or broken file costs at most a page."""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+from app import errors
+from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_REPLY_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class SandboxedDocument:
+    """A document that is read by a process of its own; `pages` may be called again and starts anew."""
+
+    path: Path
+    media_type: str
+    info: DocumentInfo
+    limits: ReaderLimits
+    password: str | None = field(default=None, repr=False)
+
+    def pages(self) -> Iterator[ParsedPage]:
+        """Every page once and in order; one that stops its process or fails comes as 'unreadable'."""
+        number = 1
+        failures = 0
+        while number <= self.info.num_pages:
+            if failures < self.limits.max_failures:
+                last = min(number + self.limits.batch_pages - 1, self.info.num_pages)
+                request = _request("pages", self.path, self.media_type, self.password, first=number, last=last)
+                for reply in _replies(request, self.limits):
+                    yield _page(_checked(reply))
+                    number += 1
+                if number > last:
+                    continue
+                failures += 1
+            yield ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
+            number += 1
+
+
+def open_document(
+    path: Path, media_type: str, password: str | None = None, limits: ReaderLimits = DEFAULT_LIMITS
+) -> SandboxedDocument:
+    """Open a file of a type that `sniff` gave.
+
+    Raises PasswordNeeded, WrongPassword, DamagedDocument, EmptyDocument, UnsupportedFile or DocumentTooLarge.
+    """
+    reply = _one_reply(_request("info", path, media_type, password), limits)
+    reply["outline"] = tuple(OutlineEntry(*entry) for entry in reply["outline"])
+    info = DocumentInfo(**reply)
+    if info.num_pages > limits.max_pages:
+        raise errors.DocumentTooLarge(
+            f"The document has {info.num_pages:,} pages; the limit is {limits.max_pages:,}.",
+            "Raise max_pages in the settings, or split the document.",
+        )
+    return SandboxedDocument(path, media_type, info, limits, password)
+
+
+def page_image(
+    path: Path,
+    media_type: str,
+    number: int,
+    width_px: int,
+    password: str | None = None,
+    limits: ReaderLimits = DEFAULT_LIMITS,
+) -> bytes:
+    """PNG or JPEG of a page (1-based), about `width_px` wide. Raises what `open_document` raises."""
+    request = _request("image", path, media_type, password, number=number, width_px=width_px)
+    return base64.b64decode(_one_reply(request, limits)["image"])
+
+
+def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
+    """Write a copy of an encrypted PDF that needs no password. Raises WrongPassword or DamagedDocument."""
+    _one_reply(_request("unlock", path, "application/pdf", password, out_path=str(out_path.resolve())), limits)
+
+
+def _request(do: str, path: Path, media_type: str, password: str | None, **details: int | str) -> dict[str, object]:
+    return {"do": do, "path": str(path.resolve()), "media_type": media_type, "password": password, **details}
+
+
+def _one_reply(request: dict[str, object], limits: ReaderLimits) -> dict[str, Any]:
+    for reply in _replies(request, limits):
+        return _checked(reply)
+    raise errors.DamagedDocument(
+        "The file stopped the process that reads it.", "Open it in another program and save or print it as PDF again."
+    )
+
+
+def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[str, Any]]:
+    """What a fresh reading process answers, until it ends, hangs or breaks the protocol."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.readers.worker"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C is for the program: a page must not turn unreadable by it.
+        start_new_session=True,
+    ) as process:
+        assert process.stdin and process.stdout
+        try:
+            request |= {"memory_bytes": limits.memory_bytes, "page_seconds": limits.page_seconds}
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.close()
+            while True:
+                # The process limits its own processor time; wall time is for one that sleeps, or cannot limit itself.
+                guard = Timer(10 * limits.page_seconds, process.kill)
+                guard.start()
+                line = process.stdout.readline(MAX_REPLY_BYTES)
+                guard.cancel()
+                if not line.endswith(b"\n"):
+                    return
+                yield json.loads(line)
+        except BrokenPipeError:
+            # It ended before it read the request: no replies.
+            return
+        finally:
+            process.kill()
+
+
+def _checked(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply, unless it carries an error of `app.errors`, which is raised."""
+    if "error" in reply:
+        raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
+    return reply
+
+
+def _page(reply: dict[str, Any]) -> ParsedPage:
+    reply["words"] = tuple(Word(*word) for word in reply["words"])
+    return ParsedPage(**reply)

@@ -1,0 +1,81 @@
+"""The reading process: opens one untrusted file, answers one request, and ends.
+
+The request is one JSON object on standard input, every reply one JSON line on standard output. The process limits
+itself: memory by RLIMIT_AS, processor time per page by a timer whose signal ends it, also inside a library's C code.
+"""
+
+import base64
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from app.errors import AppError
+from app.readers.base import OpenReader, ParsedPage
+from app.readers.formats import READERS
+
+if sys.platform == "linux":
+    import resource
+
+
+def main() -> None:
+    """Answer the request; a failure with a message travels as {"error", "message", "hint"}."""
+    request = json.loads(sys.stdin.buffer.readline())
+    # A library that prints must not be able to write into the replies.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if sys.platform == "linux":
+        # The soft limit binds; a hard limit set from outside may be lower and cannot be raised.
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        soft = request["memory_bytes"] if hard == resource.RLIM_INFINITY else min(hard, request["memory_bytes"])
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    try:
+        for reply in _answer(request):
+            replies.write(json.dumps(reply).encode() + b"\n")
+            replies.flush()
+    except AppError as error:
+        failure = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        replies.write(json.dumps(failure).encode() + b"\n")
+        replies.flush()
+
+
+def _answer(request: dict[str, Any]) -> Iterator[object]:
+    """The replies to `request["do"]`: info, pages, image or unlock."""
+    _restart_clock(request["page_seconds"])
+    module = import_module(next(form.module for form in READERS if form.media_type == request["media_type"]))
+    path, password = Path(request["path"]), request["password"]
+    if request["do"] == "unlock":
+        module.unlock(path, password, Path(request["out_path"]))
+        yield {}
+        return
+    open_reader: OpenReader = module.open_reader
+    reader = open_reader(path, password)
+    match request["do"]:
+        case "info":
+            yield vars(reader.info)
+        case "pages":
+            for number in range(request["first"], request["last"] + 1):
+                _restart_clock(request["page_seconds"])
+                try:
+                    page = reader.page(number)
+                # Any failure of a third party's parser costs this page and no other.
+                except Exception as error:
+                    print(f"page {number}: {error!r}", file=sys.stderr)
+                    page = ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
+                yield vars(page)
+        case "image":
+            yield {"image": base64.b64encode(reader.image(request["number"], request["width_px"])).decode()}
+
+
+def _restart_clock(seconds: float) -> None:
+    """End this process after so many more processor seconds, unless called again before."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+if __name__ == "__main__":
+    main()

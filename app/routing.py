@@ -1,0 +1,62 @@
+"""Routing: which sections a question goes to, by the words of its pages."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.evidence import PAGE_WEIGHT
+from app.passages import split
+from app.sought import Sought, seek
+from app.words import terms
+from storage import Section, Store
+
+NUM_SECTIONS = 2
+"""Sections that a question is answered from together."""
+_PAGES = 40
+_BACKWARD = re.compile(
+    r"^(and|but|so|then|what about|how about|why|when|where|who)\b.{0,24}$"
+    r"|\b(it|its|they|them|their|he|him|his|she|her|that|those|there|this)\b",
+    re.IGNORECASE,
+)
+"""A question that leans on the one before: a short one that goes on, or one that points back."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """What is sought, where, and whether earlier turns matter."""
+
+    sought: Sought
+    pages: Mapping[int, float]
+    """BM25 scores of the pages with any of the words, as shares of the best; best first."""
+    depends: bool
+    _scores: Mapping[int, float]
+    num_sections: int = NUM_SECTIONS
+
+    def order(self, sections: Sequence[Section]) -> list[Section]:
+        """The sections, the one with the best page first; without any hit, in the order of the document."""
+        return sorted(sections, key=self._score, reverse=True)
+
+    def _score(self, section: Section) -> float:
+        """The best page counts in full, further ones less and less."""
+        scores = [score for page, score in self._scores.items() if section.first_page <= page <= section.last_page]
+        return sum((score / 4.0**place for place, score in enumerate(sorted(scores, reverse=True))), 0.0)
+
+
+def route(question: str, earlier: Sequence[str], document_id: str, store: Store) -> Route:
+    """Search the pages for the question's words, and the previous question's where this one leans on it.
+
+    A page is worth what its best passage holds of the question, and a little for its BM25 score: words that stand
+    together say more than words spread over a page.
+    """
+    depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
+    words = f"{question} {earlier[-1]}" if depends else question
+    found = dict(store.search_pages(document_id, terms(words), _PAGES))
+    passages = {number: split(number, page.text) for number in found if (page := store.page(document_id, number))}
+    sought = seek(words, list(passages.values()))
+    best = max(found.values(), default=0.0) or 1.0
+    pages = {number: max(0.0, score) / best for number, score in found.items()}
+    scores = {
+        number: PAGE_WEIGHT * pages[number] + max((share for share, _ in sought.shares(each)), default=0.0)
+        for number, each in passages.items()
+    }
+    return Route(sought, pages, depends, scores)

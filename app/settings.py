@@ -1,0 +1,38 @@
+"""The one place where a run of DocPod is configured: command line, then environment, then default."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting; each is an option of `run_app.py` and an environment variable `DOCPOD_<NAME>`."""
+
+    home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False))
+    """Folder that holds the library, the pods and the embedded model."""
+    model: str = "auto"
+    """Reader: `auto`, `embedded`, a local folder, or a hub id such as `Qwen/Qwen3-4B-Instruct-2507`."""
+    recipe: str = "exact"
+    """How a document's memory is compressed."""
+    host: str = "127.0.0.1"
+    """Address the page is served on."""
+    port: int = 7860
+    """First port to try; the next free one is taken."""
+    browser: bool = True
+    """Open the page in the browser at start."""
+    max_upload_mb: int = 200
+    """Largest file accepted, in megabytes."""
+    max_pages: int = 5000
+    """Longest document accepted, in pages."""
+    page_seconds: int = 20
+    """Processor seconds that the text of one page may take before the page is named unreadable."""
+    max_answer_tokens: int = 256
+    """Longest answer, in tokens."""
+    chunk_tokens: int = 512
+    """Tokens read between two saves; a crash loses at most one chunk."""
+    memory_mb: int = 4096
+    """Memory that recalled pods may stay in, in megabytes, so that a next question need not load them."""
+    threads: int = 0
+    """Processor threads for the model; 0 takes all physical cores."""

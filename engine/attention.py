@@ -1,0 +1,113 @@
+"""Attention over frozen pods and a growing tail, as one function registered with transformers.
+
+Each segment is attended on its own and the results are merged by their log-sum-exp, which equals one softmax over all
+of them: the merge of split-KV decoding (flash decoding). Letters: H query heads, G key/value heads, D head size,
+Q new tokens, T tokens of a segment.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+NAME = "docpod"
+
+SegmentAttention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+"""(query (H,Q,D), keys (G,T,D), values (G,T,D), scale, causal) -> output (H,Q,D), log-sum-exp (H,Q) in float32.
+
+`causal` needs T = Q: token i sees tokens up to i. Otherwise every query sees the whole segment.
+"""
+
+
+class Memory(Protocol):
+    """What one model call attends to, and where its own keys and values go."""
+
+    def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
+
+
+def register() -> None:
+    """Make `docpod` an attention implementation of transformers. Masks are ours: none is built there."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    memory: Memory,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention signature: (1,H,Q,D) and (1,G,Q,D) in, (1,Q,H,D) out."""
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    out = memory.attend(layer, query[0], key[0], value[0], scaling)
+    return out.transpose(0, 1)[None], None
+
+
+def reference(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """The specification: explicit softmax in float32 (float64 for float64 inputs)."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    groups = query.shape[0] // keys.shape[0]
+    k = keys.to(wide).repeat_interleave(groups, 0)
+    v = values.to(wide).repeat_interleave(groups, 0)
+    logits = query.to(wide) @ k.transpose(1, 2) * scale
+    if causal:
+        ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=query.device).triu(1)
+        logits = logits.masked_fill(ahead, float("-inf"))
+    lse = logits.logsumexp(-1)
+    return (torch.exp(logits - lse[..., None]) @ v).to(query.dtype), lse
+
+
+def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """PyTorch's flash attention, which also returns the log-sum-exp; the query heads of a group share one pass."""
+    heads, queries, dim = query.shape
+    groups = heads // keys.shape[0]
+    if causal:
+        keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+    else:
+        query = query.reshape(keys.shape[0], groups * queries, dim)
+    q, k, v = query[None], keys[None], values[None]
+    if query.device.type == "cpu":
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
+    else:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)[:2]
+    return out[0].reshape(heads, queries, dim), lse[0].reshape(heads, queries).float()
+
+
+def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:
+    """The fastest attention of this device and dtype, with the reason in words."""
+    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
+        return fused, f"attention: PyTorch flash, CPU, {_short(dtype)}"
+    # PyTorch has no flash kernel for GPUs before Ampere.
+    if (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    ):
+        return fused, f"attention: PyTorch flash, {torch.cuda.get_device_name(device)}, {_short(dtype)}"
+    return reference, f"attention: plain PyTorch, {device.type}, {_short(dtype)} has no flash kernel here"
+
+
+def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Merge segments' (output (H,Q,D), log-sum-exp (H,Q)) into those of their concatenation."""
+    if len(parts) == 1:
+        return parts[0]
+    lse = torch.stack([part[1] for part in parts])
+    total = lse.logsumexp(0)
+    weights = torch.exp(lse - total)
+    out = torch.zeros_like(parts[0][0], dtype=total.dtype)
+    for (part, _), weight in zip(parts, weights, strict=True):
+        out += part * weight[..., None]
+    return out.to(parts[0][0].dtype), total
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

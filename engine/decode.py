@@ -1,0 +1,56 @@
+"""The decode loop: from a question's ids over some pods to a stream of steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.context import Head
+from engine.pod import Pod
+from engine.runner import Runner
+from engine.sampling import SamplingParams, sample
+from engine.tail import Tail
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated token."""
+
+    token_id: int
+    logprob: float
+
+
+def look(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
+    """Where the model looks while it takes in a question, before it says a word. The pods stay untouched.
+
+    Per pod and slot: the attention mass of the question token that looks there most, as the mean over the heads.
+    """
+    tail = Tail(runner.model.shape, len(ids), runner.model.device)
+    context = runner.context(pods, tail, heads)
+    runner.run(context, ids)
+    return [
+        torch.stack([context.looks[head][index] for head in heads]).mean(0).amax(0).tolist()
+        for index in range(len(pods))
+    ]
+
+
+def generate(
+    runner: Runner,
+    pods: Sequence[Pod],
+    ids: Sequence[int],
+    params: SamplingParams,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Step]:
+    """Answer token by token until a stop token, `max_tokens`, or `stopped()`; only a tail of its own is written."""
+    generator = torch.Generator(runner.model.device).manual_seed(params.seed)
+    tail = Tail(runner.model.shape, len(ids) + params.max_tokens, runner.model.device)
+    context = runner.context(pods, tail)
+    feed = list(ids)
+    for _ in range(params.max_tokens):
+        if stopped():
+            return
+        token, logprob = sample(runner.run(context, feed), params, generator)
+        if token in runner.model.stop_ids:
+            return
+        yield Step(token, logprob)
+        feed = [token]

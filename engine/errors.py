@@ -1,0 +1,21 @@
+"""What the engine refuses, in its own words; the app turns these into messages with hints."""
+
+
+class EngineError(Exception):
+    """A request that the engine cannot serve; the text says why, with the facts."""
+
+
+class ModelMissing(EngineError):
+    """The model cannot be found, fetched or loaded."""
+
+
+class ModelUnsupported(EngineError):
+    """The model loads, but its attention is of a kind that pods do not hold."""
+
+
+class WindowExceeded(EngineError):
+    """More positions than the model's window has."""
+
+
+class PodMismatch(EngineError):
+    """Blocks that do not make up the pod they claim to be."""

@@ -1,0 +1,135 @@
+"""Pod: the frozen key/value memory of one section, and the blocks it is stored in.
+
+A pod never changes once it is built. It knows the position that each kept slot had in its section, so evidence can be
+shown on the page and rotary positions stay right when slots are selected.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import PodMismatch
+
+
+@dataclass(frozen=True)
+class KVShape:
+    """The shape of one model's keys and values."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's exact keys and values."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+    def empty(self, tokens: int, device: torch.device) -> Tensor:
+        """Room for the keys or the values of `tokens` tokens: (L, G, T, D)."""
+        return torch.empty(self.layers, self.kv_heads, tokens, self.head_dim, dtype=self.dtype, device=device)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tokens start..stop of a pod as plain bytes: `meta` names dtype and shape, `payload` holds keys, then values."""
+
+    start: int
+    stop: int
+    meta: Mapping[str, Any]
+    payload: memoryview
+
+
+@dataclass(frozen=True)
+class Pod:
+    """Keys and values (L, G, K, D), the position of each kept slot (K,), and the number of tokens that were read."""
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    num_tokens: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything a load must bring back."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def segment(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (G, K, D) of a layer."""
+        return self.keys[layer], self.values[layer]
+
+    def select(self, slots: Tensor) -> "Pod":
+        """The same memory restricted to some slots (ascending, (K',)), ending right behind the last of them.
+
+        Positions stay as they were, so what follows stands behind the last slot as if the section ended there.
+        """
+        positions = self.positions.index_select(0, slots)
+        stop = int(positions[-1]) + 1 if len(slots) else 0
+        return Pod(self.keys.index_select(2, slots), self.values.index_select(2, slots), positions, stop)
+
+    def check(self) -> None:
+        """Raise PodMismatch where the parts do not belong together."""
+        slots = self.keys.shape[2]
+        if self.keys.shape != self.values.shape or self.positions.shape != (slots,):
+            raise PodMismatch(f"keys {tuple(self.keys.shape)}, values {tuple(self.values.shape)}, slots {slots}")
+        if slots and (bool((self.positions.diff() <= 0).any()) or int(self.positions[-1]) >= self.num_tokens):
+            raise PodMismatch("positions are not ascending within the section")
+
+
+def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
+    """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
+    pair = torch.stack([keys, values]).cpu()
+    payload = pair.view(torch.uint8).numpy().data.cast("B")
+    meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
+    return Block(start, start + keys.shape[2], meta, payload)
+
+
+def from_block(meta: Mapping[str, Any], payload: memoryview, shape: KVShape) -> tuple[int, Tensor]:
+    """The start and the stacked keys and values (2, L, G, C, D) of stored bytes. Raises PodMismatch on foreign ones."""
+    dims = tuple(meta["shape"])
+    expected = (2, shape.layers, shape.kv_heads, dims[3] if len(dims) == 5 else -1, shape.head_dim)
+    dtype = getattr(torch, str(meta["dtype"]), None)
+    if dims != expected or dtype != shape.dtype:
+        raise PodMismatch(f"a block of {meta['dtype']} {dims} does not fit this model ({shape.dtype} {expected})")
+    if math.prod(dims) * shape.dtype.itemsize != len(payload):
+        raise PodMismatch(f"a block of {len(payload)} bytes cannot hold {dims}")
+    return int(meta["start"]), torch.frombuffer(payload, dtype=shape.dtype).view(dims)
+
+
+class PodLoader:
+    """Puts stored blocks together into a pod. Blocks may come in any order and from several threads at once."""
+
+    def __init__(self, shape: KVShape, num_tokens: int, device: torch.device) -> None:
+        self._shape = shape
+        self._num_tokens = num_tokens
+        self._device = device
+        # Filled on the host: nothing reaches the device before every block is seen to fit.
+        host = torch.device("cpu")
+        self._keys, self._values = shape.empty(num_tokens, host), shape.empty(num_tokens, host)
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
+        """Copy a verified block to its place. Raises PodMismatch on a foreign one."""
+        start, pair = from_block(meta, payload, self._shape)
+        stop = start + pair.shape[3]
+        if stop > self._num_tokens:
+            raise PodMismatch(f"a block ends at token {stop} of {self._num_tokens}")
+        self._keys[:, :, start:stop] = pair[0]
+        self._values[:, :, start:stop] = pair[1]
+        self._ranges.append((start, stop))
+
+    def finish(self) -> Pod:
+        """The pod. Raises PodMismatch where tokens are missing or came twice."""
+        stop = 0
+        for start, end in sorted(self._ranges):
+            if start != stop:
+                raise PodMismatch(f"a block starts at token {start}, expected {stop}")
+            stop = end
+        if stop != self._num_tokens:
+            raise PodMismatch(f"blocks hold {stop} tokens, expected {self._num_tokens}")
+        positions = torch.arange(self._num_tokens, device=self._device)
+        return Pod(self._keys.to(self._device), self._values.to(self._device), positions, self._num_tokens)

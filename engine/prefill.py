@@ -1,0 +1,46 @@
+"""PodBuilder: reads a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.errors import PodMismatch
+from engine.pod import Block, Pod, from_block, to_block
+from engine.runner import Runner
+from engine.tail import Tail
+
+
+class PodBuilder:
+    """Feeds one section of `num_tokens` tokens through the model. The same chunks give the same bytes."""
+
+    def __init__(self, runner: Runner, num_tokens: int) -> None:
+        self._runner = runner
+        self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
+        self._context = runner.context((), self._tail)
+
+    @property
+    def num_read(self) -> int:
+        """Tokens read so far."""
+        return self._tail.length
+
+    def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
+        """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
+        start, pair = from_block(meta, payload, self._runner.model.shape)
+        stop = start + pair.shape[3]
+        if start != self.num_read or stop > self._tail.capacity:
+            raise PodMismatch(f"a block of tokens {start}..{stop} cannot follow token {self.num_read}")
+        self._tail.keys[:, :, start:stop] = pair[0]
+        self._tail.values[:, :, start:stop] = pair[1]
+        self._tail.advance(stop - start)
+
+    def feed(self, ids: Sequence[int]) -> Block:
+        """Read the next chunk and give it back as bytes to store."""
+        start = self.num_read
+        self._runner.run(self._context, ids)
+        stop = self.num_read
+        return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
+
+    def finish(self) -> Pod:
+        """The frozen pod. Raises PodMismatch while tokens are missing."""
+        if self.num_read != self._tail.capacity:
+            raise PodMismatch(f"{self.num_read} of {self._tail.capacity} tokens are read")
+        return self._tail.freeze()

@@ -1,0 +1,44 @@
+"""Runner: one model on one device, behind one lock that is held for a chunk or a token at a time."""
+
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine import attention
+from engine.context import Context, Head
+from engine.errors import WindowExceeded
+from engine.models import Model
+from engine.pod import Pod
+from engine.tail import Tail
+
+
+class Runner:
+    """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._attention, self.backend = attention.choose(model.device, model.shape.dtype)
+        self._lock = threading.Lock()
+
+    def context(self, pods: Sequence[Pod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
+        """A context of this runner's attention."""
+        return Context(pods, tail, self._attention, heads)
+
+    def run(self, context: Context, ids: Sequence[int]) -> Tensor:
+        """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""
+        first = context.position
+        if first + len(ids) > self.model.window:
+            raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
+        device = self.model.device
+        with self._lock, torch.inference_mode():
+            logits: Tensor = self.model.network(
+                input_ids=torch.tensor([ids], device=device),
+                position_ids=torch.arange(first, first + len(ids), device=device)[None],
+                use_cache=False,
+                logits_to_keep=1,
+                memory=context,
+            ).logits
+            context.tail.advance(len(ids))
+        return logits[0, -1]

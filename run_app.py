@@ -1,0 +1,32 @@
+"""DocPod: read a long PDF once, ask for ever. `run_app.py --help` lists the commands."""
+
+import os
+import signal
+import sys
+import threading
+
+from app.cli import main
+from app.main import App
+
+
+def show_page(app: App) -> None:
+    """Serve the page until the process is asked to end."""
+    # The page's libraries take seconds to import, and the other commands do not need them.
+    from ui.server import serve
+
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGINT, lambda *_: ended.set())
+    with serve(app) as served:
+        print(f"DocPod is at {served.url} (Ctrl-C ends it).", flush=True)
+        while not ended.wait(1.0):
+            pass
+    print("DocPod has stopped. Everything is kept.")
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:], show_page)
+    sys.stdout.flush()
+    # Everything is closed. A model that is still being loaded in the background must not hold up the end: interrupted
+    # by Python's own way out, it would end the process with a crash.
+    os._exit(code)

@@ -1,0 +1,71 @@
+"""What DocPod remembers: documents, readings and conversations in a database, bytes and pods in files.
+
+Knows nothing of models, tensors, PDF files or the page in the browser.
+"""
+
+from storage.blobs import BlobStore
+from storage.errors import (
+    BlockConflict,
+    BlockDamaged,
+    HomeBusy,
+    NewerDatabase,
+    NotStored,
+    StorageError,
+    StorageFull,
+)
+from storage.home import Home
+from storage.models import (
+    Block,
+    Box,
+    Citation,
+    Conversation,
+    Document,
+    DocumentState,
+    Message,
+    MessageState,
+    Page,
+    PageState,
+    Reading,
+    ReadingState,
+    Role,
+    Section,
+    SectionState,
+)
+from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
+from storage.podfile import read_block, write_block
+from storage.store import Store
+
+__all__ = [
+    "BlobStore",
+    "Block",
+    "BlockConflict",
+    "BlockDamaged",
+    "Box",
+    "Citation",
+    "Conversation",
+    "Document",
+    "DocumentState",
+    "Home",
+    "HomeBusy",
+    "Message",
+    "MessageState",
+    "NewerDatabase",
+    "NotStored",
+    "Page",
+    "PageState",
+    "Reading",
+    "ReadingState",
+    "Role",
+    "Section",
+    "SectionState",
+    "StorageError",
+    "StorageFull",
+    "Store",
+    "Word",
+    "pack_token_ids",
+    "pack_words",
+    "read_block",
+    "unpack_token_ids",
+    "unpack_words",
+    "write_block",
+]

@@ -1,0 +1,77 @@
+"""The private store of original files, each named by the sha256 of its bytes."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from storage.durable import rename, sync_folder, whole_file
+from storage.errors import StorageError
+
+_PIECE_BYTES = 1 << 20
+
+
+class BlobStore:
+    """Immutable files under `root`/documents, readable by their owner only."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / "documents"
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def put_file(self, source: Path, move: bool = False) -> tuple[str, int]:
+        """Keep the bytes of `source`; returns their sha256 and number. With `move` the source is gone afterwards.
+
+        Bytes that are kept already are not written again. Raises StorageFull; the source then stays.
+        """
+        with source.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            num_bytes = file.tell()
+        if not self.exists(sha256) and not (move and self._take(source, sha256)):
+            self._copy(source, sha256, num_bytes)
+        if move:
+            source.unlink(missing_ok=True)
+        return sha256, num_bytes
+
+    def path(self, sha256: str) -> Path:
+        """Where the bytes are, or would be."""
+        if len(sha256) != 64 or not sha256.isalnum():
+            raise ValueError(f"not a sha256: {sha256!r}")
+        return self._folder / sha256
+
+    def exists(self, sha256: str) -> bool:
+        """Whether the bytes are kept."""
+        return self.path(sha256).is_file()
+
+    def replace(self, sha256: str, source: Path) -> None:
+        """Move other bytes into the place of those that are kept, such as a copy that needs no password any more."""
+        source.chmod(0o600)
+        with source.open("rb+") as file:
+            os.fsync(file.fileno())
+        rename(source, self.path(sha256))
+
+    def delete(self, sha256: str) -> None:
+        """Forget the bytes; those that are not kept are no error."""
+        self.path(sha256).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _take(self, source: Path, sha256: str) -> bool:
+        """Rename the source into the store; False where that cannot be done, as from another file system."""
+        # A link would move without the bytes, and another name of them could change the store later.
+        if source.is_symlink() or source.stat().st_nlink > 1:
+            return False
+        try:
+            self.replace(sha256, source)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES):
+                raise
+            return False
+        return True
+
+    def _copy(self, source: Path, sha256: str, num_bytes: int) -> None:
+        digest = hashlib.sha256()
+        with source.open("rb") as file, whole_file(self.path(sha256), num_bytes) as copy:
+            while piece := file.read(_PIECE_BYTES):
+                digest.update(piece)
+                copy.write(piece)
+            if digest.hexdigest() != sha256:
+                raise StorageError(f"{source.name} changed while it was being stored")

@@ -1,0 +1,112 @@
+"""What the store knows of documents and their pages."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import delete, insert, inspect, select
+
+from storage import message_index, page_index
+from storage.models import Block, Document, Page, PageState, Reading, Section
+from storage.sessions import Sessions, stored
+
+
+class Documents(Sessions):
+    """Verbs about documents and pages."""
+
+    def add_document(self, document: Document) -> Document:
+        """Keep the document, or return the one that has this id already."""
+        with self._write() as session:
+            known = session.get(Document, document.id)
+            if known is None:
+                known = replace(document)
+                session.add(known)
+            return known
+
+    def save_pages(
+        self, document_id: str, title: str, outline: Sequence[tuple[int, str, int]], pages: Iterable[Page]
+    ) -> Document:
+        """Replace the pages and their index; the document is parsed. Raises NotStored."""
+        columns = [column.key for column in inspect(Page).column_attrs]
+        # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
+        rows = [{key: getattr(page, key) for key in columns} | {"document_id": document_id} for page in pages]
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            session.execute(delete(Page).where(Page.document_id == document_id))
+            if rows:
+                session.execute(insert(Page), rows)
+            page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
+            document.title = title
+            document.outline = list(outline)
+            document.num_pages = len(rows)
+            document.state = "parsed"
+            document.error = None
+            return document
+
+    def reject_document(self, document_id: str, message: str, hint: str) -> Document:
+        """Note why the document cannot be read. Raises NotStored."""
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            document.state = "rejected"
+            document.error = {"message": message, "hint": hint}
+            return document
+
+    def document(self, document_id: str) -> Document | None:
+        """None where there is none."""
+        with self._read() as session:
+            return session.get(Document, document_id)
+
+    def documents(self, search: str = "") -> list[Document]:
+        """Those whose title or file name has every word of `search`, newest first."""
+        words = search.casefold().split()
+        with self._read() as session:
+            newest_first = session.scalars(select(Document).order_by(Document.created_at.desc(), Document.id)).all()
+        # Not in SQL, where SQLite would fold the case of plain letters only.
+        return [
+            document
+            for document in newest_first
+            if all(word in f"{document.title}\n{document.file_name}".casefold() for word in words)
+        ]
+
+    def find_documents(self, prefix_or_title: str) -> list[Document]:
+        """Those whose id, title or file name is this; else those whose id begins so or whose names have its words."""
+        wanted = prefix_or_title.strip().casefold()
+        if not wanted:
+            return []
+        everything = self.documents()
+        named = {each.id for each in self.documents(wanted)}
+        return [
+            each for each in everything if wanted in (each.id, each.title.casefold(), each.file_name.casefold())
+        ] or [each for each in everything if each.id.startswith(wanted) or each.id in named]
+
+    def delete_document(self, document_id: str) -> list[str]:
+        """Forget the document with its pages, readings and conversations; returns the block files to unlink."""
+        of_document = select(Block.file_name).join(Section).join(Reading).where(Reading.document_id == document_id)
+        with self._write() as session:
+            files = set(session.scalars(of_document))
+            session.execute(delete(Document).where(Document.id == document_id))
+            page_index.drop(session.connection(), document_id)
+            message_index.rebuild(session.connection())
+            files -= set(session.scalars(select(Block.file_name)))
+        self._empty_log()
+        return sorted(files)
+
+    def page(self, document_id: str, number: int) -> Page | None:
+        """The page of this 1-based number."""
+        with self._read() as session:
+            return session.get(Page, (document_id, number))
+
+    def pages(self, document_id: str) -> list[Page]:
+        """In order."""
+        with self._read() as session:
+            return list(session.scalars(select(Page).where(Page.document_id == document_id).order_by(Page.number)))
+
+    def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
+        """Number and state of every page in order, without the text."""
+        of_document = select(Page.number, Page.state).where(Page.document_id == document_id).order_by(Page.number)
+        with self._read() as session:
+            return [(number, state) for number, state in session.execute(of_document)]
+
+    def search_pages(self, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
+        """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
+        with self._read() as session:
+            return page_index.search(session.connection(), document_id, terms, limit)

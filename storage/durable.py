@@ -1,0 +1,51 @@
+"""Files that are either whole under their name or not there at all, also after a crash or on a full disk."""
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from storage.errors import StorageFull
+
+
+@contextmanager
+def whole_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+    """A private file to write `num_bytes` to, which takes its name when the block ends well and is safe on disk then.
+
+    Raises StorageFull where the disk has no room; nothing stays behind.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        try:
+            with open(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            rename(Path(name), path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull(num_bytes, shutil.disk_usage(path.parent).free) from error
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file that is safe on disk its name, durably."""
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were given or taken in the folder durable; Windows does so by itself."""
+    if sys.platform != "win32":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

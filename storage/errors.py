@@ -1,0 +1,39 @@
+"""What storage refuses, in its own words; the app turns these into messages with hints."""
+
+
+class StorageError(Exception):
+    """Something that storage cannot keep or give back; the text says why, with the facts."""
+
+
+class NotStored(StorageError):
+    """The row does not exist, or exists no longer: its document may have been deleted meanwhile."""
+
+
+class BlockConflict(StorageError):
+    """Another block stands at this position already."""
+
+
+class BlockDamaged(StorageError):
+    """A block file is not what was written: `what` is wrong, `where` in the file."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.what = what
+        self.where = where
+
+
+class StorageFull(StorageError):
+    """The disk is full; nothing was written. `needed_bytes` is 0 where the need is unknown."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(f"The disk is full: {needed_bytes} bytes needed, {free_bytes} free.")
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class HomeBusy(StorageError):
+    """Another reader, in this process or another, holds the lock."""
+
+
+class NewerDatabase(StorageError):
+    """The database was written by a later version of the program."""

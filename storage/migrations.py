@@ -1,0 +1,162 @@
+"""How the database came to its shape: numbered steps, each in one transaction with its record.
+
+A step is never edited once released; a further change is a further step.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, Engine
+
+from storage.database import for_writing
+from storage.errors import NewerDatabase
+from storage.models import utc_now
+
+Migration = Callable[[Connection], None]
+
+
+def m001_first_schema(connection: Connection) -> None:
+    """Documents with pages, readings with sections and blocks, conversations with messages and citations.
+
+    The words of pages are indexed in one table a document, made with its pages (see `storage.page_index`).
+    """
+    for statement in _FIRST_SCHEMA.split(";"):
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: Sequence[Migration] = (m001_first_schema,)
+
+
+def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the database to the shape that this program knows; raise NewerDatabase where it is beyond it."""
+    with engine.begin() as connection:
+        if _version(connection) == len(migrations):
+            return
+    writing = for_writing(engine)
+    for number, migration in enumerate(migrations, start=1):
+        with writing.begin() as connection:
+            version = _version(connection)
+            if version > len(migrations):
+                raise NewerDatabase(
+                    f"{engine.url.database} has schema {version}, this program knows up to {len(migrations)}."
+                )
+            # Another process may have taken this step meanwhile.
+            if version >= number:
+                continue
+            migration(connection)
+            if number == 1:
+                connection.exec_driver_sql(
+                    "CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)"
+                )
+            connection.exec_driver_sql(
+                "INSERT INTO schema_version VALUES (?, ?, ?)",
+                (number, migration.__name__, utc_now().isoformat()),
+            )
+
+
+def _version(connection: Connection) -> int:
+    if not connection.dialect.has_table(connection, "schema_version"):
+        return 0
+    return int(connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar_one())
+
+
+_FIRST_SCHEMA = """
+CREATE TABLE documents (
+    id VARCHAR NOT NULL PRIMARY KEY,
+    title VARCHAR NOT NULL,
+    file_name VARCHAR NOT NULL,
+    media_type VARCHAR NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    num_pages INTEGER NOT NULL,
+    outline JSON NOT NULL,
+    created_at DATETIME NOT NULL,
+    state VARCHAR NOT NULL,
+    error JSON
+);
+CREATE TABLE pages (
+    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    label VARCHAR NOT NULL,
+    text VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    width_pt DOUBLE NOT NULL,
+    height_pt DOUBLE NOT NULL,
+    words BLOB NOT NULL,
+    PRIMARY KEY (document_id, number)
+);
+CREATE TABLE readings (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    reader VARCHAR NOT NULL,
+    model_name VARCHAR NOT NULL,
+    recipe VARCHAR NOT NULL,
+    state VARCHAR NOT NULL,
+    num_tokens INTEGER NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    seconds DOUBLE NOT NULL,
+    error JSON,
+    created_at DATETIME NOT NULL,
+    last_used_at DATETIME NOT NULL,
+    pinned BOOLEAN NOT NULL,
+    UNIQUE (document_id, reader)
+);
+CREATE TABLE sections (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    reading_id INTEGER NOT NULL REFERENCES readings (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    first_page INTEGER NOT NULL,
+    last_page INTEGER NOT NULL,
+    start_char INTEGER NOT NULL,
+    end_char INTEGER NOT NULL,
+    token_ids BLOB NOT NULL,
+    num_tokens INTEGER NOT NULL,
+    state VARCHAR NOT NULL,
+    seconds DOUBLE NOT NULL,
+    identity VARCHAR NOT NULL,
+    UNIQUE (reading_id, position)
+);
+CREATE TABLE blocks (
+    section_id INTEGER NOT NULL REFERENCES sections (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    start_token INTEGER NOT NULL,
+    stop_token INTEGER NOT NULL,
+    file_name VARCHAR NOT NULL,
+    num_bytes INTEGER NOT NULL,
+    checksum VARCHAR NOT NULL,
+    PRIMARY KEY (section_id, position)
+);
+CREATE TABLE conversations (
+    id VARCHAR NOT NULL PRIMARY KEY,
+    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    title VARCHAR NOT NULL,
+    created_at DATETIME NOT NULL,
+    updated_at DATETIME NOT NULL
+);
+CREATE INDEX conversations_by_document ON conversations (document_id);
+CREATE TABLE messages (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    conversation_id VARCHAR NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    parent_id INTEGER REFERENCES messages (id),
+    role VARCHAR NOT NULL,
+    content VARCHAR NOT NULL,
+    found BOOLEAN,
+    facts JSON NOT NULL,
+    state VARCHAR NOT NULL,
+    created_at DATETIME NOT NULL
+);
+CREATE INDEX messages_by_conversation ON messages (conversation_id);
+CREATE INDEX messages_by_parent ON messages (parent_id);
+CREATE TABLE citations (
+    id INTEGER NOT NULL PRIMARY KEY,
+    message_id INTEGER NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    mark INTEGER NOT NULL,
+    page INTEGER NOT NULL,
+    label VARCHAR NOT NULL,
+    quote VARCHAR NOT NULL,
+    boxes JSON NOT NULL,
+    score DOUBLE NOT NULL
+);
+CREATE INDEX citations_by_message ON citations (message_id);
+CREATE VIRTUAL TABLE message_search USING fts5(
+    content, content='messages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+)
+"""

@@ -1,0 +1,196 @@
+"""What the store knows of readings: their sections, the journal of blocks, and how far they are."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.orm import Session
+
+from storage.errors import BlockConflict
+from storage.models import Block, Document, Reading, ReadingState, Section, utc_now
+from storage.sessions import Sessions, stored
+
+
+class SectionRead(NamedTuple):
+    """A section's pages and tokens, and how many of the tokens are in committed blocks."""
+
+    first_page: int
+    last_page: int
+    num_tokens: int
+    tokens_read: int
+
+
+class Readings(Sessions):
+    """Verbs about readings, sections and blocks."""
+
+    def start_reading(
+        self, document_id: str, reader: str, model_name: str, recipe: str, sections: Sequence[Section]
+    ) -> Reading:
+        """Queue a document for this reader, or return the reading there is. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id)
+            reading = session.scalar(_by_reader(document_id, reader))
+            if reading is None:
+                reading = Reading(
+                    document_id=document_id,
+                    reader=reader,
+                    model_name=model_name,
+                    recipe=recipe,
+                    num_tokens=sum(section.num_tokens for section in sections),
+                )
+                session.add(reading)
+                session.flush()
+                session.add_all(replace(section, reading_id=reading.id) for section in sections)
+            return reading
+
+    def reading(self, reading_id: int) -> Reading | None:
+        """None where there is none."""
+        with self._read() as session:
+            return session.get(Reading, reading_id)
+
+    def find_reading(self, document_id: str, reader: str) -> Reading | None:
+        """The reading of this document by this reader, if there is one."""
+        with self._read() as session:
+            return session.scalar(_by_reader(document_id, reader))
+
+    def readings(self, document_id: str | None = None, state: ReadingState | None = None) -> list[Reading]:
+        """Oldest first, of one document or all, in one state or any."""
+        wanted = select(Reading).order_by(Reading.id)
+        if document_id is not None:
+            wanted = wanted.where(Reading.document_id == document_id)
+        if state is not None:
+            wanted = wanted.where(Reading.state == state)
+        with self._read() as session:
+            return list(session.scalars(wanted))
+
+    def set_reading_state(
+        self,
+        reading_id: int,
+        state: ReadingState,
+        error: dict[str, str] | None = None,
+        only_from: Collection[ReadingState] = (),
+    ) -> bool:
+        """Also sets or clears the error. With `only_from`, nothing happens in any other state.
+
+        Returns whether it was set. Raises NotStored.
+        """
+        with self._write() as session:
+            reading = stored(session, Reading, reading_id)
+            if only_from and reading.state not in only_from:
+                return False
+            reading.state = state
+            reading.error = error
+            return True
+
+    def touch_reading(self, reading_id: int) -> None:
+        """Note that the reading was used just now. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Reading, reading_id).last_used_at = utc_now()
+
+    def delete_reading(self, reading_id: int) -> list[str]:
+        """Forget the reading; returns the block files to unlink."""
+        of_reading = select(Block.file_name).join(Section).where(Section.reading_id == reading_id)
+        with self._write() as session:
+            files = set(session.scalars(of_reading))
+            session.execute(delete(Reading).where(Reading.id == reading_id))
+            files -= set(session.scalars(select(Block.file_name)))
+        self._empty_log()
+        return sorted(files)
+
+    def sections(self, reading_id: int) -> list[Section]:
+        """In order."""
+        with self._read() as session:
+            of_reading = select(Section).where(Section.reading_id == reading_id).order_by(Section.position)
+            return list(session.scalars(of_reading))
+
+    def read_so_far(self, reading_id: int) -> list[SectionRead]:
+        """How much of each section is read, in order, without its token ids."""
+        read = func.coalesce(func.max(Block.stop_token), 0)
+        of_reading = (
+            select(Section.first_page, Section.last_page, Section.num_tokens, read)
+            .outerjoin(Block)
+            .where(Section.reading_id == reading_id)
+            .group_by(Section.id)
+            .order_by(Section.position)
+        )
+        with self._read() as session:
+            return [SectionRead(*row) for row in session.execute(of_reading)]
+
+    def section(self, section_id: int) -> Section | None:
+        """None where there is none."""
+        with self._read() as session:
+            return session.get(Section, section_id)
+
+    def add_section_seconds(self, section_id: int, seconds: float) -> None:
+        """Add to the time that the section and its reading took. Raises NotStored."""
+        with self._write() as session:
+            section = stored(session, Section, section_id)
+            section.seconds += seconds
+            _sum_up(session, section.reading_id)
+
+    def finish_section(self, section_id: int, seconds: float) -> None:
+        """Add the last `seconds`; the section is ready, and with the last section the reading. Raises NotStored."""
+        with self._write() as session:
+            section = stored(session, Section, section_id)
+            section.seconds += seconds
+            section.state = "ready"
+            reading = _sum_up(session, section.reading_id)
+            unfinished = select(Section.id).where(Section.reading_id == reading.id, Section.state != "ready")
+            if session.scalar(unfinished.limit(1)) is None:
+                reading.state = "ready"
+                reading.error = None
+
+    def add_block(self, section_id: int, block: Block) -> None:
+        """Journal a block whose file is safe on disk; the section is being read.
+
+        Repeating the same block changes nothing. Raises BlockConflict where another stands at its position, and
+        NotStored where the section is gone.
+        """
+        with self._write() as session:
+            section = stored(session, Section, section_id)
+            known = session.get(Block, (section_id, block.position))
+            if known is not None:
+                if known.checksum != block.checksum:
+                    raise BlockConflict(f"section {section_id} has another block at position {block.position}")
+                return
+            session.add(replace(block, section_id=section_id))
+            if section.state == "waiting":
+                section.state = "reading"
+            _sum_up(session, section.reading_id)
+
+    def blocks(self, section_id: int) -> list[Block]:
+        """In order."""
+        with self._read() as session:
+            return list(session.scalars(select(Block).where(Block.section_id == section_id).order_by(Block.position)))
+
+    def drop_blocks(self, section_id: int) -> list[str]:
+        """Send a section back to be read again, and a reading that was ready to the queue; returns files to unlink."""
+        with self._write() as session:
+            section = stored(session, Section, section_id)
+            files = set(session.scalars(select(Block.file_name).where(Block.section_id == section_id)))
+            session.execute(delete(Block).where(Block.section_id == section_id))
+            section.state = "waiting"
+            section.seconds = 0.0
+            reading = _sum_up(session, section.reading_id)
+            if reading.state == "ready":
+                reading.state = "queued"
+            return sorted(files - set(session.scalars(select(Block.file_name))))
+
+    def all_block_files(self) -> set[str]:
+        """The names of every block file that a row stands for."""
+        with self._read() as session:
+            return set(session.scalars(select(Block.file_name)))
+
+
+def _by_reader(document_id: str, reader: str) -> Select[Reading]:
+    return select(Reading).where(Reading.document_id == document_id, Reading.reader == reader)
+
+
+def _sum_up(session: Session, reading_id: int) -> Reading:
+    """Bring the figures of a reading in step with its sections and blocks."""
+    reading = stored(session, Reading, reading_id)
+    of_reading = Section.reading_id == reading_id
+    reading.seconds = session.scalar(select(func.sum(Section.seconds)).where(of_reading)) or 0.0
+    reading.num_bytes = session.scalar(select(func.sum(Block.num_bytes)).join(Section).where(of_reading)) or 0
+    return reading

@@ -1,0 +1,58 @@
+"""Apps over a tiny random model, whose evidence heads are given so that no test has to find them."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.main import App
+from app.settings import Settings
+from tests.app import paper
+
+OpenApp = Callable[..., App]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A tiny model has no use for several threads, which only wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def prepared_models(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home's folder of models after the tiny model was used there before."""
+    return paper.prepare_models(tiny_model_dir, tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_model_dir: Path, prepared_models: Path) -> Settings:
+    """A home of its own, small chunks and short answers."""
+    home = tmp_path / "home"
+    shutil.copytree(prepared_models, home / "models")
+    return Settings(home=home, model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8)
+
+
+@pytest.fixture
+def open_app(settings: Settings) -> Iterator[OpenApp]:
+    """Opens an app on the home, with some settings changed; all are closed at the end."""
+    opened: list[App] = []
+
+    def open_one(**changes: object) -> App:
+        opened.append(App(replace(settings, **changes)))
+        return opened[-1]
+
+    yield open_one
+    for app in opened:
+        app.close()
+
+
+@pytest.fixture
+def app(open_app: OpenApp) -> App:
+    """An app whose background is not running."""
+    return open_app()

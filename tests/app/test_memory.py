@@ -1,0 +1,355 @@
+"""Memory: read once, recalled bit by bit the same, and never wrong, whatever happened to the files meanwhile."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.errors import Busy, DiskFull, NotRead
+from app.main import App
+from app.memory import DISK_SPARE_BYTES, Memory
+from app.settings import Settings
+from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids
+from tests.app import paper
+from tests.app.conftest import OpenApp
+
+PAGES = 8
+QUESTION = "What is the access code of room 3?"
+
+
+@pytest.fixture
+def store(app: App, settings: Settings) -> Store:
+    return Store.open(Home(settings.home).database_url)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two sections of about seven chunks each."""
+    return paper.text(tmp_path / "a.txt", PAGES)
+
+
+@pytest.fixture
+def document_id(app: App, source: Path) -> str:
+    return paper.read_here(app, source)
+
+
+def planned(app: App, source: Path) -> Reading:
+    """The reading of a document that is parsed, of which nothing is read."""
+    document = app.library.intake.keep(source, source.name, move=False)
+    assert list(app.library.intake.parse(document))
+    return app.library.plan(document.id)
+
+
+def read_some(app: App, reading: Reading, chunks: int) -> None:
+    """Read so many chunks and abandon the rest in the middle, as a process does that ends."""
+    work = app.memory().read(reading)
+    for _ in range(chunks):
+        next(work)
+
+
+def files(settings: Settings) -> list[Path]:
+    return sorted((settings.home / "pods").iterdir())
+
+
+def pod_bytes(memory: Memory, section: Section) -> bytes:
+    recalled = memory.recall(section)
+    assert recalled is not None
+    return b"".join(part.view(torch.uint8).numpy().tobytes() for part in (recalled.pod.keys, recalled.pod.values))
+
+
+def test_the_plan_holds_the_exact_tokens_of_every_page(app: App, store: Store, source: Path, tiny_tokenizer) -> None:
+    reading = planned(app, source)
+    sections = store.sections(reading.id)
+    assert len(sections) == 2
+    assert [(each.first_page, each.last_page) for each in sections] == [(1, 4), (5, 8)]
+    tokens = [unpack_token_ids(each.token_ids) for each in sections]
+    assert [len(ids) for ids in tokens] == [each.num_tokens for each in sections]
+    assert reading.num_tokens == sum(map(len, tokens))
+    texts = [tiny_tokenizer.decode(ids) for ids in tokens]
+    for number in range(1, PAGES + 1):
+        assert paper.page_text(number) in texts[(number - 1) // 4]
+    assert app.library.plan(reading.document_id) == reading
+
+
+def test_what_is_recalled_is_what_was_read(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, document_id: str
+) -> None:
+    (reading,) = store.readings(document_id)
+    sections = store.sections(reading.id)
+    in_memory = [pod_bytes(app.memory(), section) for section in sections]
+    app.close()
+    from_disk = [pod_bytes(open_app().memory(), section) for section in sections]
+    assert from_disk == in_memory
+    assert sum(map(len, from_disk)) < reading.num_bytes == sum(path.stat().st_size for path in files(settings))
+
+
+def test_a_reading_that_was_abandoned_goes_on_where_it_was(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 3)
+    begun = paper.blocks(settings.home)
+    assert len(begun) == 3
+    # The lock is free again although nobody closed the work by hand.
+    read_some(app, store.reading(reading.id), 1)
+    app.close()
+    again = open_app()
+    for _ in again.library.read_here(reading.document_id):
+        pass
+    assert store.reading(reading.id).state == "ready"
+    assert paper.blocks(settings.home).items() >= begun.items()
+
+
+@pytest.mark.parametrize("sizes", [(32, 300), (300, 32)])
+def test_a_chunk_size_that_changes_half_way_does_no_harm(
+    open_app: OpenApp, store: Store, source: Path, sizes: tuple[int, int]
+) -> None:
+    first, then = sizes
+    before = open_app(chunk_tokens=first)
+    reading = planned(before, source)
+    read_some(before, reading, 5 if first < then else 1)
+    before.close()
+    app = open_app(chunk_tokens=then)
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    app.close()
+    memory = open_app().memory()
+    for section in store.sections(reading.id):
+        assert memory.recall(section).pod.num_tokens == section.num_tokens
+
+
+def test_a_section_that_is_read_in_part_gives_the_pages_that_are_read(
+    app: App, open_app: OpenApp, store: Store, source: Path
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 3)
+    first, second = store.sections(reading.id)
+    app.close()
+    memory = open_app().memory()
+    recalled = memory.recall(first)
+    assert recalled.pod.num_tokens == len(recalled.text.ids) == 3 * 128
+    assert recalled.text.ids == unpack_token_ids(first.token_ids)[: 3 * 128]
+    assert recalled.text.last_page < first.last_page
+    assert memory.recall(second) is None
+
+
+def test_a_section_of_which_only_the_prompt_is_read_counts_as_not_read(
+    open_app: OpenApp, store: Store, source: Path
+) -> None:
+    app = open_app(chunk_tokens=16)
+    reading = planned(app, source)
+    read_some(app, reading, 1)
+    assert app.memory().recall(store.sections(reading.id)[0]) is None
+    assert isinstance(paper.failure(app.questions.ask(reading.document_id, QUESTION)), NotRead)
+
+
+def flip_a_byte(path: Path) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGES: list[Callable[[Path], None]] = [flip_a_byte, tear, Path.unlink, lambda path: path.write_bytes(b"")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["flipped", "torn", "missing", "empty"])
+def test_a_damaged_block_is_never_used_and_its_section_is_read_again(
+    app: App,
+    open_app: OpenApp,
+    store: Store,
+    settings: Settings,
+    document_id: str,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    right = paper.last(app.questions.ask(document_id, QUESTION))
+    written = paper.blocks(settings.home)
+    app.close()
+    first, second = store.sections(store.readings(document_id)[0].id)
+    damage(settings.home / "pods" / store.blocks(first.id)[2].file_name)
+
+    again = open_app()
+    partly = paper.last(again.questions.ask(document_id, QUESTION))
+    assert (partly.sections, partly.reused_tokens) == ((1,), second.num_tokens)
+    assert [record.name for record in caplog.records] == ["app.journal"]
+    assert paper.blocks(settings.home).keys() == {block.file_name for block in store.blocks(second.id)}
+    assert again.library.entry(document_id).progress.stage == "queued"
+
+    again.library.start()
+    paper.wait_for(again, document_id, "ready")
+    assert paper.blocks(settings.home) == written
+    healed = paper.last(again.questions.ask(document_id, QUESTION))
+    assert (healed.answer, healed.citations, healed.sections) == (right.answer, right.citations, right.sections)
+
+
+def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
+    app: App, open_app: OpenApp, settings: Settings, document_id: str
+) -> None:
+    written = paper.blocks(settings.home)
+    pod_bytes = app.library.entry(document_id).pod_bytes
+    app.close()
+    again = open_app()
+    again.start()
+    again.memory()
+    for path in files(settings):
+        flip_a_byte(path)
+    assert isinstance(paper.failure(again.questions.ask(document_id, QUESTION)), NotRead)
+    paper.wait_until(lambda: again.library.entry(document_id).pod_bytes == pod_bytes)
+    paper.wait_for(again, document_id, "ready")
+    assert paper.blocks(settings.home) == written
+
+
+def test_the_block_of_another_section_is_refused(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, document_id: str
+) -> None:
+    app.close()
+    first, second = store.sections(store.readings(document_id)[0].id)
+    ours, theirs = store.blocks(first.id)[1], store.blocks(second.id)[1]
+    pods = settings.home / "pods"
+    shutil.copy(pods / theirs.file_name, pods / ours.file_name)
+    memory = open_app().memory()
+    assert memory.recall(first) is None
+    assert memory.recall(second) is not None
+
+
+def test_a_block_whose_row_was_forged_too_is_refused(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checksum fits, so only the section's identity inside the block tells."""
+    app.close()
+    first, second = store.sections(store.readings(document_id)[0].id)
+    blocks = Store.blocks
+
+    def forged(self: Store, section_id: int) -> list[object]:
+        return blocks(self, second.id if section_id == first.id else section_id)
+
+    memory = open_app().memory()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "blocks", forged)
+        assert memory.recall(first) is None
+
+
+def test_a_damaged_block_is_read_again_when_reading_goes_on(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 3)
+    app.close()
+    for path in files(settings)[:1]:
+        flip_a_byte(path)
+    again = open_app()
+    for _ in again.library.read_here(reading.document_id):
+        pass
+    again.close()
+    assert store.reading(reading.id).state == "ready"
+    assert open_app().verify() == (len(files(settings)), [])
+
+
+def test_the_same_document_is_read_by_one_process_at_a_time(
+    app: App, store: Store, settings: Settings, source: Path
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 2)
+    begun = paper.blocks(settings.home)
+    with Home(settings.home).lock(f"reading-{reading.id}"):
+        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), Busy)
+        assert store.reading(reading.id).state == "reading"
+        assert paper.blocks(settings.home) == begun
+        app.start()
+        paper.wait_for(app, reading.document_id, "failed")
+        assert store.reading(reading.id).state == "reading"
+    app.library.read(reading.document_id)
+    paper.wait_for(app, reading.document_id, "ready")
+
+
+def test_a_document_that_does_not_fit_on_the_disk_is_not_begun(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = planned(app, source)
+    needed = app.memory().forecast(reading).disk_bytes + DISK_SPARE_BYTES
+    monkeypatch.setattr(Home, "free_bytes", lambda _: needed - 1)
+    error = paper.failure(app.library.read_here(reading.document_id))
+    assert isinstance(error, DiskFull)
+    assert "0.3 GB are needed, 0.3 GB are free" in error.message and "--home" in error.hint
+    entry = app.library.entry(reading.document_id)
+    assert (entry.progress.stage, entry.progress.message) == ("failed", error.message)
+    assert files(settings) == []
+
+    monkeypatch.setattr(Home, "free_bytes", lambda _: needed)
+    app.close()
+    again = open_app()
+    again.start()
+    other = again.library.add(paper.text(source.with_name("b.txt"), 1), "b.txt")
+    paper.wait_for(again, other, "ready")
+    assert again.library.entry(reading.document_id).progress.stage == "failed"
+    again.library.read(reading.document_id)
+    paper.wait_for(again, reading.document_id, "ready")
+
+
+def test_a_disk_that_fills_up_while_reading_keeps_what_was_read(
+    app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 3)
+    begun = paper.blocks(settings.home)
+
+    def full(*_: object) -> None:
+        raise StorageFull(2_000_000_000, 1_000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.journal.write_block", full)
+        error = paper.failure(app.library.read_here(reading.document_id))
+    assert isinstance(error, DiskFull) and "2.0 GB" in error.message
+    assert paper.blocks(settings.home) == begun
+    assert store.reading(reading.id).state == "failed"
+    answer = paper.last(app.questions.ask(reading.document_id, QUESTION))
+    assert answer.reused_tokens == 3 * 128
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    assert store.reading(reading.id).state == "ready"
+    assert paper.blocks(settings.home).items() > begun.items()
+
+
+def test_a_full_disk_does_not_touch_what_is_ready(
+    app: App, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Home, "free_bytes", lambda _: 0)
+    assert list(app.library.read_here(document_id)) == []
+    assert store.readings(document_id)[0].state == "ready"
+
+
+def test_recalled_pods_stay_in_memory_up_to_the_limit(
+    app: App, open_app: OpenApp, store: Store, settings: Settings, document_id: str
+) -> None:
+    sections = store.sections(store.readings(document_id)[0].id)
+    app.close()
+    roomy, narrow = open_app().memory(), open_app(memory_mb=0).memory()
+    for memory in (roomy, narrow):
+        for section in sections:
+            memory.recall(section)
+    shutil.rmtree(settings.home / "pods")
+    assert roomy.recall(sections[0]) is not None
+    assert narrow.recall(sections[1]) is not None
+    assert narrow.recall(sections[0]) is None
+
+
+def test_what_is_read_in_this_run_knows_how_long_it_took(app: App, document_id: str) -> None:
+    answer = paper.last(app.questions.ask(document_id, QUESTION))
+    assert answer.reading_seconds > 0
+
+
+def test_a_short_last_chunk_does_not_spoil_the_forecast(app: App, store: Store, tmp_path: Path) -> None:
+    memory = app.memory()
+    tiny = paper.text(tmp_path / "tiny.txt", 1)
+    tiny.write_text("Hi")
+    reading = planned(app, tiny)
+    before = memory.forecast(reading).seconds
+    assert reading.num_tokens < 128
+    paper.read_here(app, tiny)
+    assert memory.forecast(reading).seconds == before

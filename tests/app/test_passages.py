@@ -1,0 +1,146 @@
+"""Passages: what can be quoted, whole sentences where there are any, and where they stand on the page."""
+
+import random
+
+import pytest
+
+from app.passages import MAX_CHARS, Passage, boxes, split
+from app.readers import Word
+
+
+def quotes(text: str) -> list[str]:
+    return [passage.quote for passage in split(1, text)]
+
+
+def test_sentences() -> None:
+    text = "The bridge opened in 1957. It cost 3.5 million; Nobody\nhas paid since! Why? “Because.” (See p. 4.)"
+    assert quotes(text) == [
+        "The bridge opened in 1957.",
+        "It cost 3.5 million;",
+        "Nobody has paid since!",
+        "Why?",
+        "“Because.”",
+        "(See p. 4.)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mr. Quell and Dr. Holm met at St. Aldric's.",
+        "Hythe Corp. Ltd. and others, Inc. Delaware",
+        "Signed by J. R. Whitlock in person.",
+        "See Fig. 3 and Sec. 12, e.g. No. 7.",
+        "It rose 3.5 % to 11,692.7 in the U.S. and elsewhere.",
+    ],
+)
+def test_abbreviations_and_figures_do_not_end_a_sentence(text: str) -> None:
+    assert quotes(text) == [text]
+
+
+def test_list_items_and_paragraphs_are_passages_of_their_own() -> None:
+    assert quotes("Duties\n\nThe porter shall\n• lock the gate\n• feed the cats\n– report fires\n\nEnd") == [
+        "Duties",
+        "The porter shall",
+        "• lock the gate",
+        "• feed the cats",
+        "– report fires",
+        "End",
+    ]
+
+
+def test_a_long_table_is_cut_at_its_lines() -> None:
+    rows = [f"Region {number:2d}   {number * 1234:>8,}   {number * 7:>5}" for number in range(40)]
+    passages = split(3, "\n".join(rows))
+    assert len(passages) > 3
+    assert [row for passage in passages for row in passage.text.strip("\n").split("\n")] == rows
+
+
+def test_a_long_line_is_cut_between_words_and_a_long_word_anywhere() -> None:
+    line = "word " * 200
+    assert all(set(passage.text.split()) == {"word"} for passage in split(1, line))
+    assert [len(passage.text) for passage in split(1, "x" * 700)] == [MAX_CHARS, MAX_CHARS, 700 - 2 * MAX_CHARS]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_character_is_in_exactly_one_passage(seed: int) -> None:
+    rng = random.Random(seed)
+    pieces = [
+        "The ",
+        "end.",
+        ' "Quoted." ',
+        "said (so.) ",
+        "\n",
+        "\n\n",
+        "• item ",
+        " – ",
+        "A",
+        "b ",
+        "12.5 ",
+        "漢字。",
+    ]
+    pieces += ["Mr. ", "!”) ", "x" * 90]
+    text = "".join(rng.choices(pieces, k=rng.randint(1, 120)))
+    passages = split(4, text)
+    covered = [0] * len(text)
+    for passage in passages:
+        assert passage.page == 4
+        assert passage.text == text[passage.start : passage.end]
+        assert passage.text.strip() and len(passage.text) <= MAX_CHARS
+        for index in range(passage.start, passage.end):
+            covered[index] += 1
+    assert [(passage.start, passage.end) for passage in passages] == sorted((p.start, p.end) for p in passages)
+    assert max(covered, default=0) <= 1
+    assert [text[index] for index, times in enumerate(covered) if not times and not text[index].isspace()] == []
+
+
+def typeset(*lines: tuple[str, float, float]) -> tuple[str, list[Word]]:
+    """Text and words of lines (text, left, top), each letter 0.01 wide and each line 0.02 high."""
+    text, words = "", []
+    for line, left, top in lines:
+        x = left
+        for part in line.split(" "):
+            words.append(Word(len(text), len(text) + len(part), x, top, x + 0.01 * len(part), top + 0.02))
+            text += part + " "
+            x += 0.01 * (len(part) + 1)
+        text = text[:-1] + "\n"
+    return text, words
+
+
+def whole(text: str) -> Passage:
+    return Passage(1, 0, len(text), text)
+
+
+def test_one_box_a_line() -> None:
+    text, words = typeset(("The first line is", 0.1, 0.1), ("wide and the", 0.1, 0.13), ("last", 0.1, 0.16))
+    found = boxes(whole(text), words)
+    assert len(found) == 3
+    assert found[0] == pytest.approx((0.1, 0.1, 0.27, 0.12))
+    assert all(0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 for x0, y0, x1, y1 in found)
+
+
+def test_only_the_words_of_the_passage_are_boxed() -> None:
+    text, words = typeset(("Before it. The code is", 0.1, 0.1), ("4074. After it.", 0.1, 0.13))
+    (passage,) = (each for each in split(1, text) if "code" in each.text)
+    assert [tuple(round(edge, 3) for edge in box) for box in boxes(passage, words)] == [
+        (0.21, 0.1, 0.32, 0.12),
+        (0.1, 0.13, 0.15, 0.15),
+    ]
+
+
+def test_a_passage_that_goes_on_in_the_next_column_is_not_boxed_across_the_gutter() -> None:
+    text, words = typeset(
+        ("end of the left column", 0.08, 0.90), ("start of the right", 0.53, 0.08), ("column here", 0.53, 0.11)
+    )
+    found = boxes(whole(text), words)
+    assert len(found) == 3
+    assert not any(x0 < 0.5 < x1 for x0, _, x1, _ in found)
+
+
+def test_lines_of_two_columns_at_one_height_are_not_merged() -> None:
+    text, words = typeset(("left one", 0.08, 0.1), ("left two", 0.08, 0.13), ("right one", 0.6, 0.1))
+    assert len(boxes(whole(text), words)) == 3
+
+
+def test_a_passage_without_known_words_has_no_box() -> None:
+    assert boxes(Passage(1, 5, 9, "text"), [Word(0, 4, 0.1, 0.1, 0.2, 0.2)]) == ()

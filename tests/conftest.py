@@ -1,0 +1,68 @@
+"""Fixtures that several packages' tests share: the embedded model, tiny random models, and a browser.
+
+What is heavy to import is imported by the fixture that needs it, so that the light tests stay quick.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def embedded_model_dir() -> Path:
+    """The converted embedded model: fetched once, then kept in `build/test-model` or in DOCPOD_TEST_MODEL."""
+    from engine import embedded
+
+    return embedded.ensure(Path(os.environ.get("DOCPOD_TEST_MODEL", ROOT / "build" / "test-model")), print)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the Chromium that browser tests drive; without one they are skipped, and in CI they fail."""
+    path = os.environ.get("DOCPOD_BROWSER") or shutil.which("chromium")
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail("CI must run the browser tests, and there is no Chromium here.")
+    return path or pytest.skip("no Chromium here")
+
+
+@pytest.fixture
+def tiny_llama():
+    from tests import tiny
+
+    return tiny.llama()
+
+
+@pytest.fixture
+def tiny_qwen2():
+    from tests import tiny
+
+    return tiny.qwen2()
+
+
+@pytest.fixture
+def tiny_qwen3():
+    from tests import tiny
+
+    return tiny.qwen3()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    from tests import tiny
+
+    return tiny.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer) -> Path:
+    """A folder with the tiny Llama and its tokenizer, as `--model FOLDER` takes it."""
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tiny.llama().save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,54 @@
+"""Runners around the tiny models of every family and around the embedded model, with all fresh memory poisoned."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine import models
+from engine.runner import Runner
+from tests import tiny
+from tests.engine.reading import runner_of
+
+NETWORKS = {"llama": tiny.llama, "mistral": tiny.mistral, "qwen2": tiny.qwen2, "qwen3": tiny.qwen3}
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fresh memory holds NaN, so that a read of what was never written spoils the result instead of passing by luck."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small matrices are done before a second thread has woken up, and on a busy machine long before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=models.FAMILIES)
+def tiny_runner(request: pytest.FixtureRequest, one_thread: None) -> Runner:
+    """A tiny random model of each family that `models.load` takes."""
+    return runner_of(NETWORKS[request.param]())
+
+
+@pytest.fixture
+def llama_runner(one_thread: None) -> Runner:
+    """One tiny model, where the family does not matter."""
+    return runner_of(tiny.llama())
+
+
+@pytest.fixture(scope="session", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def embedded_runner(request: pytest.FixtureRequest, embedded_model_dir: Path) -> Runner:
+    """The embedded model on the CPU in both dtypes, whichever this processor would choose."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(models, "_cpu_dtype", lambda memo: request.param)
+        return Runner(models.load("embedded", embedded_model_dir.parent, print))

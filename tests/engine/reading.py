@@ -1,0 +1,102 @@
+"""How these tests read: a runner around a network, a document read in chunks, and plain transformers beside it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from engine import attention
+from engine.decode import generate
+from engine.models import Model
+from engine.pod import Block, KVShape, Pod, PodLoader
+from engine.prefill import PodBuilder
+from engine.runner import Runner
+from engine.sampling import SamplingParams
+from engine.tail import Tail
+from engine.tokenizer import Tokenizer
+from tests import tiny
+
+
+def runner_of(network: PreTrainedModel) -> Runner:
+    """A runner as `models.load` would make it, around a network of `tests.tiny`."""
+    attention.register()
+    network.set_attn_implementation(attention.NAME)
+    config = network.config
+    shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, network.dtype)
+    window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
+    tokenizer = Tokenizer(tiny.tokenizer())
+    return Runner(Model(network, tokenizer, shape, network.device, window, stops, "tiny", "0" * 64, "for a test"))
+
+
+@contextmanager
+def plain(runner: Runner) -> Iterator[PreTrainedModel]:
+    """The runner's own weights under transformers' own attention."""
+    network = runner.model.network
+    network.set_attn_implementation("sdpa")
+    yield network
+    network.set_attn_implementation(attention.NAME)
+
+
+def plain_logits(runner: Runner, ids: Sequence[int]) -> Tensor:
+    """Logits (T, V) of one plain forward over all the ids."""
+    with plain(runner) as network, torch.inference_mode():
+        return network(input_ids=torch.tensor([ids], device=network.device), use_cache=False).logits[0]
+
+
+def some_ids(runner: Runner, count: int, seed: int) -> list[int]:
+    """Random ids that hold no stop token."""
+    generator = torch.Generator().manual_seed(seed)
+    ids: list[int] = torch.randint(3, 250, (count,), generator=generator).tolist()
+    return ids
+
+
+def feed(builder: PodBuilder, ids: Sequence[int], chunk_tokens: int) -> list[Block]:
+    """The rest of a document, chunk by chunk; the blocks that would be stored."""
+    starts = range(builder.num_read, len(ids), chunk_tokens)
+    return [builder.feed(ids[start : start + chunk_tokens]) for start in starts]
+
+
+def read(runner: Runner, ids: Sequence[int], chunk_tokens: int = 64) -> Pod:
+    """A document, read in chunks."""
+    builder = PodBuilder(runner, len(ids))
+    feed(builder, ids, chunk_tokens)
+    return builder.finish()
+
+
+def restored(runner: Runner, blocks: Sequence[Block]) -> Pod:
+    """A pod from blocks that went through a file: the facts as JSON, the payload as bytes."""
+    loader = PodLoader(runner.model.shape, blocks[-1].stop, runner.model.device)
+    for block in blocks:
+        loader.add(json.loads(json.dumps(dict(block.meta))), memoryview(bytearray(block.payload)))
+    return loader.finish()
+
+
+def ask(runner: Runner, pods: Sequence[Pod], pieces: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The logits (V,) behind each piece of a question that is fed piece by piece."""
+    tail = Tail(runner.model.shape, sum(map(len, pieces)), runner.model.device)
+    context = runner.context(pods, tail)
+    return [runner.run(context, piece) for piece in pieces]
+
+
+def fingerprint(pod: Pod) -> str:
+    """sha256 over every byte of a pod."""
+    parts = (pod.keys, pod.values, pod.positions)
+    raw = (part.cpu().contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
+    return hashlib.sha256(b"".join(raw)).hexdigest()
+
+
+def greedy(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], max_tokens: int) -> list[int]:
+    """The likeliest answer."""
+    return [step.token_id for step in generate(runner, pods, ids, SamplingParams(max_tokens))]
+
+
+def plain_greedy(runner: Runner, ids: Sequence[int], max_tokens: int) -> list[int]:
+    """What transformers' own `generate` answers, without the stop token."""
+    with plain(runner) as network:
+        prompt = torch.tensor([ids], device=network.device)
+        tokens = network.generate(prompt, do_sample=False, max_new_tokens=max_tokens)[0, len(ids) :].tolist()
+    return [token for token in tokens if token not in runner.model.stop_ids]

@@ -1,0 +1,112 @@
+"""Conversations: exchanges are whole, branches are followed, words are found."""
+
+import pytest
+from sqlalchemy import event
+
+from storage import Citation, Conversation, Message, NotStored, Store
+from tests.storage.rows import A, B, answer, citation, document
+
+
+@pytest.fixture
+def conversation(store: Store) -> Conversation:
+    store.add_document(document())
+    return store.start_conversation(A, "About the report")
+
+
+def contents(messages: list[Message]) -> list[str]:
+    return [message.content for message in messages]
+
+
+def test_an_exchange_comes_back_as_it_was(store: Store, conversation: Conversation) -> None:
+    question, reply = store.add_exchange(conversation.id, "How much?", answer(), [citation(2), citation(1)])
+    assert store.messages(conversation.id) == [question, reply]
+    assert (question.role, question.parent_id, reply.parent_id) == ("user", None, question.id)
+    assert (reply.found, reply.facts, reply.state) == (True, {"reused_tokens": 4}, "done")
+    cited = store.citations([question.id, reply.id])
+    assert cited[question.id] == []
+    assert [(each.mark, each.quote, each.boxes) for each in cited[reply.id]] == [
+        (1, "12 million", [(0.1, 0.2, 0.3, 0.4)]),
+        (2, "12 million", [(0.1, 0.2, 0.3, 0.4)]),
+    ]
+    assert store.conversation(conversation.id).updated_at > conversation.updated_at
+
+
+def test_the_newest_branch_is_the_active_one(store: Store, conversation: Conversation) -> None:
+    first, a1 = store.add_exchange(conversation.id, "q1", answer("a1"), [])
+    second, _ = store.add_exchange(conversation.id, "q2", answer("a2"), [], a1.id)
+    assert contents(store.messages(conversation.id)) == ["q1", "a1", "q2", "a2"]
+    again = store.replace_answer(second.id, answer("a2 again"), [citation(1)])
+    assert contents(store.messages(conversation.id)) == ["q1", "a1", "q2", "a2 again"]
+    assert len(store.citations([again.id])[again.id]) == 1
+    store.add_exchange(conversation.id, "q2 edited", answer("a2 edited"), [], a1.id)
+    assert contents(store.messages(conversation.id)) == ["q1", "a1", "q2 edited", "a2 edited"]
+    store.replace_answer(first.id, answer("a1 again"), [])
+    assert contents(store.messages(conversation.id)) == ["q1", "a1 again"]
+    store.add_exchange(conversation.id, "q1 edited", answer("a1 edited"), [])
+    assert contents(store.messages(conversation.id)) == ["q1 edited", "a1 edited"]
+
+
+def test_a_reply_belongs_to_its_conversation(store: Store, conversation: Conversation) -> None:
+    other = store.start_conversation(A, "Another")
+    _, elsewhere = store.add_exchange(other.id, "q", answer(), [])
+    with pytest.raises(NotStored, match="in conversation"):
+        store.add_exchange(conversation.id, "q", answer(), [], elsewhere.id)
+    with pytest.raises(NotStored):
+        store.add_exchange(conversation.id, "q", answer(), [], 999)
+    with pytest.raises(NotStored):
+        store.add_exchange("none", "q", answer(), [])
+    with pytest.raises(NotStored):
+        store.replace_answer(999, answer(), [])
+    with pytest.raises(NotStored):
+        store.start_conversation(B, "t")
+    assert store.messages(conversation.id) == []
+
+
+def test_a_failing_exchange_leaves_nothing(store: Store, conversation: Conversation) -> None:
+    store.add_exchange(conversation.id, "before", answer("before"), [])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    event.listen(Citation, "before_insert", fail)
+    try:
+        with pytest.raises(RuntimeError, match="power cut"):
+            store.add_exchange(conversation.id, "torn", answer("torn"), [citation(1)])
+    finally:
+        event.remove(Citation, "before_insert", fail)
+    assert contents(store.messages(conversation.id)) == ["before", "before"]
+    assert store.search_messages("torn", 5) == []
+
+
+def test_conversations_are_listed_renamed_and_deleted(store: Store, conversation: Conversation) -> None:
+    newer = store.start_conversation(A, "Newer")
+    assert [each.title for each in store.conversations(A)] == ["Newer", "About the report"]
+    store.add_exchange(conversation.id, "unicorn?", answer("no unicorn"), [citation(1)])
+    store.rename_conversation(conversation.id, "Renamed")
+    assert [each.title for each in store.conversations(A)] == ["Renamed", "Newer"]
+    assert store.conversations(B) == []
+    store.delete_conversation(conversation.id)
+    assert [each.id for each in store.conversations(A)] == [newer.id]
+    assert store.messages(conversation.id) == store.search_messages("unicorn", 5) == []
+    with pytest.raises(NotStored):
+        store.rename_conversation(conversation.id, "t")
+
+
+def test_a_very_long_conversation_can_be_deleted(store: Store, conversation: Conversation) -> None:
+    """SQLite follows at most a thousand deletions that set off each other."""
+    parent_id = None
+    for _ in range(550):
+        parent_id = store.add_exchange(conversation.id, "q", answer("a"), [], parent_id)[1].id
+    assert len(store.messages(conversation.id)) == 1100
+    store.delete_document(A)
+    assert store.messages(conversation.id) == []
+
+
+def test_messages_are_found_by_all_their_words(store: Store, conversation: Conversation) -> None:
+    store.add_exchange(conversation.id, "What were streaming revenues?", answer("Revenue rose."), [])
+    assert contents(store.search_messages("streaming revenue ?", 5)) == ["What were streaming revenues?"]
+    assert len(store.search_messages("revenue", 5)) == 2
+    assert len(store.search_messages("revenue", 1)) == 1
+    assert (
+        store.search_messages("revenue costs", 5) == store.search_messages('"', 5) == store.search_messages("", 5) == []
+    )

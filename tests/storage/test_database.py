@@ -1,0 +1,235 @@
+"""The database: its shape, its transactions, threads and processes, and what deletes and full disks leave."""
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, inspect
+from sqlalchemy.exc import OperationalError
+
+from storage import Home, NewerDatabase, StorageFull, Store
+from storage.database import connect, for_writing
+from storage.migrations import MIGRATIONS, migrate
+from storage.models import Base
+from tests.storage.rows import A, B, document, filled, page
+
+
+@pytest.fixture
+def engine(home: Home) -> Iterator[Engine]:
+    engine = connect(home.database_url)
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: Engine) -> list[str]:
+    return inspect(engine).get_table_names()
+
+
+def test_the_models_describe_the_migrated_database(engine: Engine) -> None:
+    migrate(engine)
+    described = create_engine("sqlite://")
+    Base.metadata.create_all(described)
+    ours, theirs = inspect(engine), inspect(described)
+    names = theirs.get_table_names()
+    assert {name for name in tables(engine) if "_search" not in name} == {*names, "schema_version"}
+    for name in names:
+        for facts in ("get_columns", "get_pk_constraint", "get_unique_constraints", "get_indexes"):
+            left, right = ([*map(str, found(name))] for found in (getattr(ours, facts), getattr(theirs, facts)))
+            assert sorted(left) == sorted(right), (name, facts)
+    with engine.connect() as left, described.connect() as right:
+        for sql in (
+            "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%' ORDER BY name",
+            """SELECT m.name, "table", "from", "to", on_delete FROM sqlite_master m, pragma_foreign_key_list(m.name)
+            ORDER BY 1, 3""",
+        ):
+            assert left.exec_driver_sql(sql).all() == right.exec_driver_sql(sql).all() != []
+    described.dispose()
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    migrate(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT version, name FROM schema_version").all() == [
+            (1, "m001_first_schema")
+        ]
+
+
+def m_add_shelf(connection: Connection) -> None:
+    connection.exec_driver_sql("CREATE TABLE shelves (id INTEGER PRIMARY KEY)")
+
+
+def m_fail_late(connection: Connection) -> None:
+    connection.exec_driver_sql("CREATE TABLE half (id INTEGER PRIMARY KEY)")
+    connection.exec_driver_sql("DELETE FROM documents")
+    raise RuntimeError("power cut")
+
+
+def test_a_failed_migration_leaves_nothing(engine: Engine) -> None:
+    migrate(engine)
+    with for_writing(engine).begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO documents VALUES ('a', 't', 'f', 'm', 1, 0, '[]', '2024-01-01 00:00:00.000000', 'added', NULL)"
+        )
+    with pytest.raises(RuntimeError, match="power cut"):
+        migrate(engine, [*MIGRATIONS, m_add_shelf, m_fail_late])
+    assert "shelves" in tables(engine)
+    assert "half" not in tables(engine)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == 2
+        assert connection.exec_driver_sql("SELECT count(*) FROM documents").scalar() == 1
+
+
+def test_a_failed_first_migration_leaves_an_empty_database(engine: Engine) -> None:
+    with pytest.raises(RuntimeError):
+        migrate(engine, [m_add_shelf_and_fail])
+    assert tables(engine) == []
+
+
+def m_add_shelf_and_fail(connection: Connection) -> None:
+    m_add_shelf(connection)
+    raise RuntimeError
+
+
+def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
+    migrate(engine, [*MIGRATIONS, m_add_shelf])
+    with pytest.raises(NewerDatabase, match="has schema 2, this program knows up to 1"):
+        Store.open(home.database_url)
+
+
+def test_every_connection_is_set_up(engine: Engine) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        for connection in (first, second):
+            pragmas = ("journal_mode", "foreign_keys", "secure_delete", "busy_timeout")
+            values = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas]
+            assert values == ["wal", 1, 1, 30_000]
+
+
+def test_foreign_keys_are_enforced(engine: Engine) -> None:
+    migrate(engine)
+    with pytest.raises(Exception, match="FOREIGN KEY"), engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024')")
+
+
+def test_everything_is_there_after_a_restart(home: Home) -> None:
+    store = Store.open(home.database_url)
+    reading_id, section_ids, conversation_id = filled(store)
+    before = (
+        store.documents(), store.pages(A), store.reading(reading_id), store.sections(reading_id),
+        store.blocks(section_ids[0]), store.messages(conversation_id), store.search_pages(A, ["zanzibar"], 5),
+    )  # fmt: skip
+    store.close()
+    again = Store.open(home.database_url)
+    assert before == (
+        again.documents(), again.pages(A), again.reading(reading_id), again.sections(reading_id),
+        again.blocks(section_ids[0]), again.messages(conversation_id), again.search_pages(A, ["zanzibar"], 5),
+    )  # fmt: skip
+    again.close()
+
+
+def test_deleted_words_are_in_no_file_of_the_home(home: Home) -> None:
+    def files_with(word: bytes) -> list[str]:
+        return [path.name for path in home.root.rglob("*") if path.is_file() and word in path.read_bytes().lower()]
+
+    store = Store.open(home.database_url)
+    filled(store, A, "zanzibar")
+    filled(store, B, "madagascar")
+    assert files_with(b"zanzibar")
+    store.delete_document(A)
+    assert files_with(b"zanzibar") == []
+    assert files_with(b"madagascar")
+    store.delete_conversation(store.conversations(B)[0].id)
+    store.delete_document(B)
+    store.close()
+    assert files_with(b"madagascar") == []
+
+
+def test_readers_do_not_wait_for_a_writer(home: Home, kept: Store) -> None:
+    filled(kept)
+    engine = connect(home.database_url)
+    with for_writing(engine).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM documents")
+        assert len(kept.pages(A)) == 2
+        assert len(kept.search_pages(A, ["zanzibar"], 5)) == 2
+    engine.dispose()
+    assert kept.pages(A) == []
+
+
+def test_two_threads_add_the_same_document(store: Store) -> None:
+    barrier, stored, failed = threading.Barrier(4), [], []
+
+    def add(name: str) -> None:
+        barrier.wait()
+        try:
+            for _ in range(10):
+                stored.append(store.add_document(document(file_name=name)).file_name)
+                store.save_pages(A, name, [], [page(1, name), page(2, name)])
+                assert len(store.pages(A)) == 2
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=add, args=(f"name{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert len(set(stored)) == 1
+    assert len(store.documents()) == 1
+    title = store.document(A).title
+    assert {each.text for each in store.pages(A)} == {title}
+    assert [number for number, _ in store.search_pages(A, [title], 5)] == [1, 2]
+
+
+def write_from_another_process(url: str, document_id: str) -> None:
+    store = Store.open(url)
+    for _ in range(10):
+        filled(store, document_id)
+        store.delete_document(document_id)
+    filled(store, document_id)
+    store.close()
+
+
+def test_two_processes_open_and_write_one_database(home: Home) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write_from_another_process, args=(home.database_url, key)) for key in (A, B)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    store = Store.open(home.database_url)
+    assert {each.id for each in store.documents()} == {A, B}
+    assert len(store.search_pages(A, ["zanzibar"], 5)) == len(store.search_pages(B, ["zanzibar"], 5)) == 2
+    store.close()
+
+
+def test_a_full_disk_leaves_the_old_state(kept: Store) -> None:
+    kept.add_document(document())
+    kept.save_pages(A, "Old", [], [page(1, "alpha")])
+    with kept._read() as session:
+        pages = session.connection().exec_driver_sql("PRAGMA page_count").scalar()
+    # The limit holds for one connection: it is the only one in the pool, since nothing ran at the same time.
+    with kept._read() as session:
+        session.connection().exec_driver_sql(f"PRAGMA max_page_count = {pages + 5}")
+    with pytest.raises(StorageFull):
+        kept.save_pages(A, "New", [], [page(number, "beta " * 5000) for number in range(1, 20)])
+    assert kept.document(A).title == "Old"
+    assert [each.text for each in kept.pages(A)] == ["alpha"]
+    assert len(kept.search_pages(A, ["alpha"], 5)) == 1
+    kept.save_pages(A, "Small", [], [page(1, "gamma")])
+
+
+def test_other_trouble_of_the_database_is_not_called_a_full_disk(kept: Store) -> None:
+    with pytest.raises(OperationalError), kept._write() as session:
+        session.connection().exec_driver_sql("SELECT * FROM nowhere")
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"these are notes, not a database. " * 100)
+    with pytest.raises(Exception, match="not a database"):
+        Store.open(f"sqlite:///{path}")
+    assert path.read_bytes() == b"these are notes, not a database. " * 100

@@ -1,0 +1,136 @@
+"""What a user does, step by step, in a real browser; the same steps for the fake app and for the real one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+QUIET_CHROMIUM = (
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+)
+STREAM_COUNTER = """() => {
+  window.pieces = [];
+  const live = document.querySelector("#live");
+  new MutationObserver(() => {
+    const words = live.querySelector(".words")?.innerText.trim() || "";
+    if (words && words !== window.pieces.at(-1)) window.pieces.push(words);
+  }).observe(live, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+@dataclass
+class Complaints:
+    """What the browser had to say: errors of the page, and requests to anyone else."""
+
+    errors: list[str] = field(default_factory=list)
+    remote: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def browser_page(chromium: str, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
+    """A page of a fresh browser; its complaints are collected."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    arguments = [*QUIET_CHROMIUM, *(["--no-sandbox"] if root else [])]
+    complaints = Complaints()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+        page.on("pageerror", lambda error: complaints.errors.append(str(error)))
+        page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
+        page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: _note_remote(request.url, complaints))
+        try:
+            yield page, complaints
+        finally:
+            browser.close()
+
+
+def _note_remote(url: str, complaints: Complaints) -> None:
+    if not url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+        complaints.remote.append(url)
+
+
+def open_page(page: Page, url: str) -> None:
+    """Opens the page and waits until it can be used."""
+    page.goto(url)
+    expect(page.locator("#history :is(.welcome, .turn)").first).to_be_visible(timeout=30_000)
+
+
+def upload(page: Page, *files: Path) -> None:
+    """Adds files through the library's button; the first of them opens."""
+    page.locator("#library-pane input[type=file]").set_input_files(list(files))
+    expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
+
+
+def see_progress(page: Page) -> str:
+    """Waits until reading shows how long it will still take; the line that says so."""
+    row = page.locator(".document[aria-current]")
+    read = row.locator("button[data-act=read]")
+    expect(row.locator(".eta").or_(read)).to_be_visible(timeout=120_000)
+    if read.is_visible():
+        read.click()
+    expect(row.locator(".eta")).to_be_visible(timeout=120_000)
+    expect(row.get_by_role("progressbar")).to_be_visible()
+    return row.locator(".facts").inner_text()
+
+
+def wait_until_read(page: Page, timeout_ms: int = 600_000) -> None:
+    """Waits for the end of reading."""
+    expect(page.locator(".document[aria-current][data-stage=ready]")).to_be_visible(timeout=timeout_ms)
+
+
+def ask(page: Page, question: str) -> None:
+    """Asks with Enter, counting the pieces in which the answer arrives."""
+    page.evaluate(STREAM_COUNTER)
+    page.locator("#question textarea").fill(question)
+    page.locator("#question textarea").press("Enter")
+    expect(page.locator("#talk .question").last).to_have_text(question, timeout=30_000)
+
+
+def wait_for_answer(page: Page, number: int = 1, timeout_ms: int = 300_000) -> list[str]:
+    """Waits for the end of the answer that is the conversation's `number`th; the texts it grew through."""
+    expect(page.locator("#history .answer")).to_have_count(number, timeout=timeout_ms)
+    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=timeout_ms)
+    pieces: list[str] = page.evaluate("() => window.pieces")
+    return pieces
+
+
+def stop_answer(page: Page, timeout_ms: int = 300_000) -> None:
+    """Presses Stop once words appear."""
+    expect(page.locator("#live .words")).to_contain_text(" ", timeout=timeout_ms)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#history .turn").last).to_contain_text("Stopped.", timeout=timeout_ms)
+
+
+def regenerate(page: Page, number: int, timeout_ms: int = 300_000) -> list[str]:
+    """Has the last answer given again."""
+    page.evaluate(STREAM_COUNTER)
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.locator("#live .turn")).to_be_visible(timeout=30_000)
+    return wait_for_answer(page, number, timeout_ms)
+
+
+def click_citation(page: Page, position: int = 0) -> str:
+    """Clicks a passage's chip; the address of the page image whose marks are in view."""
+    chip = page.locator("#history .turn").last.locator(".chip").nth(position)
+    number = chip.get_attribute("data-page")
+    chip.click()
+    expect(page.get_by_label("Go to page")).to_have_value(str(number), timeout=30_000)
+    expect(page.locator(".sheet .mark.chosen").first).to_be_in_viewport(timeout=30_000)
+    return page.locator(".sheet img").get_attribute("src") or ""
+
+
+def restored(page: Page, url: str, question: str) -> None:
+    """Opens an address again: library, conversation and page are as they were."""
+    page.goto("about:blank")
+    open_page(page, url)
+    expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
+    expect(page.locator("#history .question").first).to_have_text(question)
+    expect(page.locator("#history blockquote").first).to_be_visible()

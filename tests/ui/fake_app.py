@@ -1,0 +1,341 @@
+"""An app that lives in memory: reading takes time, answers stream, pages are drawn; no model, no database."""
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from uuid import uuid4
+
+from PIL import Image, ImageDraw, ImageFont
+
+from app.errors import DocumentNotFound, EmptyDocument, NotRead, QuestionRejected, UnsupportedFile, WrongPassword
+from app.events import (
+    Answer,
+    AskEvent,
+    Cited,
+    DocumentEntry,
+    Evidence,
+    Forecast,
+    Progress,
+    ReaderStatus,
+    TextDelta,
+)
+from app.settings import Settings
+
+PAGES = 98
+TOKENS = 83_000
+LINES = (
+    "We ended the year with 117.6 million streaming memberships in over",
+    "190 countries, an increase of 23.8 million over the prior year. Our",
+    "revenues grew 32 percent, and the operating margin rose to 7 percent.",
+    "",
+    "Streaming content obligations were $17.7 billion at the end of the",
+    "year, of which $7.4 billion are due within twelve months. We expect",
+    "these obligations to grow as we license and produce more titles, and",
+    "we may finance a part of them with further debt.",
+)
+ANSWER = (
+    "The company had **117.6 million streaming memberships** at the end of the year. That is 23.8 million more than "
+    "a year earlier, in over 190 countries.\n\nTwo things drove the growth:\n\n- more original titles, and\n- "
+    "wider international availability."
+)
+
+
+@dataclass(frozen=True)
+class FakeTurn:
+    """A remembered question and answer."""
+
+    question: str
+    answer: Answer
+
+
+@dataclass
+class FakeConversation:
+    """A conversation and its turns."""
+
+    conversation_id: str
+    document_id: str
+    title: str
+    updated_at: datetime
+    turns: list[FakeTurn] = field(default_factory=list)
+
+
+@dataclass
+class FakeDocument:
+    """A document whose reading is a function of the time it has been running."""
+
+    document_id: str
+    title: str
+    file_name: str
+    num_bytes: int
+    stage: str = "reading"
+    since: float = 0.0
+    read_seconds: float = 0.0
+    message: str = ""
+    hint: str = ""
+
+
+class FakeLibrary:
+    """Documents by id; `read_seconds` is how long reading one takes."""
+
+    def __init__(self, clock: Callable[[], float], read_seconds: float, folder: Path) -> None:
+        self.clock = clock
+        self.read_seconds = read_seconds
+        self.folder = folder
+        self.documents: dict[str, FakeDocument] = {}
+        self.questions: FakeQuestions | None = None
+
+    def add(self, path: Path, name: str) -> str:
+        data = path.read_bytes()
+        if not data:
+            raise EmptyDocument(f"“{name}” holds no bytes.", "Choose a file with text in it.")
+        if not data.startswith(b"%PDF") and b"\0" in data:
+            raise UnsupportedFile(f"“{name}” is neither a PDF nor text.", "Save it as a PDF and add that.")
+        path.unlink()
+        document_id = hashlib.sha256(data).hexdigest()
+        if document_id not in self.documents:
+            stage = "locked" if b"/Encrypt" in data else "reading"
+            title = name.rsplit(".", 1)[0].replace("_", " ")
+            self.documents[document_id] = FakeDocument(document_id, title, name, len(data), stage, self.clock())
+        return document_id
+
+    def unlock(self, document_id: str, password: str) -> None:
+        if password != "open sesame":
+            raise WrongPassword("This password does not open the document.", "Check it and try again.")
+        self._start(document_id)
+
+    def entries(self, search: str = "") -> list[DocumentEntry]:
+        found = [self.entry(key) for key in reversed(self.documents)]
+        return [entry for entry in found if search.lower() in entry.title.lower()]
+
+    def entry(self, document_id: str) -> DocumentEntry:
+        document = self._document(document_id)
+        seconds = document.read_seconds + (self.clock() - document.since if document.stage == "reading" else 0.0)
+        share = min(1.0, seconds / self.read_seconds)
+        if document.stage == "reading" and share == 1.0:
+            document.stage = "ready"
+        if document.stage == "ready":
+            share = 1.0
+        progress = Progress(
+            document_id,
+            document.stage,
+            int(TOKENS * share),
+            TOKENS,
+            int(PAGES * share),
+            PAGES,
+            TOKENS / self.read_seconds,
+            (1 - share) * self.read_seconds if seconds > 0.2 else None,
+            document.message,
+            document.hint,
+        )
+        forecast = Forecast(PAGES, 2, TOKENS, 13, 180.0, 1_900_000_000, 80_000_000_000)
+        outline = (
+            (0, "Business", 1),
+            (1, "Our strategy", 4),
+            (0, "Risk factors", 9),
+            (1, "Risks <of> growth", 12),
+            (0, "Financial statements", 44),
+        )
+        return DocumentEntry(
+            document_id,
+            document.title,
+            document.file_name,
+            0 if document.stage == "locked" else PAGES,
+            2,
+            document.num_bytes,
+            int(1_900_000_000 * share),
+            progress,
+            None if document.stage == "locked" else forecast,
+            outline,
+        )
+
+    def read(self, document_id: str) -> None:
+        self._start(document_id)
+
+    def pause(self, document_id: str) -> None:
+        document = self._document(document_id)
+        document.read_seconds += self.clock() - document.since
+        document.stage = "paused"
+
+    def resume(self, document_id: str) -> None:
+        self._start(document_id)
+
+    def cancel(self, document_id: str) -> None:
+        self._document(document_id).stage = "cancelled"
+
+    def delete(self, document_id: str) -> None:
+        self._document(document_id)
+        del self.documents[document_id]
+
+    def page_image(self, document_id: str, number: int, width_px: int = 1100) -> bytes:
+        title = self._document(document_id).title
+        height = int(width_px * 1.294)
+        image = Image.new("RGB", (width_px, height), "white")
+        draw = ImageDraw.Draw(image)
+        body = ImageFont.load_default(size=width_px * 0.0215)
+        draw.text((width_px * 0.12, height * 0.055), title[:60], "#777", ImageFont.load_default(size=width_px * 0.016))
+        draw.text(
+            (width_px * 0.12, height * 0.1),
+            f"{number}. Results of the year",
+            "#111",
+            ImageFont.load_default(size=width_px * 0.032),
+        )
+        for row in range(30):
+            line = LINES[row % (len(LINES) + 1)] if row % (len(LINES) + 1) < len(LINES) else ""
+            draw.text((width_px * 0.12, height * (0.16 + row * 0.025)), line, "#222", body)
+        draw.text((width_px * 0.49, height * 0.94), str(number), "#777", ImageFont.load_default(size=width_px * 0.018))
+        data = io.BytesIO()
+        image.save(data, "PNG")
+        return data.getvalue()
+
+    def sample(self) -> Path:
+        path = self.folder / "The_lighthouse_handbook.pdf"
+        path.write_bytes(b"%PDF-1.7 the sample of the tests")
+        return path
+
+    def _document(self, document_id: str) -> FakeDocument:
+        if document_id not in self.documents:
+            raise DocumentNotFound("This document is not in the library.", "Add it again.")
+        return self.documents[document_id]
+
+    def _start(self, document_id: str) -> None:
+        document = self._document(document_id)
+        document.stage, document.since = "reading", self.clock()
+
+
+class FakeQuestions:
+    """Answers word by word; questions that name a unicorn are not found, and one that says `bug` is one."""
+
+    def __init__(self, library: FakeLibrary, word_seconds: float) -> None:
+        self.library = library
+        self.word_seconds = word_seconds
+        self.known: dict[str, FakeConversation] = {}
+        self.asked = 0
+
+    def ask(
+        self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None
+    ) -> Iterator[AskEvent]:
+        entry = self.library.entry(document_id)
+        if not question.strip():
+            raise QuestionRejected("The question is empty.", "Write what you would like to know.")
+        if entry.progress.stage == "locked":
+            raise NotRead("This document has not been read yet.", "Enter its password in the library.")
+        if "bug" in question:
+            raise ValueError("a bug of the tests")
+        if conversation_id not in self.known:
+            conversation_id = conversation_id or uuid4().hex
+            self.known[conversation_id] = FakeConversation(
+                conversation_id, document_id, question[:80], datetime.now(UTC)
+            )
+        return self._stream(self.known[conversation_id], question, stop or Event(), None)
+
+    def regenerate(self, conversation_id: str, stop: Event | None = None) -> Iterator[AskEvent]:
+        conversation = self.known[conversation_id]
+        return self._stream(conversation, conversation.turns[-1].question, stop or Event(), len(conversation.turns) - 1)
+
+    def _stream(
+        self, conversation: FakeConversation, question: str, stop: Event, replaced: int | None
+    ) -> Iterator[AskEvent]:
+        self.asked += 1
+        entry = self.library.entry(conversation.document_id)
+        reading = entry.progress.stage == "reading"
+        coverage = f"pages 1-{entry.progress.pages_done} of {entry.pages}" if reading else ""
+        found = "unicorn" not in question.lower()
+        top, step = 0.1585, 0.025
+        citations = (
+            Cited(
+                1,
+                12,
+                "12",
+                " ".join(LINES[:2])[:-5] + ".",
+                ((0.118, top, 0.79, top + 0.021), (0.118, top + step, 0.715, top + step + 0.021)),
+                0.92,
+            ),
+            Cited(
+                2,
+                44,
+                "F-2",
+                " ".join(LINES[4:6]),
+                (
+                    (0.118, top + 4 * step, 0.76, top + 4 * step + 0.021),
+                    (0.118, top + 5 * step, 0.75, top + 5 * step + 0.021),
+                ),
+                0.61,
+            ),
+        )
+        yield Evidence(found, citations, coverage)
+        words = ""
+        for piece in ANSWER.split(" ") if found else ():
+            if stop.wait(self.word_seconds):
+                break
+            words += ("" if not words else " ") + piece
+            yield TextDelta(("" if words == piece else " ") + piece)
+        answer = Answer(
+            words if found else "Not found in the document.",
+            found,
+            citations,
+            (0, 3),
+            12_800,
+            31,
+            0.4,
+            2.1,
+            18.0,
+            "Fake",
+            "exact",
+            stop.is_set(),
+            coverage,
+            94.0,
+            conversation.conversation_id,
+            self.asked,
+        )
+        if replaced is None:
+            conversation.turns.append(FakeTurn(question, answer))
+        else:
+            conversation.turns[replaced] = FakeTurn(question, answer)
+        conversation.updated_at = datetime.now(UTC)
+        yield answer
+
+    def conversations(self, document_id: str) -> list[FakeConversation]:
+        mine = [each for each in self.known.values() if each.document_id == document_id]
+        return sorted(mine, key=lambda each: each.updated_at, reverse=True)
+
+    def turns(self, conversation_id: str) -> list[FakeTurn]:
+        return list(self.known[conversation_id].turns)
+
+    def delete(self, conversation_id: str) -> None:
+        del self.known[conversation_id]
+
+
+class FakeApp:
+    """The whole app in memory; `loading_seconds` is how long the reader takes to be ready."""
+
+    def __init__(
+        self,
+        home: Path,
+        read_seconds: float = 6.0,
+        word_seconds: float = 0.05,
+        loading_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.settings = replace(Settings(), home=home, browser=False)
+        self.clock = clock
+        self.ready_at = clock() + loading_seconds
+        self.library = FakeLibrary(clock, read_seconds, home)
+        self.questions = FakeQuestions(self.library, word_seconds)
+
+    def status(self) -> ReaderStatus:
+        state = "ready" if self.clock() >= self.ready_at else "loading"
+        return ReaderStatus(
+            state,
+            "SmolLM2-135M-Instruct",
+            "No GPU was found, so the embedded reader was chosen.",
+            "Qwen3-0.6B, with --model Qwen/Qwen3-0.6B",
+        )
+
+    def close(self) -> None:
+        """Nothing to close."""

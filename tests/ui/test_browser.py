@@ -1,0 +1,178 @@
+"""The page in a real Chromium, over the fake app."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ui import driver
+from tests.ui.served_process import FAKE, serving, unused_port
+
+pytestmark = pytest.mark.browser
+
+QUESTION = "How many members were there at the end of the year?"
+NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("browser") / "home"
+    with serving(FAKE, home, unused_port(), "--word-seconds", "0.08", "--max-upload-mb", "1") as url:
+        yield url
+
+
+@pytest.fixture
+def opened(chromium: str, url: str) -> Iterator[Page]:
+    with driver.browser_page(chromium) as (page, complaints):
+        driver.open_page(page, url)
+        yield page
+        assert complaints.remote == []
+        assert complaints.errors == []
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    path = tmp_path / "Annual report 2017.pdf"
+    path.write_bytes(b"%PDF-1.7 " + tmp_path.name.encode())
+    return path
+
+
+def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    line = driver.see_progress(opened)
+    assert "Reading page" in line
+    assert "tokens/s" in line
+    driver.ask(opened, QUESTION)
+    driver.stop_answer(opened)
+    pieces = driver.regenerate(opened, 1)
+    assert len(pieces) > 3
+    assert "wider international availability." in opened.locator("#history .words").inner_text()
+    assert opened.locator("#history .turn").count() == 1
+    first = driver.click_citation(opened)
+    assert driver.click_citation(opened, 1) != first
+    driver.wait_until_read(opened)
+    driver.restored(opened, opened.url, QUESTION)
+
+
+def test_a_hostile_name_and_hostile_words_stay_text(opened: Page, tmp_path: Path) -> None:
+    path = tmp_path / NASTY
+    path.write_bytes(b"%PDF-1.7 hostile")
+    driver.upload(opened, path)
+    expect(opened.locator(".document[aria-current] .title")).to_have_text(NASTY.removesuffix(".pdf"))
+    driver.ask(opened, "${window.hacked=1} {{constructor}} <img src=x onerror=window.hacked=1>")
+    driver.wait_for_answer(opened)
+    assert opened.evaluate("() => window.hacked") is None
+    assert opened.locator(".document img, #history img").count() == 0
+
+
+def test_shift_enter_is_a_line_and_enter_sends(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    box = opened.locator("#question textarea")
+    box.fill("First line")
+    box.press("Shift+Enter")
+    box.type("second line")
+    expect(box).to_have_value("First line\nsecond line")
+    box.press("Enter")
+    expect(opened.locator("#live .question")).to_contain_text("second line")
+    expect(box).to_have_value("")
+    driver.wait_for_answer(opened)
+
+
+def test_not_found_and_errors_are_said_without_a_traceback(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, "Is there a unicorn?")
+    driver.wait_for_answer(opened)
+    expect(opened.locator(".not-found")).to_contain_text("Not found in the document. Closest passages:")
+    driver.ask(opened, "a bug")
+    expect(opened.locator("#live .trouble")).to_contain_text("Something went wrong (id ")
+    expect(opened.locator("#question textarea")).to_have_value("a bug")
+    expect(opened.get_by_role("button", name="Send")).to_be_visible()
+
+
+def test_files_that_are_refused_are_named(opened: Page, report: Path, tmp_path: Path) -> None:
+    driver.upload(opened, report)
+    bad = [tmp_path / "photo.png", tmp_path / "empty.txt"]
+    bad[0].write_bytes(b"\x89PNG\0\0")
+    bad[1].write_bytes(b"")
+    opened.locator("#library-pane input[type=file]").set_input_files(bad)
+    expect(opened.locator(".notice")).to_contain_text("neither a PDF nor text")
+    expect(opened.locator(".notice")).to_contain_text("empty.txt")
+
+
+def test_a_file_over_the_limit_is_named_and_the_others_are_added(opened: Page, report: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.pdf"
+    large.write_bytes(b"%PDF" + b"x" * 1_200_000)
+    opened.locator("#library-pane input[type=file]").set_input_files([large, report])
+    expect(opened.get_by_role("dialog")).to_contain_text("Too large: “large.pdf”")
+    expect(opened.get_by_role("dialog")).to_contain_text("up to 1 MB")
+    opened.get_by_role("button", name="OK", exact=True).click()
+    expect(opened.locator(".document[aria-current]")).to_contain_text("Annual report 2017")
+
+
+def test_deleting_asks_first(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    row = opened.locator(".document[aria-current]")
+    row.get_by_role("button", name="Delete").click()
+    expect(opened.locator("dialog")).to_contain_text("every conversation about it")
+    opened.get_by_role("button", name="Keep").click()
+    expect(row).to_be_visible()
+    row.get_by_role("button", name="Delete").click()
+    opened.locator("dialog").get_by_role("button", name="Delete").click()
+    expect(opened.locator(".document[aria-current]")).to_have_count(0)
+    assert "#d=" not in opened.url
+
+
+def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    opened.get_by_role("button", name="Next page").click()
+    expect(opened.get_by_label("Go to page")).to_have_value("2")
+    opened.get_by_label("Go to page").fill("40")
+    opened.get_by_label("Go to page").press("Enter")
+    expect(opened.get_by_alt_text("Page 40 of Annual report 2017")).to_be_visible()
+    opened.get_by_text("Contents").click()
+    opened.get_by_role("button", name="Risk factors").click()
+    expect(opened.get_by_alt_text("Page 9 of Annual report 2017")).to_be_visible()
+
+
+def test_conversations_are_kept_apart(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, "The first question?")
+    driver.wait_for_answer(opened)
+    opened.get_by_role("button", name="New conversation").click()
+    expect(opened.locator("#history .welcome")).to_be_visible()
+    driver.ask(opened, "The second question?")
+    driver.wait_for_answer(opened)
+    opened.get_by_label("Earlier conversations").click()
+    opened.get_by_role("button", name="The first question?").click()
+    expect(opened.locator("#history .question")).to_have_text("The first question?")
+
+
+def test_on_a_phone_one_pane_at_a_time(chromium: str, url: str, report: Path) -> None:
+    with driver.browser_page(chromium, 390, 844) as (page, complaints):
+        driver.open_page(page, url)
+        expect(page.locator("#library-pane")).to_be_hidden()
+        page.get_by_role("button", name="Library").click()
+        expect(page.locator("#chat-pane")).to_be_hidden()
+        driver.upload(page, report)
+        page.get_by_role("button", name="Chat").click()
+        driver.ask(page, QUESTION)
+        driver.wait_for_answer(page)
+        driver.click_citation(page)
+        expect(page.locator("#page-pane")).to_be_visible()
+        expect(page.locator("#chat-pane")).to_be_hidden()
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        assert complaints.errors == []
+
+
+def test_light_and_dark_follow_the_system_until_told(opened: Page) -> None:
+    def wait_for_theme(theme: str) -> None:
+        opened.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+
+    opened.emulate_media(color_scheme="dark")
+    wait_for_theme("dark")
+    opened.get_by_role("button", name="Light or dark").click()
+    wait_for_theme("light")
+    opened.reload()
+    expect(opened.locator("#history .welcome")).to_be_visible()
+    wait_for_theme("light")

@@ -1,0 +1,259 @@
+"""Handlers with an app in memory: no browser, no server."""
+
+import asyncio
+from dataclasses import fields
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from tests.ui.fake_app import FakeApp
+from ui import chat_panel, desk, library_panel, main, page_panel
+from ui.library_panel import Seen
+from ui.stops import Stops
+from ui.trouble import explain
+from ui.view import RESTING, Regions, View
+
+SKIPPED = {"__type__": "update"}
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: Clock) -> FakeApp:
+    return FakeApp(tmp_path / "home", read_seconds=10.0, word_seconds=0.0, clock=clock)
+
+
+@pytest.fixture
+def document_id(app: FakeApp) -> str:
+    sample = app.library.sample()
+    return app.library.add(sample, sample.name)
+
+
+def uploaded(folder: Path, name: str, data: bytes) -> dict[str, str]:
+    path = folder / "uploads" / name / "stored"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    return {"path": str(path), "orig_name": name}
+
+
+def test_views_and_regions_have_the_same_fields() -> None:
+    assert [each.name for each in fields(View)] == [each.name for each in fields(Regions)]
+
+
+def test_every_event_is_named_and_private(app: FakeApp) -> None:
+    async def build() -> gr.Blocks:
+        # Outside of a running loop Gradio makes one for its locks and never closes it.
+        return main.build(app)
+
+    events = [fn for fn in asyncio.run(build()).fns.values() if fn.fn is not None or fn.js]
+    assert len(events) > 15
+    names = [fn.api_name for fn in events]
+    assert len(set(names)) == len(names)
+    assert {fn.api_visibility for fn in events} == {"private"}
+
+
+def test_an_upload_is_added_opened_and_leaves_nothing_behind(app: FakeApp, tmp_path: Path) -> None:
+    files = [
+        uploaded(tmp_path, "A <b>report.pdf", b"%PDF-1.7 one"),
+        uploaded(tmp_path, "..\\..\\evil.txt", b"some text"),
+        uploaded(tmp_path, "photo.png", b"\x89PNG\0\0"),
+        uploaded(tmp_path, "empty.pdf", b""),
+    ]
+    view = library_panel.on_upload(app, files, "", "", "")
+    assert [entry.file_name for entry in app.library.entries()] == ["evil.txt", "A <b>report.pdf"]
+    assert view.document_id == app.library.entries()[1].document_id
+    assert "photo.png" in str(view.notices)
+    assert "neither a PDF nor text" in str(view.notices)
+    assert "empty.pdf" in str(view.notices)
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_an_upload_during_an_answer_leaves_the_page_where_it_is(app: FakeApp, tmp_path: Path, document_id: str) -> None:
+    view = library_panel.on_upload(app, [uploaded(tmp_path, "b.pdf", b"%PDF b")], document_id, document_id, "")
+    assert view.document_id == SKIPPED
+    assert 'aria-current="true"' in str(view.documents)
+
+
+def test_the_same_upload_twice_at_once_is_no_error(app: FakeApp, tmp_path: Path) -> None:
+    file = uploaded(tmp_path, "a.pdf", b"%PDF-1.7 a")
+    view = library_panel.on_upload(app, [file, file], "", "", "")
+    assert view.notices == ""
+    assert len(app.library.entries()) == 1
+
+
+def test_the_buttons_of_a_document(app: FakeApp, clock: Clock, document_id: str) -> None:
+    def act(name: str) -> str:
+        event = {"act": name, "document": document_id}
+        view = library_panel.on_act(app, document_id, "", "", event)
+        return str(view.documents)
+
+    clock.seconds = 5.0
+    assert "Paused at page 49 of 98" in act("pause")
+    assert "Reading page 49 of 98" in act("resume")
+    assert "Reading was cancelled" in act("cancel")
+    assert "Reading page" in act("read")
+
+
+def test_a_wrong_password_is_said_and_the_right_one_reads(app: FakeApp, tmp_path: Path) -> None:
+    library_panel.on_upload(app, [uploaded(tmp_path, "a.pdf", b"%PDF /Encrypt")], "", "", "")
+    document_id = app.library.entries()[0].document_id
+
+    def unlock(password: str) -> View:
+        event = {"act": "unlock", "document": document_id, "password": password}
+        return library_panel.on_act(app, document_id, "", "", event)
+
+    assert "does not open" in str(desk.guarded(lambda: unlock("wrong"))[1])
+    assert "Reading" in str(unlock("open sesame").documents)
+
+
+def test_deleting_the_open_document_closes_it(app: FakeApp, document_id: str) -> None:
+    view = library_panel.on_delete(app, document_id, "")
+    assert view.document_id == ""
+    assert "Try the sample" in str(view.history)
+    assert app.library.entries() == []
+
+
+def test_the_sample_is_read(app: FakeApp) -> None:
+    view = library_panel.on_act(app, "", "", "", {"act": "sample"})
+    assert "lighthouse" in str(view.head)
+
+
+def test_the_timer_sends_changes_only_and_rests_at_the_end(app: FakeApp, clock: Clock, document_id: str) -> None:
+    clock.seconds = 1.0
+    first, seen = library_panel.on_tick(app, document_id, "", "", Seen())
+    assert "Reading page 9 of 98" in str(first.documents)
+    again, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    assert (again.documents, again.head, again.timer) == (SKIPPED, SKIPPED, SKIPPED)
+    clock.seconds = 11.0
+    last, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    assert "1.9 GB memory" in str(last.documents)
+    assert last.timer == RESTING
+
+
+def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> None:
+    view, _ = library_panel.on_tick(app, document_id, "", "", Seen(document_id=document_id, pages=0))
+    assert "data:image/png" in str(view.sheet)
+    assert "Risk factors" in str(view.outline)
+
+
+def test_an_answer_grows_and_is_restored(app: FakeApp, document_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_panel, "PACE_SECONDS", 0.0)
+    views = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "How many members?"))
+    assert "How many members?" in str(views[0].live)
+    assert views[0].question == {**chat_panel.BUSY, "value": ""}
+    assert "data:image/png" in str(views[1].sheet)
+    assert 'class="mark chosen"' in str(views[1].sheet)
+    assert sum("117.6" in str(view.live) for view in views) > 3
+    assert views[-1].live == ""
+    assert "wider international availability." in str(views[-1].history)
+    conversation_id = str(views[-1].conversation_id)
+    restored = main.on_load(app, document_id, conversation_id)
+    assert restored.history == views[-1].history
+    assert restored.document_id == document_id
+    assert 'class="mark chosen"' in str(restored.sheet)
+
+
+def test_an_answer_can_be_stopped_and_given_again(app: FakeApp, document_id: str) -> None:
+    stops = Stops()
+    views = []
+    for view in chat_panel.on_ask(app, stops, "s", document_id, "", "How many members?"):
+        views.append(view)
+        stops.stop("s")
+    assert "Stopped." in str(views[-1].history)
+    conversation_id = str(views[-1].conversation_id)
+    assert not stops.answering("s")
+    again = list(chat_panel.on_regenerate(app, stops, "s", document_id, conversation_id))
+    assert "Stopped." not in str(again[-1].history)
+    assert "international" in str(again[-1].history)
+    assert len(app.questions.turns(conversation_id)) == 1
+
+
+def test_a_browser_that_leaves_stops_the_answer(app: FakeApp, document_id: str) -> None:
+    stops = Stops()
+    stream = chat_panel.on_ask(app, stops, "s", document_id, "", "How many members?")
+    next(stream)
+    assert stops.answering("s")
+    stream.close()
+    assert not stops.answering("s")
+
+
+def test_what_is_not_found_turns_no_page(app: FakeApp, document_id: str) -> None:
+    views = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Is there a unicorn?"))
+    assert all(view.sheet == SKIPPED for view in views)
+    assert "Not found in the document. Closest passages:" in str(views[-1].history)
+
+
+@pytest.mark.parametrize(
+    ("question", "words"), [("  ", "The question is empty."), ("a bug", "Something went wrong (id ")]
+)
+def test_a_failed_question_is_explained_and_comes_back(
+    app: FakeApp, document_id: str, question: str, words: str
+) -> None:
+    last = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", question))[-1]
+    assert words in str(last.live)
+    assert "Traceback" not in str(last.live)
+    assert last.question == {**chat_panel.IDLE, "value": question}
+
+
+def test_a_bug_is_logged_under_the_id_that_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    shown = explain(ValueError("a secret path"))
+    assert "secret" not in shown.message + shown.hint
+    bug_id = shown.message.split("(id ")[1].removesuffix(").")
+    assert f"bug {bug_id}" in caplog.text
+    assert "a secret path" in caplog.text
+
+
+def test_regenerating_nothing_is_explained(app: FakeApp, document_id: str) -> None:
+    last = list(chat_panel.on_regenerate(app, Stops(), "s", document_id, "unknown"))[-1]
+    assert "Something went wrong" in str(last.live)
+
+
+def test_conversations_open_and_go(app: FakeApp, document_id: str) -> None:
+    first = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "First question?"))[-1].conversation_id)
+    second = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Second question?"))[-1].conversation_id)
+    assert first != second
+    assert "First question?" in str(desk.opened(app, document_id, first).history)
+    latest = desk.opened(app, document_id, None)
+    assert latest.conversation_id == second
+    assert "What would you like to know?" in str(desk.opened(app, document_id, "").history)
+    assert "Second question?" in str(chat_panel.on_delete(app, document_id, second, first).history)
+    assert "What would you like to know?" in str(chat_panel.on_delete(app, document_id, second, second).history)
+
+
+def test_a_document_that_is_gone_opens_nothing(app: FakeApp) -> None:
+    view = main.on_load(app, "gone", "gone too")
+    assert view.document_id == ""
+    assert "Try the sample" in str(view.history)
+
+
+def test_turning_pages(app: FakeApp, document_id: str) -> None:
+    marks = '[[1,12,"12",[[0.1,0.2,0.3,0.4]]]]'
+    chip = {"page": "12", "mark": "1", "citations": marks}
+    assert 'class="mark chosen"' in str(page_panel.on_turn(app, document_id, chip).sheet)
+    assert 'class="mark' not in str(page_panel.on_turn(app, document_id, {**chip, "page": "13"}).sheet)
+    for wild, shown in (("0", 1), ("100000", 98), ("x", 1), ("-4", 1), (None, 1)):
+        assert f'alt="Page {shown} of' in str(page_panel.on_turn(app, document_id, {"page": wild}).sheet)
+    assert "not in the library" in str(page_panel.on_turn(app, "gone", chip).sheet)
+
+
+def test_a_loading_reader_is_said(tmp_path: Path, clock: Clock) -> None:
+    app = FakeApp(tmp_path / "home", loading_seconds=5.0, clock=clock)
+    sample = app.library.sample()
+    document_id = app.library.add(sample, sample.name)
+    first = next(iter(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Why?")))
+    assert "still loading" in str(first.status)
+    assert "is loading" in str(main.on_load(app, "", "").reader)

@@ -1,0 +1,210 @@
+"""Values to HTML: what is foreign stays text, and what is said is true."""
+
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import pytest
+
+from app.events import Answer, Cited, DocumentEntry, Evidence, Forecast, Progress, ReaderStatus
+from tests.ui.fake_app import FakeConversation, FakeTurn
+from ui.render import conversation, library, page
+from ui.render.words import about, count, duration, prose, size, text
+from ui.trouble import Trouble
+
+NASTY = [
+    '<img src=x onerror="alert(1)">.pdf',
+    '" onmouseover="alert(1)',
+    "' autofocus onfocus='alert(1)",
+    "</li></ul><script>alert(1)</script>",
+    "${alert(1)} {{constructor}} `x`",
+    "Ünïcödé 文書 🗼 \u202egnp.exe",
+    "../../etc/passwd\x00\x1b[31m",
+]
+
+
+class Tags(HTMLParser):
+    """Collects the tags and attribute names of a piece of HTML, and checks that it is balanced."""
+
+    VOID = frozenset({"img", "br", "input", "path"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def entry(stage: str = "ready", title: str = "Report", **changes: object) -> DocumentEntry:
+    progress = Progress("d1", stage, 4_000, 83_000, 5, 98, 812.0, 97.0, "It is damaged.", "Save it again.")
+    forecast = Forecast(98, 2, 83_000, 13, 180.0, 1_900_000_000, 80_000_000_000)
+    made = DocumentEntry("d1", title, title + ".pdf", 98, 2, 1_200_000, 1_900_000_000, progress, forecast)
+    return replace(made, **changes)
+
+
+def cited(mark: int = 1, at: int = 12, label: str = "12", quote: str = "A passage.") -> Cited:
+    return Cited(mark, at, label, quote, ((0.1, 0.2, 0.5, 0.25),), 0.9)
+
+
+def answer(words: str = "Words.", found: bool = True, **changes: object) -> Answer:
+    made = Answer(words, found, (cited(),), (0,), 12_800, 31, 0.4, 2.0, 20.0, "m", "exact", reading_seconds=94.0)
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
+    turn = FakeTurn(nasty, answer(nasty, citations=(cited(label=nasty, quote=nasty),), coverage=nasty))
+    talk = FakeConversation(nasty, "d1", nasty, datetime.now(UTC))
+    named = entry(title=nasty, document_id=nasty, outline=((0, nasty, 3),))
+    pieces = [
+        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty),
+        library.documents([], "", nasty),
+        library.notices([(nasty, Trouble(nasty, nasty))]),
+        library.reader(ReaderStatus(nasty, nasty, nasty, nasty)),
+        conversation.head(named, [talk], nasty),
+        conversation.invitation(named),
+        conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))]),
+        conversation.growing(nasty, Evidence(True, turn.answer.citations, nasty), nasty),
+        conversation.failure(nasty, Trouble(nasty, nasty)),
+        page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
+        page.outline(named),
+    ]
+    for html in pieces:
+        tags = Tags(html)
+        assert "script" not in tags.seen
+        assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
+        assert "\u202e" not in html
+        assert "\x00" not in html
+    assert "src" not in Tags(pieces[6]).attributes
+
+
+def test_an_escaped_name_reads_as_it_was_written() -> None:
+    assert '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", "")).words
+
+
+def test_a_models_words_are_formatted_but_never_linked() -> None:
+    html = prose(
+        "A **bold** word.\nSecond line.\n\n- one\n- two `x<y`\n\n1. first\n\n![](http://a.example/?q) [b](http://b)"
+    )
+    assert html.startswith("<p>A <strong>bold</strong> word.<br>Second line.</p><ul><li>one</li>")
+    assert "<code>x&lt;y</code>" in html
+    assert "<ol><li>first</li></ol>" in html
+    assert not Tags(html).seen & {"a", "img"}
+    assert "![](http://a.example/?q)" in html
+
+
+@pytest.mark.parametrize("words", ["", "**", "`", "**a", "- ", "1.", "#", "\n\n\n", "** **", "*" * 5_000])
+def test_half_finished_words_are_balanced(words: str) -> None:
+    Tags(conversation.growing("q", Evidence(True, ()), words))
+
+
+def test_the_cursor_follows_the_last_word() -> None:
+    assert conversation.with_cursor("<ul><li>one</li></ul>").startswith("<ul><li>one<span")
+    assert conversation.with_cursor("").startswith("<span")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (0.4, "0.4 s"), (9.96, "10 s"), (94, "94 s"), (180, "3 min"), (7_800, "2 h 10 min")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_figures() -> None:
+    assert [about(0.2), about(9.7), about(200)] == ["1 s", "10 s", "3 min"]
+    assert [size(0), size(812_000), size(1_200_000), size(1_900_000_000)] == ["0 bytes", "812 KB", "1.2 MB", "1.9 GB"]
+    assert [count(1, "page"), count(12_800, "token")] == ["1 page", "12,800 tokens"]
+    assert text("a&b") == "a&amp;b"
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "buttons"),
+    [
+        ("reading", "Reading page 5 of 98 · 812 tokens/s · about 97 s left", ["Pause", "Cancel"]),
+        ("waiting", "98 pages, 83,000 tokens, 13 sections, about 3 min, 1.9 GB on disk", ["Read · 3 min", "Not now"]),
+        ("paused", "Paused at page 5 of 98", ["Resume", "Cancel"]),
+        ("ready", "Read 96 of 98 pages, 2 without text · 1.9 GB memory", []),
+        ("failed", "It is damaged. Save it again.", ["Try again"]),
+        ("locked", "Protected by a password", ["Unlock"]),
+        ("parsing", "Looking through the pages: page 4,000 of 83,000", []),
+        ("cancelled", "Reading was cancelled", ["Read · 3 min"]),
+        ("queued", "Waiting for its turn · 98 pages · about 3 min", ["Cancel"]),
+    ],
+)
+def test_a_row_says_its_state_and_offers_what_makes_sense(stage: str, words: str, buttons: list[str]) -> None:
+    html = library.row(entry(stage), False)
+    said = Tags(html).words
+    assert words in said
+    assert re.findall(r">([^<>]+)</button>", html) == buttons
+
+
+def test_a_forecast_warns_of_a_small_disk() -> None:
+    small = Forecast(98, 0, 83_000, 13, 180.0, 1_900_000_000, 1_000_000_000)
+    assert "(only 1.0 GB free)" in Tags(library.forecast_line(small)).words
+
+
+def test_passages_come_before_words_and_say_their_page() -> None:
+    html = conversation.answer(answer("The words.", citations=(cited(label="F-2", at=44),)), again=True)
+    assert html.index("A passage.") < html.index("The words.")
+    assert "p. F-2" in html
+    assert "page F-2 (page 44 of the file)" in html
+    assert 'data-event="retry"' in html
+    assert "0.4 s instead of 94 s · 12,800 tokens reused, 31 new" in html
+
+
+def test_what_was_not_found_looks_different_and_withholds_the_models_words() -> None:
+    html = conversation.answer(answer("A guess.", found=False), again=False)
+    assert "not-found" in html
+    assert "Not found in the document. Closest passages:" in html
+    assert "A guess." not in html
+    assert "Closest" not in conversation.answer(answer("", found=False, citations=()), again=False)
+
+
+def test_marks_travel_through_the_browser_and_back() -> None:
+    carried = Tags(conversation.answer(answer(citations=(cited(), cited(2, 44, 'F"2'))), again=False))
+    assert "data-citations" in carried.attributes
+    marks = page.parse_marks(json.dumps([[1, 12, "12", [[0.1, 0.2, 0.5, 0.25]]], [2, 44, 'F"2', []]]))
+    assert [(mark.mark, mark.page, mark.label, len(mark.boxes)) for mark in marks] == [
+        (1, 12, "12", 1),
+        (2, 44, 'F"2', 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "null", "{}", "[1]", "[[1]]", '[["a",1,"",[]]]', '[[1,1,"",[[1,2,3]]]]', "[" * 9_999]
+)
+def test_malformed_marks_are_none(bad: str) -> None:
+    assert page.parse_marks(bad) == ()
+
+
+def test_a_sheet_marks_only_its_own_page_and_clamps_boxes() -> None:
+    marks = [page.Mark(1, 12, "12", ((-1.0, 0.5, 2.0, 0.6),)), page.Mark(2, 13, "13", ((0.0, 0.0, 1.0, 1.0),))]
+    html = page.sheet(entry(), 12, b"\xff\xd8\xff", marks, 1)
+    assert html.count('class="mark') == 1
+    assert "left:0.00%;top:50.00%;width:100.00%;height:10.00%" in html
+    assert "data:image/jpeg;base64," in html
+    assert 'aria-label="Previous page" title="Previous page">' in html
+    assert 'Previous page" title="Previous page" disabled' in page.sheet(entry(), 1, b"", [], 0)
+    assert 'Next page" title="Next page" disabled' in page.sheet(entry(), 98, b"", [], 0)

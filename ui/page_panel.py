@@ -1,0 +1,53 @@
+"""The page pane: one page as an image, with the marks of the chosen passage, and the document's contents."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui import desk
+from ui.backend import App
+from ui.render import page
+from ui.view import QUIET, Regions, View, surface
+
+
+@dataclass(frozen=True)
+class PagePanel:
+    """The components of the pane."""
+
+    outline: gr.HTML
+    sheet: gr.HTML
+
+
+def build() -> PagePanel:
+    """Components only."""
+    return PagePanel(surface("outline"), surface("sheet", page.empty()))
+
+
+def bind(panel: PagePanel, regions: Regions, app: App) -> None:
+    """A chip, an arrow, a page number and a line of the contents all turn the page."""
+
+    def turn(document_id: str, event: gr.EventData) -> Any:
+        return on_turn(app, document_id, event._data or {}).sheet
+
+    for name, source in (
+        ("cite", regions.history),
+        ("cite_live", regions.live),
+        ("turn", panel.sheet),
+        ("contents", panel.outline),
+    ):
+        source.select(
+            turn,
+            regions.document_id,
+            panel.sheet,
+            api_name=name,
+            concurrency_limit=None,
+            trigger_mode="always_last",
+            **QUIET,
+        )
+
+
+def on_turn(app: App, document_id: str, event: dict[str, Any]) -> View:
+    """Turns to the page that the event names, keeping the marks of the answer it came from."""
+    number, chosen = desk.where(event)
+    return View(sheet=desk.sheet(app, document_id, number, page.parse_marks(str(event.get("citations", ""))), chosen))

@@ -1,0 +1,181 @@
+"""The list of documents: one row each, with what is known about it and what can be done with it."""
+
+from collections.abc import Sequence
+
+from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
+from ui.render.icons import icon
+from ui.render.words import about, count, size, text
+from ui.trouble import Trouble
+
+BUSY_STAGES = frozenset({"parsing", "queued", "reading"})
+"""Stages that change by themselves, so that the page has to look again."""
+
+
+def brand(max_upload_mb: int) -> str:
+    """The name, and the switch between light and dark; the script learns the upload limit here."""
+    return (
+        f'<h1 class="brand" data-most-mb="{max_upload_mb}">DocPod</h1>'
+        '<button class="quiet-button" data-do="theme" aria-label="Light or dark"'
+        f' title="Light or dark">{icon("theme")}</button>'
+    )
+
+
+def documents(entries: Sequence[DocumentEntry], open_id: str, search: str) -> str:
+    """All rows, or a line that says why there are none."""
+    if not entries:
+        if search.strip():
+            return f'<p class="quiet pad">Nothing matches “{text(search)}”.</p>'
+        return '<p class="quiet pad nothing-yet">Documents you add are kept here.</p>'
+    rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
+    return f'<ul class="documents" aria-label="Documents">{rows}</ul>'
+
+
+def row(entry: DocumentEntry, is_open: bool) -> str:
+    """One document: title, state, progress, and its verbs."""
+    current = ' aria-current="true"' if is_open else ""
+    return (
+        f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
+        f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
+        f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
+        f'<span class="facts">{state_line(entry)}</span></button>'
+        f"{bar(entry.progress)}{password_form(entry)}{controls(entry)}{_delete_button(entry, is_open)}</li>"
+    )
+
+
+def state_line(entry: DocumentEntry) -> str:
+    """What is known about a document at this moment, in one or two plain lines."""
+    progress = entry.progress
+    match progress.stage:
+        case "parsing":
+            seen = f": page {progress.done:,} of {progress.total:,}" if progress.total else ""
+            return f"Looking through the pages{seen}"
+        case "locked":
+            return f"{icon('lock')} Protected by a password"
+        case "waiting" if entry.forecast:
+            return f"Not read yet. {forecast_line(entry.forecast)}"
+        case "queued":
+            plan = f" · about {about(entry.forecast.seconds)}" if entry.forecast else ""
+            return f"Waiting for its turn · {count(entry.pages, 'page')}{plan}"
+        case "reading":
+            return reading_line(progress)
+        case "paused":
+            return f"Paused at page {progress.pages_done:,} of {progress.pages_total:,}"
+        case "ready":
+            return f"{pages_line(entry)} · {size(entry.pod_bytes)} memory"
+        case "failed":
+            return f'<span class="bad">{text(progress.message)}</span> {text(progress.hint)}'
+        case "cancelled":
+            return f"Reading was cancelled · {count(entry.pages, 'page')}"
+    return count(entry.pages, "page")
+
+
+def reading_line(progress: Progress) -> str:
+    """`Page 34 of 98 · 812 tokens/s · 3 min left`."""
+    parts = [f"Reading page {progress.pages_done:,} of {progress.pages_total:,}"]
+    if progress.tokens_per_second > 0:
+        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.seconds_left is not None:
+        parts.append(f'<span class="eta">about {about(progress.seconds_left)} left</span>')
+    return " · ".join(parts)
+
+
+def pages_line(entry: DocumentEntry) -> str:
+    """`98 pages`, or how many of them hold no text, so that nothing is missing in silence."""
+    if not entry.pages_without_text:
+        return count(entry.pages, "page")
+    read = entry.pages - entry.pages_without_text
+    return f"Read {read:,} of {count(entry.pages, 'page')}, {entry.pages_without_text:,} without text"
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """What reading will cost, with a warning where the disk is too small for it."""
+    line = (
+        f"{count(forecast.pages, 'page')}, {count(forecast.tokens, 'token')}, {count(forecast.sections, 'section')}, "
+        f"about {about(forecast.seconds)}, {size(forecast.disk_bytes)} on disk"
+    )
+    if forecast.pages_without_text:
+        line += f", {count(forecast.pages_without_text, 'page')} without text"
+    if forecast.disk_bytes > forecast.free_disk_bytes:
+        line += f' <span class="bad">(only {size(forecast.free_disk_bytes)} free)</span>'
+    return line
+
+
+def bar(progress: Progress) -> str:
+    """A progress bar while something moves or waits half-way."""
+    if progress.stage not in BUSY_STAGES | {"paused"} or not progress.total or progress.stage == "queued":
+        return ""
+    percent = min(100.0, 100.0 * progress.done / progress.total)
+    return (
+        f'<div class="progress" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100"'
+        f' aria-valuenow="{percent:.0f}"><span style="width:{percent:.1f}%"></span></div>'
+    )
+
+
+def controls(entry: DocumentEntry) -> str:
+    """The verbs that make sense at this stage."""
+    long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
+    verbs = {
+        "waiting": (("read", f"Read{long}", "strong"), ("cancel", "Not now", "")),
+        "queued": (("cancel", "Cancel", ""),),
+        "reading": (("pause", "Pause", ""), ("cancel", "Cancel", "")),
+        "paused": (("resume", "Resume", "strong"), ("cancel", "Cancel", "")),
+        "failed": (("read", "Try again", ""),),
+        "cancelled": (("read", f"Read{long}", ""),),
+    }.get(entry.progress.stage, ())
+    buttons = "".join(
+        f'<button class="small {look}" data-event="click" data-act="{act}" data-document="{text(entry.document_id)}">'
+        f"{text(label)}</button>"
+        for act, label, look in verbs
+    )
+    return f'<div class="controls">{buttons}</div>' if buttons else ""
+
+
+def password_form(entry: DocumentEntry) -> str:
+    """Asks for the password of an encrypted document."""
+    if entry.progress.stage != "locked":
+        return ""
+    wrong = f'<p class="bad">{text(entry.progress.message)}</p>' if entry.progress.message else ""
+    return (
+        f'<form class="unlock" data-event="click" data-act="unlock" data-document="{text(entry.document_id)}">{wrong}'
+        '<input type="password" name="password" aria-label="Password of this document" placeholder="Password"'
+        ' autocomplete="off" required><button class="small strong">Unlock</button></form>'
+    )
+
+
+def _delete_button(entry: DocumentEntry, is_open: bool) -> str:
+    # Deleting the open document clears the page and so is an event of its own.
+    event = 'data-event="delete"' if is_open else 'data-event="click" data-act="delete"'
+    title = entry.title or entry.file_name
+    memory = f", its memory ({size(entry.pod_bytes)})" if entry.pod_bytes else ""
+    words = f"The stored file ({size(entry.num_bytes)}){memory} and every conversation about it go for good."
+    return (
+        f'<button class="quiet-button delete" {event} aria-label="Delete {text(title)}"'
+        f' title="Delete" data-document="{text(entry.document_id)}" data-ask="Delete “{text(title)}”?"'
+        f' data-words="{text(words)}" data-yes="Delete">{icon("trash")}</button>'
+    )
+
+
+def notices(troubles: Sequence[tuple[str, Trouble]]) -> str:
+    """What went wrong with which file; empty when nothing did."""
+    if not troubles:
+        return ""
+    lines = "".join(
+        f'<li><strong dir="auto">{text(name)}</strong> {text(trouble.message)} <span>{text(trouble.hint)}</span></li>'
+        for name, trouble in troubles
+    )
+    return f'<div class="notice" role="alert"><ul>{lines}</ul></div>'
+
+
+def reader(status: ReaderStatus) -> str:
+    """The quiet line about the model behind the page."""
+    state = {"loading": "is loading", "ready": "is ready", "failed": "could not be loaded"}.get(status.state, "")
+    better = (
+        f'<p><span class="label">A better reader for this machine</span>{text(status.better)}</p>'
+        if status.better
+        else ""
+    )
+    return (
+        f'<details class="reader" data-state="{text(status.state)}"><summary><span class="dot"></span>'
+        f'<span class="name">{text(status.name or "The reader")}</span> <span>{state}</span></summary>'
+        f'<p><span class="label">Why this reader</span>{text(status.why)}</p>{better}</details>'
+    )

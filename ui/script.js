@@ -1,0 +1,174 @@
+// The few things a browser has to do itself: report clicks, remember the place, switch panes, theme, zoom.
+(() => {
+  const root = document.documentElement;
+  const themes = matchMedia("(prefers-color-scheme: dark)");
+
+  function applyTheme() {
+    const stored = localStorage.getItem("docpod-theme");
+    const dark = stored ? stored === "dark" : themes.matches;
+    root.dataset.theme = dark ? "dark" : "light";
+    document.body?.classList.toggle("dark", dark);
+  }
+  themes.addEventListener("change", applyTheme);
+  applyTheme();
+
+  function show(pane) {
+    root.dataset.pane = pane;
+    for (const button of document.querySelectorAll("#switch button"))
+      button.setAttribute("aria-pressed", String(button.dataset.show === pane));
+  }
+  root.dataset.pane = "chat";
+
+  // A question with its answers, or a message when there is only one.
+  function dialog(title, words, answers) {
+    const box = Object.assign(document.createElement("dialog"), { className: "ask" });
+    const form = Object.assign(document.createElement("form"), { method: "dialog", className: "controls" });
+    for (const [value, label, look] of answers)
+      form.append(Object.assign(document.createElement("button"), { value, textContent: label, className: look }));
+    box.append(
+      Object.assign(document.createElement("h2"), { textContent: title, dir: "auto" }),
+      Object.assign(document.createElement("p"), { textContent: words }),
+      form,
+    );
+    document.querySelector(".gradio-container").append(box);
+    box.showModal();
+    return new Promise((resolve) =>
+      box.addEventListener("close", () => { resolve(box.returnValue); box.remove(); }));
+  }
+  const confirmed = async (data) =>
+    (await dialog(data.ask, data.words || "", [["no", "Keep", ""], ["yes", data.yes, "danger"]])) === "yes";
+
+  function payload(source) {
+    const marks = source.closest("[data-citations]");
+    return { ...source.dataset, citations: marks ? marks.dataset.citations : "" };
+  }
+
+  // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
+  function wire(element, trigger) {
+    element.addEventListener("click", async (event) => {
+      const button = event.target.closest("button[data-event]");
+      if (!button || button.disabled) return;
+      const data = payload(button);
+      if (data.ask && !(await confirmed(data))) return;
+      if (data.pane) show(data.pane);
+      trigger(data.event, data);
+    });
+    element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const form = event.target;
+      trigger(form.dataset.event, { ...payload(form), ...Object.fromEntries(new FormData(form)) });
+    });
+  }
+
+  const acts = {
+    theme() {
+      localStorage.setItem("docpod-theme", root.dataset.theme === "dark" ? "light" : "dark");
+      applyTheme();
+    },
+    show: (button) => show(button.dataset.show),
+    choose: () => document.querySelector("#upload")?.click(),
+    fold: (button) => button.closest("details")?.removeAttribute("open"),
+    copy(button) {
+      const answer = button.closest(".answer");
+      const parts = [...answer.querySelectorAll("blockquote p, .words")].map((part) => part.innerText.trim());
+      navigator.clipboard?.writeText(parts.join("\n\n"));
+    },
+    smaller: () => zoom(1 / 1.25),
+    larger: () => zoom(1.25),
+    fit: () => zoom(0),
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-do]");
+    if (button) acts[button.dataset.do]?.(button);
+    for (const menu of document.querySelectorAll("details.menu[open]"))
+      if (!menu.contains(event.target)) menu.removeAttribute("open");
+  });
+
+  let scale = 1;
+  function zoom(factor) {
+    scale = factor ? Math.min(4, Math.max(0.5, scale * factor)) : 1;
+    root.style.setProperty("--zoom", scale);
+  }
+
+  // A page that has just been drawn shows its marked passage.
+  document.addEventListener("load", (event) => {
+    if (!event.target.matches?.(".sheet img")) return;
+    const pane = event.target.closest(".scroll");
+    const mark = pane.querySelector(".mark.chosen");
+    const top = mark ? mark.offsetTop - pane.clientHeight / 3 : 0;
+    pane.scrollTo({ top: Math.max(0, top), behavior: "instant" });
+  }, true);
+
+  // The conversation follows the growing answer unless its reader scrolled away.
+  function follow(talk) {
+    let pinned = true;
+    talk.addEventListener("scroll", () => { pinned = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80; });
+    new MutationObserver(() => {
+      if (pinned) talk.scrollTop = talk.scrollHeight;
+    }).observe(talk, { childList: true, subtree: true, characterData: true });
+    document.querySelector("#question")?.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey) pinned = true;
+    });
+  }
+
+  // Files dropped anywhere go to the upload button.
+  function uploadInput() {
+    return document.querySelector("#library-pane input[type=file]");
+  }
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+  document.addEventListener("change", (event) => {
+    const input = event.target;
+    if (input !== uploadInput()) return;
+    const limit = Number(document.querySelector("[data-most-mb]").dataset.mostMb);
+    const files = [...input.files];
+    const large = files.filter((file) => file.size > limit * 1e6);
+    if (!large.length) return;
+    const kept = new DataTransfer();
+    for (const file of files) if (!large.includes(file)) kept.items.add(file);
+    input.files = kept.files;
+    if (!kept.files.length) event.stopImmediatePropagation();
+    const names = large.map((file) => `“${file.name}”`).join(", ");
+    dialog(`Too large: ${names}`, `A file may have up to ${limit} MB. Start DocPod with --max-upload-mb to allow more.`,
+      [["ok", "OK", "strong"]]);
+  }, true);
+  document.addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    root.dataset.drag = "";
+  });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) delete root.dataset.drag; });
+  document.addEventListener("drop", (event) => {
+    delete root.dataset.drag;
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    const input = uploadInput();
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches?.("input, textarea");
+    if (event.key === "/" && !typing) {
+      event.preventDefault();
+      document.querySelector("#question textarea")?.focus();
+    }
+  });
+
+  // Called once the page is mounted: the place is in the address, ids only.
+  function place() {
+    applyTheme();
+    show(root.dataset.pane);
+    follow(document.querySelector("#talk"));
+    uploadInput()?.setAttribute("accept", ".pdf,.txt,.md,.markdown,application/pdf,text/plain,text/markdown");
+    const known = new URLSearchParams(location.hash.slice(1));
+    return [known.get("d") || "", known.get("c") || ""];
+  }
+  function remember(documentId, conversationId) {
+    const known = new URLSearchParams();
+    if (documentId) known.set("d", documentId);
+    if (conversationId) known.set("c", conversationId);
+    history.replaceState(null, "", documentId ? `#${known}` : location.pathname);
+  }
+
+  window.docpod = { wire, place, remember };
+})();

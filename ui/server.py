@@ -1,0 +1,120 @@
+"""Serves the page to its user and to nobody else's web site: addresses, headers, limits, private upload folder."""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from app.errors import BadSetting
+from ui.backend import App
+from ui.guard import Guard
+from ui.main import build
+from ui.theme import head, theme
+
+log = logging.getLogger(__name__)
+
+PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal")
+"""What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
+PORTS_TRIED = 50
+STALE_SECONDS = 86_400.0
+"""An upload folder this old belongs to a run that was killed."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page that is being served."""
+
+    url: str
+    blocks: gr.Blocks
+
+    def close(self) -> None:
+        """Stops serving."""
+        self.blocks.close(verbose=False)
+
+
+@contextmanager
+def serve(app: App) -> Iterator[Served]:
+    """Serves the page while the context lasts; uploads pass through a private folder that ends with it."""
+    settings = app.settings
+    with _upload_folder(settings.home):
+        blocks = build(app).queue(max_size=64, api_open=False)
+        port = free_port(settings.host, settings.port)
+        _, url, _ = blocks.launch(
+            server_name=settings.host,
+            server_port=port,
+            inbrowser=settings.browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=False,
+            share=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            run_history=False,
+            footer_links=[],
+            max_file_size=f"{settings.max_upload_mb}mb",
+            allowed_paths=[],
+            blocked_paths=[str(settings.home / name) for name in PRIVATE],
+            strict_cors=True,
+            theme=theme(),
+            head=head(),
+            favicon_path=Path(__file__).parent / "favicon.svg",
+            app_kwargs={
+                "middleware": [Middleware(Guard, host=settings.host)],
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+            },
+        )
+        served = Served(url, blocks)
+        try:
+            yield served
+        finally:
+            served.close()
+
+
+def free_port(host: str, first: int) -> int:
+    """The first port from `first` on that nothing listens on; raises BadSetting when there is none or no such host."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(first, min(first + PORTS_TRIED, 65_536)):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # A port that was closed a moment ago is free; without this it looks taken for a minute.
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+                return port
+            except socket.gaierror as error:
+                raise BadSetting(f"The address {host!r} does not exist.", "Use --host 127.0.0.1.") from error
+            except OSError as error:
+                log.debug("port %d is taken: %s", port, error)
+    raise BadSetting(f"No free port from {first} to {first + PORTS_TRIED - 1}.", "Choose another with --port.")
+
+
+@contextmanager
+def _upload_folder(home: Path) -> Iterator[Path]:
+    parent = home / "uploads"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")}
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+        # Gradio takes these two from the environment only.
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        try:
+            yield Path(folder)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
