@@ -26,7 +26,7 @@ run: $(RUNTIME)
 test: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@browser=$$(.ci/browser) && DOCPOD_BROWSER=$$browser $(BIN)/pytest -q
+	@browser=$$(.ci/browser) && DOCPOD_CHROMIUM=$$browser $(BIN)/pytest -q
 
 setup: $(DEV)
 	@echo "DocPod is set up. Start it with: make run"

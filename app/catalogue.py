@@ -95,8 +95,8 @@ class Catalogue:
         if reading.state == "ready":
             return reading.num_tokens, document.num_pages
         tokens = page = 0
-        for first_page, last_page, num_tokens, tokens_read in self._store.read_so_far(reading.id):
-            tokens += tokens_read
-            if tokens_read:
-                page = first_page - 1 + (last_page - first_page + 1) * tokens_read // num_tokens
+        for section in self._store.read_so_far(reading.id):
+            tokens += section.tokens_read
+            if section.tokens_read:
+                page = section.last_page_read
         return tokens, page

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.doctor import examine
-from app.errors import AppError, BadSetting, PasswordNeeded
+from app.errors import AppError, BadSetting, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from app.settings import Settings
@@ -89,13 +89,16 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Ask a document; the passages come first, the model's own words after them."""
     document = app.library.catalogue.find(options.document)
     answer: Answer | None = None
-    for event in app.questions.ask(document.id, options.question):
-        if isinstance(event, Answer):
-            answer = event
-        elif not options.json and isinstance(event, Evidence):
-            _show_evidence(event)
-        elif not options.json and isinstance(event, TextDelta):
-            print(event.text, end="", flush=True)
+    try:
+        for event in app.questions.ask(document.id, options.question):
+            if isinstance(event, Answer):
+                answer = event
+            elif not options.json and isinstance(event, Evidence):
+                _show_evidence(event)
+            elif not options.json and isinstance(event, TextDelta):
+                print(event.text, end="", flush=True)
+    except NotRead as error:
+        raise NotRead(error.message, f"Read it first: run_app.py read {document.file_name!r}") from error
     assert answer is not None
     if not options.json:
         first_word, reading = answer.first_token_seconds, answer.reading_seconds

@@ -157,6 +157,22 @@ class Memory:
         self._keep(recalled)
         return recalled
 
+    def coverage(self, reading: Reading) -> str:
+        """What part of the document is read: "pages 1-212 of 640"; empty when that is all of it."""
+        sections = self._store.read_so_far(reading.id)
+        if all(each.tokens_read == each.num_tokens for each in sections):
+            return ""
+        ranges: list[list[int]] = []
+        for each in sections:
+            if not each.tokens_read:
+                continue
+            last = max(each.first_page, each.last_page_read)
+            if ranges and each.first_page <= ranges[-1][1] + 1:
+                ranges[-1][1] = last
+            else:
+                ranges.append([each.first_page, last])
+        return f"pages {', '.join(f'{first}-{last}' for first, last in ranges)} of {sections[-1].last_page}"
+
     def _text(self, section: Section, num_tokens: int) -> SectionText:
         """The section's first tokens, from its pages again. Raises PodMismatch where they are not the stored ids."""
         reading = self._store.reading(section.reading_id)

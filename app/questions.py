@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from app.citations import best_passages, cite, with_witness
-from app.errors import DocumentNotFound, NotRead, QuestionRejected
+from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
 from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
 from app.memory import Memory, Recalled
@@ -19,7 +20,7 @@ from engine.calibration import passage
 from engine.decode import look
 from engine.pod import Pod
 from engine.sampling import SamplingParams
-from storage import Citation, Message, MessageState, Page, Store
+from storage import Citation, Message, MessageState, NotStored, Page, StorageFull, Store
 
 NOT_FOUND = "Not found in the document."
 
@@ -152,8 +153,9 @@ class Questions:
                     if piece:
                         yield TextDelta(piece)
         except GeneratorExit:
-            # Whoever listened has gone; what was said so far is kept.
-            remember(stopped=True)
+            # Whoever listened has gone; what was said so far is kept, unless there is no place for it any longer.
+            with suppress(AppError):
+                remember(stopped=True)
             raise
         yield remember(stop.is_set())
 
@@ -171,7 +173,7 @@ class Questions:
         return ids
 
     def _recall(self, memory: Memory, document_id: str, chosen: Route) -> tuple[list[Recalled], str]:
-        """The sections that matter, as far as they are read, in the order of the document; and what is not read yet."""
+        """The sections that matter, as far as they are read, in the order of the document; and what of it is read."""
         if self._store.document(document_id) is None:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         reading = memory.find(document_id)
@@ -186,10 +188,9 @@ class Questions:
             raise NotRead(
                 "This document has not been read yet.", "Wait until its first pages are read, then ask again."
             )
-        self._store.touch_reading(reading.id)
-        unread = [section for section in sections if section.state != "ready"]
-        coverage = f"pages 1-{unread[0].first_page - 1 or 1} of {sections[-1].last_page}" if unread else ""
-        return sorted(recalled, key=lambda each: each.section.position), coverage
+        with _kept():
+            self._store.touch_reading(reading.id)
+        return sorted(recalled, key=lambda each: each.section.position), memory.coverage(reading)
 
     def _texts(self, document_id: str, recalled: Sequence[Recalled]) -> dict[int, Page]:
         numbers = {page.number for each in recalled for page in each.text.pages}
@@ -215,13 +216,27 @@ class Questions:
         state: MessageState = "stopped" if answer.stopped else "done"
         message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
         rows = [Citation(**{**asdict(each), "boxes": list(each.boxes)}) for each in answer.citations]
-        if again is not None:
-            kept = self._store.replace_answer(again.id, message, rows)
-        else:
-            conversation_id = conversation_id or self._store.start_conversation(document_id, question[:80]).id
-            parent = messages[-1].id if messages else None
-            _, kept = self._store.add_exchange(conversation_id, question, message, rows, parent)
+        with _kept():
+            if again is not None:
+                kept = self._store.replace_answer(again.id, message, rows)
+            else:
+                conversation_id = conversation_id or self._store.start_conversation(document_id, question[:80]).id
+                parent = messages[-1].id if messages else None
+                _, kept = self._store.add_exchange(conversation_id, question, message, rows, parent)
         return Answer(**{**vars(answer), "conversation_id": conversation_id, "message_id": kept.id})
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """What storage refuses, as the person who asks can use it."""
+    try:
+        yield
+    except NotStored as error:
+        raise DocumentNotFound(
+            "The document or the conversation was deleted while the question was answered.", "Ask another document."
+        ) from error
+    except StorageFull as error:
+        raise DiskFull(error.needed_bytes, error.free_bytes) from error
 
 
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:

@@ -13,12 +13,15 @@ from app.prompts import PROMPT_VERSION, Prompts
 from app.settings import Settings
 from engine import heads, models
 from engine.calibration import calibrate
+from engine.decode import generate, look
 from engine.errors import EngineError
 from engine.prefill import PodBuilder
 from engine.runner import Runner
+from engine.sampling import SamplingParams
 
 FORMAT_VERSION = 1
 _PROBE_TOKENS = 256
+_PROBE_QUESTION_TOKENS = 16
 
 
 class ReaderModel:
@@ -106,12 +109,19 @@ class Loaded:
         return (self.runner.model.window - self.section_tokens) * 2 // 3
 
     def _probe(self) -> float:
-        """Reading speed of a short chunk: a first guess for forecasts."""
+        """Reading speed of a short chunk: a first guess for forecasts.
+
+        Everything that a question does is done once, so that the first one need not wait for what happens only once.
+        """
         count = min(_PROBE_TOKENS, self.section_tokens)
         for _ in range(2):
+            builder = PodBuilder(self.runner, count)
             start = time.perf_counter()
-            PodBuilder(self.runner, count).feed([0] * count)
+            builder.feed([0] * count)
             seconds = time.perf_counter() - start
+        pods, ids = [builder.finish()], [0] * _PROBE_QUESTION_TOKENS
+        look(self.runner, pods, ids, self.heads.heads)
+        list(generate(self.runner, pods, ids, SamplingParams(max_tokens=2)))
         return count / seconds
 
 

@@ -28,7 +28,7 @@ class Sought:
         held = [stems(passage.text) & self.weights.keys() for passage in passages]
         found = []
         for index, own in enumerate(held):
-            beside = set().union(*held[max(0, index - 1) : index + 2]) - own
+            beside = frozenset().union(*held[max(0, index - 1) : index + 2]) - own
             share = sum(self.weights[each] for each in own) + _BESIDE * sum(self.weights[each] for each in beside)
             found.append((min(1.0, share), not self.names or not self.names.isdisjoint(own | beside)))
         return found

@@ -1,6 +1,7 @@
 """The words that carry a question: what is searched for, and what a passage is compared with."""
 
 import re
+from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+(?:[.,'’-][^\W_]+)*")
 _STOP = frozenset(
@@ -34,6 +35,7 @@ def words(text: str) -> list[tuple[str, int, int]]:
     return [(match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(text)]
 
 
+@lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A crude stem: enough for "closed" to meet "closing", and never for a word with digits."""
     if len(word) < 5 or any(map(str.isdigit, word)):
@@ -50,6 +52,7 @@ def terms(text: str) -> list[str]:
     return list(dict.fromkeys([word for word in found if word not in _STOP] or found))
 
 
-def stems(text: str) -> set[str]:
-    """The stems of a text."""
-    return {stem(word) for word, _, _ in words(text)}
+@lru_cache(maxsize=4096)
+def stems(text: str) -> frozenset[str]:
+    """The stems of a text. A question looks at each passage of its pages several times, and so does the next one."""
+    return frozenset(stem(word) for word, _, _ in words(text))

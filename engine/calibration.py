@@ -15,13 +15,12 @@ import torch
 
 from engine import models
 from engine.context import Head
-from engine.decode import generate
+from engine.decode import generate, looks
 from engine.heads import EvidenceHeads
 from engine.pod import Pod
 from engine.prefill import PodBuilder
 from engine.runner import Runner
 from engine.sampling import SamplingParams
-from engine.tail import Tail
 
 NUM_HEADS = 6
 LEAD_TOKENS = 96
@@ -139,7 +138,7 @@ def _read_sample(runner: Runner, rng: random.Random) -> Sample:
     tokenizer = runner.model.tokenizer
     facts = [_fact(shape, rng) for shape in _SHAPES for _ in range(2)]
     rng.shuffle(facts)
-    ids = _head(runner)
+    ids = runner.model.tokenizer.user_turn()[0]
     head_tokens, spans = len(ids), []
     for fact in facts:
         for _ in range(rng.randint(2, 4)):
@@ -173,26 +172,16 @@ def _fact(shape: tuple[str, str, str], rng: random.Random) -> Fact:
     return Fact(*(part.format(**names) for part in shape))
 
 
-def _head(runner: Runner) -> list[int]:
-    tokenizer = runner.model.tokenizer
-    mark = "\ue000"
-    rendered = tokenizer.chat([{"role": "user", "content": mark}])
-    return tokenizer.encode_template(rendered.split(mark)[0])
-
-
 def _question(runner: Runner, question: str) -> list[int]:
     tokenizer = runner.model.tokenizer
-    mark = "\ue000"
-    rendered = tokenizer.chat([{"role": "user", "content": mark}])
-    return tokenizer.encode("\n\n" + question)[0] + tokenizer.encode_template(rendered.split(mark)[1])
+    return tokenizer.encode("\n\n" + question)[0] + tokenizer.user_turn()[1]
 
 
 def _score(runner: Runner, sample: Sample, index: int, heads: Sequence[Head]) -> torch.Tensor:
     """Per head: attention mass on the asked fact, less the mass on the fact that draws most beside it."""
     ids = _question(runner, sample.facts[index].question)
-    context = runner.context([sample.pod], Tail(runner.model.shape, len(ids), runner.model.device), heads)
-    runner.run(context, ids)
-    mass = torch.stack([context.looks[head][0].amax(0) for head in heads]).cpu()
+    seen = looks(runner, [sample.pod], ids, heads)
+    mass = torch.stack([seen[head][0].amax(0) for head in heads]).cpu()
     on = torch.stack([mass[:, first : last + 1].sum(1) for first, last in sample.spans])
     others = torch.cat([on[:index], on[index + 1 :]]).amax(0)
     return on[index].clamp(max=1) - others.clamp(max=1)

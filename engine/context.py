@@ -13,8 +13,15 @@ Head = tuple[int, int]
 """(layer, query head)."""
 
 
+class Looked(Exception):
+    """Every head to record has looked."""
+
+
 class Context:
-    """Pods first, then the tail, then the new tokens among themselves; implements attention.Memory."""
+    """Pods first, then the tail, then the new tokens among themselves; implements attention.Memory.
+
+    With `heads` it serves for one call, which ends early by Looked: the layers above the last head are not needed.
+    """
 
     def __init__(
         self, pods: Sequence[Pod], tail: Tail, attention: SegmentAttention, heads: Sequence[Head] = ()
@@ -24,7 +31,7 @@ class Context:
         self.attention = attention
         self.heads = tuple(heads)
         self.looks: dict[Head, list[Tensor]] = {}
-        """Per recorded head and pod: attention mass (Q, K) of the latest call's tokens on the pod's slots."""
+        """Per recorded head and pod: attention mass (Q, K) of the call's tokens on the pod's slots."""
 
     @property
     def position(self) -> int:
@@ -51,6 +58,8 @@ class Context:
         for head in self.heads:
             if head[0] == layer:
                 self.looks[head] = [self._look(query, pod.keys[layer], lse, head[1], scale) for pod in self.pods]
+        if self.heads and len(self.looks) == len(self.heads):
+            raise Looked
         return out
 
     @staticmethod

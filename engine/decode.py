@@ -1,11 +1,13 @@
 """The decode loop: from a question's ids over some pods to a stream of steps."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from engine.context import Head
+from engine.context import Head, Looked
 from engine.pod import Pod
 from engine.runner import Runner
 from engine.sampling import SamplingParams, sample
@@ -20,18 +22,23 @@ class Step:
     logprob: float
 
 
+def looks(
+    runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]
+) -> Mapping[Head, Sequence[Tensor]]:
+    """Per head and pod: attention mass (Q, K) of a question's tokens on the pod's slots. The pods stay untouched."""
+    context = runner.context(pods, Tail(runner.model.shape, len(ids), runner.model.device), heads)
+    with suppress(Looked):
+        runner.run(context, ids)
+    return context.looks
+
+
 def look(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
-    """Where the model looks while it takes in a question, before it says a word. The pods stay untouched.
+    """Where the model looks while it takes in a question, before it says a word.
 
     Per pod and slot: the attention mass of the question token that looks there most, as the mean over the heads.
     """
-    tail = Tail(runner.model.shape, len(ids), runner.model.device)
-    context = runner.context(pods, tail, heads)
-    runner.run(context, ids)
-    return [
-        torch.stack([context.looks[head][index] for head in heads]).mean(0).amax(0).tolist()
-        for index in range(len(pods))
-    ]
+    seen = looks(runner, pods, ids, heads)
+    return [torch.stack([seen[head][index] for head in heads]).mean(0).amax(0).tolist() for index in range(len(pods))]
 
 
 def generate(

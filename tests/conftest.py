@@ -23,7 +23,7 @@ def embedded_model_dir() -> Path:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the Chromium that browser tests drive; without one they are skipped, and in CI they fail."""
-    path = os.environ.get("DOCPOD_BROWSER") or shutil.which("chromium")
+    path = os.environ.get("DOCPOD_CHROMIUM") or shutil.which("chromium")
     if path is None and os.environ.get("CI") == "true":
         pytest.fail("CI must run the browser tests, and there is no Chromium here.")
     return path or pytest.skip("no Chromium here")

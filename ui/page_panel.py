@@ -41,8 +41,10 @@ def bind(panel: PagePanel, regions: Regions, app: App) -> None:
             regions.document_id,
             panel.sheet,
             api_name=name,
-            concurrency_limit=None,
-            trigger_mode="always_last",
+            # One after the other, so that the last click wins; a deferred "always_last" would forget what it was about.
+            concurrency_id="turn",
+            concurrency_limit=1,
+            trigger_mode="multiple",
             **QUIET,
         )
 

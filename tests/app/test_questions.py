@@ -18,7 +18,6 @@ from tests.app.conftest import OpenApp
 
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
-not_yet = pytest.mark.xfail(reason="app/questions.py does not do this")
 
 
 @pytest.fixture
@@ -265,7 +264,6 @@ def test_several_people_ask_at_once(app: App, open_app: OpenApp, document_id: st
     assert len(fresh.questions.conversations(document_id)) == 6
 
 
-@not_yet
 def test_how_much_is_read_is_said_in_pages(app: App, tmp_path: Path) -> None:
     document = app.library.intake.keep(paper.text(tmp_path / "a.txt", 4), "a.txt", move=False)
     assert list(app.library.intake.parse(document))
@@ -277,7 +275,6 @@ def test_how_much_is_read_is_said_in_pages(app: App, tmp_path: Path) -> None:
     assert ask(app, document.id).coverage == f"pages 1-{read} of 4"
 
 
-@not_yet
 def test_a_section_that_turns_out_damaged_is_missing_from_the_coverage(
     app: App, open_app: OpenApp, document_id: str, settings: Settings
 ) -> None:
@@ -294,7 +291,6 @@ def test_an_unknown_conversation_is_refused_before_anything_is_answered(app: App
         next(app.questions.ask(document_id, QUESTION, "nothing"))
 
 
-@not_yet
 @pytest.mark.parametrize("what", ["document", "conversation"])
 def test_what_is_deleted_while_it_is_answered_ends_with_a_reason(app: App, document_id: str, what: str) -> None:
     conversation_id = ask(app, document_id).conversation_id

@@ -1,8 +1,12 @@
 """What one call attends to: where new tokens stand, and where the recorded heads look."""
 
+from typing import Any
+
+import pytest
 import torch
 
 from engine.attention import reference
+from engine.context import Looked
 from engine.pod import Pod
 from engine.runner import Runner
 from engine.tail import Tail
@@ -32,11 +36,13 @@ def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
         return reference(query, keys, values, scale, causal)
 
     every = [(layer, head) for layer in range(4) for head in range(4)]
-    context = runner.context(pods, Tail(runner.model.shape, 40, runner.model.device), every)
-    runner.run(context, some_ids(runner, 5, 1))
+    tail = Tail(runner.model.shape, 40, runner.model.device)
+    runner.run(runner.context(pods, tail), some_ids(runner, 5, 1))
+    context = runner.context(pods, tail, every)
     context.attention = spy
     question = some_ids(runner, 11, 2)
-    runner.run(context, question)
+    with pytest.raises(Looked):
+        runner.run(context, question)
 
     assert len(calls) == 4
     for layer, head in every:
@@ -51,12 +57,21 @@ def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
         torch.testing.assert_close(context.looks[layer, head][1].double(), shares[:, 30:100], rtol=1e-4, atol=1e-6)
 
 
-def test_recording_looks_changes_no_logit(llama_runner: Runner) -> None:
+def test_the_layers_above_the_last_head_are_not_run(llama_runner: Runner) -> None:
     runner = llama_runner
-    pod, question = read(runner, some_ids(runner, 50, 0)), some_ids(runner, 6, 1)
-    context = runner.context([pod], Tail(runner.model.shape, 6, runner.model.device), [(0, 1), (3, 2)])
-    assert torch.equal(runner.run(context, question), ask(runner, [pod], [question])[0])
-    assert set(context.looks) == {(0, 1), (3, 2)}
+    layers: list[Any] = []
+
+    def spy(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        layers.append(args)
+        return reference(*args)
+
+    question = some_ids(runner, 6, 1)
+    context = runner.context([], Tail(runner.model.shape, 6, runner.model.device), [(0, 1), (2, 2)])
+    context.attention = spy
+    with pytest.raises(Looked):
+        runner.run(context, question)
+    assert (len(layers), set(context.looks)) == (3, {(0, 1), (2, 2)})
+    assert runner.run(runner.context([], Tail(runner.model.shape, 6, runner.model.device)), question).isfinite().all()
 
 
 def test_an_empty_pod_adds_nothing(llama_runner: Runner) -> None:

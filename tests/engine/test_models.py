@@ -174,6 +174,10 @@ def test_a_spoilt_folder_is_refused(spoil: Callable[[Path], None], words: str, f
             ),
             "full_attention, sliding_attention layers",
         ),
+        (
+            configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
+            "'dynamic' rotary positions",
+        ),
         (drop("chat_template*"), "no chat template"),
     ],
 )
