@@ -10,12 +10,14 @@ an error against float32 of at most twice that of the plain forward in bfloat16.
 import copy
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from engine import models
 from engine.calibration import passage
 from engine.decode import look
 from engine.pod import Pod
@@ -307,3 +309,21 @@ def test_tiny_models_on_a_gpu() -> None:
         logits = torch.stack(ask(runner, [read(runner, document)], pieces_of(question))).cpu().double()
         assert (logits - exact).square().mean() <= 4 * (plain - exact).square().mean()
         assert_resumes(runner, document, 37, range(4))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_four_bit_weights_on_a_gpu(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """A folder is loaded in 4 bits, and answers as transformers does with the same 4-bit weights.
+
+    bfloat16 keeps 8 bits: one in 256 for each of a few operations in a row, of the largest logit.
+    """
+    pytest.importorskip("bitsandbytes")
+    runner = Runner(models.load(str(tiny_model_dir), tmp_path, print))
+    assert type(runner.model.network.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
+    document, question = some_ids(runner, 300, 1), some_ids(runner, 40, 2)
+    expected = plain_logits(runner, document + question)[-1].float()
+    difference = ask(runner, [read(runner, document)], [question])[0].float() - expected
+    print(f"largest difference {difference.abs().max():.4f}, largest logit {expected.abs().max():.4f}")
+    assert difference.abs().max() <= 0.04 * expected.abs().max()
+    assert_resumes(runner, document, 37, range(4))
