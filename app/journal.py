@@ -10,7 +10,7 @@ from engine.pod import Block as PodBlock
 from engine.pod import Pod, PodLoader
 from engine.prefill import PodBuilder
 from engine.runner import Runner
-from storage import Block, BlockDamaged, Home, NotStored, Section, Store, read_block, write_block
+from storage import Block, BlockDamaged, Home, NotStored, Section, Store, prefetch, read_block, write_block
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,10 @@ class Journal:
             # Its document was deleted a moment ago, and must not leave anything behind.
             (self._pods / name).unlink(missing_ok=True)
             raise
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """Get blocks moving that will be loaded in a moment."""
+        prefetch(self._pods / block.file_name for block in blocks)
 
     def load(self, section: Section, blocks: Sequence[Block]) -> Pod | None:
         """Put verified blocks together, on as many threads as there are cores (at most four); None if one is bad."""

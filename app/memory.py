@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -135,6 +135,12 @@ class Memory:
             ) from error
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+    def expect(self, sections: Sequence[Section]) -> None:
+        """Get the blocks of sections moving that will be recalled in a moment."""
+        with self._cache_lock:
+            missing = [section.id for section in sections if section.id not in self._cache]
+        self._journal.expect([block for section_id in missing for block in self._store.blocks(section_id)])
 
     def recall(self, section: Section) -> Recalled | None:
         """A section as far as it was read, from the cache or the disk; None where nothing of its pages was read.

@@ -178,11 +178,13 @@ class Questions:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         reading = memory.find(document_id)
         sections = self._store.sections(reading.id) if reading else []
+        candidates = [section for section in chosen.order(sections) if section.state != "waiting"]
+        memory.expect(candidates[: chosen.num_sections])
         recalled: list[Recalled] = []
-        for section in chosen.order(sections):
+        for section in candidates:
             if len(recalled) == chosen.num_sections:
                 break
-            if section.state != "waiting" and (each := memory.recall(section)):
+            if each := memory.recall(section):
                 recalled.append(each)
         if not recalled or reading is None:
             raise NotRead(

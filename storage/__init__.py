@@ -32,7 +32,7 @@ from storage.models import (
     SectionState,
 )
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
-from storage.podfile import read_block, write_block
+from storage.podfile import prefetch, read_block, write_block
 from storage.store import Store
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "Word",
     "pack_token_ids",
     "pack_words",
+    "prefetch",
     "read_block",
     "unpack_token_ids",
     "unpack_words",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from storage import BlockDamaged, StorageFull, read_block, write_block
+from storage import BlockDamaged, StorageFull, prefetch, read_block, write_block
 
 META = {"tokens": [0, 512], "dtype": "bfloat16", "shape": {"keys": [30, 512, 3, 64]}, "name": "Käse"}
 PAYLOAD = bytes(range(256)) * 5 + b"end"
@@ -28,6 +28,13 @@ def test_a_block_comes_back(tmp_path: Path) -> None:
     assert contents.index(PAYLOAD) % 64 == 0
     assert (tmp_path / "a.pod").stat().st_mode & 0o777 == 0o600
     assert not payload.readonly
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pod"]
+
+
+def test_prefetching_changes_nothing_and_misses_no_file(tmp_path: Path) -> None:
+    _, checksum = write_block(tmp_path, "a.pod", META, PAYLOAD)
+    prefetch([tmp_path / "a.pod", tmp_path / "gone.pod"])
+    assert bytes(read_block(tmp_path / "a.pod", checksum)[1]) == PAYLOAD
     assert [path.name for path in tmp_path.iterdir()] == ["a.pod"]
 
 
