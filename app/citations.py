@@ -10,14 +10,18 @@ from app.witness import supports
 from storage import Page, unpack_words
 
 MAX_CITATIONS = 3
+NEAR = 0.5
+"""Share of the best score from which a further passage is worth a look beside one that is found."""
 _WITNESSES = 50
 """Passages, best first, among which one is sought that holds the answer's own words."""
 
 
 def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """The best passages, at most one a page."""
+    """The best passages, at most one a page; behind one that is found only those that come near it."""
     best: dict[int, Ranked] = {}
     for each in ranked:
+        if ranked[0].found and each.score < NEAR * ranked[0].score:
+            break
         best.setdefault(each.passage.page, each)
     return list(best.values())[:MAX_CITATIONS]
 

@@ -54,6 +54,7 @@ def load(choice: str, models: Path, on_progress: Callable[[str], None], threads:
 
     Raises ModelMissing or ModelUnsupported.
     """
+    disable_progress_bar()  # `on_progress` says what is happening
     if threads:
         torch.set_num_threads(threads)
     if choice == "auto":
@@ -116,7 +117,6 @@ def _load_folder(
     digest: str = "",
 ) -> Model:
     attention.register()
-    disable_progress_bar()  # `on_progress` says what is happening
     if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
         raise ModelMissing(f"{folder} holds no config.json with *.safetensors weights")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

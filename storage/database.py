@@ -1,11 +1,14 @@
 """Connections to the database: write-ahead log, foreign keys on, real transactions, and deletes that erase."""
 
+import time
+from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SqliteConnection
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
 _BUSY_SECONDS = 30
+_BUSY_PAUSE_SECONDS = 0.01
 
 
 def connect(url: str) -> Engine:
@@ -35,8 +38,22 @@ def for_writing(engine: Engine) -> Engine:
 def _on_connect(connection: SqliteConnection, entry: ConnectionPoolEntry) -> None:
     # Otherwise the driver begins transactions as it sees fit, and leaves schema changes out of them.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "secure_delete=ON"):
+    _use_write_ahead_log(connection)
+    for pragma in ("foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_write_ahead_log(connection: SqliteConnection) -> None:
+    """SQLite's own waiting does not cover this, so two processes that make one database at once must."""
+    patience_ends = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except OperationalError as error:
+            if error.sqlite_errorcode != SQLITE_BUSY or time.monotonic() > patience_ends:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
 
 
 def _on_begin(connection: Connection) -> None:

@@ -3,7 +3,9 @@
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect
@@ -190,6 +192,23 @@ def write_from_another_process(url: str, document_id: str) -> None:
         store.delete_document(document_id)
     filled(store, document_id)
     store.close()
+
+
+def test_several_make_one_database_at_the_same_moment(tmp_path: Path) -> None:
+    """SQLite does not wait while it turns to its write-ahead log: without care about one start in four fails."""
+
+    def make(url: str, together: Barrier) -> str:
+        engine = connect(url)
+        together.wait()
+        with engine.connect() as connection:
+            mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+        engine.dispose()
+        return mode
+
+    with ThreadPoolExecutor(3) as threads:
+        for attempt in range(40):
+            url, together = f"sqlite:///{tmp_path / f'{attempt}.sqlite3'}", Barrier(3)
+            assert list(threads.map(make, [url] * 3, [together] * 3)) == ["wal"] * 3
 
 
 def test_two_processes_open_and_write_one_database(home: Home) -> None:
