@@ -1,5 +1,6 @@
 """The page in a real Chromium, over the fake app."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def test_deleting_asks_first(opened: Page, report: Path) -> None:
     row.get_by_role("button", name="Delete").click()
     opened.locator("dialog").get_by_role("button", name="Delete").click()
     expect(opened.locator(".document[aria-current]")).to_have_count(0)
-    assert "#d=" not in opened.url
+    # The list may lose the row before the page's own answer arrives, which also clears the address.
+    expect(opened).not_to_have_url(re.compile("#d="))
 
 
 def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) -> None:
