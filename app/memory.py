@@ -185,9 +185,9 @@ class Memory:
         if reading is None:
             raise DocumentNotFound("This document was deleted.", "Choose another one.")
         numbers = range(section.first_page, section.last_page + 1)
-        pages = (self._store.page(reading.document_id, number) for number in numbers)
         tokenizer = self._loaded.runner.model.tokenizer
-        tokens = [tokenize(page.number, page.text, tokenizer) for page in pages if page is not None]
+        pages = self._store.pages(reading.document_id, numbers)
+        tokens = [tokenize(page.number, page.text, tokenizer) for page in pages]
         text = restore(section.start_char, num_tokens, tokens, self._loaded.prompts.head())
         if text.ids != unpack_token_ids(section.token_ids)[:num_tokens]:
             raise PodMismatch(f"the text of section {section.position} no longer gives the tokens that were read")

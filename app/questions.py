@@ -196,8 +196,7 @@ class Questions:
 
     def _texts(self, document_id: str, recalled: Sequence[Recalled]) -> dict[int, Page]:
         numbers = {page.number for each in recalled for page in each.text.pages}
-        pages = ((number, self._store.page(document_id, number)) for number in sorted(numbers))
-        return {number: page for number, page in pages if page is not None}
+        return {page.number: page for page in self._store.pages(document_id, numbers)}
 
     def _messages(self, conversation_id: str) -> list[Message]:
         return self._store.messages(conversation_id) if conversation_id else []

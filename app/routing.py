@@ -51,7 +51,7 @@ def route(question: str, earlier: Sequence[str], document_id: str, store: Store)
     depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
     words = f"{question} {earlier[-1]}" if depends else question
     found = dict(store.search_pages(document_id, terms(words), _PAGES))
-    passages = {number: split(number, page.text) for number in found if (page := store.page(document_id, number))}
+    passages = {page.number: split(page.number, page.text) for page in store.pages(document_id, found)}
     sought = seek(words, list(passages.values()))
     best = max(found.values(), default=0.0) or 1.0
     pages = {number: max(0.0, score) / best for number, score in found.items()}

@@ -1,6 +1,6 @@
 """What the store knows of documents and their pages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import delete, insert, inspect, select
@@ -95,10 +95,13 @@ class Documents(Sessions):
         with self._read() as session:
             return session.get(Page, (document_id, number))
 
-    def pages(self, document_id: str) -> list[Page]:
-        """In order."""
+    def pages(self, document_id: str, numbers: Collection[int] | None = None) -> list[Page]:
+        """All pages, or those of these 1-based numbers, in order."""
+        wanted = select(Page).where(Page.document_id == document_id).order_by(Page.number)
+        if numbers is not None:
+            wanted = wanted.where(Page.number.in_(numbers))
         with self._read() as session:
-            return list(session.scalars(select(Page).where(Page.document_id == document_id).order_by(Page.number)))
+            return list(session.scalars(wanted))
 
     def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
         """Number and state of every page in order, without the text."""
