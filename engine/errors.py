@@ -19,3 +19,11 @@ class WindowExceeded(EngineError):
 
 class PodMismatch(EngineError):
     """Blocks that do not make up the pod they claim to be."""
+
+
+class RecipeUnknown(EngineError):
+    """A text that names no recipe; the error says which there are."""
+
+
+class PlanMissing(EngineError):
+    """A recipe needs a sharing plan or an adapter that this model has none of."""

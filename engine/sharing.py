@@ -1,0 +1,58 @@
+"""SharingPlan: PoD's blocks of layers for one model, which layer's keys serve which layers (arXiv 2412.02252, stage 1).
+
+Far from a question, consecutive layers look at nearly the same tokens. So the far keys of a block of layers are those
+of its lowest layer, the root; values stay with every layer, and so do the keys of near tokens.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+SHIPPED = Path(__file__).parent / "plans"
+
+
+@dataclass(frozen=True)
+class SharingPlan:
+    """`roots[layer][kv_head]` is the lowest layer of the block that the layer belongs to for that head.
+
+    `facts` says how the plan was found, for people.
+    """
+
+    model: str
+    digest: str
+    roots: tuple[tuple[int, ...], ...]
+    facts: dict[str, str | float]
+
+    def __post_init__(self) -> None:
+        for head, column in enumerate(zip(*self.roots, strict=True)):
+            for layer, root in enumerate(column):
+                if root != layer and (layer == 0 or root != column[layer - 1]):
+                    raise ValueError(f"KV head {head}: layer {layer} is neither a root nor of the block below it")
+
+    @property
+    def saving(self) -> float:
+        """The share of all keys and values that is not stored, for a text so long that near tokens do not count."""
+        heads = [(layer, root) for layer, row in enumerate(self.roots) for root in row]
+        return sum(root != layer for layer, root in heads) / (2 * len(heads))
+
+    def save(self, folder: Path) -> Path:
+        """Write the file that `find` reads; returns its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = _path(folder, self.model, self.saving)
+        rows = ",\n  ".join(json.dumps(row) for row in self.roots)
+        head = json.dumps({key: value for key, value in asdict(self).items() if key != "roots"}, indent=1)
+        path.write_text(f'{head[:-2]},\n "roots": [\n  {rows}\n ]\n}}\n')
+        return path
+
+
+def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan | None:
+    """The plan of a model for a saving (0.35 is 35 %) from the first folder that has it; None if none has."""
+    for folder in (*folders, SHIPPED):
+        path = _path(folder, model, saving)
+        if path.exists() and (facts := json.loads(path.read_text()))["digest"] == digest:
+            return SharingPlan(facts["model"], digest, tuple(map(tuple, facts["roots"])), facts["facts"])
+    return None
+
+
+def _path(folder: Path, model: str, saving: float) -> Path:
+    return folder / f"{model.replace('/', '--')}.pod{round(100 * saving)}.json"
