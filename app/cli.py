@@ -15,6 +15,8 @@ from app.errors import AppError, BadSetting, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from app.settings import Settings
+from engine import recipes
+from engine.errors import RecipeUnknown
 
 Serve = Callable[[App], None]
 _MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads")
@@ -218,8 +220,11 @@ def _parse(source: str, value: Any, kind: Any) -> Any:
         return value
     if not value:
         raise BadSetting(f"{source} is empty.", "Give it a value, or leave it out.")
-    if source.lower().endswith("recipe") and value != "exact":
-        raise BadSetting(f"{source} is {value!r}.", "The only recipe is exact.")
+    if source.lower().endswith("recipe"):
+        try:
+            recipes.parse(value)
+        except RecipeUnknown as error:
+            raise BadSetting(f"{source}: {error}.", f"Give one of {', '.join(recipes.NAMED)}.") from error
     if kind is str:
         return value
     if kind is Path:

@@ -2,59 +2,88 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+from engine import packed_blocks, score_blocks
 from engine.errors import PodMismatch
+from engine.layout import Layout
+from engine.packed_blocks import PackedLoader
+from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Block as PodBlock
-from engine.pod import Pod, PodLoader
+from engine.pod import PodLoader
+from engine.policies.subject import Scores
 from engine.prefill import PodBuilder
 from engine.runner import Runner
 from storage import Block, BlockDamaged, Home, NotStored, Section, Store, prefetch, read_block, write_block
 
 log = logging.getLogger(__name__)
 
+_SCORES_AT = -1
+"""Position of the block of scores, in front of those that hold tokens."""
+
 
 class Journal:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
 
+    While a section is read its blocks are exact chunks; `finish` puts the compressed pod in their place.
     `read_again` gets the id of a document whose finished memory turned out to be damaged.
     """
 
-    def __init__(self, store: Store, home: Home, runner: Runner, read_again: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, home: Home, runner: Runner, layout: Layout, read_again: Callable[[str], None]
+    ) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
+        self._layout = layout
         self._read_again = read_again
 
     def write(self, section: Section, block: PodBlock) -> None:
         """Put a block on the disk, then into the database. Raises StorageFull, and NotStored for a deleted document."""
-        name = f"{section.identity[:16]}-{section.id}-{block.start:08d}.pod"
-        meta = {**block.meta, "section": section.identity, "stop": block.stop}
-        num_bytes, checksum = write_block(self._pods, name, meta, block.payload)
-        row = Block(
-            position=block.start,
-            start_token=block.start,
-            stop_token=block.stop,
-            file_name=name,
-            num_bytes=num_bytes,
-            checksum=checksum,
-        )
-        try:
+        row = self._write_file(section, block, block.start, f"{block.start:08d}")
+        with self._dropping(row):
             self._store.add_block(section.id, row)
-        except NotStored:
-            # Its document was deleted a moment ago, and must not leave anything behind.
-            (self._pods / name).unlink(missing_ok=True)
-            raise
+
+    def write_scores(self, section: Section, scores: Scores) -> None:
+        """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
+        row = self._write_file(section, score_blocks.to_block(scores), _SCORES_AT, f"s{scores.done:08d}")
+        with self._dropping(row):
+            self._unlink(self._store.replace_block(section.id, row))
+
+    def scores(self, section: Section) -> Scores | None:
+        """The scores so far; None where there are none, or where they are damaged and must be found again."""
+        model = self._runner.model
+        for block in self._store.blocks(section.id):
+            if block.position == _SCORES_AT:
+                try:
+                    found = self._verified(section, block)
+                    return score_blocks.from_block(*found, model.shape, section.num_tokens, model.device)
+                except (BlockDamaged, PodMismatch) as error:
+                    log.warning("section %d is scored again: %s", section.id, error)
+        return None
+
+    def finish(self, section: Section, packed: PackedPod | None) -> None:
+        """The section is ready; a compressed pod takes the place of its chunks. Raises StorageFull or NotStored."""
+        rows = []
+        for block in packed_blocks.to_blocks(packed) if packed else ():
+            layer = block.meta["layers"][0]
+            rows.append(self._write_file(section, block, layer, f"l{layer:03d}"))
+        with self._dropping(*rows):
+            self._unlink(self._store.finish_section(section.id, 0.0, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """Get blocks moving that will be loaded in a moment."""
         prefetch(self._pods / block.file_name for block in blocks)
 
-    def load(self, section: Section, blocks: Sequence[Block]) -> Pod | None:
+    def load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
         """Put verified blocks together, on as many threads as there are cores (at most four); None if one is bad."""
+        blocks = [block for block in blocks if block.position != _SCORES_AT]
         model = self._runner.model
-        loader = PodLoader(model.shape, blocks[-1].stop_token, model.device)
+        facts = model.shape, blocks[-1].stop_token, model.device
+        packed = section.state == "ready" and not self._layout.recipe.exact
+        loader = PackedLoader(self._layout, *facts) if packed else PodLoader(*facts)
         workers = min(4, os.cpu_count() or 1)
 
         def load_every(first: int) -> None:
@@ -72,16 +101,47 @@ class Journal:
             return None
         return pod
 
-    def resume(self, section: Section) -> PodBuilder:
-        """A builder that has everything that was stored of a section."""
+    def resume(self, section: Section, twin: Section | None = None) -> PodBuilder:
+        """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
+        blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
+        source = section
+        if twin is not None and not blocks:
+            source, blocks = twin, self._store.blocks(twin.id)
         builder = PodBuilder(self._runner, section.num_tokens)
         try:
-            for block in self._store.blocks(section.id):
-                builder.restore(*self._verified(section, block))
+            for block in blocks:
+                builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
-            self._drop(section, error)
+            self._drop(source, error)
             return PodBuilder(self._runner, section.num_tokens)
         return builder
+
+    def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
+        """Write a block's file; returns the row for it."""
+        name = f"{section.identity[:16]}-{section.id}-{suffix}.pod"
+        meta = {**block.meta, "section": section.identity, "stop": block.stop}
+        num_bytes, checksum = write_block(self._pods, name, meta, block.payload)
+        return Block(
+            position=position,
+            start_token=block.start,
+            stop_token=block.stop,
+            file_name=name,
+            num_bytes=num_bytes,
+            checksum=checksum,
+        )
+
+    @contextmanager
+    def _dropping(self, *rows: Block) -> Iterator[None]:
+        """Where the section was deleted a moment ago, its files must not be left behind."""
+        try:
+            yield
+        except NotStored:
+            self._unlink([row.file_name for row in rows])
+            raise
+
+    def _unlink(self, names: Sequence[str]) -> None:
+        for name in names:
+            (self._pods / name).unlink(missing_ok=True)
 
     def _verified(
         self, section: Section, block: Block, scratch: bytearray | None = None
@@ -99,8 +159,7 @@ class Journal:
         except NotStored as gone:
             log.info("section %d was deleted: %s", section.id, gone)
             return
-        for name in names:
-            (self._pods / name).unlink(missing_ok=True)
+        self._unlink(names)
         reading = self._store.reading(section.reading_id)
         if reading is not None and reading.state == "queued":
             self._read_again(reading.document_id)

@@ -13,8 +13,10 @@ from app.events import Forecast, Progress
 from app.journal import Journal
 from app.reader_model import Loaded
 from app.sections import SectionText, cut, restore, tokenize
+from engine.compress import pack_pod, score
 from engine.errors import PodMismatch
-from engine.pod import Pod
+from engine.layout import expected_bytes
+from engine.packed_pod import AnyPod
 from storage import (
     Home,
     HomeBusy,
@@ -42,7 +44,7 @@ class Recalled:
 
     section: Section
     text: SectionText
-    pod: Pod
+    pod: AnyPod
 
     @property
     def complete(self) -> bool:
@@ -73,7 +75,7 @@ class Memory:
         """By section; a section that was read further takes the place of what was known of it."""
         self._cache_bytes = cache_bytes
         self._cache_lock = Lock()
-        self._journal = Journal(store, home, loaded.runner, read_again)
+        self._journal = Journal(store, home, loaded.runner, loaded.layout, read_again)
 
     def plan(self, document_id: str) -> Reading:
         """Cut a parsed document into sections, once; the stored plan is used ever after.
@@ -107,8 +109,8 @@ class Memory:
             pages_without_text=sum(state != "ok" for state in states),
             tokens=reading.num_tokens,
             sections=len(self._store.read_so_far(reading.id)),
-            seconds=reading.num_tokens / self._loaded.tokens_per_second,
-            disk_bytes=reading.num_tokens * self._loaded.runner.model.shape.token_bytes,
+            seconds=reading.num_tokens * self._loaded.passes / self._loaded.tokens_per_second,
+            disk_bytes=self._disk_bytes(reading),
             free_disk_bytes=self._home.free_bytes(),
         )
 
@@ -119,7 +121,7 @@ class Memory:
         """
         if reading.state not in TO_READ:
             return
-        missing = reading.num_tokens * self._loaded.runner.model.shape.token_bytes - reading.num_bytes
+        missing = self._disk_bytes(reading) - reading.num_bytes
         if missing + DISK_SPARE_BYTES > self._home.free_bytes():
             raise DiskFull(missing + DISK_SPARE_BYTES, self._home.free_bytes())
         try:
@@ -206,7 +208,10 @@ class Memory:
             done = reading.num_tokens - sum(each.num_tokens for each in waiting)
             text = self._text(section, section.num_tokens)
             ids = text.ids
-            builder = self._journal.resume(section)
+            twin = self._twin(reading, section)
+            builder = self._journal.resume(section, twin)
+            if twin is not None and builder.num_read:
+                self._store.add_section_seconds(section.id, twin.seconds)
             while builder.num_read < len(ids):
                 if stopped():
                     return
@@ -220,8 +225,32 @@ class Memory:
                     # The last chunk of a section is shorter and says little of the next one.
                     self._loaded.tokens_per_second = self._chunk_tokens / seconds
                 yield self._progress(reading, text, done, block.stop, self._loaded.tokens_per_second)
-            self._store.finish_section(section.id, 0.0)
-            self._keep(Recalled(section, text, builder.finish()))
+            exact = builder.finish()
+            layout, scores = self._loaded.layout, self._journal.scores(section)
+            for each in score(self._loaded.runner, ids, exact, layout, scores):
+                self._journal.write_scores(section, each)
+                if stopped():
+                    return
+                scores = each
+                yield self._progress(reading, text, done, len(ids), self._loaded.tokens_per_second)
+            packed = None if layout.recipe.exact else pack_pod(exact, layout, scores)
+            self._journal.finish(section, packed)
+            self._keep(Recalled(section, text, packed or exact))
+
+    def _disk_bytes(self, reading: Reading) -> int:
+        """Most bytes that the reading takes on the disk; what is being read is exact until its section is done."""
+        layout, shape = self._loaded.layout, self._loaded.runner.model.shape
+        sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
+        kept = sum(expected_bytes(layout, shape, tokens) for tokens in sections)
+        return kept + (0 if layout.recipe.exact else max(sections) * shape.token_bytes)
+
+    def _twin(self, reading: Reading, section: Section) -> Section | None:
+        """The same section as this model read it exactly, from whose memory any recipe can be made."""
+        exact = self._store.find_reading(reading.document_id, self._loaded.exact_reader)
+        if exact is None or exact.id == reading.id:
+            return None
+        twin = self._store.sections(exact.id)[section.position]
+        return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None
 
     def _keep(self, recalled: Recalled) -> None:
         """Cache a pod; the least recently used go once their bytes pass the limit."""

@@ -18,7 +18,7 @@ from app.routing import Route, route
 from app.speech import stream, without_echo
 from engine.calibration import passage
 from engine.decode import look
-from engine.pod import Pod
+from engine.packed_pod import AnyPod
 from engine.sampling import SamplingParams
 from storage import Citation, Message, MessageState, NotStored, Page, StorageFull, Store
 
@@ -245,7 +245,7 @@ def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
 
 
-def _view(loaded: Loaded, recalled: Sequence[Recalled], best: Ranked) -> list[Pod]:
+def _view(loaded: Loaded, recalled: Sequence[Recalled], best: Ranked) -> list[AnyPod]:
     """What the model answers from: the page up to the end of the best passage, or the sections, as calibrated."""
     if loaded.heads.answers_from == "sections":
         return [each.pod for each in recalled]

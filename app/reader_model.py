@@ -15,7 +15,9 @@ from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
 from engine.errors import EngineError
+from engine.layout import layout_of
 from engine.prefill import PodBuilder
+from engine.recipes import parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -94,8 +96,17 @@ class Loaded:
             known.save(folder)
         self.heads = known
         self.recipe = settings.recipe
-        self.reader = _identity(model, self.prompts, settings.recipe)
+        self.layout = layout_of(model, parse(settings.recipe), [folder])
+        self.exact_reader = _identity(model, self.prompts, "exact")
+        self.reader = self.exact_reader
+        if not self.layout.recipe.exact:
+            self.reader = _identity(model, self.prompts, self.layout.digest)
         self.tokens_per_second = self._probe()
+
+    @property
+    def passes(self) -> float:
+        """How often the text goes through the model before a section is done."""
+        return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
 
     @property
     def section_tokens(self) -> int:

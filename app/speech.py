@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from app.reader_model import Loaded
 from engine.decode import generate
-from engine.pod import Pod
+from engine.packed_pod import AnyPod
 from engine.sampling import SamplingParams
 
 
 def stream(
-    loaded: Loaded, pods: Sequence[Pod], ids: Sequence[int], params: SamplingParams, stop: threading.Event
+    loaded: Loaded, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stop: threading.Event
 ) -> Iterator[str]:
     """The newest piece of text, token by token, some empty; ends where the model begins to repeat itself."""
     tokens: list[int] = []

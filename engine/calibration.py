@@ -17,6 +17,7 @@ from engine import models
 from engine.context import Head
 from engine.decode import generate, looks
 from engine.heads import EvidenceHeads
+from engine.packed_pod import AnyPod
 from engine.pod import Pod
 from engine.prefill import PodBuilder
 from engine.runner import Runner
@@ -124,13 +125,13 @@ def calibrate(runner: Runner, samples: int = 6, seed: int = 0) -> EvidenceHeads:
     return EvidenceHeads(model.name, model.digest, heads, tuple(round(float(v), 3) for v in best.values), source)
 
 
-def passage(pod: Pod, head_tokens: int, first: int, last: int) -> Pod:
+def passage(pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
     """The pod restricted to the prompt's head and slots first..last, which lead up to a passage and end with it.
 
     What is asked then stands right behind the passage: a small model copies from there what it would lose far away.
     """
     keep = torch.cat([torch.arange(head_tokens), torch.arange(max(head_tokens, first), last + 1)])
-    return pod.select(keep.to(pod.positions.device))
+    return pod.select(keep)
 
 
 def _read_sample(runner: Runner, rng: random.Random) -> Sample:
@@ -187,7 +188,7 @@ def _score(runner: Runner, sample: Sample, index: int, heads: Sequence[Head]) ->
     return on[index].clamp(max=1) - others.clamp(max=1)
 
 
-def _answers(runner: Runner, pods: Sequence[Pod], fact: Fact) -> bool:
+def _answers(runner: Runner, pods: Sequence[AnyPod], fact: Fact) -> bool:
     ids = _question(runner, fact.question)
     tokens = [step.token_id for step in generate(runner, pods, ids, SamplingParams(max_tokens=24))]
     return fact.answer.lower() in runner.model.tokenizer.decode(tokens).lower()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.context import Head, Looked
-from engine.pod import Pod
+from engine.packed_pod import AnyPod
 from engine.runner import Runner
 from engine.sampling import SamplingParams, sample
 from engine.tail import Tail
@@ -23,19 +23,19 @@ class Step:
 
 
 def looks(
-    runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]
+    runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head]
 ) -> Mapping[Head, Sequence[Tensor]]:
-    """Per head and pod: attention mass (Q, K) of a question's tokens on the pod's slots. The pods stay untouched."""
+    """Per head and pod: attention mass (Q, T) of a question's tokens on the pod's. The pods stay untouched."""
     context = runner.context(pods, Tail(runner.model.shape, len(ids), runner.model.device), heads)
     with suppress(Looked):
         runner.run(context, ids)
     return context.looks
 
 
-def look(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
+def look(runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
     """Where the model looks while it takes in a question, before it says a word.
 
-    Per pod and slot: the attention mass of the question token that looks there most, as the mean over the heads.
+    Per pod and token: the attention mass of the question token that looks there most, as the mean over the heads.
     """
     seen = looks(runner, pods, ids, heads)
     return [torch.stack([seen[head][index] for head in heads]).mean(0).amax(0).tolist() for index in range(len(pods))]
@@ -43,7 +43,7 @@ def look(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequenc
 
 def generate(
     runner: Runner,
-    pods: Sequence[Pod],
+    pods: Sequence[AnyPod],
     ids: Sequence[int],
     params: SamplingParams,
     stopped: Callable[[], bool] = lambda: False,
@@ -51,7 +51,8 @@ def generate(
     """Answer token by token until a stop token, `max_tokens`, or `stopped()`; only a tail of its own is written."""
     generator = torch.Generator(runner.model.device).manual_seed(params.seed)
     tail = Tail(runner.model.shape, len(ids) + params.max_tokens, runner.model.device)
-    context = runner.context(pods, tail)
+    # Unpacked once instead of once per token.
+    context = runner.context([pod.open() for pod in pods] if params.max_tokens > 1 else pods, tail)
     feed = list(ids)
     for _ in range(params.max_tokens):
         if stopped():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import PodMismatch
+from engine.segment import Segment
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,30 @@ class Pod:
         """Bytes of everything a load must bring back."""
         return self.keys.nbytes + self.values.nbytes
 
-    def segment(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values (G, K, D) of a layer."""
-        return self.keys[layer], self.values[layer]
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.positions.device
+
+    def segments(self, layer: int) -> list[Segment]:
+        """What a layer meets here."""
+        # PyTorch's flash attention ends the process over a segment without slots.
+        slots = len(self.positions)
+        return [Segment(self.keys[layer], self.values[layer], self.positions)] if slots else []
 
     def select(self, slots: Tensor) -> "Pod":
         """The same memory restricted to some slots (ascending, (K',)), ending right behind the last of them.
 
         Positions stay as they were, so what follows stands behind the last slot as if the section ended there.
         """
+        slots = slots.to(self.positions.device)
         positions = self.positions.index_select(0, slots)
         stop = int(positions[-1]) + 1 if len(slots) else 0
         return Pod(self.keys.index_select(2, slots), self.values.index_select(2, slots), positions, stop)
+
+    def open(self) -> "Pod":
+        """Itself: an exact pod needs no unpacking."""
+        return self
 
     def check(self) -> None:
         """Raise PodMismatch where the parts do not belong together."""

@@ -81,7 +81,7 @@ def parse(text: str) -> Recipe:
     tokens, `adapter=NAME`.
     """
     recipe = Recipe()
-    for part in NAMED.get(text, text).split("+") if NAMED.get(text, text) else ():
+    for part in NAMED.get(text, text).split("+") if text != "exact" else ():
         if found := _PRECISION.fullmatch(part):
             recipe = replace(recipe, key_bits=int(found[1]), value_bits=int(found[2]), rotate=bool(found[3]))
         elif found := _KEEP.fullmatch(part):

@@ -10,7 +10,7 @@ from engine import attention
 from engine.context import Context, Head
 from engine.errors import WindowExceeded
 from engine.models import Model
-from engine.pod import Pod
+from engine.packed_pod import AnyPod
 from engine.tail import Tail
 
 
@@ -19,12 +19,12 @@ class Runner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._attention, self.backend = attention.choose(model.device, model.shape.dtype)
+        self.attention, self.backend = attention.choose(model.device, model.shape.dtype)
         self._lock = threading.Lock()
 
-    def context(self, pods: Sequence[Pod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
+    def context(self, pods: Sequence[AnyPod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
         """A context of this runner's attention."""
-        return Context(pods, tail, self._attention, heads)
+        return Context(pods, tail, self.attention, heads)
 
     def run(self, context: Context, ids: Sequence[int]) -> Tensor:
         """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""

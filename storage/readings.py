@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from storage.errors import BlockConflict
@@ -134,17 +134,22 @@ class Readings(Sessions):
             section.seconds += seconds
             _sum_up(session, section.reading_id)
 
-    def finish_section(self, section_id: int, seconds: float) -> None:
-        """Add the last `seconds`; the section is ready, and with the last section the reading. Raises NotStored."""
+    def finish_section(self, section_id: int, seconds: float, instead: Sequence[Block] = ()) -> list[str]:
+        """Add the last `seconds`; the section is ready, and with the last section the reading. Raises NotStored.
+
+        Blocks given as `instead` take the place of the journalled ones; returns the files to unlink.
+        """
         with self._write() as session:
             section = stored(session, Section, section_id)
             section.seconds += seconds
             section.state = "ready"
+            files = _replace_blocks(session, section_id, instead) if instead else []
             reading = _sum_up(session, section.reading_id)
             unfinished = select(Section.id).where(Section.reading_id == reading.id, Section.state != "ready")
             if session.scalar(unfinished.limit(1)) is None:
                 reading.state = "ready"
                 reading.error = None
+            return files
 
     def add_block(self, section_id: int, block: Block) -> None:
         """Journal a block whose file is safe on disk; the section is being read.
@@ -163,6 +168,15 @@ class Readings(Sessions):
             if section.state == "waiting":
                 section.state = "reading"
             _sum_up(session, section.reading_id)
+
+    def replace_block(self, section_id: int, block: Block) -> list[str]:
+        """Put a block in the place of the one at its position, if there is one; returns the files to unlink.
+
+        Raises NotStored.
+        """
+        with self._write() as session:
+            stored(session, Section, section_id)
+            return _replace_blocks(session, section_id, [block], Block.position == block.position)
 
     def blocks(self, section_id: int) -> list[Block]:
         """In order."""
@@ -190,6 +204,18 @@ class Readings(Sessions):
 
 def _by_reader(document_id: str, reader: str) -> Select[Reading]:
     return select(Reading).where(Reading.document_id == document_id, Reading.reader == reader)
+
+
+def _replace_blocks(
+    session: Session, section_id: int, blocks: Sequence[Block], *which: ColumnElement[bool]
+) -> list[str]:
+    """Put blocks in the place of a section's, or of some of them; returns the files that no row stands for any more."""
+    replaced = select(Block).where(Block.section_id == section_id, *which)
+    files = {block.file_name for block in session.scalars(replaced)}
+    session.execute(delete(Block).where(Block.section_id == section_id, *which))
+    session.add_all(replace(block, section_id=section_id) for block in blocks)
+    session.flush()
+    return sorted(files - set(session.scalars(select(Block.file_name))))
 
 
 def _sum_up(session: Session, reading_id: int) -> Reading:

@@ -320,7 +320,7 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_defau
         ("chunk_tokens", "1_000", "whole number"),
         ("threads", "-1", "at least 0"),
         ("port", "7.5", "whole number"),
-        ("recipe", "compact", "exact"),
+        ("recipe", "tiny", "compact"),
         ("browser", "maybe", "1 or 0"),
     ],
 )

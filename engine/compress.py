@@ -1,0 +1,103 @@
+"""Compressing an exact pod by a recipe: choose slots, drop the keys that layers share, quantize what is left."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from engine.layout import Layout
+from engine.packed_pod import FarLayer, PackedPod
+from engine.pod import Pod
+from engine.policies.subject import Scores, Subject
+from engine.precision import Packed, dequantize, hadamard, pack, quantize
+from engine.runner import Runner
+from engine.selection import POLICIES, choose
+
+
+def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, seed: int = 0) -> PackedPod:
+    """The pod that the layout's recipe makes of an exact one. Raises WindowExceeded where re-reading has no room."""
+    steps = list(score(runner, ids, exact, layout, seed=seed))
+    return pack_pod(exact, layout, steps[-1] if steps else None)
+
+
+def score(
+    runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, known: Scores | None = None, seed: int = 0
+) -> Iterator[Scores]:
+    """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
+    if layout.recipe.keep < 1 and exact.num_tokens > layout.recipe.sinks + layout.recipe.recent:
+        yield from POLICIES[layout.recipe.policy].score(Subject(runner, ids, exact, seed), known)
+
+
+def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> PackedPod:
+    """The compressed pod, from whole scores where the recipe does not keep every slot."""
+    near = layout.near(exact.num_tokens)
+    first, stop = min(layout.recipe.sinks, exact.num_tokens), exact.num_tokens
+    stop -= len(near) - first
+    kept = None
+    if scores is not None:
+        kept = choose(scores.values[:, :, first:stop], layout, POLICIES[layout.recipe.policy].pooled)
+    packing = _Packing(exact, layout, first, stop, kept)
+    far = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
+    return PackedPod(layout, exact.select(torch.tensor(near, dtype=torch.long)), far, exact.num_tokens)
+
+
+class _Packing:
+    """Packs one layer after the other; predicted keys need those of the layers below as they will be read back."""
+
+    def __init__(self, exact: Pod, layout: Layout, first: int, stop: int, kept: Tensor | None) -> None:
+        self._exact = exact
+        self._layout = layout
+        self._first = first
+        self._stop = stop
+        self._kept = kept
+        self._read_back: dict[int, Tensor] = {}
+
+    def layer(self, layer: int) -> FarLayer:
+        """The far part of one layer."""
+        heads = range(self._exact.keys.shape[1])
+        recipe = self._layout.recipe
+        values = tuple(
+            self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads
+        )
+        keys = tuple(self._keys(layer, head) for head in heads)
+        bits = None if self._kept is None else _bits(self._kept[layer])
+        return FarLayer(keys, values, bits)
+
+    def _keys(self, layer: int, head: int) -> Packed | None:
+        layout, root = self._layout, self._layout.roots[layer][head]
+        rows = self._rows(self._exact.keys, layer, head)
+        if layout.maps is None:
+            return self._pack(rows, layout.recipe.key_bits, "channel") if root == layer else None
+        predicted = None
+        if root != layer:
+            predicted = layout.maps.predict(layer, head, self._read_back[root])
+            rows = rows - predicted
+        packed = self._pack(rows, layout.key_bits(layer, head), "channel") if layout.stores_keys(layer, head) else None
+        read = torch.zeros_like(rows) if packed is None else self._unpack(packed)
+        stack = self._read_back.setdefault(
+            layer, torch.empty_like(self._exact.keys[layer, :, self._first : self._stop])
+        )
+        stack[head] = read if predicted is None else predicted + read
+        return packed
+
+    def _rows(self, tensor: Tensor, layer: int, head: int) -> Tensor:
+        """The kept far rows (K, D) of exact keys or values."""
+        rows = tensor[layer, head, self._first : self._stop]
+        return rows if self._kept is None else rows[self._kept[layer, head]]
+
+    def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
+        if self._layout.recipe.rotate and bits < 16:
+            rows = rows.float() @ hadamard(rows.shape[1], rows.device)
+        return quantize(rows, bits, per)
+
+    def _unpack(self, packed: Packed) -> Tensor:
+        rows = dequantize(packed, self._exact.keys.dtype)
+        if not self._layout.recipe.rotate or packed.bits == 16:
+            return rows
+        return (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
+
+
+def _bits(kept: Tensor) -> Tensor:
+    """One bit per far token (G, F / 8 rounded up)."""
+    pad = -kept.shape[1] % 8
+    return pack(torch.nn.functional.pad(kept, (0, pad)).to(torch.uint8), 1)

@@ -1,0 +1,317 @@
+"""Compressed pods: attention over them against a slow float64 reference, their bytes, and the way to the disk and back."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.attention import reference
+from engine.compress import compress, pack_pod
+from engine.context import Context
+from engine.errors import PodMismatch
+from engine.key_maps import KeyMaps
+from engine.layout import Layout, expected_bytes
+from engine.packed_blocks import PackedLoader, to_blocks
+from engine.packed_pod import AnyPod, PackedPod
+from engine.pod import KVShape, Pod
+from engine.precision import dequantize, hadamard, quantize
+from engine.recipes import parse
+from engine.runner import Runner
+from engine.tail import Tail
+from tests.engine.reading import ask, greedy, read, some_ids
+
+LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
+SHAPE = KVShape(LAYERS, GROUPS, DIM, torch.float32)
+CPU = torch.device("cpu")
+OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
+SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
+RECIPES = (
+    "k8v8",
+    "k4v3",
+    "k2v2h",
+    "keep40:random",
+    "keep40:norm+k4v4",
+    "A35",
+    "B35",
+    "A35+k4v4",
+    "B35+keep40:random+k4v3",
+    "A35+keep30:norm",
+    "linear35",
+    "linear35r3+k4v4",
+)
+
+
+def layout(text: str, near: str = "near4,32") -> Layout:
+    recipe = parse(f"{text}+{near}")
+    maps = None
+    if recipe.mode == "linear":
+        generator = torch.Generator().manual_seed(9)
+        weights = {
+            (layer, head): 0.1 * torch.randn(GROUPS * DIM + 1, DIM, generator=generator)
+            for layer, row in enumerate(SHARED)
+            for head, root in enumerate(row)
+            if root != layer
+        }
+        maps = KeyMaps(weights)
+    return Layout(recipe, SHARED if recipe.mode else OWN, maps)
+
+
+def random_pod(tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Pod:
+    generator = torch.Generator().manual_seed(tokens)
+    keys, values = torch.randn(2, LAYERS, GROUPS, tokens, DIM, generator=generator).to(dtype)
+    return Pod(keys, values, torch.arange(tokens), tokens)
+
+
+def attended(pods: Sequence[AnyPod], queries: Tensor, heads: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Context]:
+    """What every layer makes of its queries (L, H, Q, D) in front of the pods, with new keys and values of zeros."""
+    context = Context(pods, Tail(SHAPE, 8, CPU), reference, heads)
+    new = torch.zeros(GROUPS, queries.shape[2], DIM)
+    return torch.stack([context.attend(layer, queries[layer], new, new, 0.25) for layer in range(LAYERS)]), context
+
+
+def some_queries(count: int = 3) -> Tensor:
+    return torch.randn(LAYERS, HEADS, count, DIM, generator=torch.Generator().manual_seed(77))
+
+
+def far_keys(pod: PackedPod, exact: Pod, layer: int, group: int) -> tuple[Tensor, Tensor]:
+    """Positions and keys of the far slots by the definition, in float64: the root's, quantized, or predicted."""
+    plan = pod.layout
+    first, last = 4, exact.num_tokens - 32
+    kept = pod.segments(layer)[1].places(group)
+    root = plan.roots[layer][group]
+
+    def coded(rows: Tensor, bits: int) -> Tensor:
+        if bits == 16:
+            return rows
+        if plan.recipe.rotate:
+            rows = rows @ hadamard(DIM, CPU)
+        read = dequantize(quantize(rows, bits, "channel"), torch.float32)
+        return read @ hadamard(DIM, CPU) if plan.recipe.rotate else read
+
+    if plan.maps is None:
+        return kept, coded(exact.keys[root, group][kept], plan.recipe.key_bits).double()
+    if root == layer:
+        return kept, coded(exact.keys[layer, group, first:last], plan.recipe.key_bits).double()
+    below = torch.stack([far_keys(pod, exact, root, each)[1] for each in range(GROUPS)])
+    inputs = torch.cat([below.transpose(0, 1).flatten(1), torch.ones(last - first, 1, dtype=torch.float64)], 1)
+    predicted = inputs @ plan.maps.weights[layer, group].double()
+    if not plan.recipe.residual_bits:
+        return kept, predicted
+    missed = (exact.keys[layer, group, first:last].double() - predicted).float()
+    return kept, predicted + coded(missed, plan.recipe.residual_bits).double()
+
+
+def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
+    """One softmax per layer, head and query over near, far and new tokens, in float64."""
+    plan, near = pod.layout, pod.near.positions
+    out = torch.zeros(queries.shape, dtype=torch.float64)
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            group = head // (HEADS // GROUPS)
+            kept, keys = far_keys(pod, exact, layer, group)
+            values = exact.values[layer, group][kept]
+            if plan.recipe.value_bits < 16:
+                if plan.recipe.rotate:
+                    turn = hadamard(DIM, CPU)
+                    coded = quantize(values @ turn, plan.recipe.value_bits, "token")
+                    values = dequantize(coded, torch.float32) @ turn
+                else:
+                    values = dequantize(quantize(values, plan.recipe.value_bits, "token"), torch.float32)
+            asking = plan.roots[layer][group] if plan.recipe.mode == "A" else layer
+            for query in range(queries.shape[2]):
+                own, far = queries[layer, head, query].double(), queries[asking, head, query].double()
+                logits = torch.cat(
+                    [
+                        exact.keys[layer, group][near].double() @ own,
+                        keys @ far,
+                        torch.zeros(query + 1, dtype=torch.float64),
+                    ]
+                )
+                everything = torch.cat(
+                    [
+                        exact.values[layer, group][near].double(),
+                        values.double(),
+                        torch.zeros(query + 1, DIM, dtype=torch.float64),
+                    ]
+                )
+                out[layer, head, query] = (logits * 0.25).softmax(0) @ everything
+    return out
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_attention_against_a_slow_reference(text: str, llama_runner: Runner) -> None:
+    exact, plan = random_pod(), layout(text)
+    pod = compress(llama_runner, range(TOKENS), exact, plan)
+    pod.check()
+    queries = some_queries()
+    expected = by_hand(pod, exact, queries)
+    for form in (pod, pod.open(), restored(pod)):
+        got, _ = attended([form], queries)
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
+    one = some_queries(1)
+    torch.testing.assert_close(attended([pod], one)[0].double(), by_hand(pod, exact, one), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", "AB")
+def test_blocks_of_one_layer_are_dense_attention(mode: str) -> None:
+    exact, queries = random_pod(), some_queries()
+    plan = Layout(parse(f"{mode}35+near4,32"), OWN)
+    torch.testing.assert_close(attended([pack_pod(exact, plan)], queries)[0], attended([exact], queries)[0])
+
+
+@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("tokens", (1, 4, 36))
+def test_texts_that_are_all_near_are_exact_to_the_bit(text: str, tokens: int) -> None:
+    exact, queries = random_pod(tokens), some_queries()
+    pod = pack_pod(exact, layout(text))
+    assert torch.equal(attended([pod], queries)[0], attended([exact], queries)[0])
+    assert pod.nbytes == exact.nbytes == expected_bytes(pod.layout, SHAPE, tokens)
+    assert torch.equal(attended([restored(pod)], queries)[0], attended([exact], queries)[0])
+
+
+@pytest.mark.parametrize("text", ["k16v16+keep40:norm", *RECIPES])
+@pytest.mark.parametrize("tokens", (111, 164, 1000))
+def test_bytes_are_those_of_the_formula(text: str, tokens: int, llama_runner: Runner) -> None:
+    plan = layout(text)
+    pod = compress(llama_runner, range(tokens), random_pod(tokens), plan)
+    formula = expected_bytes(plan, SHAPE, tokens)
+    if plan.recipe.policy == "random":
+        # Heads keep different numbers of slots, so the scales of their last groups differ, and so does the number of
+        # slots for which a block has keys.
+        assert pod.nbytes == pytest.approx(formula, rel=0.15 if plan.recipe.mode else 0.06)
+    else:
+        assert pod.nbytes == formula
+
+
+def test_sharing_saves_what_the_papers_formula_says() -> None:
+    """S(N) = 1/2 (1 - n_p / N) (1 - B / L), with B blocks per head on average."""
+    tokens = 1000
+    blocks = sum(root == layer for layer, row in enumerate(SHARED) for root in row) / GROUPS
+    saving = 0.5 * (1 - 36 / tokens) * (1 - blocks / LAYERS)
+    assert pack_pod(random_pod(tokens), layout("B35")).nbytes == round((1 - saving) * tokens * SHAPE.token_bytes)
+
+
+def test_looks_are_shares_at_the_tokens_own_positions(llama_runner: Runner) -> None:
+    exact, queries = random_pod(), some_queries()
+    whole = torch.zeros(TOKENS)
+    for text in ("A35+keep30:norm", "B35", "k4v4"):
+        pod = compress(llama_runner, range(TOKENS), exact, layout(text))
+        heads = [(4, 1), (2, 3)]
+        context = Context([pod, exact], Tail(SHAPE, 8, CPU), reference, heads)
+        new = torch.zeros(GROUPS, 3, DIM)
+        for layer in range(LAYERS - 1):
+            context.attend(layer, queries[layer], new, new, 0.25)
+        looks = context.looks[2, 3]
+        assert [each.shape for each in looks] == [(3, TOKENS), (3, TOKENS)]
+        own = sum(each.sum(1) for each in looks)
+        assert ((own > 0) & (own < 1)).all()
+        missing = torch.ones(TOKENS, dtype=torch.bool)
+        for segment in pod.segments(2):
+            missing[segment.places(1)] = False
+        assert (looks[0][:, missing] == 0).all() and (looks[0][:, ~missing] > 0).all()
+        whole += looks[0].sum(0)
+    assert (whole > 0).all()
+
+
+def test_the_gate_leaves_far_tokens_out_where_near_ones_hold_enough() -> None:
+    """PoD's tau: where sigmoid(LSE near - LSE far of the root) reaches it, the output is that of near tokens alone."""
+    exact, queries = random_pod(), some_queries()
+    full, never, always = (pack_pod(exact, layout(text)) for text in ("A35", "A35t99", "A35t1"))
+    torch.testing.assert_close(attended([never], queries)[0], attended([full], queries)[0])
+    near = pack_pod(exact, layout("A35")).near
+    got, alone, dense = (attended([pod], queries)[0] for pod in (always, near, full))
+    for layer, row in enumerate(SHARED):
+        for head in range(HEADS):
+            expected = dense if row[head // 2] == layer else alone
+            torch.testing.assert_close(got[layer, head], expected[layer, head])
+    # Between the two, each query decides for itself.
+    some, _ = attended([pack_pod(exact, layout("A35t35"))], queries)
+    is_near = (some - alone).abs().amax(-1) < 1e-5
+    is_full = (some - dense).abs().amax(-1) < 1e-5
+    assert (is_near | is_full).all() and is_near.any() and (is_full & ~is_near).any()
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_selection_is_the_same_memory_with_fewer_tokens(text: str, llama_runner: Runner) -> None:
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    slots = torch.tensor([0, 1, *range(20, 60), 140])
+    chosen = pod.select(slots)
+    assert chosen.num_tokens == 141
+    for layer in range(LAYERS):
+        for whole, part in zip(pod.segments(layer), chosen.segments(layer), strict=True):
+            for group in range(GROUPS):
+                keep = torch.isin(whole.places(group), slots)
+                assert torch.equal(part.places(group), whole.places(group)[keep])
+                assert torch.equal(part.keys[group], whole.keys[group][keep])
+                assert torch.equal(part.values[group], whole.values[group][keep])
+    again = chosen.select(torch.arange(20, 30))
+    assert again.num_tokens == 30 and all(len(layer) <= 1 for layer in again.layers)
+
+
+def restored(pod: PackedPod) -> PackedPod:
+    """The pod from blocks that went through a file, in another order."""
+    loader = PackedLoader(pod.layout, SHAPE, pod.num_tokens, CPU)
+    scratch = bytearray()
+    for block in reversed([*to_blocks(pod)]):
+        assert (block.start, block.stop) == (0, pod.num_tokens)
+        scratch[:] = block.payload
+        loader.add(json.loads(json.dumps(dict(block.meta))), memoryview(scratch))
+        scratch = bytearray()
+    return loader.finish()
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_blocks_bring_back_the_same_bytes(text: str, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.packed_blocks.BLOCK_BYTES", 20_000)
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    blocks = [*to_blocks(pod)]
+    assert 1 < len(blocks) <= LAYERS
+    again = [*to_blocks(restored(pod))]
+    assert [(block.meta, bytes(block.payload)) for block in blocks] == [
+        (block.meta, bytes(block.payload)) for block in again
+    ]
+
+
+def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
+    pod = pack_pod(random_pod(), layout("k4v4"))
+    (block,) = to_blocks(pod)
+
+    def load(plan: Layout = pod.layout, meta: object = None, payload: bytes | None = None) -> PackedPod:
+        loader = PackedLoader(plan, SHAPE, TOKENS, CPU)
+        changed = {**block.meta, **(meta if isinstance(meta, dict) else {})}
+        loader.add(changed, memoryview(bytearray(block.payload if payload is None else payload)))
+        return loader.finish()
+
+    assert load().nbytes == pod.nbytes
+    for wrong in ({"recipe": "k3v4"}, {"kind": "exact"}, {"dtype": "bfloat16"}, {"layers": [0, 6]}, {"layers": [1, 6]}):
+        with pytest.raises(PodMismatch, match="does not fit"):
+            load(meta=wrong)
+    with pytest.raises(PodMismatch, match="does not fit"):
+        load(layout("k4v3"))
+    with pytest.raises(PodMismatch, match="cannot have kept"):
+        load(meta={"slots": [[999, 999]] * LAYERS})
+    for payload in (bytes(block.payload)[:-8], bytes(block.payload) + bytes(8)):
+        with pytest.raises(PodMismatch, match="bytes"):
+            load(payload=payload)
+    with pytest.raises(PodMismatch, match="layers are missing"):
+        PackedLoader(pod.layout, SHAPE, TOKENS, CPU).finish()
+
+
+@pytest.mark.parametrize("text", ("k8v8", "k8v8h"))
+def test_a_question_over_a_compressed_pod_is_answered_like_over_an_exact_one(text: str, tiny_runner: Runner) -> None:
+    """Whole models of every family: close logits, the same answer packed, open and restored, bytes left alone."""
+    runner = tiny_runner
+    shape = runner.model.shape
+    own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
+    ids, question = some_ids(runner, 300, 7), some_ids(runner, 9, 8)
+    exact = read(runner, ids)
+    pod = compress(runner, ids, exact, Layout(parse(f"{text}+near4,32"), own))
+    before = [bytes(block.payload) for block in to_blocks(pod)]
+    (dense,), (got,) = ask(runner, [exact], [question]), ask(runner, [pod], [question])
+    spread = dense.std()
+    assert (got - dense).abs().mean() < 0.15 * spread
+    answers = {tuple(greedy(runner, [form], question, 12)) for form in (pod, pod.open())}
+    assert len(answers) == 1
+    assert [bytes(block.payload) for block in to_blocks(pod)] == before
