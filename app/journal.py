@@ -107,13 +107,13 @@ class Journal:
         source = section
         if twin is not None and not blocks:
             source, blocks = twin, self._store.blocks(twin.id)
-        builder = PodBuilder(self._runner, section.num_tokens)
+        builder = PodBuilder(self._runner, section.num_tokens, self._layout)
         try:
             for block in blocks:
                 builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(source, error)
-            return PodBuilder(self._runner, section.num_tokens)
+            return PodBuilder(self._runner, section.num_tokens, self._layout)
         return builder
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:

@@ -247,7 +247,7 @@ class Memory:
     def _twin(self, reading: Reading, section: Section) -> Section | None:
         """The same section as this model read it exactly, from whose memory any recipe can be made."""
         exact = self._store.find_reading(reading.document_id, self._loaded.exact_reader)
-        if exact is None or exact.id == reading.id:
+        if exact is None or exact.id == reading.id or self._loaded.layout.recipe.streaming:
             return None
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None

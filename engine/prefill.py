@@ -4,18 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import PodMismatch
+from engine.layout import Layout
 from engine.pod import Block, Pod, from_block, to_block
 from engine.runner import Runner
+from engine.shared_reading import SharedReading
 from engine.tail import Tail
 
 
 class PodBuilder:
-    """Feeds one section of `num_tokens` tokens through the model. The same chunks give the same bytes."""
+    """Feeds one section of `num_tokens` tokens through the model. The same chunks give the same bytes.
 
-    def __init__(self, runner: Runner, num_tokens: int) -> None:
+    A layout whose recipe says so makes layers share far keys while they read.
+    """
+
+    def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
         self._context = runner.context((), self._tail)
+        if layout is not None and layout.recipe.streaming:
+            self._context = SharedReading(layout, self._tail, runner.attention)
 
     @property
     def num_read(self) -> int:

@@ -319,13 +319,13 @@ def test_another_models_memory_is_kept_and_reading_again_is_asked_for(
     app.close()
 
     # The recipe is part of a reader's identity, so this is another reader.
-    other = open_app(recipe="another")
+    other = open_app(recipe="faithful")
     other.start()
     assert paper.wait_for(other, document_id, "waiting").pod_bytes > 0
     other.library.cancel(document_id)
     assert paper.blocks(settings.home) == written
     other.library.read(document_id)
-    assert paper.wait_for(other, document_id, "ready").pod_bytes == 2 * sum(map(len, written.values()))
+    assert paper.wait_for(other, document_id, "ready").pod_bytes > sum(map(len, written.values()))
     other.close()
 
     again = open_app()

@@ -1,4 +1,4 @@
-"""Compressed pods: attention over them against a slow float64 reference, their bytes, and the way to the disk and back."""
+"""Compressed pods: attention against a slow float64 reference, their bytes, and the way to the disk and back."""
 
 import json
 from collections.abc import Sequence

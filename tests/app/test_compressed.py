@@ -1,0 +1,130 @@
+"""Documents kept by every recipe: compressed once they are read, the same after a restart, made from what is there."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import ModelUnavailable
+from app.main import App
+from app.settings import Settings
+from engine.policies import reread
+from engine.prefill import PodBuilder
+from storage import Home, Store
+from tests.app import paper
+from tests.app.conftest import OpenApp
+from tests.app.test_memory import flip_a_byte, read_some
+
+PAGES = 8
+QUESTION = "What is the access code of room 3?"
+RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    return Store.open(Home(settings.home).database_url)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two sections of about seven chunks each."""
+    return paper.text(tmp_path / "a.txt", PAGES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_survives_a_restart(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, recipe: str
+) -> None:
+    app = open_app(recipe=recipe)
+    document_id = paper.read_here(app, source)
+    (reading,) = store.readings(document_id)
+    assert (reading.state, reading.recipe) == ("ready", recipe)
+    written = paper.blocks(settings.home)
+    # The exact chunks are gone, and what is left is smaller.
+    assert all("-l" in name for name in written)
+    assert reading.num_bytes == sum(map(len, written.values()))
+    model = app.memory()._loaded.runner.model
+    assert reading.num_bytes < 0.7 * reading.num_tokens * model.shape.token_bytes
+    before = paper.last(app.questions.ask(document_id, QUESTION))
+    app.close()
+
+    again = open_app(recipe=recipe)
+    after = paper.last(again.questions.ask(document_id, QUESTION))
+    assert (after.answer, after.citations, after.recipe) == (before.answer, before.citations, recipe)
+    assert after.found and after.citations[0].page == 3
+    assert after.reused_tokens == reading.num_tokens
+    assert paper.blocks(settings.home) == written
+    assert again.verify() == (len(written), [])
+
+
+def test_a_recipe_is_made_from_the_exact_memory_without_reading(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = open_app(recipe="balanced", home=settings.home)
+    document_id = paper.read_here(direct, source)
+    from_text = sorted(paper.blocks(settings.home).values())
+    direct.library.delete(document_id)
+    direct.close()
+
+    exact = open_app()
+    paper.read_here(exact, source)
+    exact_blocks = paper.blocks(settings.home)
+    exact.close()
+    again = open_app(recipe="balanced")
+    again.memory()
+    monkeypatch.setattr(PodBuilder, "feed", lambda *_: pytest.fail("the text was read again"))
+    paper.read_here(again, source)
+    reading, balanced = store.readings(document_id)
+    assert balanced.seconds == pytest.approx(reading.seconds)
+    made = {name: data for name, data in paper.blocks(settings.home).items() if name not in exact_blocks}
+    assert paper.blocks(settings.home).items() >= exact_blocks.items()
+    # The section's number in the database is part of a block's facts, nothing else differs.
+    assert sum(map(len, made.values())) == sum(map(len, from_text))
+    assert paper.last(again.questions.ask(document_id, QUESTION)).citations[0].page == 3
+
+
+def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reread, "CHUNK_TOKENS", 128)
+    whole = open_app(recipe="balanced", home=settings.home.with_name("whole"))
+    paper.read_here(whole, source)
+    whole.close()
+
+    app = open_app(recipe="balanced")
+    document = app.library.intake.keep(source, source.name, move=False)
+    assert list(app.library.intake.parse(document))
+    reading = app.library.plan(document.id)
+    first = store.sections(reading.id)[0]
+    chunks = -(-first.num_tokens // 128)
+    # All chunks are read, and two of them have been said again.
+    read_some(app, reading, chunks + 2)
+    scores = [block for block in store.blocks(first.id) if block.position < 0]
+    assert [block.file_name.rsplit("-", 1)[1] for block in scores] == ["s00000256.pod"]
+    # What is read so far can be asked meanwhile, exactly.
+    assert paper.last(app.questions.ask(document.id, QUESTION)).reused_tokens == first.num_tokens
+    app.close()
+    again = open_app(recipe="balanced")
+    for _ in again.library.read_here(document.id):
+        pass
+    assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
+
+
+def test_a_damaged_compressed_block_is_made_again(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    app = open_app(recipe="compact")
+    document_id = paper.read_here(app, source)
+    written = paper.blocks(settings.home)
+    app.close()
+    flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[0].file_name)
+    again = open_app(recipe="compact")
+    assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
+    for _ in again.library.read_here(document_id):
+        pass
+    assert paper.blocks(settings.home) == written
+
+
+def test_a_recipe_that_the_model_was_not_calibrated_for_says_how(open_app: OpenApp, source: Path) -> None:
+    app: App = open_app(recipe="A35+k4v4")
+    with pytest.raises(ModelUnavailable, match=r"no plan to share 35 %.*engine\.sharing"):
+        paper.read_here(app, source)
