@@ -111,8 +111,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--facts", nargs="*", default=["one_shape", "varied"])
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--recipe", default=Settings.recipe)
     options = parser.parse_args()
-    app = App(Settings(home=options.home))
+    app = App(Settings(home=options.home, recipe=options.recipe))
     try:
         report: dict[str, Any] = {facts: planted(app, facts, options.limit) for facts in options.facts}
         if options.data:

@@ -136,3 +136,41 @@ def contiguous(committed: list[Row]) -> bool:
             return False
         stops[row.section_id] = row.stop
     return True
+
+
+@pytest.mark.timeout(3600)
+def test_a_compressed_reading_that_is_killed_ends_like_one_that_was_not(settings: Settings, tmp_path: Path) -> None:
+    """Killed while it reads, says the text again, packs and swaps the exact blocks for the compressed ones."""
+    source = paper.text(tmp_path / "a.txt", PAGES // 4)
+    settings = replace(settings, recipe="balanced")
+    undisturbed = replace(settings, home=tmp_path / "undisturbed")
+    shutil.copytree(settings.home, undisturbed.home, symlinks=True)
+    begun = time.monotonic()
+    process = paper.start(undisturbed, "read", str(source), "--json")
+    wait_for_blocks(process, undisturbed, 1)
+    start_seconds = time.monotonic() - begun
+    expected = json.loads(process.communicate()[0])
+    work_seconds = time.monotonic() - begun - start_seconds
+
+    random, killed = Random(SEED), 0
+    for kill in range(KILLS):
+        process = paper.start(settings, "read", str(source), "--json")
+        wait_for_blocks(process, settings, len(rows(settings)) + 1, 2 * start_seconds)
+        time.sleep(random.uniform(0, 2 * work_seconds / KILLS))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -9
+        # Whatever was committed can be read, and nothing else but one unfinished piece of work lies about.
+        assert {row.file_name for row in rows(settings)} <= files(settings), f"kill {kill} of seed {SEED}"
+    assert killed > KILLS // 2
+
+    process = paper.start(settings, "read", str(source), "--json")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    found = json.loads(out)
+    assert {key: found[key] for key in ("tokens", "pod_bytes")} == {
+        key: expected[key] for key in ("tokens", "pod_bytes")
+    }
+    assert rows(settings) == rows(undisturbed)
+    assert files(settings) == {row.file_name for row in rows(settings)}
+    assert paper.blocks(settings.home) == paper.blocks(undisturbed.home)
