@@ -27,3 +27,7 @@ class RecipeUnknown(EngineError):
 
 class PlanMissing(EngineError):
     """A recipe needs a sharing plan or an adapter that this model has none of."""
+
+
+class CalibrationFailed(EngineError):
+    """Texts or settings that a model cannot be calibrated with; the error says what to change."""

@@ -20,9 +20,9 @@ class PodBuilder:
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
-        self._context = runner.context((), self._tail)
+        self.context = runner.context((), self._tail)
         if layout is not None and layout.recipe.streaming:
-            self._context = SharedReading(layout, self._tail, runner.attention)
+            self.context = SharedReading(layout, self._tail, runner.attention)
 
     @property
     def num_read(self) -> int:
@@ -42,7 +42,7 @@ class PodBuilder:
     def feed(self, ids: Sequence[int]) -> Block:
         """Read the next chunk and give it back as bytes to store."""
         start = self.num_read
-        self._runner.run(self._context, ids)
+        self._runner.run(self.context, ids)
         stop = self.num_read
         return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
 

@@ -28,6 +28,10 @@ class Runner:
 
     def run(self, context: Context, ids: Sequence[int]) -> Tensor:
         """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""
+        return self.score(context, ids, 1)[0]
+
+    def score(self, context: Context, ids: Sequence[int], last: int) -> Tensor:
+        """Feed tokens as `run` does; logits (last, V) of the last ones."""
         first = context.position
         if first + len(ids) > self.model.window:
             raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
@@ -37,8 +41,8 @@ class Runner:
                 input_ids=torch.tensor([ids], device=device),
                 position_ids=torch.arange(first, first + len(ids), device=device)[None],
                 use_cache=False,
-                logits_to_keep=1,
+                logits_to_keep=last,
                 memory=context,
             ).logits
             context.tail.advance(len(ids))
-        return logits[0, -1]
+        return logits[0]

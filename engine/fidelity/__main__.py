@@ -1,0 +1,97 @@
+"""Measures recipes against the exact memory of the same model, in the same run.
+
+    python -m engine.fidelity --model embedded --models DIR --recipes exact,faithful --out DIR
+
+Prints a table and ends with one JSON line; `--out` gets both, and a picture of bytes against answers. Without `--data`
+(a folder with qa_dev.jsonl.gz, with .txt files, or both) Python's own reference is read, and nothing tells of answers.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from engine import models
+from engine.errors import EngineError
+from engine.fidelity.bench import Entry, Row, measure
+from engine.fidelity.documents import Document, Shelf
+from engine.fidelity.pareto import draw
+from engine.fidelity.report import summarize, table
+from engine.layout import layout_of
+from engine.recipes import NAMED, parse
+from engine.runner import Runner
+
+
+def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
+    """The command line; ends with exit code 2 and one sentence for what cannot be done."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _measure(options, say)
+    except EngineError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    runner = Runner(models.load(options.model, options.models, say))
+    model = runner.model
+    recipes = ["exact", *(each for each in split_recipes(options.recipes) if each != "exact")]
+    entries = [Entry(name, parse(name), layout_of(model, parse(name), [options.models]), runner) for name in recipes]
+    shelf = Shelf(model.tokenizer, options.data, options.seed)
+    documents: list[Document] = []
+    for length in map(int, options.lengths.split(",")):
+        documents += shelf.texts(length, options.limit)
+        documents += shelf.planted(length, options.limit)
+    documents += shelf.questions(max(map(int, options.lengths.split(","))), 4 * options.limit)
+    rows: Mapping[str, Row] = {}
+    for number, rows in enumerate(measure(runner, entries, documents), 1):  # noqa: B007
+        say(f"{number} of {len(documents)} documents")
+    found = summarize(entries, rows, options.seed)
+    result = {"model": model.name, "hardware": hardware(), "seed": options.seed, "dtype": str(model.shape.dtype)}
+    line = json.dumps({**result, "rows": found})
+    shown = table(found)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "fidelity.json").write_text(line + "\n")
+        (options.out / "fidelity.md").write_text(shown)
+        if picture := draw(found):
+            (options.out / "fidelity.svg").write_text(picture)
+    say(shown)
+    say(line)
+
+
+def split_recipes(text: str) -> list[str]:
+    """Recipes between commas, except those commas that stand inside `near16,256`."""
+    return re.split(r",(?![0-9])", text)
+
+
+def hardware() -> str:
+    """What this runs on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model, of plans and maps")
+    parser.add_argument("--recipes", default=",".join(NAMED), help="names or parts, separated by commas")
+    data = os.environ.get("DOCPOD_EVAL_DATA")
+    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
+    parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the picture")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

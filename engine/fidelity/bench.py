@@ -1,0 +1,91 @@
+"""Bench: every recipe on every document, beside the exact pod, each document read once per model."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from engine.compress import compress
+from engine.fidelity.documents import Document, Question
+from engine.fidelity.measures import Judged, judge
+from engine.layout import Layout
+from engine.packed_pod import AnyPod
+from engine.pod import Pod
+from engine.prefill import PodBuilder
+from engine.recipes import Recipe
+from engine.runner import Runner
+from engine.tail import Tail
+
+CHUNK_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe to be measured: the layout it has for the model that it runs on, adapted to it or not."""
+
+    name: str
+    recipe: Recipe
+    layout: Layout
+    runner: Runner
+
+
+@dataclass
+class Row:
+    """What was found of one recipe so far."""
+
+    judged: list[Judged] = field(default_factory=list)
+    num_bytes: dict[int, list[float]] = field(default_factory=dict)
+    """Bytes per token of every pod, by length."""
+    drift: float = 0.0
+    """Largest difference of a logit of a first question, asked first and after all others."""
+    seconds: float = 0.0
+    """Spent compressing."""
+
+
+def measure(runner: Runner, entries: Sequence[Entry], documents: Sequence[Document]) -> Iterator[Mapping[str, Row]]:
+    """The rows by recipe after each document; `runner` has the model that exact answers come from."""
+    rows = {entry.name: Row() for entry in entries}
+    for document in documents:
+        ids = list(document.ids)
+        exact = read(runner, ids)
+        truth = [answers(runner, exact, question) for question in document.questions]
+        streamed: dict[tuple[int, str], Pod] = {}
+        for entry in entries:
+            row, source = rows[entry.name], exact
+            if entry.recipe.streaming or entry.runner is not runner:
+                # Several recipes of one adapted model start from what it read, once.
+                plan = entry.layout if entry.recipe.streaming else None
+                key = (id(entry.runner), f"{plan.roots} {plan.recipe.mode}" if plan else "")
+                if key not in streamed:
+                    streamed[key] = read(entry.runner, ids, plan)
+                source = streamed[key]
+            start = time.perf_counter()
+            pod: AnyPod = source
+            if not entry.recipe.exact:
+                pod = compress(entry.runner, ids, source, entry.layout)
+            row.seconds += time.perf_counter() - start
+            row.num_bytes.setdefault(document.length, []).append(pod.nbytes / len(ids))
+            found = [answers(entry.runner, pod.open(), question) for question in document.questions]
+            for question, right, got in zip(document.questions, truth, found, strict=True):
+                row.judged.append(judge(question.kind, document.length, right, got, question.answer))
+            again = answers(entry.runner, pod.open(), document.questions[0])
+            row.drift = max(row.drift, float((again - found[0]).abs().max()))
+        yield rows
+
+
+def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod:
+    """The exact pod of a document."""
+    builder = PodBuilder(runner, len(ids), layout)
+    for start in range(0, len(ids), CHUNK_TOKENS):
+        runner.run(builder.context, ids[start : start + CHUNK_TOKENS])
+    return builder.finish()
+
+
+def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:
+    """Logits (A, V) at the positions that predict the answer's tokens, given the question and the tokens before."""
+    ids = [*question.ids, *question.answer[:-1]]
+    context = runner.context([pod], Tail(runner.model.shape, len(ids), runner.model.device))
+    with torch.inference_mode():
+        return runner.score(context, ids, len(question.answer)).float()

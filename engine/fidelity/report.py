@@ -1,0 +1,100 @@
+"""The report: one row a recipe, as the JSON line, as a table for people, and the settings it was made with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from engine.fidelity.bench import Entry, Row
+from engine.fidelity.measures import Judged, Mean, mean, quantile
+
+HARD = ("multi_hop", "aggregation", "paraphrase", "key_value")
+
+
+def summarize(entries: Sequence[Entry], rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]]:
+    """One dictionary a recipe, in the order given; what was not measured is None."""
+    return [{"recipe": entry.name, "parts": str(entry.recipe), **_facts(rows[entry.name], seed)} for entry in entries]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lengths = sorted({length for row in rows for length in row["retrieval"]}, key=int)
+    heads = ["recipe", "B/token", "x", "KL mean", "KL 99.9 %", "top-1", "text Δ nats", "answer Δ nats [95 %]"]
+    heads += [f"copy {length}" for length in lengths] + [kind.replace("_", " ") for kind in HARD]
+    lines = [heads, ["---"] * len(heads)]
+    largest = max(row["bytes_per_token"] for row in rows)
+    for row in rows:
+        answer = "-"
+        if row["answer_nll_delta"] is not None:
+            low, high = row["answer_nll_ci"]
+            answer = f"{row['answer_nll_delta']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        name = row["recipe"] if row["recipe"] == row["parts"] else f"{row['recipe']} ({row['parts']})"
+        lines.append(
+            [
+                name,
+                f"{row['bytes_per_token']:,.0f}",
+                f"{largest / row['bytes_per_token']:.1f}",
+                _number(row["kl_mean"], ".4f"),
+                _number(row["kl_p999"], ".3f"),
+                _number(row["top1"], ".3f"),
+                _number(row["lm_delta"], "+.4f"),
+                answer,
+                *(_number(row["retrieval"].get(length), ".2f") for length in lengths),
+                *(_number(row["hard"].get(kind), ".2f") for kind in HARD),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _facts(row: Row, seed: int) -> dict[str, Any]:
+    def of(*kinds: str) -> list[Judged]:
+        return [each for each in row.judged if each.kind in kinds]
+
+    text, asked = of("text"), of("answer")
+    longest = max(row.num_bytes)
+    kl = mean(text, lambda each: float(each.kl.mean()), seed)
+    top1 = mean(text, lambda each: each.top1, seed)
+    delta = mean(text, lambda each: each.nll - each.exact_nll, seed)
+    answer = mean(asked, lambda each: each.nll - each.exact_nll, seed)
+    copies = of("retrieval")
+    return {
+        "bytes_per_token": sum(row.num_bytes[longest]) / len(row.num_bytes[longest]),
+        "bytes_per_token_by_length": {str(each): sum(found) / len(found) for each, found in row.num_bytes.items()},
+        "kl_mean": _value(kl),
+        "kl_ci": _interval(kl),
+        "kl_median": quantile(text, 0.5),
+        "kl_p999": quantile(text, 0.999),
+        "top1": _value(top1),
+        "top1_ci": _interval(top1),
+        "lm_delta": _value(delta),
+        "lm_ci": _interval(delta),
+        "answer_nll_delta": _value(answer),
+        "answer_nll_ci": _interval(answer),
+        "retrieval": {
+            str(length): _value(mean([each for each in copies if each.length == length], _right, seed))
+            for length in sorted({each.length for each in copies})
+        },
+        "retrieval_exact": _value(mean(copies, lambda each: float(each.exact_right), seed)),
+        "retrieval_ci": _interval(mean(copies, _right, seed)),
+        "retrieval_nll_delta": _value(mean(copies, lambda each: each.nll - each.exact_nll, seed)),
+        "hard": {kind: _value(mean(of(kind), _right, seed)) for kind in HARD},
+        "hard_exact": {kind: _value(mean(of(kind), lambda each: float(each.exact_right), seed)) for kind in HARD},
+        "hard_nll_delta": {kind: _value(mean(of(kind), lambda each: each.nll - each.exact_nll, seed)) for kind in HARD},
+        "counts": {kind: len(of(kind)) for kind in ("text", "answer", "retrieval", *HARD)},
+        "drift": row.drift,
+        "seconds": round(row.seconds, 2),
+    }
+
+
+def _right(judged: Judged) -> float:
+    return float(judged.right)
+
+
+def _value(found: Mean | None) -> float | None:
+    return None if found is None else found.value
+
+
+def _interval(found: Mean | None) -> list[float] | None:
+    return None if found is None else [found.low, found.high]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
