@@ -1,5 +1,9 @@
 """KeyMaps: upper layers' keys predicted from the keys of their block's root, all heads together, by linear maps.
 
+    python -m engine.map_fit --model embedded --models DIR --saving 0.35 --out DIR
+
+fits them for a model that has a sharing plan.
+
 The residual between prediction and truth has a smaller range than the keys, so it needs fewer bits (the idea of
 AQUA-KV, arXiv 2501.19392, along PoD's blocks).
 """
@@ -41,10 +45,10 @@ class KeyMaps:
         inputs = root_keys.transpose(0, 1).flatten(1).float()
         return (inputs @ weight[:-1] + weight[-1]).to(root_keys.dtype)
 
-    def save(self, folder: Path, plan: SharingPlan) -> Path:
-        """Write the file that `find` reads, in half precision; returns its path."""
+    def save(self, folder: Path, plan: SharingPlan, saving: float) -> Path:
+        """Write the file that `find` reads for this saving, in half precision; returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
-        path = _path(folder, plan.model, plan)
+        path = _path(folder, plan.model, saving)
         tensors = {f"{layer}.{head}": weight.half().contiguous() for (layer, head), weight in self.weights.items()}
         save_file(tensors, path, {"digest": plan.digest, "roots": str(plan.roots)})
         return path
@@ -76,19 +80,19 @@ def fit(plan: SharingPlan, samples: Sequence[Tensor]) -> KeyMaps:
     return KeyMaps(weights)
 
 
-def find(model: str, digest: str, plan: SharingPlan, *folders: Path) -> KeyMaps | None:
-    """The maps of a model for a plan from the first folder that has them; None if none has."""
+def find(plan: SharingPlan, saving: float, *folders: Path) -> KeyMaps | None:
+    """The maps for a plan, which was asked for by its saving, from the first folder that has them; or None."""
     for folder in (*folders, SHIPPED):
-        path = _path(folder, model, plan)
+        path = _path(folder, plan.model, saving)
         if not path.exists():
             continue
         with safe_open(path, "pt") as file:
             facts = file.metadata()
-            if facts["digest"] == digest and facts["roots"] == str(plan.roots):
+            if facts["digest"] == plan.digest and facts["roots"] == str(plan.roots):
                 names = {name: tuple(map(int, name.split("."))) for name in file.keys()}  # noqa: SIM118
                 return KeyMaps({(key[0], key[1]): file.get_tensor(name).float() for name, key in names.items()})
     return None
 
 
-def _path(folder: Path, model: str, plan: SharingPlan) -> Path:
-    return folder / f"{model.replace('/', '--')}.pod{round(100 * plan.saving)}.maps.safetensors"
+def _path(folder: Path, model: str, saving: float) -> Path:
+    return folder / f"{model.replace('/', '--')}.pod{round(100 * saving)}.maps.safetensors"

@@ -79,7 +79,7 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
             f"{model.name} has no plan to share {percent} %: "
             f"make one with python -m engine.sharing --model ... --saving {recipe.saving}"
         )
-    maps = key_maps.find(model.name, model.digest, plan, *folders) if recipe.mode == "linear" else None
+    maps = key_maps.find(plan, recipe.saving, *folders) if recipe.mode == "linear" else None
     if recipe.mode == "linear" and maps is None:
-        raise PlanMissing(f"{model.name} has no key maps for this plan: make them with python -m engine.key_maps")
+        raise PlanMissing(f"{model.name} has no key maps for this plan: make them with python -m engine.map_fit")
     return Layout(recipe, plan.roots, maps)

@@ -2,6 +2,10 @@
 
 Far from a question, consecutive layers look at nearly the same tokens. So the far keys of a block of layers are those
 of its lowest layer, the root; values stay with every layer, and so do the keys of near tokens.
+
+    python -m engine.sharing --model embedded --models DIR --saving 0.35 --out DIR
+
+searches a plan for any model that DocPod reads with; `engine.plan_search` does it.
 """
 
 import json
@@ -35,10 +39,13 @@ class SharingPlan:
         heads = [(layer, root) for layer, row in enumerate(self.roots) for root in row]
         return sum(root != layer for layer, root in heads) / (2 * len(heads))
 
-    def save(self, folder: Path) -> Path:
-        """Write the file that `find` reads; returns its path."""
+    def save(self, folder: Path, asked: float | None = None) -> Path:
+        """Write the file that `find` reads; returns its path.
+
+        It is found under the saving that was asked for, which blocks may meet only nearly, or else under its own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        path = _path(folder, self.model, self.saving)
+        path = _path(folder, self.model, self.saving if asked is None else asked)
         rows = ",\n  ".join(json.dumps(row) for row in self.roots)
         head = json.dumps({key: value for key, value in asdict(self).items() if key != "roots"}, indent=1)
         path.write_text(f'{head[:-2]},\n "roots": [\n  {rows}\n ]\n}}\n')
@@ -56,3 +63,10 @@ def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan 
 
 def _path(folder: Path, model: str, saving: float) -> Path:
     return folder / f"{model.replace('/', '--')}.pod{round(100 * saving)}.json"
+
+
+if __name__ == "__main__":
+    # Only the command needs the model; a plan is read by parts that the search itself stands on.
+    from engine.plan_search import main
+
+    main()

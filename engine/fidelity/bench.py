@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from engine.compress import compress
+from engine.compress import pack_pod, score
 from engine.fidelity.documents import Document, Question
 from engine.fidelity.measures import Judged, judge
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from engine.pod import Pod
+from engine.policies.subject import Scores
 from engine.prefill import PodBuilder
 from engine.recipes import Recipe
 from engine.runner import Runner
@@ -51,6 +52,7 @@ def measure(runner: Runner, entries: Sequence[Entry], documents: Sequence[Docume
         ids = list(document.ids)
         exact = read(runner, ids)
         truth = [answers(runner, exact, question) for question in document.questions]
+        scores: dict[tuple[int, str], Scores] = {}
         streamed: dict[tuple[int, str], Pod] = {}
         for entry in entries:
             row, source = rows[entry.name], exact
@@ -64,7 +66,12 @@ def measure(runner: Runner, entries: Sequence[Entry], documents: Sequence[Docume
             start = time.perf_counter()
             pod: AnyPod = source
             if not entry.recipe.exact:
-                pod = compress(entry.runner, ids, source, entry.layout)
+                # Scores are the same for every recipe with this policy.
+                asked = (id(source), entry.recipe.policy)
+                if asked not in scores:
+                    steps = list(score(entry.runner, ids, source, entry.layout))
+                    scores.update({asked: steps[-1]} if steps else {})
+                pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
             row.seconds += time.perf_counter() - start
             row.num_bytes.setdefault(document.length, []).append(pod.nbytes / len(ids))
             found = [answers(entry.runner, pod.open(), question) for question in document.questions]

@@ -37,11 +37,10 @@ def test_what_is_linear_is_found() -> None:
 
 def test_a_file_comes_back_for_its_model_and_plan_only(tmp_path: Path) -> None:
     maps = key_maps.fit(PLAN, [keys(300, 2)])
-    maps.save(tmp_path, PLAN)
-    found = key_maps.find(PLAN.model, PLAN.digest, PLAN, tmp_path)
+    maps.save(tmp_path, PLAN, 0.35)
+    found = key_maps.find(PLAN, 0.35, tmp_path)
     assert isinstance(found, KeyMaps) and found.digest == maps.digest
     assert all(torch.equal(found.weights[key], maps.weights[key]) for key in maps.weights)
-    assert key_maps.find(PLAN.model, "e" * 64, PLAN, tmp_path) is None
-    assert key_maps.find("a/c", PLAN.digest, PLAN, tmp_path) is None
-    other = replace(PLAN, roots=((0, 0), (0, 1), (2, 1), (3, 1)))
-    assert key_maps.find(PLAN.model, PLAN.digest, other, tmp_path) is None
+    for other in ({"digest": "e" * 64}, {"model": "a/c"}, {"roots": ((0, 0), (0, 1), (2, 1), (3, 1))}):
+        assert key_maps.find(replace(PLAN, **other), 0.35, tmp_path) is None
+    assert key_maps.find(PLAN, 0.2, tmp_path) is None
