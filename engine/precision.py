@@ -98,16 +98,15 @@ def scale_shape(rows: int, dim: int, per: str) -> tuple[int, int]:
 
 
 def hadamard(dim: int, device: torch.device) -> Tensor:
-    """The orthogonal Hadamard matrix (D, D) of a power of two; it is symmetric, so it undoes itself.
+    """The orthogonal Hadamard matrix (D, D), which undoes itself: it spreads what is large in one channel over all.
 
-    Raises ValueError for other sizes.
+    Where D is no power of two, it spreads within runs of the largest power of two that divides D.
     """
-    if dim & (dim - 1):
-        raise ValueError(f"a Hadamard rotation needs a power of two, not {dim} channels")
+    run = dim & -dim
     matrix = torch.ones(1, 1, device=device)
-    while len(matrix) < dim:
+    while len(matrix) < run:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix / math.sqrt(dim)
+    return torch.block_diag(*[matrix / math.sqrt(run)] * (dim // run))
 
 
 def _encode(grouped: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -73,7 +73,8 @@ def measure(runner: Runner, entries: Sequence[Entry], documents: Sequence[Docume
                     scores.update({asked: steps[-1]} if steps else {})
                 pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
             row.seconds += time.perf_counter() - start
-            row.num_bytes.setdefault(document.length, []).append(pod.nbytes / len(ids))
+            if document.length:
+                row.num_bytes.setdefault(document.length, []).append(pod.nbytes / len(ids))
             found = [answers(entry.runner, pod.open(), question) for question in document.questions]
             for question, right, got in zip(document.questions, truth, found, strict=True):
                 row.judged.append(judge(question.kind, document.length, right, got, question.answer))

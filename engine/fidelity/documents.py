@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Document:
-    """The tokens of a prompt's head and a text; `length` is what was asked for."""
+    """The tokens of a prompt's head and a text; `length` is what was asked for, 0 where the text is as long as it is."""
 
     name: str
     length: int
@@ -93,7 +93,7 @@ class Shelf:
             chosen = tuple(
                 self._question("answer", each["question"], str(each["answer"])) for each in asked[:QUESTIONS_EACH]
             )
-            yield Document(record["id"], len(ids), ids, chosen)
+            yield Document(record["id"], 0, ids, chosen)
             count -= 1
             if not count:
                 return

@@ -80,9 +80,7 @@ def test_equal_numbers_and_huge_ones_stay_finite() -> None:
 
 
 def test_a_rotation_undoes_itself() -> None:
-    for dim in (16, 64, 128):
+    for dim, run in ((16, 16), (64, 64), (128, 128), (96, 32), (80, 16)):
         matrix = hadamard(dim, torch.device("cpu"))
         torch.testing.assert_close(matrix @ matrix, torch.eye(dim))
-        assert matrix.abs().unique().numel() == 1
-    with pytest.raises(ValueError, match="power of two"):
-        hadamard(96, torch.device("cpu"))
+        assert (matrix != 0).sum(1).tolist() == [run] * dim
