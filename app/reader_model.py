@@ -64,6 +64,8 @@ class ReaderModel:
     def _load(self) -> None:
         try:
             model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
+            if adapter := parse(self._settings.recipe).adapter:
+                model = models.adapted(model, adapter, self._folder)
             loaded = Loaded(model, self._settings, self._folder, self._say)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
             self._loaded = loaded
@@ -91,7 +93,7 @@ class Loaded:
     ) -> None:
         self.runner = Runner(model)
         self.prompts = Prompts(model.tokenizer)
-        known = heads.find(model.name, model.digest, folder)
+        known = heads.find(model.name, model.base_digest, folder)
         if known is None:
             on_progress(f"Finding out where {model.name} looks for an answer (once).")
             known = calibrate(self.runner)

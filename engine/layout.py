@@ -72,7 +72,7 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
     own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
     if not recipe.mode:
         return Layout(recipe, own)
-    plan = sharing.find(model.name, model.digest, recipe.saving, *folders)
+    plan = sharing.find(model.name, model.base_digest, recipe.saving, *folders)
     if plan is None:
         percent = round(100 * recipe.saving)
         raise PlanMissing(

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from engine import attention, embedded
-from engine.errors import ModelMissing, ModelUnsupported
+from engine import attention, embedded, low_rank
+from engine.errors import ModelMissing, ModelUnsupported, PlanMissing
 from engine.pod import KVShape
 from engine.tokenizer import Tokenizer
 
@@ -24,6 +24,8 @@ GPU_DEFAULT_BYTES = 6 << 30
 """Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
 """Model types whose every layer is full attention with rotary keys, seen equal to plain transformers in the tests."""
+
+ADAPTERS = Path(__file__).parent / "adapters"
 
 MOVING_ROPES = ("dynamic", "longrope")
 """Rotary positions whose frequencies depend on how long the text is."""
@@ -47,6 +49,13 @@ class Model:
     """
     why: str
     better: str = ""
+    adapted_from: str = ""
+    """The digest of the model that this one is an adaptation of; empty where it is none."""
+
+    @property
+    def base_digest(self) -> str:
+        """Of the model as it was before any adaptation: what plans and heads are found for."""
+        return self.adapted_from or self.digest
 
 
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
@@ -62,6 +71,24 @@ def load(choice: str, models: Path, on_progress: Callable[[str], None], threads:
     if choice == "embedded":
         return _load_embedded(models, on_progress, "the embedded model, as asked for")
     return _load_any(choice, models, on_progress, "as asked for")
+
+
+def adapted(model: Model, name: str, *folders: Path) -> Model:
+    """The model with a file of additions from one of the folders; its network is changed, and so is its digest.
+
+    Raises PlanMissing where there is no such file, or where it was trained for another model.
+    """
+    paths = (folder / f"{name}.safetensors" for folder in (*folders, ADAPTERS))
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise PlanMissing(f"there is no adapter {name} for {model.name}: make one with python -m engine.adapt")
+    additions = low_rank.load(path, model.network, model.digest)
+    if getattr(model.network, "is_quantized", False):
+        additions.attach(model.network)
+    else:
+        additions.merge(model.network)
+    digest = hashlib.sha256(f"{model.digest} {low_rank.facts_of(path)['digest']}".encode()).hexdigest()
+    return replace(model, digest=digest, adapted_from=model.digest)
 
 
 def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:

@@ -106,7 +106,7 @@ def hadamard(dim: int, device: torch.device) -> Tensor:
     matrix = torch.ones(1, 1, device=device)
     while len(matrix) < run:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return torch.block_diag(*[matrix / math.sqrt(run)] * (dim // run))
+    return torch.kron(torch.eye(dim // run, device=device), matrix / math.sqrt(run))
 
 
 def _encode(grouped: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -41,7 +41,16 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     runner = Runner(models.load(options.model, options.models, say))
     model = runner.model
     recipes = ["exact", *(each for each in split_recipes(options.recipes) if each != "exact")]
-    entries = [Entry(name, parse(name), layout_of(model, parse(name), [options.models]), runner) for name in recipes]
+    runners = {"": runner}
+    entries = []
+    for name in recipes:
+        recipe = parse(name)
+        if recipe.adapter not in runners:
+            # A model of its own: additions change the weights.
+            fresh = models.load(options.model, options.models, say)
+            runners[recipe.adapter] = Runner(models.adapted(fresh, recipe.adapter, options.models))
+        used = runners[recipe.adapter]
+        entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     shelf = Shelf(model.tokenizer, options.data, options.seed)
     documents: list[Document] = []
     for length in map(int, options.lengths.split(",")):

@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Document:
-    """The tokens of a prompt's head and a text; `length` is what was asked for, 0 where the text is as long as it is."""
+    """The tokens of a prompt's head and a text; `length` is what was asked for, 0 where texts have their own."""
 
     name: str
     length: int
@@ -107,7 +107,9 @@ class Shelf:
 
     def _piece(self, tokens: int, length: int, number: int) -> list[int]:
         """A run of text that begins at a place of its own."""
-        if tokens < 1 or tokens > len(self._ids):
+        if tokens < 1:
+            raise CalibrationFailed(f"what is planted does not fit into {length} tokens; take longer documents")
+        if tokens > len(self._ids):
             raise CalibrationFailed(
                 f"a document of {length} tokens needs {tokens} tokens of text, {len(self._ids)} are there"
             )

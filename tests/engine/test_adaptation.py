@@ -11,7 +11,8 @@ import torch
 from engine import adapt, low_rank, models, recall, sharing
 from engine.adaptation import Adaptation, Schedule
 from engine.errors import CalibrationFailed, PlanMissing
-from engine.layout import Layout
+from engine.fidelity import __main__ as fidelity
+from engine.layout import Layout, layout_of
 from engine.low_rank import LowRank
 from engine.models import Model
 from engine.recall import Corpus
@@ -145,8 +146,13 @@ def test_the_dense_control_starts_where_the_model_is(llama_runner: Runner) -> No
 
 
 def test_the_command_makes_an_adapter(
-    tiny_model_dir: Path, tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    one_thread: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("engine.fidelity.planting.LIST_ROWS", 8)
     model = models.load(str(tiny_model_dir), tmp_path, lambda _: None)
     shape = model.shape
     roots = [[layer] * shape.kv_heads for layer in range(shape.layers)]
@@ -167,6 +173,18 @@ def test_the_command_makes_an_adapter(
         [*arguments[:-6], "--rank", "2", "--steps", "4", "--recent", "16", "--every", "1", "--resume"], said.append
     )
     assert "Goes on at step 3." in said and json.loads(said[-1])["steps"] == 4
+    folder = tmp_path / "plans"
+    fresh = models.load(str(tiny_model_dir), tmp_path, lambda _: None)
+    changed = models.adapted(fresh, "adapter", folder)
+    assert changed.digest != model.digest == changed.base_digest == fresh.base_digest
+    assert layout_of(changed, parse("A35+adapter=adapter"), [folder]).roots == plan.roots
+    with pytest.raises(PlanMissing, match="no adapter"):
+        models.adapted(fresh, "another", folder)
+    measured = ["--model", str(tiny_model_dir), "--models", str(folder), "--lengths", "1100", "--limit", "1"]
+    fidelity.main([*measured, "--recipes", "A35s+adapter=adapter+near16,16"], said.append)
+    exact, sharing_row = json.loads(said[-1])["rows"]
+    assert sharing_row["kl_mean"] > 0 == exact["kl_mean"]
+    assert sharing_row["bytes_per_token"] < exact["bytes_per_token"]
     with pytest.raises(SystemExit, match="2"):
         adapt.main([*shared, "--saving", "0.2"], said.append)
     assert "no plan" in capsys.readouterr().err

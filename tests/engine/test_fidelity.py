@@ -164,6 +164,7 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(
         (["--recipes", "tiny"], "no part of a recipe"),
         (["--recipes", "A35"], "no plan to share"),
         (["--recipes", "k4v4", "--lengths", "9000000"], "tokens of text"),
+        (["--recipes", "k4v4", "--lengths", "300"], "take longer documents"),
     ):
         with pytest.raises(SystemExit, match="2"):
             command.main(["--model", str(tiny_model_dir), "--models", str(tmp_path), *arguments], lambda _: None)
