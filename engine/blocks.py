@@ -54,10 +54,12 @@ def by_saving(strength: Tensor, saving: float) -> tuple[Roots, float]:
     One threshold serves all heads, so not every saving can be met. Blocks change only where the threshold passes one
     of the strengths, so all that can be had are tried. Raises CalibrationFailed where so much cannot be left out.
     """
+    if not 0 < saving < 0.5:
+        raise CalibrationFailed(f"sharing keys leaves out between 0 and 50 % of keys and values, not {saving:.0%}")
     heads, layers, _ = strength.shape
     above = torch.ones(layers, layers).triu(1).bool()
     found = strength[:, above]
-    candidates = torch.cat([torch.unique(found[found.isfinite()]), strength.new_tensor([2.0])]).flip(0)
+    candidates = torch.tensor(sorted({2.0, *found[found.isfinite()].tolist()}, reverse=True), dtype=strength.dtype)
     roots = _grow(strength, candidates)
     own = torch.arange(layers)[:, None]
     savings = (roots != own).sum((1, 2)) / (2 * heads * layers)

@@ -6,13 +6,14 @@ Needs no training and no question, and is done once for a model: minutes on a pr
 """
 
 import argparse
+import math
 import platform
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from engine import blocks, models
@@ -60,24 +61,25 @@ def make_plan(
 ) -> SharingPlan:
     """A model's plan from the strengths (G, L, L) of its layers, for a saving or else by a threshold."""
     if saving is not None:
-        roots, threshold = blocks.by_saving(strength, saving)
+        roots, exact = blocks.by_saving(strength, saving)
+        # Never up: the threshold in the file gives the same blocks.
+        threshold = math.floor(1e6 * exact) / 1e6
     elif threshold is not None:
         roots = blocks.by_threshold(strength, threshold)
     else:
         raise CalibrationFailed("a plan needs a saving or a threshold")
     plan = SharingPlan(model.name, model.digest, roots, {})
-    target = {"target_saving": saving} if saving is not None else {}
-    got: Facts = {**facts, **target, "threshold": round(threshold, 6), "saving": round(plan.saving, 4)}
-    return SharingPlan(model.name, model.digest, roots, got)
+    asked: Facts = {} if saving is None else {"asked_saving": saving}
+    return replace(plan, facts={**facts, **asked, "threshold": threshold, "saving": round(plan.saving, 4)})
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
-    """The command line; ends with exit code 2 and one sentence for what cannot be done."""
+    """The command line; ends with exit code 2 and one line for what cannot be read, made or written."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         _search(options, say)
-    except EngineError as error:
+    except (EngineError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
@@ -86,15 +88,16 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     view = View(options.queries, options.sinks, options.recent, options.whole_row, options.weakest)
     if min(view.queries, view.recent) < 1 or view.sinks < 0:
         raise CalibrationFailed("--queries and --recent must be 1 or more, --sinks 0 or more")
+    options.out.mkdir(parents=True, exist_ok=True)
     model = models.load(options.model, options.models, say)
     tokens = options.tokens or min(6144, model.window)
     samples = draw_samples(model, text, options.samples, tokens, options.seed)
     say(f"Reading {len(samples)} samples of {tokens} tokens.")
     started = time.monotonic()
-    similarity = torch.empty(0)
-    for done, so_far in enumerate(measure(Runner(model), samples, view), start=1):
-        similarity = so_far
-        say(f"{done} of {len(samples)} samples, {time.monotonic() - started:.0f} s")
+    so_far = []
+    for similarity in measure(Runner(model), samples, view):
+        so_far.append(similarity)
+        say(f"{len(so_far)} of {len(samples)} samples, {time.monotonic() - started:.0f} s")
     facts: Facts = {
         "text": f"{len(options.text)} given" if options.text else f"reference texts of Python {_PYTHON}",
         "samples": len(samples),
@@ -106,7 +109,7 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "criterion": options.criterion,
         "excluded_layers": options.exclude,
     }
-    strength = blocks.strengths(similarity, options.criterion, kinds_of_layers(model), options.exclude)
+    strength = blocks.strengths(so_far[-1], options.criterion, kinds_of_layers(model), options.exclude)
     wishes = [{"threshold": options.threshold}] if options.threshold is not None else None
     for wish in wishes or [{"saving": saving} for saving in options.saving]:
         plan = make_plan(model, strength, facts, **wish)
@@ -115,7 +118,7 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         for head, column in enumerate(zip(*plan.roots, strict=True)):
             say(f"KV head {head:2d}  " + "".join("|" if root == layer else "." for layer, root in enumerate(column)))
     if options.plot:
-        options.plot.write_text(draw(similarity, plan), encoding="utf-8")
+        options.plot.write_text(draw(so_far[-1], plan), encoding="utf-8")
         say(f"{options.plot}: the similarity of the layers, and the blocks of the last plan")
 
 

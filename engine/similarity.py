@@ -48,7 +48,7 @@ def measure(runner: Runner, samples: Iterable[Sequence[int]], view: View) -> Ite
     total = torch.zeros(())
     for count, ids in enumerate(samples, start=1):
         total = total + _divergence(runner, ids, view)
-        alike = torch.unflatten(1 - total / count, 0, (runner.model.shape.kv_heads, -1))
+        alike = 1 - (total / count).view(runner.model.shape.kv_heads, -1, *total.shape[1:])
         yield alike.amin(1) if view.weakest else alike.mean(1)
 
 
