@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,14 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 
 def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    runner = Runner(models.load(options.model, options.models, say))
+    def load(adapter: str) -> Runner:
+        model = models.load(options.model, options.models, say)
+        if options.dtype == "float32":
+            model = replace(model, shape=replace(model.shape, dtype=torch.float32))
+            model.network.float()
+        return Runner(models.adapted(model, adapter, options.models) if adapter else model)
+
+    runner = load("")
     model = runner.model
     recipes = ["exact", *(each for each in split_recipes(options.recipes) if each != "exact")]
     runners = {"": runner}
@@ -47,8 +55,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         recipe = parse(name)
         if recipe.adapter not in runners:
             # A model of its own: additions change the weights.
-            fresh = models.load(options.model, options.models, say)
-            runners[recipe.adapter] = Runner(models.adapted(fresh, recipe.adapter, options.models))
+            runners[recipe.adapter] = load(recipe.adapter)
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     shelf = Shelf(model.tokenizer, options.data, options.seed)
@@ -95,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipes", default=",".join(NAMED), help="names or parts, separated by commas")
     data = os.environ.get("DOCPOD_EVAL_DATA")
     parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
+    )
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
     parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
     parser.add_argument("--seed", type=int, default=0)
