@@ -86,13 +86,13 @@ class _Packing:
         return rows if self._kept is None else rows[self._kept[layer, head]]
 
     def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
-        if self._layout.recipe.rotate and bits < 16:
-            rows = rows.float() @ hadamard(rows.shape[1], rows.device)
+        if self._layout.recipe.rotate:
+            rows = (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
         return quantize(rows, bits, per)
 
     def _unpack(self, packed: Packed) -> Tensor:
         rows = dequantize(packed, self._exact.keys.dtype)
-        if not self._layout.recipe.rotate or packed.bits == 16:
+        if not self._layout.recipe.rotate:
             return rows
         return (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
 

@@ -60,7 +60,10 @@ class OpenPod:
 
     def select(self, slots: Tensor) -> "OpenPod":
         """The same memory restricted to some tokens; see Pod.select."""
-        return _selected(self, len(self.layers), slots)
+        wanted = _wanted(self, slots)
+        layers = ([segment.select(wanted) for segment in layer] for layer in self.layers)
+        kept = (tuple(each for each in layer if any(map(len, each.keys))) for layer in layers)
+        return OpenPod(tuple(kept), _stop(slots))
 
     def open(self) -> "OpenPod":
         """Itself."""
@@ -92,7 +95,11 @@ class PackedPod:
 
     def select(self, slots: Tensor) -> OpenPod:
         """The same memory restricted to some tokens, unpacked; see Pod.select."""
-        return _selected(self.open() if self.layout.maps else self, len(self.far), slots)
+        if self.layout.maps is not None:
+            return self.open().select(slots)
+        wanted = _wanted(self, slots)
+        layers = (self._segments(layer, {}, wanted) for layer in range(len(self.far)))
+        return OpenPod(tuple(map(tuple, layers)), _stop(slots))
 
     def open(self) -> OpenPod:
         """Everything unpacked."""
@@ -114,44 +121,58 @@ class PackedPod:
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
 
-    def _segments(self, layer: int, known: dict[int, list[Tensor]]) -> list[Segment]:
-        positions = [self._positions(layer, head) for head in range(len(self.far[layer].values))]
+    def _segments(self, layer: int, known: dict[int, list[Tensor]], wanted: Tensor | None = None) -> list[Segment]:
+        """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
+        heads = range(len(self.far[layer].values))
+        positions = [self._positions(layer, head) for head in heads]
+        near = self.near.segments(layer)
+        chosen: list[Tensor | None] = [None] * len(heads)
+        if wanted is not None:
+            near = [each.select(wanted) for each in near]
+            near = [each for each in near if len(each.places(0))]
+            chosen = [wanted[each].nonzero().squeeze(1) for each in positions]
+            positions = [each[rows] for each, rows in zip(positions, chosen, strict=True)]
         if not any(map(len, positions)):
-            return self.near.segments(layer)
+            return near
         recipe = self.layout.recipe
         roots = self.layout.roots[layer] if recipe.mode == "A" else None
-        values = [self._rows(each) for each in self.far[layer].values]
-        keys = self._keys(layer, known)
-        far = Segment(_together(keys), _together(values), _places(positions), roots, recipe.skip)
-        return [*self.near.segments(layer), far]
+        dtype = self.near.keys.dtype
+        # Predicted keys are of the space that the maps know.
+        turn = self._turn if self.layout.maps is None else None
+        values = [dequantize(self.far[layer].values[head], dtype, chosen[head]) for head in heads]
+        if turn is None and self._turn is not None:
+            values = [_rotated(rows, self._turn) for rows in values]
+        keys = self._keys(layer, known, chosen)
+        far = Segment(_together(keys), _together(values), _places(positions), roots, recipe.skip, turn)
+        return [*near, far]
 
-    def _keys(self, layer: int, known: dict[int, list[Tensor]]) -> list[Tensor]:
+    def _keys(self, layer: int, known: dict[int, list[Tensor]], chosen: Sequence[Tensor | None]) -> list[Tensor]:
         """Far keys (K, D) per KV head: its own, its root's, or predicted; `known` keeps those of other layers."""
         if layer in known:
             return known[layer]
-        roots, maps = self.layout.roots[layer], self.layout.maps
+        roots, maps, dtype = self.layout.roots[layer], self.layout.maps, self.near.keys.dtype
         keys = []
-        for head, (root, own) in enumerate(zip(roots, self.far[layer].keys, strict=True)):
-            if root == layer:
-                assert own is not None
-                keys.append(self._rows(own))
-            elif maps is None:
-                shared = self.far[root].keys[head]
-                assert shared is not None
-                keys.append(self._rows(shared))
-            else:
-                predicted = maps.predict(layer, head, torch.stack(self._keys(root, known)))
-                keys.append(predicted if own is None else predicted + self._rows(own))
+        for head, root in enumerate(roots):
+            own = self.far[root if maps is None else layer].keys[head]
+            rows = None if own is None else dequantize(own, dtype, chosen[head])
+            if maps is not None and rows is not None and self._turn is not None:
+                rows = _rotated(rows, self._turn)
+            if maps is not None and root != layer:
+                predicted = maps.predict(layer, head, torch.stack(self._keys(root, known, chosen)))
+                rows = predicted if rows is None else predicted + rows
+            assert rows is not None
+            keys.append(rows)
         if maps is not None:
             known[layer] = keys
         return keys
 
-    def _rows(self, packed: Packed) -> Tensor:
-        """Rows (K, D), unpacked and rotated back."""
-        rows = dequantize(packed, self.near.keys.dtype)
-        if not self.layout.recipe.rotate or packed.bits == 16:
-            return rows
-        return (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
+    @property
+    def _turn(self) -> Tensor | None:
+        """The matrix that far keys and values are rotated by, if they are."""
+        recipe = self.layout.recipe
+        if not recipe.rotate:
+            return None
+        return hadamard(self.near.keys.shape[-1], self.device)
 
     def _positions(self, layer: int, head: int) -> Tensor:
         """Positions (K,) of a head's far slots."""
@@ -166,13 +187,19 @@ class PackedPod:
 AnyPod = Pod | PackedPod | OpenPod
 
 
-def _selected(pod: PackedPod | OpenPod, layers: int, slots: Tensor) -> OpenPod:
-    stop = int(slots[-1]) + 1 if len(slots) else 0
+def _wanted(pod: "PackedPod | OpenPod", slots: Tensor) -> Tensor:
+    """Which of the pod's tokens are among the slots: (T,) of bool."""
     wanted = torch.zeros(pod.num_tokens, dtype=torch.bool)
     wanted[slots.cpu()] = True
-    wanted = wanted.to(pod.device)
-    chosen = ([segment.select(wanted) for segment in pod.segments(layer)] for layer in range(layers))
-    return OpenPod(tuple(tuple(each for each in layer if any(map(len, each.keys))) for layer in chosen), stop)
+    return wanted.to(pod.device)
+
+
+def _stop(slots: Tensor) -> int:
+    return int(slots[-1]) + 1 if len(slots) else 0
+
+
+def _rotated(rows: Tensor, turn: Tensor) -> Tensor:
+    return (rows.float() @ turn).to(rows.dtype)
 
 
 def _together(rows: Sequence[Tensor]) -> Rows:

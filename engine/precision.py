@@ -57,27 +57,30 @@ def quantize(rows: Tensor, bits: int, per: str) -> Packed:
     return Packed(bits, per, pack(codes.reshape(count, dim), bits), scales, zeros)
 
 
-def dequantize(packed: Packed, dtype: torch.dtype) -> Tensor:
-    """The rows (N, D) again."""
+def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None) -> Tensor:
+    """The rows (N, D) again, or those of the `chosen` numbers (N',)."""
     if packed.bits == 16:
-        return packed.codes
-    codes = unpack(packed.codes, packed.bits)
+        return packed.codes if chosen is None else packed.codes[chosen]
+    codes = unpack(packed.codes if chosen is None else packed.codes[chosen], packed.bits)
     count, dim = codes.shape
-    rows = torch.empty(count, dim, dtype=dtype, device=codes.device)
-    scales, zeros = packed.scales.float(), packed.zeros.float()
+    rows = torch.empty(count, dim, device=codes.device)
     if packed.per == "token":
         shape = (count, dim // channel_group(dim), channel_group(dim))
-        rows.view(shape).copy_(torch.addcmul(zeros[..., None], codes.view(shape), scales[..., None]))
-        return rows
+        scales, zeros = (each if chosen is None else each[chosen] for each in (packed.scales, packed.zeros))
+        torch.addcmul(zeros.float()[..., None], codes.view(shape), scales.float()[..., None], out=rows.view(shape))
+        return rows.to(dtype)
+    scales, zeros = packed.scales.float(), packed.zeros.float()
+    if chosen is not None:
+        groups = chosen // GROUP
+        return torch.addcmul(zeros[groups], codes, scales[groups], out=rows).to(dtype)
     whole = count - count % GROUP
     last = whole // GROUP
     shape = (last, GROUP, dim)
-    if whole:
-        full = torch.addcmul(zeros[:last, None], codes[:whole].view(shape), scales[:last, None])
-        rows[:whole].view(shape).copy_(full)
+    full = rows[:whole].view(shape)
+    torch.addcmul(zeros[:last, None], codes[:whole].view(shape), scales[:last, None], out=full)
     if whole < count:
-        rows[whole:] = torch.addcmul(zeros[last], codes[whole:], scales[last])
-    return rows
+        torch.addcmul(zeros[last], codes[whole:], scales[last], out=rows[whole:])
+    return rows.to(dtype)
 
 
 def channel_group(dim: int) -> int:
@@ -151,6 +154,9 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     if bits == 3:
         split = packed.shape[1] * 2 // 3
         return unpack(packed[:, :split], 2) | unpack(packed[:, split:], 1) << 2
-    shifts = torch.arange(8 // bits, device=packed.device, dtype=torch.uint8) * bits
-    codes: Tensor = packed[..., None] >> shifts & 2**bits - 1
-    return codes.reshape(len(packed), packed.shape[1] * 8 // bits)
+    # One part of every byte after the other: many times faster than all parts of one byte at once.
+    share = 8 // bits
+    codes = torch.empty(*packed.shape, share, dtype=torch.uint8, device=packed.device)
+    for part in range(share):
+        torch.bitwise_and(packed >> part * bits, 2**bits - 1, out=codes[..., part])
+    return codes.view(len(packed), packed.shape[1] * share)

@@ -25,6 +25,9 @@ class Segment:
     positions: Tensor | Sequence[Tensor]
     roots: tuple[int, ...] | None = None
     skip: float = 1.0
+    turn: Tensor | None = None
+    """An orthogonal, symmetric matrix (D, D) by which keys and values are rotated: queries are before they meet the
+    keys, and what comes out is rotated back, which is far less than to rotate the slots."""
 
     def attend(
         self,
@@ -40,7 +43,8 @@ class Segment:
         nothing.
         """
         if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and self.roots is None:
-            return attention(query, self.keys, self.values, scale, False)
+            out, lse = attention(self._turned(query), self.keys, self.values, scale, False)
+            return self._turned(out), lse
         parts = []
         for group, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             asker = self._asker(group, query, queries)
@@ -51,7 +55,7 @@ class Segment:
             else:
                 out, lse = attention(asker, keys[None], values[None], scale, False)
             parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return self._turned(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
     def logits(self, group: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
         """Scores (H / G, Q, K) of the query heads of one KV head, in float32, and the positions (K,) they are of."""
@@ -78,7 +82,10 @@ class Segment:
 
     def _asker(self, group: int, query: Tensor, queries: Mapping[int, Tensor]) -> Tensor:
         """The queries (H / G, Q, D) that meet a KV head's keys."""
-        return self._of(group, query if self.roots is None else queries[self.roots[group]])
+        return self._turned(self._of(group, query if self.roots is None else queries[self.roots[group]]))
+
+    def _turned(self, rows: Tensor) -> Tensor:
+        return rows if self.turn is None else (rows.float() @ self.turn).to(rows.dtype)
 
     def _of(self, group: int, rows: Tensor) -> Tensor:
         """The rows of one KV head's query heads, out of all (H, ...)."""

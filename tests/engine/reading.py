@@ -33,10 +33,10 @@ def runner_of(network: PreTrainedModel) -> Runner:
 
 
 @contextmanager
-def plain(runner: Runner) -> Iterator[PreTrainedModel]:
-    """The runner's own weights under transformers' own attention."""
+def plain(runner: Runner, implementation: str = "sdpa") -> Iterator[PreTrainedModel]:
+    """The runner's own weights under transformers' own attention; "eager" gives the attention itself too."""
     network = runner.model.network
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(implementation)
     yield network
     network.set_attn_implementation(attention.NAME)
 

@@ -38,7 +38,10 @@ RECIPES = (
     "A35+k4v4",
     "B35+keep40:random+k4v3",
     "A35+keep30:norm",
+    "k16v4h",
+    "B35+keep40:norm+k4v4h",
     "linear35",
+    "linear35r2+k4v3h",
     "linear35r3+k4v4",
 )
 
