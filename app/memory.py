@@ -210,7 +210,7 @@ class Memory:
             ids = text.ids
             twin = self._twin(reading, section)
             builder = self._journal.resume(section, twin)
-            if twin is not None and builder.num_read:
+            if twin is not None and builder.num_read and not section.seconds:
                 self._store.add_section_seconds(section.id, twin.seconds)
             while builder.num_read < len(ids):
                 if stopped():

@@ -68,17 +68,9 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     }
     path = options.out / f"{options.name}.safetensors"
     training.adapter.save(path, facts)
+    told = {key: value for key, value in facts.items() if key not in ("roots", "curve")}
     last = asdict(curve[-1]) if curve else {}
-    say(
-        json.dumps(
-            {
-                **{k: v for k, v in facts.items() if k not in ("roots", "curve")},
-                **last,
-                "file": str(path),
-                "bytes": path.stat().st_size,
-            }
-        )
-    )
+    say(json.dumps({**told, **last, "file": str(path), "bytes": path.stat().st_size}))
 
 
 def _layout(model: Model, options: argparse.Namespace) -> Layout | None:

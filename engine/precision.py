@@ -40,7 +40,8 @@ def quantize(rows: Tensor, bits: int, per: str) -> Packed:
     """The rows (N, D) in so many bits; a last group of fewer than GROUP tokens has its own scales."""
     nothing = torch.empty(0, dtype=torch.float16, device=rows.device)
     if bits == 16:
-        return Packed(bits, per, rows.contiguous(), nothing, nothing)
+        # A view would keep the whole exact pod alive.
+        return Packed(bits, per, rows.clone(memory_format=torch.contiguous_format), nothing, nothing)
     count, dim = rows.shape
     wide = rows.float()
     if per == "channel":
