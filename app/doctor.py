@@ -16,8 +16,9 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 def examine(app: App) -> dict[str, Any]:
     """Facts by name; `damaged_blocks` names every block file whose checksum fails."""
+    recipes: dict[str, str] = {}
     try:
-        app.memory()
+        recipes = app.recipes()
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
@@ -32,6 +33,7 @@ def examine(app: App) -> dict[str, Any]:
         "model_state": status.state,
         "why": status.why,
         "better": status.better,
+        **{f"recipe {name}": cost for name, cost in recipes.items()},
         "documents": len(app.library.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,

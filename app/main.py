@@ -57,6 +57,10 @@ class App:
         """What the page may say of the model."""
         return self._model.status()
 
+    def recipes(self) -> dict[str, str]:
+        """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
+        return self._model.ready().recipes()
+
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""
         return self._home.free_bytes()

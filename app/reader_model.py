@@ -15,9 +15,9 @@ from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
 from engine.errors import EngineError, PlanMissing, RecipeUnknown
-from engine.layout import layout_of
+from engine.layout import expected_bytes, layout_of
 from engine.prefill import PodBuilder
-from engine.recipes import parse
+from engine.recipes import NAMED, parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -111,6 +111,16 @@ class Loaded:
     def passes(self) -> float:
         """How often the text goes through the model before a section is done."""
         return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
+
+    def recipes(self) -> dict[str, str]:
+        """The named recipes with their parts and the bytes per token of a full section."""
+        model, tokens = self.runner.model, self.section_tokens
+        costs = {}
+        for name in NAMED:
+            recipe = parse(name)
+            layout = self.layout if name == self.recipe else layout_of(model, recipe)
+            costs[name] = f"{recipe}: {expected_bytes(layout, model.shape, tokens) / tokens:,.0f} bytes a token"
+        return costs
 
     @property
     def section_tokens(self) -> int:

@@ -19,6 +19,7 @@ from app.cli import main
 from app.main import App
 from app.reader_model import ReaderModel
 from app.settings import Settings
+from engine.recipes import NAMED
 from storage import Home
 from tests.app import paper
 
@@ -210,6 +211,8 @@ def test_doctor(cli: Cli, document_id: str, settings: Settings) -> None:
     path, *others = sorted((settings.home / "pods").iterdir())
     path.write_bytes(others[0].read_bytes())
     assert cli("doctor", "--json").json["damaged_blocks"] == [path.name]
+    costs = [int(well[f"recipe {name}"].split(": ")[1].split()[0].replace(",", "")) for name in NAMED]
+    assert well["recipe faithful"].startswith("k4v4h: ") and costs == sorted(costs, reverse=True)
     assert path.name in cli("doctor").out
 
 
