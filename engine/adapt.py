@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=90.0, help="training time; --steps goes before it")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--length", type=int, default=8192, help="tokens of a sequence")
-    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--rank", type=int, default=32, help="of the additions; 0 trains all weights")
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at its highest")
     parser.add_argument("--sinks", type=int, default=16)
     parser.add_argument("--recent", type=int, default=256)

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from engine.all_weights import AllWeights
 from engine.errors import CalibrationFailed
 from engine.layout import Layout
 from engine.low_rank import LowRank
@@ -65,7 +66,8 @@ class Progress:
 class Adaptation:
     """Trains additions to a model so that it predicts under sharing what it predicts without.
 
-    Without a layout nothing is shared: the control. `distort` is applied to far keys and values.
+    Without a layout nothing is shared: the control. With rank 0 all weights are trained. `distort` is applied to far
+    keys and values.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Adaptation:
         rank: int = 32,
         distort: Distort | None = None,
     ) -> None:
-        self.adapter = LowRank(model.network, rank, schedule.seed)
+        self.adapter = LowRank(model.network, rank, schedule.seed) if rank else AllWeights(model.network)
         self.step = 0
         self.seconds = 0.0
         self._model = model
@@ -88,6 +90,9 @@ class Adaptation:
         model.network.requires_grad_(False)
         # Additions of short numbers would round away what little a step changes in plain weights' outputs.
         self._cast = torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda")
+        # A longer training may go on from a shorter one.
+        same = replace(schedule, seconds=1.0, steps=0)
+        self._of = f"{model.digest} {layout} {rank} {same} {hash(tuple(corpus.train))}"
         self._optimizer = torch.optim.AdamW(self.adapter.parameters(), schedule.rate, (0.9, 0.95), weight_decay=0.0)
 
     def run(self) -> Iterator[Progress]:
@@ -129,12 +134,14 @@ class Adaptation:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
         state = {"adapter": self.adapter.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({**state, "step": self.step, "seconds": self.seconds}, scratch)
+        torch.save({**state, "of": self._of, "step": self.step, "seconds": self.seconds}, scratch)
         os.replace(scratch, path)
 
     def resume(self, path: Path) -> None:
-        """Go on from what `keep` wrote."""
+        """Go on from what `keep` wrote. Raises CalibrationFailed where that was another training."""
         state = torch.load(path, map_location=self._model.device, weights_only=True)
+        if state["of"] != self._of:
+            raise CalibrationFailed(f"{path} is of another model, plan, text or schedule; start without --resume")
         self.adapter.load_state_dict(state["adapter"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -146,7 +153,9 @@ class Adaptation:
             loss = (found[0] + TEXT_WEIGHT * found[1]) / (len(batch) * (len(ids) - 1))
             torch.autograd.backward(loss)
             sums += found[:3].detach().cpu()
-        torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
+        if not norm.isfinite():
+            raise CalibrationFailed(f"the gradient of step {self.step + 1} is no number; try a lower --rate")
         for group in self._optimizer.param_groups:
             group["lr"] = self._schedule.rate_at(self.step, self.seconds)
         self._optimizer.step()
@@ -172,15 +181,19 @@ class Adaptation:
         memory = SharedAttention(layout, self._distort if layout else None)
         positions = torch.arange(inputs.shape[1], device=inputs.device)[None]
         with self._cast:
-            out: Any = self._model.network.base_model(
+            out: Any = self.adapter.student(self._model.network).base_model(
                 input_ids=inputs, position_ids=positions, use_cache=False, memory=memory
             )
         hidden: Tensor = out.last_hidden_state[0]
         return hidden
 
     def _divergence(self, hidden: Tensor, target: Tensor, truth: Tensor) -> Tensor:
-        head = self._model.network.get_output_embeddings()
-        student, teacher = head(hidden).float().log_softmax(-1), head(target).float().log_softmax(-1)
+        with self._cast:
+            self.adapter.active = False
+            teacher = self.adapter.student(self._model.network).get_output_embeddings()(target)
+            self.adapter.active = True
+            student = self.adapter.student(self._model.network).get_output_embeddings()(hidden)
+        student, teacher = student.float().log_softmax(-1), teacher.float().log_softmax(-1)
         rows = torch.arange(len(truth), device=truth.device)
         agreed = (student.argmax(-1) == teacher.argmax(-1)).double().sum()
         kl = (teacher.exp() * (teacher - student)).sum().double()

@@ -41,6 +41,10 @@ class LowRank(nn.Module):
             self.down[_key(name)] = nn.Parameter(start.to(device))
             self.up[_key(name)] = nn.Parameter(torch.zeros(sizes[1], rank, device=device))
 
+    def student(self, network: Any) -> Any:
+        """The network that is trained: the one that the additions act on."""
+        return network
+
     @contextmanager
     def attached(self, network: nn.Module) -> Iterator[None]:
         """Let the additions act on a network."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from engine import attention, embedded, low_rank
+from engine import all_weights, attention, embedded, low_rank
 from engine.errors import ModelMissing, ModelUnsupported, PlanMissing
 from engine.pod import KVShape
 from engine.tokenizer import Tokenizer
@@ -82,12 +82,14 @@ def adapted(model: Model, name: str, *folders: Path) -> Model:
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise PlanMissing(f"there is no adapter {name} for {model.name}: make one with python -m engine.adapt")
-    additions = low_rank.load(path, model.network, model.digest)
-    if getattr(model.network, "is_quantized", False):
-        additions.attach(model.network)
+    facts = low_rank.facts_of(path)
+    if facts.get("kind") == all_weights.KIND:
+        all_weights.load(path, model.network, model.digest)
+    elif getattr(model.network, "is_quantized", False):
+        low_rank.load(path, model.network, model.digest).attach(model.network)
     else:
-        additions.merge(model.network)
-    digest = hashlib.sha256(f"{model.digest} {low_rank.facts_of(path)['digest']}".encode()).hexdigest()
+        low_rank.load(path, model.network, model.digest).merge(model.network)
+    digest = hashlib.sha256(f"{model.digest} {facts['digest']}".encode()).hexdigest()
     return replace(model, digest=digest, adapted_from=model.digest)
 
 

@@ -104,15 +104,15 @@ def test_held_out_text_is_never_trained_on(tmp_path: Path) -> None:
         recall.load(tokenizer, [tmp_path])
 
 
-@pytest.mark.parametrize("mode", "AB")
-def test_it_overfits_one_batch(mode: str, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mode", "rank"), (("A", 16), ("B", 16), ("A", 0)))
+def test_it_overfits_one_batch(mode: str, rank: int, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained on one sequence, the divergence that sharing brings falls to a fraction."""
     ids = some_ids(llama_runner, 97, 5)
     monkeypatch.setattr("engine.adaptation.sequence", lambda *_: ids)
     monkeypatch.setattr("engine.adaptation.TEXT_WEIGHT", 0.0)
     plan = Layout(replace(PLAN.recipe, mode=mode), PLAN.roots)
     schedule = replace(QUICK, steps=150, rate=1e-2)
-    curve = [each.kl for each in Adaptation(llama_runner.model, plan, corpus(llama_runner), schedule, 16).run()]
+    curve = [each.kl for each in Adaptation(llama_runner.model, plan, corpus(llama_runner), schedule, rank).run()]
     assert curve[0] > 0.05 and curve[-1] < 0.1 * curve[0]
 
 
@@ -132,8 +132,24 @@ def test_what_is_interrupted_goes_on_with_the_same_losses(tmp_path: Path, one_th
     rest = list(second.run())
     assert [(each.kl, each.ce) for each in (*begun, *rest)] == expected
     assert [each.step for each in rest] == [4, 5, 6]
+    with pytest.raises(CalibrationFailed, match="another model, plan"):
+        Adaptation(second._model, PLAN, second._corpus, replace(QUICK, seed=3), 4).resume(tmp_path / "state.pt")
     for name, value in whole.adapter.state_dict().items():
         assert torch.equal(value, second.adapter.state_dict()[name])
+
+
+def test_all_weights_are_trained_in_a_copy_and_found_again(llama_runner: Runner, tmp_path: Path) -> None:
+    model, ids = llama_runner.model, some_ids(llama_runner, 40, 7)
+    before = logits(model, ids)
+    training = Adaptation(model, PLAN, corpus(llama_runner), replace(QUICK, steps=3, rate=1e-3), rank=0)
+    assert len(list(training.run())) == 3
+    assert torch.equal(logits(model, ids), before), "the teacher has changed"
+    training.adapter.save(tmp_path / "all.safetensors", {"model": "tiny", "model_digest": model.digest})
+    with pytest.raises(PlanMissing, match="other weights"):
+        models.adapted(replace(model, digest="f" * 64), "all", tmp_path)
+    changed = models.adapted(model, "all", tmp_path)
+    assert changed.digest != model.digest == changed.base_digest
+    assert (logits(changed, ids) - before).abs().max() > 1e-3
 
 
 def test_the_dense_control_starts_where_the_model_is(llama_runner: Runner) -> None:
