@@ -137,7 +137,7 @@ def test_a_question_goes_on_where_reading_ended(mode: str, llama_runner: Runner)
     shared = ((0, 0), (0, 1), (0, 1), (3, 1))
     plan = layout(mode, 4, 33, shared)
     whole = PodBuilder(runner, 151, plan)
-    logits = [runner.run(whole._context, ids[start : start + 64]) for start in range(0, 151, 64)][-1]
+    logits = [runner.run(whole.context, ids[start : start + 64]) for start in range(0, 151, 64)][-1]
     builder = PodBuilder(runner, 150, plan)
     feed(builder, ids[:150], 64)
     # The question's own token is one of the recent ones, so the pod keeps one less.
