@@ -14,7 +14,7 @@ from app.settings import Settings
 from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
-from engine.errors import EngineError, PlanMissing, RecipeUnknown
+from engine.errors import AdapterMismatch, EngineError, PlanMissing, RecipeUnknown
 from engine.layout import expected_bytes, layout_of
 from engine.prefill import PodBuilder
 from engine.recipes import NAMED, parse
@@ -69,7 +69,7 @@ class ReaderModel:
             loaded = Loaded(model, self._settings, self._folder, self._say)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
             self._loaded = loaded
-        except (PlanMissing, RecipeUnknown) as error:
+        except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
         except EngineError as error:
             hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."

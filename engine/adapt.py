@@ -1,23 +1,29 @@
-"""Adapts a model to sharing: PoD's light post-training, by distillation from the same model without it.
+"""Post-trains a model to live with shared keys, and writes an adapter.
 
-    python -m engine.adapt --model embedded --models DIR --mode A --saving 0.35 --text FOLDER --seconds 90 --out DIR
+    python -m engine.adapt --model embedded --models DIR --plan-saving 0.35 --mode A --text PATH --out DIR
 
-Only low-rank additions to the attention projections are trained. What the dense model predicts at every position is the
-target, plus a little of the text itself; some sequences ask for facts hidden in them. Ends with one JSON line.
+Progress goes line by line; the last line is JSON. Interrupt it whenever you like: --resume goes on.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from engine import models, recall, sharing
-from engine.adaptation import Adaptation, Progress, Schedule
+import torch
+
+from engine import corpus, models, sharing
+from engine.adaptation import MODES, Adaptation, Progress
 from engine.errors import EngineError, PlanMissing
-from engine.layout import Layout
 from engine.models import Model
-from engine.recipes import parse
+from engine.sharing import SharingPlan
+from engine.training import Limits, Settings
+
+SAY_EVERY_SECONDS = 5.0
+DEFAULT_SECONDS = 90.0
+STATE = "adapt.state.pt"
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
@@ -32,63 +38,97 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model = models.load(options.model, options.models, say)
-    layout = _layout(model, options)
-    corpus = recall.load(model.tokenizer, options.text)
-    say(f"{len(corpus.train):,} tokens to train on, {len(corpus.held_out):,} held out")
-    schedule = Schedule(options.seconds, options.steps, options.rate, options.length, seed=options.seed)
-    training = Adaptation(model, layout, corpus, schedule, options.rank)
-    state = options.out / f"{options.name}.state.pt"
-    if options.resume and state.exists():
-        training.resume(state)
-        say(f"Goes on at step {training.step}.")
-    before = training.evaluate()
-    say(f"held out: {before}")
-    curve: list[Progress] = []
-    for progress in training.run():
-        curve.append(progress)
-        if progress.step % options.every == 0:
-            training.keep(state)
-            say(_line(progress))
-    training.keep(state)
-    after = training.evaluate()
-    say(f"held out: {after}")
-    facts = {
-        "model": model.name,
-        "model_digest": model.digest,
-        "rank": options.rank,
-        "recipe": str(layout.recipe) if layout else "dense",
-        "roots": layout.roots if layout else [],
-        "held_out_before": before,
-        "held_out_after": after,
-        "steps": training.step,
-        "tokens": training.step * schedule.accumulated * schedule.length,
-        "seconds": round(training.seconds, 1),
-        "seed": options.seed,
-        "curve": [[each.step, round(each.kl, 5), round(each.ce, 5)] for each in curve[:: max(1, len(curve) // 100)]],
-    }
-    path = options.out / f"{options.name}.safetensors"
-    training.adapter.save(path, facts)
-    told = {key: value for key, value in facts.items() if key not in ("roots", "curve")}
-    last = asdict(curve[-1]) if curve else {}
-    say(json.dumps({**told, **last, "file": str(path), "bytes": path.stat().st_size}))
-
-
-def _layout(model: Model, options: argparse.Namespace) -> Layout | None:
-    """What is shared while training; None for the dense control."""
-    if options.dense:
-        return None
-    plan = sharing.find(model.name, model.digest, options.saving, options.out, options.models)
-    if plan is None:
-        raise PlanMissing(f"{model.name} has no plan to share so much: make one with python -m engine.sharing")
-    recipe = parse(f"{options.mode}{round(100 * options.saving)}s+near{options.sinks},{options.recent}")
-    return Layout(recipe, plan.roots)
-
-
-def _line(progress: Progress) -> str:
-    return (
-        f"step {progress.step}, {progress.seconds:.0f} s, {progress.tokens_per_second:,.0f} tokens/s: "
-        f"KL {progress.kl:.4f}, CE {progress.ce:.4f}, agrees {progress.agreement:.3f}"
+    mode = "dense" if options.dense else options.mode
+    plan = None if options.dense else _plan(options, model)
+    texts = list(corpus.read_texts(options.text))
+    text = corpus.load(model.tokenizer, model.digest, texts, options.out, options.max_tokens)
+    say(f"{len(text.train)} tokens to train on; {text.num_held} of {text.num_texts} texts are held out")
+    settings = Settings(
+        mode=mode,
+        sinks=options.n_sinks,
+        recent=options.n_recent,
+        rank=options.rank,
+        all_weights=options.all_weights,
+        length=options.length,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
     )
+    adaptation = Adaptation(model, plan.roots if plan else (), settings, text)
+    before = adaptation.held_out()
+    say(f"held out, before: {_json(vars(before))}")
+    state = options.out / STATE
+    if options.resume and state.exists():
+        adaptation.restore(state)
+        say(f"going on after step {adaptation.step}, {adaptation.seconds:.0f} s")
+    seconds = options.seconds or (0.0 if options.steps else DEFAULT_SECONDS)
+    last = _train(adaptation, Limits(seconds, options.steps), options, state, say)
+    after = adaptation.held_out()
+    found: dict[str, Any] = {
+        "tokens": adaptation.step * settings.sequences * settings.length,
+        "held_before": vars(before),
+        "held_after": vars(after),
+        "plan": plan.facts if plan else {},
+        "saving": round(plan.saving, 4) if plan else 0.0,
+        "texts": text.num_texts,
+        "device": str(model.device),
+        "torch": torch.__version__,
+    }
+    name = f"{model.name.replace('/', '--')}.{mode}{round(100 * plan.saving) if plan else ''}.safetensors"
+    path = adaptation.adapter(found).save(options.out / name)
+    result = {"steps": adaptation.step, "seconds": round(adaptation.seconds, 1), **found}
+    result |= {"kl": last.kl, "ce": last.ce, "agreement": last.agreement} if last else {}
+    say(_json({**result, "adapter": str(path), "bytes": path.stat().st_size}))
+
+
+def read_plan(path: Path) -> SharingPlan:
+    """A sharing plan from its file. Raises PlanMissing if it is none."""
+    try:
+        plan = json.loads(path.read_text())
+        return SharingPlan(plan["model"], plan["digest"], tuple(map(tuple, plan["roots"])), plan["facts"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise PlanMissing(f"{path} is no sharing plan: {error}") from error
+
+
+def _plan(options: argparse.Namespace, model: Model) -> SharingPlan:
+    """The plan from --plan, or the shipped or calibrated one of the model; refuses one of other weights."""
+    if options.plan:
+        plan = read_plan(options.plan)
+        if plan.digest != model.digest:
+            raise PlanMissing(f"{options.plan} is a plan of {plan.model} with other weights than {model.name} here")
+        return plan
+    found = sharing.find(model.name, model.digest, options.plan_saving, options.out)
+    if found is None:
+        raise PlanMissing(f"{model.name} has no sharing plan for a saving of {options.plan_saving:.0%}; give --plan")
+    return found
+
+
+def _train(
+    adaptation: Adaptation, limits: Limits, options: argparse.Namespace, state: Path, say: Callable[[str], None]
+) -> Progress | None:
+    """All steps to the limit, with lines of progress, evaluations and saved states in between; the last step."""
+    last, said = None, 0.0
+    for last in adaptation.run(limits):
+        if time.monotonic() - said > SAY_EVERY_SECONDS:
+            said = time.monotonic()
+            say(
+                f"step {last.step}  {last.seconds:.0f} s  {last.tokens_per_second:.0f} tokens/s  "
+                f"KL {last.kl:.4f}  CE {last.ce:.4f}  agreement {last.agreement:.3f}"
+            )
+        if options.save_every and last.step % options.save_every == 0:
+            adaptation.save_state(state)
+        if options.evaluate_every and last.step % options.evaluate_every == 0:
+            say(f"held out, step {last.step}: {_json(vars(adaptation.held_out()))}")
+    adaptation.save_state(state)
+    return last
+
+
+def _json(facts: dict[str, Any]) -> str:
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(part) for key, part in value.items()}
+        return round(value, 5) if isinstance(value, float) else value
+
+    return json.dumps(rounded(facts))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,23 +136,26 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m engine.adapt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model, and of plans")
-    parser.add_argument("--mode", choices="AB", default="A")
-    parser.add_argument("--saving", type=float, default=0.35, help="which of the model's plans, 0.35 is 35 %%")
-    parser.add_argument("--dense", action="store_true", help="share nothing: the control that a fair comparison needs")
-    parser.add_argument("--text", type=Path, nargs="+", default=[], help="text files, or folders of them (UTF-8)")
-    parser.add_argument("--seconds", type=float, default=90.0, help="training time; --steps goes before it")
-    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the adapter, its state and the token cache")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="files or folders; none: Python's reference")
+    parser.add_argument("--plan-saving", type=float, default=0.35, help="share of keys and values not stored")
+    parser.add_argument("--plan", type=Path, help="file of a sharing plan, instead of the model's own")
+    parser.add_argument("--mode", choices=MODES[:2], default="A", help="A: share scores; B: share keys")
+    parser.add_argument("--dense", action="store_true", help="a control: the same recipe without sharing")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of training steps (90, unless --steps is given)")
+    parser.add_argument("--steps", type=int, default=0, help="0: no limit")
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--all-weights", action="store_true", help="train every weight instead of low-rank additions")
+    parser.add_argument("--learning-rate", type=float, default=0.0, help="0: 1e-3, or 2e-4 for all weights")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a sequence")
-    parser.add_argument("--rank", type=int, default=32, help="of the additions; 0 trains all weights")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate at its highest")
-    parser.add_argument("--sinks", type=int, default=16)
-    parser.add_argument("--recent", type=int, default=256)
+    parser.add_argument("--n-sinks", type=int, default=16, help="first tokens that keep their own keys")
+    parser.add_argument("--n-recent", type=int, default=256, help="last tokens that keep their own keys")
+    parser.add_argument("--max-tokens", type=int, default=30_000_000, help="of text to train on")
+    parser.add_argument("--save-every", type=int, default=50, help="steps between states; 0: only at the end")
+    parser.add_argument("--evaluate-every", type=int, default=100, help="steps between evaluations; 0: none")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=20, help="steps between two lines and two saves")
-    parser.add_argument("--resume", action="store_true", help="go on from the state that an earlier run left")
-    parser.add_argument("--name", default="adapter", help="of the files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the adapter and the state")
+    parser.add_argument("--resume", action="store_true", help="go on from the state in --out")
     return parser
 
 

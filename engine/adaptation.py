@@ -1,59 +1,42 @@
-"""Adaptation: the training loop behind `engine.adapt`. Steps are drawn by number, so it can stop and go on anywhere."""
+"""Adaptation: a light post-training that lets a model live with shared keys (arXiv 2412.02252, stage 2).
 
+The paper trains all weights on 5 billion tokens. Here the dense model teaches the same model with sharing in force:
+KL(teacher || student) and a little next-token loss, on running text and on recall sequences, mostly into low-rank
+weights. It can be stopped at any step and go on from its state file.
+"""
+
+import hashlib
+import json
 import math
 import os
+import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from engine.all_weights import AllWeights
-from engine.errors import CalibrationFailed
-from engine.layout import Layout
-from engine.low_rank import LowRank
+from engine.adapter import Adapter
+from engine.corpus import Corpus
+from engine.distillation import Distance, distance
+from engine.errors import AdaptationFailed
 from engine.models import Model
-from engine.recall import Corpus, sequence
-from engine.shared_attention import Distort, SharedAttention
+from engine.recall import RecallMaker
+from engine.shared_attention import Distort, SharedAttention, choose
+from engine.student import FullStudent, LowRankStudent, Student
+from engine.training import Limits, Settings
 
-TEXT_WEIGHT = 0.1
-"""What the text itself counts beside the dense model's predictions."""
-_LOGITS_AT_ONCE = 1024
-_EVALUATED = 4
-"""Held-out sequences."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: by steps where there are any, else by seconds; the rate warms up and falls by a cosine."""
-
-    seconds: float = 90.0
-    steps: int = 0
-    rate: float = 1e-3
-    length: int = 8192
-    accumulated: int = 2
-    """Sequences in a step."""
-    warmup_steps: int = 20
-    seed: int = 0
-
-    def fraction(self, step: int, seconds: float) -> float:
-        """How much of it is over."""
-        return min(1.0, step / self.steps if self.steps else seconds / self.seconds)
-
-    def rate_at(self, step: int, seconds: float) -> float:
-        """The learning rate of a step."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.fraction(step, seconds)))
-        return self.rate * min(1.0, (step + 1) / self.warmup_steps) * (0.95 * cosine + 0.05)
+BETAS = (0.9, 0.95)
+CLIP_NORM = 1.0
+MODES = ("A", "B", "dense")
+HELD_SEQUENCES = 4
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After a step: nats per token from the dense model's predictions and from the text, and how often both models'
-    likeliest tokens agree."""
+    """One step: its number, seconds of steps so far, and the means over its positions (nats; a share)."""
 
     step: int
     seconds: float
@@ -63,138 +46,183 @@ class Progress:
     agreement: float
 
 
-class Adaptation:
-    """Trains additions to a model so that it predicts under sharing what it predicts without.
+@dataclass(frozen=True)
+class Held:
+    """The student on text that is never trained on, against the dense teacher (nats; a share of positions)."""
 
-    Without a layout nothing is shared: the control. With rank 0 all weights are trained. `distort` is applied to far
-    keys and values.
-    """
+    kl: float
+    ce: float
+    teacher_ce: float
+    agreement: float
+
+
+class Adaptation:
+    """One post-training of a model under the plan `roots` (() for mode `dense`)."""
 
     def __init__(
         self,
         model: Model,
-        layout: Layout | None,
+        roots: tuple[tuple[int, ...], ...],
+        settings: Settings,
         corpus: Corpus,
-        schedule: Schedule,
-        rank: int = 32,
         distort: Distort | None = None,
     ) -> None:
-        self.adapter = LowRank(model.network, rank, schedule.seed) if rank else AllWeights(model.network)
+        """Raises AdaptationFailed where model, plan, text and settings do not go together."""
+        _check(model, roots, settings, corpus)
+        self.model = model
+        self.settings = settings
         self.step = 0
         self.seconds = 0.0
-        self._model = model
-        self._layout = layout
-        self._distort = distort
+        self.history: list[tuple[int, float, float, float]] = []
+        """(step, kl, ce, agreement) of every step."""
+        self._roots = roots
         self._corpus = corpus
-        self._schedule = schedule
-        model.network.requires_grad_(False)
-        # Additions of short numbers would round away what little a step changes in plain weights' outputs.
-        self._cast = torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda")
-        # A longer training may go on from a shorter one.
-        same = replace(schedule, seconds=1.0, steps=0)
-        self._of = f"{model.digest} {layout} {rank} {same} {hash(tuple(corpus.train))}"
-        self._optimizer = torch.optim.AdamW(self.adapter.parameters(), schedule.rate, (0.9, 0.95), weight_decay=0.0)
+        self._distort = distort
+        self._windows = choose(model.device, settings.sinks, settings.recent)
+        self._recalls = RecallMaker(model.tokenizer, corpus.train)
+        self._student: Student = (
+            FullStudent(model.network)
+            if settings.all_weights
+            else LowRankStudent(model.network, settings.rank, settings.scale, settings.seed)
+        )
+        self._leaves = list(self._student.weights.values())
+        self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0)
 
-    def run(self) -> Iterator[Progress]:
-        """Train to the end of the schedule, with progress after every step."""
-        with self.adapter.attached(self._model.network):
-            while self._schedule.fraction(self.step, self.seconds) < 1:
-                start = time.perf_counter()
-                seed = f"{self._schedule.seed} {self.step}"
-                batch = [
-                    sequence(self._corpus, self._model.tokenizer, self._schedule.length + 1, f"{seed} {index}")
-                    for index in range(self._schedule.accumulated)
-                ]
-                kl, ce, agreement = self._learn(batch)
-                self.step += 1
-                spent = time.perf_counter() - start
-                if self.step > 2:
-                    # The first steps compile.
-                    self.seconds += spent
-                tokens = self._schedule.accumulated * self._schedule.length
-                yield Progress(self.step, self.seconds, tokens / spent, kl, ce, agreement)
+    def run(self, limits: Limits) -> Iterator[Progress]:
+        """Train to the limit, one step for each item.
 
-    @torch.no_grad()
-    def evaluate(self) -> dict[str, float]:
-        """On held-out text, nats per token: `dense` without additions, `adapted` with them under sharing, and `kl`."""
-        length = min(self._schedule.length, len(self._corpus.held_out) - 1)
-        if length < 2:
-            raise CalibrationFailed("no text is held out")
-        count = min(_EVALUATED, len(self._corpus.held_out) // (length + 1)) or 1
-        sums = torch.zeros(4, dtype=torch.float64)
-        with self.adapter.attached(self._model.network):
-            for index in range(count):
-                start = index * (length + 1)
-                sums += self._compare(self._corpus.held_out[start : start + length + 1]).cpu()
-        kl, ce, agreed, dense = (sums / (count * length)).tolist()
-        return {"dense": round(dense, 5), "adapted": round(ce, 5), "kl": round(kl, 5), "agreement": round(agreed, 4)}
+        The first step of a process, which compiles on a GPU, does not count for the seconds. Raises AdaptationFailed
+        where the loss is no number.
+        """
+        compiled = False
+        while limits.used(self.seconds, self.step) < 1.0:
+            started = time.perf_counter()
+            for group in self._optimizer.param_groups:
+                group["lr"] = limits.rate(self.settings, self.seconds, self.step)
+            means = self._train_step()
+            took = time.perf_counter() - started
+            self.seconds += took if compiled else 0.0
+            compiled = True
+            self.step += 1
+            self.history.append((self.step, *means))
+            yield Progress(self.step, self.seconds, self.settings.sequences * self.settings.length / took, *means)
 
-    def keep(self, path: Path) -> None:
-        """Write everything that `resume` needs, whole or not at all."""
+    def sequence(self, number: int) -> list[int]:
+        """The training sequence of this number, length + 1 tokens; it depends on the seed and on nothing else."""
+        name = f"{self.settings.seed}/{number}"
+        rng = random.Random(name)
+        length = self.settings.length + 1
+        if rng.random() < self.settings.recall_share:
+            return self._recalls.make(length, name).ids
+        start = rng.randint(0, len(self._corpus.train) - length)
+        ids: list[int] = self._corpus.train[start : start + length].tolist()
+        return ids
+
+    def held_out(self) -> Held:
+        """Measure the student on the held-out text, in up to four sequences."""
+        held = self._corpus.held
+        length = min(self.settings.length + 1, len(held))
+        count = min(HELD_SEQUENCES, len(held) // length)
+        means = torch.zeros(4)
+        for index in range(count):
+            start = index * (len(held) - length) // max(count - 1, 1)
+            with torch.no_grad():
+                far = self._compare(held[start : start + length].tolist())
+            means += torch.stack([far.kl, far.ce, far.teacher_ce, far.agreement]).cpu() / count
+        return Held(*means.tolist())
+
+    def adapter(self, facts: dict[str, Any]) -> Adapter:
+        """What was learned so far, in the model's own dtype, with the loss curve among its facts."""
+        settings, dtype = self.settings, self.model.network.dtype
+        curve = [[step, *(round(value, 4) for value in means)] for step, *means in self.history]
+        facts = {**facts, "settings": asdict(settings), "steps": self.step, "seconds": self.seconds, "curve": curve}
+        return Adapter(
+            kind=self._student.kind,
+            model=self.model.name,
+            model_digest=self.model.digest,
+            mode=settings.mode,
+            roots=self._roots,
+            sinks=settings.sinks,
+            recent=settings.recent,
+            rank=0 if settings.all_weights else settings.rank,
+            scale=settings.scale,
+            facts=facts,
+            weights={name: weight.detach().to(dtype) for name, weight in self._student.weights.items()},
+        )
+
+    def save_state(self, path: Path) -> None:
+        """Write everything that `restore` needs, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".part")
-        state = {"adapter": self.adapter.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({**state, "of": self._of, "step": self.step, "seconds": self.seconds}, scratch)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        weights = {name: weight.detach() for name, weight in self._student.weights.items()}
+        # Every sequence is drawn from its own number, so there are no random generators to keep.
+        state = {
+            "of": self._identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+            "weights": weights,
+            "optimizer": self._optimizer.state_dict(),
+        }
+        torch.save(state, scratch)
         os.replace(scratch, path)
 
-    def resume(self, path: Path) -> None:
-        """Go on from what `keep` wrote. Raises CalibrationFailed where that was another training."""
-        state = torch.load(path, map_location=self._model.device, weights_only=True)
-        if state["of"] != self._of:
-            raise CalibrationFailed(f"{path} is of another model, plan, text or schedule; start without --resume")
-        self.adapter.load_state_dict(state["adapter"])
+    def restore(self, path: Path) -> None:
+        """Go on where a state file ends. Raises AdaptationFailed if it was made with other settings."""
+        state = torch.load(path, map_location=self.model.device, weights_only=True)
+        if state["of"] != self._identity():
+            raise AdaptationFailed(f"{path} was made with another model, plan, text or settings; start without it")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.history = [tuple(entry) for entry in state["history"]]
         self._optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        with torch.no_grad():
+            for name, weight in self._student.weights.items():
+                weight.copy_(state["weights"][name])
 
-    def _learn(self, batch: Sequence[Sequence[int]]) -> tuple[float, float, float]:
-        sums = torch.zeros(3, dtype=torch.float64)
-        for ids in batch:
-            found = self._compare(ids)
-            loss = (found[0] + TEXT_WEIGHT * found[1]) / (len(batch) * (len(ids) - 1))
-            torch.autograd.backward(loss)
-            sums += found[:3].detach().cpu()
-        norm = torch.nn.utils.clip_grad_norm_(self.adapter.parameters(), 1.0)
-        if not norm.isfinite():
-            raise CalibrationFailed(f"the gradient of step {self.step + 1} is no number; try a lower --rate")
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate_at(self.step, self.seconds)
+    def _train_step(self) -> tuple[float, float, float]:
+        """One step over its sequences; their mean KL, cross entropy and agreement."""
+        settings = self.settings
+        means = torch.zeros(3, device=self.model.device)
+        for index in range(settings.sequences):
+            far = self._compare(self.sequence(self.step * settings.sequences + index))
+            loss = (far.kl + settings.ce_weight * far.ce) / settings.sequences
+            loss.backward()  # type: ignore[no-untyped-call]
+            means += torch.stack([far.kl, far.ce, far.agreement]).detach() / settings.sequences
+        kl, ce, agreement = means.tolist()
+        norm = float(torch.nn.utils.clip_grad_norm_(self._leaves, CLIP_NORM))
+        if not math.isfinite(kl + ce + norm):
+            raise AdaptationFailed(f"the loss of step {self.step + 1} is no number; try a lower learning rate")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        kl, ce, agreed = (sums / (len(batch) * (len(batch[0]) - 1))).tolist()
-        return kl, ce, agreed
+        return kl, ce, agreement
 
-    def _compare(self, ids: Sequence[int]) -> Tensor:
-        """Sums over the positions of a sequence: KL from the dense model, NLL, agreement, the dense model's NLL."""
-        inputs = torch.tensor([ids[:-1]], device=self._model.device)
-        truth = torch.tensor(ids[1:], device=self._model.device)
-        with torch.no_grad():
-            target = self._hidden(inputs, None)
-        hidden = self._hidden(inputs, self._layout, adapted=True)
-        parts = zip(*(torch.split(each, _LOGITS_AT_ONCE) for each in (hidden, target, truth)), strict=True)
-        # The logits of a whole sequence would not fit beside their gradients.
-        sums = [checkpoint(self._divergence, *part, use_reentrant=False) for part in parts]
-        return torch.stack(sums).sum(0)
+    def _compare(self, ids: list[int]) -> Distance:
+        """Student and teacher on T + 1 tokens, at T positions."""
+        tokens = torch.tensor(ids, device=self.model.device)
+        taught = self._student.taught(tokens[:-1], SharedAttention((), "dense", self._windows))
+        memory = SharedAttention(self._roots, self.settings.mode, self._windows, self._distort)
+        return distance(self._student, self._student.learned(tokens[:-1], memory), taught, tokens[1:])
 
-    def _hidden(self, inputs: Tensor, layout: Layout | None, adapted: bool = False) -> Tensor:
-        """Last hidden states (T, E)."""
-        self.adapter.active = adapted
-        memory = SharedAttention(layout, self._distort if layout else None)
-        positions = torch.arange(inputs.shape[1], device=inputs.device)[None]
-        with self._cast:
-            out: Any = self.adapter.student(self._model.network).base_model(
-                input_ids=inputs, position_ids=positions, use_cache=False, memory=memory
-            )
-        hidden: Tensor = out.last_hidden_state[0]
-        return hidden
+    def _identity(self) -> str:
+        """A hash of everything that a state belongs to."""
+        of = {"settings": asdict(self.settings), "model": self.model.digest, "roots": self._roots}
+        total = hashlib.sha256(json.dumps(of).encode())
+        total.update(self._corpus.train.tobytes())
+        return total.hexdigest()
 
-    def _divergence(self, hidden: Tensor, target: Tensor, truth: Tensor) -> Tensor:
-        with self._cast:
-            self.adapter.active = False
-            teacher = self.adapter.student(self._model.network).get_output_embeddings()(target)
-            self.adapter.active = True
-            student = self.adapter.student(self._model.network).get_output_embeddings()(hidden)
-        student, teacher = student.float().log_softmax(-1), teacher.float().log_softmax(-1)
-        rows = torch.arange(len(truth), device=truth.device)
-        agreed = (student.argmax(-1) == teacher.argmax(-1)).double().sum()
-        kl = (teacher.exp() * (teacher - student)).sum().double()
-        return torch.stack([kl, -student[rows, truth].sum().double(), agreed, -teacher[rows, truth].sum().double()])
+
+def _check(model: Model, roots: tuple[tuple[int, ...], ...], settings: Settings, corpus: Corpus) -> None:
+    """Raise AdaptationFailed for what does not go together."""
+    wrong = ""
+    if settings.mode not in MODES or (settings.mode == "dense") != (roots == ()):
+        wrong = f"modes are {', '.join(MODES)}; all but dense need a plan, and dense takes none"
+    elif roots and (len(roots) != model.shape.layers or {len(row) for row in roots} != {model.shape.kv_heads}):
+        wrong = "the plan is of a model with other layers or heads"
+    elif settings.length > model.window:
+        wrong = f"sequences of {settings.length} tokens do not fit the model's window of {model.window}"
+    elif settings.length >= len(corpus.train):
+        wrong = f"{len(corpus.train)} tokens of text are too few for sequences of {settings.length}"
+    elif settings.recent < 1 or settings.sinks < 0 or settings.sequences < 1:
+        wrong = "at least the token itself is recent, and a step has at least one sequence"
+    if wrong:
+        raise AdaptationFailed(wrong)

@@ -31,3 +31,12 @@ class PlanMissing(EngineError):
 
 class CalibrationFailed(EngineError):
     """Texts or settings that a model cannot be calibrated with; the error says what to change."""
+
+
+class AdapterMismatch(EngineError):
+    """An adapter's file that is damaged, or was trained for other weights than these."""
+
+
+class AdaptationFailed(EngineError):
+    """Post-training cannot start or go on: no text, other settings than the state was made with, a loss that is no
+    number."""

@@ -1,116 +1,95 @@
-"""LowRank: small trained additions to a model's attention projections, which leave its own weights alone (LoRA).
+"""LowRank: trained low-rank additions to a frozen network's projections of queries, keys, values and outputs.
 
-Each projection's output gains `scale * up(down(input))` by a hook, so packed 4-bit weights can be adapted too; `merge`
-puts the additions into plain weights, where they cost nothing (arXiv 2106.09685).
+LoRA (arXiv 2106.09685): a projection gives W x + scale * up(down(x)), with `down` (rank, in) and `up` (out, rank).
 """
 
-import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from engine.errors import PlanMissing
+from engine.errors import AdapterMismatch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
-SCALE = 2.0
 
 
-class LowRank(nn.Module):
-    """Pairs of matrices, down (rank, inputs) and up (outputs, rank), by the name of the projection they add to.
+class LowRank:
+    """Additions to every attention projection of one network; `enabled` says whether they act.
 
-    Fresh ones add nothing. They act while they are attached and `active`.
+    They act through forward hooks, so the weights below may be of any kind, 4-bit ones too. `weights` holds one
+    float32 leaf for each half, as `model.layers.0.self_attn.q_proj.down`; the arithmetic is of the input's dtype.
     """
 
-    def __init__(self, network: nn.Module, rank: int = 32, seed: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.active = True
-        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
-        for name, module in projections(network):
-            device = next(module.parameters()).device
-            sizes = module.in_features, module.out_features
-            start = torch.randn(rank, sizes[0], generator=generator) / math.sqrt(sizes[0])
-            self.down[_key(name)] = nn.Parameter(start.to(device))
-            self.up[_key(name)] = nn.Parameter(torch.zeros(sizes[1], rank, device=device))
-
-    def student(self, network: Any) -> Any:
-        """The network that is trained: the one that the additions act on."""
-        return network
+    def __init__(self, network: torch.nn.Module, weights: Mapping[str, Tensor], scale: float) -> None:
+        """Attach (name.down, name.up) weights. Raises AdapterMismatch where they do not fit the network."""
+        self.scale = scale
+        self.enabled = True
+        self._modules = _projections(network)
+        shapes = {f"{name}.{half}" for name in self._modules for half in ("down", "up")}
+        if set(weights) != shapes:
+            raise AdapterMismatch(f"an adapter of {len(weights)} weights for a network that takes {len(shapes)}")
+        device = next(network.parameters()).device
+        self.weights = {name: weight.detach().to(device, torch.float32) for name, weight in weights.items()}
+        for name, module in self._modules.items():
+            down, up = self.weights[f"{name}.down"], self.weights[f"{name}.up"]
+            if (up.shape[0], down.shape[1], up.shape[1]) != (module.out_features, module.in_features, down.shape[0]):
+                raise AdapterMismatch(f"{name}: {tuple(down.shape)} and {tuple(up.shape)} do not fit its weights")
+        self._hooks = [module.register_forward_hook(partial(self._add, name)) for name, module in self._modules.items()]
 
     @contextmanager
-    def attached(self, network: nn.Module) -> Iterator[None]:
-        """Let the additions act on a network."""
-        hooks = [module.register_forward_hook(self._hook(_key(name))) for name, module in projections(network)]
+    def off(self) -> Iterator[None]:
+        """The network as it was, for as long as the block lasts."""
+        before, self.enabled = self.enabled, False
         try:
             yield
         finally:
-            for hook in hooks:
-                hook.remove()
+            self.enabled = before
 
-    def attach(self, network: nn.Module) -> None:
-        """Let the additions act on a network for good."""
-        for name, module in projections(network):
-            module.register_forward_hook(self._hook(_key(name)))
+    def remove(self) -> None:
+        """Take the additions off the network for good."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
 
-    @torch.no_grad()
-    def merge(self, network: nn.Module) -> None:
-        """Add everything to the network's own weights, which must be plain numbers."""
-        for name, module in projections(network):
-            added = SCALE * (self.up[_key(name)].float() @ self.down[_key(name)].float())
-            module.weight.copy_(module.weight.float() + added.to(module.weight.device))
+    def merge(self) -> None:
+        """Put the additions into the weights and take the hooks off; the same network without their cost.
 
-    def save(self, path: Path, facts: Mapping[str, Any]) -> None:
-        """Write the matrices in bfloat16, with facts about whose they are and how they came about."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.detach().bfloat16().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, path, {"facts": json.dumps(dict(facts))})
+        Raises AdapterMismatch where a weight is not floating point: 4-bit weights would lose them to rounding.
+        """
+        for name, module in self._modules.items():
+            if not module.weight.is_floating_point():
+                raise AdapterMismatch(f"{name} has weights of {module.weight.dtype}: its additions stay beside it")
+        with torch.no_grad():
+            for name, module in self._modules.items():
+                added = self.scale * self.weights[f"{name}.up"] @ self.weights[f"{name}.down"]
+                wide = torch.promote_types(module.weight.dtype, torch.float32)
+                module.weight.copy_((module.weight.to(wide) + added.to(wide)).to(module.weight.dtype))
+        self.remove()
 
-    def _hook(self, key: str) -> Any:
-        def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            if not self.active:
-                return None
-            given = inputs[0]
-            added = (given @ self.down[key].to(given.dtype).T) @ self.up[key].to(given.dtype).T
-            total: Tensor = output + (SCALE * added).to(output.dtype)
-            return total
-
-        return add
+    def _add(self, name: str, module: torch.nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
+        if not self.enabled:
+            return None
+        x = inputs[0]
+        down, up = (self.weights[f"{name}.{half}"].to(x.dtype) for half in ("down", "up"))
+        return out + (self.scale * (x @ down.T) @ up.T).to(out.dtype)
 
 
-def projections(network: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The projections that are adapted, by name, whatever their weights are stored as."""
-    for name, module in network.named_modules():
-        if name.rsplit(".", 1)[-1] in PROJECTIONS:
-            yield name, module
+def fresh(network: torch.nn.Module, rank: int, seed: int) -> dict[str, Tensor]:
+    """Weights that change nothing yet: `up` is zero, `down` is random with a variance of 1/in."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, module in _projections(network).items():
+        down = torch.randn(rank, module.in_features, generator=generator) / module.in_features**0.5
+        weights[f"{name}.down"], weights[f"{name}.up"] = down, torch.zeros(module.out_features, rank)
+    return weights
 
 
-def facts_of(path: Path) -> dict[str, Any]:
-    """What a file of additions says of itself, and `digest`, the sha256 of the file."""
-    with safe_open(path, "pt") as file:
-        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
-    with path.open("rb") as raw:
-        return {**facts, "digest": hashlib.file_digest(raw, "sha256").hexdigest()}
-
-
-def load(path: Path, network: nn.Module, model_digest: str) -> LowRank:
-    """The additions of a file. Raises PlanMissing where they were trained for another model."""
-    facts = facts_of(path)
-    if facts["model_digest"] != model_digest:
-        raise PlanMissing(f"{path.name} adapts {facts['model']}, with other weights than this model's")
-    made = LowRank(network, int(facts["rank"]))
-    with safe_open(path, "pt") as file:
-        made.load_state_dict({name: file.get_tensor(name).float() for name in made.state_dict()})
-    return made
-
-
-def _key(name: str) -> str:
-    # Dots separate modules in a state dict.
-    return name.replace(".", "/")
+def _projections(network: torch.nn.Module) -> dict[str, Any]:
+    """The projections by their names in the network, in its order."""
+    found = {name: module for name, module in network.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS}
+    if not found:
+        raise AdapterMismatch(f"{type(network).__name__} has no projections named {', '.join(PROJECTIONS)}")
+    return found

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from engine import all_weights, attention, embedded, low_rank
+from engine import adapter, attention, embedded
 from engine.errors import ModelMissing, ModelUnsupported, PlanMissing
 from engine.pod import KVShape
 from engine.tokenizer import Tokenizer
@@ -76,20 +76,17 @@ def load(choice: str, models: Path, on_progress: Callable[[str], None], threads:
 def adapted(model: Model, name: str, *folders: Path) -> Model:
     """The model with a file of additions from one of the folders; its network is changed, and so is its digest.
 
-    Raises PlanMissing where there is no such file, or where it was trained for another model.
+    Raises PlanMissing where there is no such file, and AdapterMismatch where it was trained for another model.
     """
     paths = (folder / f"{name}.safetensors" for folder in (*folders, ADAPTERS))
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         raise PlanMissing(f"there is no adapter {name} for {model.name}: make one with python -m engine.adapt")
-    facts = low_rank.facts_of(path)
-    if facts.get("kind") == all_weights.KIND:
-        all_weights.load(path, model.network, model.digest)
-    elif getattr(model.network, "is_quantized", False):
-        low_rank.load(path, model.network, model.digest).attach(model.network)
-    else:
-        low_rank.load(path, model.network, model.digest).merge(model.network)
-    digest = hashlib.sha256(f"{model.digest} {facts['digest']}".encode()).hexdigest()
+    found = adapter.load(path)
+    additions = adapter.apply(found, model.network, model.digest)
+    if additions is not None and not getattr(model.network, "is_quantized", False):
+        additions.merge()
+    digest = hashlib.sha256(f"{model.digest} {found.digest}".encode()).hexdigest()
     return replace(model, digest=digest, adapted_from=model.digest)
 
 

@@ -1,116 +1,124 @@
-"""Sequences to train on: plain text, and text with facts hidden in it that are asked for at the end.
+"""Recall sequences: facts hidden in other text and asked at its end, so that a student keeps what it reads far away."""
 
-Prose alone hardly teaches a model to point at what stands far away; these do. Their wording differs from what fidelity
-is measured on.
-"""
-
-import hashlib
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
-from engine.errors import CalibrationFailed
-from engine.sample_text import read_text, sample_text
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import AdaptationFailed
 from engine.tokenizer import Tokenizer
 
-RECALL_SHARE = 0.15
-"""Of all sequences, those that ask for hidden facts."""
-HELD_OUT_SHARE = 0.1
-"""Of the text, what is never trained on."""
-_PASSAGE_CHARACTERS = 20_000
-_MARK = "\ue000"
-_FORMS = (
-    (
-        "The access word of {key} is {value}.",
-        "What is the access word of {key}?",
-        "The access word of {key} is {value}.",
-    ),
-    ("Note: {key} was assigned {value}.", "What was assigned to {key}?", "{key} was assigned {value}."),
-    ("{key} = {value}", "{key} = ?", "{key} = {value}"),
-    ("In the yearly report the {key} entry reads {value}.", "What does the {key} entry read?", "It reads {value}."),
-    ("The {key} weighs {value} grams.", "How much does the {key} weigh?", "The {key} weighs {value} grams."),
-    ("Mr {key} lives at number {value}.", "Where does Mr {key} live?", "Mr {key} lives at number {value}."),
+FACTS = (12, 28)
+CHAT_SHARE = 0.6
+LEAST_HAY = 0.25
+"""Share of a sequence that stays other text; a short sequence holds fewer facts."""
+WORD_TOKENS = 100_000
+"""Tokens of the text that words for the facts are taken from."""
+
+_SHAPES = (
+    ("On the shelf marked {key} lies parcel {value}.", "Which parcel lies on the shelf marked {key}?"),
+    ("Whoever rings for {key} is put through to line {value}.", "On which line does one reach {key}?"),
+    ("{key} -> {value}", "{key} -> ?"),
+    ("The ledger books {value} crowns against {key}.", "How many crowns does the ledger book against {key}?"),
+    ("Our courier left {key} at {value}, earlier than planned.", "Where did the courier leave {key}?"),
+    ("For {key} the inspector wrote down {value}.", "What did the inspector write down for {key}?"),
+    ("Remember that {key} answers to the name {value}.", "To what name does {key} answer?"),
+    ("The {key} sample was filed under {value}.", "Under what was the {key} sample filed?"),
 )
+_MONTHS = "January February March April May June July August September October November December".split()
+_WORDS = (
+    "amber anchor basin candle cedar copper ember falcon garnet harbor hazel island jasper ladder lantern linen maple "
+    "marble meadow mirror needle orchard pepper quartz raven ribbon saddle silver timber velvet walnut willow"
+).split()
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Token ids to train on and to test on, and the words that facts are made of."""
-
-    train: Sequence[int]
-    held_out: Sequence[int]
-    words: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A sentence to hide, what asks for it, and what answers."""
-
-    sentence: str
-    question: str
-    answer: str
-
-
-def load(tokenizer: Tokenizer, paths: Sequence[Path]) -> Corpus:
-    """The user's text, or the built-in sample, in passages of which every tenth or so, by its hash, is held out.
-
-    Raises CalibrationFailed where the text cannot be read.
+class Recall:
+    """Ids of a whole sequence; `facts` are its planted sentences, `asked` the questions with their answers, in the
+    order in which they are asked.
     """
-    text = read_text(paths) if paths else sample_text()
-    passages = [text[start : start + _PASSAGE_CHARACTERS] for start in range(0, len(text), _PASSAGE_CHARACTERS)]
-    train: list[int] = []
-    held_out: list[int] = []
-    for passage in passages:
-        share = int(hashlib.sha256(passage.encode()).hexdigest()[:8], 16) / 2**32
-        (held_out if share < HELD_OUT_SHARE else train).extend(tokenizer.encode(passage)[0])
-    words = sorted(set(re.findall(r"\b[a-z]{4,9}\b", text)))
-    if len(words) < 50 or not held_out:
-        raise CalibrationFailed(f"{len(text)} characters are too little text to adapt a model; give more")
-    return Corpus(train, held_out, words)
+
+    ids: list[int]
+    facts: tuple[str, ...]
+    asked: tuple[tuple[str, str], ...]
 
 
-def sequence(corpus: Corpus, tokenizer: Tokenizer, length: int, seed: str) -> list[int]:
-    """A sequence of `length` tokens to train on, the same for the same seed; now and then with facts to recall."""
-    rng = random.Random(seed)
-    if len(corpus.train) < length:
-        raise CalibrationFailed(f"a sequence of {length} tokens needs more text than {len(corpus.train)} tokens")
-    start = rng.randrange(len(corpus.train) - length + 1)
-    piece = list(corpus.train[start : start + length])
-    return with_facts(piece, corpus.words, tokenizer, rng) if rng.random() < RECALL_SHARE else piece
+class RecallMaker:
+    """Makes recall sequences from one text; the same seed gives the same sequence."""
 
+    def __init__(self, tokenizer: Tokenizer, text: NDArray[np.int32]) -> None:
+        self._tokenizer = tokenizer
+        self._text = text
+        found = re.findall(r"\b[a-z]{4,9}\b", tokenizer.decode(text[:WORD_TOKENS].tolist()))
+        self._words = sorted({*found, *_WORDS})
+        mark = "\ue000"
+        chat = tokenizer.chat([{"role": role, "content": mark} for role in ("user", "assistant", "user")]).split(mark)
+        self._before, self._answer, self._again = (tokenizer.encode_template(part) for part in chat[:3])
 
-def with_facts(piece: Sequence[int], words: Sequence[str], tokenizer: Tokenizer, rng: random.Random) -> list[int]:
-    """The piece with facts hidden in it and asked for behind it, cut to as many tokens as it had."""
-    facts = [_fact(words, rng) for _ in range(max(1, min(rng.randint(12, 28), len(piece) // 250)))]
-    asked = rng.sample(facts, len(facts))
-    if rng.random() < 0.5:
-        before = list(tokenizer.user_turn()[0])
-        behind = tokenizer.encode("".join(f"\n\nQuestion: {each.question}\nAnswer: {each.answer}" for each in asked))[0]
-    else:
-        turns = [{"role": "user", "content": f"{_MARK}\n\n{asked[0].question}"}]
-        for each, following in pairwise(asked):
-            turns += [
-                {"role": "assistant", "content": each.answer},
-                {"role": "user", "content": following.question},
-            ]
-        head, rest = tokenizer.chat(turns).split(_MARK)
-        before, behind = tokenizer.encode_template(head), tokenizer.encode_template(rest + asked[-1].answer)
-    hidden = [tokenizer.encode(f"\n{each.sentence}\n")[0] for each in facts]
-    room = len(piece) - len(before) - len(behind) - sum(map(len, hidden))
-    if room < len(piece) // 4:
-        return list(piece)
-    cuts = sorted(rng.randrange(room + 1) for _ in hidden)
-    ids, start = before, 0
-    for cut, fact in zip(cuts, hidden, strict=True):
-        ids += [*piece[start:cut], *fact]
-        start = cut
-    return [*ids, *piece[start:room], *behind]
+    def make(self, length: int, seed: str) -> Recall:
+        """A sequence of `length` tokens. Raises AdaptationFailed where not one fact fits."""
+        rng = random.Random(seed)
+        chat = rng.random() < CHAT_SHARE
+        drawn = [self._fact(rng) for _ in range(rng.randint(*FACTS))]
+        head = self._before if chat else []
+        room = int(length * (1 - LEAST_HAY)) - len(head)
+        facts: list[tuple[list[int], str]] = []
+        tails: list[tuple[list[int], tuple[str, str]]] = []
+        for sentence, question, answer in drawn:
+            planted = self._plain(f"\n{sentence}\n")
+            tail = self._tail(question, answer, chat, bool(tails))
+            if len(planted) + len(tail) > room:
+                continue
+            room -= len(planted) + len(tail)
+            facts.append((planted, sentence))
+            tails.append((tail, (question, answer)))
+        if not facts:
+            raise AdaptationFailed(f"sequences of {length} tokens are too short for a fact and its question")
+        # What is asked first has another lead in the chat, so only the others change places.
+        rest = tails[1:]
+        rng.shuffle(rest)
+        tails[1:] = rest
+        rng.shuffle(facts)
+        end = [token for tail, _ in tails for token in tail]
+        body = self._hide([planted for planted, _ in facts], length - len(head) - len(end), rng)
+        return Recall(head + body + end, tuple(sentence for _, sentence in facts), tuple(asked for _, asked in tails))
 
+    def _hide(self, facts: Sequence[list[int]], length: int, rng: random.Random) -> list[int]:
+        """Running text of the corpus with the facts at random places: `length` tokens."""
+        hay = length - sum(map(len, facts))
+        start = rng.randint(0, max(len(self._text) - hay, 0))
+        text = np.resize(self._text[start : start + hay], hay).tolist()
+        body, last = [], 0
+        for cut, fact in zip(sorted(rng.randint(0, hay) for _ in facts), facts, strict=True):
+            body += text[last:cut] + fact
+            last = cut
+        return body + text[last:]
 
-def _fact(words: Sequence[str], rng: random.Random) -> Fact:
-    value = rng.choice((str(rng.randint(10, 999_999)), f"{rng.choice(words)}-{rng.randint(1, 999)}"))
-    names = {"key": " ".join(rng.sample(words, 2)), "value": value}
-    return Fact(*(part.format(**names) for part in rng.choice(_FORMS)))
+    def _fact(self, rng: random.Random) -> tuple[str, str, str]:
+        """A sentence, its question, and the answer, which repeats the sentence."""
+        sentence, question = rng.choice(_SHAPES)
+        key = " ".join(rng.sample(self._words, rng.choice((2, 2, 3))))
+        value = rng.choice(
+            (
+                str(rng.randint(10, 99_999)),
+                str(rng.randint(1_000, 999_999)),
+                f"{rng.choice(self._words)}-{rng.randint(1, 999)}",
+                f"{rng.randint(1, 28)} {rng.choice(_MONTHS)}",
+                " ".join(rng.sample(self._words, 2)),
+            )
+        )
+        told = sentence.format(key=key, value=value)
+        return told, question.format(key=key), told if rng.random() < 0.5 else value
+
+    def _tail(self, question: str, answer: str, chat: bool, later: bool) -> list[int]:
+        """A question with its answer, as a turn of the chat or as plain lines."""
+        if not chat:
+            return self._plain(f"\nQ: {question}\nA: {answer}\n")
+        lead = self._again if later else self._plain("\n\n")
+        return lead + self._plain(question) + self._answer + self._plain(answer)
+
+    def _plain(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text)[0]

@@ -1,114 +1,165 @@
-"""Attention of a whole sequence with PoD's sharing, through which gradients flow (arXiv 2412.02252, stage 2).
+"""SharedAttention: attention of one whole sequence under PoD's sharing (arXiv 2412.02252, stage 2), with gradients.
 
-Token j is near to token i if j < sinks or i - j < recent, else far. Near tokens are met by a layer's own query and key,
-far ones by the root's key, under the root's query (mode A) or the layer's own (mode B); values are the layer's own. One
-softmax over both equals two masked calls merged by their log-sum-exp.
+For token i, token j is near if j < sinks or i - j < recent, else far. Near tokens are met as usual; far ones by the
+keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B). Values are the layer's own.
+One softmax runs over both. Letters: T tokens, H query heads, G key/value heads, D head size.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from engine.layout import Layout
+Met = tuple[Tensor, Tensor, Tensor]
+"""Query (H,T,D) that meets keys (G,T,D), and their values (G,T,D)."""
 
 Distort = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""What far keys and values (G, T, D) become before they are met: the rest of a recipe, such as fewer bits."""
+"""(keys (G,T,D), values (G,T,D)) as far tokens will be seen, such as after rounding; it must pass gradients on."""
+
+
+class Windows(Protocol):
+    """Near and far attention under one softmax."""
+
+    sinks: int
+    recent: int
+
+    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
+        """Output (H,T,D) of tokens that see near ones by `near` and far ones by `far`."""
 
 
 class SharedAttention:
-    """One forward over a sequence; implements attention.Memory without remembering anything afterwards.
+    """attention.Memory of one forward over a whole sequence. `roots[layer][kv_head]` is of a SharingPlan; () is dense.
 
-    Without a layout it is dense attention. On a GPU FlexAttention does the work, elsewhere an explicit softmax.
+    Gradients flow into the queries and keys of the roots, through every layer that uses them.
     """
 
-    def __init__(self, layout: Layout | None, distort: Distort | None = None) -> None:
-        self._layout = layout
+    def __init__(
+        self, roots: Sequence[Sequence[int]], mode: str, windows: Windows, distort: Distort | None = None
+    ) -> None:
+        self._roots = roots
+        self._mode = mode
+        self._windows = windows
         self._distort = distort
         self._queries: dict[int, Tensor] = {}
         self._keys: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Output (H, T, D) for a layer's queries (H, T, D), keys and values (G, T, D) of a whole sequence."""
-        layout = self._layout
-        # Under autocast, rotary positions leave queries and keys wider than values.
-        query, keys = query.to(values.dtype), keys.to(values.dtype)
-        self._queries[layer], self._keys[layer] = query, keys
-        if layout is None or (self._distort is None and all(root == layer for root in layout.roots[layer])):
-            return torch.nn.functional.scaled_dot_product_attention(
-                query[None], keys[None], values[None], is_causal=True, scale=scale, enable_gqa=True
-            )[0]
-        heads, roots = len(query) // len(keys), layout.roots[layer]
-        asking, rooted = query, torch.stack([self._keys[root][group] for group, root in enumerate(roots)])
-        if layout.recipe.mode == "A":
-            asking = torch.cat(
-                [self._queries[root][group * heads : (group + 1) * heads] for group, root in enumerate(roots)]
-            )
-        seen = values
+        """Take a layer's query (H,T,D), keys and values (G,T,D) of all tokens; give the output (H,T,D)."""
+        roots = self._roots[layer] if self._roots else ()
+        if query.shape[1] <= self._windows.sinks + self._windows.recent:
+            return dense(query, keys, values, scale)
+        if any(root == layer for root in roots):
+            self._queries[layer], self._keys[layer] = query, keys
+        if self._distort is None and all(root == layer for root in roots):
+            return dense(query, keys, values, scale)
+        far_query, far_keys, far_values = query, keys, values
+        if roots:
+            far_keys = torch.stack([self._keys[root][group] for group, root in enumerate(roots)])
+            if self._mode == "A":
+                per_group = query.shape[0] // keys.shape[0]
+                far_query = torch.cat(
+                    [self._queries[root][group * per_group :][:per_group] for group, root in enumerate(roots)]
+                )
         if self._distort is not None:
-            rooted, seen = self._distort(rooted, values)
-        masks = layout.recipe.sinks, layout.recipe.recent
-        attend = _flex if query.device.type == "cuda" else explicit
-        out: Tensor = attend((query, keys, values), (asking, rooted, seen), masks, scale)
-        return out
+            far_keys, far_values = self._distort(far_keys, far_values)
+        return self._windows.attend((query, keys, values), (far_query, far_keys, far_values), scale)
 
 
-Parts = tuple[Tensor, Tensor, Tensor]
+def choose(device: torch.device, sinks: int, recent: int) -> Windows:
+    """FlexAttention on a GPU, explicit masks elsewhere."""
+    return FlexWindows(sinks, recent) if device.type == "cuda" else ExplicitWindows(sinks, recent)
 
 
-def explicit(near: Parts, far: Parts, masks: tuple[int, int], scale: float) -> Tensor:
-    """The specification: one softmax in float32 (float64 for such inputs) over logits of near and far tokens."""
-    query, tokens = near[0], near[0].shape[1]
-    wide = torch.promote_types(query.dtype, torch.float32)
-    groups = len(query) // len(near[1])
-
-    def scores(asking: Tensor, keys: Tensor) -> Tensor:
-        return asking.to(wide) @ keys.to(wide).repeat_interleave(groups, 0).transpose(1, 2) * scale
-
-    position = torch.arange(tokens, device=query.device)
-    is_near = (position < masks[0]) | (position[:, None] - position < masks[1])
-    logits = torch.where(is_near, scores(near[0], near[1]), scores(far[0], far[1]))
-    share = logits.masked_fill(position > position[:, None], -torch.inf).softmax(-1)
-    met = (share * is_near) @ near[2].to(wide).repeat_interleave(groups, 0)
-    met = met + (share * ~is_near) @ far[2].to(wide).repeat_interleave(groups, 0)
-    return met.to(query.dtype)
+def dense(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """Plain causal attention: (H,T,D), (G,T,D), (G,T,D) to (H,T,D)."""
+    q, k, v = (part[None] for part in _alike((query, keys, values)))
+    out: Tensor = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return out[0]
 
 
-def _flex(near: Parts, far: Parts, masks: tuple[int, int], scale: float) -> Tensor:
-    near_mask, far_mask = _masks(near[0].shape[1], *masks, near[0].device)
-    parts = []
-    for (query, keys, values), mask in ((near, near_mask), (far, far_mask)):
-        out, lse = _compiled()(
-            query[None].contiguous(), keys[None].contiguous(), values[None].contiguous(), mask, scale
+class ExplicitWindows:
+    """The specification: every score at once, in float32 (float64 for float64 inputs). Needs memory of T * T."""
+
+    def __init__(self, sinks: int, recent: int) -> None:
+        self.sinks = sinks
+        self.recent = recent
+
+    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
+        """Output (H,T,D) of one masked softmax over near and far scores."""
+        seen, apart = self.masks(near[0].shape[1], near[0].device)
+        scores = torch.where(seen, _scores(near, scale), _scores(far, scale)).masked_fill(~(seen | apart), -torch.inf)
+        share = scores.softmax(-1)
+        out = share * seen @ _spread(near[2], near) + share * apart @ _spread(far[2], far)
+        return out.to(near[0].dtype)
+
+    def masks(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Which tokens are near and which are far: two (T,T) of bool, one row for each token that looks."""
+        i, j = torch.arange(tokens, device=device)[:, None], torch.arange(tokens, device=device)
+        close = (j < self.sinks) | (i - j < self.recent)
+        return close & (j <= i), ~close
+
+
+class FlexWindows:
+    """FlexAttention over near and over far tokens, merged by their log-sum-exp, which equals one softmax over both."""
+
+    def __init__(self, sinks: int, recent: int, compiled: bool = True) -> None:
+        self.sinks = sinks
+        self.recent = recent
+        # One program for each mask and shape; uncompiled it takes memory of T * T.
+        flex: Any = flex_attention
+        self._flex: Callable[..., Any] = torch.compile(flex, dynamic=False) if compiled else flex
+        self._masks: dict[tuple[int, torch.device], tuple[BlockMask, BlockMask]] = {}
+
+    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
+        """Output (H,T,D) of two masked calls."""
+        masks = self._blocks(near[0].shape[1], near[0].device)
+        (out, lse), (far_out, far_lse) = (
+            self._masked(met, scale, mask) for met, mask in zip((near, far), masks, strict=True)
         )
-        parts.append((out[0], lse[0]))
-    (out_near, lse_near), (out_far, lse_far) = parts
-    # A token without far ones has a log-sum-exp of minus infinity there, whose gradient would be no number.
-    gate: Tensor = torch.sigmoid(lse_near.float() - lse_far.float().clamp_min(-1e30))[..., None]
-    merged: Tensor = gate * out_near.float() + (1 - gate) * out_far.float()
-    return merged.to(near[0].dtype)
+        # The first tokens have no far ones: their log-sum-exp is -inf, whose gradient would be no number.
+        share = torch.sigmoid(lse - far_lse.clamp(min=-1e30))[..., None]
+        return (share * out + (1 - share) * far_out).to(near[0].dtype)
+
+    def _masked(self, met: Met, scale: float, mask: BlockMask) -> tuple[Tensor, Tensor]:
+        query, keys, values = (part[None].contiguous() for part in _alike(met))
+        out, aux = self._flex(
+            query, keys, values, block_mask=mask, scale=scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
+        )
+        return out[0], aux.lse[0]
+
+    def _blocks(self, tokens: int, device: torch.device) -> tuple[BlockMask, BlockMask]:
+        """The masks of near and far tokens, made once for each length."""
+        sinks, recent = self.sinks, self.recent
+
+        def near(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (j <= i) & ((j < sinks) | (i - j < recent))
+
+        def far(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (j >= sinks) & (i - j >= recent)
+
+        if (tokens, device) not in self._masks:
+            self._masks[tokens, device] = (
+                create_block_mask(near, None, None, tokens, tokens, device),
+                create_block_mask(far, None, None, tokens, tokens, device),
+            )
+        return self._masks[tokens, device]
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Any, scale: float) -> Any:
-        return flex_attention(query, keys, values, block_mask=mask, scale=scale, enable_gqa=True, return_lse=True)
-
-    return torch.compile(attend, dynamic=False)
+def _alike(met: Met) -> Met:
+    """Query and keys in the values' dtype: under autocast, rotary positions leave them wider."""
+    query, keys, values = met
+    return query.to(values.dtype), keys.to(values.dtype), values
 
 
-@lru_cache(maxsize=4)
-def _masks(tokens: int, sinks: int, recent: int, device: torch.device) -> tuple[Any, Any]:
-    """Block masks of near and of far tokens."""
+def _spread(rows: Tensor, met: Met) -> Tensor:
+    """Keys or values (G,T,D) for each query head: (H,T,D) in float32 or wider."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32)).repeat_interleave(len(met[0]) // len(rows), 0)
 
-    def near(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return (j <= i) & ((j < sinks) | (i - j < recent))
 
-    def far(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return (j >= sinks) & (i - j >= recent)
-
-    made = (create_block_mask(each, None, None, tokens, tokens, device=str(device)) for each in (near, far))
-    return next(made), next(made)
+def _scores(met: Met, scale: float) -> Tensor:
+    """Scaled scores (H,T,T)."""
+    wide = torch.promote_types(met[0].dtype, torch.float32)
+    return met[0].to(wide) @ _spread(met[1], met).transpose(1, 2) * scale

@@ -24,6 +24,11 @@ class Tokenizer:
         encoding = self._plain.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of several plain texts, on every processor thread, without offsets."""
+        encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
     def encode_template(self, text: str) -> list[int]:
         """Ids of a piece of the chat template, control tokens included."""
         ids: list[int] = self._marked.encode(text, add_special_tokens=False).ids

@@ -105,3 +105,9 @@ def test_a_tokenizer_that_cuts_long_text_is_not_obeyed(tiny_tokenizer: PreTraine
     tokenizer = Tokenizer(cutting)
     assert len(tokenizer.encode("x" * 100)[0]) == 100
     assert len(tokenizer.encode_template("x" * 100)) == 100
+
+
+def test_many_texts_at_once_are_the_same_ids(tiny_tokenizer) -> None:
+    tokenizer = Tokenizer(tiny_tokenizer)
+    texts = ["plain", "<|im_end|> is read as text", ""]
+    assert tokenizer.encode_all(texts) == [tokenizer.encode(text)[0] for text in texts]
