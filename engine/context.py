@@ -103,7 +103,6 @@ class Context:
         """Attention mass (Q, T) of one query head on the tokens of one pod, as a share of everything attended."""
         mass = torch.zeros(query.shape[1], num_tokens, device=query.device)
         for segment in segments:
-            heads = len(query) // len(segment.keys)
-            logits, positions = segment.logits(head // heads, query, self._queries, scale)
-            mass.index_copy_(1, positions, torch.exp(logits[head % heads] - lse[head][:, None]))
+            logits, positions = segment.logits(head, query, self._queries, scale)
+            mass.index_copy_(1, positions, torch.exp(logits - lse[head][:, None]))
         return mass

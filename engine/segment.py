@@ -57,9 +57,11 @@ class Segment:
             parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
         return self._turned(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
-    def logits(self, group: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
-        """Scores (H / G, Q, K) of the query heads of one KV head, in float32, and the positions (K,) they are of."""
-        asker = self._asker(group, query, queries)
+    def logits(self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
+        """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of."""
+        heads = len(query) // len(self.keys)
+        group = head // heads
+        asker = self._asker(group, query, queries)[head % heads]
         return (asker @ self.keys[group].T).float() * scale, self.places(group)
 
     def places(self, group: int) -> Tensor:
