@@ -11,8 +11,10 @@ import json
 import os
 import platform
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,6 +28,9 @@ from engine.fidelity.report import summarize, table
 from engine.layout import layout_of
 from engine.recipes import NAMED, parse
 from engine.runner import Runner
+
+QUESTIONED_EACH = 4
+"""Documents of the question data for each document of another kind."""
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
@@ -59,14 +64,14 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     shelf = Shelf(model.tokenizer, options.data, options.seed)
-    documents: list[Document] = []
-    for length in map(int, options.lengths.split(",")):
-        documents += shelf.texts(length, options.limit)
-        documents += shelf.planted(length, options.limit)
-    documents += shelf.questions(max(map(int, options.lengths.split(","))), 4 * options.limit)
+    documents = _documents(shelf, sorted(map(int, options.lengths.split(","))), options.limit)
     rows: Mapping[str, Row] = {}
+    start = time.monotonic()
     for number, rows in enumerate(measure(runner, entries, documents), 1):  # noqa: B007
         say(f"{number} of {len(documents)} documents")
+        if 0 < options.seconds < time.monotonic() - start:
+            say(f"the time is up: this is what {number} of {len(documents)} documents say")
+            break
     found = summarize(entries, rows, options.seed)
     result = {"model": model.name, "hardware": hardware(), "seed": options.seed, "dtype": str(model.shape.dtype)}
     line = json.dumps({**result, "rows": found})
@@ -79,6 +84,14 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             (options.out / "fidelity.svg").write_text(picture)
     say(shown)
     say(line)
+
+
+def _documents(shelf: Shelf, lengths: Sequence[int], limit: int) -> list[Document]:
+    """The kinds of documents in turn, so that whatever is measured before the time is up holds all of them."""
+    kinds = [make(length, limit) for length in lengths for make in (shelf.texts, shelf.planted)]
+    asked = shelf.questions(lengths[-1], QUESTIONED_EACH * limit)
+    turns = zip(*kinds, strict=True)
+    return [each for turn in turns for each in (*turn, *islice(asked, QUESTIONED_EACH))]
 
 
 def split_recipes(text: str) -> list[str]:
@@ -106,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
     )
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="stop after the document that is then read; 0: never"
+    )
     parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the picture")
