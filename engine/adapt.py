@@ -18,6 +18,8 @@ from engine import corpus, models, sharing
 from engine.adaptation import MODES, Adaptation, Progress
 from engine.errors import EngineError, PlanMissing
 from engine.models import Model
+from engine.recipes import parse
+from engine.rounding import Rounding
 from engine.sharing import SharingPlan
 from engine.training import Limits, Settings
 
@@ -50,10 +52,14 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         rank=options.rank,
         all_weights=options.all_weights,
         length=options.length,
+        asked=options.length // 4 if options.asked is None else options.asked,
+        ce_weight=options.ce_weight,
         learning_rate=options.learning_rate,
         seed=options.seed,
     )
-    adaptation = Adaptation(model, plan.roots if plan else (), settings, text)
+    recipe = parse(options.rounded)
+    distort = None if recipe.exact else Rounding(recipe)
+    adaptation = Adaptation(model, plan.roots if plan else (), settings, text, distort)
     before = adaptation.held_out()
     say(f"held out, before: {_json(vars(before))}")
     state = options.out / STATE
@@ -67,6 +73,7 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "tokens": adaptation.step * settings.sequences * settings.length,
         "held_before": vars(before),
         "held_after": vars(after),
+        "rounded": options.rounded,
         "plan": plan.facts if plan else {},
         "saving": round(plan.saving, 4) if plan else 0.0,
         "texts": text.num_texts,
@@ -149,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all-weights", action="store_true", help="train every weight instead of low-rank additions")
     parser.add_argument("--learning-rate", type=float, default=0.0, help="0: 1e-3, or 2e-4 for all weights")
     parser.add_argument("--length", type=int, default=8192, help="tokens of a sequence")
+    parser.add_argument(
+        "--asked",
+        type=int,
+        help="last tokens of a sequence, which ask what was read without sharing (a quarter of it); "
+        "0: sharing acts while reading too, as in the paper",
+    )
+    parser.add_argument("--rounded", default="exact", help="far keys and values rounded as this recipe does: k4v4h")
+    parser.add_argument("--ce-weight", type=float, default=0.1, help="of the next-token loss, beside a KL of weight 1")
     parser.add_argument("--n-sinks", type=int, default=16, help="first tokens that keep their own keys")
     parser.add_argument("--n-recent", type=int, default=256, help="last tokens that keep their own keys")
     parser.add_argument("--max-tokens", type=int, default=30_000_000, help="of text to train on")

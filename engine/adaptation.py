@@ -197,11 +197,13 @@ class Adaptation:
         return kl, ce, agreement
 
     def _compare(self, ids: list[int]) -> Distance:
-        """Student and teacher on T + 1 tokens, at T positions."""
+        """Student and teacher on T + 1 tokens, at those of T positions where sharing acts."""
         tokens = torch.tensor(ids, device=self.model.device)
+        first = max(0, len(ids) - 1 - self.settings.asked) if self.settings.asked else 0
         taught = self._student.taught(tokens[:-1], SharedAttention((), "dense", self._windows))
-        memory = SharedAttention(self._roots, self.settings.mode, self._windows, self._distort)
-        return distance(self._student, self._student.learned(tokens[:-1], memory), taught, tokens[1:])
+        memory = SharedAttention(self._roots, self.settings.mode, self._windows, self._distort, first)
+        learned = self._student.learned(tokens[:-1], memory)
+        return distance(self._student, learned[first:], taught[first:], tokens[1 + first :])
 
     def _identity(self) -> str:
         """A hash of everything that a state belongs to."""
@@ -222,6 +224,8 @@ def _check(model: Model, roots: tuple[tuple[int, ...], ...], settings: Settings,
         wrong = f"sequences of {settings.length} tokens do not fit the model's window of {model.window}"
     elif settings.length >= len(corpus.train):
         wrong = f"{len(corpus.train)} tokens of text are too few for sequences of {settings.length}"
+    elif settings.asked > 0 and settings.asked + settings.sinks + settings.recent >= settings.length:
+        wrong = f"{settings.asked} tokens that ask leave nothing far to be asked in {settings.length}"
     elif settings.recent < 1 or settings.sinks < 0 or settings.sequences < 1:
         wrong = "at least the token itself is recent, and a step has at least one sequence"
     if wrong:

@@ -3,6 +3,9 @@
 For token i, token j is near if j < sinks or i - j < recent, else far. Near tokens are met as usual; far ones by the
 keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B). Values are the layer's own.
 One softmax runs over both. Letters: T tokens, H query heads, G key/value heads, D head size.
+
+Sharing may act from some token on only: those before it read as the dense model does, and the ones behind it ask what
+was read, of which the first `sinks` and the last `recent` tokens are near to all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,30 +29,37 @@ class Windows(Protocol):
     sinks: int
     recent: int
 
-    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
-        """Output (H,T,D) of tokens that see near ones by `near` and far ones by `far`."""
+    def attend(self, near: Met, far: Met, scale: float, first: int) -> Tensor:
+        """Output (H,T - first,D) of the tokens from `first` on, which see near ones by `near` and far ones by `far`."""
 
 
 class SharedAttention:
     """attention.Memory of one forward over a whole sequence. `roots[layer][kv_head]` is of a SharingPlan; () is dense.
 
-    Gradients flow into the queries and keys of the roots, through every layer that uses them.
+    Sharing acts from token `first` on. Gradients flow into the queries and keys of the roots, through every layer that
+    uses them.
     """
 
     def __init__(
-        self, roots: Sequence[Sequence[int]], mode: str, windows: Windows, distort: Distort | None = None
+        self,
+        roots: Sequence[Sequence[int]],
+        mode: str,
+        windows: Windows,
+        distort: Distort | None = None,
+        first: int = 0,
     ) -> None:
         self._roots = roots
         self._mode = mode
         self._windows = windows
         self._distort = distort
+        self._first = first
         self._queries: dict[int, Tensor] = {}
         self._keys: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take a layer's query (H,T,D), keys and values (G,T,D) of all tokens; give the output (H,T,D)."""
         roots = self._roots[layer] if self._roots else ()
-        if query.shape[1] <= self._windows.sinks + self._windows.recent:
+        if (self._first or query.shape[1]) <= self._windows.sinks + self._windows.recent:
             return dense(query, keys, values, scale)
         if any(root == layer for root in roots):
             self._queries[layer], self._keys[layer] = query, keys
@@ -65,7 +75,12 @@ class SharedAttention:
                 )
         if self._distort is not None:
             far_keys, far_values = self._distort(far_keys, far_values)
-        return self._windows.attend((query, keys, values), (far_query, far_keys, far_values), scale)
+        first = self._first
+        near, far = (query[:, first:], keys, values), (far_query[:, first:], far_keys, far_values)
+        out = self._windows.attend(near, far, scale, first)
+        if not first:
+            return out
+        return torch.cat([dense(query[:, :first], keys[:, :first], values[:, :first], scale), out], 1)
 
 
 def choose(device: torch.device, sinks: int, recent: int) -> Windows:
@@ -87,18 +102,18 @@ class ExplicitWindows:
         self.sinks = sinks
         self.recent = recent
 
-    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
-        """Output (H,T,D) of one masked softmax over near and far scores."""
-        seen, apart = self.masks(near[0].shape[1], near[0].device)
+    def attend(self, near: Met, far: Met, scale: float, first: int = 0) -> Tensor:
+        """Output (H,T - first,D) of one masked softmax over near and far scores."""
+        seen, apart = self.masks(near[1].shape[1], near[0].device, first)
         scores = torch.where(seen, _scores(near, scale), _scores(far, scale)).masked_fill(~(seen | apart), -torch.inf)
         share = scores.softmax(-1)
         out = share * seen @ _spread(near[2], near) + share * apart @ _spread(far[2], far)
         return out.to(near[0].dtype)
 
-    def masks(self, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Which tokens are near and which are far: two (T,T) of bool, one row for each token that looks."""
-        i, j = torch.arange(tokens, device=device)[:, None], torch.arange(tokens, device=device)
-        close = (j < self.sinks) | (i - j < self.recent)
+    def masks(self, tokens: int, device: torch.device, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Which tokens are near and which are far: two (T - first,T) of bool, one row for each token that looks."""
+        i, j = torch.arange(first, tokens, device=device)[:, None], torch.arange(tokens, device=device)
+        close = (j < self.sinks) | (j >= first - self.recent if first else i - j < self.recent)
         return close & (j <= i), ~close
 
 
@@ -111,11 +126,11 @@ class FlexWindows:
         # One program for each mask and shape; uncompiled it takes memory of T * T.
         flex: Any = flex_attention
         self._flex: Callable[..., Any] = torch.compile(flex, dynamic=False) if compiled else flex
-        self._masks: dict[tuple[int, torch.device], tuple[BlockMask, BlockMask]] = {}
+        self._masks: dict[tuple[int, int, torch.device], tuple[BlockMask, BlockMask]] = {}
 
-    def attend(self, near: Met, far: Met, scale: float) -> Tensor:
-        """Output (H,T,D) of two masked calls."""
-        masks = self._blocks(near[0].shape[1], near[0].device)
+    def attend(self, near: Met, far: Met, scale: float, first: int = 0) -> Tensor:
+        """Output (H,T - first,D) of two masked calls."""
+        masks = self._blocks(near[1].shape[1], first, near[0].device)
         (out, lse), (far_out, far_lse) = (
             self._masked(met, scale, mask) for met, mask in zip((near, far), masks, strict=True)
         )
@@ -130,22 +145,23 @@ class FlexWindows:
         )
         return out[0], aux.lse[0]
 
-    def _blocks(self, tokens: int, device: torch.device) -> tuple[BlockMask, BlockMask]:
-        """The masks of near and far tokens, made once for each length."""
+    def _blocks(self, tokens: int, first: int, device: torch.device) -> tuple[BlockMask, BlockMask]:
+        """The masks of near and far tokens, made once for each length. Rows count from `first`."""
         sinks, recent = self.sinks, self.recent
 
         def near(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return (j <= i) & ((j < sinks) | (i - j < recent))
+            return (j <= i + first) & ((j < sinks) | (j >= first - recent if first else i - j < recent))
 
         def far(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return (j >= sinks) & (i - j >= recent)
+            return (j >= sinks) & (j < first - recent if first else i - j >= recent)
 
-        if (tokens, device) not in self._masks:
-            self._masks[tokens, device] = (
-                create_block_mask(near, None, None, tokens, tokens, device),
-                create_block_mask(far, None, None, tokens, tokens, device),
+        key = (tokens, first, device)
+        if key not in self._masks:
+            near_blocks, far_blocks = (
+                create_block_mask(mask, None, None, tokens - first, tokens, device) for mask in (near, far)
             )
-        return self._masks[tokens, device]
+            self._masks[key] = near_blocks, far_blocks
+        return self._masks[key]
 
 
 def _alike(met: Met) -> Met:

@@ -20,6 +20,10 @@ class Settings:
     length: int = 8192
     sequences: int = 2
     """Sequences a step; their gradients are added up one after the other."""
+    asked: int = 0
+    """Tokens at the end of a sequence that ask what the dense model has read before them: only there sharing acts, and
+    only there the loss counts, as where keys are dropped once a document is read. 0: sharing acts on every token, as
+    in the paper."""
     learning_rate: float = 0.0
     """0: 1e-3 for low-rank weights, 2e-4 for all weights."""
     warm_up: int = 20

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,12 @@ import torch
 
 from engine import models
 from engine.errors import EngineError
+from engine.fidelity import workers
 from engine.fidelity.bench import Entry, Row, measure
 from engine.fidelity.documents import Document, Shelf
 from engine.fidelity.pareto import draw
 from engine.fidelity.report import summarize, table
+from engine.fidelity.workers import Found
 from engine.layout import layout_of
 from engine.recipes import NAMED, parse
 from engine.runner import Runner
@@ -44,46 +46,64 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 
 def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    found = []
+    for each in workers.run(work, options) if options.workers > 1 else work(options):
+        found.append(each)
+        say(f"{len(found)} of {each.documents} documents")
+    if len(found) < found[0].documents:
+        say(f"the time is up: this is what {len(found)} of {found[0].documents} documents say")
+    recipes = {name: parse(name) for name in _names(options)}
+    rows = {name: Row() for name in recipes}
+    # In the order of the documents, whoever measured them.
+    for each in sorted(found, key=lambda each: each.number):
+        for name, row in each.rows.items():
+            rows[name].add(row)
+    summary = summarize(recipes, rows, options.seed)
+    line = json.dumps({**found[0].about, "seed": options.seed, "rows": summary})
+    shown = table(summary)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "fidelity.json").write_text(line + "\n")
+        (options.out / "fidelity.md").write_text(shown)
+        if picture := draw(summary):
+            (options.out / "fidelity.svg").write_text(picture)
+    say(shown)
+    say(line)
+
+
+def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
+    """Measure every document whose turn it is in the worker of this number."""
+
     def load(adapter: str) -> Runner:
-        model = models.load(options.model, options.models, say)
+        model = models.load(options.model, options.models, lambda sentence: None)
         if options.dtype == "float32":
             model = replace(model, shape=replace(model.shape, dtype=torch.float32))
             model.network.float()
         return Runner(models.adapted(model, adapter, options.models) if adapter else model)
 
     runner = load("")
-    model = runner.model
-    recipes = ["exact", *(each for each in split_recipes(options.recipes) if each != "exact")]
     runners = {"": runner}
     entries = []
-    for name in recipes:
+    for name in _names(options):
         recipe = parse(name)
         if recipe.adapter not in runners:
             # A model of its own: additions change the weights.
             runners[recipe.adapter] = load(recipe.adapter)
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
+    model = runner.model
     shelf = Shelf(model.tokenizer, options.data, options.seed)
     documents = _documents(shelf, sorted(map(int, options.lengths.split(","))), options.limit)
-    rows: Mapping[str, Row] = {}
+    about = {"model": model.name, "hardware": hardware(), "dtype": str(model.shape.dtype)}
     start = time.monotonic()
-    for number, rows in enumerate(measure(runner, entries, documents), 1):  # noqa: B007
-        say(f"{number} of {len(documents)} documents")
+    for turn in range(number, len(documents), options.workers):
         if 0 < options.seconds < time.monotonic() - start:
-            say(f"the time is up: this is what {number} of {len(documents)} documents say")
             break
-    found = summarize(entries, rows, options.seed)
-    result = {"model": model.name, "hardware": hardware(), "seed": options.seed, "dtype": str(model.shape.dtype)}
-    line = json.dumps({**result, "rows": found})
-    shown = table(found)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "fidelity.json").write_text(line + "\n")
-        (options.out / "fidelity.md").write_text(shown)
-        if picture := draw(found):
-            (options.out / "fidelity.svg").write_text(picture)
-    say(shown)
-    say(line)
+        yield Found(turn, len(documents), about, measure(runner, entries, documents[turn]))
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    return ["exact", *(each for each in split_recipes(options.recipes) if each != "exact")]
 
 
 def _documents(shelf: Shelf, lengths: Sequence[int], limit: int) -> list[Document]:
@@ -120,8 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
     parser.add_argument(
-        "--seconds", type=float, default=0.0, help="stop after the document that is then read; 0: never"
+        "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the documents, and all GPUs")
     parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the picture")

@@ -1,7 +1,7 @@
 """Bench: every recipe on every document, beside the exact pod, each document read once per model."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,43 +44,51 @@ class Row:
     seconds: float = 0.0
     """Spent compressing."""
 
+    def add(self, other: "Row") -> None:
+        """What was found on another document."""
+        self.judged += other.judged
+        for length, found in other.num_bytes.items():
+            self.num_bytes.setdefault(length, []).extend(found)
+        self.drift = max(self.drift, other.drift)
+        self.seconds += other.seconds
 
-def measure(runner: Runner, entries: Sequence[Entry], documents: Sequence[Document]) -> Iterator[Mapping[str, Row]]:
-    """The rows by recipe after each document; `runner` has the model that exact answers come from."""
+
+def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dict[str, Row]:
+    """What a document says of every recipe; `runner` has the model that exact answers come from."""
     rows = {entry.name: Row() for entry in entries}
-    for document in documents:
-        ids = list(document.ids)
-        exact = read(runner, ids)
-        truth = [answers(runner, exact, question) for question in document.questions]
-        scores: dict[tuple[int, str], Scores] = {}
-        streamed: dict[tuple[int, str], Pod] = {}
-        for entry in entries:
-            row, source = rows[entry.name], exact
-            if entry.recipe.streaming or entry.runner is not runner:
-                # Several recipes of one adapted model start from what it read, once.
-                plan = entry.layout if entry.recipe.streaming else None
-                key = (id(entry.runner), f"{plan.roots} {plan.recipe.mode}" if plan else "")
-                if key not in streamed:
-                    streamed[key] = read(entry.runner, ids, plan)
-                source = streamed[key]
-            start = time.perf_counter()
-            pod: Pod | PackedPod = source
-            if not entry.recipe.exact:
-                # Scores are the same for every recipe with this policy.
-                asked = (id(source), entry.recipe.policy)
-                if asked not in scores:
-                    steps = list(score(entry.runner, ids, source, entry.layout))
-                    scores.update({asked: steps[-1]} if steps else {})
-                pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
-            row.seconds += time.perf_counter() - start
-            if document.length:
-                row.num_bytes.setdefault(document.length, []).append(stored_bytes(pod) / len(ids))
-            found = [answers(entry.runner, pod.open(), question) for question in document.questions]
-            for question, right, got in zip(document.questions, truth, found, strict=True):
-                row.judged.append(judge(question.kind, document.length, right, got, question.answer))
-            again = answers(entry.runner, pod.open(), document.questions[0])
-            row.drift = max(row.drift, float((again - found[0]).abs().max()))
-        yield rows
+    ids = list(document.ids)
+    exact = read(runner, ids)
+    truth = [answers(runner, exact, question) for question in document.questions]
+    scores: dict[tuple[int, str], Scores] = {}
+    streamed: dict[tuple[int, str], Pod] = {}
+    for entry in entries:
+        row, source = rows[entry.name], exact
+        if entry.recipe.streaming or entry.runner is not runner:
+            # Several recipes of one adapted model start from what it read, once.
+            plan = entry.layout if entry.recipe.streaming else None
+            key = (id(entry.runner), f"{plan.roots} {plan.recipe.mode}" if plan else "")
+            if key not in streamed:
+                streamed[key] = read(entry.runner, ids, plan)
+            source = streamed[key]
+        start = time.perf_counter()
+        pod: Pod | PackedPod = source
+        if not entry.recipe.exact:
+            # Scores are the same for every recipe with this policy.
+            asked = (id(source), entry.recipe.policy)
+            if asked not in scores:
+                steps = list(score(entry.runner, ids, source, entry.layout))
+                scores.update({asked: steps[-1]} if steps else {})
+            pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
+        row.seconds += time.perf_counter() - start
+        if document.length:
+            row.num_bytes.setdefault(document.length, []).append(stored_bytes(pod) / len(ids))
+        opened = pod.open()
+        found = [answers(entry.runner, opened, question) for question in document.questions]
+        for question, right, got in zip(document.questions, truth, found, strict=True):
+            row.judged.append(judge(question.kind, document.length, right, got, question.answer))
+        again = answers(entry.runner, opened, document.questions[0])
+        row.drift = max(row.drift, float((again - found[0]).abs().max()))
+    return rows
 
 
 def stored_bytes(pod: Pod | PackedPod) -> int:

@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.fidelity.bench import Entry, Row
+from engine.fidelity.bench import Row
 from engine.fidelity.measures import Judged, Mean, mean, quantile
+from engine.recipes import Recipe
 
 HARD = ("multi_hop", "aggregation", "paraphrase", "key_value")
 
 
-def summarize(entries: Sequence[Entry], rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]]:
+def summarize(recipes: Mapping[str, Recipe], rows: Mapping[str, Row], seed: int) -> list[dict[str, Any]]:
     """One dictionary a recipe, in the order given; what was not measured is None."""
-    return [{"recipe": entry.name, "parts": str(entry.recipe), **_facts(rows[entry.name], seed)} for entry in entries]
+    return [{"recipe": name, "parts": str(recipe), **_facts(rows[name], seed)} for name, recipe in recipes.items()]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

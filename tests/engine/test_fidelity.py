@@ -110,7 +110,7 @@ def test_the_exact_memory_is_the_model_itself_and_others_are_measured_against_it
     document = Document("a", 300, tuple(ids), (asked, continued))
     names = ("exact", "k8v8+near4,32", "keep20:random+near4,32")
     entries = [Entry(name, parse(name), layout_of(runner.model, parse(name)), runner) for name in names]
-    *_, rows = measure(runner, entries, [document])
+    rows = measure(runner, entries, document)
     logits = plain_logits(runner, [*ids, *question, *answer]).double().log_softmax(-1)[-len(answer) - 1 : -1]
     truth = -logits[range(len(answer)), answer].mean().item()
     exact, eight, few = (rows[name].judged[0] for name in names)
@@ -118,7 +118,7 @@ def test_the_exact_memory_is_the_model_itself_and_others_are_measured_against_it
     assert (exact.kl == 0).all() and exact.top1 == 1
     assert 0 < eight.kl.mean() < few.kl.mean() and eight.exact_nll == exact.nll
     assert [rows[name].drift for name in names] == [0.0, 0.0, 0.0]
-    found = summarize(entries, rows, 0)
+    found = summarize({name: parse(name) for name in names}, rows, 0)
     # The tiny models count in float32; pods are judged by the two bytes a number that they are kept in.
     assert 2 * found[0]["bytes_per_token"] == runner.model.shape.token_bytes
     assert [row["parts"] for row in found] == list(names)
@@ -156,6 +156,23 @@ def test_the_command_ends_with_one_json_line(
     assert exact["retrieval"].keys() == {"1100"} and set(exact["hard"]) == set(HARD)
     assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == result
     assert (tmp_path / "out" / "fidelity.md").read_text() in said
+
+
+def test_workers_find_what_one_process_finds(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.delenv("DOCPOD_EVAL_DATA", raising=False)
+    arguments = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--recipes", "k4v4+near4,32"]
+    arguments += ["--lengths", "1500", "--limit", "2"]
+    said: list[str] = []
+    for workers in ("1", "2"):
+        command.main([*arguments, "--workers", workers], said.append)
+    alone, shared = (json.loads(line) for line in said if line.startswith("{"))
+    for row in (*alone["rows"], *shared["rows"]):
+        assert row.pop("seconds") >= 0
+    assert shared == alone
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*arguments, "--workers", "2", "--lengths", "300"], said.append)
 
 
 def test_what_cannot_be_measured_is_said_in_a_sentence(

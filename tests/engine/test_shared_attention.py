@@ -1,14 +1,20 @@
 """Attention under shared keys, against a slow loop in float64 that knows nothing but the method's definition."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
+from engine.compress import pack_pod
+from engine.fidelity.bench import read
+from engine.layout import Layout
+from engine.recipes import parse
 from engine.runner import Runner
 from engine.shared_attention import Distort, ExplicitWindows, FlexWindows, SharedAttention, Windows, dense
+from engine.tail import Tail
 from tests.engine.reading import plain_logits, some_ids
 
 HEADS, GROUPS, DIM, LAYERS = 4, 2, 16, 4
@@ -66,6 +72,45 @@ def test_every_layer_is_as_defined(mode: str, sinks: int, recent: int) -> None:
         run(layers, mode, ExplicitWindows(sinks, recent)), slow(layers, mode, sinks, recent), strict=True
     ):
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["A", "B"])
+def test_tokens_that_ask_share_and_those_before_them_read_densely(mode: str) -> None:
+    """What the tokens from `first` on see is what a pod keeps: sinks, its last tokens, and far ones by their roots."""
+    tokens, first, sinks, recent = 23, 15, 2, 4
+    layers = some_layers(tokens)
+    for windows in (ExplicitWindows(sinks, recent), FlexWindows(sinks, recent, compiled=False)):
+        memory = SharedAttention(ROOTS, mode, windows, first=first)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outs = [memory.attend(layer, *parts, SCALE) for layer, parts in enumerate(layers)]
+        for layer, out in enumerate(outs):
+            query, keys, values = layers[layer]
+            torch.testing.assert_close(out[:, :first], dense(query, keys, values, SCALE)[:, :first])
+            for head in range(HEADS):
+                group = head * GROUPS // HEADS
+                root = ROOTS[layer][group]
+                asking = layers[root][0] if mode == "A" else query
+                for i in range(first, tokens):
+                    far = torch.tensor([sinks <= j < first - recent for j in range(i + 1)])
+                    own, shared = (
+                        keys[group, : i + 1] @ query[head, i],
+                        layers[root][1][group, : i + 1] @ asking[head, i],
+                    )
+                    share = (SCALE * torch.where(far, shared, own)).softmax(0)
+                    torch.testing.assert_close(out[head, i], share @ values[group, : i + 1])
+
+
+@pytest.mark.parametrize("mode", ["A", "B"])
+def test_a_document_is_asked_in_training_as_it_is_from_a_pod(llama_runner: Runner, mode: str) -> None:
+    """The same logits as from the pod that keeps the roots' far keys, made after dense reading."""
+    ids = some_ids(llama_runner, 80, 0)
+    roots = ((0, 0), (0, 1), (2, 1), (2, 1))
+    pod = pack_pod(read(llama_runner, ids[:60]), Layout(parse(f"{mode}35+near2,8"), roots))
+    context = llama_runner.context([pod], Tail(llama_runner.model.shape, 20, llama_runner.model.device))
+    asked = llama_runner.score(context, ids[60:], 20)
+    trained = network_logits(llama_runner, ids, SharedAttention(roots, mode, ExplicitWindows(2, 8), first=60))
+    torch.testing.assert_close(trained[60:], asked, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["A", "B"])
