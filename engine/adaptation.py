@@ -188,6 +188,7 @@ class Adaptation:
             loss = (far.kl + settings.ce_weight * far.ce) / settings.sequences
             loss.backward()  # type: ignore[no-untyped-call]
             means += torch.stack([far.kl, far.ce, far.agreement]).detach() / settings.sequences
+        self._student.settle()
         kl, ce, agreement = means.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self._leaves, CLIP_NORM))
         if not math.isfinite(kl + ce + norm):

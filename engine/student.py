@@ -3,10 +3,13 @@
 import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import rms_norm
 
 from engine import low_rank
 from engine.attention import Memory
@@ -19,6 +22,9 @@ class Student(Protocol):
 
     kind: str
     weights: Mapping[str, Tensor]
+
+    def settle(self) -> None:
+        """Give the leaves the gradients of all `learned` states since the last call."""
 
     def learned(self, ids: Tensor, memory: Memory) -> Tensor:
         """Last hidden states (T,E) of tokens (T,) with what was learned, with gradients."""
@@ -34,24 +40,46 @@ class Student(Protocol):
 
 
 class LowRankStudent:
-    """A frozen network whose low-rank additions learn; with them off it is the teacher."""
+    """A frozen network whose low-rank additions learn; without them it is the teacher.
+
+    Where weights are floating point, the additions are put into copies of them once a step, in the network's dtype as
+    in `LowRank.merge`: beside every projection they would take more time than the network itself. Beside 4-bit weights
+    they stay hooks.
+    """
 
     kind = "low-rank"
 
     def __init__(self, network: Any, rank: int, scale: float, seed: int) -> None:
         network.requires_grad_(False)
         self._network = network
+        self._scale = scale
         self.additions = LowRank(network, low_rank.fresh(network, rank, seed), scale)
         self.weights: Mapping[str, Tensor] = self.additions.weights
         for weight in self.weights.values():
             weight.requires_grad_(True)
+        self._merged: dict[str, Tensor] = {}
+        self._merged_of = -1
+        self._merges = not getattr(network, "is_quantized", False)
+        if self._merges:
+            self.additions.remove()
+            _fuse_norms(network)
 
     def learned(self, ids: Tensor, memory: Memory) -> Tensor:
-        """Last hidden states (T,E), the additions on."""
-        return _hidden(self._network, ids, memory)
+        """Last hidden states (T,E) with the additions."""
+        return _hidden(self._network, ids, memory, self._with_additions() if self._merges else None)
+
+    def settle(self) -> None:
+        """Give the additions their gradients, from those of the merged weights."""
+        for name, merged in self._merged.items():
+            if merged.grad is None:
+                continue
+            grad, merged.grad = self._scale * merged.grad.float(), None
+            down, up = self.weights[f"{name}.down"], self.weights[f"{name}.up"]
+            with torch.no_grad():
+                down.grad, up.grad = up.T @ grad, grad @ down.T
 
     def taught(self, ids: Tensor, memory: Memory) -> Tensor:
-        """Last hidden states (T,E), the additions off."""
+        """Last hidden states (T,E) without the additions."""
         with torch.no_grad(), self.additions.off():
             return _hidden(self._network, ids, memory)
 
@@ -61,6 +89,18 @@ class LowRankStudent:
         return logits
 
     taught_logits = logits
+
+    def _with_additions(self) -> dict[str, Tensor]:
+        """The projections' weights with the additions as they are, by their names; leaves themselves."""
+        version = sum(weight._version for weight in self.weights.values())
+        if version != self._merged_of:
+            self._merged_of = version
+            for name in {name.rsplit(".", 1)[0] for name in self.weights}:
+                added = self.weights[f"{name}.up"].detach() @ self.weights[f"{name}.down"].detach()
+                own = self._network.get_submodule(name).weight
+                wide = own.to(torch.promote_types(own.dtype, torch.float32))
+                self._merged[name] = torch.add(wide, added, alpha=self._scale).to(own.dtype).requires_grad_(True)
+        return {f"{name}.weight": merged for name, merged in self._merged.items()}
 
 
 class FullStudent:
@@ -76,6 +116,9 @@ class FullStudent:
         self._teacher = network
         self._network = copy.deepcopy(network).float().requires_grad_(True)
         self.weights: Mapping[str, Tensor] = dict(self._network.named_parameters())
+
+    def settle(self) -> None:
+        """Nothing to do: the weights are the leaves."""
 
     def learned(self, ids: Tensor, memory: Memory) -> Tensor:
         """Last hidden states (T,E) of the copy."""
@@ -104,9 +147,26 @@ class FullStudent:
         return torch.autocast(device.type, dtype) if dtype in (torch.bfloat16, torch.float16) else nullcontext()
 
 
-def _hidden(network: Any, ids: Tensor, memory: Memory) -> Tensor:
-    """The states (T,E) in front of the output head, of one sequence (T,) from position 0."""
+def _hidden(network: Any, ids: Tensor, memory: Memory, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """The states (T,E) in front of the output head, of one sequence (T,) from position 0; `weights` take the place of
+    the network's own."""
     positions = torch.arange(len(ids), device=ids.device)[None]
-    out = network.base_model(input_ids=ids[None], position_ids=positions, use_cache=False, memory=memory)
+    given = {"input_ids": ids[None], "position_ids": positions, "use_cache": False, "memory": memory}
+    body, prefix = network.base_model, f"{network.base_model_prefix}."
+    if weights is None:
+        out = body(**given)
+    else:
+        out = functional_call(body, {name.removeprefix(prefix): weight for name, weight in weights.items()}, (), given)
     hidden: Tensor = out.last_hidden_state[0]
     return hidden
+
+
+def _fuse_norms(network: Any) -> None:
+    """Let every RMSNorm be one operation instead of seven."""
+    for module in network.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(_normed, module.weight, module.variance_epsilon)
+
+
+def _normed(weight: Tensor, eps: float, hidden: Tensor) -> Tensor:
+    return rms_norm(hidden, weight.shape, weight, eps)

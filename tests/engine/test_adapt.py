@@ -62,6 +62,32 @@ def test_one_sequence_is_learned_by_heart(
     assert steps[-1].agreement > steps[0].agreement
 
 
+@pytest.mark.parametrize("first", [0, 40])
+def test_merged_additions_learn_what_additions_beside_the_weights_learn(first: int) -> None:
+    """Gradients over two sequences, by the chain rule of the product and by autograd through hooks."""
+    found = []
+    for quantized in (False, True):
+        network = runner_of(tiny.llama()).model.network
+        network.is_quantized = quantized
+        student = LowRankStudent(network, 4, 2.0, 0)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in student.weights.values():
+                weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
+        for seed in (2, 3):
+            ids = torch.tensor(some_ids(runner_of(tiny.llama()), 61, seed))
+            memory = SharedAttention(ROOTS, "A", ExplicitWindows(2, 8), first=first)
+            taught = student.taught(ids[:-1], SharedAttention((), "dense", ExplicitWindows(2, 8)))
+            far = distance(student, student.learned(ids[:-1], memory)[first:], taught[first:], ids[first + 1 :])
+            (far.kl + far.ce).backward()
+        student.settle()
+        found.append({name: weight.grad for name, weight in student.weights.items()})
+    merged, beside = found
+    for name, grad in beside.items():
+        assert grad is not None and grad.abs().max() > 0
+        torch.testing.assert_close(merged[name], grad, rtol=1e-3, atol=1e-5)
+
+
 def test_without_sharing_there_is_nothing_to_learn(llama_runner: Runner, text: Corpus) -> None:
     settings = replace(SMALL, mode="dense", ce_weight=0.0)
     adaptation = Adaptation(llama_runner.model, (), settings, text)
