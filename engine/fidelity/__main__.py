@@ -25,7 +25,7 @@ from engine.fidelity import workers
 from engine.fidelity.bench import Entry, Row, measure
 from engine.fidelity.documents import Document, Shelf
 from engine.fidelity.pareto import draw
-from engine.fidelity.report import summarize, table
+from engine.fidelity.report import intervals, summarize, table
 from engine.fidelity.workers import Found
 from engine.layout import layout_of
 from engine.recipes import NAMED, parse
@@ -60,7 +60,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             rows[name].add(row)
     summary = summarize(recipes, rows, options.seed)
     line = json.dumps({**found[0].about, "seed": options.seed, "rows": summary})
-    shown = table(summary)
+    shown = f"{table(summary)}\n{intervals(summary)}"
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "fidelity.json").write_text(line + "\n")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -85,7 +85,8 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
         opened = pod.open()
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):
-            row.judged.append(judge(question.kind, document.length, right, got, question.answer))
+            judged = judge(question.kind, document.length, right, got, question.answer)
+            row.judged.append(replace(judged, depth=question.depth))
         again = answers(entry.runner, opened, document.questions[0])
         row.drift = max(row.drift, float((again - found[0]).abs().max()))
     return rows

@@ -4,7 +4,7 @@ import gzip
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ class Question:
     """Tokens fed behind the document, and the answer's tokens that should follow.
 
     `kind`: "text" for a continuation, "answer" for question data, "retrieval" for an inserted number, and the harder
-    kinds of `planting`.
+    kinds of `planting`. `depth`: where the answer stands in the document, as a share of it; 0 where that is not known.
     """
 
     kind: str
     ids: tuple[int, ...]
     answer: tuple[int, ...]
+    depth: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,16 @@ class Shelf:
             # Each kind at varied depth: the cuts are spread evenly, what is put there is shuffled.
             rng.shuffle(pieces)
             ids, start = list(self._head), 0
-            for index, (_, planted) in enumerate(pieces):
+            depths = {}
+            for index, (plant, planted) in enumerate(pieces):
                 stop = int(len(body) * (index + rng.random()) / len(pieces))
-                ids += body[start:stop] + planted
+                ids += body[start:stop]
+                depths[plant] = len(ids) / length
+                ids += planted
                 start = stop
             ids += body[start:]
-            yield Document(f"planted {number}", length, tuple(ids), tuple(self._asked(plant) for plant in found))
+            asked = tuple(replace(self._asked(plant), depth=depths.get(plant, 0.0)) for plant in found)
+            yield Document(f"planted {number}", length, tuple(ids), asked)
 
     def questions(self, most_tokens: int, count: int) -> Iterator[Document]:
         """Documents of the question data that fit, with up to three questions each; none without such data."""

@@ -16,7 +16,8 @@ class Judged:
     """A question answered under teacher forcing, position by position of its answer.
 
     `nll` and `kl` (from the exact pod's predictions) are in nats per token, `top1` is the share of positions with the
-    same likeliest token as the exact pod, `right` whether every token of the answer was the likeliest.
+    same likeliest token as the exact pod, `right` whether every token of the answer was the likeliest. `depth` is where
+    the answer stands in the document.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Judged:
     top1: float
     right: bool
     exact_right: bool
+    depth: float = 0.0
 
 
 @dataclass(frozen=True)

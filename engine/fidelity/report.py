@@ -45,6 +45,35 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
+def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the table has no room for, as Markdown: intervals, depths of copies, and what harder questions lose."""
+    quarters = list(rows[0]["retrieval_by_depth"])
+    heads = ["recipe", "KL [95 %]", "median", "top-1 [95 %]", "text Δ [95 %]", "copy [95 %]"]
+    heads += [f"copy, depth {quarter}" for quarter in quarters] + ["copy Δ nats"]
+    heads += [f"{kind.replace('_', ' ')} Δ nats" for kind in HARD] + ["drift"]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        lines.append(
+            [
+                row["recipe"],
+                _between(row["kl_ci"], ".4f"),
+                _number(row["kl_median"], ".5f"),
+                _between(row["top1_ci"], ".3f"),
+                _between(row["lm_ci"], "+.4f"),
+                _between(row["retrieval_ci"], ".2f"),
+                *(_number(row["retrieval_by_depth"][quarter], ".2f") for quarter in quarters),
+                _number(row["retrieval_nll_delta"], "+.3f"),
+                *(_number(row["hard_nll_delta"][kind], "+.3f") for kind in HARD),
+                _number(row["drift"], ".3g"),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _between(interval: Sequence[float] | None, form: str) -> str:
+    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
+
+
 def _facts(row: Row, seed: int) -> dict[str, Any]:
     def of(*kinds: str) -> list[Judged]:
         return [each for each in row.judged if each.kind in kinds]
@@ -72,6 +101,10 @@ def _facts(row: Row, seed: int) -> dict[str, Any]:
         "retrieval": {
             str(length): _value(mean([each for each in copies if each.length == length], _right, seed))
             for length in sorted({each.length for each in copies})
+        },
+        "retrieval_by_depth": {
+            f"{quarter}/4": _value(mean([each for each in copies if int(4 * each.depth) == quarter], _right, seed))
+            for quarter in range(4)
         },
         "retrieval_exact": _value(mean(copies, lambda each: float(each.exact_right), seed)),
         "retrieval_ci": _interval(mean(copies, _right, seed)),
