@@ -32,13 +32,15 @@ def run(work: Work, options: Namespace) -> Iterator[Found]:
     """What `options.workers` processes find, as it comes. Raises what one of them raises, and CalibrationFailed
     where one ends without a word."""
     context = get_context("spawn")
-    gpus = torch.cuda.device_count()
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    if chosen := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        gpus = chosen.split(",")[: len(gpus)]
     processes, ends = [], []
     for number in range(options.workers):
         here, there = context.Pipe(duplex=False)
         if gpus:
             # Read by the new process when it looks for a GPU; this one has not looked yet.
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         processes.append(context.Process(target=_serve, args=(work, options, number, there), daemon=True))
         processes[-1].start()
         there.close()
