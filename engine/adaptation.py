@@ -86,7 +86,8 @@ class Adaptation:
             else LowRankStudent(model.network, settings.rank, settings.scale, settings.seed)
         )
         self._leaves = list(self._student.weights.values())
-        self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0)
+        fused = model.device.type == "cuda"
+        self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0, fused=fused)
 
     def run(self, limits: Limits) -> Iterator[Progress]:
         """Train to the limit, one step for each item.
