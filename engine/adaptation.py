@@ -86,8 +86,7 @@ class Adaptation:
             else LowRankStudent(model.network, settings.rank, settings.scale, settings.seed)
         )
         self._leaves = list(self._student.weights.values())
-        fused = model.device.type == "cuda"
-        self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0, fused=fused)
+        self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0, fused=True)
 
     def run(self, limits: Limits) -> Iterator[Progress]:
         """Train to the limit, one step for each item.
@@ -176,6 +175,7 @@ class Adaptation:
         self.step, self.seconds = state["step"], state["seconds"]
         self.history = [tuple(entry) for entry in state["history"]]
         self._optimizer.load_state_dict(state["optimizer"])
+        self._student.settle()
         with torch.no_grad():
             for name, weight in self._student.weights.items():
                 weight.copy_(state["weights"][name])

@@ -24,7 +24,7 @@ class Student(Protocol):
     weights: Mapping[str, Tensor]
 
     def settle(self) -> None:
-        """Give the leaves the gradients of all `learned` states since the last call."""
+        """Give the leaves the gradients of all `learned` states since the last call; due before they change."""
 
     def learned(self, ids: Tensor, memory: Memory) -> Tensor:
         """Last hidden states (T,E) of tokens (T,) with what was learned, with gradients."""
@@ -58,7 +58,7 @@ class LowRankStudent:
         for weight in self.weights.values():
             weight.requires_grad_(True)
         self._merged: dict[str, Tensor] = {}
-        self._merged_of = -1
+        """The projections' weights with the additions as they are, by module; leaves themselves. Empty: not made."""
         self._merges = not getattr(network, "is_quantized", False)
         if self._merges:
             self.additions.remove()
@@ -69,14 +69,14 @@ class LowRankStudent:
         return _hidden(self._network, ids, memory, self._with_additions() if self._merges else None)
 
     def settle(self) -> None:
-        """Give the additions their gradients, from those of the merged weights."""
+        """Give the additions their gradients, from those of the merged weights, which are then forgotten."""
         for name, merged in self._merged.items():
-            if merged.grad is None:
-                continue
-            grad, merged.grad = self._scale * merged.grad.float(), None
-            down, up = self.weights[f"{name}.down"], self.weights[f"{name}.up"]
-            with torch.no_grad():
-                down.grad, up.grad = up.T @ grad, grad @ down.T
+            if merged.grad is not None:
+                grad = self._scale * merged.grad.float()
+                down, up = self.weights[f"{name}.down"], self.weights[f"{name}.up"]
+                with torch.no_grad():
+                    down.grad, up.grad = up.T @ grad, grad @ down.T
+        self._merged = {}
 
     def taught(self, ids: Tensor, memory: Memory) -> Tensor:
         """Last hidden states (T,E) without the additions."""
@@ -91,11 +91,9 @@ class LowRankStudent:
     taught_logits = logits
 
     def _with_additions(self) -> dict[str, Tensor]:
-        """The projections' weights with the additions as they are, by their names; leaves themselves."""
-        version = sum(weight._version for weight in self.weights.values())
-        if version != self._merged_of:
-            self._merged_of = version
-            for name in {name.rsplit(".", 1)[0] for name in self.weights}:
+        """The merged weights by their names in the network."""
+        if not self._merged:
+            for name in sorted({name.rsplit(".", 1)[0] for name in self.weights}):
                 added = self.weights[f"{name}.up"].detach() @ self.weights[f"{name}.down"].detach()
                 own = self._network.get_submodule(name).weight
                 wide = own.to(torch.promote_types(own.dtype, torch.float32))
