@@ -1,0 +1,66 @@
+"""Products with the weights of linear layers on a GPU, for the few rows of a decoding step.
+
+RMSNorm before, and bias, residual or gate after, are part of the launch. Nothing waits for the host, nothing is
+allocated where `out` is given, and sums run in one order: fit for a CUDA graph. The specification is
+`engine.kernels.reference_linear`.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.kernels import dense, nf4
+from engine.kernels.weights import DenseWeight, Nf4Weight, Weight
+
+
+def linear(
+    x: Tensor,
+    weights: Sequence[Weight],
+    *,
+    norm: tuple[Tensor, float] | None = None,
+    residual: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Rows x (B, K) times up to three weights, side by side: (B, sum of N), in x's dtype unless `out` has its own.
+
+    `norm`: RMSNorm of x before, as its weight (K,) and epsilon. `residual` (B, sum of N) is added at the end. Weights
+    of one kind share a launch.
+    """
+    if out is None:
+        out = x.new_empty(x.shape[0], sum(weight.rows for weight in weights))
+    place = 0
+    for _, alike in groupby(weights, _kind):
+        group = list(alike)
+        end = place + sum(weight.rows for weight in group)
+        launch = _launch(group[0])
+        launch(x, group, out[:, place:end], norm=norm, residual=None if residual is None else residual[:, place:end])
+        place = end
+    return out
+
+
+def gated(
+    x: Tensor, gate: Weight, up: Weight, *, norm: tuple[Tensor, float] | None = None, out: Tensor | None = None
+) -> Tensor:
+    """silu(x @ gate^T) * (x @ up^T) of rows x (B, K): (B, N), in one launch where both weights are of one kind."""
+    if out is None:
+        out = x.new_empty(x.shape[0], gate.rows)
+    if _kind(gate) == _kind(up):
+        _launch(gate)(x, [gate, up], out, norm=norm, is_gated=True)
+        return out
+    wide = torch.nn.functional.silu(linear(x, [gate], norm=norm).float()) * linear(x, [up], norm=norm)
+    return out.copy_(wide)
+
+
+def _launch(weight: Weight) -> Callable[..., None]:
+    return nf4.launch if isinstance(weight, Nf4Weight) else dense.launch
+
+
+def _kind(weight: Weight) -> tuple[Any, ...]:
+    """What weights that share a launch have in common."""
+    bias = None if weight.bias is None else weight.bias.dtype
+    if isinstance(weight, DenseWeight):
+        return DenseWeight, weight.matrix.dtype, bias
+    return Nf4Weight, weight.nest_table is None, bias
