@@ -7,6 +7,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -136,5 +137,30 @@ def launch(
         *pointers,
         K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
-        ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps,
+        ROWS=tile.rows, COLUMNS=tile.columns, num_warps=tile.warps, enable_fp_fusion=True,
     )  # fmt: skip
+
+
+def multiply(
+    x: Tensor,
+    weights: Sequence[DenseWeight],
+    out: Tensor,
+    *,
+    norm: tuple[Tensor, float] | None = None,
+    residual: Tensor | None = None,
+    is_gated: bool = False,
+) -> None:
+    """As `launch`, for any number of rows: products by PyTorch, which are as fast as can be from some rows on."""
+    wide = x
+    if norm is not None:
+        wide = torch.nn.functional.rms_norm(x.float(), x.shape[1:], norm[0].float(), norm[1])
+    sides = [
+        torch.nn.functional.linear(wide.to(weight.matrix.dtype), weight.matrix).float()
+        + (0.0 if weight.bias is None else weight.bias.float())
+        for weight in weights
+    ]
+    if is_gated:
+        out.copy_(torch.nn.functional.silu(sides[0]) * sides[1])
+        return
+    y = torch.cat(sides, 1)
+    out.copy_(y if residual is None else y + residual)

@@ -1,7 +1,7 @@
-"""Products with the weights of linear layers on a GPU, for the few rows of a decoding step.
+"""Products with the weights of linear layers on a GPU, for the rows of a decoding step or a question.
 
-RMSNorm before, and bias, residual or gate after, are part of the launch. Nothing waits for the host, nothing is
-allocated where `out` is given, and sums run in one order: fit for a CUDA graph. The specification is
+RMSNorm before, and bias, residual or gate after, are part of the launch. Nothing waits for the host, few rows
+allocate nothing where `out` is given, and sums run in one order: fit for a CUDA graph. The specification is
 `engine.kernels.reference_linear`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.kernels import dense, nf4
+from engine.kernels import dense, nf4, nf4_prompt
 from engine.kernels.weights import DenseWeight, Nf4Weight, Weight
 
 
@@ -27,7 +27,7 @@ def linear(
     """Rows x (B, K) times up to three weights, side by side: (B, sum of N), in x's dtype unless `out` has its own.
 
     `norm`: RMSNorm of x before, as its weight (K,) and epsilon. `residual` (B, sum of N) is added at the end. Weights
-    of one kind share a launch.
+    of one kind share a launch. Many rows of dense weights are PyTorch's to multiply, and allocate.
     """
     if out is None:
         out = x.new_empty(x.shape[0], sum(weight.rows for weight in weights))
@@ -35,7 +35,7 @@ def linear(
     for _, alike in groupby(weights, _kind):
         group = list(alike)
         end = place + sum(weight.rows for weight in group)
-        launch = _launch(group[0])
+        launch = _launch(x, group[0])
         launch(x, group, out[:, place:end], norm=norm, residual=None if residual is None else residual[:, place:end])
         place = end
     return out
@@ -48,14 +48,17 @@ def gated(
     if out is None:
         out = x.new_empty(x.shape[0], gate.rows)
     if _kind(gate) == _kind(up):
-        _launch(gate)(x, [gate, up], out, norm=norm, is_gated=True)
+        _launch(x, gate)(x, [gate, up], out, norm=norm, is_gated=True)
         return out
     wide = torch.nn.functional.silu(linear(x, [gate], norm=norm).float()) * linear(x, [up], norm=norm)
     return out.copy_(wide)
 
 
-def _launch(weight: Weight) -> Callable[..., None]:
-    return nf4.launch if isinstance(weight, Nf4Weight) else dense.launch
+def _launch(x: Tensor, weight: Weight) -> Callable[..., None]:
+    """What multiplies so many rows with weights of this kind."""
+    if isinstance(weight, Nf4Weight):
+        return nf4.launch if x.shape[0] <= nf4.MAX_ROWS else nf4_prompt.launch
+    return dense.launch if x.shape[0] <= dense.MAX_ROWS else dense.multiply
 
 
 def _kind(weight: Weight) -> tuple[Any, ...]:

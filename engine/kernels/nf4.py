@@ -10,6 +10,7 @@ row, and the numbers of x that belong to them once. Nothing is shared before the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import triton
 import triton.language as tl
@@ -42,6 +43,32 @@ def tile_for(batch: int, rows: int, columns: int) -> Tile:
 
 
 @triton.jit
+def chosen(
+    tile,
+    words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
+    words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
+    words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+    COUNT: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Which of up to three weights a program works on: its tile in it, the weight, and where its outputs begin."""
+    words, scales, nest_table, nest_scales = words1, scales1, nest_table1, nest_scales1
+    offset, bias, rows, place = offset1, bias1, rows1, 0
+    if COUNT > 1:
+        tiles = (rows1 + ROWS - 1) // ROWS
+        if tile >= tiles:
+            tile -= tiles
+            words, scales, nest_table, nest_scales = words2, scales2, nest_table2, nest_scales2
+            offset, bias, rows, place = offset2, bias2, rows2, rows1
+            if COUNT > 2:
+                tiles = (rows2 + ROWS - 1) // ROWS
+                if tile >= tiles:
+                    tile -= tiles
+                    words, scales, nest_table, nest_scales = words3, scales3, nest_table3, nest_scales3
+                    offset, bias, rows, place = offset3, bias3, rows3, rows1 + rows2
+    return tile, words, scales, nest_table, nest_scales, offset, bias, rows, place
+
+
+@triton.jit
 def _added(
     sums, x, x_stride, gain, words, held, scale, column, B: tl.constexpr, NORM: tl.constexpr, DECODE: tl.constexpr
 ):
@@ -70,22 +97,13 @@ def _nf4_kernel(
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
     DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
-    words, scales, nest_table, nest_scales = words1, scales1, nest_table1, nest_scales1
-    offset, bias, rows, place = offset1, bias1, rows1, 0
-    if COUNT > 1:
-        tiles = (rows1 + ROWS - 1) // ROWS
-        if tile >= tiles:
-            tile -= tiles
-            words, scales, nest_table, nest_scales = words2, scales2, nest_table2, nest_scales2
-            offset, bias, rows, place = offset2, bias2, rows2, rows1
-            if COUNT > 2:
-                tiles = (rows2 + ROWS - 1) // ROWS
-                if tile >= tiles:
-                    tile -= tiles
-                    words, scales, nest_table, nest_scales = words3, scales3, nest_table3, nest_scales3
-                    offset, bias, rows, place = offset3, bias3, rows3, rows1 + rows2
-
+    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+        tl.program_id(0),
+        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
+        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
+        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        COUNT, ROWS,
+    )  # fmt: skip
     shift = 0.0
     other_shift = 0.0
     if NESTED:
@@ -174,23 +192,28 @@ def launch(
     assert max(weight.words.numel() for weight in weights) < 2**31 and x.stride(0) % 8 == 0
     assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
     assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
-    pointers = []
-    for weight in [*weights, first, first][:3]:
-        nest = (weight.nest_table, weight.nest_scales, weight.offset)
-        # What is not there is not read: any pointer of the right type stands for it.
-        nest = (weight.table,) * 3 if weight.nest_table is None else nest
-        bias = weight.table if weight.bias is None else weight.bias
-        pointers += [weight.words, weight.scales, *nest, bias, weight.rows]
     programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
     _nf4_kernel[(programs[0] if is_gated else sum(programs),)](
         x, gain, out if residual is None else residual, out, first.table, epsilon,
         x.stride(0), 0 if residual is None else residual.stride(0), out.stride(0),
-        *pointers,
+        *arguments(weights),
         K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
         NESTED=first.nest_table is not None, DECODE=decode, ROWS=tile.rows, WORDS=tile.words,
-        num_warps=tile.warps,
+        num_warps=tile.warps, enable_fp_fusion=True,
     )  # fmt: skip
+
+
+def arguments(weights: Sequence[Nf4Weight]) -> list[Any]:
+    """One to three weights as a kernel takes three of them."""
+    found: list[Any] = []
+    for weight in [*weights, weights[0], weights[0]][:3]:
+        nest = (weight.nest_table, weight.nest_scales, weight.offset)
+        # What is not there is not read: any pointer of the right type stands for it.
+        nest = (weight.table,) * 3 if weight.nest_table is None else nest
+        bias = weight.table if weight.bias is None else weight.bias
+        found += [weight.words, weight.scales, *nest, bias, weight.rows]
+    return found
 
 
 def decoding(x: Tensor) -> str:

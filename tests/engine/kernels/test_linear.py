@@ -57,6 +57,32 @@ def test_what_surrounds_them(device: torch.device, kind: str, bias: bool, normed
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("surrounded", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "sizes", "columns"), [(9, [37], 64), (16, [20, 33, 5], 192), (50, [35, 8], 256), (70, [40], 128)]
+)
+def test_products_of_many_rows(
+    device: torch.device, kind: str, batch: int, sizes: list[int], columns: int, surrounded: bool
+) -> None:
+    weights = [layer(kind, size, columns, device, bias=surrounded, seed=seed) for seed, size in enumerate(sizes)]
+    x, out = rows_of_x(batch, columns, device), poison(batch, sum(sizes), device)
+    norm = (vector(columns, 3, device), EPSILON) if surrounded else None
+    residual = rows_of_x(batch, sum(sizes), device) if surrounded else None
+    assert linear.linear(x, weights, norm=norm, residual=residual, out=out) is out
+    slack = 2e-2 if kind == "bfloat16" else 1e-3 if device.type == "cuda" else 2e-5
+    exact = reference_linear.linear(x, weights, norm=norm, residual=residual)
+    torch.testing.assert_close(out, exact, rtol=slack, atol=slack)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "float32"])
+def test_gates_of_many_rows(device: torch.device, kind: str) -> None:
+    gate, up = (layer(kind, 37, 192, device, bias=True, seed=seed) for seed in (0, 1))
+    x, out, norm = rows_of_x(20, 192, device), poison(20, 37, device), (vector(192, 3, device), EPSILON)
+    assert linear.gated(x, gate, up, norm=norm, out=out) is out
+    close(out, reference_linear.gated(x, gate, up, norm=norm))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("batch", "rows", "columns"), [(1, 37, 448), (1, 8, 4096), (2, 30, 1088), (8, 5, 192)])
 def test_gates(device: torch.device, kind: str, batch: int, rows: int, columns: int) -> None:
     gate, up = (layer(kind, rows, columns, device, bias=batch == 2, seed=seed) for seed in (0, 1))
@@ -124,7 +150,7 @@ def no_worse_than_plain(ours: Tensor, plain: Tensor, exact: Tensor) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["nf4", "bfloat16"])
 @pytest.mark.parametrize(("sizes", "columns"), LLAMA_8B)
-@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+@pytest.mark.parametrize("batch", [1, 2, 5, 8, 32, 64])
 def test_real_shapes(gpu: torch.device, kind: str, sizes: list[int], columns: int, batch: int) -> None:
     weights = [layer(kind, size, columns, gpu, seed=seed) for seed, size in enumerate(sizes)]
     x, out = rows_of_x(batch, columns, gpu, torch.bfloat16), poison(batch, sum(sizes), gpu, torch.bfloat16)
@@ -137,7 +163,7 @@ def test_real_shapes(gpu: torch.device, kind: str, sizes: list[int], columns: in
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["nf4", "bfloat16"])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, 3, 32])
 def test_real_gates(gpu: torch.device, kind: str, batch: int) -> None:
     gate, up = (layer(kind, 14336, 4096, gpu, seed=seed) for seed in (0, 1))
     x = rows_of_x(batch, 4096, gpu, torch.bfloat16)
