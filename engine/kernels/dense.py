@@ -82,6 +82,8 @@ def _dense_kernel(
         read = tl.load(matrix + at, mask=inside, other=0.0, eviction_policy="evict_first")
         if GATED:
             other = tl.load(matrix2 + at, mask=inside, other=0.0, eviction_policy="evict_first")
+        # The compiler would read each row just before it needs it; across a barrier it cannot put that off.
+        tl.debug_barrier()
         sums = _added(sums, x, x_stride, gain, read, column, inside, B, NORM)
         if GATED:
             others = _added(others, x, x_stride, gain, other, column, inside, B, NORM)

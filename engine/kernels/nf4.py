@@ -26,11 +26,15 @@ MAX_ROWS = 8
 
 @dataclass(frozen=True)
 class Tile:
-    """What a program takes at a time: rows of the weight, words (of eight weights) along K, and warps to do it with."""
+    """What a program takes at a time: rows of the weight, words (of eight weights) along K, and warps to do it with.
+
+    `ahead`: the next words are read before these are decoded, at the price of registers for both.
+    """
 
     rows: int
     words: int
     warps: int
+    ahead: bool = False
 
 
 def tile_for(batch: int, rows: int, columns: int) -> Tile:
@@ -69,6 +73,16 @@ def chosen(
 
 
 @triton.jit
+def _read(words, row_at, start, K: tl.constexpr, WORDS: tl.constexpr, EVEN: tl.constexpr):
+    """The words of each row from `start` on; they are read once, and need not stay in a cache."""
+    word = start + tl.arange(0, WORDS)[None, :]
+    if EVEN:
+        return tl.load(words + row_at + word, eviction_policy="evict_first")
+    else:
+        return tl.load(words + row_at + word, mask=word < K // 8, other=0, eviction_policy="evict_first")
+
+
+@triton.jit
 def _added(
     sums, x, x_stride, gain, words, held, scale, column, B: tl.constexpr, NORM: tl.constexpr, DECODE: tl.constexpr
 ):
@@ -95,8 +109,12 @@ def _nf4_kernel(
     words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
     K: tl.constexpr, POWER: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
-    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
+    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
+    if OVERLAP:
+        tl.inline_asm_elementwise(
+            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
     tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
         tl.program_id(0),
         words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
@@ -120,35 +138,52 @@ def _nf4_kernel(
     for _ in tl.static_range(B):
         sums = sums + (zeros,)
         others = others + (zeros,)
+    EVEN: tl.constexpr = (K // 8) % WORDS == 0
+    row_at = near * (K // 8)
+    if AHEAD:
+        ahead = _read(words, row_at, 0, K, WORDS, EVEN)
+        if GATED:
+            other_ahead = _read(words2, row_at, 0, K, WORDS, EVEN)
+    ready = x
+    if OVERLAP:
+        # Weights do not depend on the kernel before, x does. The sum keeps the compiler from reading x any earlier.
+        ready += tl.inline_asm_elementwise(
+            "griddepcontrol.wait; mov.b32 $0, 0;", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
     for start in range(0, K // 8, WORDS):
+        if AHEAD:
+            read = ahead
+            if GATED:
+                other = other_ahead
+            if K // 8 > WORDS:
+                ahead = _read(words, row_at, start + WORDS, K, WORDS, False)
+                if GATED:
+                    other_ahead = _read(words2, row_at, start + WORDS, K, WORDS, False)
+        else:
+            read = _read(words, row_at, start, K, WORDS, EVEN)
+            if GATED:
+                other = _read(words2, row_at, start, K, WORDS, EVEN)
+        # The compiler would read each row's words just before it needs them; across a barrier it cannot put that off.
+        tl.debug_barrier()
         word = start + tl.arange(0, WORDS)[None, :]
         inside = word < K // 8
-        at = near * (K // 8) + word
-        if (K // 8) % WORDS == 0:
-            read = tl.load(words + at, eviction_policy="evict_first")
-            if GATED:
-                other = tl.load(words2 + at, eviction_policy="evict_first")
-        else:
-            read = tl.load(words + at, mask=inside, other=0, eviction_policy="evict_first")
-            if GATED:
-                other = tl.load(words2 + at, mask=inside, other=0, eviction_policy="evict_first")
         block = word // _WORDS
         column = word * 8
-        if (K // 8) % WORDS != 0:
+        if not EVEN:
             # Past the end of the row the last words' addresses are read again, at a scale of zero.
             block = tl.minimum(block, K // (8 * _WORDS) - 1)
             column = tl.minimum(column, K - 8)
         column = tl.broadcast_to(column, (ROWS, WORDS))
         block = tl.broadcast_to(block, (ROWS, WORDS)) + near * (K // (8 * _WORDS))
         scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, DECODE)
-        if (K // 8) % WORDS != 0:
+        if not EVEN:
             scale = tl.where(inside, scale, 0.0)
-        sums = _added(sums, x, x_stride, gain, read, held, scale, column, B, NORM, DECODE)
+        sums = _added(sums, ready, x_stride, gain, read, held, scale, column, B, NORM, DECODE)
         if GATED:
             scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, DECODE)
-            if (K // 8) % WORDS != 0:
+            if not EVEN:
                 scale = tl.where(inside, scale, 0.0)
-            others = _added(others, x, x_stride, gain, other, held, scale, column, B, NORM, DECODE)
+            others = _added(others, ready, x_stride, gain, other, held, scale, column, B, NORM, DECODE)
 
     valid = row < rows
     for b in tl.static_range(B):
@@ -174,8 +209,11 @@ def launch(
     is_gated: bool = False,
     tile: Tile | None = None,
     decode: str | None = None,
+    overlap: bool = False,
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), B at most MAX_ROWS, with one to three weights in one launch.
+
+    `overlap` (Hopper): the launch may begin while the one before it ends, and reads weights until x is there.
 
     The weights agree in K, in whether their scales are quantized, and in whether and in which dtype they have a bias.
     """
@@ -200,7 +238,7 @@ def launch(
         K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
         NESTED=first.nest_table is not None, DECODE=decode, ROWS=tile.rows, WORDS=tile.words,
-        num_warps=tile.warps, enable_fp_fusion=True,
+        AHEAD=tile.ahead, OVERLAP=overlap, num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=overlap,
     )  # fmt: skip
 
 

@@ -95,24 +95,23 @@ _TABLE = tl.constexpr(_table_bytes())
 _TABLE_OUTPUTS = tl.constexpr(_EIGHT_EARLY.replace("f", "r") + ",l")
 _MIXED = tl.constexpr(_shuffled((0, 1, 2, 3)) + "\n" + _permuted((1,)))
 
+# Not `nc`: x is written by the launch before, which a launch that overlaps with it must not overtake.
 _WIDE_BF16 = tl.constexpr(
-    "{ .reg .b32 a, b, c, d; ld.global.nc.v4.b32 {a, b, c, d}, [$8];"
+    "{ .reg .b32 a, b, c, d; ld.global.v4.b32 {a, b, c, d}, [$8];"
     + " ".join(
         f"shl.b32 ${2 * i}, {name}, 16; and.b32 ${2 * i + 1}, {name}, 0xffff0000;" for i, name in enumerate("abcd")
     )
     + " }"
 )
 _WIDE_FP16 = tl.constexpr(
-    "{ .reg .b32 a, b, c, d; .reg .b16 x, y; ld.global.nc.v4.b32 {a, b, c, d}, [$8];"
+    "{ .reg .b32 a, b, c, d; .reg .b16 x, y; ld.global.v4.b32 {a, b, c, d}, [$8];"
     + " ".join(
         f"mov.b32 {{x, y}}, {name}; cvt.f32.f16 ${2 * i}, x; cvt.f32.f16 ${2 * i + 1}, y;"
         for i, name in enumerate("abcd")
     )
     + " }"
 )
-_WIDE_FP32 = tl.constexpr(
-    "ld.global.nc.v4.b32 {$0, $1, $2, $3}, [$8]; ld.global.nc.v4.b32 {$4, $5, $6, $7}, [$8 + 16];"
-)
+_WIDE_FP32 = tl.constexpr("ld.global.v4.b32 {$0, $1, $2, $3}, [$8]; ld.global.v4.b32 {$4, $5, $6, $7}, [$8 + 16];")
 _WIDE = tl.constexpr(_EIGHT_EARLY + ",l")
 _BLOCK = tl.constexpr(BLOCK)
 _NEST = tl.constexpr(NEST)

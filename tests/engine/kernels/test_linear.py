@@ -126,12 +126,16 @@ def test_rows_of_a_wider_tensor(device: torch.device) -> None:
     assert out[:, :20].isnan().all() and out[:, 32:].isnan().all()
 
 
-@pytest.mark.parametrize("tile", [nf4.Tile(4, 128, 1), nf4.Tile(16, 128, 4), nf4.Tile(32, 64, 4), nf4.Tile(2, 1024, 2)])
+@pytest.mark.parametrize(
+    "tile", [nf4.Tile(4, 128, 1), nf4.Tile(16, 128, 4), nf4.Tile(32, 64, 4, True), nf4.Tile(2, 1024, 2, True)]
+)
 def test_any_tile_gives_the_same(device: torch.device, tile: nf4.Tile) -> None:
-    weights = [layer("nf4", size, 1152, device, seed=size) for size in (35, 6)]
-    x, out = rows_of_x(2, 1152, device), poison(2, 41, device)
+    weights = [layer("nf4", size, 1152, device, seed=size) for size in (35, 35)]
+    x, out, gates = rows_of_x(2, 1152, device), poison(2, 70, device), poison(2, 35, device)
     nf4.launch(x, weights, out, tile=tile)
     close(out, reference_linear.linear(x, weights))
+    nf4.launch(x, weights, gates, tile=tile, is_gated=True)
+    close(gates, reference_linear.gated(x, *weights))
 
 
 # --- on a GPU: real shapes, the look-ups in PTX, and a CUDA graph.
@@ -186,6 +190,36 @@ def test_every_look_up_gives_the_same(gpu: torch.device, kind: str, dtype: torch
     torch.testing.assert_close(found["shuffle"], found["load"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found["permute"], found["load"], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found["mixed"], found["load"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("columns", [1024, 4096, 14336])
+@pytest.mark.parametrize("ahead", [False, True])
+def test_launches_that_overlap_wait_for_their_input(gpu: torch.device, columns: int, ahead: bool) -> None:
+    """Each output is the next input: what is read too early is the poison, or the row of another round."""
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("launches overlap from Hopper on")
+    weights = [layer("nf4", columns, columns, gpu, seed=seed) for seed in range(2)]
+    tile = nf4.Tile(8, 256, 2, ahead)
+    x = rows_of_x(1, columns, gpu, torch.bfloat16)
+    rows = {overlap: [poison(1, columns, gpu, torch.bfloat16) for _ in range(20)] for overlap in (False, True)}
+    norm = (vector(columns, 3, gpu), EPSILON)
+
+    def chain(overlap: bool) -> None:
+        before = x
+        for number, out in enumerate(rows[overlap]):
+            nf4.launch(before, [weights[number % 2]], out, norm=norm, residual=before, tile=tile, overlap=overlap)
+            before = out
+
+    chain(False)
+    chain(True)
+    assert torch.equal(rows[True][-1], rows[False][-1]) and not rows[True][-1].isnan().any()
+    replay = capture(lambda: chain(True))
+    for _ in range(3):
+        for out in rows[True]:
+            out.fill_(torch.nan)
+        replay()
+        assert all(torch.equal(ours, plain) for ours, plain in zip(rows[True], rows[False], strict=True))
 
 
 @pytest.mark.gpu

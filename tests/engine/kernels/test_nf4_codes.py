@@ -58,7 +58,7 @@ for i in "123":
     types |= {f"words{i}": "*i32", f"scales{i}": "*u8", f"nest_table{i}": "*fp32", f"nest_scales{i}": "*fp32"}
     types |= {f"offset{i}": "*fp32", f"bias{i}": "*bf16", f"rows{i}": "i32"}
 fixed = dict(K=4096, POWER=4096, B=1, COUNT=1 if gated else 3, GATED=gated, NORM=True, RESIDUAL=not gated, BIAS=True)
-fixed |= dict(NESTED=True, DECODE=decode, ROWS=8, WORDS=512)
+fixed |= dict(NESTED=True, DECODE=decode, ROWS=8, WORDS=512, AHEAD=True, OVERLAP=True)
 source = ASTSource(
     kernel,
     signature={name: types.get(name, "constexpr") for name in kernel.arg_names},
@@ -73,12 +73,16 @@ print(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).
 @pytest.mark.parametrize(("decode", "form", "x"), [("shuffle", "sides", "bf16"), ("permute", "gated", "fp16"),
                                                    ("mixed", "sides", "fp32"), ("load", "gated", "bf16")])  # fmt: skip
 def test_the_kernel_compiles_for_hopper(decode: str, form: str, x: str) -> None:
-    """And reads words 16 bytes at a time, each once; the numbers of x too, once for all eight rows."""
+    """Words are read 16 bytes at a time, once, before it waits for the launch before; x after, once for all rows."""
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-W", "ignore", "-c", COMPILE, decode, form, x]
     code = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-    matrices = 2 if form == "gated" else 1
-    assert len(re.findall(r"ld\.global\S*evict_first\S*\.v4\.b32", code)) == 8 * matrices
+    words = [found.start() for found in re.finditer(r"ld\.global\S*evict_first\S*\.v4\.b32", code)]
+    wait = code.index("griddepcontrol.wait")
+    assert len(words) == (16 if form == "gated" else 8) and max(words) < wait
     if decode != "load":
-        # 32 numbers of x and of the norm's weight for each thread.
-        assert code.count("ld.global.nc.v4.b32") == (8 + 8 if x == "fp32" else 4 + 4)
+        # 32 numbers of x, of the norm's weight, and of x again for the norm, for each thread of 128.
+        numbers = [found.start() for found in re.finditer(r"ld\.global\.v4\.b32", code)]
+        of_weight = [at for at in numbers if at < wait]
+        assert len(numbers) == 3 * (8 if x == "fp32" else 4)
+        assert len(of_weight) <= len(numbers) // 3
