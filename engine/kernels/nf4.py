@@ -38,12 +38,13 @@ class Tile:
 
 
 def tile_for(batch: int, rows: int, columns: int) -> Tile:
-    """A tile for `batch` rows of x and a weight (N, K), by measurement on an H100."""
+    """A tile for `batch` rows of x and a weight (N, K)."""
     words = columns // 8
     # Whole strides along K where there are any: a last one that is partly empty costs as much as a full one.
     width = next((width for width in (512, 256) if words % width == 0), 512 if words > 1024 else 128)
     height = {1: 8, 2: 4}.get(batch, 2)
-    return Tile(height, width, max(1, width // 128))
+    # Where one stride is the whole row, its words can be read before x is there at no price.
+    return Tile(height, width, max(1, width // 128), ahead=words <= width)
 
 
 @triton.jit
