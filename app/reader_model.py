@@ -20,8 +20,12 @@ from engine.prefill import PodBuilder
 from engine.recipes import NAMED, parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
+from engine.shortage import told
+from engine.staging import Staging
+from engine.tiers import tiers_for
 
 FORMAT_VERSION = 1
+MB = 1_000_000
 _PROBE_TOKENS = 256
 _PROBE_QUESTION_TOKENS = 16
 
@@ -105,12 +109,24 @@ class Loaded:
         self.reader = self.exact_reader
         if not self.layout.recipe.exact:
             self.reader = _identity(model, self.prompts, self.layout.digest)
-        self.tokens_per_second = self._probe()
+        with told(model.device):
+            self.tokens_per_second = self._probe()
+            self.staging = Staging(model.device)
+            self.staging.warm()
+        # Last, since the limits follow from what is free by now.
+        self.tiers = tiers_for(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
 
     @property
     def passes(self) -> float:
         """How often the text goes through the model before a section is done."""
         return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
+
+    def room(self) -> dict[str, str]:
+        """How much of the memory for pods is used, by where it is."""
+        held, limits = self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit)
+        places = ("gpu", "memory") if self.runner.model.device.type == "cuda" else ("memory",)
+        used = zip(places, held, limits, strict=False)
+        return {place: f"{bytes_ / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, bytes_, limit in used}
 
     def recipes(self) -> dict[str, str]:
         """The named recipes with their parts and the bytes per token of a full section."""

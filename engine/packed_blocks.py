@@ -209,7 +209,9 @@ class PackedLoader:
 def _view(flat: Tensor, dtype: torch.dtype, dims: tuple[int, ...], start: int) -> Tensor:
     """A tensor that looks at the bytes from `start` on."""
     stop = start + math.prod(dims) * dtype.itemsize
-    return flat[start:stop].view(dtype).view(dims) if stop > start else torch.empty(dims, dtype=dtype, device=flat.device)
+    if stop == start:
+        return torch.empty(dims, dtype=dtype, device=flat.device)
+    return flat[start:stop].view(dtype).view(dims)
 
 
 def _aligned(host: Tensor, places: list[dict[str, _Place]]) -> tuple[Tensor, list[dict[str, _Place]]]:

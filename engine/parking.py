@@ -11,7 +11,7 @@ from engine import parts
 from engine.packed_pod import AnyPod
 
 SLAB_BYTES = 32 << 20
-"""Pinned memory is slow to make and PyTorch rounds it up to a power of two, so it is had in pieces that all pods use."""
+"""Pinned memory is slow to make, and PyTorch rounds it up to a power of two: pieces of one size are used again."""
 _ALIGNMENT = 512
 _NOTHING = torch.empty(0)
 
@@ -43,7 +43,7 @@ class Parked:
 
 
 def held_bytes(pod: AnyPod) -> int:
-    """Memory that a pod keeps from being used for anything else: whole storages, also where only a part is looked at."""
+    """Memory that a pod keeps from any other use: whole storages, also where its tensors look at a part only."""
     return sum(_storages(pod).values())
 
 
@@ -54,7 +54,7 @@ class Parking:
         self.device = device
         self._slab_bytes = slab_bytes
         self._pinned = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._pinned else None
+        self._stream = torch.cuda.Stream(device) if self._pinned else None  # type: ignore[no-untyped-call]
 
     def park(self, pod: AnyPod) -> Parked:
         """A copy of a pod in host memory; returns when it is whole."""
@@ -67,7 +67,7 @@ class Parking:
             storage = tensor.untyped_storage().data_ptr()
             # An empty tensor may have no storage at all.
             start = starts.get(storage, 0) // tensor.dtype.itemsize
-            offset = start + tensor.storage_offset() if tensor.numel() else 0
+            offset = start + int(tensor.storage_offset()) if tensor.numel() else 0
             places.append(_Place(tensor.dtype, tensor.shape, tensor.stride(), offset))
             sources[storage] = tensor
         slabs = [self._slab(size) for size in self._sizes(num_bytes)]

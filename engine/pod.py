@@ -118,9 +118,7 @@ def from_block(meta: Mapping[str, Any], payload: memoryview, shape: KVShape) -> 
 class PodLoader:
     """Puts stored blocks together into a pod. Blocks may come in any order and from several threads at once."""
 
-    def __init__(
-        self, shape: KVShape, num_tokens: int, device: torch.device, staging: Staging | None = None
-    ) -> None:
+    def __init__(self, shape: KVShape, num_tokens: int, device: torch.device, staging: Staging | None = None) -> None:
         self._shape = shape
         self._num_tokens = num_tokens
         self._staging = staging or Staging(device)

@@ -27,7 +27,7 @@ class Staging:
         self._taken: list[tuple[int, int]] = []
         """Ranges that are in use, ascending."""
         self._changed = threading.Condition()
-        self._stream = torch.cuda.Stream(device) if self._pinned else None
+        self._stream = torch.cuda.Stream(device) if self._pinned else None  # type: ignore[no-untyped-call]
 
     def warm(self) -> None:
         """Pin the arena ahead of the first block; does nothing on a CPU."""

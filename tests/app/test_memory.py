@@ -329,7 +329,9 @@ def test_recalled_pods_stay_in_memory_up_to_the_limit(
 ) -> None:
     sections = store.sections(store.readings(document_id)[0].id)
     app.close()
-    roomy, narrow = open_app().memory(), open_app(memory_mb=0).memory()
+    roomy, narrow = open_app().memory(), open_app(memory_mb=1).memory()
+    assert narrow._loaded.tiers.device_limit == 1_000_000
+    narrow._loaded.tiers.device_limit = 1
     for memory in (roomy, narrow):
         for section in sections:
             memory.recall(section)
