@@ -14,7 +14,7 @@ from app.settings import Settings
 from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
-from engine.errors import AdapterMismatch, EngineError, PlanMissing, RecipeUnknown
+from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.layout import expected_bytes, layout_of
 from engine.prefill import PodBuilder
 from engine.recipes import NAMED, parse
@@ -67,14 +67,20 @@ class ReaderModel:
 
     def _load(self) -> None:
         try:
-            model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
-            if adapter := parse(self._settings.recipe).adapter:
-                model = models.adapted(model, adapter, self._folder)
-            loaded = Loaded(model, self._settings, self._folder, self._say)
+            with told():
+                model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
+                if adapter := parse(self._settings.recipe).adapter:
+                    model = models.adapted(model, adapter, self._folder)
+                loaded = Loaded(model, self._settings, self._folder, self._say)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
             self._loaded = loaded
         except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
+        except OutOfMemory as error:
+            self._failure = ModelUnavailable(
+                f"{self._settings.model} does not fit: {error}.",
+                "Close other programs that use memory, or choose a smaller model: --model embedded.",
+            )
         except EngineError as error:
             hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
             self._failure = ModelUnavailable(str(error), hint)
@@ -109,10 +115,9 @@ class Loaded:
         self.reader = self.exact_reader
         if not self.layout.recipe.exact:
             self.reader = _identity(model, self.prompts, self.layout.digest)
-        with told(model.device):
-            self.tokens_per_second = self._probe()
-            self.staging = Staging(model.device)
-            self.staging.warm()
+        self.tokens_per_second = self._probe()
+        self.staging = Staging(model.device)
+        self.staging.warm()
         # Last, since the limits follow from what is free by now.
         self.tiers = tiers_for(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
 

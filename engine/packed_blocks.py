@@ -92,7 +92,9 @@ class PackedLoader:
     def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take a verified block, whose payload must not change any more. Raises PodMismatch on a foreign one."""
         layers, heads = self._ranges(meta)
-        alignment = int(meta.get("alignment", _FIRST_ALIGNMENT))
+        alignment = meta.get("alignment", _FIRST_ALIGNMENT)
+        if alignment not in (ALIGNMENT, _FIRST_ALIGNMENT):
+            raise PodMismatch(f"a block aligned to {alignment} bytes is of a later version")
         places = self._places(layers, heads, meta["slots"], alignment, len(payload))
         host = torch.frombuffer(payload, dtype=torch.uint8) if payload else torch.empty(0, dtype=torch.uint8)
         if alignment != ALIGNMENT:

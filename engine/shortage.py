@@ -14,31 +14,26 @@ from engine.errors import OutOfMemory
 _UNITS = {"bytes": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _CUDA = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMGT]iB)")
 _CPU = re.compile(r"DefaultCPUAllocator: .*you tried to allocate (\d+) bytes", re.DOTALL)
+_PINNED = "CUDA error: out of memory"
 _KIB = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
 
 
 @contextmanager
-def told(device: torch.device) -> Iterator[None]:
+def told(device: torch.device | None = None) -> Iterator[None]:
     """Turn what torch raises where the device's or the host's memory is used up into OutOfMemory.
 
-    What the failed call held is let go of, so that whoever frees memory and tries again has it too.
+    Without a device it is the GPU, if there is one. What the failed call held is let go of, so that whoever frees
+    memory and tries again has it too.
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        facts = _needed(_CUDA.search(str(error))), free_bytes(device)
-        _let_go(error)
-        raise OutOfMemory(*facts) from None
-    except MemoryError as error:
-        _let_go(error)
-        raise OutOfMemory(0, free_bytes(torch.device("cpu"))) from None
-    except RuntimeError as error:
-        # The CPU's allocator has no type of its own.
-        found = _CPU.search(str(error))
-        if found is None:
+    except (MemoryError, RuntimeError) as error:
+        facts = _facts(error, device)
+        if facts is None:
             raise
-        _let_go(error)
-        raise OutOfMemory(int(found[1]), free_bytes(torch.device("cpu"))) from None
+        # Frames that are done keep their tensors for as long as the error lives.
+        traceback.clear_frames(error.__traceback__)
+        raise OutOfMemory(*facts) from None
 
 
 def free_bytes(device: torch.device) -> int:
@@ -54,10 +49,17 @@ def free_bytes(device: torch.device) -> int:
     return pages * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096) // 2
 
 
-def _needed(found: re.Match[str] | None) -> int:
-    return round(float(found[1]) * 2 ** _UNITS[found[2]]) if found else 0
-
-
-def _let_go(error: BaseException) -> None:
-    """Frames that are done keep their tensors for as long as the error lives."""
-    traceback.clear_frames(error.__traceback__)
+def _facts(error: Exception, device: torch.device | None) -> tuple[int, int] | None:
+    """Bytes needed and free; None where the error is about something else."""
+    said = str(error)
+    host = torch.device("cpu")
+    if isinstance(error, torch.OutOfMemoryError):
+        found = _CUDA.search(said)
+        needed = round(float(found[1]) * 2 ** _UNITS[found[2]]) if found else 0
+        return needed, free_bytes(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if isinstance(error, MemoryError):
+        return 0, free_bytes(host)
+    # The allocators of host memory have no type of their own.
+    if found := _CPU.search(said):
+        return int(found[1]), free_bytes(host)
+    return (0, free_bytes(host)) if _PINNED in said else None

@@ -26,7 +26,7 @@ _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = 32
 _ALIGNMENT = 64
 _HEADER_AT = len(_MAGIC) + _LENGTH.size
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
 
 
 def write_block(
