@@ -34,7 +34,7 @@ def examine(app: App) -> dict[str, Any]:
         "model_state": status.state,
         "why": status.why,
         "better": status.better,
-        **{f"pods in {place}": used for place, used in room.items()},
+        **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
         "documents": len(app.library.entries()),
         "blocks_checked": checked,

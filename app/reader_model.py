@@ -72,7 +72,7 @@ class ReaderModel:
                 if adapter := parse(self._settings.recipe).adapter:
                     model = models.adapted(model, adapter, self._folder)
                 loaded = Loaded(model, self._settings, self._folder, self._say)
-            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
+            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better)
             self._loaded = loaded
         except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
@@ -126,12 +126,21 @@ class Loaded:
         """How often the text goes through the model before a section is done."""
         return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
 
+    @property
+    def facts(self) -> str:
+        """What this run has chosen, in words."""
+        limits = " and ".join(f"{limit / 1e9:.1f} GB {place}" for place, (_, limit) in self._room().items())
+        return f"{self.runner.backend}; pods stay in up to {limits}"
+
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
-        held, limits = self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit)
-        places = ("gpu", "memory") if self.runner.model.device.type == "cuda" else ("memory",)
-        used = zip(places, held, limits, strict=False)
-        return {place: f"{bytes_ / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, bytes_, limit in used}
+        return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
+
+    def _room(self) -> dict[str, tuple[int, int]]:
+        """Bytes held and their limit."""
+        both = zip(self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit), strict=True)
+        gpu = self.runner.model.device.type == "cuda"
+        return dict(zip(("on the GPU", "of memory") if gpu else ("of memory",), both, strict=False))
 
     def recipes(self) -> dict[str, str]:
         """The named recipes with their parts and the bytes per token of a full section."""

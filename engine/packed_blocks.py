@@ -41,7 +41,7 @@ def to_blocks(pod: PackedPod) -> Iterator[Block]:
     """The pod as blocks that all span its tokens, lowest layers first."""
     layers, heads = len(pod.far), len(pod.far[0].values)
     run = max(1, min(layers, round(layers * BLOCK_BYTES / max(1, pod.nbytes))))
-    width = max(1, heads // max(1, math.ceil(pod.nbytes / layers / MOST_BYTES)))
+    width = math.ceil(heads / max(1, math.ceil(pod.nbytes / layers / MOST_BYTES)))
     for layer in range(0, layers, run):
         numbers = range(layer, min(layer + run, layers))
         for head in range(0, heads, width if run == 1 else heads):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,10 +44,19 @@ def free_bytes(device: torch.device) -> int:
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     with suppress(OSError):
         if found := _KIB.search(Path("/proc/meminfo").read_text()):
-            return int(found[1]) << 10
+            return min(int(found[1]) << 10, _allowed_bytes())
     # Elsewhere the system does not say so plainly; half of all is a careful guess.
     pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 20
     return pages * (os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096) // 2
+
+
+def _allowed_bytes() -> int:
+    """What a container may still take; without a limit, more than there is."""
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit = int((group / "memory.max").read_text())
+        return max(0, limit - int((group / "memory.current").read_text()))
+    return sys.maxsize
 
 
 def _facts(error: Exception, device: torch.device | None) -> tuple[int, int] | None:

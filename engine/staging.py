@@ -70,11 +70,13 @@ class Staging:
             yield
             return
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._stream):
-            yield
-        for each in targets:
-            # They may be dropped while the copy still runs, if another block turns out to be damaged.
-            each.record_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            for each in targets:
+                # They may be dropped while the copy still runs, if another block turns out to be damaged.
+                each.record_stream(self._stream)
 
     def join(self) -> None:
         """Let the current stream wait for everything that was sent."""
