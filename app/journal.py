@@ -12,7 +12,7 @@ from engine.layout import Layout
 from engine.packed_blocks import PackedLoader
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Block as PodBlock
-from engine.pod import PodLoader
+from engine.pod import PodLoader, pieces
 from engine.policies.subject import Scores
 from engine.prefill import PodBuilder
 from engine.runner import Runner
@@ -52,10 +52,14 @@ class Journal:
         self._read_again = read_again
 
     def write(self, section: Section, block: PodBlock) -> None:
-        """Put a block on the disk, then into the database. Raises StorageFull, and NotStored for a deleted document."""
-        row = self._write_file(section, block, block.start, f"{block.start:08d}")
-        with self._dropping(row):
-            self._store.add_block(section.id, row)
+        """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
+
+        Raises StorageFull, and NotStored for a deleted document.
+        """
+        for piece in pieces(block):
+            row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
+            with self._dropping(row):
+                self._store.add_block(section.id, row)
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""

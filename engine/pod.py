@@ -5,7 +5,7 @@ shown on the page and rotary positions stay right when slots are selected.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,9 @@ from torch import Tensor
 from engine.errors import PodMismatch
 from engine.segment import Segment
 from engine.staging import Staging
+
+MOST_BYTES = 64 << 20
+"""Of a stored block. How many tokens are read at once says nothing of how many are best loaded at once."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,19 @@ def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
     payload = pair.view(torch.uint8).numpy().data.cast("B")
     meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
     return Block(start, start + keys.shape[2], meta, payload)
+
+
+def pieces(block: Block) -> Iterator[Block]:
+    """The block itself, or if it is large several blocks of consecutive tokens, to be loaded at the same time."""
+    tokens = block.stop - block.start
+    if len(block.payload) <= MOST_BYTES:
+        yield block
+        return
+    dtype = getattr(torch, str(block.meta["dtype"]))
+    keys, values = torch.frombuffer(block.payload, dtype=dtype).view(block.meta["shape"])
+    step = max(1, MOST_BYTES * tokens // len(block.payload))
+    for first in range(0, tokens, step):
+        yield to_block(keys[:, :, first : first + step], values[:, :, first : first + step], block.start + first)
 
 
 def from_block(meta: Mapping[str, Any], payload: memoryview, shape: KVShape) -> tuple[int, Tensor]:

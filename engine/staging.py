@@ -39,7 +39,8 @@ class Staging:
     def room(self, num_bytes: int) -> Iterator[memoryview]:
         """Room for a block, until everything that was sent from it has arrived."""
         if num_bytes > self._size:
-            yield self._memory(num_bytes).numpy().data
+            # Rare, and pinned it would take longer to make than to copy.
+            yield torch.empty(num_bytes, dtype=torch.uint8).numpy().data
             self._arrived()
             return
         start = self._take(num_bytes)
