@@ -17,8 +17,9 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 def examine(app: App) -> dict[str, Any]:
     """Facts by name; `damaged_blocks` names every block file whose checksum fails."""
     recipes: dict[str, str] = {}
+    room: dict[str, str] = {}
     try:
-        recipes = app.recipes()
+        recipes, room = app.recipes(), app.room()
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
@@ -33,6 +34,7 @@ def examine(app: App) -> dict[str, Any]:
         "model_state": status.state,
         "why": status.why,
         "better": status.better,
+        **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
         "documents": len(app.library.entries()),
         "blocks_checked": checked,

@@ -12,16 +12,20 @@ from engine.layout import Layout
 from engine.packed_blocks import PackedLoader
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Block as PodBlock
-from engine.pod import PodLoader
+from engine.pod import PodLoader, pieces
 from engine.policies.subject import Scores
 from engine.prefill import PodBuilder
 from engine.runner import Runner
+from engine.shortage import told
+from engine.staging import Staging
 from storage import Block, BlockDamaged, Home, NotStored, Section, Store, prefetch, read_block, write_block
 
 log = logging.getLogger(__name__)
 
 _SCORES_AT = -1
 """Position of the block of scores, in front of those that hold tokens."""
+_LOADERS = 8
+"""Most threads that load a section; each reads and verifies a block of its own."""
 
 
 class Journal:
@@ -32,19 +36,30 @@ class Journal:
     """
 
     def __init__(
-        self, store: Store, home: Home, runner: Runner, layout: Layout, read_again: Callable[[str], None]
+        self,
+        store: Store,
+        home: Home,
+        runner: Runner,
+        layout: Layout,
+        staging: Staging,
+        read_again: Callable[[str], None],
     ) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
         self._layout = layout
+        self._staging = staging
         self._read_again = read_again
 
     def write(self, section: Section, block: PodBlock) -> None:
-        """Put a block on the disk, then into the database. Raises StorageFull, and NotStored for a deleted document."""
-        row = self._write_file(section, block, block.start, f"{block.start:08d}")
-        with self._dropping(row):
-            self._store.add_block(section.id, row)
+        """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
+
+        Raises StorageFull, and NotStored for a deleted document.
+        """
+        for piece in pieces(block):
+            row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
+            with self._dropping(row):
+                self._store.add_block(section.id, row)
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
@@ -66,10 +81,8 @@ class Journal:
 
     def finish(self, section: Section, packed: PackedPod | None) -> None:
         """The section is ready; a compressed pod takes the place of its chunks. Raises StorageFull or NotStored."""
-        rows = []
-        for block in packed_blocks.to_blocks(packed) if packed else ():
-            layer = block.meta["layers"][0]
-            rows.append(self._write_file(section, block, layer, f"l{layer:03d}"))
+        blocks = packed_blocks.to_blocks(packed) if packed else ()
+        rows = [self._write_file(section, block, place, f"l{place:03d}") for place, block in enumerate(blocks)]
         with self._dropping(*rows):
             self._unlink(self._store.finish_section(section.id, 0.0, rows))
 
@@ -78,28 +91,33 @@ class Journal:
         prefetch(self._pods / block.file_name for block in blocks)
 
     def load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
-        """Put verified blocks together, on as many threads as there are cores (at most four); None if one is bad."""
-        blocks = [block for block in blocks if block.position != _SCORES_AT]
+        """Put verified blocks together, several at once; None if one is bad. Raises OutOfMemory."""
+        with told(self._runner.model.device):
+            return self._load(section, [block for block in blocks if block.position != _SCORES_AT])
+
+    def _load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
         model = self._runner.model
-        facts = model.shape, blocks[-1].stop_token, model.device
+        facts = model.shape, blocks[-1].stop_token, model.device, self._staging
         packed = section.state == "ready" and not self._layout.recipe.exact
         loader = PackedLoader(self._layout, *facts) if packed else PodLoader(*facts)
-        workers = min(4, os.cpu_count() or 1)
 
-        def load_every(first: int) -> None:
-            scratch = bytearray()
-            for block in blocks[first::workers]:
-                loader.add(*self._verified(section, block, scratch))
+        def add(block: Block) -> None:
+            with loader.room(block.num_bytes) as buffer:
+                loader.add(*self._verified(section, block, buffer))
 
         try:
-            with ThreadPoolExecutor(workers) as threads:
-                list(threads.map(load_every, range(workers)))
-            pod = loader.finish()
-            pod.check()
+            with ThreadPoolExecutor(min(_LOADERS, os.cpu_count() or 1)) as threads:
+                # The first failure is raised here; what has not begun by then is not loaded any more.
+                waiting = [threads.submit(add, block) for block in blocks]
+                try:
+                    for each in waiting:
+                        each.result()
+                finally:
+                    threads.shutdown(cancel_futures=True)
+            return loader.finish()
         except (BlockDamaged, PodMismatch) as error:
             self._drop(section, error)
             return None
-        return pod
 
     def resume(self, section: Section, twin: Section | None = None) -> PodBuilder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
@@ -144,9 +162,9 @@ class Journal:
             (self._pods / name).unlink(missing_ok=True)
 
     def _verified(
-        self, section: Section, block: Block, scratch: bytearray | None = None
+        self, section: Section, block: Block, buffer: memoryview | None = None
     ) -> tuple[Mapping[str, object], memoryview]:
-        meta, payload = read_block(self._pods / block.file_name, block.checksum, scratch)
+        meta, payload = read_block(self._pods / block.file_name, block.checksum, buffer)
         if meta.get("section") != section.identity or meta.get("start") != block.start_token:
             raise PodMismatch(f"{block.file_name} belongs to another pod")
         return meta, payload

@@ -48,7 +48,6 @@ class App:
                     self._home,
                     loaded,
                     self.settings.chunk_tokens,
-                    self.settings.memory_mb * 1_000_000,
                     self.library.read,
                 )
             return self._memory
@@ -60,6 +59,10 @@ class App:
     def recipes(self) -> dict[str, str]:
         """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
         return self._model.ready().recipes()
+
+    def room(self) -> dict[str, str]:
+        """How much of the memory for pods is used, by where it is; waits for the model. Raises ModelUnavailable."""
+        return self._model.ready().room()
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""

@@ -3,15 +3,17 @@
 import hashlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
 from app.events import Forecast, Progress
 from app.journal import Journal
 from app.reader_model import Loaded
+from app.relief import Relief
 from app.sections import SectionText, cut, restore, tokenize
 from engine.compress import pack_pod, score
 from engine.errors import PodMismatch
@@ -64,18 +66,17 @@ class Memory:
         home: Home,
         loaded: Loaded,
         chunk_tokens: int,
-        cache_bytes: int,
         read_again: Callable[[str], None],
     ) -> None:
         self._store = store
         self._home = home
         self._loaded = loaded
         self._chunk_tokens = chunk_tokens
-        self._cache: OrderedDict[int, Recalled] = OrderedDict()
-        """By section; a section that was read further takes the place of what was known of it."""
-        self._cache_bytes = cache_bytes
-        self._cache_lock = Lock()
-        self._journal = Journal(store, home, loaded.runner, loaded.layout, read_again)
+        self.relief = Relief(loaded)
+        self._texts: dict[int, SectionText] = {}
+        """By section, about as long as their pods are kept."""
+        self._texts_lock = Lock()
+        self._journal = Journal(store, home, loaded.runner, loaded.layout, loaded.staging, read_again)
 
     def plan(self, document_id: str) -> Reading:
         """Cut a parsed document into sections, once; the stored plan is used ever after.
@@ -140,8 +141,8 @@ class Memory:
 
     def expect(self, sections: Sequence[Section]) -> None:
         """Get the blocks of sections moving that will be recalled in a moment."""
-        with self._cache_lock:
-            missing = [section.id for section in sections if section.id not in self._cache]
+        kept = set().union(*self._loaded.tiers.keys)
+        missing = [section.id for section in sections if section.id not in kept]
         self._journal.expect([block for section_id in missing for block in self._store.blocks(section_id)])
 
     def recall(self, section: Section) -> Recalled | None:
@@ -153,17 +154,14 @@ class Memory:
         num_tokens = blocks[-1].stop_token if blocks else 0
         if num_tokens <= len(self._loaded.prompts.head()):
             return None
-        with self._cache_lock:
-            known = self._cache.get(section.id)
-            if known is not None and known.pod.num_tokens == num_tokens:
-                self._cache.move_to_end(section.id)
-                return replace(known, section=section)
-        pod = self._journal.load(section, blocks)
-        if pod is None:
-            return None
-        recalled = Recalled(section, self._text(section, num_tokens), pod)
-        self._keep(recalled)
-        return recalled
+        tiers = self._loaded.tiers
+        with ThreadPoolExecutor(1) as beside:
+            # The words take about as long as the pod, and other parts of the machine.
+            text = beside.submit(self._kept_text, section, num_tokens)
+            pod = self.relief.run(
+                lambda: tiers.fetch(section.id, num_tokens, lambda: self._journal.load(section, blocks))
+            )
+            return None if pod is None else Recalled(section, text.result(), pod)
 
     def coverage(self, reading: Reading) -> str:
         """What part of the document is read: "pages 1-212 of 640"; empty when that is all of it."""
@@ -195,11 +193,25 @@ class Memory:
             raise PodMismatch(f"the text of section {section.position} no longer gives the tokens that were read")
         return text
 
+    def _kept_text(self, section: Section, num_tokens: int) -> SectionText:
+        with self._texts_lock:
+            known = self._texts.get(section.id)
+        if known is None or len(known.ids) != num_tokens:
+            known = self._text(section, num_tokens)
+            self._keep_text(section, known)
+        return known
+
+    def _keep_text(self, section: Section, text: SectionText) -> None:
+        kept = set().union(*self._loaded.tiers.keys)
+        with self._texts_lock:
+            self._texts = {key: each for key, each in self._texts.items() if key in kept} | {section.id: text}
+
     def forget(self, reading_id: int) -> None:
         """Drop the cached pods of a reading."""
-        with self._cache_lock:
-            for section_id in [key for key, each in self._cache.items() if each.section.reading_id == reading_id]:
-                del self._cache[section_id]
+        for section in self._store.sections(reading_id):
+            self._loaded.tiers.forget(section.id)
+            with self._texts_lock:
+                self._texts.pop(section.id, None)
 
     def _read(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
@@ -209,33 +221,35 @@ class Memory:
             text = self._text(section, section.num_tokens)
             ids = text.ids
             twin = self._twin(reading, section)
-            builder = self._journal.resume(section, twin)
+            builder = self.relief.run(partial(self._journal.resume, section, twin))
+            size = self._chunk_tokens
             if twin is not None and builder.num_read and not section.seconds:
                 self._store.add_section_seconds(section.id, twin.seconds)
             while builder.num_read < len(ids):
                 if stopped():
                     return
                 start = time.perf_counter()
-                first = builder.num_read
-                block = builder.feed(ids[first : first + self._chunk_tokens])
+                block, size = self.relief.feed(builder, ids, size)
                 self._journal.write(section, block)
                 seconds = time.perf_counter() - start
                 self._store.add_section_seconds(section.id, seconds)
-                if block.stop - block.start == self._chunk_tokens:
+                if block.stop - block.start == size:
                     # The last chunk of a section is shorter and says little of the next one.
-                    self._loaded.tokens_per_second = self._chunk_tokens / seconds
+                    self._loaded.tokens_per_second = size / seconds
                 yield self._progress(reading, text, done, block.stop, self._loaded.tokens_per_second)
             exact = builder.finish()
             layout, scores = self._loaded.layout, self._journal.scores(section)
-            for each in score(self._loaded.runner, ids, exact, layout, scores):
+            scoring = partial(score, self._loaded.runner, ids, exact, layout)
+            for each in self.relief.resumed(scoring, scores):
                 self._journal.write_scores(section, each)
                 if stopped():
                     return
                 scores = each
                 yield self._progress(reading, text, done, len(ids), self._loaded.tokens_per_second)
-            packed = None if layout.recipe.exact else pack_pod(exact, layout, scores)
+            packed = None if layout.recipe.exact else self.relief.run(partial(pack_pod, exact, layout, scores))
             self._journal.finish(section, packed)
-            self._keep(Recalled(section, text, packed or exact))
+            self._keep_text(section, text)
+            self._loaded.tiers.put(section.id, packed or exact)
 
     def _disk_bytes(self, reading: Reading) -> int:
         """Most bytes that the reading takes on the disk; what is being read is exact until its section is done."""
@@ -251,13 +265,6 @@ class Memory:
             return None
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None
-
-    def _keep(self, recalled: Recalled) -> None:
-        """Cache a pod; the least recently used go once their bytes pass the limit."""
-        with self._cache_lock:
-            self._cache[recalled.section.id] = recalled
-            while len(self._cache) > 1 and sum(each.pod.nbytes for each in self._cache.values()) > self._cache_bytes:
-                self._cache.popitem(last=False)
 
     def _row(self, position: int, text: SectionText) -> Section:
         ids = text.ids

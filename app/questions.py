@@ -113,7 +113,8 @@ class Questions:
         ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
         recalled, coverage = self._recall(memory, document_id, chosen)
         texts = self._texts(document_id, recalled)
-        looks = look(loaded.runner, [each.pod for each in recalled], ids, loaded.heads.heads)
+        every = [each.pod for each in recalled]
+        looks = memory.relief.run(lambda: look(loaded.runner, every, ids, loaded.heads.heads))
         ranked = rank(chosen.sought, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
         found = bool(ranked) and ranked[0].found
         citations = cite(best_passages(ranked), texts)
@@ -143,10 +144,10 @@ class Questions:
         try:
             yield Evidence(found, citations, coverage)
             if found:
-                pods = _view(loaded, recalled, ranked[0])
+                pods = memory.relief.run(lambda: _view(loaded, recalled, ranked[0]))
                 room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
                 params = SamplingParams(min(self._max_answer_tokens, room), *_variation(again, len(messages)))
-                for piece in stream(loaded, pods, ids, params, stop):
+                for piece in memory.relief.begun(lambda: stream(loaded, pods, ids, params, stop)):
                     first_token = first_token or time.perf_counter() - start
                     count += 1
                     text += piece

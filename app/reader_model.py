@@ -14,14 +14,18 @@ from app.settings import Settings
 from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
-from engine.errors import AdapterMismatch, EngineError, PlanMissing, RecipeUnknown
+from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.layout import expected_bytes, layout_of
 from engine.prefill import PodBuilder
 from engine.recipes import NAMED, parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
+from engine.shortage import told
+from engine.staging import Staging
+from engine.tiers import tiers_for
 
 FORMAT_VERSION = 1
+MB = 1_000_000
 _PROBE_TOKENS = 256
 _PROBE_QUESTION_TOKENS = 16
 
@@ -63,14 +67,20 @@ class ReaderModel:
 
     def _load(self) -> None:
         try:
-            model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
-            if adapter := parse(self._settings.recipe).adapter:
-                model = models.adapted(model, adapter, self._folder)
-            loaded = Loaded(model, self._settings, self._folder, self._say)
-            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.runner.backend}", model.better)
+            with told():
+                model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
+                if adapter := parse(self._settings.recipe).adapter:
+                    model = models.adapted(model, adapter, self._folder)
+                loaded = Loaded(model, self._settings, self._folder, self._say)
+            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better)
             self._loaded = loaded
         except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
+        except OutOfMemory as error:
+            self._failure = ModelUnavailable(
+                f"{self._settings.model} does not fit: {error}.",
+                "Close other programs that use memory, or choose a smaller model: --model embedded.",
+            )
         except EngineError as error:
             hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
             self._failure = ModelUnavailable(str(error), hint)
@@ -106,11 +116,31 @@ class Loaded:
         if not self.layout.recipe.exact:
             self.reader = _identity(model, self.prompts, self.layout.digest)
         self.tokens_per_second = self._probe()
+        self.staging = Staging(model.device)
+        self.staging.warm()
+        # Last, since the limits follow from what is free by now.
+        self.tiers = tiers_for(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
 
     @property
     def passes(self) -> float:
         """How often the text goes through the model before a section is done."""
         return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
+
+    @property
+    def facts(self) -> str:
+        """What this run has chosen, in words."""
+        limits = " and ".join(f"{limit / 1e9:.1f} GB {place}" for place, (_, limit) in self._room().items())
+        return f"{self.runner.backend}; pods stay in up to {limits}"
+
+    def room(self) -> dict[str, str]:
+        """How much of the memory for pods is used, by where it is."""
+        return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
+
+    def _room(self) -> dict[str, tuple[int, int]]:
+        """Bytes held and their limit."""
+        both = zip(self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit), strict=True)
+        gpu = self.runner.model.device.type == "cuda"
+        return dict(zip(("on the GPU", "of memory") if gpu else ("of memory",), both, strict=False))
 
     def recipes(self) -> dict[str, str]:
         """The named recipes with their parts and the bytes per token of a full section."""

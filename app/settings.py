@@ -32,7 +32,10 @@ class Settings:
     """Longest answer, in tokens."""
     chunk_tokens: int = 512
     """Tokens read between two saves; a crash loses at most one chunk."""
-    memory_mb: int = 4096
-    """Memory that recalled pods may stay in, in megabytes, so that a next question need not load them."""
+    memory_mb: int = 0
+    """Memory that pods may stay in, in megabytes, so that a next question need not load them; 0 takes a quarter of what
+    is free at the start."""
+    gpu_memory_mb: int = 0
+    """The same on the GPU, where there is one; 0 takes half of what the loaded model leaves free."""
     threads: int = 0
     """Processor threads for the model; 0 takes all physical cores."""

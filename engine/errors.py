@@ -40,3 +40,13 @@ class AdapterMismatch(EngineError):
 class AdaptationFailed(EngineError):
     """Post-training cannot start or go on: no text, other settings than the state was made with, a loss that is no
     number."""
+
+
+class OutOfMemory(EngineError):
+    """Memory that is not there: bytes that were asked for (0: unknown), and bytes that are free."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        asked = f"{needed_bytes / 1e9:.2f} GB" if needed_bytes else "more"
+        super().__init__(f"{asked} of memory is needed at once, {free_bytes / 1e9:.2f} GB are free")
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes

@@ -5,7 +5,8 @@ shown on the page and rotary positions stay right when slots are selected.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from engine.errors import PodMismatch
 from engine.segment import Segment
+from engine.staging import Staging
+
+MOST_BYTES = 64 << 20
+"""Of a stored block. How many tokens are read at once says nothing of how many are best loaded at once."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,19 @@ def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
     return Block(start, start + keys.shape[2], meta, payload)
 
 
+def pieces(block: Block) -> Iterator[Block]:
+    """The block itself, or if it is large several blocks of consecutive tokens, to be loaded at the same time."""
+    tokens = block.stop - block.start
+    if len(block.payload) <= MOST_BYTES:
+        yield block
+        return
+    dtype = getattr(torch, str(block.meta["dtype"]))
+    keys, values = torch.frombuffer(block.payload, dtype=dtype).view(block.meta["shape"])
+    step = max(1, MOST_BYTES * tokens // len(block.payload))
+    for first in range(0, tokens, step):
+        yield to_block(keys[:, :, first : first + step], values[:, :, first : first + step], block.start + first)
+
+
 def from_block(meta: Mapping[str, Any], payload: memoryview, shape: KVShape) -> tuple[int, Tensor]:
     """The start and the stacked keys and values (2, L, G, C, D) of stored bytes. Raises PodMismatch on foreign ones."""
     dims = tuple(meta["shape"])
@@ -116,27 +134,33 @@ def from_block(meta: Mapping[str, Any], payload: memoryview, shape: KVShape) -> 
 class PodLoader:
     """Puts stored blocks together into a pod. Blocks may come in any order and from several threads at once."""
 
-    def __init__(self, shape: KVShape, num_tokens: int, device: torch.device) -> None:
+    def __init__(self, shape: KVShape, num_tokens: int, device: torch.device, staging: Staging | None = None) -> None:
         self._shape = shape
         self._num_tokens = num_tokens
-        self._device = device
-        # Filled on the host: nothing reaches the device before every block is seen to fit.
-        host = torch.device("cpu")
-        self._keys, self._values = shape.empty(num_tokens, host), shape.empty(num_tokens, host)
+        self._staging = staging or Staging(device)
+        self._keys, self._values = shape.empty(num_tokens, device), shape.empty(num_tokens, device)
         self._ranges: list[tuple[int, int]] = []
 
+    def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
+        """Where to read a block to, until it is added."""
+        return self._staging.room(num_bytes)
+
     def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
-        """Copy a verified block to its place. Raises PodMismatch on a foreign one."""
+        """Copy a verified block to its place. Raises PodMismatch on a foreign one, of which nothing is copied."""
         start, pair = from_block(meta, payload, self._shape)
         stop = start + pair.shape[3]
         if stop > self._num_tokens:
             raise PodMismatch(f"a block ends at token {stop} of {self._num_tokens}")
-        self._keys[:, :, start:stop] = pair[0]
-        self._values[:, :, start:stop] = pair[1]
+        with self._staging.sending(self._keys, self._values):
+            # In one piece to the device, where it is far quicker to put it to its places.
+            there = pair.to(self._keys.device, non_blocking=True)
+            self._keys[:, :, start:stop] = there[0]
+            self._values[:, :, start:stop] = there[1]
         self._ranges.append((start, stop))
 
     def finish(self) -> Pod:
-        """The pod. Raises PodMismatch where tokens are missing or came twice."""
+        """The pod, whole for whatever the current stream does next. Raises PodMismatch where tokens are missing or
+        came twice."""
         stop = 0
         for start, end in sorted(self._ranges):
             if start != stop:
@@ -144,5 +168,6 @@ class PodLoader:
             stop = end
         if stop != self._num_tokens:
             raise PodMismatch(f"blocks hold {stop} tokens, expected {self._num_tokens}")
-        positions = torch.arange(self._num_tokens, device=self._device)
-        return Pod(self._keys.to(self._device), self._values.to(self._device), positions, self._num_tokens)
+        self._staging.join()
+        positions = torch.arange(self._num_tokens, device=self._keys.device)
+        return Pod(self._keys, self._values, positions, self._num_tokens)

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = 32
 _ALIGNMENT = 64
 _HEADER_AT = len(_MAGIC) + _LENGTH.size
-_SLACK_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 18
 
 
 def write_block(
@@ -51,38 +52,59 @@ def write_block(
 
 
 def read_block(
-    path: Path, expected_checksum: str | None = None, scratch: bytearray | None = None
+    path: Path, expected_checksum: str | None = None, buffer: memoryview | None = None
 ) -> tuple[dict[str, Any], memoryview]:
-    """The facts and the payload, a writable view into the one buffer that the file was read into.
+    """The facts and the payload, a writable view into the one buffer that the file is read into.
 
-    With `scratch` that buffer is used, and grown if it must be; the payload then lasts until its next use.
+    `buffer`, if given, is that buffer, and exactly as long as the file is expected to be.
 
     Raises BlockDamaged unless every byte is as written and, where given, the checksum of the file is the expected one.
     """
-    file_bytes = _contents(path, scratch)
-    if file_bytes[: len(_MAGIC)] != _MAGIC:
-        raise BlockDamaged("not a block of this format", f"{path.name}, first bytes")
-    (header_bytes,) = _LENGTH.unpack_from(file_bytes, len(_MAGIC))
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if buffer is not None and len(buffer) != size:
+                raise BlockDamaged(f"{size} bytes instead of {len(buffer)}", f"{path.name}, length")
+            view = memoryview(bytearray(size)) if buffer is None else buffer
+            return _read(file, view, path.name, expected_checksum)
+    except FileNotFoundError as error:
+        raise BlockDamaged("missing", path.name) from error
+
+
+def _read(
+    file: FileIO, view: memoryview, name: str, expected_checksum: str | None
+) -> tuple[dict[str, Any], memoryview]:
+    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it."""
+    if len(view) < _HEADER_AT:
+        raise BlockDamaged(f"cut off after {len(view)} bytes", f"{name}, first bytes")
+    _fill(file, view[:_HEADER_AT], 0, name)
+    if view[: len(_MAGIC)] != _MAGIC:
+        raise BlockDamaged("not a block of this format", f"{name}, first bytes")
+    (header_bytes,) = _LENGTH.unpack_from(view, len(_MAGIC))
     header_ends = _HEADER_AT + header_bytes
     payload_at = header_ends + _DIGEST_BYTES
-    if payload_at > len(file_bytes):
-        raise BlockDamaged("cut off, or its length is wrong", f"{path.name}, header")
-    digest = blake3(file_bytes[:header_ends])
-    if digest.digest() != file_bytes[header_ends:payload_at]:
-        raise BlockDamaged("checksum differs", f"{path.name}, header")
-    header = json.loads(bytes(file_bytes[_HEADER_AT:header_ends]))
+    if payload_at > len(view):
+        raise BlockDamaged("cut off, or its length is wrong", f"{name}, header")
+    _fill(file, view[_HEADER_AT:payload_at], _HEADER_AT, name)
+    digest = blake3(view[:header_ends])
+    if digest.digest() != view[header_ends:payload_at]:
+        raise BlockDamaged("checksum differs", f"{name}, header")
+    header = json.loads(bytes(view[_HEADER_AT:header_ends]))
     payload_ends = payload_at + header["payload_bytes"]
-    if payload_ends + _DIGEST_BYTES != len(file_bytes):
-        raise BlockDamaged(
-            f"{len(file_bytes)} bytes instead of {payload_ends + _DIGEST_BYTES}", f"{path.name}, payload"
-        )
-    digest.update(file_bytes[header_ends:payload_ends])
-    if digest.digest() != file_bytes[payload_ends:]:
-        raise BlockDamaged("checksum differs", f"{path.name}, payload")
-    digest.update(file_bytes[payload_ends:])
+    if payload_ends + _DIGEST_BYTES != len(view):
+        raise BlockDamaged(f"{len(view)} bytes instead of {payload_ends + _DIGEST_BYTES}", f"{name}, payload")
+    digest.update(view[header_ends:payload_at])
+    for start in range(payload_at, payload_ends, _PIECE_BYTES):
+        piece = view[start : min(start + _PIECE_BYTES, payload_ends)]
+        _fill(file, piece, start, name)
+        digest.update(piece)
+    _fill(file, view[payload_ends:], payload_ends, name)
+    if digest.digest() != view[payload_ends:]:
+        raise BlockDamaged("checksum differs", f"{name}, payload")
+    digest.update(view[payload_ends:])
     if expected_checksum is not None and digest.hexdigest() != expected_checksum:
-        raise BlockDamaged("whole, but not the block that was written here", f"{path.name}, checksum")
-    return header["meta"], file_bytes[payload_at:payload_ends]
+        raise BlockDamaged("whole, but not the block that was written here", f"{name}, checksum")
+    return header["meta"], view[payload_at:payload_ends]
 
 
 def prefetch(paths: Iterable[Path]) -> None:
@@ -94,20 +116,11 @@ def prefetch(paths: Iterable[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-def _contents(path: Path, scratch: bytearray | None) -> memoryview:
-    """The bytes of the file in one writable buffer, at least as long as the fixed part of a head."""
-    buffer = bytearray() if scratch is None else scratch
-    try:
-        with path.open("rb", buffering=0) as file:
-            size = path.stat().st_size
-            if len(buffer) < size:
-                # A buffer that somebody still looks at cannot grow, so files of about one size should fit at once.
-                buffer.extend(bytes(size + _SLACK_BYTES - len(buffer)))
-            view, filled = memoryview(buffer)[:size], 0
-            while count := file.readinto(view[filled:]):
-                filled += count
-    except FileNotFoundError as error:
-        raise BlockDamaged("missing", path.name) from error
-    if filled < max(_HEADER_AT, size):
-        raise BlockDamaged(f"cut off after {filled} bytes", f"{path.name}, first bytes")
-    return view
+def _fill(file: FileIO, view: memoryview, start: int, name: str) -> None:
+    """Read exactly so many bytes. Raises BlockDamaged where the file ends before."""
+    filled = 0
+    while filled < len(view):
+        count = file.readinto(view[filled:])
+        if not count:
+            raise BlockDamaged(f"cut off after {start + filled} bytes", f"{name}, first bytes")
+        filled += count

@@ -214,6 +214,7 @@ def test_doctor(cli: Cli, document_id: str, settings: Settings) -> None:
     costs = [int(well[f"recipe {name}"].split(": ")[1].split()[0].replace(",", "")) for name in NAMED]
     assert well["recipe faithful"].startswith("k4v4h: ") and costs == sorted(costs, reverse=True)
     assert path.name in cli("doctor").out
+    assert cli("doctor", "--json", "--memory-mb", "2500").json["pods, of memory"] == "0.0 of 2.5 GB"
 
 
 def test_doctor_without_a_model_says_what_it_lacks(cli: Cli, tmp_path: Path) -> None:
@@ -305,8 +306,10 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_defau
     monkeypatch.setenv("DOCPOD_MAX_PAGES", "77")
     monkeypatch.setenv("DOCPOD_BROWSER", "no")
     monkeypatch.setenv("DOCPOD_THREADS", "")
-    changed = used("--max-pages", "78", "--memory-mb", "0")
-    assert (changed.max_pages, changed.memory_mb, changed.browser, changed.threads) == (78, 0, False, 0)
+    changed = used("--max-pages", "78", "--memory-mb", "7", "--gpu-memory-mb", "0")
+    assert (changed.max_pages, changed.memory_mb, changed.browser, changed.threads) == (78, 7, False, 0)
+    monkeypatch.setenv("DOCPOD_GPU_MEMORY_MB", "900")
+    assert (used().memory_mb, used().gpu_memory_mb) == (0, 900)
     assert used().max_pages == 77
     assert used("serve", "--browser", "--home", str(tmp_path / "other")).home == tmp_path / "other"
     assert used("--browser").browser and not used("--no-browser").browser
@@ -322,6 +325,7 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_defau
         ("max_pages", "0", "at least 1"),
         ("chunk_tokens", "1_000", "whole number"),
         ("threads", "-1", "at least 0"),
+        ("gpu_memory_mb", "half", "at least 0"),
         ("port", "7.5", "whole number"),
         ("recipe", "tiny", "compact"),
         ("browser", "maybe", "1 or 0"),

@@ -7,6 +7,7 @@ import pytest
 from app.errors import ModelUnavailable
 from app.main import App
 from app.settings import Settings
+from engine import packed_blocks
 from engine.policies import reread
 from engine.prefill import PodBuilder
 from storage import Home, Store
@@ -53,6 +54,24 @@ def test_a_recipe_survives_a_restart(
     assert after.found and after.citations[0].page == 3
     assert after.reused_tokens == reading.num_tokens
     assert paper.blocks(settings.home) == written
+    assert again.verify() == (len(written), [])
+
+
+def test_layers_that_are_stored_by_heads_survive_a_restart(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_blocks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(packed_blocks, "MOST_BYTES", 1)
+    app = open_app(recipe="balanced")
+    document_id = paper.read_here(app, source)
+    shape = app.memory()._loaded.runner.model.shape
+    written = paper.blocks(settings.home)
+    assert len(written) == 2 * shape.layers * shape.kv_heads
+    before = paper.last(app.questions.ask(document_id, QUESTION))
+    app.close()
+    again = open_app(recipe="balanced")
+    after = paper.last(again.questions.ask(document_id, QUESTION))
+    assert (after.answer, after.citations) == (before.answer, before.citations)
     assert again.verify() == (len(written), [])
 
 

@@ -11,7 +11,7 @@ from app.errors import Busy, DiskFull, NotRead
 from app.main import App
 from app.memory import DISK_SPARE_BYTES, Memory
 from app.settings import Settings
-from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids
+from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids, write_block
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
@@ -100,6 +100,34 @@ def test_a_reading_that_was_abandoned_goes_on_where_it_was(
         pass
     assert store.reading(reading.id).state == "ready"
     assert paper.blocks(settings.home).items() >= begun.items()
+
+
+def test_a_chunk_larger_than_a_block_is_stored_in_pieces(
+    open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app(chunk_tokens=300)
+    reading = planned(app, source)
+    token_bytes = app.memory()._loaded.runner.model.shape.token_bytes
+    monkeypatch.setattr("engine.pod.MOST_BYTES", 100 * token_bytes)
+    first, _ = store.sections(reading.id)
+    written: list[str] = []
+
+    def stops(folder: Path, name: str, *rest: object) -> tuple[int, str]:
+        written.append(name)
+        if len(written) == 6:
+            raise StorageFull(1, 0)
+        return write_block(folder, name, *rest)
+
+    with monkeypatch.context() as patch:
+        # In the middle of the second chunk.
+        patch.setattr("app.journal.write_block", stops)
+        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
+    assert [each.stop_token - each.start_token for each in store.blocks(first.id)] == [100] * 5
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    in_memory = pod_bytes(app.memory(), first)
+    app.close()
+    assert pod_bytes(open_app().memory(), first) == in_memory
 
 
 @pytest.mark.parametrize("sizes", [(32, 300), (300, 32)])
@@ -329,7 +357,9 @@ def test_recalled_pods_stay_in_memory_up_to_the_limit(
 ) -> None:
     sections = store.sections(store.readings(document_id)[0].id)
     app.close()
-    roomy, narrow = open_app().memory(), open_app(memory_mb=0).memory()
+    roomy, narrow = open_app().memory(), open_app(memory_mb=1).memory()
+    assert narrow._loaded.tiers.device_limit == 1_000_000
+    narrow._loaded.tiers.device_limit = 1
     for memory in (roomy, narrow):
         for section in sections:
             memory.recall(section)

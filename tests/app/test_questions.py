@@ -253,7 +253,8 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
 
 def test_several_people_ask_at_once(app: App, open_app: OpenApp, document_id: str) -> None:
     app.close()
-    fresh = open_app(memory_mb=0)
+    fresh = open_app()
+    fresh.memory()._loaded.tiers.device_limit = 1
     answers: dict[int, Answer] = {}
 
     def ask_one(number: int) -> None:

@@ -1,5 +1,6 @@
 """The model behind the library: loaded once in the background, and the same reader wherever its folder lies."""
 
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -32,6 +33,7 @@ def test_the_model_is_loaded_once_and_says_why_it_was_chosen(reader_model: Reade
     status = reader_model.status()
     assert (status.state, status.name) == ("ready", Path(settings.model).name)
     assert "as asked for" in status.why and "attention" in status.why
+    assert re.search(r"pods stay in up to \d+\.\d GB of memory", status.why)
 
 
 def test_a_reader_is_known_by_what_shapes_a_pod_and_not_by_its_place(settings: Settings, tmp_path: Path) -> None:

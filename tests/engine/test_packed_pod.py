@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine import parts
 from engine.attention import reference
 from engine.compress import compress, pack_pod
 from engine.context import Context
@@ -277,6 +278,97 @@ def test_blocks_bring_back_the_same_bytes(text: str, llama_runner: Runner, monke
     ]
 
 
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_large_layer_is_stored_by_heads(text: str, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    whole = [*to_blocks(pod)]
+    monkeypatch.setattr("engine.packed_blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("engine.packed_blocks.MOST_BYTES", 1)
+    blocks = [*to_blocks(pod)]
+    assert [(*block.meta["layers"], *block.meta["heads"]) for block in blocks] == [
+        (layer, layer + 1, head, head + 1) for layer in range(LAYERS) for head in range(GROUPS)
+    ]
+    again = restored(pod)
+    again.check()
+    monkeypatch.undo()
+    back = [*to_blocks(again)]
+    assert [(block.meta, bytes(block.payload)) for block in back] == [
+        (block.meta, bytes(block.payload)) for block in whole
+    ]
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    for number in (*range(1, LAYERS * GROUPS), 1):
+        loader.add(blocks[number].meta, memoryview(bytearray(blocks[number].payload)))
+    with pytest.raises(PodMismatch, match="1 layers are missing"):
+        loader.finish()
+
+
+def first_edition(pod: PackedPod) -> tuple[dict[str, object], bytes]:
+    """A block as it was written before blocks named their heads and their alignment: at multiples of 8 bytes."""
+    pieces = []
+    for layer, far in enumerate(pod.far):
+        pieces += [pod.near.keys[layer], pod.near.values[layer], *([] if far.kept is None else [far.kept])]
+        for both in zip(far.keys, far.values, strict=True):
+            for each in both:
+                if each is not None:
+                    pieces += [each.codes, each.scales, each.zeros] if each.bits < 16 else [each.codes]
+    raw = [each.contiguous().view(torch.uint8).numpy().tobytes() if each.numel() else b"" for each in pieces]
+    (block,) = to_blocks(pod)
+    meta = {name: value for name, value in block.meta.items() if name not in ("heads", "alignment")}
+    return meta, b"".join(each + bytes(-len(each) % 8) for each in raw)
+
+
+@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("tokens", [TOKENS, 37, 4])
+def test_blocks_of_the_first_edition_still_load(text: str, tokens: int, llama_runner: Runner) -> None:
+    pod = compress(llama_runner, range(tokens), random_pod(tokens), layout(text))
+    meta, payload = first_edition(pod)
+    loader = PackedLoader(pod.layout, SHAPE, tokens, CPU)
+    loader.add(meta, memoryview(bytearray(payload)))
+    old = loader.finish()
+    old.check()
+    (block,), (again,) = to_blocks(pod), to_blocks(old)
+    assert (block.meta, bytes(block.payload)) == (again.meta, bytes(again.payload))
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_what_is_loaded_looks_at_the_block_that_was_read(text: str, llama_runner: Runner) -> None:
+    """Without a copy, at multiples of 64 bytes."""
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    (block,) = to_blocks(pod)
+    with loader.room(len(block.payload)) as room:
+        room[:] = block.payload
+        loader.add(block.meta, room)
+    start = torch.frombuffer(room, dtype=torch.uint8).data_ptr()
+    far = [each for layer in loader.finish().far for each in parts.tensors(layer) if each.numel()]
+    assert far and start % 64 == 0
+    assert all(start <= each.data_ptr() < start + len(room) and each.data_ptr() % 64 == 0 for each in far)
+
+
+@pytest.mark.parametrize("text", ["keep40:random+k4v4", "keep40:norm"])
+def test_a_bitmap_that_does_not_count_its_rows_is_refused(text: str, llama_runner: Runner) -> None:
+    """Before anything of it is used, since it says where rows stand."""
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    (block,) = to_blocks(pod)
+    near = 2 * GROUPS * 36 * DIM * 4
+    payload = bytearray(block.payload)
+    assert bytes(payload[near : near + 15]) == pod.far[0].kept.numpy().tobytes()[:15]
+    payload[near] ^= 1
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    with pytest.raises(PodMismatch, match=r"rows for .* slots"):
+        loader.add(block.meta, memoryview(payload))
+    with pytest.raises(PodMismatch, match="5 layers are missing"):
+        loader.finish()
+
+
+def test_rows_that_are_missing_without_a_bitmap_are_refused() -> None:
+    pod = pack_pod(random_pod(), layout("k8v8"))
+    (block,) = to_blocks(pack_pod(random_pod(TOKENS - 1), layout("k8v8")))
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    with pytest.raises(PodMismatch, match="rows for"):
+        loader.add(block.meta, memoryview(bytearray(block.payload)))
+
+
 def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
     pod = pack_pod(random_pod(), layout("k4v4"))
     (block,) = to_blocks(pod)
@@ -293,6 +385,15 @@ def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
             load(meta=wrong)
     with pytest.raises(PodMismatch, match="does not fit"):
         load(layout("k4v3"))
+    for heads in ([0, 3], [1, 1], [-1, 1]):
+        with pytest.raises(PodMismatch, match="does not fit 2 heads"):
+            load(meta={"heads": heads})
+    with pytest.raises(PodMismatch, match="cannot have kept"):
+        load(meta={"heads": [1, 2]})
+    with pytest.raises(PodMismatch, match="bytes"):
+        load(meta={"alignment": 8})
+    with pytest.raises(PodMismatch, match="later version"):
+        load(meta={"alignment": 0})
     with pytest.raises(PodMismatch, match="cannot have kept"):
         load(meta={"slots": [[999, 999]] * LAYERS})
     for payload in (bytes(block.payload)[:-8], bytes(block.payload) + bytes(8)):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.errors import PodMismatch, WindowExceeded
-from engine.pod import Block, KVShape, Pod, PodLoader, from_block, to_block
+from engine.pod import Block, KVShape, Pod, PodLoader, from_block, pieces, to_block
 from engine.prefill import PodBuilder
 from engine.runner import Runner
 from engine.tail import Tail
@@ -53,6 +53,20 @@ def test_a_block_is_keys_then_values_layer_by_layer() -> None:
     assert bytes(made.payload) == WHOLE[:, :, :, 10:17].contiguous().view(torch.uint8).numpy().tobytes()
     start, pair = from_block(made.meta, made.payload, SHAPE)
     assert start == 10 and torch.equal(pair, WHOLE[:, :, :, 10:17])
+
+
+@pytest.mark.parametrize("most_bytes", [1, 1000, 7 * 192, 40 * 192, 1 << 20])
+def test_a_large_block_is_stored_in_pieces(most_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.pod.MOST_BYTES", most_bytes)
+    whole = block(5, 45)
+    made = [*pieces(whole)]
+    assert [each.start for each in made] == [5, *(each.stop for each in made[:-1])] and made[-1].stop == 45
+    assert all(len(each.payload) <= max(most_bytes, SHAPE.token_bytes) for each in made)
+    for each in made:
+        same = block(each.start, each.stop)
+        assert (each.meta, bytes(each.payload)) == (same.meta, bytes(same.payload))
+    if most_bytes >= len(whole.payload):
+        assert made == [whole]
 
 
 def test_a_block_is_a_copy() -> None:
