@@ -31,13 +31,10 @@ class Journal:
     `read_again` gets the id of a document whose finished memory turned out to be damaged.
     """
 
-    def __init__(
-        self, store: Store, home: Home, runner: Runner, layout: Layout, read_again: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, home: Home, runner: Runner, read_again: Callable[[str], None]) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
-        self._layout = layout
         self._read_again = read_again
 
     def write(self, section: Section, block: PodBlock) -> None:
@@ -77,13 +74,13 @@ class Journal:
         """Get blocks moving that will be loaded in a moment."""
         prefetch(self._pods / block.file_name for block in blocks)
 
-    def load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
+    def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
         """Put verified blocks together, on as many threads as there are cores (at most four); None if one is bad."""
         blocks = [block for block in blocks if block.position != _SCORES_AT]
         model = self._runner.model
         facts = model.shape, blocks[-1].stop_token, model.device
-        packed = section.state == "ready" and not self._layout.recipe.exact
-        loader = PackedLoader(self._layout, *facts) if packed else PodLoader(*facts)
+        packed = section.state == "ready" and not layout.recipe.exact
+        loader = PackedLoader(layout, *facts) if packed else PodLoader(*facts)
         workers = min(4, os.cpu_count() or 1)
 
         def load_every(first: int) -> None:
@@ -101,19 +98,19 @@ class Journal:
             return None
         return pod
 
-    def resume(self, section: Section, twin: Section | None = None) -> PodBuilder:
+    def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> PodBuilder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
         blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
         source = section
         if twin is not None and not blocks:
             source, blocks = twin, self._store.blocks(twin.id)
-        builder = PodBuilder(self._runner, section.num_tokens, self._layout)
+        builder = PodBuilder(self._runner, section.num_tokens, layout)
         try:
             for block in blocks:
                 builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(source, error)
-            return PodBuilder(self._runner, section.num_tokens, self._layout)
+            return PodBuilder(self._runner, section.num_tokens, layout)
         return builder
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
