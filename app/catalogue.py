@@ -48,7 +48,7 @@ class Catalogue:
     def readings(self, document_id: str) -> list[Reading]:
         """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
         if memory := self._at_hand():
-            reading = memory.find(document_id, self._dial.chosen(memory, document_id))
+            reading = self._dial.current(memory, document_id)
             return [reading] if reading else []
         return self._store.readings(document_id)
 

@@ -1,5 +1,7 @@
 """The dial: by which recipe each document is kept, and what another one would cost."""
 
+from collections.abc import Sequence
+
 from app.events import DialState, RecipeStep
 from app.memory import Memory
 from app.recipe_book import kept_by, named
@@ -21,14 +23,12 @@ class Dial:
 
     def chosen(self, memory: Memory, document_id: str) -> str:
         """The recipe of a document. One that the model cannot be read by counts as never chosen."""
-        document = self._store.document(document_id)
-        if document and document.recipe and not memory.recipes.why_not(document.recipe):
-            return named(document.recipe)
+        return self._chosen(memory, document_id, memory.readings(document_id))
+
+    def current(self, memory: Memory, document_id: str) -> Reading | None:
+        """The reading by the chosen recipe, if it is planned."""
         readings = memory.readings(document_id)
-        if readings:
-            return named(max(readings, key=lambda each: (each.state == "ready", each.id)).recipe)
-        wanted = (self._given, self._store.preference(_LAST_CHOSEN), "exact")
-        return next(named(each) for each in wanted if each and not memory.recipes.why_not(each))
+        return self._current(memory, document_id, readings)
 
     def choose(self, document_id: str, recipe: str) -> None:
         """Keep a document, and those that are added from now on, by this recipe. Raises NotStored."""
@@ -43,23 +43,17 @@ class Dial:
         """
         if recipe:
             return memory.find(document_id, recipe)
-        chosen = memory.find(document_id, self.chosen(memory, document_id))
-        if chosen is not None and chosen.state == "ready":
-            return chosen
-
-        def worth(reading: Reading) -> tuple[int, bool, bool, int]:
-            mine = chosen is not None and reading.id == chosen.id
-            return memory.tokens_read(reading), reading.state == "ready", mine, reading.id
-
-        return max(memory.readings(document_id), key=worth, default=None)
+        readings = memory.readings(document_id)
+        return self._serving(memory, readings, self._current(memory, document_id, readings))
 
     def state(self, memory: Memory, document_id: str) -> DialState | None:
         """How a document is kept, and how it could be; None where it is not planned yet."""
         readings = memory.readings(document_id)
         if not readings:
             return None
-        chosen, serving = self.chosen(memory, document_id), self.serving(memory, document_id)
-        current = memory.find(document_id, chosen)
+        chosen = self._chosen(memory, document_id, readings)
+        current = self._current(memory, document_id, readings)
+        serving = self._serving(memory, readings, current)
         ready = current is not None and current.state == "ready"
         others = [each for each in readings if current is None or each.id != current.id]
         return DialState(
@@ -75,6 +69,29 @@ class Dial:
                 named(each.recipe) for each in readings if each.num_bytes and not memory.is_whole_and_exact(each)
             ),
         )
+
+    def _chosen(self, memory: Memory, document_id: str, readings: Sequence[Reading]) -> str:
+        document = self._store.document(document_id)
+        if document and document.recipe and not memory.recipes.why_not(document.recipe):
+            return named(document.recipe)
+        if readings:
+            return named(max(readings, key=lambda each: (each.state == "ready", each.id)).recipe)
+        wanted = (self._given, self._store.preference(_LAST_CHOSEN), "exact")
+        return next(named(each) for each in wanted if each and not memory.recipes.why_not(each))
+
+    def _current(self, memory: Memory, document_id: str, readings: Sequence[Reading]) -> Reading | None:
+        reader = memory.recipes[self._chosen(memory, document_id, readings)].reader
+        return next((each for each in readings if each.reader == reader), None)
+
+    def _serving(self, memory: Memory, readings: Sequence[Reading], chosen: Reading | None) -> Reading | None:
+        if chosen is not None and chosen.state == "ready":
+            return chosen
+
+        def worth(reading: Reading) -> tuple[int, bool, bool, int]:
+            mine = chosen is not None and reading.id == chosen.id
+            return memory.tokens_read(reading), reading.state == "ready", mine, reading.id
+
+        return max(readings, key=worth, default=None)
 
     def _step(self, memory: Memory, document_id: str, name: str, planned: Reading) -> RecipeStep:
         parts, keeps = str(parse(name)), kept_by(name)

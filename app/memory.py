@@ -152,8 +152,9 @@ class Memory:
 
     def needs_text(self, document_id: str, recipe: str) -> bool:
         """Whether the text has to be read for a recipe, because there is no whole exact memory to make it from."""
-        exact, parts = self.find(document_id, "exact"), self.recipes[recipe].layout.recipe
-        return exact is None or exact.state != "ready" or parts.exact or parts.streaming
+        parts = self.recipes[recipe].layout.recipe
+        exact = None if parts.exact or parts.streaming else self.find(document_id, "exact")
+        return exact is None or exact.state != "ready"
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
@@ -293,7 +294,7 @@ class Memory:
         sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
         exact = self.recipes[reading.recipe].layout.recipe.exact
         while_reading = 0 if exact else self.recipes.num_bytes("exact", max(sections))
-        return self.num_bytes(reading, reading.recipe) + while_reading
+        return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 
     def _twin(self, reading: Reading, section: Section) -> Section | None:
         """The same section as this model read it exactly, from whose memory any recipe can be made."""

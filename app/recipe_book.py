@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from app.prompts import PROMPT_VERSION, Prompts
@@ -86,6 +87,7 @@ class RecipeBook:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+@cache
 def named(text: str) -> str:
     """The name of a recipe that is given by its parts, where it has one. Raises RecipeUnknown."""
     recipe = parse(text)

@@ -43,6 +43,11 @@ class Turns:
     def give_all(self) -> None:
         self.give(10_000)
 
+    def take_all(self) -> None:
+        """From now on a chunk needs a turn again."""
+        while self._turns.acquire(blocking=False):
+            pass
+
 
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
