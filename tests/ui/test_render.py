@@ -203,10 +203,10 @@ def test_the_dial_says_what_the_chosen_recipe_keeps_and_costs() -> None:
     html = dial.dial(dial_state())
     said = Tags(html).words
     assert "ExactFaithfulBalanced" in said
-    assert "What exact keeps · 23 KB a token · 1.0 GB on disk." in said
+    assert "What exact keeps · 23,040 bytes a token · 1.0 GB on disk." in said
     assert html.count('aria-pressed="true"') == 1 and html.count("data-ask=") == 2
     making = Tags(dial.dial(dial_state("balanced"))).words
-    assert "What balanced keeps · 4 KB a token · 16\u00a0% of exact · about 163 MB on disk." in making
+    assert "What balanced keeps · 3,756 bytes a token · 16\u00a0% of exact · about 163 MB on disk." in making
     assert "Until it is there, the exact memory answers." in making
     assert "answers" not in Tags(dial.dial(dial_state("balanced", answers_from=""))).words
     assert dial.dial(None) == ""
@@ -215,8 +215,8 @@ def test_the_dial_says_what_the_chosen_recipe_keeps_and_costs() -> None:
 def test_a_change_is_explained_before_it_is_made() -> None:
     exact, faithful, balanced = dial_state().steps
     assert dial.change(dial_state(), faithful) == (
-        "Keeps what faithful keeps: 7 KB a token, 31\u00a0% of exact, about 310 MB on disk. It is made from the exact "
-        "memory, in about 3 min, without reading again. The exact memory stays beside it."
+        "Keeps what faithful keeps: 7,142 bytes a token, 31\u00a0% of exact, about 310 MB on disk. It is made from the "
+        "exact memory, in about 3 min, without reading again. The exact memory stays beside it."
     )
     kept = dial_state("faithful", answers_from="faithful", goes=("faithful",))
     assert dial.change(kept, exact).endswith("It is there already. The faithful memory is removed.")

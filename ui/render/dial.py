@@ -32,10 +32,10 @@ def line(state: DialState) -> str:
 
 
 def costs(step: RecipeStep, between: str = ", ") -> str:
-    """`7 KB a token, 31 % of exact, 12 MB on disk`."""
+    """`7,158 bytes a token, 31 % of exact, 12 MB on disk`."""
     share = [f"{round(100 * step.share)}\u00a0% of exact"] if step.share < 0.995 else []
     forecast = "" if step.ready else "about "
-    pieces = (f"{size(round(step.bytes_per_token))} a token", *share, f"{forecast}{size(step.disk_bytes)} on disk")
+    pieces = (f"{step.bytes_per_token:,.0f} bytes a token", *share, f"{forecast}{size(step.disk_bytes)} on disk")
     return between.join(pieces)
 
 
