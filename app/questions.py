@@ -1,5 +1,6 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from engine.decode import look
 from engine.packed_pod import AnyPod
 from engine.sampling import SamplingParams
 from storage import Citation, Message, MessageState, NotStored, Page, Reading, StorageFull, Store
+
+log = logging.getLogger(__name__)
 
 NOT_FOUND = "Not found in the document."
 
@@ -190,20 +193,22 @@ class Questions:
         return ids
 
     def _recall(self, memory: Memory, document_id: str, chosen: Route, recipe: str) -> tuple[list[Recalled], Reading]:
-        """The sections that matter, as far as they are read, in the order of the document; and their reading."""
+        """The sections that matter, as far as they are read, in the order of the document; and their reading.
+
+        Another recipe's memory may take the place of the one that answers at any moment; then that one answers.
+        """
+        tried = 0
+        while (reading := self._dial.serving(memory, document_id, recipe)) is not None and reading.id != tried:
+            tried = reading.id
+            try:
+                if recalled := self._sections(memory, reading, chosen):
+                    with _kept():
+                        self._store.touch_reading(reading.id)
+                    return sorted(recalled, key=lambda each: each.section.position), reading
+            except DocumentNotFound as gone:
+                log.info("a memory went while a question was about to use it: %s", gone)
         if self._store.document(document_id) is None:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
-        reading = self._dial.serving(memory, document_id, recipe)
-        while reading is not None:
-            recalled = self._sections(memory, reading, chosen)
-            if recalled:
-                with _kept():
-                    self._store.touch_reading(reading.id)
-                return sorted(recalled, key=lambda each: each.section.position), reading
-            # Another recipe's memory may have taken its place a moment ago.
-            tried, reading = reading, self._dial.serving(memory, document_id, recipe)
-            if reading is not None and reading.id == tried.id:
-                break
         raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
 
     def _sections(self, memory: Memory, reading: Reading, chosen: Route) -> list[Recalled]:

@@ -1,7 +1,6 @@
 """The dial: another recipe for a document that was read, while the old memory answers, and nothing lost in silence."""
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -313,22 +312,25 @@ def test_a_change_that_fails_leaves_the_old_memory_at_work(
     assert by_recipe(store, document_id) == {"exact": "ready", "balanced": "ready"}
 
 
+@pytest.mark.parametrize(("owner", "step"), [(Memory, "recall"), (Memory, "_layout"), (Store, "touch_reading")])
 def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory(
-    app: App, document_id: str, monkeypatch: pytest.MonkeyPatch
+    app: App, open_app: OpenApp, document_id: str, monkeypatch: pytest.MonkeyPatch, owner: type, step: str
 ) -> None:
     choose(app, document_id, "faithful")
-    recall = Memory.recall
+    app.close()
+    app = open_app()
+    app.start()
+    app.memory()
+    go_on = getattr(owner, step)
     crossed: list[int] = []
 
-    def change_first(memory: Memory, section: object) -> object:
+    def change_first(itself: object, *arguments: object) -> object:
         if not crossed:
             crossed.append(1)
-            thread = threading.Thread(target=choose, args=(app, document_id, "balanced"))
-            thread.start()
-            thread.join()
-        return recall(memory, section)
+            choose(app, document_id, "balanced")
+        return go_on(itself, *arguments)
 
-    monkeypatch.setattr(Memory, "recall", change_first)
+    monkeypatch.setattr(owner, step, change_first)
     assert answered_by(app, document_id) == "balanced"
     assert crossed
 
