@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from app.dial import Dial
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
 from app.memory import Memory
@@ -12,10 +13,11 @@ class Catalogue:
     """Documents as a user sees them. `at_hand` gives None until the model is loaded, `live` what is being worked on."""
 
     def __init__(
-        self, store: Store, at_hand: Callable[[], Memory | None], live: Callable[[str], Progress | None]
+        self, store: Store, at_hand: Callable[[], Memory | None], dial: Dial, live: Callable[[str], Progress | None]
     ) -> None:
         self._store = store
         self._at_hand = at_hand
+        self._dial = dial
         self._live = live
 
     def document(self, document_id: str) -> Document:
@@ -44,15 +46,18 @@ class Catalogue:
         return self._entry(self.document(document_id))
 
     def readings(self, document_id: str) -> list[Reading]:
-        """What a user's word about a document is about: its reading by the model at hand, or all until there is one."""
+        """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
         if memory := self._at_hand():
-            reading = memory.find(document_id)
+            reading = self._dial.current(memory, document_id)
             return [reading] if reading else []
         return self._store.readings(document_id)
 
     def _entry(self, document: Document) -> DocumentEntry:
         memory = self._at_hand()
         reading = next(reversed(self.readings(document.id)), None)
+        serving = None
+        if memory and reading and reading.state != "ready":
+            serving = self._dial.serving(memory, document.id)
         states = self._store.page_states(document.id)
         return DocumentEntry(
             document_id=document.id,
@@ -64,6 +69,8 @@ class Catalogue:
             pod_bytes=sum(each.num_bytes for each in self._store.readings(document.id)),
             progress=self._progress(document, reading),
             forecast=memory.forecast(reading) if memory and reading else None,
+            recipe=reading.recipe if memory and reading else "",
+            answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
         )
 

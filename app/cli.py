@@ -92,7 +92,7 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     document = app.library.catalogue.find(options.document)
     answer: Answer | None = None
     try:
-        for event in app.questions.ask(document.id, options.question):
+        for event in app.questions.ask(document.id, options.question, recipe=app.settings.recipe):
             if isinstance(event, Answer):
                 answer = event
             elif not options.json and isinstance(event, Evidence):
@@ -100,7 +100,8 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
             elif not options.json and isinstance(event, TextDelta):
                 print(event.text, end="", flush=True)
     except NotRead as error:
-        raise NotRead(error.message, f"Read it first: run_app.py read {document.file_name!r}") from error
+        recipe = f" --recipe {app.settings.recipe}" if app.settings.recipe else ""
+        raise NotRead(error.message, f"Read it first: run_app.py read{recipe} {document.file_name!r}") from error
     assert answer is not None
     if not options.json:
         first_word, reading = answer.first_token_seconds, answer.reading_seconds

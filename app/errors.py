@@ -13,7 +13,8 @@ AppError                    message: what happened, with the facts; hint: what t
 ├── ModelUnavailable        the model cannot be found, fetched or loaded
 ├── OutOfMemory             the model or the document needs more memory than is free
 ├── DiskFull                what is to be kept does not fit on the disk
-├── Busy                    another process is reading this document
+├── Busy                    another process, or this one, is reading this document
+├── RecipeNotThere          the model cannot keep a document by this recipe
 └── BadSetting              a malformed option or environment variable
 
 Everything else is a bug: it is logged under a short id, and the user sees that id.
@@ -93,7 +94,11 @@ class DiskFull(AppError):
 
 
 class Busy(AppError):
-    """Another process is reading this document."""
+    """Another process, or this one, is reading this document."""
+
+
+class RecipeNotThere(AppError):
+    """The model cannot keep a document by this recipe."""
 
 
 class BadSetting(AppError):

@@ -105,7 +105,52 @@ class DocumentEntry:
     pod_bytes: int
     progress: Progress
     forecast: Forecast | None = None
+    recipe: str = ""
+    """How it is kept, or is to be kept; empty until the model is there."""
+    answers_from: str = ""
+    """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class RecipeStep:
+    """A recipe that a document can be kept by: what it costs and keeps."""
+
+    name: str
+    parts: str
+    keeps: str
+    bytes_per_token: float = 0.0
+    share: float = 0.0
+    """Of the bytes of the exact memory."""
+    disk_bytes: int = 0
+    """A forecast, until the memory is there."""
+    seconds: float = 0.0
+    """About how long making it takes; 0 where it is there."""
+    ready: bool = False
+    needs_text: bool = True
+    """Whether the text has to be read again for it."""
+    why_not: str = ""
+    """Why the model cannot be read so; empty where it can."""
+
+
+@dataclass(frozen=True)
+class DialState:
+    """How a document is kept, and how it could be."""
+
+    document_id: str
+    chosen: str
+    answers_from: str
+    """The recipe of the memory that answers at this moment; empty where nothing is read."""
+    steps: tuple[RecipeStep, ...]
+    kept: tuple[tuple[str, int], ...] = ()
+    """Memories beside the chosen one, once that is ready, by recipe and bytes."""
+    goes: tuple[str, ...] = ()
+    """Recipes whose memory is removed once another one is chosen and ready."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the document is kept as chosen."""
+        return any(step.ready for step in self.steps if step.name == self.chosen)
 
 
 @dataclass(frozen=True)

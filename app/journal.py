@@ -40,14 +40,12 @@ class Journal:
         store: Store,
         home: Home,
         runner: Runner,
-        layout: Layout,
         staging: Staging,
         read_again: Callable[[str], None],
     ) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
-        self._layout = layout
         self._staging = staging
         self._read_again = read_again
 
@@ -90,16 +88,16 @@ class Journal:
         """Get blocks moving that will be loaded in a moment."""
         prefetch(self._pods / block.file_name for block in blocks)
 
-    def load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
+    def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
         """Put verified blocks together, several at once; None if one is bad. Raises OutOfMemory."""
         with told(self._runner.model.device):
-            return self._load(section, [block for block in blocks if block.position != _SCORES_AT])
+            return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
 
-    def _load(self, section: Section, blocks: Sequence[Block]) -> AnyPod | None:
+    def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
         model = self._runner.model
         facts = model.shape, blocks[-1].stop_token, model.device, self._staging
-        packed = section.state == "ready" and not self._layout.recipe.exact
-        loader = PackedLoader(self._layout, *facts) if packed else PodLoader(*facts)
+        packed = section.state == "ready" and not layout.recipe.exact
+        loader = PackedLoader(layout, *facts) if packed else PodLoader(*facts)
 
         def add(block: Block) -> None:
             with loader.room(block.num_bytes) as buffer:
@@ -119,19 +117,19 @@ class Journal:
             self._drop(section, error)
             return None
 
-    def resume(self, section: Section, twin: Section | None = None) -> PodBuilder:
+    def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> PodBuilder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
         blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
         source = section
         if twin is not None and not blocks:
             source, blocks = twin, self._store.blocks(twin.id)
-        builder = PodBuilder(self._runner, section.num_tokens, self._layout)
+        builder = PodBuilder(self._runner, section.num_tokens, layout)
         try:
             for block in blocks:
                 builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(source, error)
-            return PodBuilder(self._runner, section.num_tokens, self._layout)
+            return PodBuilder(self._runner, section.num_tokens, layout)
         return builder
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:

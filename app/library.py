@@ -8,8 +8,9 @@ from pathlib import Path
 
 from app.catalogue import Catalogue
 from app.desk import Desk
-from app.errors import AppError, Busy, DocumentNotFound
-from app.events import DocumentEntry, Progress
+from app.dial import Dial
+from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere
+from app.events import DialState, DocumentEntry, Progress
 from app.intake import Intake
 from app.memory import TO_READ, Memory
 from app.readers import page_image
@@ -17,6 +18,8 @@ from app.settings import Settings
 from storage import Home, NotStored, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
+PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
+"""States of a reading that goes on when its user says so."""
 ASK_FIRST_SECONDS = 20 * 60
 """A document that takes longer than this waits for the user's word before it is read."""
 
@@ -33,15 +36,18 @@ class Library:
         home: Home,
         memory: Callable[[], Memory],
         at_hand: Callable[[], Memory | None],
+        dial: Dial,
         settings: Settings,
     ) -> None:
         self._store = store
         self._home = home
         self._memory = memory
         self._at_hand = at_hand
-        self._desk = Desk(self._parse_and_plan, self._read)
+        self._dial = dial
+        self._given = settings.recipe
+        self._desk = Desk(self._parse_and_plan, self._read_and_replace)
         self.intake = Intake(store, home, settings)
-        self.catalogue = Catalogue(store, at_hand, self._desk.progress)
+        self.catalogue = Catalogue(store, at_hand, dial, self._desk.progress)
 
     def entries(self, search: str = "") -> list[DocumentEntry]:
         """The library, newest first."""
@@ -69,7 +75,7 @@ class Library:
     def read(self, document_id: str) -> None:
         """Read it, or go on reading it."""
         self.catalogue.document(document_id)
-        self._set_state(document_id, "queued", only_from=("paused", "failed", "cancelled"))
+        self._set_state(document_id, "queued", only_from=PAUSED)
         self._desk.parse(document_id)
 
     resume = read
@@ -82,9 +88,14 @@ class Library:
             self._set_state(document_id, "paused", only_from=TO_READ)
 
     def cancel(self, document_id: str) -> None:
-        """Stop after the chunk or page at hand, and forget what was read of it so far."""
+        """Stop after the chunk or page at hand, and forget what was read of it so far.
+
+        Where another recipe's memory answers meanwhile, the document stays kept by that one.
+        """
         document = self.catalogue.document(document_id)
         self._desk.stop(document_id)
+        if self._stay_as_it_was(document_id):
+            return
         self._set_state(document_id, "cancelled", only_from=(*TO_READ, "paused", "failed"))
         self._desk.settle(document_id)
         readings = self.catalogue.readings(document_id)
@@ -103,6 +114,41 @@ class Library:
             for reading in self._store.readings(document_id):
                 memory.forget(reading.id)
         self.intake.forget(document)
+
+    def dial(self, document_id: str) -> DialState | None:
+        """How a document is kept, and how it could be; None until the model is there and the document is parsed."""
+        memory = self._at_hand()
+        return self._dial.state(memory, document_id) if memory else None
+
+    def choose(self, document_id: str, recipe: str) -> None:
+        """Keep a document by another recipe from now on, and new documents too.
+
+        The memory that there is answers until the new one is ready. Raises RecipeNotThere.
+        """
+        self.catalogue.document(document_id)
+        memory = self._memory()
+        before, serving = self._plan(document_id), self._dial.serving(memory, document_id)
+        if why_not := memory.recipes.why_not(recipe):
+            raise RecipeNotThere(why_not, "The document stays as it is kept now.")
+        self._desk.stop(document_id)
+        self._desk.settle(document_id)
+        with _unless_deleted():
+            self._dial.choose(document_id, recipe)
+            reading = self._plan(document_id)
+            # Whoever did not want it read, or was not asked yet, is asked again, with the new figures.
+            waits = before.state in PAUSED and (serving is None or serving.state != "ready")
+            self._store.set_reading_state(reading.id, "paused" if waits else "queued", only_from=(*TO_READ, *PAUSED))
+        self._drop_replaced(reading)
+        self._desk.parse(document_id)
+
+    def drop(self, document_id: str, recipe: str) -> None:
+        """Remove a memory that is kept beside the chosen one. Raises Busy while that one is not ready."""
+        self.catalogue.document(document_id)
+        state = self.dial(document_id)
+        if state is None or not state.ready or recipe == state.chosen:
+            raise Busy("The chosen memory is still being made.", "Remove the other one once it is ready.")
+        if other := self._memory().find(document_id, recipe):
+            self._delete(other)
 
     def page_image(self, document_id: str, number: int, width_px: int = 1100) -> bytes:
         """A picture of a page (1-based). Raises DocumentNotFound where there is no such page."""
@@ -130,27 +176,33 @@ class Library:
         self._desk.close()
 
     def plan(self, document_id: str) -> Reading:
-        """The reading of a parsed document by the model at hand, planned if it is not yet."""
-        return self._memory().plan(document_id)
+        """The reading of a parsed document by the model at hand, planned if it is not yet.
+
+        A recipe that was given at the start is the document's from now on.
+        """
+        if self._given:
+            with _unless_deleted():
+                self._store.choose_recipe(document_id, self._given)
+        return self._plan(document_id)
 
     def read_here(self, document_id: str) -> Iterator[Progress]:
         """Read a parsed document in this thread, with progress. Raises Busy or DiskFull."""
         self.plan(document_id)
-        self._set_state(document_id, "queued", only_from=("paused", "failed", "cancelled"))
+        self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self._read(document_id, lambda: False)
 
     def _parse_and_plan(self, document_id: str) -> Generator[Progress]:
         yield from self.intake.parse(self.catalogue.document(document_id))
         memory = self._memory()
         known = self._store.readings(document_id)
-        reading = memory.plan(document_id)
+        reading = self._plan(document_id)
         was_planned = reading.id in {each.id for each in known}
         # Another model's memory of it still serves that model; reading everything again is the user's decision.
         if not was_planned and (known or memory.forecast(reading).seconds > ASK_FIRST_SECONDS):
             self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
 
     def _read(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
-        reading = self.plan(document_id)
+        reading = self._plan(document_id)
         try:
             yield from self._memory().read(reading, stopped)
         except Busy:
@@ -161,6 +213,48 @@ class Library:
             with _unless_deleted():
                 self._store.set_reading_state(reading.id, "failed", trouble, only_from=TO_READ)
             raise
+
+    def _read_and_replace(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
+        """Read it; what is ready then takes the place of what answered meanwhile."""
+        before = self._plan(document_id)
+        yield from self._read(document_id, stopped)
+        if before.state != "ready":
+            self._drop_replaced(before)
+
+    def _plan(self, document_id: str) -> Reading:
+        memory = self._memory()
+        return memory.plan(document_id, self._dial.chosen(memory, document_id))
+
+    def _stay_as_it_was(self, document_id: str) -> bool:
+        """Go back to the recipe whose memory is there, if another one is being made."""
+        memory = self._at_hand()
+        serving = self._dial.serving(memory, document_id) if memory else None
+        made = self._plan(document_id) if serving and serving.state == "ready" else None
+        if serving is None or made is None or made.id == serving.id or made.state == "ready":
+            return False
+        self._desk.settle(document_id)
+        with _unless_deleted():
+            self._store.choose_recipe(document_id, serving.recipe)
+        self._delete(made)
+        return True
+
+    def _drop_replaced(self, reading: Reading) -> None:
+        """Remove what a reading takes the place of, once it is ready; a whole exact memory stays beside it.
+
+        While it is not, only what holds nothing is removed.
+        """
+        memory = self._memory()
+        current = self._store.reading(reading.id)
+        ready = current is not None and current.state == "ready"
+        for other in memory.readings(reading.document_id):
+            if other.id != reading.id and not memory.is_whole_and_exact(other) and (ready or not other.num_bytes):
+                self._delete(other)
+
+    def _delete(self, reading: Reading) -> None:
+        """Forget a reading with its blocks."""
+        self._memory().forget(reading.id)
+        for name in self._store.delete_reading(reading.id):
+            (self._home.pods / name).unlink(missing_ok=True)
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
         with _unless_deleted():

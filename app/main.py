@@ -3,6 +3,7 @@
 import threading
 from contextlib import ExitStack
 
+from app.dial import Dial
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
@@ -28,10 +29,11 @@ class App:
         self._model = ReaderModel(settings, self._home.models)
         self._memory: Memory | None = None
         self._memory_lock = threading.Lock()
-        self.library = Library(self._store, self._home, self.memory, lambda: self._memory, settings)
+        dial = Dial(self._store, settings.recipe)
+        self.library = Library(self._store, self._home, self.memory, lambda: self._memory, dial, settings)
         self._open.callback(self.library.close)
         self._open.callback(self._model.close)
-        self.questions = Questions(self._store, self._model.ready, self.memory, settings.max_answer_tokens)
+        self.questions = Questions(self._store, self._model.ready, self.memory, dial, settings.max_answer_tokens)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
@@ -58,7 +60,8 @@ class App:
 
     def recipes(self) -> dict[str, str]:
         """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
-        return self._model.ready().recipes()
+        loaded = self._model.ready()
+        return loaded.recipes.costs(loaded.section_tokens)
 
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is; waits for the model. Raises ModelUnavailable."""

@@ -13,11 +13,12 @@ from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
 from app.events import Forecast, Progress
 from app.journal import Journal
 from app.reader_model import Loaded
+from app.recipe_book import RecipeBook
 from app.relief import Relief
 from app.sections import SectionText, cut, restore, tokenize
 from engine.compress import pack_pod, score
 from engine.errors import PodMismatch
-from engine.layout import expected_bytes
+from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from storage import (
     Home,
@@ -76,16 +77,26 @@ class Memory:
         self._texts: dict[int, SectionText] = {}
         """By section, about as long as their pods are kept."""
         self._texts_lock = Lock()
-        self._journal = Journal(store, home, loaded.runner, loaded.layout, loaded.staging, read_again)
+        self._journal = Journal(store, home, loaded.runner, loaded.staging, read_again)
 
-    def plan(self, document_id: str) -> Reading:
-        """Cut a parsed document into sections, once; the stored plan is used ever after.
+    @property
+    def recipes(self) -> RecipeBook:
+        """What each recipe means for the model at hand."""
+        return self._loaded.recipes
+
+    def plan(self, document_id: str, recipe: str) -> Reading:
+        """Cut a parsed document into sections, once; the stored plan is used ever after, and by every recipe.
 
         Raises EmptyDocument where no page has text.
         """
-        known = self.find(document_id)
+        known = self.find(document_id, recipe)
         if known is not None:
             return known
+        reader, name = self.recipes[recipe].reader, self._loaded.runner.model.name
+        if others := self.readings(document_id):
+            sections = self._store.sections(others[-1].id)
+            rows = [self._row(reader, unpack_token_ids(each.token_ids), each.position, each) for each in sections]
+            return self._store.start_reading(document_id, reader, name, recipe, rows)
         tokenizer, head = self._loaded.runner.model.tokenizer, self._loaded.prompts.head()
         pages = (tokenize(page.number, page.text, tokenizer) for page in self._store.pages(document_id))
         texts = cut(pages, head, self._loaded.section_tokens)
@@ -94,13 +105,33 @@ class Memory:
                 "No page of this document has text.",
                 "If it is a scan, run it through OCR first: ocrmypdf in.pdf out.pdf",
             )
-        rows = [self._row(position, text) for position, text in enumerate(texts)]
-        name = self._loaded.runner.model.name
-        return self._store.start_reading(document_id, self._loaded.reader, name, self._loaded.recipe, rows)
+        rows = [self._row(reader, text.ids, position, text) for position, text in enumerate(texts)]
+        return self._store.start_reading(document_id, reader, name, recipe, rows)
 
-    def find(self, document_id: str) -> Reading | None:
-        """The reading of a document by this model, if it is planned."""
-        return self._store.find_reading(document_id, self._loaded.reader)
+    def find(self, document_id: str, recipe: str) -> Reading | None:
+        """The reading of a document by this model and a recipe, if it is planned."""
+        return self._store.find_reading(document_id, self.recipes[recipe].reader)
+
+    def readings(self, document_id: str) -> list[Reading]:
+        """Those of this model, by whichever recipe, oldest first."""
+        found = self._store.readings(document_id)
+        return [each for each in found if not self.recipes.why_not(each.recipe) and self._is_mine(each)]
+
+    def is_whole_and_exact(self, reading: Reading) -> bool:
+        """Whether any recipe can be made from this reading without the text."""
+        return reading.state == "ready" and self.recipes[reading.recipe].layout.recipe.exact
+
+    def num_bytes(self, reading: Reading, recipe: str) -> int:
+        """About how many bytes the sections of a reading take, kept by some recipe."""
+        sections = self._store.read_so_far(reading.id)
+        return sum(self.recipes.num_bytes(recipe, each.num_tokens) for each in sections)
+
+    def tokens_read(self, reading: Reading) -> int:
+        """How many tokens of it can be asked."""
+        return sum(each.tokens_read for each in self._store.read_so_far(reading.id))
+
+    def _is_mine(self, reading: Reading) -> bool:
+        return reading.reader == self.recipes[reading.recipe].reader
 
     def forecast(self, reading: Reading) -> Forecast:
         """What reading will cost."""
@@ -110,10 +141,21 @@ class Memory:
             pages_without_text=sum(state != "ok" for state in states),
             tokens=reading.num_tokens,
             sections=len(self._store.read_so_far(reading.id)),
-            seconds=reading.num_tokens * self._loaded.passes / self._loaded.tokens_per_second,
+            seconds=self.seconds(reading.document_id, reading.recipe, reading.num_tokens),
             disk_bytes=self._disk_bytes(reading),
             free_disk_bytes=self._home.free_bytes(),
         )
+
+    def seconds(self, document_id: str, recipe: str, num_tokens: int) -> float:
+        """About how long a recipe takes: from the exact memory, where that is whole, or else from the text."""
+        passes = self.recipes[recipe].passes + (1.0 if self.needs_text(document_id, recipe) else 0.0)
+        return num_tokens * passes / self._loaded.tokens_per_second
+
+    def needs_text(self, document_id: str, recipe: str) -> bool:
+        """Whether the text has to be read for a recipe, because there is no whole exact memory to make it from."""
+        parts = self.recipes[recipe].layout.recipe
+        exact = None if parts.exact or parts.streaming else self.find(document_id, "exact")
+        return exact is None or exact.state != "ready"
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
@@ -154,12 +196,12 @@ class Memory:
         num_tokens = blocks[-1].stop_token if blocks else 0
         if num_tokens <= len(self._loaded.prompts.head()):
             return None
-        tiers = self._loaded.tiers
+        tiers, layout = self._loaded.tiers, self._layout(section.reading_id)
         with ThreadPoolExecutor(1) as beside:
             # The words take about as long as the pod, and other parts of the machine.
             text = beside.submit(self._kept_text, section, num_tokens)
             pod = self.relief.run(
-                lambda: tiers.fetch(section.id, num_tokens, lambda: self._journal.load(section, blocks))
+                lambda: tiers.fetch(section.id, num_tokens, lambda: self._journal.load(section, blocks, layout))
             )
             return None if pod is None else Recalled(section, text.result(), pod)
 
@@ -213,7 +255,15 @@ class Memory:
             with self._texts_lock:
                 self._texts.pop(section.id, None)
 
+    def _layout(self, reading_id: int) -> Layout:
+        """How the pods of a reading are compressed."""
+        reading = self._store.reading(reading_id)
+        if reading is None:
+            raise DocumentNotFound("This memory was replaced or deleted.", "Ask again, or choose another document.")
+        return self.recipes[reading.recipe].layout
+
     def _read(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
+        layout = self.recipes[reading.recipe].layout
         # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
         while waiting := [each for each in self._store.sections(reading.id) if each.state != "ready"]:
             section = waiting[0]
@@ -221,7 +271,9 @@ class Memory:
             text = self._text(section, section.num_tokens)
             ids = text.ids
             twin = self._twin(reading, section)
-            builder = self.relief.run(partial(self._journal.resume, section, twin))
+            if twin is not None:
+                yield self._progress(reading, text, done, 1, 0.0)
+            builder = self.relief.run(partial(self._journal.resume, section, layout, twin))
             size = self._chunk_tokens
             if twin is not None and builder.num_read and not section.seconds:
                 self._store.add_section_seconds(section.id, twin.seconds)
@@ -238,7 +290,7 @@ class Memory:
                     self._loaded.tokens_per_second = size / seconds
                 yield self._progress(reading, text, done, block.stop, self._loaded.tokens_per_second)
             exact = builder.finish()
-            layout, scores = self._loaded.layout, self._journal.scores(section)
+            scores = self._journal.scores(section)
             scoring = partial(score, self._loaded.runner, ids, exact, layout)
             for each in self.relief.resumed(scoring, scores):
                 self._journal.write_scores(section, each)
@@ -253,31 +305,29 @@ class Memory:
 
     def _disk_bytes(self, reading: Reading) -> int:
         """Most bytes that the reading takes on the disk; what is being read is exact until its section is done."""
-        layout, shape = self._loaded.layout, self._loaded.runner.model.shape
         sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
-        kept = sum(expected_bytes(layout, shape, tokens) for tokens in sections)
-        return kept + (0 if layout.recipe.exact else max(sections) * shape.token_bytes)
+        exact = self.recipes[reading.recipe].layout.recipe.exact
+        while_reading = 0 if exact else self.recipes.num_bytes("exact", max(sections))
+        return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 
     def _twin(self, reading: Reading, section: Section) -> Section | None:
         """The same section as this model read it exactly, from whose memory any recipe can be made."""
-        exact = self._store.find_reading(reading.document_id, self._loaded.exact_reader)
-        if exact is None or exact.id == reading.id or self._loaded.layout.recipe.streaming:
+        exact = self.find(reading.document_id, "exact")
+        if exact is None or exact.id == reading.id or self.recipes[reading.recipe].layout.recipe.streaming:
             return None
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None
 
-    def _row(self, position: int, text: SectionText) -> Section:
-        ids = text.ids
-        packed = pack_token_ids(ids)
+    def _row(self, reader: str, ids: list[int], position: int, place: SectionText | Section) -> Section:
         return Section(
             position=position,
-            first_page=text.first_page,
-            last_page=text.last_page,
-            start_char=text.start_char,
-            end_char=text.end_char,
-            token_ids=packed,
+            first_page=place.first_page,
+            last_page=place.last_page,
+            start_char=place.start_char,
+            end_char=place.end_char,
+            token_ids=pack_token_ids(ids),
             num_tokens=len(ids),
-            identity=hashlib.sha256(f"{self._loaded.reader} {ids}".encode()).hexdigest(),
+            identity=hashlib.sha256(f"{reader} {ids}".encode()).hexdigest(),
         )
 
     def _progress(self, reading: Reading, text: SectionText, done: int, read: int, speed: float) -> Progress:
@@ -291,5 +341,5 @@ class Memory:
             pages_done=located[0] if located else text.first_page,
             pages_total=len(states),
             tokens_per_second=speed,
-            seconds_left=(reading.num_tokens - done - read) / speed,
+            seconds_left=(reading.num_tokens - done - read) / speed if speed else None,
         )

@@ -1,5 +1,6 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from app.citations import best_passages, cite, with_witness
+from app.dial import Dial
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
 from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
@@ -20,7 +22,9 @@ from engine.calibration import passage
 from engine.decode import look
 from engine.packed_pod import AnyPod
 from engine.sampling import SamplingParams
-from storage import Citation, Message, MessageState, NotStored, Page, StorageFull, Store
+from storage import Citation, Message, MessageState, NotStored, Page, Reading, StorageFull, Store
+
+log = logging.getLogger(__name__)
 
 NOT_FOUND = "Not found in the document."
 
@@ -46,17 +50,30 @@ class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
     def __init__(
-        self, store: Store, loaded: Callable[[], Loaded], memory: Callable[[], Memory], max_answer_tokens: int
+        self,
+        store: Store,
+        loaded: Callable[[], Loaded],
+        memory: Callable[[], Memory],
+        dial: Dial,
+        max_answer_tokens: int,
     ) -> None:
         self._store = store
         self._loaded = loaded
         self._memory = memory
+        self._dial = dial
         self._max_answer_tokens = max_answer_tokens
 
     def ask(
-        self, document_id: str, question: str, conversation_id: str = "", stop: threading.Event | None = None
+        self,
+        document_id: str,
+        question: str,
+        conversation_id: str = "",
+        stop: threading.Event | None = None,
+        recipe: str = "",
     ) -> Iterator[AskEvent]:
         """Evidence once, pieces of text, then the Answer, which is remembered; also when `stop` is set.
+
+        With a `recipe` only the memory that is kept by it answers.
 
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
@@ -66,7 +83,8 @@ class Questions:
                 "This document has no such conversation.", "It may have been deleted; start a new one."
             )
         messages = self._messages(conversation_id)
-        yield from self._ask(document_id, question.strip(), messages, conversation_id, None, stop or threading.Event())
+        stop = stop or threading.Event()
+        yield from self._ask(document_id, question.strip(), messages, conversation_id, None, stop, recipe)
 
     def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
@@ -105,13 +123,15 @@ class Questions:
         conversation_id: str,
         again: Message | None,
         stop: threading.Event,
+        recipe: str = "",
     ) -> Iterator[AskEvent]:
         loaded, memory = self._loaded(), self._memory()
         start = time.perf_counter()
         exchanges = [Exchange(q.content, a.content) for q, a in zip(messages[::2], messages[1::2], strict=False)]
         chosen = route(question, [each.question for each in exchanges], document_id, self._store)
         ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
-        recalled, coverage = self._recall(memory, document_id, chosen)
+        recalled, reading = self._recall(memory, document_id, chosen, recipe)
+        coverage = memory.coverage(reading)
         texts = self._texts(document_id, recalled)
         every = [each.pod for each in recalled]
         looks = memory.relief.run(lambda: look(loaded.runner, every, ids, loaded.heads.heads))
@@ -134,7 +154,7 @@ class Questions:
                 seconds=now - start,
                 tokens_per_second=count / (now - decoding) if count else 0.0,
                 model=loaded.runner.model.name,
-                recipe=loaded.recipe,
+                recipe=reading.recipe,
                 stopped=stopped,
                 coverage=coverage,
                 reading_seconds=sum(each.section.seconds for each in recalled),
@@ -173,13 +193,28 @@ class Questions:
             )
         return ids
 
-    def _recall(self, memory: Memory, document_id: str, chosen: Route) -> tuple[list[Recalled], str]:
-        """The sections that matter, as far as they are read, in the order of the document; and what of it is read."""
+    def _recall(self, memory: Memory, document_id: str, chosen: Route, recipe: str) -> tuple[list[Recalled], Reading]:
+        """The sections that matter, as far as they are read, in the order of the document; and their reading.
+
+        Another recipe's memory may take the place of the one that answers at any moment; then that one answers.
+        """
+        tried = 0
+        while (reading := self._dial.serving(memory, document_id, recipe)) is not None and reading.id != tried:
+            tried = reading.id
+            try:
+                if recalled := self._sections(memory, reading, chosen):
+                    with _kept():
+                        self._store.touch_reading(reading.id)
+                    return sorted(recalled, key=lambda each: each.section.position), reading
+            except DocumentNotFound as gone:
+                log.info("a memory went while a question was about to use it: %s", gone)
         if self._store.document(document_id) is None:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
-        reading = memory.find(document_id)
-        sections = self._store.sections(reading.id) if reading else []
-        candidates = [section for section in chosen.order(sections) if section.state != "waiting"]
+        raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
+
+    def _sections(self, memory: Memory, reading: Reading, chosen: Route) -> list[Recalled]:
+        """As many sections as matter, of those that can be recalled."""
+        candidates = [each for each in chosen.order(self._store.sections(reading.id)) if each.state != "waiting"]
         memory.expect(candidates[: chosen.num_sections])
         recalled: list[Recalled] = []
         for section in candidates:
@@ -187,13 +222,7 @@ class Questions:
                 break
             if each := memory.recall(section):
                 recalled.append(each)
-        if not recalled or reading is None:
-            raise NotRead(
-                "This document has not been read yet.", "Wait until its first pages are read, then ask again."
-            )
-        with _kept():
-            self._store.touch_reading(reading.id)
-        return sorted(recalled, key=lambda each: each.section.position), memory.coverage(reading)
+        return recalled
 
     def _texts(self, document_id: str, recalled: Sequence[Recalled]) -> dict[int, Page]:
         numbers = {page.number for each in recalled for page in each.text.pages}

@@ -1,7 +1,5 @@
 """The model behind the library, loaded in the background so that the page is there first."""
 
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,22 +7,21 @@ from pathlib import Path
 
 from app.errors import ModelUnavailable
 from app.events import ReaderStatus
-from app.prompts import PROMPT_VERSION, Prompts
+from app.prompts import Prompts
+from app.recipe_book import RecipeBook
 from app.settings import Settings
 from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
 from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
-from engine.layout import expected_bytes, layout_of
 from engine.prefill import PodBuilder
-from engine.recipes import NAMED, parse
+from engine.recipes import parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 from engine.shortage import told
 from engine.staging import Staging
 from engine.tiers import tiers_for
 
-FORMAT_VERSION = 1
 MB = 1_000_000
 _PROBE_TOKENS = 256
 _PROBE_QUESTION_TOKENS = 16
@@ -69,7 +66,7 @@ class ReaderModel:
         try:
             with told():
                 model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
-                if adapter := parse(self._settings.recipe).adapter:
+                if adapter := parse(self._settings.recipe or "exact").adapter:
                     model = models.adapted(model, adapter, self._folder)
                 loaded = Loaded(model, self._settings, self._folder, self._say)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better)
@@ -109,22 +106,12 @@ class Loaded:
             known = calibrate(self.runner)
             known.save(folder)
         self.heads = known
-        self.recipe = settings.recipe
-        self.layout = layout_of(model, parse(settings.recipe), [folder])
-        self.exact_reader = _identity(model, self.prompts, "exact")
-        self.reader = self.exact_reader
-        if not self.layout.recipe.exact:
-            self.reader = _identity(model, self.prompts, self.layout.digest)
+        self.recipes = RecipeBook(model, self.prompts, folder, settings.recipe or "exact")
         self.tokens_per_second = self._probe()
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
         self.tiers = tiers_for(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
-
-    @property
-    def passes(self) -> float:
-        """How often the text goes through the model before a section is done."""
-        return 2.0 if self.layout.recipe.keep < 1 and self.layout.recipe.policy == "reread" else 1.0
 
     @property
     def facts(self) -> str:
@@ -141,16 +128,6 @@ class Loaded:
         both = zip(self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit), strict=True)
         gpu = self.runner.model.device.type == "cuda"
         return dict(zip(("on the GPU", "of memory") if gpu else ("of memory",), both, strict=False))
-
-    def recipes(self) -> dict[str, str]:
-        """The named recipes with their parts and the bytes per token of a full section."""
-        model, tokens = self.runner.model, self.section_tokens
-        costs = {}
-        for name in NAMED:
-            recipe = parse(name)
-            layout = self.layout if name == self.recipe else layout_of(model, recipe)
-            costs[name] = f"{recipe}: {expected_bytes(layout, model.shape, tokens) / tokens:,.0f} bytes a token"
-        return costs
 
     @property
     def section_tokens(self) -> int:
@@ -178,9 +155,3 @@ class Loaded:
         look(self.runner, pods, ids, self.heads.heads)
         list(generate(self.runner, pods, ids, SamplingParams(max_tokens=2)))
         return count / seconds
-
-
-def _identity(model: models.Model, prompts: Prompts, recipe: str) -> str:
-    """Digest of everything that shapes a pod except the document's tokens; nothing of the machine."""
-    facts = [model.digest, str(model.shape.dtype), prompts.template, PROMPT_VERSION, recipe, FORMAT_VERSION]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

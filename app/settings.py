@@ -14,8 +14,8 @@ class Settings:
     """Folder that holds the library, the pods and the embedded model."""
     model: str = "auto"
     """Reader: `auto`, `embedded`, a local folder, or a hub id such as `Qwen/Qwen3-4B-Instruct-2507`."""
-    recipe: str = "exact"
-    """How a document's memory is compressed."""
+    recipe: str = ""
+    """How a document's memory is compressed; where it is not given, as was last chosen on the page, at first exact."""
     host: str = "127.0.0.1"
     """Address the page is served on."""
     port: int = 7860

@@ -50,6 +50,11 @@ class Documents(Sessions):
             document.error = {"message": message, "hint": hint}
             return document
 
+    def choose_recipe(self, document_id: str, recipe: str) -> None:
+        """Note how the document's memory is to be compressed. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).recipe = recipe
+
     def document(self, document_id: str) -> Document | None:
         """None where there is none."""
         with self._read() as session:

@@ -23,7 +23,13 @@ def m001_first_schema(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema,)
+def m002_recipe_of_a_document(connection: Connection) -> None:
+    """How a document's memory is compressed is its user's choice, and the last choice is kept."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN recipe VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("CREATE TABLE preferences (name VARCHAR NOT NULL PRIMARY KEY, value VARCHAR NOT NULL)")
+
+
+MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

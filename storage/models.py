@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, String, UniqueConstraint
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -75,6 +75,17 @@ class Document(Base, kw_only=True):
     state: Mapped[DocumentState] = mapped_column(String, default="added")
     error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     """Message and hint of a rejected document."""
+    recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """How its memory is to be compressed; empty where nobody has chosen."""
+
+
+class Preference(Base, kw_only=True):
+    """Something that was chosen once and holds until it is chosen anew."""
+
+    __tablename__ = "preferences"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class Page(Base, kw_only=True):

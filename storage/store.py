@@ -9,10 +9,11 @@ from storage.database import connect
 from storage.documents import Documents
 from storage.errors import StorageError
 from storage.migrations import migrate
+from storage.preferences import Preferences
 from storage.readings import Readings
 
 
-class Store(Documents, Readings, Conversations):
+class Store(Documents, Readings, Conversations, Preferences):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     @classmethod

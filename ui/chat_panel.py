@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.events import Answer, AskEvent, Evidence, TextDelta
-from ui import desk
+from ui import desk, dial_panel
 from ui.backend import App
 from ui.render import conversation
 from ui.render.words import count, text
@@ -27,6 +27,7 @@ class ChatPanel:
     """The components of the pane."""
 
     head: gr.HTML
+    dial: gr.HTML
     history: gr.HTML
     live: gr.HTML
     status: gr.HTML
@@ -36,6 +37,7 @@ class ChatPanel:
 def build() -> ChatPanel:
     """Components only."""
     head = surface("head")
+    dial = dial_panel.build()
     with gr.Column(elem_id="talk"):
         history = surface("history")
         live = surface("live")
@@ -52,7 +54,7 @@ def build() -> ChatPanel:
         elem_id="question",
         max_length=100_000,
     )
-    return ChatPanel(head, history, live, status, question)
+    return ChatPanel(head, dial, history, live, status, question)
 
 
 def bind(panel: ChatPanel, regions: Regions, app: App, stops: Stops) -> list[Any]:

@@ -9,6 +9,7 @@ from app.errors import DocumentNotFound
 from app.events import Cited
 from ui.backend import App
 from ui.render import conversation, library, page
+from ui.render import dial as steps
 from ui.trouble import explain
 from ui.view import POLLING, Shown, View
 
@@ -40,6 +41,7 @@ def opened(app: App, document_id: str, conversation_id: str | None, search: str 
         notices="",
         documents=documents(app, document_id, search),
         head=head(app, document_id, conversation_id),
+        dial=dial(app, document_id),
         history=conversation.history(turns) if turns else conversation.invitation(entry),
         live="",
         status="",
@@ -58,6 +60,7 @@ def _nothing_open(app: App, search: str) -> View:
         notices="",
         documents=documents(app, "", search),
         head="",
+        dial="",
         history=conversation.choose() if known else conversation.welcome(),
         live="",
         status="",
@@ -85,6 +88,16 @@ def head(app: App, document_id: str, conversation_id: str) -> str:
         )
     except Exception as error:
         return conversation.failure("", explain(error))
+
+
+def dial(app: App, document_id: str) -> str:
+    """How the open document is kept; empty when it is gone."""
+    if not document_id:
+        return ""
+    try:
+        return steps.dial(app.library.dial(document_id))
+    except DocumentNotFound:
+        return ""
 
 
 def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:

@@ -20,11 +20,12 @@ from ui.view import POLLING, QUIET, RESTING, Regions, View, surface
 
 @dataclass(frozen=True)
 class Seen:
-    """What the timer showed last, so that it only sends what changed: hashes of three regions, and the open pages."""
+    """What the timer showed last, so that it only sends what changed: hashes of four regions, and the open pages."""
 
     reader: int = 0
     documents: int = 0
     head: int = 0
+    dial: int = 0
     document_id: str = ""
     pages: int = 0
 
@@ -150,8 +151,10 @@ def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Map
             return desk.opened(app, verbs.add(sample, sample.name), None, search)
     if not open_id:
         return desk.opened(app, "", None, search)
-    head = desk.head(app, open_id, conversation_id) if document_id == open_id else gr.skip()
-    return View(documents=desk.documents(app, open_id, search), head=head, notices="", timer=POLLING)
+    view = View(documents=desk.documents(app, open_id, search), notices="", timer=POLLING)
+    if document_id != open_id:
+        return view
+    return replace(view, head=desk.head(app, open_id, conversation_id), dial=desk.dial(app, open_id))
 
 
 def on_delete(app: App, document_id: str, search: str) -> View:
@@ -167,12 +170,14 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, seen: See
     reader = library.reader(status)
     documents = library.documents(app.library.entries(search) if search else everything, open_id, search)
     head = desk.head(app, open_id, conversation_id)
+    dial = desk.dial(app, open_id)
     opened = next((entry for entry in everything if entry.document_id == open_id), None)
-    shown = Seen(hash(reader), hash(documents), hash(head), open_id, opened.pages if opened else 0)
+    shown = Seen(hash(reader), hash(documents), hash(head), hash(dial), open_id, opened.pages if opened else 0)
     view = View(
         reader=gr.skip() if shown.reader == seen.reader else reader,
         documents=gr.skip() if shown.documents == seen.documents else documents,
         head=gr.skip() if shown.head == seen.head else head,
+        dial=gr.skip() if shown.dial == seen.dial else dial,
     )
     if opened and open_id == seen.document_id and shown.pages and not seen.pages:
         view = replace(view, sheet=desk.sheet(app, open_id, 1, (), 0), outline=page.outline(opened))

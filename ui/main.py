@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chat_panel, desk, library_panel, page_panel
+from ui import chat_panel, desk, dial_panel, library_panel, page_panel
 from ui.backend import App
 from ui.render import library
 from ui.render.icons import icon
@@ -34,6 +34,7 @@ def build(app: App) -> gr.Blocks:
             notices=shelf.notices,
             documents=shelf.documents,
             head=chat.head,
+            dial=chat.dial,
             history=chat.history,
             live=chat.live,
             status=chat.status,
@@ -47,6 +48,7 @@ def build(app: App) -> gr.Blocks:
         answering = chat_panel.bind(chat, regions, app, stops)
         library_panel.bind(shelf, regions, app, stops, answering)
         page_panel.bind(leaf, regions, app)
+        dial_panel.bind(chat.dial, regions, app, shelf.search)
 
         def load(document_id: str, conversation_id: str) -> list[Any]:
             return desk.guarded(lambda: on_load(app, document_id, conversation_id))

@@ -36,7 +36,8 @@
       box.addEventListener("close", () => { resolve(box.returnValue); box.remove(); }));
   }
   const confirmed = async (data) =>
-    (await dialog(data.ask, data.words || "", [["no", "Keep", ""], ["yes", data.yes, "danger"]])) === "yes";
+    (await dialog(data.ask, data.words || "",
+      [["no", data.no || "Keep", ""], ["yes", data.yes, data.look || "danger"]])) === "yes";
 
   function payload(source) {
     const marks = source.closest("[data-citations]");

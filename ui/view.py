@@ -17,6 +17,7 @@ class View:
     notices: Shown = field(default_factory=gr.skip)
     documents: Shown = field(default_factory=gr.skip)
     head: Shown = field(default_factory=gr.skip)
+    dial: Shown = field(default_factory=gr.skip)
     history: Shown = field(default_factory=gr.skip)
     live: Shown = field(default_factory=gr.skip)
     status: Shown = field(default_factory=gr.skip)
@@ -40,6 +41,7 @@ class Regions:
     notices: gr.HTML
     documents: gr.HTML
     head: gr.HTML
+    dial: gr.HTML
     history: gr.HTML
     live: gr.HTML
     status: gr.HTML

@@ -1,5 +1,6 @@
 """The library: what a user's verbs do to a document, at any moment, and what is left of it after a restart."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,11 @@ class Turns:
 
     def give_all(self) -> None:
         self.give(10_000)
+
+    def take_all(self) -> None:
+        """From now on a chunk needs a turn again."""
+        while self._turns.acquire(blocking=False):
+            pass
 
 
 @pytest.fixture
@@ -318,8 +324,12 @@ def test_another_models_memory_is_kept_and_reading_again_is_asked_for(
     written = paper.blocks(settings.home)
     app.close()
 
-    # The recipe is part of a reader's identity, so this is another reader.
-    other = open_app(recipe="faithful")
+    # The prompt is part of a reader's identity, so this is another reader.
+    changed = settings.home.parent / "changed" / Path(settings.model).name
+    shutil.copytree(settings.model, changed)
+    template = changed / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    other = open_app(model=str(changed))
     other.start()
     assert paper.wait_for(other, document_id, "waiting").pod_bytes > 0
     other.library.cancel(document_id)

@@ -39,7 +39,7 @@ def test_the_model_is_loaded_once_and_says_why_it_was_chosen(reader_model: Reade
 def test_a_reader_is_known_by_what_shapes_a_pod_and_not_by_its_place(settings: Settings, tmp_path: Path) -> None:
     def reader(**changes: object) -> str:
         changed = replace(settings, **changes)
-        return ReaderModel(changed, settings.home / "models").ready().reader
+        return ReaderModel(changed, settings.home / "models").ready().recipes[changed.recipe or "exact"].reader
 
     moved = tmp_path / "elsewhere" / Path(settings.model).name
     shutil.copytree(settings.model, moved)

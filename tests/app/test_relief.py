@@ -279,7 +279,7 @@ def test_people_who_ask_at_once_load_each_section_once(
     loads: list[int] = []
     load = Journal.load
     monkeypatch.setattr(
-        Journal, "load", lambda journal, section, blocks: loads.append(section.id) or load(journal, section, blocks)
+        Journal, "load", lambda journal, section, *about: loads.append(section.id) or load(journal, section, *about)
     )
     threads = [
         threading.Thread(target=lambda: paper.last(again.questions.ask(document_id, QUESTION))) for _ in range(4)

@@ -55,7 +55,8 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version, name FROM schema_version").all() == [
-            (1, "m001_first_schema")
+            (1, "m001_first_schema"),
+            (2, "m002_recipe_of_a_document"),
         ]
 
 
@@ -73,14 +74,15 @@ def test_a_failed_migration_leaves_nothing(engine: Engine) -> None:
     migrate(engine)
     with for_writing(engine).begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO documents VALUES ('a', 't', 'f', 'm', 1, 0, '[]', '2024-01-01 00:00:00.000000', 'added', NULL)"
+            "INSERT INTO documents (id, title, file_name, media_type, num_bytes, num_pages, outline, created_at, "
+            "state) VALUES ('a', 't', 'f', 'm', 1, 0, '[]', '2024-01-01 00:00:00.000000', 'added')"
         )
     with pytest.raises(RuntimeError, match="power cut"):
         migrate(engine, [*MIGRATIONS, m_add_shelf, m_fail_late])
     assert "shelves" in tables(engine)
     assert "half" not in tables(engine)
     with engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == 2
+        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == 3
         assert connection.exec_driver_sql("SELECT count(*) FROM documents").scalar() == 1
 
 
@@ -97,7 +99,7 @@ def m_add_shelf_and_fail(connection: Connection) -> None:
 
 def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
     migrate(engine, [*MIGRATIONS, m_add_shelf])
-    with pytest.raises(NewerDatabase, match="has schema 2, this program knows up to 1"):
+    with pytest.raises(NewerDatabase, match="has schema 3, this program knows up to 2"):
         Store.open(home.database_url)
 
 

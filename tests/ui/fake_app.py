@@ -12,22 +12,41 @@ from uuid import uuid4
 
 from PIL import Image, ImageDraw, ImageFont
 
-from app.errors import DocumentNotFound, EmptyDocument, NotRead, QuestionRejected, UnsupportedFile, WrongPassword
+from app.errors import (
+    DocumentNotFound,
+    EmptyDocument,
+    NotRead,
+    QuestionRejected,
+    RecipeNotThere,
+    UnsupportedFile,
+    WrongPassword,
+)
 from app.events import (
     Answer,
     AskEvent,
     Cited,
+    DialState,
     DocumentEntry,
     Evidence,
     Forecast,
     Progress,
     ReaderStatus,
+    RecipeStep,
     TextDelta,
 )
 from app.settings import Settings
 
 PAGES = 98
 TOKENS = 83_000
+EXACT_BYTES = 1_900_000_000
+RECIPES = (
+    ("exact", "exact", "everything, as it was read", 1.0),
+    ("faithful", "k4v4h", "every token in 4 bits", 0.31),
+    ("balanced", "keep40+k4v4h", "40 % of the tokens in 4 bits", 0.16),
+    ("compact", "A35+k4v4h", "every token in 4 bits, with keys shared between layers", 0.0),
+)
+"""Name, parts, what is kept, and the share of the bytes of exact: none where the model cannot do it."""
+SHARES = {name: share for name, _, _, share in RECIPES}
 LINES = (
     "We ended the year with 117.6 million streaming memberships in over",
     "190 countries, an increase of 23.8 million over the prior year. Our",
@@ -77,6 +96,10 @@ class FakeDocument:
     read_seconds: float = 0.0
     message: str = ""
     hint: str = ""
+    recipe: str = "exact"
+    before: str = ""
+    """The recipe whose memory answers while another one is being made."""
+    kept: tuple[str, ...] = ()
 
 
 class FakeLibrary:
@@ -118,6 +141,8 @@ class FakeLibrary:
         share = min(1.0, seconds / self.read_seconds)
         if document.stage == "reading" and share == 1.0:
             document.stage = "ready"
+            document.kept = ("exact",) if "exact" in (document.before, *document.kept) else ()
+            document.before = ""
         if document.stage == "ready":
             share = 1.0
         progress = Progress(
@@ -150,6 +175,8 @@ class FakeLibrary:
             int(1_900_000_000 * share),
             progress,
             None if document.stage == "locked" else forecast,
+            document.recipe,
+            document.before,
             outline,
         )
 
@@ -170,6 +197,50 @@ class FakeLibrary:
     def delete(self, document_id: str) -> None:
         self._document(document_id)
         del self.documents[document_id]
+
+    def dial(self, document_id: str) -> DialState | None:
+        document, entry = self._document(document_id), self.entry(document_id)
+        if document.stage == "locked":
+            return None
+        ready = document.stage == "ready"
+        there = {document.recipe if ready else document.before, *document.kept} - {""}
+        steps = tuple(
+            RecipeStep(
+                name=name,
+                parts=parts,
+                keeps=keeps,
+                bytes_per_token=23_040 * share,
+                share=share,
+                disk_bytes=int(EXACT_BYTES * share),
+                seconds=0.0 if name in there else 180.0,
+                ready=name in there,
+                needs_text="exact" not in there,
+                why_not="" if share else "the model has no plan to share 35 %.",
+            )
+            for name, parts, keeps, share in RECIPES
+        )
+        answers_from = document.before or (document.recipe if entry.progress.done else "")
+        kept = tuple((name, int(EXACT_BYTES * SHARES[name])) for name in document.kept if ready)
+        goes = tuple(sorted(there - {"exact"}))
+        return DialState(document_id, document.recipe, answers_from, steps, kept, goes)
+
+    def choose(self, document_id: str, recipe: str) -> None:
+        document = self._document(document_id)
+        if not SHARES[recipe]:
+            raise RecipeNotThere("the model has no plan to share 35 %.", "The document stays as it is kept now.")
+        if document.stage == "ready":
+            document.before = document.recipe
+        document.recipe = recipe
+        if recipe in (document.before, *document.kept):
+            document.stage, document.before = "ready", ""
+            document.kept = tuple(name for name in document.kept if name != recipe)
+        else:
+            document.read_seconds = 0.0
+            self._start(document_id)
+
+    def drop(self, document_id: str, recipe: str) -> None:
+        document = self._document(document_id)
+        document.kept = tuple(name for name in document.kept if name != recipe)
 
     def page_image(self, document_id: str, number: int, width_px: int = 1100) -> bytes:
         title = self._document(document_id).title

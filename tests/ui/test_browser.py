@@ -125,6 +125,28 @@ def test_deleting_asks_first(opened: Page, report: Path) -> None:
     expect(opened).not_to_have_url(re.compile("#d="))
 
 
+def test_the_dial_asks_then_changes_the_memory_while_the_old_one_answers(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.wait_until_read(opened)
+    dial = opened.locator(".dial")
+    expect(dial.get_by_role("button", name="Exact")).to_have_attribute("aria-pressed", "true")
+    expect(dial.get_by_role("button", name="Compact")).to_be_disabled()
+    dial.get_by_role("button", name="Balanced").click()
+    expect(opened.locator("dialog")).to_contain_text("made from the exact memory")
+    opened.get_by_role("button", name="Leave it").click()
+    expect(dial.get_by_role("button", name="Exact")).to_have_attribute("aria-pressed", "true")
+    dial.get_by_role("button", name="Balanced").click()
+    opened.get_by_role("button", name="Change").click()
+    expect(dial.get_by_role("button", name="Balanced")).to_have_attribute("aria-pressed", "true")
+    expect(dial).to_contain_text("the exact memory answers")
+    driver.ask(opened, QUESTION)
+    driver.wait_for_answer(opened)
+    expect(dial).to_contain_text("The exact memory is kept too")
+    dial.get_by_role("button", name="Remove").click()
+    opened.locator("dialog").get_by_role("button", name="Remove").click()
+    expect(dial).not_to_contain_text("kept too")
+
+
 def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     opened.get_by_role("button", name="Next page").click()

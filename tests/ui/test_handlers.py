@@ -8,11 +8,11 @@ import gradio as gr
 import pytest
 
 from tests.ui.fake_app import FakeApp
-from ui import chat_panel, desk, library_panel, main, page_panel
+from ui import chat_panel, desk, dial_panel, library_panel, main, page_panel
 from ui.library_panel import Seen
 from ui.stops import Stops
 from ui.trouble import explain
-from ui.view import RESTING, Regions, View
+from ui.view import POLLING, RESTING, Regions, View
 
 SKIPPED = {"__type__": "update"}
 
@@ -142,6 +142,48 @@ def test_the_timer_sends_changes_only_and_rests_at_the_end(app: FakeApp, clock: 
     last, seen = library_panel.on_tick(app, document_id, "", "", seen)
     assert "1.9 GB memory" in str(last.documents)
     assert last.timer == RESTING
+
+
+def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, document_id: str) -> None:
+    def act(name: str, recipe: str) -> View:
+        event = {"act": name, "document": document_id, "recipe": recipe}
+        return dial_panel.on_act(app, document_id, "", "", event)
+
+    clock.seconds = 11.0
+    assert 'aria-pressed="true" title="exact"' in str(desk.opened(app, document_id, "").dial)
+    chosen = act("choose", "balanced")
+    assert "Becoming balanced: page 0 of 98" in str(chosen.head)
+    assert "Becoming balanced" in str(chosen.documents)
+    assert "Until it is there, the exact memory answers." in str(chosen.dial)
+    assert chosen.timer == POLLING
+    first, seen = library_panel.on_tick(app, document_id, "", "", Seen())
+    assert first.dial == chosen.dial
+    clock.seconds = 15.0
+    again, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    assert again.dial == SKIPPED and again.head != SKIPPED
+    clock.seconds = 22.0
+    ready, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    assert "The exact memory is kept too, 1.9 GB." in str(ready.dial)
+    assert "kept too" not in str(act("drop", "exact").dial)
+
+
+def test_a_recipe_that_is_refused_is_explained_under_the_dial(app: FakeApp, document_id: str) -> None:
+    event = {"act": "choose", "document": document_id, "recipe": "compact"}
+    view = dial_panel.on_act(app, document_id, "", "", event)
+    assert "no plan to share 35 %. The document stays as it is kept now." in str(view.dial)
+    assert view.notices == SKIPPED
+    # Another tab deleted it meanwhile.
+    app.library.delete(document_id)
+    assert "not in the library" in str(desk.guarded(lambda: dial_panel.on_act(app, document_id, "", "", event))[1])
+
+
+def test_the_dial_of_another_document_leaves_the_open_one_alone(app: FakeApp, document_id: str, tmp_path: Path) -> None:
+    library_panel.on_upload(app, [uploaded(tmp_path, "b.pdf", b"%PDF b")], document_id, document_id, "")
+    other = app.library.entries()[0].document_id
+    event = {"act": "choose", "document": other, "recipe": "faithful"}
+    view = dial_panel.on_act(app, document_id, "", "", event)
+    assert (view.dial, view.head) == (SKIPPED, SKIPPED)
+    assert app.library.entry(other).recipe == "faithful"
 
 
 def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> None:

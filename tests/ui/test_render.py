@@ -8,9 +8,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.events import Answer, Cited, DocumentEntry, Evidence, Forecast, Progress, ReaderStatus
+from app.events import (
+    Answer,
+    Cited,
+    DialState,
+    DocumentEntry,
+    Evidence,
+    Forecast,
+    Progress,
+    ReaderStatus,
+    RecipeStep,
+)
 from tests.ui.fake_app import FakeConversation, FakeTurn
-from ui.render import conversation, library, page
+from ui.render import conversation, dial, library, page
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -72,6 +82,17 @@ def answer(words: str = "Words.", found: bool = True, **changes: object) -> Answ
     return replace(made, **changes)
 
 
+def step(name: str = "exact", share: float = 1.0, **changes: object) -> RecipeStep:
+    ready = name == "exact"
+    made = RecipeStep(name, f"parts of {name}", f"what {name} keeps", 23_040 * share, share, int(1e9 * share), 180.0)
+    return replace(made, ready=ready, needs_text=False, **changes)
+
+
+def dial_state(chosen: str = "exact", **changes: object) -> DialState:
+    steps = (step(), step("faithful", 0.31), step("balanced", 0.163))
+    return replace(DialState("d1", chosen, "exact", steps), **changes)
+
+
 @pytest.mark.parametrize("nasty", NASTY)
 def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     turn = FakeTurn(nasty, answer(nasty, citations=(cited(label=nasty, quote=nasty),), coverage=nasty))
@@ -89,6 +110,18 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         conversation.failure(nasty, Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
         page.outline(named),
+        dial.dial(
+            DialState(
+                nasty,
+                nasty,
+                nasty,
+                (step(nasty, parts=nasty, keeps=nasty), step("b", parts=nasty, keeps=nasty), step("c", why_not=nasty)),
+                ((nasty, 5),),
+                (nasty,),
+            ),
+            Trouble(nasty, nasty),
+        ),
+        library.state_line(replace(entry("reading"), recipe=nasty, answers_from=nasty)),
     ]
     for html in pieces:
         tags = Tags(html)
@@ -96,6 +129,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
+    assert len(pieces) == 13
     assert "src" not in Tags(pieces[6]).attributes
 
 
@@ -163,6 +197,57 @@ def test_a_row_says_its_state_and_offers_what_makes_sense(stage: str, words: str
 def test_a_forecast_warns_of_a_small_disk() -> None:
     small = Forecast(98, 0, 83_000, 13, 180.0, 1_900_000_000, 1_000_000_000)
     assert "(only 1.0 GB free)" in Tags(library.forecast_line(small)).words
+
+
+def test_the_dial_says_what_the_chosen_recipe_keeps_and_costs() -> None:
+    html = dial.dial(dial_state())
+    said = Tags(html).words
+    assert "ExactFaithfulBalanced" in said
+    assert "What exact keeps · 23,040 bytes a token · 1.0 GB on disk." in said
+    assert html.count('aria-pressed="true"') == 1 and html.count("data-ask=") == 2
+    making = Tags(dial.dial(dial_state("balanced"))).words
+    assert "What balanced keeps · 3,756 bytes a token · 16\u00a0% of exact · about 163 MB on disk." in making
+    assert "Until it is there, the exact memory answers." in making
+    assert "answers" not in Tags(dial.dial(dial_state("balanced", answers_from=""))).words
+    assert dial.dial(None) == ""
+
+
+def test_a_change_is_explained_before_it_is_made() -> None:
+    exact, faithful, balanced = dial_state().steps
+    assert dial.change(dial_state(), faithful) == (
+        "Keeps what faithful keeps: 7,142 bytes a token, 31\u00a0% of exact, about 310 MB on disk. It is made from the "
+        "exact memory, in about 3 min, without reading again. The exact memory stays beside it."
+    )
+    kept = dial_state("faithful", answers_from="faithful", goes=("faithful",))
+    assert dial.change(kept, exact).endswith("It is there already. The faithful memory is removed.")
+    again = dial.change(kept, replace(balanced, needs_text=True))
+    assert "The text has to be read again for it, in about 3 min." in again
+    assert again.endswith("The faithful memory stays until it is ready, and is removed then.")
+    unread = dial.change(dial_state(answers_from=""), replace(balanced, needs_text=True))
+    assert unread.endswith("Reading takes about 3 min.")
+
+
+def test_the_dial_offers_only_what_is_there_and_lists_what_is_kept_beside_it() -> None:
+    why_not = "The model has no plan to share 35 %."
+    steps = (*dial_state().steps, step("compact", 0.0, why_not=why_not))
+    html = dial.dial(dial_state("faithful", steps=steps, kept=(("exact", 1_000_000_000),)))
+    assert f'disabled title="{why_not}"' in html
+    said = Tags(html).words
+    assert f"Compact is not there: {why_not}" in said
+    assert 'data-act="drop" data-document="d1" data-recipe="exact"' in html
+    assert "1.0 GB become free. Changing the memory then means reading the text again." in html
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("queued", "Becoming compact · waiting for its turn"),
+        ("reading", "Becoming compact: page 5 of 98 · 812 tokens/s"),
+        ("ready", "Read 96 of 98 pages"),
+    ],
+)
+def test_a_document_that_changes_says_what_it_becomes(stage: str, words: str) -> None:
+    assert words in library.state_line(entry(stage, recipe="compact", answers_from="" if stage == "ready" else "exact"))
 
 
 def test_passages_come_before_words_and_say_their_page() -> None:

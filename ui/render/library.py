@@ -54,10 +54,12 @@ def state_line(entry: DocumentEntry) -> str:
         case "waiting" if entry.forecast:
             return f"Not read yet. {forecast_line(entry.forecast)}"
         case "queued":
+            if entry.answers_from:
+                return f"Becoming {text(entry.recipe)} · waiting for its turn"
             plan = f" · about {about(entry.forecast.seconds)}" if entry.forecast else ""
             return f"Waiting for its turn · {count(entry.pages, 'page')}{plan}"
         case "reading":
-            return reading_line(progress)
+            return reading_line(progress, f"Becoming {text(entry.recipe)}:" if entry.answers_from else "Reading")
         case "paused":
             return f"Paused at page {progress.pages_done:,} of {progress.pages_total:,}"
         case "ready":
@@ -69,9 +71,9 @@ def state_line(entry: DocumentEntry) -> str:
     return count(entry.pages, "page")
 
 
-def reading_line(progress: Progress) -> str:
-    """`Page 34 of 98 · 812 tokens/s · 3 min left`."""
-    parts = [f"Reading page {progress.pages_done:,} of {progress.pages_total:,}"]
+def reading_line(progress: Progress, doing: str = "Reading") -> str:
+    """`Reading page 34 of 98 · 812 tokens/s · 3 min left`."""
+    parts = [f"{doing} page {progress.pages_done:,} of {progress.pages_total:,}"]
     if progress.tokens_per_second > 0:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.seconds_left is not None:
