@@ -23,6 +23,8 @@ NARROW = 16
 _PER_PROCESSOR = 4
 """Programs for every multiprocessor of the GPU: what hides the latency of its memory."""
 _ON_CPU = 8
+MAX_PODS = 16
+"""That can be attended at once; tables have room for their near and far slots in each KV head."""
 """Programs where there is no GPU, and kernels are interpreted."""
 
 
@@ -62,7 +64,8 @@ class PodTable:
         # Many new tokens come in several blocks of rows, each of which needs as few programs less.
         blocks = max(1, share * max_new // Tiling().rows)
         self._targets = self._target, max(shape.kv_heads, self._target // blocks)
-        self._narrow, self._wide = (WorkList(self.tail, share, target) for target in self._targets)
+        room = 2 * MAX_PODS * shape.kv_heads
+        self._narrow, self._wide = (WorkList(self.tail, share, max(target, room)) for target in self._targets)
         self.set(())
 
     @property
@@ -73,16 +76,16 @@ class PodTable:
 
     def fits(self, pods: Sequence[AnyPod]) -> bool:
         """Whether the kernels can attend these pods; others go the way of engine.context."""
-        return all(self._fits(pod) for pod in pods)
+        return len(pods) <= MAX_PODS and all(self._fits(pod) for pod in pods)
 
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend these pods from now on, with an empty tail. They must be such that `fits`."""
         layers = range(self.shape.layers)
         stretches = [[each for pod in pods for each in _stretches(pod, layer)] for layer in layers]
-        if any(each.asker != layer for layer in layers for each in stretches[layer]):
+        shared = any(each.asker != layer for layer in layers for each in stretches[layer])
+        if shared and self._queries.shape[1] == 1:
             # Layers ask with the queries of their root: those of all layers are kept.
-            if self._queries.shape[1] == 1:
-                self._queries = self._query_room(self.shape.layers)
+            self._queries = self._query_room(self.shape.layers)
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
         for work, target in zip((self._narrow, self._wide), self._targets, strict=True):

@@ -1,6 +1,5 @@
-"""The first step of a layer: new keys and values into the tail, new queries to where the attention kernel finds them."""
+"""The first step of a layer: new keys and values into the tail, new queries to where the kernels find them."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -37,7 +36,8 @@ def _append(
         place = (head * capacity + slot) * D + channels
         # A full tail is refused before; this keeps a recorded launch from writing behind it.
         fits = channels < tl.where(slot < capacity, D, 0)
-        tl.store(tail_keys + place, tl.load(keys + head * key_head + token * key_token + channels, mask=inside), mask=fits)
+        row = keys + head * key_head + token * key_token
+        tl.store(tail_keys + place, tl.load(row + channels, mask=inside), mask=fits)
         row = values + head * value_head + token * value_token
         tl.store(tail_values + place, tl.load(row + channels, mask=inside), mask=fits)
 

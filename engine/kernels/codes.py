@@ -57,7 +57,7 @@ def _assembly(bits, part, centre, scaled):
 
 @triton.jit
 def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, CENTRE: tl.constexpr, ASM: tl.constexpr):
-    """Field PART of int16 units as float16 less CENTRE; `high` holds the third bits (uint8), else it is not looked at."""
+    """Field PART of int16 units as float16 less CENTRE; `high` holds third bits (uint8), if there are three."""
     if ASM and BITS != 3:
         return tl.inline_asm_elementwise(
             _assembly(BITS, PART, CENTRE, False), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
@@ -70,7 +70,9 @@ def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, CENTRE: tl.conste
 
 
 @triton.jit
-def scaled_field(units, high, scale, zero, BITS: tl.constexpr, PART: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr):
+def scaled_field(
+    units, high, scale, zero, BITS: tl.constexpr, PART: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr
+):
     """Field PART times a scale plus a zero point (float16, broadcast to the units), in the dtype WIDE."""
     if ASM and BITS != 3:
         return tl.inline_asm_elementwise(

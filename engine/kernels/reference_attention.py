@@ -25,12 +25,19 @@ def append(
 
 
 def attend(
-    work: WorkList, layer: int, queries: Tensor, count: int, tail_length: Tensor, scale: float, turn: Tensor
+    work: WorkList,
+    layer: int,
+    queries: Tensor,
+    count: int,
+    tail_length: Tensor,
+    scale: float,
+    turn: Tensor,
+    tiling: object = None,
 ) -> tuple[Tensor, Tensor]:
     """See decode_attention.attend."""
     keys, values = (each[layer] for each in work.tail)
-    heads, _, dim = keys.shape
-    rows = queries[:, :, : heads * work.share * count].unflatten(2, (heads, work.share, count))
+    heads = len(keys)
+    rows = queries[:, :, : heads * work.share * count].reshape(2, -1, heads, work.share, count, keys.shape[2])
     own = layer if queries.shape[1] > 1 else 0
     length = int(tail_length)
     outputs, sums = [], []
@@ -52,8 +59,7 @@ def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Ten
     """Output (H / G, Q, D) and log-sum-exp of a stretch, of queries (2, L, G, H / G, Q, D)."""
     asker = stretch.asker if rows.shape[1] > 1 else 0
     keys, values = (
-        dequantize(each, torch.float32) if isinstance(each, Packed) else each
-        for each in (stretch.keys, stretch.values)
+        dequantize(each, torch.float32) if isinstance(each, Packed) else each for each in (stretch.keys, stretch.values)
     )
     query = rows[int(stretch.rotated), asker, stretch.head]
     out, lse = attention.reference(query, keys[None].float(), values[None].float(), scale, False)

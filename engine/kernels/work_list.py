@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.errors import PodMismatch
 from engine.precision import GROUP, Packed
 
 FIELDS = 12
@@ -92,7 +93,10 @@ class WorkList:
         rows = self._segments(flat, query_stride, planes)
         slots = rows[:, 1 + STOP]
         work = slots * np.array([each.slot_bytes for _, each in flat] + [1] * (len(rows) - len(flat)))
-        limit = max(1, min(target, self.capacity - self._tail_pieces * self._heads))
+        # Every stretch is a piece at least.
+        limit = np.maximum(target, np.bincount(rows[: len(flat), 0], minlength=layers))
+        if int(limit.max()) > self.capacity - self._tail_pieces * self._heads:
+            raise PodMismatch(f"{len(flat)} stretches are too many for tables of {self.capacity} pieces a layer")
         spans = _spans(rows[:, 0], slots, work, len(flat), limit, layers)
         pieces = -(-slots // spans)
         order = np.lexsort((rows[:, -1], rows[:, 1 + HEAD], rows[:, 0]))
@@ -146,9 +150,14 @@ class WorkList:
 
 
 def _spans(
-    layer: NDArray[np.int64], slots: NDArray[np.int64], work: NDArray[np.int64], pods: int, limit: int, layers: int
+    layer: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    work: NDArray[np.int64],
+    pods: int,
+    limit: NDArray[np.int64],
+    layers: int,
 ) -> NDArray[np.int64]:
-    """Slots per piece, a multiple of GROUP: in each layer the finest cut that makes at most `limit` pieces of pods."""
+    """Slots per piece, a multiple of GROUP: in each layer the finest cut into at most `limit` (L,) pieces of pods."""
     spans = np.full(len(slots), TAIL_SPAN, dtype=np.int64)
     if not pods:
         return spans
