@@ -20,9 +20,8 @@ from engine.precision import Packed, hadamard
 
 NARROW = 16
 """Rows of a KV head (query heads that share it x new tokens) up to which a step counts as decoding."""
-_PER_PROCESSOR = 4
-"""Programs for every multiprocessor of the GPU: what hides the latency of its memory."""
 _ON_CPU = 8
+_TILING = Tiling()
 MAX_PODS = 16
 """That can be attended at once; tables have room for their near and far slots in each KV head."""
 """Programs where there is no GPU, and kernels are interpreted."""
@@ -41,7 +40,7 @@ class PodTable:
         tail_tokens: int,
         device: torch.device,
         max_new: int = 64,
-        tiling: Tiling | None = None,
+        tiling: Tiling = _TILING,
     ) -> None:
         self.shape = shape
         self.device = device
@@ -59,10 +58,10 @@ class PodTable:
         self._turn = hadamard(shape.head_dim, device).contiguous()
         self._queries = self._query_room(1)
         processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
-        self._target = _PER_PROCESSOR * processors or _ON_CPU
+        self._target = tiling.programs * processors or _ON_CPU
         share = query_heads // shape.kv_heads
         # Many new tokens come in several blocks of rows, each of which needs as few programs less.
-        blocks = max(1, share * max_new // Tiling().rows)
+        blocks = max(1, share * max_new // tiling.rows)
         self._targets = self._target, max(shape.kv_heads, self._target // blocks)
         room = 2 * MAX_PODS * shape.kv_heads
         self._narrow, self._wide = (WorkList(self.tail, share, max(target, room)) for target in self._targets)

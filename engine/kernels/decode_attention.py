@@ -27,6 +27,8 @@ class Tiling:
     packed_stages: int = 3
     rows: int = 64
     """Most rows of queries that one program takes."""
+    programs: int = 4
+    """For every multiprocessor of the GPU: what hides the latency of its memory."""
     assembly: bool = True
     """Take codes apart by two-lane instructions of the GPU instead of Triton's own."""
 
@@ -93,14 +95,13 @@ def attend(
     tail_length: Tensor,
     scale: float,
     turn: Tensor,
-    tiling: Tiling | None = None,
+    tiling: Tiling,
 ) -> tuple[Tensor, Tensor]:
     """Output (H, Q, D) in the tail's dtype and log-sum-exp (H, Q) of `count` new tokens in a layer.
 
     `queries` (2, L, H * most, D) in float32: plain and rotated ones, of each layer or, where L is 1, of this one; rows
     are (H, Q). The tail holds `tail_length` (1,) tokens and, behind them, the new ones. `turn` (D, D) is the rotation.
     """
-    tiling = tiling or Tiling()
     keys = work.tail[0]
     _, heads, _, dim = keys.shape
     rows = work.share * count

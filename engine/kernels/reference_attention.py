@@ -32,7 +32,7 @@ def attend(
     tail_length: Tensor,
     scale: float,
     turn: Tensor,
-    tiling: object = None,
+    tiling: object,
 ) -> tuple[Tensor, Tensor]:
     """See decode_attention.attend."""
     keys, values = (each[layer] for each in work.tail)

@@ -42,10 +42,10 @@ def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.d
 def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32") -> Pod | PackedPod:
     """A random pod, exact or of a recipe; where it keeps some slots, KV heads keep different numbers of them."""
     shape, generator = of.shape, torch.Generator().manual_seed(tokens)
-    pair = of.random(generator, 2, LAYERS, shape.kv_heads, tokens)
-    exact = Pod(pair[0].clone(), pair[1].clone(), torch.arange(tokens, device=of.device), tokens)
+    pair = of.random(generator, 2, LAYERS, shape.kv_heads, tokens).cpu()
+    exact = Pod(pair[0].clone(), pair[1].clone(), torch.arange(tokens), tokens)
     if recipe == "exact":
-        return exact
+        return placed(exact, of.device)
     parsed = parse(f"{recipe}+{near}")
     # Shared keys in all KV heads but the last, or in the only one.
     shared = max(1, shape.kv_heads - 1) if parsed.mode else 0
@@ -53,8 +53,28 @@ def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32") -> Pod | Pa
     scores = None
     if parsed.keep < 1:
         worth = torch.rand(LAYERS, shape.kv_heads, tokens, generator=generator)
-        scores = Scores(tokens, (worth * torch.linspace(0.3, 1, shape.kv_heads)[:, None]).to(of.device))
-    return pack_pod(exact, Layout(parsed, tuple(map(tuple, rows))), scores)
+        scores = Scores(tokens, worth * torch.linspace(0.3, 1, shape.kv_heads)[:, None])
+    return placed(pack_pod(exact, Layout(parsed, tuple(map(tuple, rows))), scores), of.device)
+
+
+def placed(pod: Pod | PackedPod, device: torch.device) -> Pod | PackedPod:
+    """The same on a device."""
+    if isinstance(pod, Pod):
+        return Pod(pod.keys.to(device), pod.values.to(device), pod.positions.to(device), pod.num_tokens)
+
+    def put(packed: Packed | None) -> Packed | None:
+        names = ("codes", "scales", "zeros")
+        return packed and replace(packed, **{name: getattr(packed, name).to(device) for name in names})
+
+    far = (
+        FarLayer(
+            tuple(map(put, each.keys)),
+            tuple(map(put, each.values)),
+            None if each.kept is None else each.kept.to(device),
+        )
+        for each in pod.far
+    )
+    return PackedPod(pod.layout, placed(pod.near, device), tuple(far), pod.num_tokens)
 
 
 def widened(pod: Pod | PackedPod) -> Pod | PackedPod:
