@@ -75,11 +75,12 @@ def _read(
             key_scales, key_zeros = tl.load(piece + 7), tl.load(piece + 8)
             value_scales, value_zeros = tl.load(piece + 9), tl.load(piece + 10)
             half: tl.constexpr = tl.pointer_type(tl.float16)
+            pair: tl.constexpr = tl.pointer_type(tl.int32)
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             value_type: tl.constexpr = tl.pointer_type(DTYPE if VALUE_BITS == 16 else tl.int16)
             read_piece(
                 queries, outputs, sums, tl.multiple_of(keys.to(key_type), 16),
-                tl.multiple_of(key_scales.to(half), 16), tl.multiple_of(key_zeros.to(half), 16),
+                tl.multiple_of(key_scales.to(pair), 16), tl.multiple_of(key_zeros.to(pair), 16),
                 tl.multiple_of(values.to(value_type), 16),
                 tl.multiple_of(value_scales.to(half), 16), tl.multiple_of(value_zeros.to(half), 16),
                 first, stop, rows, present, seen, scale,

@@ -36,7 +36,7 @@ def packed_scores(
     """Scores (M, N) of keys in few bits; all slots are of one group, which shares a scale in every channel."""
     PARTS: tl.constexpr = parts(BITS)
     WIDTH: tl.constexpr = width(D, BITS)
-    columns, channels = tl.arange(0, WIDTH), tl.arange(0, WIDTH * PARTS)
+    columns, pairs = tl.arange(0, WIDTH), tl.arange(0, WIDTH * PARTS // 2)
     inside = held[None, :] & (columns < D // PARTS)[:, None]
     units = tl.load(keys + slots[None, :] * (D * BITS // 16) + columns[:, None], mask=inside, other=0)
     high = units
@@ -44,9 +44,9 @@ def packed_scores(
         # Behind the two low bits of a row, one byte for the third bit of every eight channels.
         third = keys.to(tl.pointer_type(tl.uint8)) + D // 4
         high = tl.load(third + slots[None, :] * (D * 3 // 8) + columns[:, None], mask=inside, other=0)
-    own = channels < D
-    s = tl.load(scales + group * D + channels, mask=own, other=0.0)
-    z = tl.load(zeros + group * D + channels, mask=own, other=0.0)
+    own = pairs < D // 2
+    s = tl.load(scales + group * (D // 2) + pairs, mask=own, other=0)
+    z = tl.load(zeros + group * (D // 2) + pairs, mask=own, other=0)
     s0, s1, s2, s3, s4, s5, s6, s7 = split(s, PARTS, WIDTH)
     z0, z1, z2, z3, z4, z5, z6, z7 = split(z, PARTS, WIDTH)
     scores = tl.zeros((ROWS, held.shape[0]), tl.float32)
@@ -77,11 +77,21 @@ def _field_sum(
 
 
 @triton.jit
+def token_scales(scales, zeros, slots, stop, BITS: tl.constexpr, GROUPS: tl.constexpr):
+    """Scale and zero point of a tile's values (N,), for weights; nothing where they are not one per token."""
+    if BITS < 16 and GROUPS == 1:
+        held = slots < stop
+        return tl.load(scales + slots, mask=held, other=0.0), tl.load(zeros + slots, mask=held, other=0.0)
+    else:
+        return 0.0, 0.0
+
+
+@triton.jit
 def packed_sums(
-    a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, scales, zeros, slots, held, BITS: tl.constexpr,
+    a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, scales, zeros, scale, zero, slots, held, BITS: tl.constexpr,
     D: tl.constexpr, GROUPS: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Sums of slices and the sum (M,) that all channels share, with values in few bits added under weights p (M, N).
+    """Sums of slices and those (M, N) that all channels share, with values in few bits added under weights p (M, N).
 
     Where a token has one scale, it goes into the weights; codes are taken around their middle, so that they and the
     zero points stay of one size.
@@ -97,9 +107,8 @@ def packed_sums(
         high = tl.load(third + slots[:, None] * (D * 3 // 8) + columns[None, :], mask=inside, other=0)
     SHARED: tl.constexpr = GROUPS == 1
     if SHARED:
-        s = tl.load(scales + slots, mask=held, other=0.0).to(tl.float32)
-        z = tl.load(zeros + slots, mask=held, other=0.0).to(tl.float32)
-        offset += tl.sum(p * (z + s * (1 << (BITS - 1)))[None, :], 1)
+        s, z = scale.to(tl.float32), zero.to(tl.float32)
+        offset += p * (z + s * (1 << (BITS - 1)))[None, :]
         weights = (p * s[None, :]).to(WIDE)
     else:
         places = slots[:, None] * GROUPS + (columns // (D // PARTS // GROUPS))[None, :]

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from engine.kernels.codes import parts, width
-from engine.kernels.packed_rows import exact_scores, packed_scores, packed_sums
+from engine.kernels.packed_rows import exact_scores, packed_scores, packed_sums, token_scales
 
 
 @triton.jit
@@ -83,12 +83,18 @@ def read_piece(
     a5 = _sums(ROWS, PARTS, 5, WIDTH)
     a6 = _sums(ROWS, PARTS, 6, WIDTH)
     a7 = _sums(ROWS, PARTS, 7, WIDTH)
-    offset = tl.zeros((ROWS,), tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
+    # Summed over the slots of a tile at the end only: sums over slots go through all warps.
+    offset = tl.zeros((ROWS, BLOCK), tl.float32)
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
     most = tl.full((ROWS,), float("-inf"), tl.float32)
+    slots = first + tl.arange(0, BLOCK)
+    scale_next, zero_next = token_scales(value_scales, value_zeros, slots, stop, VALUE_BITS, GROUPS)
     for start in tl.range(first, stop, BLOCK, num_stages=STAGES):
         slots = start + tl.arange(0, BLOCK)
         held = slots < stop
+        # Two bytes a slot cannot be copied ahead of time by Triton: these are asked for a round before they are used.
+        scale_now, zero_now = scale_next, zero_next
+        scale_next, zero_next = token_scales(value_scales, value_zeros, slots + BLOCK, stop, VALUE_BITS, GROUPS)
         if KEY_BITS == 16:
             logits = exact_scores(q0, keys, slots, held, D, KEY_WIDTH, PRECISION)
         else:
@@ -103,7 +109,7 @@ def read_piece(
         base = tl.where(higher == float("-inf"), 0.0, higher)
         p = tl.exp2(logits - base[:, None])
         shrink = tl.exp2(most - base)
-        total = total * shrink + tl.sum(p, 1)
+        total = total * shrink[:, None] + p
         most = higher
         a0 = _shrunk(a0, shrink, PARTS, 0)
         a1 = _shrunk(a1, shrink, PARTS, 1)
@@ -113,7 +119,7 @@ def read_piece(
         a5 = _shrunk(a5, shrink, PARTS, 5)
         a6 = _shrunk(a6, shrink, PARTS, 6)
         a7 = _shrunk(a7, shrink, PARTS, 7)
-        offset = offset * shrink
+        offset = offset * shrink[:, None]
         if VALUE_BITS == 16:
             channels = tl.arange(0, WIDTH)
             inside = held[:, None] & (channels < D)[None, :]
@@ -121,10 +127,11 @@ def read_piece(
             a0 = tl.dot(p.to(DTYPE), v, a0, input_precision=PRECISION)
         else:
             a0, a1, a2, a3, a4, a5, a6, a7, offset = packed_sums(
-                a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, value_scales, value_zeros, slots, held,
+                a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, value_scales, value_zeros, scale_now, zero_now, slots, held,
                 VALUE_BITS, D, GROUPS, WIDE, ASM, PRECISION,
             )  # fmt: skip
-    divisor = tl.where(total > 0, total, 1.0)
+    weight, offset = tl.sum(total, 1), tl.sum(offset, 1)
+    divisor = tl.where(weight > 0, weight, 1.0)
     _store(outputs, rows, present, a0, offset, divisor, D, PARTS, 0, WIDTH)
     _store(outputs, rows, present, a1, offset, divisor, D, PARTS, 1, WIDTH)
     _store(outputs, rows, present, a2, offset, divisor, D, PARTS, 2, WIDTH)
