@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.errors import WindowExceeded
-from engine.kernels import append, decode_attention
+from engine.kernels import append, decode_attention, rope
 from engine.kernels.decode_attention import Tiling
+from engine.kernels.rope import HeadNorms, Places, Rotary
 from engine.kernels.work_list import Stretch, WorkList
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import KVShape, Pod
@@ -99,17 +100,25 @@ class PodTable:
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
-        count = query.shape[1]
-        if self.length + count > self.tail[0].shape[2] or count > self.max_new:
-            raise WindowExceeded(f"{count} more tokens do not fit a tail of {self.length} in {self.tail[0].shape[2]}")
-        work = self._narrow if self._narrow.share * count <= NARROW else self._wide
-        append.append(
-            work, layer, self._queries, query, keys, values, self.tail_length, self._turn, self._narrow.turned
+        work = self._work(query.shape[1])
+        append.append(work, layer, self._queries, query, keys, values, self.tail_length, self._turn, work.turned)
+        return self._attended(work, layer, query.shape[1], scale)
+
+    def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
+        """`attend`, from a layer's fused projection (Q, (H + 2 G) * D) without rotary positions yet."""
+        work, count = self._work(len(rows)), len(rows)
+        query, rotated = self._queries[:, layer if self._queries.shape[1] > 1 else 0, : self._heads * count]
+        dim = self.shape.head_dim
+        places = Places(
+            query.view(self._heads, count, dim),
+            self.tail[0][layer],
+            self.tail[1][layer],
+            self.tail_length,
+            rotated.view(self._heads, count, dim) if work.turned else None,
+            self._turn,
         )
-        out, _ = decode_attention.attend(
-            work, layer, self._queries, count, self.tail_length, scale, self._turn, self._tiling
-        )
-        return out
+        rope.rope(rows, rotary, norms, places)
+        return self._attended(work, layer, count, scale)
 
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
@@ -119,6 +128,17 @@ class PodTable:
         """Forget everything in the tail behind the first `length` tokens."""
         self.length = min(self.length, length)
         self.tail_length.fill_(self.length)
+
+    def _work(self, count: int) -> WorkList:
+        """The work list for so many new tokens. Raises WindowExceeded where they have no room."""
+        if self.length + count > self.tail[0].shape[2] or count > self.max_new:
+            raise WindowExceeded(f"{count} more tokens do not fit a tail of {self.length} in {self.tail[0].shape[2]}")
+        return self._narrow if self._narrow.share * count <= NARROW else self._wide
+
+    def _attended(self, work: WorkList, layer: int, count: int, scale: float) -> Tensor:
+        """The output (H, Q, D) of queries, keys and values that are in their places."""
+        tail_length, turn = self.tail_length, self._turn
+        return decode_attention.attend(work, layer, self._queries, count, tail_length, scale, turn, self._tiling)[0]
 
     def _query_room(self, layers: int) -> Tensor:
         """Room for queries (2, layers, H * max_new, D), as they are and rotated."""

@@ -120,13 +120,13 @@ def attend(
             STAGES=tiling.packed_stages, ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32,
             PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=tiling.warps,
         )  # fmt: skip
-    out = torch.empty(heads * work.share, count, dim, dtype=keys.dtype, device=keys.device)
+    out = torch.empty(count, heads * work.share, dim, dtype=keys.dtype, device=keys.device)
     lse = torch.empty(heads * work.share, count, device=keys.device)
     merge[heads * rows,](
-        out, lse, outputs, sums, work.ranges[layer], turn, count, SHARE=work.share, D=dim,
+        out, lse, outputs, sums, work.ranges[layer], turn, count, heads * work.share, SHARE=work.share, D=dim,
         WIDTH=triton.next_power_of_2(dim), BLOCK=16, TURNED=work.turned, num_warps=8 if dim <= 128 else 16,
     )  # fmt: skip
-    return out, lse
+    return out.transpose(0, 1), lse
 
 
 _DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}

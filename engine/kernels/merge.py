@@ -31,13 +31,13 @@ def _gather(outputs, sums, first, stop, row, rows, D: tl.constexpr, WIDTH: tl.co
 
 @triton.jit
 def merge(
-    out, lse, outputs, sums, ranges, turn, count, SHARE: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
+    out, lse, outputs, sums, ranges, turn, count, heads, SHARE: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """One row (query head, new token): its output (D,), rotated back where pieces were rotated, and log-sum-exp.
 
     `outputs` (W, SHARE * count, D) and `sums` (W, SHARE * count), in base 2, are the pieces'; `ranges` (G, 3) says
-    which are whose. `lse` (H, Q) gets natural logarithms.
+    which are whose. `out` is (Q, H, D), as the next matrix takes it; `lse` (H, Q) gets natural logarithms.
     """
     at = tl.program_id(0)
     head, number = at // count // SHARE, at % (SHARE * count)
@@ -53,5 +53,6 @@ def merge(
         higher = tl.maximum(most, far_most)
         share, far_share = tl.exp2(most - higher), tl.exp2(far_most - higher)
         total, weight, most = total * share + far * far_share, weight * share + far_weight * far_share, higher
-    tl.store(out + at * D + channels, (total / weight).to(out.dtype.element_ty), mask=channels < D)
+    place = (at % count * heads + at // count) * D
+    tl.store(out + place + channels, (total / weight).to(out.dtype.element_ty), mask=channels < D)
     tl.store(lse + at, (most + tl.log2(weight)) * 0.6931471805599453)

@@ -127,8 +127,8 @@ def read_piece(
             a0 = tl.dot(p.to(DTYPE), v, a0, input_precision=PRECISION)
         else:
             a0, a1, a2, a3, a4, a5, a6, a7, offset = packed_sums(
-                a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, value_scales, value_zeros, scale_now, zero_now, slots, held,
-                VALUE_BITS, D, GROUPS, WIDE, ASM, PRECISION,
+                a0, a1, a2, a3, a4, a5, a6, a7, offset, p, values, value_scales, value_zeros, scale_now, zero_now,
+                slots, held, VALUE_BITS, D, GROUPS, WIDE, ASM, PRECISION,
             )  # fmt: skip
     weight, offset = tl.sum(total, 1), tl.sum(offset, 1)
     divisor = tl.where(weight > 0, weight, 1.0)
