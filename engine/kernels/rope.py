@@ -48,18 +48,18 @@ class Places:
 @triton.jit
 def _rope(
     rows, cos, sin, positions, query_weight, key_weight, epsilon, query, rotated, keys, values, start, turn, count,
-    slots, row_stride, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, NORMED: tl.constexpr,
-    TURNED: tl.constexpr,
+    slots, row_stride, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+    NORMED: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: H query heads, then G of keys, then G of values."""
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
     row = rows + token * row_stride + head * D
-    x = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
     slot = tl.load(start) + token
     # A full tail is refused before; this keeps a recorded launch from writing behind it.
     fits = channels < tl.where(slot < slots, D, 0)
+    x = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
     if head >= H + G:
         place = ((head - H - G) * slots + slot) * D + channels
         tl.store(values + place, x.to(values.dtype.element_ty), mask=fits)
@@ -74,20 +74,25 @@ def _rope(
         angle = tl.load(positions + token) * (D // 2) + channels % (D // 2)
         c = tl.load(cos + angle, mask=inside, other=0.0).to(tl.float32)
         s = tl.load(sin + angle, mask=inside, other=0.0).to(tl.float32)
-        x = x * c + tl.where(channels < D // 2, -partner, partner) * s
+        # The numbers that a layer of transformers would give are those of the model's dtype.
+        out = (x * c + tl.where(channels < D // 2, -partner, partner) * s).to(keys.dtype.element_ty)
         if head >= H:
-            place = ((head - H) * slots + slot) * D + channels
-            tl.store(keys + place, x.to(keys.dtype.element_ty), mask=fits)
+            tl.store(keys + ((head - H) * slots + slot) * D + channels, out, mask=fits)
         else:
-            # The numbers that a layer of transformers would give are those of the model's dtype.
-            x = x.to(keys.dtype.element_ty).to(tl.float32)
             place = (head * count + token) * D + channels
-            tl.store(query + place, x.to(query.dtype.element_ty), mask=inside)
+            tl.store(query + place, out.to(query.dtype.element_ty), mask=inside)
             if TURNED:
-                both = inside[:, None] & inside[None, :]
-                matrix = tl.load(turn + channels[:, None] * D + channels[None, :], mask=both, other=0.0)
-                out = tl.sum(x[:, None] * matrix, 0)
-                tl.store(rotated + place, out.to(rotated.dtype.element_ty), mask=inside)
+                # Every thread needs all channels: they are read back.
+                tl.debug_barrier()
+                far = tl.zeros((WIDTH,), tl.float32)
+                for first in tl.static_range(0, WIDTH, CHUNK):
+                    some = first + tl.arange(0, CHUNK)
+                    back = query + (head * count + token) * D + some
+                    part = tl.load(back, mask=some < D, other=0.0).to(tl.float32)
+                    both = (some < D)[:, None] & inside[None, :]
+                    matrix = tl.load(turn + some[:, None] * D + channels[None, :], mask=both, other=0.0)
+                    far += tl.sum(part[:, None] * matrix, 0)
+                tl.store(rotated + place, far.to(rotated.dtype.element_ty), mask=inside)
 
 
 def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) -> None:
@@ -100,10 +105,10 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
     # Without norms, or a rotation, these are not looked at.
     query_weight, key_weight = (norms.query, norms.keys) if norms else (rows, rows)
     rotated, turn = (places.rotated, places.turn) if turned else (places.query, places.query)
-    many = dim > 128
+    width = triton.next_power_of_2(dim)
     _rope[heads + 2 * kv_heads, count](
         rows, rotary.cos, rotary.sin, rotary.positions, query_weight, key_weight, norms.epsilon if norms else 0.0,
         places.query, rotated, places.keys, places.values, places.start, turn, count, slots, rows.stride(0),
-        H=heads, G=kv_heads, D=dim, WIDTH=triton.next_power_of_2(dim), NORMED=norms is not None, TURNED=turned,
-        num_warps=(16 if many else 8) if turned else 1,
+        H=heads, G=kv_heads, D=dim, WIDTH=width, CHUNK=min(64, width), NORMED=norms is not None, TURNED=turned,
+        num_warps=4 if turned else 1,
     )  # fmt: skip
