@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import WindowExceeded
-from engine.kernels import append, decode_attention, rope
+from engine.kernels import append, decode_attention, evidence, rope
 from engine.kernels.decode_attention import Tiling
 from engine.kernels.rope import HeadNorms, Places, Rotary
 from engine.kernels.work_list import Stretch, WorkList
@@ -31,7 +31,7 @@ MAX_PODS = 16
 class PodTable:
     """Keys and values of several pods and of at most `tail_tokens` tokens behind them.
 
-    A step adds up to `max_new` tokens: `attend` once per layer, then `advance`.
+    A step adds up to `max_new` tokens: `attend` once per layer, then `advance`. `watched` are layers to `look` at.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class PodTable:
         device: torch.device,
         max_new: int = 64,
         tiling: Tiling = _TILING,
+        watched: Sequence[int] = (),
     ) -> None:
         self.shape = shape
         self.device = device
@@ -57,7 +58,9 @@ class PodTable:
         self._heads = query_heads
         self._longest = torch.zeros(1, dtype=torch.int64, device=device)
         self._turn = hadamard(shape.head_dim, device).contiguous()
-        self._queries = self._query_room(1)
+        # A look needs the queries of its layer after those above have had theirs.
+        self._queries = self._query_room(shape.layers if watched else 1)
+        self._lse = {layer: torch.zeros(query_heads, max_new, device=device) for layer in watched}
         processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
         self._target = tiling.programs * processors or _ON_CPU
         share = query_heads // shape.kv_heads
@@ -120,6 +123,21 @@ class PodTable:
         rope.rope(rows, rotary, norms, places)
         return self._attended(work, layer, count, scale)
 
+    def look(self, layer: int, head: int, count: int, scale: float) -> list[Tensor]:
+        """Attention (Q, T) of one query head on the tokens of each pod, in the last step of `count` tokens.
+
+        As a share of everything attended. The layer must be `watched`, and the step's tokens not advanced over.
+        """
+        work = self._work(count)
+        masses = evidence.look(work, layer, head, self._queries, count, self._lse[layer][:, :count], scale)
+        looks, first = [], 0
+        for pod in self.pods:
+            looks.append(torch.zeros(count, pod.num_tokens, device=self.device))
+            for positions in _positions(pod, layer, head // work.share):
+                looks[-1].index_copy_(1, positions, masses[:, first : first + len(positions)])
+                first += len(positions)
+        return looks
+
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
         self.tail_length += count
@@ -138,7 +156,10 @@ class PodTable:
     def _attended(self, work: WorkList, layer: int, count: int, scale: float) -> Tensor:
         """The output (H, Q, D) of queries, keys and values that are in their places."""
         tail_length, turn = self.tail_length, self._turn
-        return decode_attention.attend(work, layer, self._queries, count, tail_length, scale, turn, self._tiling)[0]
+        out, lse = decode_attention.attend(work, layer, self._queries, count, tail_length, scale, turn, self._tiling)
+        if layer in self._lse:
+            self._lse[layer][:, :count] = lse
+        return out
 
     def _query_room(self, layers: int) -> Tensor:
         """Room for queries (2, layers, H * max_new, D), as they are and rotated."""
@@ -171,6 +192,14 @@ def _stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
             keys = pod.far[root].keys[head]
             assert keys is not None
             yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
+
+
+def _positions(pod: AnyPod, layer: int, head: int) -> Iterable[Tensor]:
+    """The positions (K,) of a KV head's slots, of each stretch."""
+    assert isinstance(pod, Pod | PackedPod)
+    yield pod.positions if isinstance(pod, Pod) else pod.near.positions
+    if isinstance(pod, PackedPod):
+        yield pod.far_positions(layer, head)
 
 
 def _tensors(pod: Pod | PackedPod) -> Iterable[Tensor]:

@@ -37,15 +37,16 @@ class Tiling:
 def _read(
     pieces, queries, outputs, sums, tail_length, scale, count, kind, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
     D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
-    SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, ROWS: tl.constexpr, EXACT_BLOCK: tl.constexpr, BLOCK: tl.constexpr,
-    EXACT_STAGES: tl.constexpr, STAGES: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
+    SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, FIELDS: tl.constexpr, ROWS: tl.constexpr,
+    EXACT_BLOCK: tl.constexpr, BLOCK: tl.constexpr, EXACT_STAGES: tl.constexpr, STAGES: tl.constexpr,
+    ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One piece of the work list, for ROWS of the SHARE * count query rows of its KV head.
 
     Pieces of another kind than `kind` (and EXACT, where EXACT_TOO) are another launch's.
     """
     number = tl.program_id(0)
-    piece = pieces + number * 12
+    piece = pieces + number * FIELDS
     its_kind = tl.load(piece)
     first, stop = tl.load(piece + 1).to(tl.int32), tl.load(piece + 2).to(tl.int32)
     head, asked = tl.load(piece + 3), tl.load(piece + 4)
@@ -115,7 +116,8 @@ def attend(
             work.pieces[layer], queries, outputs, sums, tail_length, scale * 1.4426950408889634, count, number,
             KEY_BITS=key_bits, VALUE_BITS=value_bits, D=dim, DTYPE=dtype,
             WIDE=tl.float32 if dtype == tl.float32 else tl.float16,
-            GROUPS=dim // channel_group(dim), GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, ROWS=block,
+            GROUPS=dim // channel_group(dim), GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1,
+            FIELDS=work.pieces.shape[2], ROWS=block,
             EXACT_BLOCK=tiling.exact, BLOCK=tiling.packed, EXACT_STAGES=tiling.exact_stages,
             STAGES=tiling.packed_stages, ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32,
             PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=tiling.warps,

@@ -8,7 +8,7 @@ from engine.kernels.packed_rows import exact_scores, packed_scores, packed_sums,
 
 
 @triton.jit
-def _slice(
+def query_slice(
     queries, rows, present, D: tl.constexpr, BITS: tl.constexpr, PART: tl.constexpr, DTYPE: tl.constexpr
 ):  # fmt: skip
     """One slice (M, WIDTH) of the queries' channels; nothing where there are fewer slices."""
@@ -67,14 +67,14 @@ def read_piece(
     WIDTH: tl.constexpr = width(D, VALUE_BITS)
     ASKING: tl.constexpr = DTYPE if KEY_BITS == 16 else WIDE
     KEY_WIDTH: tl.constexpr = width(D, KEY_BITS)
-    q0 = _slice(queries, rows, present, D, KEY_BITS, 0, ASKING)
-    q1 = _slice(queries, rows, present, D, KEY_BITS, 1, ASKING)
-    q2 = _slice(queries, rows, present, D, KEY_BITS, 2, ASKING)
-    q3 = _slice(queries, rows, present, D, KEY_BITS, 3, ASKING)
-    q4 = _slice(queries, rows, present, D, KEY_BITS, 4, ASKING)
-    q5 = _slice(queries, rows, present, D, KEY_BITS, 5, ASKING)
-    q6 = _slice(queries, rows, present, D, KEY_BITS, 6, ASKING)
-    q7 = _slice(queries, rows, present, D, KEY_BITS, 7, ASKING)
+    q0 = query_slice(queries, rows, present, D, KEY_BITS, 0, ASKING)
+    q1 = query_slice(queries, rows, present, D, KEY_BITS, 1, ASKING)
+    q2 = query_slice(queries, rows, present, D, KEY_BITS, 2, ASKING)
+    q3 = query_slice(queries, rows, present, D, KEY_BITS, 3, ASKING)
+    q4 = query_slice(queries, rows, present, D, KEY_BITS, 4, ASKING)
+    q5 = query_slice(queries, rows, present, D, KEY_BITS, 5, ASKING)
+    q6 = query_slice(queries, rows, present, D, KEY_BITS, 6, ASKING)
+    q7 = query_slice(queries, rows, present, D, KEY_BITS, 7, ASKING)
     a0 = _sums(ROWS, PARTS, 0, WIDTH)
     a1 = _sums(ROWS, PARTS, 1, WIDTH)
     a2 = _sums(ROWS, PARTS, 2, WIDTH)

@@ -99,7 +99,7 @@ def quantize(rows: Tensor, bits: int, per: str, turn: Tensor | None = None) -> l
         rows, codes, scales, zeros, signs, count, rows.stride(0), rows.stride(1), codes.stride(0), room, run**-0.5,
         BITS=bits, PER_TOKEN=per == "token", D=dim, WIDTH=triton.next_power_of_2(dim),
         GROUPS=dim // channel_group(dim), GROUP=GROUP, TURNED=turn is not None, RECIPROCAL=rows.is_cuda,
-        PRECISION="ieee" if rows.dtype == torch.float32 else "tf32", num_warps=8 if dim > 128 else 4,
+        PRECISION="ieee" if rows.dtype == torch.float32 else "tf32", num_warps=8 if dim > 64 else 4,
     )  # fmt: skip
     entries = math.prod(shape)
     return [

@@ -4,7 +4,7 @@ One list serves every layer of a model: (L, W) pieces of work, each a run of slo
 so that a kernel recorded in a CUDA graph stays valid when other pods are put in front of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,12 @@ from torch import Tensor
 from engine.errors import PodMismatch
 from engine.precision import GROUP, Packed
 
-FIELDS = 12
-KIND, FIRST, STOP, HEAD, QUERY, KEYS, VALUES, KEY_SCALES, KEY_ZEROS, VALUE_SCALES, VALUE_ZEROS, IS_TAIL = range(FIELDS)
-"""Of a piece; pointers are addresses, QUERY counts numbers from the start of the query buffer."""
+FIELDS = 13
+KIND, FIRST, STOP, HEAD, QUERY, KEYS, VALUES, KEY_SCALES, KEY_ZEROS, VALUE_SCALES, VALUE_ZEROS, IS_TAIL, BEFORE = range(
+    FIELDS
+)
+"""Of a piece; pointers are addresses, QUERY counts numbers from the start of the query buffer, and BEFORE the slots of
+the same KV head in the stretches before."""
 NOTHING, EXACT = -1, 0
 """Kinds of pieces; the others number the formats from 1."""
 TAIL_SPAN = 256
@@ -118,16 +121,16 @@ class WorkList:
                 *(_rows(each.keys).data_ptr(), _rows(each.values).data_ptr()),
                 *_scales(each.keys),
                 *_scales(each.values),
-                *(0, int(each.rotated)),
+                *(0, before, int(each.rotated)),
             )
-            for layer, each in flat
+            for (layer, each), before in zip(flat, _slots_before(flat), strict=True)
         ]
         keys, values = self.tail
         for layer in range(len(self.pieces)):
             for head in range(self._heads):
                 where = keys[layer, head].data_ptr(), values[layer, head].data_ptr()
                 stop = keys.shape[2]
-                rows.append((layer, EXACT, 0, stop, head, layer * query_stride, *where, 0, 0, 0, 0, 1, 0))
+                rows.append((layer, EXACT, 0, stop, head, layer * query_stride, *where, 0, 0, 0, 0, 1, 0, 0))
         return np.array(rows, dtype=np.int64)
 
     def _write(self, table: NDArray[np.int64], layers: int) -> None:
@@ -176,6 +179,15 @@ def _spans(
         high, low = np.where(fits, middle, high), np.where(fits, low, middle)
     spans[:pods] = cut(high)
     return spans
+
+
+def _slots_before(flat: Sequence[tuple[int, Stretch]]) -> Iterator[int]:
+    """For every stretch, the slots in those of the same layer and KV head that come before it."""
+    held: dict[tuple[int, int], int] = {}
+    for layer, each in flat:
+        before = held.get((layer, each.head), 0)
+        held[layer, each.head] = before + each.slots
+        yield before
 
 
 def _rows(each: Packed | Tensor) -> Tensor:
