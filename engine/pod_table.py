@@ -14,7 +14,8 @@ from engine.errors import WindowExceeded
 from engine.kernels import append, decode_attention, evidence, rope
 from engine.kernels.decode_attention import Tiling
 from engine.kernels.rope import HeadNorms, Places, Rotary
-from engine.kernels.work_list import Stretch, WorkList
+from engine.kernels.stretches import Stretch, Stretches
+from engine.kernels.work_list import WorkList
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import KVShape, Pod
 from engine.precision import Packed, hadamard
@@ -91,8 +92,9 @@ class PodTable:
             self._queries = self._query_room(self.shape.layers)
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
+        read = Stretches(stretches, self.tail, stride, self._queries.stride(0))
         for work, target in zip((self._narrow, self._wide), self._targets, strict=True):
-            work.fill(stretches, stride, self._queries.stride(0), target)
+            work.fill(read, target)
         self.pods = tuple(pods)
         self._longest.fill_(max((pod.num_tokens for pod in pods), default=0))
         self.crop(0)
@@ -184,8 +186,9 @@ def _stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
     """What a layer meets in a pod, per KV head: near slots, then far ones."""
     assert isinstance(pod, Pod | PackedPod)
     near = pod if isinstance(pod, Pod) else pod.near
-    for head in range(near.keys.shape[1]):
-        yield Stretch(head, near.keys[layer, head], near.values[layer, head], layer)
+    pairs = zip(near.keys[layer].unbind(), near.values[layer].unbind(), strict=True)
+    for head, (exact_keys, exact_values) in enumerate(pairs):
+        yield Stretch(head, exact_keys, exact_values, layer)
     if isinstance(pod, PackedPod):
         recipe = pod.layout.recipe
         for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.far[layer].values, strict=True)):

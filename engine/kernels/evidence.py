@@ -9,7 +9,7 @@ from engine.kernels.codes import width
 from engine.kernels.packed_rows import exact_scores, packed_scores
 from engine.kernels.piece import query_slice
 from engine.kernels.work_list import NOTHING, WorkList
-from engine.precision import GROUP
+from engine.precision import GROUP, Packed
 
 
 @triton.jit
@@ -85,15 +85,16 @@ def look(work: WorkList, layer: int, head: int, queries: Tensor, count: int, lse
     `queries` as in decode_attention.attend; `lse` (H, Q) is what that gave for the layer.
     """
     dim, dtype = work.tail[0].shape[3], work.tail[0].dtype
-    total = sum(each.slots for each in work.stretches[layer] if each.head == head // work.share)
+    rows = (each.keys for each in work.stretches[layer] if each.head == head // work.share)
+    total = sum(len(each.codes if isinstance(each, Packed) else each) for each in rows)
     masses = torch.empty(count, total, device=queries.device)
-    rows = max(16, triton.next_power_of_2(min(count, 64)))
+    block = max(16, triton.next_power_of_2(min(count, 64)))
     for number, (key_bits, _) in enumerate(work.formats or ((16, 16),), 1):
-        _look[work.grid, triton.cdiv(count, rows)](
+        _look[work.grid, triton.cdiv(count, block)](
             work.pieces[layer], queries, lse[head].contiguous(), masses, scale * 1.4426950408889634, count,
             number if work.formats else NOTHING, head, total, KEY_BITS=key_bits, D=dim, DTYPE=_DTYPES[dtype],
             WIDE=tl.float32 if dtype == torch.float32 else tl.float16,
-            GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, FIELDS=work.pieces.shape[2], ROWS=rows, BLOCK=64,
+            GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, FIELDS=work.pieces.shape[2], ROWS=block, BLOCK=64,
             PRECISION="ieee" if dtype == torch.float32 else "tf32",
         )  # fmt: skip
     return masses

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from engine import attention
-from engine.kernels.work_list import Stretch, WorkList
+from engine.kernels.stretches import Stretch
+from engine.kernels.work_list import WorkList
 from engine.precision import Packed, dequantize
 
 
@@ -42,7 +43,9 @@ def attend(
     length = int(tail_length)
     outputs, sums = [], []
     for head in range(heads):
-        parts = [_of(each, rows, scale, turn) for each in work.stretches[layer] if each.head == head and each.slots]
+        parts = [
+            _of(each, rows, scale, turn) for each in work.stretches[layer] if each.head == head and _slots(each.keys)
+        ]
         ask = rows[0, own, head]
         for stop, causal in ((length, False), (length + count, True)):
             first = 0 if not causal else length
@@ -64,3 +67,7 @@ def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Ten
     query = rows[int(stretch.rotated), asker, stretch.head]
     out, lse = attention.reference(query, keys[None].float(), values[None].float(), scale, False)
     return (out @ turn if stretch.rotated else out), lse
+
+
+def _slots(rows: Packed | Tensor) -> int:
+    return len(rows.codes if isinstance(rows, Packed) else rows)
