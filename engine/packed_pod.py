@@ -114,7 +114,7 @@ class PackedPod:
             if not len(far.keys) == len(far.values) == heads:
                 raise PodMismatch(f"layer {layer} has keys of {len(far.keys)} heads, values of {len(far.values)}")
             for head in range(heads):
-                rows, keys = len(self._positions(layer, head)), far.keys[head]
+                rows, keys = len(self.far_positions(layer, head)), far.keys[head]
                 stores = self.layout.stores_keys(layer, head)
                 if len(far.values[head].codes) != rows or (keys is not None) != stores:
                     raise PodMismatch(f"layer {layer}, head {head}: the parts are not those of {self.layout.recipe}")
@@ -124,7 +124,7 @@ class PackedPod:
     def _segments(self, layer: int, known: dict[int, list[Tensor]], wanted: Tensor | None = None) -> list[Segment]:
         """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
         heads = range(len(self.far[layer].values))
-        positions = [self._positions(layer, head) for head in heads]
+        positions = [self.far_positions(layer, head) for head in heads]
         near = self.near.segments(layer)
         chosen: list[Tensor | None] = [None] * len(heads)
         if wanted is not None:
@@ -174,7 +174,7 @@ class PackedPod:
             return None
         return hadamard(self.near.keys.shape[-1], self.device)
 
-    def _positions(self, layer: int, head: int) -> Tensor:
+    def far_positions(self, layer: int, head: int) -> Tensor:
         """Positions (K,) of a head's far slots."""
         first = min(self.layout.recipe.sinks, self.num_tokens)
         count = self.num_tokens - len(self.near.positions)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 GROUP = 64
-"""Tokens that share a key's scale in each channel; channels that share a value's scale in each token."""
+"""Tokens that share a key's scale in each channel."""
+_CHANNELS = 128
+"""Most channels that share a value's scale in each token: with one scale a token, it can go into the token's weight."""
 _SHRINKS = (1.0, 0.9, 0.8, 0.7)
 """Parts of a group's range that are tried at two and three bits: clipping outliers can pay there."""
 
@@ -86,7 +88,7 @@ def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None)
 
 def channel_group(dim: int) -> int:
     """Channels that share a scale in values of `dim` channels."""
-    return GROUP if dim % GROUP == 0 else dim
+    return _CHANNELS if dim % _CHANNELS == 0 else dim
 
 
 def packed_bytes(rows: int, dim: int, bits: int, per: str, exact: torch.dtype) -> int:

@@ -1,15 +1,20 @@
-"""Where the kernels run: compiled on a GPU if there is one, else in Triton's interpreter on the processor."""
-
-import os
+"""Where kernels run in these tests: on the GPU if there is one, else in Triton's interpreter."""
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def device() -> torch.device:
-    """What the kernels of these tests run on."""
-    return torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU where kernels are interpreted, the GPU where they are compiled: never both in one process."""
+    if (request.param == "cuda") != torch.cuda.is_available():
+        pytest.skip("kernels are compiled here" if torch.cuda.is_available() else "no GPU here")
+    return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def one_processor(one_thread: None) -> None:
+    """Interpreted kernels make small tensors only."""
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""What the kernels of this folder compute, in plain PyTorch and float32 (float64 stays): the specification."""
+
+import torch
+from torch import Tensor
+
+from engine import attention
+from engine.kernels.stretches import Stretch
+from engine.kernels.work_list import WorkList
+from engine.precision import Packed, dequantize
+
+
+def append(
+    work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
+    turn: Tensor, turned: bool,
+) -> None:  # fmt: skip
+    """See append.append."""
+    count = query.shape[1]
+    slots = tail_length + torch.arange(count, device=query.device)
+    for tail, new in zip(work.tail, (keys, values), strict=True):
+        tail[layer].index_copy_(1, slots, new)
+    rows = query.float().flatten(0, 1)
+    plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0, : len(rows)]
+    plain.copy_(rows)
+    if turned:
+        rotated.copy_(rows @ turn)
+
+
+def attend(
+    work: WorkList,
+    layer: int,
+    queries: Tensor,
+    count: int,
+    tail_length: Tensor,
+    scale: float,
+    turn: Tensor,
+    tiling: object,
+) -> tuple[Tensor, Tensor]:
+    """See decode_attention.attend."""
+    keys, values = (each[layer] for each in work.tail)
+    heads = len(keys)
+    rows = queries[:, :, : heads * work.share * count].reshape(2, -1, heads, work.share, count, keys.shape[2])
+    own = layer if queries.shape[1] > 1 else 0
+    length = int(tail_length)
+    outputs, sums = [], []
+    for head in range(heads):
+        parts = [
+            _of(each, rows, scale, turn) for each in work.stretches[layer] if each.head == head and _slots(each.keys)
+        ]
+        ask = rows[0, own, head]
+        for stop, causal in ((length, False), (length + count, True)):
+            first = 0 if not causal else length
+            if stop > first:
+                held = keys[head : head + 1, first:stop].float(), values[head : head + 1, first:stop].float()
+                parts.append(attention.reference(ask, *held, scale, causal))
+        out, lse = attention.merge(parts)
+        outputs.append(out)
+        sums.append(lse)
+    return torch.cat(outputs).to(keys.dtype), torch.cat(sums)
+
+
+def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """Output (H / G, Q, D) and log-sum-exp of a stretch, of queries (2, L, G, H / G, Q, D)."""
+    asker = stretch.asker if rows.shape[1] > 1 else 0
+    keys, values = (
+        dequantize(each, torch.float32) if isinstance(each, Packed) else each for each in (stretch.keys, stretch.values)
+    )
+    query = rows[int(stretch.rotated), asker, stretch.head]
+    out, lse = attention.reference(query, keys[None].float(), values[None].float(), scale, False)
+    return (out @ turn if stretch.rotated else out), lse
+
+
+def _slots(rows: Packed | Tensor) -> int:
+    return len(rows.codes if isinstance(rows, Packed) else rows)
