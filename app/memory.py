@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
+from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument, OutOfMemory
 from app.events import Forecast, Progress
 from app.journal import Journal
 from app.reader_model import Loaded
 from app.sections import SectionText, cut, restore, tokenize
+from engine import prefill
 from engine.compress import pack_pod, score
-from engine.errors import PodMismatch
+from engine.errors import MemoryExhausted, PodMismatch
 from engine.layout import expected_bytes
 from engine.packed_pod import AnyPod
 from storage import (
@@ -70,7 +71,7 @@ class Memory:
         self._store = store
         self._home = home
         self._loaded = loaded
-        self._chunk_tokens = chunk_tokens
+        self._chunk_tokens = chunk_tokens or prefill.chunk_tokens(loaded.runner.model.device)
         self._cache: OrderedDict[int, Recalled] = OrderedDict()
         """By section; a section that was read further takes the place of what was known of it."""
         self._cache_bytes = cache_bytes
@@ -117,7 +118,8 @@ class Memory:
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
 
-        Raises Busy where another process reads the same document, and DiskFull before or while the disk fills up.
+        Raises Busy where another process reads the same document, DiskFull before or while the disk fills up, and
+        OutOfMemory where even small pieces of a chunk have no room.
         """
         if reading.state not in TO_READ:
             return
@@ -137,6 +139,9 @@ class Memory:
             ) from error
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
+        except MemoryExhausted as error:
+            message = f"The memory ran out while this document was read: {error}."
+            raise OutOfMemory(message, "Close other programs that use it, or choose a smaller model.") from error
 
     def expect(self, sections: Sequence[Section]) -> None:
         """Get the blocks of sections moving that will be recalled in a moment."""

@@ -17,6 +17,10 @@ class WindowExceeded(EngineError):
     """More positions than the model's window has."""
 
 
+class MemoryExhausted(EngineError):
+    """Even a small piece of work needs more memory than the device has left."""
+
+
 class PodMismatch(EngineError):
     """Blocks that do not make up the pod they claim to be."""
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.errors import PodMismatch
+import torch
+
+from engine.errors import MemoryExhausted, PodMismatch
 from engine.layout import Layout
 from engine.pod import Block, Pod, from_block, to_block
 from engine.runner import Runner
@@ -11,18 +13,39 @@ from engine.shared_reading import SharedReading
 from engine.tail import Tail
 
 
+LEAST_TOKENS = 64
+"""A chunk is read in smaller and smaller pieces where memory runs out, down to this."""
+_CPU_TOKENS = 512
+_GPU_TOKENS = 4096
+"""Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
+_SMALL_GPU_TOKENS = 1024
+_GPU_ROOM_BYTES = 4 << 30
+"""Free memory from which the longer chunk is taken: its activations take some hundreds of megabytes."""
+
+
+def chunk_tokens(device: torch.device) -> int:
+    """Tokens to read at once on a device, as it is now."""
+    if device.type != "cuda":
+        return _CPU_TOKENS
+    return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
+
+
 class PodBuilder:
     """Feeds one section of `num_tokens` tokens through the model. The same chunks give the same bytes.
 
-    A layout whose recipe says so makes layers share far keys while they read.
+    A layout whose recipe says so makes layers share far keys while they read. A chunk for which the memory does not
+    suffice is read in pieces, and so is every one after it.
     """
 
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
+        self._most_tokens = num_tokens
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._tail)
         if layout is not None and layout.recipe.streaming:
             self.context = SharedReading(layout, self._tail, runner.attention)
+            # It writes out the scores of every query with every near token.
+            self._most_tokens = _CPU_TOKENS
 
     @property
     def num_read(self) -> int:
@@ -39,10 +62,24 @@ class PodBuilder:
         self._tail.values[:, :, start:stop] = pair[1]
         self._tail.advance(stop - start)
 
+    def read(self, ids: Sequence[int]) -> None:
+        """Read the next chunk. Raises WindowExceeded and MemoryExhausted."""
+        done = 0
+        while done < len(ids):
+            piece = ids[done : done + self._most_tokens]
+            if self._fits(piece):
+                done += len(piece)
+                continue
+            if len(piece) <= LEAST_TOKENS:
+                raise MemoryExhausted(
+                    f"{len(piece)} tokens behind {self.num_read} do not fit the memory that is left{self._free()}"
+                )
+            self._most_tokens = max(LEAST_TOKENS, 1 << (len(piece) - 1).bit_length() - 1)
+
     def feed(self, ids: Sequence[int]) -> Block:
-        """Read the next chunk and give it back as bytes to store."""
+        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded and MemoryExhausted."""
         start = self.num_read
-        self._runner.run(self.context, ids)
+        self.read(ids)
         stop = self.num_read
         return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
 
@@ -51,3 +88,20 @@ class PodBuilder:
         if self.num_read != self._tail.capacity:
             raise PodMismatch(f"{self.num_read} of {self._tail.capacity} tokens are read")
         return self._tail.freeze()
+
+    def _fits(self, ids: Sequence[int]) -> bool:
+        """Read some tokens; False, and nothing is read, where the device's memory ran out."""
+        try:
+            self._runner.run(self.context, ids)
+        except torch.OutOfMemoryError:
+            fits = False
+        else:
+            fits = True
+        if not fits and torch.cuda.is_available():
+            # Only now that the error is gone, and with it what it held.
+            torch.cuda.empty_cache()
+        return fits
+
+    def _free(self) -> str:
+        device = self._tail.keys.device
+        return f": {torch.cuda.mem_get_info(device)[0] / 1e9:.1f} GB" if device.type == "cuda" else ""
