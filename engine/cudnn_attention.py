@@ -34,16 +34,16 @@ def parts(
     repeats = heads // groups
     # Copies, because the strides of a buffer as long as the document would make every document's plans its own.
     query = query.contiguous()
-    square = [rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values)]
-    found = [attend(query, *square, scale, True)]
+    new_keys, new_values = (rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values))
+    found = [attend(query, new_keys, new_values, scale, True)]
     # The query heads of a group are so many more queries of the same keys.
     grouped = query.view(groups, repeats * chunk, dim)
     for start, stop in runs(past):
-        run = [rows[:, start:stop].contiguous() for rows in (keys, values)]
+        run_keys, run_values = (rows[:, start:stop].contiguous() for rows in (keys, values))
         if stop - start < LEAST_TOKENS:
-            found.append(otherwise(query, *run, scale, False))
+            found.append(otherwise(query, run_keys, run_values, scale, False))
         else:
-            out, lse = attend(grouped, *run, scale, False)
+            out, lse = attend(grouped, run_keys, run_values, scale, False)
             found.append((out.reshape(heads, chunk, dim), lse.reshape(heads, chunk)))
     return found
 
@@ -74,9 +74,9 @@ def works(device: torch.device, dtype: torch.dtype, reference: _Attention) -> bo
     made = torch.randn(heads + 2 * groups, tokens, dim, generator=generator, device=device).to(dtype)
     query, keys, values = made[:heads], made[heads:-groups], made[-groups:]
     for causal in (True, False):
-        grouped = [rows.repeat_interleave(heads // groups, 0) for rows in (keys, values)]
+        own_keys, own_values = (rows.repeat_interleave(heads // groups, 0) for rows in (keys, values))
         try:
-            out, lse = attend(query, *grouped, dim**-0.5, causal)
+            out, lse = attend(query, own_keys, own_values, dim**-0.5, causal)
         except RuntimeError:
             return False
         wanted, wanted_lse = reference(query, keys, values, dim**-0.5, causal)

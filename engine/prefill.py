@@ -12,7 +12,6 @@ from engine.runner import Runner
 from engine.shared_reading import SharedReading
 from engine.tail import Tail
 
-
 LEAST_TOKENS = 64
 """A chunk is read in smaller and smaller pieces where memory runs out, down to this."""
 _CPU_TOKENS = 512
