@@ -51,9 +51,7 @@ def test_a_chunk_without_room_is_read_in_pieces(llama_runner: Runner, monkeypatc
     torch.testing.assert_close(pod.values, wanted.values, rtol=1e-4, atol=1e-5)
 
 
-def test_no_room_at_all_is_said_and_leaves_what_was_read(
-    llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_room_at_all_is_said_and_leaves_what_was_read(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = some_ids(llama_runner, 300, 1)
     builder = PodBuilder(llama_runner, 300)
     builder.feed(ids[:100])
