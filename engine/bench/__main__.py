@@ -71,8 +71,9 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             continue
         try:
             rows.append(work())
-        except (torch.OutOfMemoryError, EngineError) as error:
-            say(f"left out: {name}: {str(error).splitlines()[0]}")
+        except (RuntimeError, EngineError) as error:
+            # Out of memory, or a capture that is refused: the other rows are worth having.
+            say(f"left out: {name}: {type(error).__name__}: {(str(error).splitlines() or ['no word'])[0]}")
     result = {
         "hardware": hardware(),
         "shape": model.name,
