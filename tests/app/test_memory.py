@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.errors import Busy, DiskFull, NotRead
+from app.errors import Busy, DiskFull, NotRead, OutOfMemory
 from app.main import App
 from app.memory import DISK_SPARE_BYTES, Memory
 from app.settings import Settings
+from engine.errors import MemoryExhausted
 from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -314,6 +315,25 @@ def test_a_disk_that_fills_up_while_reading_keeps_what_was_read(
         pass
     assert store.reading(reading.id).state == "ready"
     assert paper.blocks(settings.home).items() > begun.items()
+
+
+def test_memory_that_runs_out_while_reading_is_said_and_keeps_what_was_read(
+    app: App, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = planned(app, source)
+    read_some(app, reading, 3)
+
+    def full(*_: object) -> None:
+        raise MemoryExhausted("64 tokens behind 384 do not fit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.prefill.PodBuilder.read", full)
+        error = paper.failure(app.library.read_here(reading.document_id))
+    assert isinstance(error, OutOfMemory) and "64 tokens behind 384" in error.message
+    assert store.reading(reading.id).state == "failed"
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    assert store.reading(reading.id).state == "ready"
 
 
 def test_a_full_disk_does_not_touch_what_is_ready(
