@@ -19,7 +19,7 @@ from engine import recipes
 from engine.errors import RecipeUnknown
 
 Serve = Callable[[App], None]
-_MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads")
+_MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "chunk_tokens")
 
 
 def main(arguments: Sequence[str], serve: Serve) -> int:

@@ -16,6 +16,7 @@ from app.reader_model import Loaded
 from app.recipe_book import RecipeBook
 from app.relief import Relief
 from app.sections import SectionText, cut, restore, tokenize
+from engine import prefill
 from engine.compress import pack_pod, score
 from engine.errors import PodMismatch
 from engine.layout import Layout
@@ -72,7 +73,7 @@ class Memory:
         self._store = store
         self._home = home
         self._loaded = loaded
-        self._chunk_tokens = chunk_tokens
+        self._chunk_tokens = chunk_tokens or prefill.chunk_tokens(loaded.runner.model.device)
         self.relief = Relief(loaded)
         self._texts: dict[int, SectionText] = {}
         """By section, about as long as their pods are kept."""
@@ -160,7 +161,8 @@ class Memory:
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
 
-        Raises Busy where another process reads the same document, and DiskFull before or while the disk fills up.
+        Raises Busy where another process reads the same document, DiskFull before or while the disk fills up, and
+        OutOfMemory where even small pieces of a chunk have no room.
         """
         if reading.state not in TO_READ:
             return

@@ -13,12 +13,15 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from engine import cudnn_attention
+
 NAME = "docpod"
 
 SegmentAttention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 """(query (H,Q,D), keys (G,T,D), values (G,T,D), scale, causal) -> output (H,Q,D), log-sum-exp (H,Q) in float32.
 
-`causal` needs T = Q: token i sees tokens up to i. Otherwise every query sees the whole segment.
+`causal` needs T >= Q: the queries are the last Q tokens, and each sees what stands up to itself. Otherwise every query
+sees the whole segment.
 """
 
 
@@ -60,7 +63,8 @@ def reference(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal:
     v = values.to(wide).repeat_interleave(groups, 0)
     logits = query.to(wide) @ k.transpose(1, 2) * scale
     if causal:
-        ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=query.device).triu(1)
+        before = keys.shape[1] - query.shape[1]
+        ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=query.device).triu(1 + before)
         logits = logits.masked_fill(ahead, float("-inf"))
     lse = logits.logsumexp(-1)
     return (torch.exp(logits - lse[..., None]) @ v).to(query.dtype), lse
@@ -70,16 +74,30 @@ def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: boo
     """PyTorch's flash attention, which also returns the log-sum-exp; the query heads of a group share one pass."""
     heads, queries, dim = query.shape
     groups = heads // keys.shape[0]
-    if causal:
-        keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
-    else:
+    on_gpu = query.device.type != "cpu"
+    past = keys.shape[1] - queries
+    if causal and past and not on_gpu:
+        # On the CPU the mask is aligned to the first token of both, so the tokens before stand apart.
+        before = fused(query, keys[:, :past], values[:, :past], scale, False)
+        return merge([before, fused(query, keys[:, past:], values[:, past:], scale, True)])
+    if not causal:
         query = query.reshape(keys.shape[0], groups * queries, dim)
+    elif not on_gpu:
+        keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
     q, k, v = query[None], keys[None], values[None]
-    if query.device.type == "cpu":
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
-    else:
+    if on_gpu:
+        # This kernel aligns its mask to the last tokens, and takes a group's heads over the same keys.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)[:2]
+    else:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
     return out[0].reshape(heads, queries, dim), lse[0].reshape(heads, queries).float()
+
+
+def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """`fused`, but cuDNN's kernel for a long chunk behind everything that was read."""
+    if not causal or not cudnn_attention.suits(query):
+        return fused(query, keys, values, scale, causal)
+    return merge(cudnn_attention.parts(query, keys, values, scale, fused))
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:
@@ -92,7 +110,11 @@ def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, 
         and dtype in (torch.float16, torch.bfloat16)
         and torch.cuda.get_device_capability(device) >= (8, 0)
     ):
-        return fused, f"attention: PyTorch flash, {torch.cuda.get_device_name(device)}, {_short(dtype)}"
+        where = f"{torch.cuda.get_device_name(device)}, {_short(dtype)}"
+        # Before Hopper the two are about as fast.
+        if torch.cuda.get_device_capability(device) >= (9, 0) and cudnn_attention.works(device, dtype, reference):
+            return chunked, f"attention: PyTorch flash, cuDNN for long chunks, {where}"
+        return fused, f"attention: PyTorch flash, {where}"
     return reference, f"attention: plain PyTorch, {device.type}, {_short(dtype)} has no flash kernel here"
 
 

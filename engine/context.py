@@ -50,17 +50,11 @@ class Context:
         if any(segment.roots for segment in segments):
             self._queries[layer] = query
         parts = [each.attend(self.attention, query, self._queries, scale) for each in segments if each.skip == 1]
-        if query.shape[1] == 1:
-            # One token sees itself whole: tail and new token are one segment, without a causal part.
-            self.tail.append(layer, keys, values)
-            stop = self.tail.length + 1
-            held = self.tail.keys[layer, :, :stop], self.tail.values[layer, :, :stop]
-            parts.append(self.attention(query, *held, scale, False))
-        else:
-            if self.tail.length:
-                parts.append(self.attention(query, *self.tail.segment(layer), scale, False))
-            self.tail.append(layer, keys, values)
-            parts.append(self.attention(query, keys, values, scale, True))
+        # Tail and new tokens are one segment; a single new token sees it whole.
+        self.tail.append(layer, keys, values)
+        stop = self.tail.length + query.shape[1]
+        held = self.tail.keys[layer, :, :stop], self.tail.values[layer, :, :stop]
+        parts.append(self.attention(query, *held, scale, query.shape[1] > 1))
         if gated := [each for each in segments if each.skip < 1]:
             parts += self._unless_near(layer, gated, query, merge(parts)[1], scale)
         out, lse = merge(parts)

@@ -11,11 +11,9 @@ from engine import models, sharing
 from engine.errors import EngineError, PlanMissing
 from engine.key_maps import fit
 from engine.plan_search import draw_samples
-from engine.prefill import PodBuilder
+from engine.prefill import PodBuilder, chunk_tokens
 from engine.runner import Runner
 from engine.sample_text import read_text, sample_text
-
-CHUNK_TOKENS = 512
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
@@ -39,8 +37,8 @@ def _fit(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     keys = []
     for number, ids in enumerate(draw_samples(model, text, options.samples, tokens, options.seed), 1):
         builder = PodBuilder(runner, len(ids))
-        for start in range(0, len(ids), CHUNK_TOKENS):
-            runner.run(builder.context, ids[start : start + CHUNK_TOKENS])
+        for start in range(0, len(ids), chunk := chunk_tokens(model.device)):
+            builder.read(ids[start : start + chunk])
         keys.append(builder.finish().keys)
         say(f"{number} of {options.samples} samples")
     path = fit(plan, keys).save(options.out, plan, options.saving)

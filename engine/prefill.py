@@ -3,12 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.pod import Block, Pod, from_block, to_block
 from engine.runner import Runner
 from engine.shared_reading import SharedReading
 from engine.tail import Tail
+
+_CPU_TOKENS = 512
+_GPU_TOKENS = 4096
+"""Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
+_SMALL_GPU_TOKENS = 1024
+_GPU_ROOM_BYTES = 4 << 30
+"""Free memory from which the longer chunk is taken: its activations take some hundreds of megabytes."""
+
+
+def chunk_tokens(device: torch.device) -> int:
+    """Tokens to read at once on a device, as it is now."""
+    if device.type != "cuda":
+        return _CPU_TOKENS
+    return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
 
 
 class PodBuilder:
@@ -19,10 +35,13 @@ class PodBuilder:
 
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
+        self._most_tokens = num_tokens
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._tail)
         if layout is not None and layout.recipe.streaming:
             self.context = SharedReading(layout, self._tail, runner.attention)
+            # It writes out the scores of every query with every near token.
+            self._most_tokens = _CPU_TOKENS
 
     @property
     def num_read(self) -> int:
@@ -39,10 +58,15 @@ class PodBuilder:
         self._tail.values[:, :, start:stop] = pair[1]
         self._tail.advance(stop - start)
 
+    def read(self, ids: Sequence[int]) -> None:
+        """Read the next tokens. Raises WindowExceeded."""
+        for start in range(0, len(ids), self._most_tokens):
+            self._runner.run(self.context, ids[start : start + self._most_tokens])
+
     def feed(self, ids: Sequence[int]) -> Block:
-        """Read the next chunk and give it back as bytes to store."""
+        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
         start = self.num_read
-        self._runner.run(self.context, ids)
+        self.read(ids)
         stop = self.num_read
         return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
 

@@ -14,12 +14,10 @@ from engine.layout import Layout
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Pod
 from engine.policies.subject import Scores
-from engine.prefill import PodBuilder
+from engine.prefill import PodBuilder, chunk_tokens
 from engine.recipes import Recipe
 from engine.runner import Runner
 from engine.tail import Tail
-
-CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,9 @@ def stored_bytes(pod: Pod | PackedPod) -> int:
 def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod:
     """The exact pod of a document."""
     builder = PodBuilder(runner, len(ids), layout)
-    for start in range(0, len(ids), CHUNK_TOKENS):
-        runner.run(builder.context, ids[start : start + CHUNK_TOKENS])
+    chunk = chunk_tokens(runner.model.device)
+    for start in range(0, len(ids), chunk):
+        builder.read(ids[start : start + chunk])
     return builder.finish()
 
 

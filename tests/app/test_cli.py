@@ -230,7 +230,7 @@ def test_doctor_without_a_model_says_what_it_lacks(cli: Cli, tmp_path: Path) -> 
         (["read", "."], "BadSetting"),
         (["ask", "nothing", "Why?"], "DocumentNotFound"),
         (["show", ""], "DocumentNotFound"),
-        (["ls", "--chunk-tokens", "0"], "BadSetting"),
+        (["ls", "--max-pages", "0"], "BadSetting"),
     ],
 )
 def test_errors(cli: Cli, arguments: list[str], error: str) -> None:

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from engine.attention import SegmentAttention, choose, fused, merge, reference
+from engine import cudnn_attention
+from engine.attention import SegmentAttention, choose, chunked, fused, merge, reference
 from engine.context import Context
 from engine.pod import KVShape
 from engine.tail import Tail
@@ -44,7 +46,8 @@ def straightforward(query: Tensor, keys: Tensor, values: Tensor, scale: float, c
     groups = query.shape[0] // keys.shape[0]
     logits = query @ keys.repeat_interleave(groups, 0).transpose(1, 2) * scale
     if causal:
-        logits = logits.masked_fill(torch.ones_like(logits[0], dtype=torch.bool).triu(1), -math.inf)
+        ahead = torch.ones_like(logits[0], dtype=torch.bool).triu(1 + keys.shape[1] - query.shape[1])
+        logits = logits.masked_fill(ahead, -math.inf)
     return logits.softmax(-1) @ values.repeat_interleave(groups, 0)
 
 
@@ -76,10 +79,10 @@ def assert_close(
 def test_the_reference_is_softmax() -> None:
     """The specification itself, against sums written out one by one."""
     query, keys, values = inputs(CPU, torch.float64, (4, 2, 3), 5, 5)
-    for causal in (False, True):
-        out, lse = reference(query, keys, values, 0.7, causal)
-        for head, row in itertools.product(range(6), range(5)):
-            seen = range(row + 1 if causal else 5)
+    for causal, queries in ((False, 5), (True, 5), (False, 2), (True, 2)):
+        out, lse = reference(query[:, :queries], keys, values, 0.7, causal)
+        for head, row in itertools.product(range(6), range(queries)):
+            seen = range(row + 1 + 5 - queries if causal else 5)
             weights = [math.exp(0.7 * float(query[head, row] @ keys[head // 3, token])) for token in seen]
             wanted = sum(weight * values[head // 3, token] for weight, token in zip(weights, seen, strict=True))
             torch.testing.assert_close(out[head, row], wanted / sum(weights), rtol=1e-12, atol=1e-12)
@@ -94,8 +97,8 @@ def test_a_segment(
 ) -> None:
     for queries, tokens in itertools.product(LENGTHS, LENGTHS):
         assert_close(attention, *inputs(CPU, dtype, heads, queries, tokens))
-    for tokens in LENGTHS:
-        assert_close(attention, *inputs(CPU, dtype, heads, tokens, tokens), causal=True)
+    for queries, tokens in itertools.combinations_with_replacement(LENGTHS, 2):
+        assert_close(attention, *inputs(CPU, dtype, heads, queries, tokens), causal=True)
 
 
 @pytest.mark.parametrize("attention", [fused, reference])
@@ -116,8 +119,47 @@ def test_a_segment_on_a_gpu(heads: tuple[int, int, int]) -> None:
         attention, _ = choose(device, dtype)
         for queries, tokens in itertools.product((*LENGTHS, LONG), (*LENGTHS, LONG)):
             assert_close(attention, *inputs(device, dtype, heads, queries, tokens))
-        for tokens in (*LENGTHS, LONG):
-            assert_close(attention, *inputs(device, dtype, heads, tokens, tokens), causal=True)
+        for queries, tokens in itertools.combinations_with_replacement((*LENGTHS, LONG, 1024, 4097), 2):
+            assert_close(attention, *inputs(device, dtype, heads, queries, tokens), causal=True)
+
+
+def test_a_long_chunk_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN's share of a chunk, played by the reference: every token before is met once, in few shapes."""
+    shapes = set()
+
+    def played(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+        assert len(query) == len(keys) and (query.shape == keys.shape or not causal)
+        assert query.is_contiguous() and keys.is_contiguous() and values.is_contiguous()
+        shapes.add((query.shape[1], keys.shape[1]))
+        return reference(query, keys, values, scale, causal)
+
+    monkeypatch.setattr(cudnn_attention, "attend", played)
+    monkeypatch.setattr(cudnn_attention, "LEAST_TOKENS", 16)
+    room = torch.full((2, 2, 500, 64), math.nan)
+    for chunk, past in itertools.product((16, 32, 17, 1), (0, 3, 16, 31, 160, 437)):
+        query, keys, values = inputs(CPU, torch.float32, (64, 2, 3), chunk, past + chunk)
+        room[0, :, : past + chunk], room[1, :, : past + chunk] = keys, values
+        held = room[0, :, : past + chunk], room[1, :, : past + chunk]
+        out, lse = chunked(query, *held, 0.125, True)
+        wanted, wanted_lse = reference(query, keys, values, 0.125, True)
+        torch.testing.assert_close(out, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(lse, wanted_lse, rtol=1e-5, atol=1e-5)
+    squares = {(16, 16), (32, 32)}
+    assert shapes == squares | {(3 * chunk, run) for chunk in (16, 32) for run in (16, 32, 128, 256)}
+    assert list(cudnn_attention.runs(437)) == [(0, 256), (256, 384), (384, 416), (416, 432), (432, 437)]
+
+
+def test_cudnn_is_taken_only_where_it_says_what_the_reference_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*operands: object) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("no plan")
+
+    def wrong(*operands: Any) -> tuple[Tensor, Tensor]:
+        out, lse = reference(*operands)
+        return out, lse + 0.01
+
+    for played, fits in ((reference, True), (broken, False), (wrong, False)):
+        monkeypatch.setattr(cudnn_attention, "attend", played)
+        assert cudnn_attention.works(CPU, torch.bfloat16, reference) is fits
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -193,5 +235,11 @@ def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     assert choose(gpu, torch.bfloat16) == (fused, "attention: PyTorch flash, some GPU, bfloat16")
     assert choose(gpu, torch.float32)[0] is reference
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(cudnn_attention, "works", lambda *facts: True)
+    wanted = "attention: PyTorch flash, cuDNN for long chunks, some GPU, bfloat16"
+    assert choose(gpu, torch.bfloat16) == (chunked, wanted)
+    monkeypatch.setattr(cudnn_attention, "works", lambda *facts: False)
+    assert choose(gpu, torch.bfloat16)[0] is fused
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert choose(gpu, torch.bfloat16)[0] is reference

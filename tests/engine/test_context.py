@@ -47,8 +47,8 @@ def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
     assert len(calls) == 4
     for layer, head in every:
         query, segments = calls[layer]
-        # Two pods, five tokens of the tail, and the new ones, of which each sees those before it.
-        assert [keys.shape[1] for keys in segments] == [30, 70, 5, 11]
+        # Two pods, and five tokens of the tail with the new ones, of which each sees those before it.
+        assert [keys.shape[1] for keys in segments] == [30, 70, 16]
         keys = torch.cat([segment[head // 2] for segment in segments]).double()
         logits = query[head].double() @ keys.T * 16**-0.5
         logits[:, -11:] += torch.full((11, 11), -torch.inf, dtype=torch.float64).triu(1)

@@ -1,0 +1,85 @@
+"""cuDNN's attention, which on recent GPUs reads a long chunk faster than PyTorch's flash attention does.
+
+It plans every shape anew and keeps the plan, so it gets few shapes: the chunk's own square, and runs of a power of two
+of the tokens before it. Letters as in engine.attention.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+LEAST_TOKENS = 1024
+"""A shorter chunk, or run before it, is not worth a plan."""
+_PROBE = (512, 4, 2, 128)
+"""Tokens, query heads, KV heads and head size of the probe."""
+
+_Attention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+
+
+def suits(query: Tensor) -> bool:
+    """Whether a chunk's queries (H,Q,D) are long enough, and of a length that comes again."""
+    return query.shape[1] >= LEAST_TOKENS and query.shape[1].bit_count() == 1
+
+
+def parts(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, otherwise: _Attention
+) -> list[tuple[Tensor, Tensor]]:
+    """A chunk's queries (H,Q,D) over keys and values (G,T,D) that end with its own: outputs and log-sum-exps to merge.
+
+    A rest too short for cuDNN goes to `otherwise`.
+    """
+    heads, chunk, dim = query.shape
+    groups, past = len(keys), keys.shape[1] - chunk
+    repeats = heads // groups
+    # Copies, because the strides of a buffer as long as the document would make every document's plans its own.
+    query = query.contiguous()
+    new_keys, new_values = (rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values))
+    found = [attend(query, new_keys, new_values, scale, True)]
+    # The query heads of a group are so many more queries of the same keys.
+    grouped = query.view(groups, repeats * chunk, dim)
+    for start, stop in runs(past):
+        run_keys, run_values = (rows[:, start:stop].contiguous() for rows in (keys, values))
+        if stop - start < LEAST_TOKENS:
+            found.append(otherwise(query, run_keys, run_values, scale, False))
+        else:
+            out, lse = attend(grouped, run_keys, run_values, scale, False)
+            found.append((out.reshape(heads, chunk, dim), lse.reshape(heads, chunk)))
+    return found
+
+
+def runs(tokens: int) -> Iterator[tuple[int, int]]:
+    """The tokens as (start, stop) of runs: powers of two, the longest first, then what is left."""
+    start = 0
+    while tokens - start >= LEAST_TOKENS:
+        size = 1 << (tokens - start).bit_length() - 1
+        yield start, start + size
+        start += size
+    if start < tokens:
+        yield start, tokens
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """Output (H,Q,D) and log-sum-exp (H,Q) of as many query heads as KV heads; a causal one needs T = Q."""
+    operands = query[None], keys[None], values[None]
+    attention = torch.ops.aten._scaled_dot_product_cudnn_attention
+    out, lse = attention(*operands, None, True, 0.0, causal, False, scale=scale)[:2]
+    return out[0], lse.reshape(query.shape[:2]).float()
+
+
+def works(device: torch.device, dtype: torch.dtype, reference: _Attention) -> bool:
+    """Whether cuDNN has this attention here and says the same as the reference does."""
+    tokens, heads, groups, dim = _PROBE
+    generator = torch.Generator(device).manual_seed(0)
+    made = torch.randn(heads + 2 * groups, tokens, dim, generator=generator, device=device).to(dtype)
+    query, keys, values = made[:heads], made[heads:-groups], made[-groups:]
+    for causal in (True, False):
+        own_keys, own_values = (rows.repeat_interleave(heads // groups, 0) for rows in (keys, values))
+        try:
+            out, lse = attend(query, own_keys, own_values, dim**-0.5, causal)
+        except RuntimeError:
+            return False
+        wanted, wanted_lse = reference(query, keys, values, dim**-0.5, causal)
+        if not (torch.allclose(out, wanted, atol=2e-2, rtol=2e-2) and torch.allclose(lse, wanted_lse, atol=2e-3)):
+            return False
+    return True

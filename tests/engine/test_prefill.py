@@ -1,0 +1,37 @@
+"""How much is read at once."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from engine.context import Context
+from engine.layout import Layout
+from engine.prefill import PodBuilder, chunk_tokens
+from engine.recipes import parse
+from engine.runner import Runner
+from tests.engine.reading import some_ids
+
+
+def test_reading_that_writes_out_its_scores_does_so_in_small_pieces(
+    llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.prefill._CPU_TOKENS", 64)
+    sizes: list[int] = []
+    whole = llama_runner.run
+
+    def run(context: Context, ids: Sequence[int]) -> torch.Tensor:
+        sizes.append(len(ids))
+        return whole(context, ids)
+
+    monkeypatch.setattr(llama_runner, "run", run)
+    builder = PodBuilder(llama_runner, 150, Layout(parse("A35s"), ((0, 0),) * 4))
+    builder.feed(some_ids(llama_runner, 150, 1))
+    assert sizes == [64, 64, 22] and builder.num_read == 150
+
+
+def test_chunks_follow_the_device_and_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chunk_tokens(torch.device("cpu")) == 512
+    for free, wanted in ((20 << 30, 4096), (2 << 30, 1024)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
+        assert chunk_tokens(torch.device("cuda")) == wanted
