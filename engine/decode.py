@@ -10,7 +10,7 @@ from torch import Tensor
 from engine.context import Head, Looked
 from engine.packed_pod import AnyPod
 from engine.runner import Runner
-from engine.sampling import SamplingParams, sample
+from engine.sampling import SamplingParams, generator_of, sample
 from engine.tail import Tail
 
 
@@ -48,8 +48,29 @@ def generate(
     params: SamplingParams,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Step]:
-    """Answer token by token until a stop token, `max_tokens`, or `stopped()`; only a tail of its own is written."""
-    generator = torch.Generator(runner.model.device).manual_seed(params.seed)
+    """Answer token by token until a stop token, `max_tokens`, or `stopped()`; only a tail of its own is written.
+
+    The runner's stepper serves one answer at a time, and what fits its tables; any other goes the plain way.
+    """
+    stepper = runner.stepper
+    if stepper is not None and not stepper.claim(pods, len(ids), params.max_tokens):
+        stepper = None
+    try:
+        chosen = stepper.tokens(pods, ids, params, stopped) if stepper else _plain(runner, pods, ids, params, stopped)
+        for token, logprob in chosen:
+            if token in runner.model.stop_ids:
+                return
+            yield Step(token, logprob)
+    finally:
+        if stepper:
+            stepper.release()
+
+
+def _plain(
+    runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]
+) -> Iterator[tuple[int, float]]:
+    """Tokens with their log-probabilities, each chosen on the host before the model is called again."""
+    generator = generator_of(params)
     tail = Tail(runner.model.shape, len(ids) + params.max_tokens, runner.model.device)
     # Unpacked once instead of once per token.
     context = runner.context([pod.open() for pod in pods] if params.max_tokens > 1 else pods, tail)
@@ -58,7 +79,5 @@ def generate(
         if stopped():
             return
         token, logprob = sample(runner.run(context, feed), params, generator)
-        if token in runner.model.stop_ids:
-            return
-        yield Step(token, logprob)
+        yield token, logprob
         feed = [token]

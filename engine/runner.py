@@ -11,6 +11,7 @@ from engine.context import Context, Head
 from engine.errors import WindowExceeded
 from engine.models import Model
 from engine.packed_pod import AnyPod
+from engine.stepper import Stepper
 from engine.tail import Tail
 
 
@@ -21,6 +22,13 @@ class Runner:
         self.model = model
         self.attention, self.backend = attention.choose(model.device, model.shape.dtype)
         self._lock = threading.Lock()
+        self.stepper: Stepper | None = None
+        """Runs answers on the device, where it fits one; whoever makes it gives it the runner's lock."""
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held by whoever calls the model, for a chunk or a token at a time."""
+        return self._lock
 
     def context(self, pods: Sequence[AnyPod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
         """A context of this runner's attention."""

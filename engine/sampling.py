@@ -1,9 +1,12 @@
-"""How the next token is chosen."""
+"""How the next token is chosen: on the device, without a word to the host, or at once for a loop on the host."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_WIDTH = 2**48
+"""What a probability of 1 counts: finer than float32, and thousands of them fit an int64."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,49 @@ class SamplingParams:
 
 def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -> tuple[int, float]:
     """The next token id and its log-probability under the untouched distribution; logits (V,)."""
-    logprobs = torch.log_softmax(logits.float(), -1)
     if params.temperature == 0:
-        token = int(logprobs.argmax())
+        token, logprob = likeliest(logits)
     else:
-        probs = torch.softmax(logits.float() / params.temperature, -1)
-        ordered, ids = probs.sort(descending=True)
-        # The token that crosses top_p stays in: at least one is always left.
-        ordered[ordered.cumsum(-1) - ordered >= params.top_p] = 0
-        token = int(ids[torch.multinomial(ordered, 1, generator=generator)])
-    return token, float(logprobs[token])
+        numbers = (torch.tensor(params.temperature), torch.tensor(params.top_p), _uniforms(1, generator)[0])
+        token, logprob = draw(logits, *(each.to(logits.device) for each in numbers))
+    return int(token), float(logprob)
+
+
+def uniforms(params: SamplingParams) -> Tensor:
+    """What `sample` would draw for an answer, token by token: (max_tokens,) in float32, on the host."""
+    return _uniforms(params.max_tokens, generator_of(params))
+
+
+def generator_of(params: SamplingParams) -> torch.Generator:
+    """The source of an answer's random numbers: on the host, so that a seed means the same on every device."""
+    return torch.Generator().manual_seed(params.seed)
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token () and its log-probability (); logits (V,). May be captured in a CUDA graph."""
+    logprobs = torch.log_softmax(logits.float(), -1)
+    token = logprobs.argmax()
+    return token, logprobs.gather(0, token[None])[0]
+
+
+def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The token () that a uniform number in [0, 1) is, with its log-probability under the untouched distribution.
+
+    Logits (V,); the other three () on the same device, temperature above zero. The tokens stand side by side, likeliest
+    first, each as wide as it is likely, as far as the one that crosses top_p: the number is a place among them. May be
+    captured in a CUDA graph.
+    """
+    logprobs = torch.log_softmax(logits.float(), -1)
+    ordered, ids = torch.softmax(logits.float() / temperature, -1).sort(stable=True, descending=True)
+    # Whole numbers add up to the same in whatever order a device adds them.
+    widths = (ordered.double() * _WIDTH).long()
+    ends = widths.cumsum(-1)
+    # The token that crosses top_p stays in: at least one is always left.
+    last = (ends - widths < top_p.double() * _WIDTH).sum() - 1
+    place = (uniform.double() * ends.gather(0, last[None])).long()
+    token = ids.gather(0, (ends <= place).sum()[None])
+    return token[0], logprobs.gather(0, token)[0]
+
+
+def _uniforms(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator, device=generator.device)
