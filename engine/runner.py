@@ -9,6 +9,7 @@ from torch import Tensor
 from engine import attention
 from engine.context import Context, Head
 from engine.errors import WindowExceeded
+from engine.flat import flatten
 from engine.models import Model
 from engine.packed_pod import AnyPod
 from engine.stepper import Stepper
@@ -20,7 +21,10 @@ class Runner:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.attention, self.backend = attention.choose(model.device, model.shape.dtype)
+        self.attention, reason = attention.choose(model.device, model.shape.dtype)
+        self._flat = flatten(model)
+        layers = "of transformers" if self._flat is None else self._flat.ops.name
+        self.backend = f"{reason}; layers: {layers}"
         self._lock = threading.Lock()
         self.stepper: Stepper | None = None
         """Runs answers on the device, where it fits one; whoever makes it gives it the runner's lock."""
@@ -45,12 +49,17 @@ class Runner:
             raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
         device = self.model.device
         with self._lock, torch.inference_mode():
-            logits: Tensor = self.model.network(
-                input_ids=torch.tensor([ids], device=device),
-                position_ids=torch.arange(first, first + len(ids), device=device)[None],
-                use_cache=False,
-                logits_to_keep=last,
-                memory=context,
-            ).logits
+            new, positions = torch.tensor(ids, device=device), torch.arange(first, first + len(ids), device=device)
+            if self._flat is not None and self._flat.is_current:
+                logits = self._flat.forward(new, positions, context, last)
+            else:
+                logits = self._network(new, positions, context, last)
             context.tail.advance(len(ids))
+        return logits
+
+    def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
+        """Logits (last, V) by transformers' own code."""
+        logits: Tensor = self.model.network(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, memory=context
+        ).logits
         return logits[0]

@@ -1,0 +1,142 @@
+"""Operations: the few products that a decoder block is made of, so that a device may bring its own.
+
+Letters: B new tokens, K and N a product's input and output size, H query heads, G key/value heads, D head size.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+Weight = Any
+"""A projection as one implementation holds it."""
+Norm = tuple[Tensor, float]
+"""An RMSNorm: its weight (K,) and its epsilon."""
+
+PACKED_BYTES = 1 << 30
+"""Most bytes of weights that are held a second time, rearranged for single tokens."""
+
+
+class Ops(Protocol):
+    """What a block computes, besides attention."""
+
+    @property
+    def name(self) -> str:
+        """What it is, in a few words."""
+
+    def take(self, *projections: nn.Module) -> Sequence[Weight]:
+        """Hold projections of the same input; `linear` then gives their outputs side by side, in this order."""
+
+    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+        """RMSNorm over the last dimension."""
+
+    def linear(
+        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """(B, K) -> (B, N) of all the weights, with their biases; `norm` comes before, `residual` (B, N) on top."""
+
+    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
+        """(B, K) -> silu(gate x) * (up x) (B, N)."""
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Turn heads (B, H, D) to their positions; cos and sin (B, 1, D), the first half of sin negated."""
+
+
+class PlainOps:
+    """PyTorch's own operations. A weight is the network's module itself, so whatever hangs on it acts as before."""
+
+    name = "flat"
+
+    def take(self, *projections: nn.Module) -> Sequence[Weight]:
+        """The modules, as they are."""
+        return projections
+
+    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+        """In float32, cast, then times the weight: transformers' order."""
+        weight, eps = norm
+        wide = x.to(torch.float32)
+        return weight * (wide * wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).to(x.dtype)
+
+    def linear(
+        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """One product a weight."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        parts: list[Tensor] = [weight(x) for weight in weights]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return out if residual is None else residual + out
+
+    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
+        """Two products."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        out: Tensor = nn.functional.silu(gate(x)) * up(x)
+        return out
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Halves swapped by a roll: their signs are in `sin`."""
+        return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+class PackedOps(PlainOps):
+    """oneDNN's products on the CPU over weights (N, K) that it has rearranged for itself, with what follows fused in.
+
+    PyTorch's own product reads one token's weights at half the speed or less. The sums are those of PyTorch's product.
+    """
+
+    name = "flat, weights rearranged by oneDNN"
+
+    def __init__(self) -> None:
+        self._linear = torch.ops.mkldnn._linear_pointwise.default
+        self._combined = torch.ops.mkldnn._linear_pointwise.binary
+
+    def take(self, *projections: nn.Module) -> Sequence[Weight]:
+        """One rearranged copy of all of them."""
+        linears = [each for each in projections if isinstance(each, nn.Linear)]
+        weight = torch.cat([each.weight.detach() for each in linears])
+        biases = [
+            each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias.detach() for each in linears
+        ]
+        bias = torch.cat(biases) if any(each.bias is not None for each in linears) else None
+        return [(torch.ops.mkldnn._reorder_linear_weight(weight, 1), bias)]
+
+    def linear(
+        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """One product, which adds the residual too."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        ((weight, bias),) = weights
+        out: Tensor = (
+            self._linear(x, weight, bias, "none", [], "")
+            if residual is None
+            else self._combined(x, residual, weight, bias, "add")
+        )
+        return out
+
+    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
+        """Two products, of which the second multiplies by the first."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        opened = self._linear(x, *gate, "swish", [], "")
+        out: Tensor = self._combined(x, opened, *up, "mul")
+        return out
+
+
+def choose(projections: Sequence[nn.Module]) -> PlainOps:
+    """The fastest operations for a network's projections, where it is loaded."""
+    packable = [each for each in projections if _packable(each)]
+    nbytes = sum(each.weight.nbytes for each in packable)
+    return PackedOps() if len(packable) == len(projections) and nbytes <= PACKED_BYTES else PlainOps()
+
+
+def _packable(projection: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a module is a product and nothing else, in a dtype that oneDNN multiplies on this processor."""
+    if type(projection) is not nn.Linear or projection.weight.device.type != "cpu":
+        return False
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    dtype = projection.weight.dtype
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,223 @@
+"""The flat loop against the network that it was made from, for every option a supported family has."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from engine import flat, low_rank, operations
+from engine.flat import FlatModel, flatten
+from engine.low_rank import LowRank
+from engine.operations import PackedOps, PlainOps
+from engine.runner import Runner
+from engine.tail import Tail
+from tests import tiny
+from tests.engine.reading import ask, read, runner_of, some_ids
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+CASES: dict[str, tuple[type, type, dict[str, Any]]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "llama with biases": (LlamaForCausalLM, LlamaConfig, {"attention_bias": True, "mlp_bias": True}),
+    "llama, tied": (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}),
+    "llama, scaled": (
+        LlamaForCausalLM,
+        LlamaConfig,
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    ),
+    "llama 3": (LlamaForCausalLM, LlamaConfig, {"rope_parameters": LLAMA3}),
+    "llama, yarn": (LlamaForCausalLM, LlamaConfig, {"rope_parameters": YARN}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"num_key_value_heads": 1}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {"head_dim": 32}),
+    "qwen3, tied": (Qwen3ForCausalLM, Qwen3Config, {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None, "head_dim": 24}),
+}
+OPS: dict[str, Callable[[], PlainOps]] = {"plain": PlainOps, "packed": PackedOps}
+
+
+def network_of(case: str, seed: int = 0) -> Any:
+    """A random network whose norms and biases are random too."""
+    kind, config, options = CASES[case]
+    sizes = {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "rms_norm_eps": 1e-3, **options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind(
+            config(
+                vocab_size=512,
+                hidden_size=64,
+                intermediate_size=96,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                initializer_range=0.2,
+                eos_token_id=257,
+                **sizes,
+            )
+        )
+        for name, weight in network.named_parameters():
+            if weight.dim() == 1:
+                nn.init.normal_(weight, mean=float("norm" in name), std=0.3)
+    return network.eval().requires_grad_(False)
+
+
+def by_network(runner: Runner) -> Runner:
+    """A runner of the same model that uses transformers' own code."""
+    other = Runner(runner.model)
+    other._flat = None
+    return other
+
+
+def answers(runner: Runner) -> list[Tensor]:
+    """Logits behind a document, a question of several tokens and single tokens."""
+    pods = [read(runner, some_ids(runner, count, count)) for count in (150, 90)]
+    return ask(runner, pods, [some_ids(runner, 9, 2), [5], [17], some_ids(runner, 4, 3)])
+
+
+def most_apart(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    return max((a.double() - b.double()).abs().max().item() for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("ops", OPS)
+@pytest.mark.parametrize("case", CASES)
+def test_the_loop_says_what_the_network_says(case: str, ops: str, one_thread: None) -> None:
+    runner = runner_of(network_of(case))
+    runner._flat = FlatModel(runner.model.network, OPS[ops]())
+    theirs = answers(by_network(runner))
+    assert min(logits.std().item() for logits in theirs) > 0.5
+    assert most_apart(answers(runner), theirs) < 1e-4
+
+
+@pytest.mark.parametrize("ops", OPS)
+@pytest.mark.parametrize("case", ["llama with biases", "llama, tied", "qwen2", "qwen3", "mistral"])
+def test_bfloat16_is_no_further_from_the_truth_than_the_network_is(case: str, ops: str, one_thread: None) -> None:
+    network = network_of(case).bfloat16()
+    runner = runner_of(network)
+    runner._flat = FlatModel(network, OPS[ops]())
+    ours, theirs = answers(runner), answers(by_network(runner))
+    exact = runner_of(network_of(case).bfloat16().float())
+    truth = answers(by_network(exact))
+    assert most_apart(ours, truth) < 2 * most_apart(theirs, truth)
+
+
+def test_several_last_logits(llama_runner: Runner) -> None:
+    def score(runner: Runner) -> Tensor:
+        context = runner.context((), Tail(runner.model.shape, 40, runner.model.device))
+        return runner.score(context, some_ids(runner, 40, 4), 13)
+
+    ours, theirs = score(llama_runner), score(by_network(llama_runner))
+    assert ours.shape == theirs.shape == (13, 512)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_backend_says_which_code_runs(tiny_runner: Runner) -> None:
+    assert tiny_runner.backend.endswith("layers: flat, weights rearranged by oneDNN")
+    trained = replace(tiny_runner.model, network=network_of("llama").train())
+    assert Runner(trained).backend.endswith("layers: of transformers")
+
+
+def test_weights_that_are_too_many_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "PACKED_BYTES", 1000)
+    made = flatten(runner_of(tiny.llama()).model)
+    assert made is not None
+    assert type(made.ops) is PlainOps
+
+
+@pytest.mark.parametrize("case", ["llama", "qwen3"])
+def test_what_is_not_known_exactly_is_left_to_the_network(case: str) -> None:
+    model = runner_of(network_of(case)).model
+    assert flatten(model) is not None
+
+    class Other(type(model.network)):
+        pass
+
+    model.network.model.layers[1].mlp.act_fn = nn.GELU()
+    assert flatten(model) is None
+    model = runner_of(network_of(case)).model
+    model.network.model.layers[2].self_attn.extra = nn.Linear(4, 4)
+    assert flatten(model) is None
+    model = runner_of(network_of(case)).model
+    model.network.__class__ = Other
+    assert flatten(model) is None
+    assert len(flat.NETWORKS) == 4
+
+
+def _add(network: Any) -> LowRank:
+    weights = low_rank.fresh(network, 4, 0)
+    generator = torch.Generator().manual_seed(1)
+    return LowRank(
+        network, {name: 0.3 * torch.randn(each.shape, generator=generator) for name, each in weights.items()}, 1.0
+    )
+
+
+@pytest.mark.parametrize("act", ["attached", "merged", "removed", "widened"])
+def test_additions_count_whenever_they_come(llama_runner: Runner, act: str) -> None:
+    """Hooks, and weights changed in place or moved, after the loop was made."""
+    runner = llama_runner
+    before = answers(runner)
+    additions = _add(runner.model.network)
+    if act in ("merged", "widened"):
+        additions.merge()
+    if act == "widened":
+        runner.model.network.double()
+        runner = Runner(replace(runner.model, shape=replace(runner.model.shape, dtype=torch.float64)))
+    if act == "removed":
+        additions.remove()
+    theirs = answers(by_network(runner))
+    assert most_apart(answers(runner), theirs) < 1e-4
+    assert (most_apart(before, theirs) < 1e-3) == (act == "removed")
+
+
+def test_a_network_with_hooks_keeps_them(llama_runner: Runner) -> None:
+    """Additions that are there before the runner is."""
+    additions = _add(llama_runner.model.network)
+    runner = Runner(llama_runner.model)
+    with_them = answers(runner)
+    assert most_apart(with_them, answers(by_network(runner))) < 1e-4
+    with additions.off():
+        assert most_apart(answers(runner), with_them) > 0.1
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_packed_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, one_thread: None) -> None:
+    """Each fused form against float64, at most twice as far as the plain form in the same dtype."""
+    torch.manual_seed(0)
+    linear = partial(nn.Linear, bias=bias, dtype=dtype)
+    modules = [linear(72, 48), linear(72, 24), linear(72, 100), linear(72, 100), linear(100, 72)]
+    wide = [copy.deepcopy(each).double() for each in modules]
+    weight = torch.rand(72).to(dtype)
+
+    def block(ops: PlainOps, q: Any, k: Any, gate: Any, up: Any, down: Any, x: Tensor, more: Tensor) -> list[Tensor]:
+        norm = (weight.to(x.dtype), 1e-5)
+        opened = ops.gated(x, *ops.take(gate), *ops.take(up), norm=norm)
+        return [ops.linear(x, ops.take(q, k), norm=norm), opened, ops.linear(opened, ops.take(down), residual=more)]
+
+    for rows in (1, 2, 33):
+        x, more = torch.randn(rows, 72).to(dtype), torch.randn(rows, 72).to(dtype)
+        with torch.no_grad():
+            plain, packed = block(PlainOps(), *modules, x, more), block(PackedOps(), *modules, x, more)
+            truth = block(PlainOps(), *wide, x.double(), more.double())
+        for ours, theirs, true in zip(packed, plain, truth, strict=True):
+            assert ours.shape == true.shape
+            assert most_apart([ours], [true]) <= 2 * most_apart([theirs], [true]) + 1e-6
