@@ -40,8 +40,11 @@ class Block:
     down: Sequence[Weight]
 
 
-def flatten(model: Model) -> "FlatModel | None":
-    """The model's network as a loop, or None where it is not exactly what is known here."""
+def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
+    """The model's network as a loop, or None where it is not exactly what is known here.
+
+    `ops`: what it is made of, by default the fastest that PyTorch has for these weights.
+    """
     network = model.network
     if type(network) not in NETWORKS or network.training or not _plain_layers(network):
         return None
@@ -51,7 +54,7 @@ def flatten(model: Model) -> "FlatModel | None":
     projections = [layer.get_submodule(name) for layer in network.model.layers for name in (*_PROJECTIONS, *_GATED)]
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return None
-    return FlatModel(network, operations.choose([*projections, network.lm_head]))
+    return FlatModel(network, ops or operations.choose([*projections, network.lm_head]))
 
 
 class FlatModel:

@@ -52,7 +52,7 @@ class PodTable:
         self.tail_length = torch.zeros(1, dtype=torch.int32, device=device)
         """Tokens in the tail, as kernels see it."""
         self.length = 0
-        """The same on the host: whoever runs or replays `advance` adds to it."""
+        """The same on the host."""
         self.pods: Sequence[AnyPod] = ()
         """What is attended; the tables point into it."""
         self._tiling = tiling
@@ -70,7 +70,7 @@ class PodTable:
         self._targets = self._target, max(shape.kv_heads, self._target // blocks)
         room = 2 * MAX_PODS * shape.kv_heads
         self._narrow, self._wide = (WorkList(self.tail, share, max(target, room)) for target in self._targets)
-        self.set(())
+        self._fill(())
 
     @property
     def bucket(self) -> Hashable:
@@ -84,6 +84,12 @@ class PodTable:
 
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend these pods from now on, with an empty tail. They must be such that `fits`."""
+        if len(pods) != len(self.pods) or any(a is not b for a, b in zip(pods, self.pods, strict=True)):
+            self._fill(pods)
+        self.crop(0)
+
+    def _fill(self, pods: Sequence[AnyPod]) -> None:
+        """Point the tables at these pods."""
         layers = range(self.shape.layers)
         stretches = [[each for pod in pods for each in _stretches(pod, layer)] for layer in layers]
         shared = any(each.asker != layer for layer in layers for each in stretches[layer])
@@ -97,7 +103,6 @@ class PodTable:
             work.fill(read, target)
         self.pods = tuple(pods)
         self._longest.fill_(max((pod.num_tokens for pod in pods), default=0))
-        self.crop(0)
 
     def positions(self, count: int) -> Tensor:
         """Positions (Q,) of the next tokens: behind the longest pod and the tail."""
@@ -141,8 +146,9 @@ class PodTable:
         return looks
 
     def advance(self, count: int) -> None:
-        """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
+        """Count tokens as held, once every layer has attended them; not to be recorded, since the host counts too."""
         self.tail_length += count
+        self.length += count
 
     def crop(self, length: int) -> None:
         """Forget everything in the tail behind the first `length` tokens."""

@@ -11,23 +11,30 @@ from engine.context import Context, Head
 from engine.errors import WindowExceeded
 from engine.flat import flatten
 from engine.models import Model
+from engine.operations import Ops
 from engine.packed_pod import AnyPod
-from engine.stepper import Stepper
+from engine.stepper import BUCKETS, Stepper, through
 from engine.tail import Tail
+
+TAIL_TOKENS = 2048
+"""Room for a question and its answer in steps; a longer one goes the plain way."""
 
 
 class Runner:
     """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, graphs: bool = False) -> None:
+        """`graphs`: answer by steps that stay on the device, each in a CUDA graph, with Triton's kernels."""
         self.model = model
         self.attention, reason = attention.choose(model.device, model.shape.dtype)
-        self._flat = flatten(model)
+        self._flat = flatten(model, _kernels() if graphs else None)
         layers = "of transformers" if self._flat is None else self._flat.ops.name
         self.backend = f"{reason}; layers: {layers}"
         self._lock = threading.Lock()
-        self.stepper: Stepper | None = None
-        """Runs answers on the device, where it fits one; whoever makes it gives it the runner's lock."""
+        self.stepper = self._make_stepper() if graphs else None
+        """Runs answers on the device, where it fits one."""
+        if graphs:
+            self.backend += "; answers: Triton, in CUDA graphs"
 
     @property
     def lock(self) -> threading.Lock:
@@ -57,9 +64,26 @@ class Runner:
             context.tail.advance(len(ids))
         return logits
 
+    def _make_stepper(self) -> Stepper:
+        # Needs Triton, which not every machine has.
+        from engine.pod_table import PodTable
+
+        model, config = self.model, self.model.network.config
+        tail = min(TAIL_TOKENS, model.window) + BUCKETS[-1]
+        table = PodTable(model.shape, config.num_attention_heads, tail, model.device, max_new=BUCKETS[-1])
+        forward = through(model.network) if self._flat is None else self._flat.forward
+        return Stepper(forward, table, tail, model.window, model.device, self._lock)
+
     def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
         """Logits (last, V) by transformers' own code."""
         logits: Tensor = self.model.network(
             input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, memory=context
         ).logits
         return logits[0]
+
+
+def _kernels() -> Ops:
+    # Needs Triton, which not every machine has.
+    from engine.triton_operations import TritonOps
+
+    return TritonOps()

@@ -21,7 +21,7 @@ from engine.tokenizer import Tokenizer
 from tests import tiny
 
 
-def runner_of(network: PreTrainedModel) -> Runner:
+def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
     """A runner as `models.load` would make it, around a network of `tests.tiny`."""
     attention.register()
     network.set_attn_implementation(attention.NAME)
@@ -29,7 +29,8 @@ def runner_of(network: PreTrainedModel) -> Runner:
     shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, network.dtype)
     window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
     tokenizer = Tokenizer(tiny.tokenizer())
-    return Runner(Model(network, tokenizer, shape, network.device, window, stops, "tiny", "0" * 64, "for a test"))
+    model = Model(network, tokenizer, shape, network.device, window, stops, "tiny", "0" * 64, "for a test")
+    return Runner(model, graphs)
 
 
 @contextmanager

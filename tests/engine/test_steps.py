@@ -1,0 +1,49 @@
+"""Answers by steps with the real kernels, against the plain loop: the same tokens from the same pods."""
+
+import pytest
+import torch
+
+from engine.compress import pack_pod
+from engine.decode import generate
+from engine.layout import Layout
+from engine.packed_pod import AnyPod
+from engine.pod_table import PodTable
+from engine.recipes import parse
+from engine.runner import Runner
+from engine.sampling import SamplingParams
+from tests.engine.reading import read, runner_of, some_ids
+
+SHARED = ((0, 0), (0, 1), (2, 1), (2, 1))
+
+
+def pods(runner: Runner) -> list[AnyPod]:
+    """One exact pod, and one in few bits whose layers share scores."""
+    exact = read(runner, some_ids(runner, 40, 1), 40)
+    return [exact, pack_pod(exact, Layout(parse("A35+k8v4h+near2,4"), SHARED))]
+
+
+def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -> None:
+    """Short, since kernels are interpreted where there is no GPU."""
+    plain, steps = llama_runner, runner_of(llama_runner.model.network, graphs=True)
+    assert "Triton" in steps.backend and "Triton" not in plain.backend
+    assert steps.stepper is not None
+    question, params = some_ids(plain, 2, 2), SamplingParams(max_tokens=2)
+    _, pod = pods(plain)
+    assert steps.stepper.claim([pod], len(question), 2)
+    steps.stepper.release()
+    wanted, found = (list(generate(runner, [pod], question, params)) for runner in (plain, steps))
+    assert [step.token_id for step in found] == [step.token_id for step in wanted]
+    logprobs = torch.tensor([[step.logprob for step in each] for each in (found, wanted)])
+    torch.testing.assert_close(logprobs[0], logprobs[1], rtol=1e-3, atol=1e-3)
+
+
+def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = llama_runner.model.shape
+    table = PodTable(shape, 4, 64, llama_runner.model.device)
+    filled: list[int] = []
+    fill = table._fill
+    monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
+    exact, four = pods(llama_runner)
+    for asked in ([exact], [exact], [four], [exact, four], [four, exact], []):
+        table.set(asked)
+    assert filled == [1, 1, 2, 2, 0] and table.pods == ()
