@@ -30,9 +30,8 @@ Forward = Callable[[Tensor, Tensor, Memory, int], Tensor]
 class Table(Memory, Protocol):
     """Pods and a tail at fixed addresses. What `attend` and `positions` do can be captured in a CUDA graph."""
 
-    @property
-    def length(self) -> int:
-        """Tokens in the tail, as the host knows it."""
+    length: int
+    """Tokens in the tail, as the host knows it: whoever advances adds to it."""
 
     @property
     def bucket(self) -> Hashable:
@@ -42,16 +41,13 @@ class Table(Memory, Protocol):
         """Whether these pods can be put into the tables."""
 
     def set(self, pods: Sequence[AnyPod]) -> None:
-        """Attend to these pods from now on."""
+        """Attend to these pods from now on, with an empty tail."""
 
     def positions(self, count: int) -> Tensor:
         """Positions (count,) of the tokens behind everything there."""
 
     def advance(self, count: int) -> None:
-        """Count tokens as held in the tail."""
-
-    def crop(self, length: int) -> None:
-        """Forget everything in the tail behind the first `length` tokens."""
+        """Count tokens as held in the tail, on the device."""
 
 
 def through(network: Any) -> Forward:
@@ -119,8 +115,12 @@ class Stepper:
         return fits
 
     def release(self) -> None:
-        """Leave it to the next answer."""
-        self._busy.release()
+        """Leave it to the next answer, and its pods to whoever needs their memory."""
+        try:
+            with torch.inference_mode():
+                self._table.set(())
+        finally:
+            self._busy.release()
 
     def tokens(
         self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]
@@ -151,8 +151,7 @@ class Stepper:
         else:
             self._need(1)
             with self._lock, torch.inference_mode():
-                self._run(1, sampled)
-                self._table.advance(1)
+                self._run(1, 1, sampled)
         slot = number % _SLOTS
         self._slots[slot].copy_(self._chosen, non_blocking=True)
         if self._events:
@@ -170,7 +169,6 @@ class Stepper:
         """Put pods, and what an answer's choices depend on, where the steps look for them."""
         with self._lock, torch.inference_mode():
             self._table.set(pods)
-            self._table.crop(0)
             self._start = max((pod.num_tokens for pod in pods), default=0)
             self._need(len(ids))
             self._temperature.fill_(params.temperature)
@@ -190,8 +188,7 @@ class Stepper:
             self._last.fill_(count - 1)
             # Each run chooses a token, which only the last one's matters of: the first of the answer.
             self._drawn.zero_()
-            self._run(bucket, sampled)
-            self._table.advance(count)
+            self._run(bucket, count, sampled)
 
     def _need(self, count: int) -> None:
         """Raise WindowExceeded where so many more tokens have no position."""
@@ -202,11 +199,13 @@ class Stepper:
     def _room(self, count: int) -> bool:
         return self._start + self._table.length + count <= self._window
 
-    def _run(self, bucket: int, sampled: bool) -> None:
-        """One step, in its graph where there is one."""
+    def _run(self, bucket: int, count: int, sampled: bool) -> None:
+        """One step, in its graph where there is one, of which so many tokens are real."""
         # Trying a step out before it is captured chooses tokens.
         chosen = (self._ids, self._drawn)
         self.graphs.run((bucket, sampled, self._table.bucket), lambda: self._step(bucket, sampled), chosen)
+        self._table.advance(count)
+        self._table.length += count
 
     def _step(self, bucket: int, sampled: bool) -> None:
         """Feed the first tokens of `_ids`, choose the next one and put it there; everything stays on the device."""

@@ -26,6 +26,9 @@ class PlainTable:
         self.length = 0
         self.rows = 1
         self.sets = 0
+        """How often there were pods to attend."""
+        self.left = 0
+        """Tokens in the tail when it was emptied."""
 
     @property
     def bucket(self) -> Hashable:
@@ -43,7 +46,10 @@ class PlainTable:
         )
 
     def set(self, pods: Sequence[AnyPod]) -> None:
-        self.sets += 1
+        self.sets += bool(pods)
+        self.left = self.length
+        self.length = 0
+        self.tail_length.zero_()
         for layer in range(self.shape.layers):
             parts = [part for pod in pods for part in pod.open().segments(layer)]
             for head in range(self.shape.kv_heads):
@@ -64,11 +70,6 @@ class PlainTable:
 
     def advance(self, count: int) -> None:
         self.tail_length.add_(count)
-        self.length += count
-
-    def crop(self, length: int) -> None:
-        self.length = min(self.length, length)
-        self.tail_length.fill_(self.length)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         heads, count, dim = query.shape

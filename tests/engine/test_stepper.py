@@ -93,7 +93,7 @@ def test_an_answer_is_that_of_the_plain_loop(
     runner = stepped(plain, ahead)
     assert_same(steps(runner, pods[:1], question, params), steps(plain, pods[:1], question, params))
     assert table_of(runner).sets == 1
-    assert table_of(runner).length == asked + params.max_tokens - 1
+    assert table_of(runner).left == asked + params.max_tokens - 1
 
 
 @pytest.mark.parametrize("params", [COLD, WARM], ids=["cold", "warm"])
@@ -143,7 +143,7 @@ def test_a_stop_token_ends_an_answer_though_a_step_more_was_launched(
     for _ in range(2):
         assert_same(steps(runner, pods[:1], question, COLD), free[:first])
         # The step that chose the stop token, and one that it was fed to.
-        assert table_of(runner).length == 10 + first + 1
+        assert table_of(runner).left == 10 + first + 1
 
 
 @pytest.mark.parametrize("ahead", [True, False])
@@ -383,7 +383,7 @@ def test_graphs_say_what_their_steps_say(gpu_runner: Runner, params: SamplingPar
             got = steps(runner, memory, question, params)
             assert_same(got, steps(without, memory, question, params), 1e-3)
             assert got == steps(runner, memory, question, params)
-            rows = table_of(runner).bucket
+            rows = 1 << sum(pod.num_tokens for pod in memory).bit_length()
             runs = {min(asked, 64), *([asked % 64] if asked > 64 else [])}
             captured |= {(next(each for each in BUCKETS if each >= run), rows) for run in runs} | {(1, rows)}
     assert runner.stepper is not None and without.stepper is not None
