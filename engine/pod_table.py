@@ -52,7 +52,7 @@ class PodTable:
         self.tail_length = torch.zeros(1, dtype=torch.int32, device=device)
         """Tokens in the tail, as kernels see it."""
         self.length = 0
-        """The same on the host."""
+        """The same on the host: whoever runs or replays `advance` adds to it."""
         self.pods: Sequence[AnyPod] = ()
         """What is attended; the tables point into it."""
         self._tiling = tiling
@@ -146,9 +146,8 @@ class PodTable:
         return looks
 
     def advance(self, count: int) -> None:
-        """Count tokens as held, once every layer has attended them; not to be recorded, since the host counts too."""
+        """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
         self.tail_length += count
-        self.length += count
 
     def crop(self, length: int) -> None:
         """Forget everything in the tail behind the first `length` tokens."""

@@ -131,5 +131,6 @@ class Conversation:
 
     def _count(self, count: int) -> None:
         self.table.advance(count)
+        self.table.length += count
         self.plain.tail.advance(count)
         self.truth.tail.advance(count)

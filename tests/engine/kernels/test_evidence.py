@@ -38,3 +38,4 @@ def test_looks_are_those_of_the_context(kinds: tuple[str, ...], device: torch.de
             assert 0.5 < sum(float(each.sum()) for each in got) / count < 1
         tail.advance(count)
         table.advance(count)
+        table.length += count

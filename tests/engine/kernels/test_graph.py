@@ -23,7 +23,7 @@ def test_a_recorded_step_goes_on_when_the_pods_change() -> None:
         positions.copy_(table.positions(1))
         for layer in range(LAYERS):
             outputs[layer].copy_(table.attend(layer, query[layer], keys[layer], values[layer], scale))
-        table.tail_length += 1
+        table.advance(1)
 
     table.set(first)
     bucket = table.bucket

@@ -69,6 +69,7 @@ def test_what_does_not_fit(device: torch.device) -> None:
     table.set([exact])
     table.attend(0, new, new[:2], new[:2], 1.0)
     table.advance(3)
+    table.length += 3
     with pytest.raises(WindowExceeded):
         table.attend(0, new, new[:2], new[:2], 1.0)
 
