@@ -100,7 +100,7 @@ class PodTable:
         stride = self._queries.stride(1) if kept > 1 else 0
         read = Stretches(stretches, self.tail, stride, self._queries.stride(0))
         for work, target in zip((self._narrow, self._wide), self._targets, strict=True):
-            work.fill(read, target)
+            work.fill(read, target if read.formats else target // 2)
         self.pods = tuple(pods)
         self._longest.fill_(max((pod.num_tokens for pod in pods), default=0))
 

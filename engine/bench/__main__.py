@@ -58,7 +58,8 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         f"KV heads of {shape.head_dim}, weights {weights}, arithmetic {shape.dtype}")  # fmt: skip
     recipes = {name: parse(RECIPES.get(name, name)) for name in split_recipes(options.kv)}
     _check(model, weights, {name: recipe for name, recipe in recipes.items() if recipe.keep == 1}, say)
-    runner = Runner(model)
+    # On a GPU answers go by steps with kernels, which is what is measured there.
+    runner = Runner(model, graphs=model.device.type == "cuda")
     say(runner.backend)
     speed = bandwidth.measure(model.device)
     read = weight_bytes(model.network)

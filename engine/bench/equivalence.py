@@ -38,7 +38,7 @@ class NotEquivalent(EngineError):
 
 def check(model: Model, recipes: dict[str, Recipe]) -> list[str]:
     """A line for each recipe that holds. Raises NotEquivalent."""
-    runner = Runner(model)
+    runner = Runner(model, graphs=model.device.type == "cuda")
     generator = torch.Generator().manual_seed(1)
     count = DOCUMENT_TOKENS + QUESTION_TOKENS
     ids: list[int] = torch.randint(2, model.network.config.vocab_size, (count,), generator=generator).tolist()

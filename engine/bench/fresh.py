@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def first_token_ms(options: argparse.Namespace) -> float:
     """What this process is for."""
     model = from_options(options, lambda _: None)
-    runner = Runner(model)
+    runner = Runner(model, graphs=model.device.type == "cuda")
     layout = layout_of(model, parse(options.recipe))
     question = ids_of(model, QUESTION_TOKENS, 1)
     # As the app does while it loads a model: what happens only once has happened.
