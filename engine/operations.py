@@ -4,7 +4,7 @@ Letters: B new tokens, K and N a product's input and output size, H query heads,
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,41 @@ class PlainOps:
         return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
+class RowOps(PlainOps):
+    """PyTorch's products on the CPU in bfloat16, but one token's by its matrix-vector loop, over weights side by side.
+
+    Left alone, PyTorch gives such a product to oneDNN, which reads the weights at half the speed of that loop. Both
+    add up in float32.
+    """
+
+    name = "flat, one token by matrix-vector products"
+
+    def take(self, *projections: nn.Module) -> Sequence[Weight]:
+        """Weights (N, K), joined, and biases."""
+        linears = [each for each in projections if isinstance(each, nn.Linear)]
+        return [(_joined([each.weight for each in linears]), _biases(linears))]
+
+    def linear(
+        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """One product."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        ((weight, bias),) = weights
+        out = _product(x, weight, bias)
+        return out if residual is None else out.add_(residual)
+
+    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
+        """Two products."""
+        if norm is not None:
+            x = self.norm(x, norm)
+        return nn.functional.silu(_product(x, *gate), inplace=True).mul_(_product(x, *up))
+
+
 class PackedOps(PlainOps):
     """oneDNN's products on the CPU over weights (N, K) that it has rearranged for itself, with what follows fused in.
 
-    PyTorch's own product reads one token's weights at half the speed or less. The sums are those of PyTorch's product.
+    In float32 PyTorch's own product of one token does not use the second processor core.
     """
 
     name = "flat, weights rearranged by oneDNN"
@@ -96,11 +127,7 @@ class PackedOps(PlainOps):
         """One rearranged copy of all of them."""
         linears = [each for each in projections if isinstance(each, nn.Linear)]
         weight = torch.cat([each.weight.detach() for each in linears])
-        biases = [
-            each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias.detach() for each in linears
-        ]
-        bias = torch.cat(biases) if any(each.bias is not None for each in linears) else None
-        return [(torch.ops.mkldnn._reorder_linear_weight(weight, 1), bias)]
+        return [(torch.ops.mkldnn._reorder_linear_weight(weight, 1), _biases(linears))]
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
@@ -126,17 +153,49 @@ class PackedOps(PlainOps):
 
 
 def choose(projections: Sequence[nn.Module]) -> PlainOps:
-    """The fastest operations for a network's projections, where it is loaded."""
-    packable = [each for each in projections if _packable(each)]
-    nbytes = sum(each.weight.nbytes for each in packable)
-    return PackedOps() if len(packable) == len(projections) and nbytes <= PACKED_BYTES else PlainOps()
+    """The fastest operations for a network's projections, where it is loaded: by what they are, never by a trial.
+
+    The same document must give the same bytes on every day.
+    """
+    linears = [each for each in projections if type(each) is nn.Linear and each.weight.device.type == "cpu"]
+    dtypes = {each.weight.dtype for each in linears}
+    if len(linears) < len(projections) or len(dtypes) != 1 or not torch.backends.mkldnn.enabled:
+        return PlainOps()
+    if dtypes == {torch.bfloat16}:
+        return RowOps()
+    nbytes = sum(each.weight.nbytes for each in linears)
+    known = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return PackedOps() if dtypes == {torch.float32} and nbytes <= PACKED_BYTES and known else PlainOps()
 
 
-def _packable(projection: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a module is a product and nothing else, in a dtype that oneDNN multiplies on this processor."""
-    if type(projection) is not nn.Linear or projection.weight.device.type != "cpu":
-        return False
-    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    dtype = projection.weight.dtype
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, K) -> (B, N)."""
+    if len(x) > 1:
+        return nn.functional.linear(x, weight, bias)
+    # A switch of the whole process: whoever multiplies in another thread meanwhile gets the same sums, some slower.
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return nn.functional.linear(x, weight, bias)
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors along their first dimension; they become views of the result, so that they take no memory twice."""
+    if len(parts) == 1:
+        return parts[0].detach()
+    whole = torch.cat([each.detach() for each in parts])
+    start = 0
+    for part in parts:
+        part.data = whole[start : start + len(part)]
+        start += len(part)
+    return whole
+
+
+def _biases(linears: Sequence[nn.Linear]) -> Tensor | None:
+    """The biases (N,) of several projections, zero where one has none; None where none has."""
+    if all(each.bias is None for each in linears):
+        return None
+    return torch.cat(
+        [each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias.detach() for each in linears]
+    )

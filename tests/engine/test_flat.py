@@ -23,7 +23,7 @@ from transformers import (
 from engine import flat, low_rank, operations
 from engine.flat import FlatModel, flatten
 from engine.low_rank import LowRank
-from engine.operations import PackedOps, PlainOps
+from engine.operations import PackedOps, PlainOps, RowOps
 from engine.runner import Runner
 from engine.tail import Tail
 from tests import tiny
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[type, type, dict[str, Any]]] = {
     "qwen3, tied": (Qwen3ForCausalLM, Qwen3Config, {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None, "head_dim": 24}),
 }
-OPS: dict[str, Callable[[], PlainOps]] = {"plain": PlainOps, "packed": PackedOps}
+OPS: dict[str, Callable[[], PlainOps]] = {"plain": PlainOps, "rows": RowOps, "packed": PackedOps}
 
 
 def network_of(case: str, seed: int = 0) -> Any:
@@ -132,6 +132,8 @@ def test_several_last_logits(llama_runner: Runner) -> None:
 
 def test_the_backend_says_which_code_runs(tiny_runner: Runner) -> None:
     assert tiny_runner.backend.endswith("layers: flat, weights rearranged by oneDNN")
+    half = replace(tiny_runner.model, network=copy.deepcopy(tiny_runner.model.network).bfloat16())
+    assert Runner(half).backend.endswith("layers: flat, one token by matrix-vector products")
     trained = replace(tiny_runner.model, network=network_of("llama").train())
     assert Runner(trained).backend.endswith("layers: of transformers")
 
@@ -198,9 +200,31 @@ def test_a_network_with_hooks_keeps_them(llama_runner: Runner) -> None:
         assert most_apart(answers(runner), with_them) > 0.1
 
 
+def test_joined_weights_take_no_memory_twice() -> None:
+    """The network's own weights are views of the joined ones, hold what they held, and follow what is done to them."""
+    network = network_of("llama with biases").bfloat16()
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    made = FlatModel(network, RowOps())
+    ((joined, _),) = made._blocks[1].qkv
+    attention = network.model.layers[1].self_attn
+    held = {each.weight.untyped_storage().data_ptr() for each in (attention.q_proj, attention.k_proj, attention.v_proj)}
+    assert held == {joined.untyped_storage().data_ptr()}
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+    attention.k_proj.weight.fill_(3.0)
+    assert joined[64:96].eq(3.0).all()
+    assert not made.is_current
+
+
+def test_the_switch_for_one_token_is_back_on(llama_runner: Runner) -> None:
+    runner = runner_of(llama_runner.model.network.bfloat16())
+    answers(runner)
+    assert torch.backends.mkldnn.enabled
+
+
+@pytest.mark.parametrize("ops", ["rows", "packed"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_packed_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, one_thread: None) -> None:
+def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, ops: str, one_thread: None) -> None:
     """Each fused form against float64, at most twice as far as the plain form in the same dtype."""
     torch.manual_seed(0)
     linear = partial(nn.Linear, bias=bias, dtype=dtype)
@@ -216,8 +240,8 @@ def test_packed_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, on
     for rows in (1, 2, 33):
         x, more = torch.randn(rows, 72).to(dtype), torch.randn(rows, 72).to(dtype)
         with torch.no_grad():
-            plain, packed = block(PlainOps(), *modules, x, more), block(PackedOps(), *modules, x, more)
+            plain, other = block(PlainOps(), *modules, x, more), block(OPS[ops](), *modules, x, more)
             truth = block(PlainOps(), *wide, x.double(), more.double())
-        for ours, theirs, true in zip(packed, plain, truth, strict=True):
+        for ours, theirs, true in zip(other, plain, truth, strict=True):
             assert ours.shape == true.shape
             assert most_apart([ours], [true]) <= 2 * most_apart([theirs], [true]) + 1e-6
