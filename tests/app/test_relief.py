@@ -17,6 +17,7 @@ from app.journal import Journal
 from app.main import App
 from app.settings import Settings
 from engine import decode, prefill
+from engine.context import Context
 from engine.pod import KVShape, Pod
 from engine.policies import reread
 from engine.prefill import PodBuilder
@@ -165,7 +166,7 @@ PLACES = {
     "room for what is loaded": (KVShape, "empty"),
     "loading": (Journal, "_load"),
     "looking": (Runner, "score"),
-    "looking, in a layer": (torch.nn.Linear, "forward"),
+    "looking, in a layer": (Context, "attend"),
     "choosing what to answer from": (Pod, "select"),
     "the tail of an answer": (decode, "Tail"),
 }
