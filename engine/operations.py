@@ -14,9 +14,6 @@ Weight = Any
 Norm = tuple[Tensor, float]
 """An RMSNorm: its weight (K,) and its epsilon."""
 
-PACKED_BYTES = 1 << 30
-"""Most bytes of weights that are held a second time, rearranged for single tokens."""
-
 
 class Ops(Protocol):
     """What a block computes, besides attention."""
@@ -81,10 +78,10 @@ class PlainOps:
 
 
 class RowOps(PlainOps):
-    """PyTorch's products on the CPU in bfloat16, but one token's by its matrix-vector loop, over weights side by side.
+    """PyTorch's products on the CPU over weights side by side; one token's by its matrix-vector loop.
 
-    Left alone, PyTorch gives such a product to oneDNN, which reads the weights at half the speed of that loop. Both
-    add up in float32.
+    Left alone, PyTorch gives such a product of bfloat16 to oneDNN, which reads the weights at half the speed of that
+    loop. Both add up in float32.
     """
 
     name = "flat, one token by matrix-vector products"
@@ -111,61 +108,14 @@ class RowOps(PlainOps):
         return nn.functional.silu(_product(x, *gate), inplace=True).mul_(_product(x, *up))
 
 
-class PackedOps(PlainOps):
-    """oneDNN's products on the CPU over weights (N, K) that it has rearranged for itself, with what follows fused in.
-
-    In float32 PyTorch's own product of one token does not use the second processor core.
-    """
-
-    name = "flat, weights rearranged by oneDNN"
-
-    def __init__(self) -> None:
-        self._linear = torch.ops.mkldnn._linear_pointwise.default
-        self._combined = torch.ops.mkldnn._linear_pointwise.binary
-
-    def take(self, *projections: nn.Module) -> Sequence[Weight]:
-        """One rearranged copy of all of them."""
-        linears = [each for each in projections if isinstance(each, nn.Linear)]
-        weight = torch.cat([each.weight.detach() for each in linears])
-        return [(torch.ops.mkldnn._reorder_linear_weight(weight, 1), _biases(linears))]
-
-    def linear(
-        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
-    ) -> Tensor:
-        """One product, which adds the residual too."""
-        if norm is not None:
-            x = self.norm(x, norm)
-        ((weight, bias),) = weights
-        out: Tensor = (
-            self._linear(x, weight, bias, "none", [], "")
-            if residual is None
-            else self._combined(x, residual, weight, bias, "add")
-        )
-        return out
-
-    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
-        """Two products, of which the second multiplies by the first."""
-        if norm is not None:
-            x = self.norm(x, norm)
-        opened = self._linear(x, *gate, "swish", [], "")
-        out: Tensor = self._combined(x, opened, *up, "mul")
-        return out
-
-
 def choose(projections: Sequence[nn.Module]) -> PlainOps:
     """The fastest operations for a network's projections, where it is loaded: by what they are, never by a trial.
 
     The same document must give the same bytes on every day.
     """
     linears = [each for each in projections if type(each) is nn.Linear and each.weight.device.type == "cpu"]
-    dtypes = {each.weight.dtype for each in linears}
-    if len(linears) < len(projections) or len(dtypes) != 1 or not torch.backends.mkldnn.enabled:
-        return PlainOps()
-    if dtypes == {torch.bfloat16}:
-        return RowOps()
-    nbytes = sum(each.weight.nbytes for each in linears)
-    known = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return PackedOps() if dtypes == {torch.float32} and nbytes <= PACKED_BYTES and known else PlainOps()
+    known = {each.weight.dtype for each in linears} <= {torch.float32, torch.bfloat16}
+    return RowOps() if known and len(linears) == len(projections) and torch.backends.mkldnn.enabled else PlainOps()
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

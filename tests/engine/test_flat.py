@@ -20,13 +20,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine import flat, low_rank, operations
+from engine import flat, low_rank
 from engine.flat import FlatModel, flatten
 from engine.low_rank import LowRank
-from engine.operations import PackedOps, PlainOps, RowOps
+from engine.operations import PlainOps, RowOps
 from engine.runner import Runner
 from engine.tail import Tail
-from tests import tiny
 from tests.engine.reading import ask, read, runner_of, some_ids
 
 LLAMA3 = {
@@ -54,7 +53,7 @@ CASES: dict[str, tuple[type, type, dict[str, Any]]] = {
     "qwen3, tied": (Qwen3ForCausalLM, Qwen3Config, {"tie_word_embeddings": True, "num_key_value_heads": 4}),
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None, "head_dim": 24}),
 }
-OPS: dict[str, Callable[[], PlainOps]] = {"plain": PlainOps, "rows": RowOps, "packed": PackedOps}
+OPS: dict[str, Callable[[], PlainOps]] = {"plain": PlainOps, "rows": RowOps}
 
 
 def network_of(case: str, seed: int = 0) -> Any:
@@ -131,18 +130,11 @@ def test_several_last_logits(llama_runner: Runner) -> None:
 
 
 def test_the_backend_says_which_code_runs(tiny_runner: Runner) -> None:
-    assert tiny_runner.backend.endswith("layers: flat, weights rearranged by oneDNN")
-    half = replace(tiny_runner.model, network=copy.deepcopy(tiny_runner.model.network).bfloat16())
-    assert Runner(half).backend.endswith("layers: flat, one token by matrix-vector products")
+    assert tiny_runner.backend.endswith("layers: flat, one token by matrix-vector products")
+    wide = replace(tiny_runner.model, network=copy.deepcopy(tiny_runner.model.network).double())
+    assert Runner(wide).backend.endswith("layers: flat")
     trained = replace(tiny_runner.model, network=network_of("llama").train())
     assert Runner(trained).backend.endswith("layers: of transformers")
-
-
-def test_weights_that_are_too_many_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "PACKED_BYTES", 1000)
-    made = flatten(runner_of(tiny.llama()).model)
-    assert made is not None
-    assert type(made.ops) is PlainOps
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen3"])
@@ -221,10 +213,9 @@ def test_the_switch_for_one_token_is_back_on(llama_runner: Runner) -> None:
     assert torch.backends.mkldnn.enabled
 
 
-@pytest.mark.parametrize("ops", ["rows", "packed"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, ops: str, one_thread: None) -> None:
+def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, one_thread: None) -> None:
     """Each fused form against float64, at most twice as far as the plain form in the same dtype."""
     torch.manual_seed(0)
     linear = partial(nn.Linear, bias=bias, dtype=dtype)
@@ -240,7 +231,7 @@ def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, ops: str,
     for rows in (1, 2, 33):
         x, more = torch.randn(rows, 72).to(dtype), torch.randn(rows, 72).to(dtype)
         with torch.no_grad():
-            plain, other = block(PlainOps(), *modules, x, more), block(OPS[ops](), *modules, x, more)
+            plain, other = block(PlainOps(), *modules, x, more), block(RowOps(), *modules, x, more)
             truth = block(PlainOps(), *wide, x.double(), more.double())
         for ours, theirs, true in zip(other, plain, truth, strict=True):
             assert ours.shape == true.shape
