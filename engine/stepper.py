@@ -104,7 +104,7 @@ class Stepper:
     def claim(self, pods: Sequence[AnyPod], question_tokens: int, max_tokens: int) -> bool:
         """Take it for an answer, unless another one has it or this one does not fit. Who took it must `release` it."""
         needed = question_tokens + max(max_tokens, BUCKETS[-1])  # the question's last run may be padded
-        if needed > self._tail_tokens or not self._busy.acquire(blocking=False):
+        if not question_tokens or needed > self._tail_tokens or not self._busy.acquire(blocking=False):
             return False
         fits = False
         try:

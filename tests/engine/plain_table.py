@@ -62,7 +62,7 @@ class PlainTable:
                     self.values[layer, head, at : at + len(keys)] = values
                     at += len(keys)
                 self.counts[layer, head] = at
-        self.rows = 1 << int(self.counts.max()).bit_length()
+        self.rows = min(1 << int(self.counts.max()).bit_length(), self.max_tokens)
         self.start.fill_(max((pod.num_tokens for pod in pods), default=0))
 
     def positions(self, count: int) -> Tensor:
