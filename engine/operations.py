@@ -132,8 +132,12 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """Tensors along their first dimension; they become views of the result, so that they take no memory twice."""
+    first = parts[0].detach()
     if len(parts) == 1:
-        return parts[0].detach()
+        return first
+    if _adjacent(parts):
+        # Joined before: who did that goes on to use them where they are.
+        return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride(), first.storage_offset())
     whole = torch.cat([each.detach() for each in parts])
     start = 0
     for part in parts:
@@ -149,3 +153,13 @@ def _biases(linears: Sequence[nn.Linear]) -> Tensor | None:
     return torch.cat(
         [each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias.detach() for each in linears]
     )
+
+
+def _adjacent(parts: Sequence[Tensor]) -> bool:
+    """Whether tensors lie one behind the other in one storage."""
+    storage, place = parts[0].untyped_storage().data_ptr(), parts[0].storage_offset()
+    for part in parts:
+        if not part.is_contiguous() or part.untyped_storage().data_ptr() != storage or part.storage_offset() != place:
+            return False
+        place += part.numel()
+    return True

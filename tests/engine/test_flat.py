@@ -202,6 +202,9 @@ def test_joined_weights_take_no_memory_twice() -> None:
     held = {each.weight.untyped_storage().data_ptr() for each in (attention.q_proj, attention.k_proj, attention.v_proj)}
     assert held == {joined.untyped_storage().data_ptr()}
     assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+    # Whoever flattens the network once more finds them joined, and disturbs nobody.
+    ((again, _),) = FlatModel(network, RowOps())._blocks[1].qkv
+    assert made.is_current and again.data_ptr() == joined.data_ptr() and torch.equal(again, joined)
     attention.k_proj.weight.fill_(3.0)
     assert joined[64:96].eq(3.0).all()
     assert not made.is_current
