@@ -165,7 +165,7 @@ def test_explicit_windows_without_far_tokens_are_dense() -> None:
 
 
 @pytest.mark.parametrize("mode", ["A", "B"])
-def test_gradients_flow_into_the_roots(mode: str) -> None:
+def test_gradients_flow_into_the_roots(one_thread: None, mode: str) -> None:
     layers = [tuple(part.requires_grad_() for part in parts) for parts in some_layers(9)]
     flat = [part for parts in layers for part in parts]
 
