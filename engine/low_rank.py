@@ -64,9 +64,8 @@ class LowRank:
                 raise AdapterMismatch(f"{name} has weights of {module.weight.dtype}: its additions stay beside it")
         with torch.no_grad():
             for name, module in self._modules.items():
-                added = self.scale * self.weights[f"{name}.up"] @ self.weights[f"{name}.down"]
-                wide = torch.promote_types(module.weight.dtype, torch.float32)
-                module.weight.copy_((module.weight.to(wide) + added.to(wide)).to(module.weight.dtype))
+                down, up = self.weights[f"{name}.down"], self.weights[f"{name}.up"]
+                module.weight.copy_(merged(module.weight, down, up, self.scale))
         self.remove()
 
     def _add(self, name: str, module: torch.nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor | None:
@@ -75,6 +74,12 @@ class LowRank:
         x = inputs[0]
         down, up = (self.weights[f"{name}.{half}"].to(x.dtype) for half in ("down", "up"))
         return out + (self.scale * (x @ down.T) @ up.T).to(out.dtype)
+
+
+def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """A projection's weight (out, in) with its addition put into it, in the weight's own dtype."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return (weight.to(wide) + (scale * up @ down).to(wide)).to(weight.dtype)
 
 
 def fresh(network: torch.nn.Module, rank: int, seed: int) -> dict[str, Tensor]:

@@ -94,10 +94,9 @@ class LowRankStudent:
         """The merged weights by their names in the network."""
         if not self._merged:
             for name in sorted({name.rsplit(".", 1)[0] for name in self.weights}):
-                added = self.weights[f"{name}.up"].detach() @ self.weights[f"{name}.down"].detach()
                 own = self._network.get_submodule(name).weight
-                wide = own.to(torch.promote_types(own.dtype, torch.float32))
-                self._merged[name] = torch.add(wide, added, alpha=self._scale).to(own.dtype).requires_grad_(True)
+                down, up = (self.weights[f"{name}.{half}"].detach() for half in ("down", "up"))
+                self._merged[name] = low_rank.merged(own, down, up, self._scale).requires_grad_(True)
         return {f"{name}.weight": merged for name, merged in self._merged.items()}
 
 
