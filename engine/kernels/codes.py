@@ -2,6 +2,10 @@
 
 A unit holds 16 / BITS codes of neighbouring channels, low bits first. Field `PART` of every unit is one slice of the
 channels: PART, PARTS + PART, 2 * PARTS + PART, ... A dot product over channels does not mind that order.
+
+A field is not moved out of its unit if it can stay: its bits alone are a float16 below the normal ones, which is
+code * 2 ** (place - 24) and which tensor cores take as any other. So a code costs half a logic operation, and whoever
+multiplies by it owes it `size`.
 """
 
 import triton
@@ -21,92 +25,55 @@ def width(dim, bits):
 
 
 @triton.constexpr_function
-def _half(number):
-    """The bits of two equal float16 numbers, which must be ones that float16 has."""
-    size, exponent = abs(number), 15
-    while size >= 2:
-        size, exponent = size / 2, exponent + 1
-    while size < 1:
-        size, exponent = size * 2, exponent - 1
-    bits = (number < 0) << 15 | exponent << 10 | int((size - 1) * 1024)
-    return f"0x{bits:04x}{bits:04x}"
+def _shift(bits, part):
+    """How far a field must be moved down to lie in the ten bits of a float16's fraction: as rarely as possible."""
+    if bits in (3, 16):
+        return 0
+    return 0 if (part + 1) * bits <= 10 else 10 - 10 % bits if bits == 2 else 8
 
 
 @triton.constexpr_function
-def _assembly(bits, part, centre, scaled):
-    """Two units at once to `code - centre`, times a scale plus a zero point if `scaled`, as two float16.
+def size(bits, part):
+    """What the number 1 is worth in `field` PART: a power of two."""
+    if bits == 16:
+        return 1.0
+    place = 0 if bits == 3 else part * bits - _shift(bits, part)
+    return 2.0 ** (place - 24)
 
-    A code placed in the mantissa of 1024 is 1024 + code * 2^j: one logic operation, and one fused multiply-add takes
-    the 1024 off again.
-    """
-    shift = part * bits
-    place = shift % 8
-    field = ((1 << bits) - 1) << place
-    lines = [f"shr.u32 t, $1, {shift - place};" if shift >= 8 else "mov.b32 t, $1;"]
-    lines.append(f"lop3.b32 t, t, 0x{field:04x}{field:04x}, 0x64006400, 0xEA;")
-    out = "t" if scaled else "$0"
-    if place:
-        lines.append(f"mov.b32 m, {_half(2.0**-place)}; mov.b32 c, {_half(-(1024 * 2.0**-place + centre))};")
-        lines.append(f"fma.rn.f16x2 {out}, t, m, c;")
-    else:
-        lines.append(f"mov.b32 c, {_half(1024 + centre)}; sub.f16x2 {out}, t, c;")
-    if scaled:
-        lines.append("fma.rn.f16x2 $0, t, $2, $3;")
-    return "{ .reg .b32 t, m, c; " + " ".join(lines) + " }"
+
+@triton.constexpr_function
+def largest(bits):
+    """The largest of the sizes; the least is that of the first field."""
+    return max(size(bits, part) for part in range(parts(bits)))
+
+
+@triton.constexpr_function
+def _assembly(bits, part):
+    """Two units at once to their fields."""
+    shift = _shift(bits, part)
+    if bits == 8:
+        return "and.b32 $0, $1, 0x00ff00ff;" if part == 0 else "prmt.b32 $0, $1, 0, 0x4341;"
+    mask = ((1 << bits) - 1) << (part * bits - shift)
+    line = f"shr.u32 t, $1, {shift}; and.b32 $0, t," if shift else "and.b32 $0, $1,"
+    return "{ .reg .b32 t; " + f"{line} 0x{mask:04x}{mask:04x};" + " }"
 
 
 @triton.jit
-def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, CENTRE: tl.constexpr, ASM: tl.constexpr):
-    """Field PART of int16 units as float16 less CENTRE; `high` holds third bits (uint8), if there are three."""
+def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, ASM: tl.constexpr):
+    """Field PART of int16 units as float16, code * size; `high` holds third bits (uint8), if there are three."""
     if ASM and BITS != 3:
         return tl.inline_asm_elementwise(
-            _assembly(BITS, PART, CENTRE, False), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
+            _assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
         )
     if BITS == 3:
         picked = ((units >> (2 * PART)) & 3) | (((high >> PART) & 1) << 2).to(tl.int16)
     else:
-        picked = (units >> (BITS * PART)) & ((1 << BITS) - 1)
-    return (picked | 0x6400).to(tl.float16, bitcast=True) - (1024 + CENTRE)
+        SHIFT: tl.constexpr = _shift(BITS, PART)
+        picked = (units >> SHIFT) & (((1 << BITS) - 1) << (BITS * PART - SHIFT))
+    return picked.to(tl.float16, bitcast=True)
 
 
 @triton.jit
-def scaled_field(
-    units, high, scale, zero, BITS: tl.constexpr, PART: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr
-):
-    """Field PART times a scale plus a zero point (float16, broadcast to the units), in the dtype WIDE."""
-    if ASM and BITS != 3:
-        return tl.inline_asm_elementwise(
-            _assembly(BITS, PART, 0, True), "=r,r,r,r", [units, scale, zero], dtype=tl.float16, is_pure=True, pack=2
-        )
-    return field(units, high, BITS, PART, 0, ASM).to(WIDE) * scale.to(WIDE) + zero.to(WIDE)
-
-
-@triton.jit
-def halves(words):
-    """The float16 in the low and in the high half of int32."""
-    return words.to(tl.int16).to(tl.float16, bitcast=True), (words >> 16).to(tl.int16).to(tl.float16, bitcast=True)
-
-
-@triton.jit
-def split(words, PARTS: tl.constexpr, WIDTH: tl.constexpr):
-    """Float16 of all channels, two in an int32 (WIDTH * PARTS / 2,), by slice; the first PARTS of eight values count.
-
-    Words, since a load of less than four bytes a thread is not made ahead of time.
-    """
-    if PARTS == 2:
-        a, b = halves(words)
-        return a, b, a, a, a, a, a, a
-    elif PARTS == 4:
-        first, second = tl.split(tl.reshape(words, (WIDTH, 2)))
-        a, b = halves(first)
-        c, d = halves(second)
-        return a, b, c, d, a, a, a, a
-    else:
-        even, odd = tl.split(tl.reshape(words, (WIDTH, 2, 2)))
-        first, third = tl.split(even)
-        second, fourth = tl.split(odd)
-        a, b = halves(first)
-        c, d = halves(second)
-        e, f = halves(third)
-        g, h = halves(fourth)
-        return a, b, c, d, e, f, g, h
+def half(words, PART: tl.constexpr):
+    """Float16 number PART of integers that hold several, low bits first."""
+    return (words >> (16 * PART)).to(tl.int16).to(tl.float16, bitcast=True)

@@ -45,7 +45,7 @@ def _read(
     D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
     SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, FIELDS: tl.constexpr, ROWS: tl.constexpr,
     EXACT_BLOCK: tl.constexpr, BLOCK: tl.constexpr, EXACT_STAGES: tl.constexpr, STAGES: tl.constexpr,
-    ASM: tl.constexpr, PRECISION: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One piece of the work list, for ROWS of the SHARE * count query rows of its KV head.
 
@@ -75,23 +75,22 @@ def _read(
             k, v = tl.multiple_of(keys.to(exact), 16), tl.multiple_of(values.to(exact), 16)
             read_piece(
                 queries, outputs, sums, k, k, k, v, v, v, first, stop, rows, present, seen, scale,
-                16, 16, DTYPE, WIDE, D, 1, GROUP, ROWS, EXACT_BLOCK, EXACT_STAGES, ASM, PRECISION,
+                16, 16, True, DTYPE, WIDE, D, 1, GROUP, ROWS, EXACT_BLOCK, EXACT_STAGES, WARPS, ASM, PRECISION,
             )  # fmt: skip
     if KEY_BITS + VALUE_BITS < 32:  # noqa: SIM102
         if its_kind == kind:
             key_scales, key_zeros = tl.load(piece + 7), tl.load(piece + 8)
             value_scales, value_zeros = tl.load(piece + 9), tl.load(piece + 10)
             half: tl.constexpr = tl.pointer_type(tl.float16)
-            pair: tl.constexpr = tl.pointer_type(tl.int32)
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             value_type: tl.constexpr = tl.pointer_type(DTYPE if VALUE_BITS == 16 else tl.int16)
             read_piece(
                 queries, outputs, sums, tl.multiple_of(keys.to(key_type), 16),
-                tl.multiple_of(key_scales.to(pair), 16), tl.multiple_of(key_zeros.to(pair), 16),
+                tl.multiple_of(key_scales.to(half), 16), tl.multiple_of(key_zeros.to(half), 16),
                 tl.multiple_of(values.to(value_type), 16),
                 tl.multiple_of(value_scales.to(half), 16), tl.multiple_of(value_zeros.to(half), 16),
                 first, stop, rows, present, seen, scale,
-                KEY_BITS, VALUE_BITS, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES, ASM, PRECISION,
+                KEY_BITS, VALUE_BITS, False, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES, WARPS, ASM, PRECISION,
             )  # fmt: skip
 
 
@@ -113,12 +112,12 @@ def attend(
     keys = work.tail[0]
     _, heads, _, dim = keys.shape
     rows = work.share * count
-    block = min(tiling.rows, max(16, triton.next_power_of_2(rows)))
+    block = min(tiling.rows, max(8, triton.next_power_of_2(rows)))
     outputs = torch.empty(work.grid, rows, dim, device=keys.device)
     sums = torch.empty(work.grid, rows, device=keys.device)
     dtype = _DTYPES[keys.dtype]
     for number, (key_bits, value_bits) in enumerate(work.formats or ((16, 16),), 1):
-        warps = tiling.packed_warps if block == 16 and key_bits + value_bits < 32 else tiling.warps
+        warps = tiling.packed_warps if block <= 16 and key_bits + value_bits < 32 else tiling.warps
         _read[work.grid, triton.cdiv(rows, block)](
             work.pieces[layer], queries, outputs, sums, tail_length, scale * 1.4426950408889634, count, number,
             KEY_BITS=key_bits, VALUE_BITS=value_bits, D=dim, DTYPE=dtype,
@@ -126,7 +125,7 @@ def attend(
             GROUPS=dim // channel_group(dim), GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1,
             FIELDS=work.pieces.shape[2], ROWS=block,
             EXACT_BLOCK=tiling.exact, BLOCK=tiling.packed, EXACT_STAGES=tiling.exact_stages,
-            STAGES=tiling.packed_stages, ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32,
+            STAGES=tiling.packed_stages, WARPS=warps, ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32,
             PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=warps,
         )  # fmt: skip
     out = torch.empty(count, heads * work.share, dim, dtype=keys.dtype, device=keys.device)

@@ -5,9 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.codes import width
-from engine.kernels.packed_rows import exact_scores, packed_scores
-from engine.kernels.piece import query_slice
+from engine.kernels.packed_rows import asked, exact_scores, group_scales, packed_scores, shrunk
 from engine.kernels.work_list import NOTHING, WorkList
 from engine.precision import GROUP, Packed
 
@@ -16,32 +14,24 @@ from engine.precision import GROUP, Packed
 def _masses(
     queries, sums, masses, keys, scales, zeros, first, stop, rows, present, scale, total,
     BITS: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The attention of `rows` on slots first..stop; logits and `sums` are in base 2."""
-    ASKING: tl.constexpr = DTYPE if BITS == 16 else WIDE
-    q0 = query_slice(queries, rows, present, D, BITS, 0, ASKING)
-    q1 = query_slice(queries, rows, present, D, BITS, 1, ASKING)
-    q2 = query_slice(queries, rows, present, D, BITS, 2, ASKING)
-    q3 = query_slice(queries, rows, present, D, BITS, 3, ASKING)
-    q4 = query_slice(queries, rows, present, D, BITS, 4, ASKING)
-    q5 = query_slice(queries, rows, present, D, BITS, 5, ASKING)
-    q6 = query_slice(queries, rows, present, D, BITS, 6, ASKING)
-    q7 = query_slice(queries, rows, present, D, BITS, 7, ASKING)
+    q = asked(queries, rows, present, D, BITS, DTYPE if BITS == 16 else WIDE)
     whole = tl.load(sums + rows, mask=present, other=0.0) * 1.4426950408889634
     for start in tl.range(first, stop, BLOCK):
         slots = start + tl.arange(0, BLOCK)
         held = slots < stop
         if BITS == 16:
-            logits = exact_scores(q0, keys, slots, held, D, width(D, BITS), PRECISION)
+            logits = exact_scores(q, keys, tl.minimum(slots, stop - 1), D, PRECISION)
         else:
-            logits = packed_scores(
-                q0, q1, q2, q3, q4, q5, q6, q7, keys, scales, zeros, start // GROUP, slots, held,
-                BITS, D, ROWS, WIDE, False, PRECISION,
-            )  # fmt: skip
-        mass = tl.exp2(logits * scale - whole[:, None])
-        inside = present[:, None] & held[None, :]
-        tl.store(masses + rows[:, None] * total + slots[None, :], mass, mask=inside)
+            scale_of = group_scales(scales, start, BITS, D, GROUP)
+            zero_of = group_scales(zeros, start, BITS, D, GROUP)
+            held_slots = tl.minimum(slots, stop - 1)
+            logits = packed_scores(q, keys, scale_of, zero_of, held_slots, BITS, D, WIDE, False, PRECISION)
+        mass = tl.exp2(logits * (scale / shrunk(BITS)) - whole[None, :])
+        inside = present[None, :] & held[:, None]
+        tl.store(masses + rows[None, :] * total + slots[:, None], mass, mask=inside)
 
 
 @triton.jit
@@ -64,15 +54,15 @@ def _look(
                 keys = tl.multiple_of(tl.load(piece + 5).to(tl.pointer_type(DTYPE)), 16)
                 _masses(
                     queries, sums, masses, keys, keys, keys, first, stop, rows, present, scale, total,
-                    16, DTYPE, WIDE, D, GROUP, ROWS, BLOCK, PRECISION,
+                    16, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
                 )  # fmt: skip
         if its_kind == kind:
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
-            pair: tl.constexpr = tl.pointer_type(tl.int32)
+            half: tl.constexpr = tl.pointer_type(tl.float16)
             _masses(
                 queries, sums, masses, tl.multiple_of(tl.load(piece + 5).to(key_type), 16),
-                tl.multiple_of(tl.load(piece + 7).to(pair), 16), tl.multiple_of(tl.load(piece + 8).to(pair), 16),
-                first, stop, rows, present, scale, total, KEY_BITS, DTYPE, WIDE, D, GROUP, ROWS, BLOCK, PRECISION,
+                tl.multiple_of(tl.load(piece + 7).to(half), 16), tl.multiple_of(tl.load(piece + 8).to(half), 16),
+                first, stop, rows, present, scale, total, KEY_BITS, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
             )  # fmt: skip
 
 
