@@ -43,6 +43,9 @@ class Table(Memory, Protocol):
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend to these pods from now on, with an empty tail."""
 
+    def forget(self) -> None:
+        """Let go of the pods: nothing is attended before the next `set`."""
+
     def positions(self, count: int) -> Tensor:
         """Positions (count,) of the tokens behind everything there."""
 
@@ -116,11 +119,8 @@ class Stepper:
 
     def release(self) -> None:
         """Leave it to the next answer, and its pods to whoever needs their memory."""
-        try:
-            with torch.inference_mode():
-                self._table.set(())
-        finally:
-            self._busy.release()
+        self._table.forget()
+        self._busy.release()
 
     def tokens(
         self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]

@@ -1,5 +1,8 @@
 """Answers by steps with the real kernels, against the plain loop: the same tokens from the same pods."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -38,12 +41,33 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
 
 
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were let go in between, as after every answer."""
     shape = llama_runner.model.shape
     table = PodTable(shape, 4, 64, llama_runner.model.device)
     filled: list[int] = []
     fill = table._fill
     monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
     exact, four = pods(llama_runner)
-    for asked in ([exact], [exact], [four], [exact, four], [four, exact], []):
+    for asked in ([exact], [exact], [four], [exact, four], [four, exact], [], []):
         table.set(asked)
-    assert filled == [1, 1, 2, 2, 0] and table.pods == ()
+        assert table.pods == tuple(asked)
+        table.forget()
+        assert table.pods == ()
+    assert filled == [1, 1, 2, 2, 0]
+
+
+def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
+    """The tables hold numbers about them only; one that comes to stand at the address of another is read anew."""
+    table = PodTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    seen = []
+    for tokens in (40, 50):
+        exact = read(llama_runner, some_ids(llama_runner, tokens, 1), tokens)
+        assert table.fits([exact])
+        table.set([exact])
+        seen.append((table.positions(1).item(), table._narrow.slots.tolist()))
+        alive = weakref.ref(exact)
+        table.forget()
+        del exact
+        gc.collect()
+        assert alive() is None and len(table._rows) == 0
+    assert seen == [(40, [[40, 40]] * 4), (50, [[50, 50]] * 4)]
