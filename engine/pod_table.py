@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from engine.errors import WindowExceeded
+from engine.fused import HeadNorms, Rotary
 from engine.identity import ByIdentity
 from engine.kernels import append, decode_attention, evidence, rope
 from engine.kernels.decode_attention import Tiling
-from engine.kernels.rope import HeadNorms, Places, Rotary
+from engine.kernels.rope import Places
 from engine.kernels.stretches import ASKER, LAYER, Rows, Stretches, rows_of
 from engine.kernels.work_list import WorkList
 from engine.packed_pod import AnyPod, PackedPod
@@ -51,7 +52,12 @@ class PodTable:
         self.device = device
         self.max_new = max_new
         self.tail = shape.empty(tail_tokens, device), shape.empty(tail_tokens, device)
-        self.tail_length = torch.zeros(1, dtype=torch.int32, device=device)
+        # One addition advances them all.
+        self._next = torch.zeros(max_new + 1, dtype=torch.int32, device=device)
+        """Positions of the next tokens, then the length of the tail."""
+        self._ahead = torch.arange(max_new + 1, dtype=torch.int32, device=device)
+        self._ahead[max_new] = 0
+        self.tail_length = self._next[max_new:]
         """Tokens in the tail, as kernels see it."""
         self.length = 0
         """The same on the host: whoever runs or replays `advance` adds to it."""
@@ -62,7 +68,6 @@ class PodTable:
         self._rows: ByIdentity[AnyPod, Rows | None] = ByIdentity(self._read)
         self._tiling = tiling
         self._heads = query_heads
-        self._longest = torch.zeros(1, dtype=torch.int64, device=device)
         self._turn = hadamard(shape.head_dim, device).contiguous()
         # A look needs the queries of its layer after those above have had theirs.
         self._queries = self._query_room(shape.layers if watched else 1)
@@ -119,11 +124,10 @@ class PodTable:
         read = Stretches(rows, self.tail, stride, self._queries.stride(0))
         for work, target in zip((self._narrow, self._wide), self._targets, strict=True):
             work.fill(read, target if read.formats else target // 2)
-        self._longest.fill_(max((pod.num_tokens for pod in pods), default=0))
 
     def positions(self, count: int) -> Tensor:
-        """Positions (Q,) of the next tokens: behind the longest pod and the tail."""
-        return self._longest + self.tail_length + torch.arange(count, device=self.device)
+        """Positions (Q,) of the next tokens: behind the longest pod and the tail. They move with `advance`."""
+        return self._next[:count]
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
@@ -164,11 +168,13 @@ class PodTable:
 
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
-        self.tail_length += count
+        self._next += count
 
     def crop(self, length: int) -> None:
         """Forget everything in the tail behind the first `length` tokens."""
         self.length = min(self.length, length)
+        longest = max((pod.num_tokens for pod in self.pods), default=0)
+        torch.add(self._ahead, longest + self.length, out=self._next)
         self.tail_length.fill_(self.length)
 
     def _work(self, count: int) -> WorkList:

@@ -45,7 +45,7 @@ def generator_of(params: SamplingParams) -> torch.Generator:
 
 def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest token () and its log-probability (); logits (V,). May be captured in a CUDA graph."""
-    logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
     token = logprobs.argmax()
     return token, logprobs.gather(0, token[None])[0]
 
@@ -57,7 +57,7 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) ->
     first, each as wide as it is likely, as far as the one that crosses top_p: the number is a place among them. May be
     captured in a CUDA graph.
     """
-    logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
     ordered, ids = torch.softmax(logits.float() / temperature, -1).sort(stable=True, descending=True)
     # Whole numbers add up to the same in whatever order a device adds them.
     widths = (ordered.double() * _WIDTH).long()

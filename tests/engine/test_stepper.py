@@ -105,6 +105,19 @@ def test_compressed_pods_too(plain: Runner, pods: list[Pod], text: str, params: 
     assert table_of(runner).sets == 1
 
 
+def test_a_padded_question_asks_for_the_logits_of_one_token(plain: Runner, pods: list[Pod]) -> None:
+    inner, asked = through(plain.model.network), []
+
+    def forward(ids: Tensor, positions: Tensor, memory: Any, last: int | Tensor) -> Tensor:
+        logits = inner(ids, positions, memory, last)
+        asked.append((len(ids), len(logits)))
+        return logits
+
+    runner, question = stepped(plain, forward=forward), some_ids(plain, 100, 2)
+    assert_same(steps(runner, pods[:1], question, COLD), steps(plain, pods[:1], question, COLD))
+    assert asked == [(64, 1), (64, 1)] + [(1, 1)] * 15
+
+
 def test_without_any_pod(plain: Runner) -> None:
     question = some_ids(plain, 20, 2)
     assert_same(steps(stepped(plain), [], question, COLD), steps(plain, [], question, COLD))

@@ -5,16 +5,21 @@ import weakref
 
 import pytest
 import torch
+from torch import Tensor
 
 from engine.compress import pack_pod
 from engine.decode import generate
+from engine.flat import FlatModel
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from engine.pod_table import PodTable
 from engine.recipes import parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
+from engine.tail import Tail
+from tests.engine import test_flat
 from tests.engine.reading import read, runner_of, some_ids
+from tests.engine.test_flat import by_network, network_of
 
 SHARED = ((0, 0), (0, 1), (2, 1), (2, 1))
 
@@ -38,6 +43,52 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
     assert [step.token_id for step in found] == [step.token_id for step in wanted]
     logprobs = torch.tensor([[step.logprob for step in each] for each in (found, wanted)])
     torch.testing.assert_close(logprobs[0], logprobs[1], rtol=1e-3, atol=1e-3)
+
+
+CASES = ["llama with biases", "llama, scaled", "llama 3", "llama, yarn", "qwen2", "qwen3", "mistral"]
+
+
+def logits(flat: FlatModel, table: PodTable, ids: list[int]) -> Tensor:
+    """Logits (V,) of the last of some tokens in a table, which keeps them."""
+    with torch.inference_mode():
+        found = flat.forward(torch.tensor(ids), table.positions(len(ids)), table, 1)[0]
+        table.advance(len(ids))
+        table.length += len(ids)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_heads_that_the_table_norms_and_turns_are_those_of_transformers(
+    case: str, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """A question of several tokens and single ones, behind a document."""
+    runner = runner_of(network_of(case))
+    theirs, shape = by_network(runner), runner.model.shape
+    pod = read(runner, some_ids(runner, 60, 1), 60)
+    table, tail = PodTable(shape, 4, 16, runner.model.device, max_new=8), Tail(shape, 16, runner.model.device)
+    monkeypatch.setattr(table, "attend", lambda *rest: pytest.fail("heads were turned one by one"))
+    table.set([pod])
+    assert runner._flat is not None
+    for ids in (some_ids(runner, 5, 2), [7], [9]):
+        wanted = theirs.run(theirs.context([pod], tail), ids)
+        assert wanted.std() > 0.5
+        torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_angles_that_depend_on_the_length_are_worked_out_anew(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """There is no table of them."""
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    monkeypatch.setitem(test_flat.CASES, "moving", (*test_flat.CASES["llama"][:2], {"rope_parameters": rope}))
+    runner = runner_of(network_of("moving"))
+    table = PodTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
+    monkeypatch.setattr(table, "attend_fused", lambda *rest: pytest.fail("a table of angles"))
+    theirs, tail = by_network(runner), Tail(runner.model.shape, 16, runner.model.device)
+    assert runner._flat is not None
+    ids = some_ids(runner, 5, 2)
+    wanted = theirs.run(theirs.context([], tail), ids)
+    torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
