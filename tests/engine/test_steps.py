@@ -17,6 +17,7 @@ from engine.recipes import parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 from engine.tail import Tail
+from engine.triton_operations import TritonOps
 from tests.engine import test_flat
 from tests.engine.reading import read, runner_of, some_ids
 from tests.engine.test_flat import by_network, network_of
@@ -89,6 +90,28 @@ def test_angles_that_depend_on_the_length_are_worked_out_anew(
     ids = some_ids(runner, 5, 2)
     wanted = theirs.run(theirs.context([], tail), ids)
     torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "expected"), [("12.8", (9, 0), True), ("12.8", (8, 9), False), (None, (9, 4), False)]
+)
+def test_launches_overlap_where_the_gpu_can(
+    cuda: str | None, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every product of few rows is told so; a wish decides."""
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    told: list[bool] = []
+    for name in ("linear", "gated"):
+        monkeypatch.setattr(f"engine.kernels.linear.{name}", lambda *rest, overlap, **more: told.append(overlap))
+    x, modules = torch.zeros(1, 64), [torch.nn.Linear(64, 64) for _ in range(2)]
+    for wish in (None, True, False):
+        ops = TritonOps(wish)
+        ops.linear(x, ops.take(*modules))
+        ops.gated(x, *ops.take(*modules))
+        assert ("overlap" in ops.name) == ops.overlap
+    assert told == [expected, expected, True, True, False, False]
 
 
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
