@@ -62,10 +62,11 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) ->
     # Whole numbers add up to the same in whatever order a device adds them.
     widths = (ordered.double() * _WIDTH).long()
     ends = widths.cumsum(-1)
-    # The token that crosses top_p stays in: at least one is always left.
-    last = (ends - widths < top_p.double() * _WIDTH).sum() - 1
+    # The token that crosses top_p stays in: at least one is always left. Of logits that are no numbers none would be,
+    # and a place outside would end the whole process on a GPU.
+    last = ((ends - widths < top_p.double() * _WIDTH).sum() - 1).clamp(min=0)
     place = (uniform.double() * ends.gather(0, last[None])).long()
-    token = ids.gather(0, (ends <= place).sum()[None])
+    token = ids.gather(0, (ends <= place).sum().clamp(max=len(ids) - 1)[None])
     return token[0], logprobs.gather(0, token)[0]
 
 
