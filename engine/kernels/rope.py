@@ -11,23 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Rotary:
-    """Rotary positions: cos and sin (P, D / 2) of every position, and those of the new tokens (Q,)."""
-
-    cos: Tensor
-    sin: Tensor
-    positions: Tensor
-
-
-@dataclass(frozen=True)
-class HeadNorms:
-    """RMSNorm of every head, before its rotation: weights (D,) of queries and of keys."""
-
-    query: Tensor
-    keys: Tensor
-    epsilon: float
+from engine.fused import HeadNorms, Rotary
 
 
 @dataclass(frozen=True)

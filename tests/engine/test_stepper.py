@@ -105,6 +105,19 @@ def test_compressed_pods_too(plain: Runner, pods: list[Pod], text: str, params: 
     assert table_of(runner).sets == 1
 
 
+def test_a_padded_question_asks_for_the_logits_of_one_token(plain: Runner, pods: list[Pod]) -> None:
+    inner, asked = through(plain.model.network), []
+
+    def forward(ids: Tensor, positions: Tensor, memory: Any, last: int | Tensor) -> Tensor:
+        logits = inner(ids, positions, memory, last)
+        asked.append((len(ids), len(logits)))
+        return logits
+
+    runner, question = stepped(plain, forward=forward), some_ids(plain, 100, 2)
+    assert_same(steps(runner, pods[:1], question, COLD), steps(plain, pods[:1], question, COLD))
+    assert asked == [(64, 1), (64, 1)] + [(1, 1)] * 15
+
+
 def test_without_any_pod(plain: Runner) -> None:
     question = some_ids(plain, 20, 2)
     assert_same(steps(stepped(plain), [], question, COLD), steps(plain, [], question, COLD))
@@ -351,6 +364,42 @@ def test_a_token_that_cannot_be_is_never_chosen() -> None:
     for uniform in (0.0, 0.5, 1 - 2.0**-24):
         token, _ = draw(logits, torch.tensor(1.0), torch.tensor(1.0), torch.tensor(uniform))
         assert int(token) in (7, 500)
+
+
+@pytest.mark.parametrize("logits", [torch.full((50,), torch.nan), torch.full((50,), torch.inf), torch.randn(50)])
+def test_whatever_the_logits_are_the_token_is_one(logits: Tensor) -> None:
+    """On a GPU a place outside the vocabulary would not be an error but the end of the process."""
+    for uniform in (0.0, 0.5, 1 - 2.0**-24):
+        for top_p in (1e-9, 1.0):
+            token, _ = draw(logits, torch.tensor(1e-3), torch.tensor(top_p), torch.tensor(uniform))
+            assert 0 <= int(token) < 50
+
+
+@pytest.mark.parametrize("params", [COLD, WARM], ids=["cold", "warm"])
+def test_a_long_answer_is_captured_once_and_never_waits_inside(
+    plain: Runner, pods: list[Pod], recording: list[str], params: SamplingParams
+) -> None:
+    """A capture for the question, one for all tokens; between tokens the runner is everybody's."""
+    runner, question = stepped(plain), some_ids(plain, 20, 2)
+    seen = willing(runner)
+    captures, held = [], []
+    for _ in generate(runner, pods[:1], question, replace(params, max_tokens=200)):
+        captures.append(seen.captures)
+        held.append(runner.lock.locked())
+    assert captures == [2] * 200 and not any(held)
+
+
+def test_an_answer_as_long_as_the_tail_has_a_number_for_every_token(
+    plain: Runner, pods: list[Pod], recording: list[str]
+) -> None:
+    """Also while steps are tried out, which draw more."""
+    params = replace(WARM, max_tokens=TAIL - 1)
+    runner = stepped(plain)
+    willing(runner)
+    got = steps(runner, pods[:1], [5], params)
+    assert len(got) == TAIL - 1
+    # Tokens that are as likely as each other may change places later on.
+    assert_same(got[:100], steps(plain, pods[:1], [5], params)[:100])
 
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
