@@ -2,10 +2,12 @@
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.compress import pack_pod
 from engine.decode import generate
@@ -90,6 +92,33 @@ def test_angles_that_depend_on_the_length_are_worked_out_anew(
     ids = some_ids(runner, 5, 2)
     wanted = theirs.run(theirs.context([], tail), ids)
     torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """The names of PyTorch's operations that are called in here, which are launches of their own on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
+    """Between the embedding and the choice PyTorch launches nothing."""
+    runner = runner_of(llama_runner.model.network, graphs=True)
+    question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
+    exact = read(runner, some_ids(runner, 40, 1), 40)
+    list(generate(runner, [exact], question, params))
+    assert runner.stepper is not None
+    runner.stepper._table.set([exact])
+    with torch.inference_mode(), Operations() as seen:
+        runner.stepper._step(1, False)
+    # The interpreter copies what a kernel reads and writes.
+    assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding", "log_softmax", "argmax", "gather"}
 
 
 @pytest.mark.parametrize(
