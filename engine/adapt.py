@@ -14,12 +14,10 @@ from typing import Any
 
 import torch
 
-from engine import corpus, models, sharing
+from engine import adapter, corpus, models, sharing
 from engine.adaptation import MODES, Adaptation, Progress
 from engine.errors import EngineError, PlanMissing
 from engine.models import Model
-from engine.recipes import parse
-from engine.rounding import Rounding
 from engine.sharing import SharingPlan
 from engine.training import Limits, Settings
 
@@ -55,11 +53,16 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         asked=options.length // 4 if options.asked is None else options.asked,
         ce_weight=options.ce_weight,
         learning_rate=options.learning_rate,
+        recall_share=options.recall_share,
+        rounded=options.rounded,
         seed=options.seed,
     )
-    recipe = parse(options.rounded)
-    distort = None if recipe.exact else Rounding(recipe)
-    adaptation = Adaptation(model, plan.roots if plan else (), settings, text, distort)
+    adaptation = Adaptation(model, plan.roots if plan else (), settings, text)
+    started: dict[str, Any] = {}
+    if options.start:
+        first = adapter.load(options.start)
+        adaptation.start(first)
+        started = {"started_from": first.digest, "started_after_steps": first.facts["steps"]}
     before = adaptation.held_out()
     say(f"held out, before: {_json(vars(before))}")
     state = options.out / STATE
@@ -73,12 +76,12 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "tokens": adaptation.step * settings.sequences * settings.length,
         "held_before": vars(before),
         "held_after": vars(after),
-        "rounded": options.rounded,
         "plan": plan.facts if plan else {},
         "saving": round(plan.saving, 4) if plan else 0.0,
         "texts": text.num_texts,
         "device": str(model.device),
         "torch": torch.__version__,
+        **started,
     }
     name = f"{model.name.replace('/', '--')}.{mode}{round(100 * plan.saving) if plan else ''}.safetensors"
     path = adaptation.adapter(found).save(options.out / name)
@@ -164,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounded", default="exact", help="far keys and values rounded as this recipe does: k4v4h")
     parser.add_argument("--ce-weight", type=float, default=0.1, help="of the next-token loss, beside a KL of weight 1")
+    parser.add_argument("--recall-share", type=float, default=0.15, help="of sequences that hide facts and ask them")
+    parser.add_argument("--start", type=Path, help="an adapter to go on from, with a training of its own")
     parser.add_argument("--n-sinks", type=int, default=16, help="first tokens that keep their own keys")
     parser.add_argument("--n-recent", type=int, default=256, help="last tokens that keep their own keys")
     parser.add_argument("--max-tokens", type=int, default=30_000_000, help="of text to train on")

@@ -24,7 +24,9 @@ from engine.distillation import Distance, distance
 from engine.errors import AdaptationFailed
 from engine.models import Model
 from engine.recall import RecallMaker
-from engine.shared_attention import Distort, SharedAttention, choose
+from engine.recipes import parse
+from engine.rounding import Rounding
+from engine.shared_attention import SharedAttention, choose
 from engine.student import FullStudent, LowRankStudent, Student
 from engine.training import Limits, Settings
 
@@ -65,7 +67,6 @@ class Adaptation:
         roots: tuple[tuple[int, ...], ...],
         settings: Settings,
         corpus: Corpus,
-        distort: Distort | None = None,
     ) -> None:
         """Raises AdaptationFailed where model, plan, text and settings do not go together."""
         _check(model, roots, settings, corpus)
@@ -77,7 +78,8 @@ class Adaptation:
         """(step, kl, ce, agreement) of every step."""
         self._roots = roots
         self._corpus = corpus
-        self._distort = distort
+        recipe = parse(settings.rounded)
+        self._distort = None if recipe.exact else Rounding(recipe)
         self._windows = choose(model.device, settings.sinks, settings.recent)
         self._recalls = RecallMaker(model.tokenizer, corpus.train)
         self._student: Student = (
@@ -87,6 +89,19 @@ class Adaptation:
         )
         self._leaves = list(self._student.weights.values())
         self._optimizer = torch.optim.AdamW(self._leaves, settings.rate, BETAS, weight_decay=0.0, fused=True)
+
+    def start(self, adapter: Adapter) -> None:
+        """Begin with what an adapter has learned. Raises AdaptationFailed where it is of another model or rank."""
+        own = {name: weight.shape for name, weight in self._student.weights.items()}
+        found = {name: weight.shape for name, weight in adapter.weights.items()}
+        if (adapter.model_digest, adapter.kind, found) != (self.model.digest, self._student.kind, own):
+            raise AdaptationFailed(
+                f"an adapter of {adapter.model}, {adapter.kind}, rank {adapter.rank} is no start here"
+            )
+        self._student.settle()
+        with torch.no_grad():
+            for name, weight in self._student.weights.items():
+                weight.copy_(adapter.weights[name])
 
     def run(self, limits: Limits) -> Iterator[Progress]:
         """Train to the limit, one step for each item.

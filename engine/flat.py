@@ -4,7 +4,7 @@ The supported families are one block with options: biases on the projections, a 
 Letters: Q new tokens, E hidden size, H query heads, G key/value heads, D head size, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 
 from engine import operations
 from engine.attention import Memory
+from engine.fused import FusedMemory, HeadNorms, Rotary
 from engine.models import Model
 from engine.operations import Norm, Ops, Weight
 
@@ -23,6 +24,8 @@ _PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "sel
 _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _PARTS = ("", "self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
 _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+_MOVING = ("dynamic", "longrope")
+"""Kinds of rotary positions whose angles depend on how far the text goes."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,16 @@ class Block:
 
     attention_norm: Norm
     qkv: Sequence[Weight]
-    query_norm: Norm | None
-    key_norm: Norm | None
+    head_norms: HeadNorms | None
     out: Sequence[Weight]
     gated_norm: Norm
     gate: Weight
     up: Weight
     down: Sequence[Weight]
+
+
+Attend = Callable[[int, Block, Tensor], Tensor]
+"""(layer, block, fused projection (Q, (H + 2 G) * D)) -> output (H, Q, D)."""
 
 
 def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
@@ -64,6 +70,9 @@ class FlatModel:
         self.ops = ops
         self._embed = network.model.embed_tokens
         self._rotary = network.model.rotary_emb
+        self._positions = network.config.max_position_embeddings
+        self._angles: tuple[Tensor, Tensor] | None = None
+        """Cosines and sines (P, D / 2) of the network's own rotary positions, whatever their scaling; once wanted."""
         self._blocks = [_block(layer, ops) for layer in network.model.layers]
         self._norm = _norm(network.model.norm)
         self._head = ops.take(network.lm_head)
@@ -81,30 +90,53 @@ class FlatModel:
             module._forward_hooks or module._forward_pre_hooks for module in self._modules
         )
 
-    def forward(self, ids: Tensor, positions: Tensor, memory: Memory, last: int) -> Tensor:
-        """Logits (last, V) of the last of the tokens `ids` (Q,) at `positions` (Q,)."""
-        ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
+    def forward(self, ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
+        """Logits (last, V) of the last of the tokens `ids` (Q,) at `positions` (Q,), or of those at places `last` (R,).
+
+        A memory that can take a fused projection as it is gets it.
+        """
+        ops = self.ops
         x: Tensor = self._embed(ids)
-        cos, sin = self._angles(x, positions)
+        attend: Attend
+        if isinstance(memory, FusedMemory) and self._rotary.rope_type not in _MOVING:
+            attend = self._fused(memory, x, positions)
+        else:
+            attend = self._plain(memory, x, positions)
         for layer, block in enumerate(self._blocks):
-            qkv = ops.linear(x, block.qkv, norm=block.attention_norm).view(len(x), -1, dim)
-            asking = qkv[:, :turned]
-            if block.query_norm is not None and block.key_norm is not None:
-                norms = (ops.norm(qkv[:, :heads], block.query_norm), ops.norm(qkv[:, heads:turned], block.key_norm))
-                asking = torch.cat(norms, 1)
-            asking = ops.rope(asking, cos, sin).transpose(0, 1)
-            values = qkv[:, turned:].transpose(0, 1)
-            seen = memory.attend(layer, asking[:heads], asking[heads:], values, self._scale)
+            seen = attend(layer, block, ops.linear(x, block.qkv, norm=block.attention_norm))
             x = ops.linear(seen.transpose(0, 1).reshape(len(x), -1), block.out, residual=x)
             opened = ops.gated(x, block.gate, block.up, norm=block.gated_norm)
             x = ops.linear(opened, block.down, residual=x)
-        return ops.linear(x[-last:], self._head, norm=self._norm)
+        x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
+        return ops.linear(x, self._head, norm=self._norm)
 
-    def _angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (Q, 1, D) of the network's own rotary positions, whatever their scaling."""
+    def _plain(self, memory: Memory, x: Tensor, positions: Tensor) -> Attend:
+        """Norms of heads and rotary positions one by one, then attention."""
+        ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
         cos, sin = self._rotary(x, positions[None])
-        sin = torch.cat([-sin[..., : self._head_dim // 2], sin[..., self._head_dim // 2 :]], -1)
-        return cos[0][:, None], sin[0][:, None]
+        sin = torch.cat([-sin[..., : dim // 2], sin[..., dim // 2 :]], -1)
+        cos, sin = cos[0][:, None], sin[0][:, None]
+
+        def attend(layer: int, block: Block, rows: Tensor) -> Tensor:
+            qkv = rows.view(len(rows), -1, dim)
+            asking = qkv[:, :turned]
+            if norms := block.head_norms:
+                query, keys = (norms.query, norms.epsilon), (norms.keys, norms.epsilon)
+                asking = torch.cat((ops.norm(qkv[:, :heads], query), ops.norm(qkv[:, heads:turned], keys)), 1)
+            asking = ops.rope(asking, cos, sin).transpose(0, 1)
+            return memory.attend(layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale)
+
+        return attend
+
+    def _fused(self, memory: FusedMemory, x: Tensor, positions: Tensor) -> Attend:
+        """All of that by the memory, which reads angles in a table of all positions."""
+        if self._angles is None or self._angles[0].dtype != x.dtype:
+            everywhere = torch.arange(self._positions, device=x.device)
+            cos, sin = self._rotary(x, everywhere[None])
+            # Both halves of a head turn by the same angles.
+            self._angles = cos[0, :, : self._head_dim // 2].clone(), sin[0, :, : self._head_dim // 2].clone()
+        rotary = Rotary(*self._angles, positions)
+        return lambda layer, block, rows: memory.attend_fused(layer, rows, rotary, block.head_norms, self._scale)
 
     def _stamps(self) -> list[tuple[int, int]]:
         """Where every weight is, and how often it was changed."""
@@ -116,8 +148,7 @@ def _block(layer: Any, ops: Ops) -> Block:
     return Block(
         attention_norm=_norm(layer.input_layernorm),
         qkv=ops.take(attention.q_proj, attention.k_proj, attention.v_proj),
-        query_norm=_norm(attention.q_norm) if hasattr(attention, "q_norm") else None,
-        key_norm=_norm(attention.k_norm) if hasattr(attention, "k_norm") else None,
+        head_norms=_head_norms(attention),
         out=ops.take(attention.o_proj),
         gated_norm=_norm(layer.post_attention_layernorm),
         gate=ops.take(gated.gate_proj)[0],
@@ -128,6 +159,14 @@ def _block(layer: Any, ops: Ops) -> Block:
 
 def _norm(module: Any) -> Norm:
     return module.weight, module.variance_epsilon
+
+
+def _head_norms(attention: Any) -> HeadNorms | None:
+    if not hasattr(attention, "q_norm"):
+        return None
+    query, keys = attention.q_norm, attention.k_norm
+    assert query.variance_epsilon == keys.variance_epsilon
+    return HeadNorms(query.weight, keys.weight, query.variance_epsilon)
 
 
 def _plain_layers(network: Any) -> bool:

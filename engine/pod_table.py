@@ -4,6 +4,7 @@ It implements attention.Memory with this folder's kernels. Which pods are attend
 so a recorded graph goes on to be valid when they change, as long as `bucket` stays the same.
 """
 
+import weakref
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeGuard
 
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from engine.errors import WindowExceeded
+from engine.fused import HeadNorms, Rotary
+from engine.identity import ByIdentity
 from engine.kernels import append, decode_attention, evidence, rope
 from engine.kernels.decode_attention import Tiling
-from engine.kernels.rope import HeadNorms, Places, Rotary
-from engine.kernels.stretches import Stretch, Stretches
+from engine.kernels.rope import Places
+from engine.kernels.stretches import ASKER, LAYER, Rows, Stretches, rows_of
 from engine.kernels.work_list import WorkList
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import KVShape, Pod
@@ -23,10 +26,10 @@ from engine.precision import Packed, hadamard
 NARROW = 16
 """Rows of a KV head (query heads that share it x new tokens) up to which a step counts as decoding."""
 _ON_CPU = 8
+"""Programs where there is no GPU, and kernels are interpreted."""
 _TILING = Tiling()
 MAX_PODS = 16
 """That can be attended at once; tables have room for their near and far slots in each KV head."""
-"""Programs where there is no GPU, and kernels are interpreted."""
 
 
 class PodTable:
@@ -49,15 +52,22 @@ class PodTable:
         self.device = device
         self.max_new = max_new
         self.tail = shape.empty(tail_tokens, device), shape.empty(tail_tokens, device)
-        self.tail_length = torch.zeros(1, dtype=torch.int32, device=device)
+        # One addition advances them all.
+        self._next = torch.zeros(max_new + 1, dtype=torch.int32, device=device)
+        """Positions of the next tokens, then the length of the tail."""
+        self._ahead = torch.arange(max_new + 1, dtype=torch.int32, device=device)
+        self._ahead[max_new] = 0
+        self.tail_length = self._next[max_new:]
         """Tokens in the tail, as kernels see it."""
         self.length = 0
         """The same on the host: whoever runs or replays `advance` adds to it."""
         self.pods: Sequence[AnyPod] = ()
         """What is attended; the tables point into it."""
+        self._filled: Sequence[weakref.ref[AnyPod]] | None = None
+        """What the tables were made for, whether or not it is still held."""
+        self._rows: ByIdentity[AnyPod, Rows | None] = ByIdentity(self._read)
         self._tiling = tiling
         self._heads = query_heads
-        self._longest = torch.zeros(1, dtype=torch.int64, device=device)
         self._turn = hadamard(shape.head_dim, device).contiguous()
         # A look needs the queries of its layer after those above have had theirs.
         self._queries = self._query_room(shape.layers if watched else 1)
@@ -70,7 +80,7 @@ class PodTable:
         self._targets = self._target, max(shape.kv_heads, self._target // blocks)
         room = 2 * MAX_PODS * shape.kv_heads
         self._narrow, self._wide = (WorkList(self.tail, share, max(target, room)) for target in self._targets)
-        self._fill(())
+        self.set(())
 
     @property
     def bucket(self) -> Hashable:
@@ -80,33 +90,44 @@ class PodTable:
 
     def fits(self, pods: Sequence[AnyPod]) -> bool:
         """Whether the kernels can attend these pods; others go the way of engine.context."""
-        return len(pods) <= MAX_PODS and all(self._fits(pod) for pod in pods)
+        return len(pods) <= MAX_PODS and all(self._rows(pod) is not None for pod in pods)
 
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend these pods from now on, with an empty tail. They must be such that `fits`."""
-        if len(pods) != len(self.pods) or any(a is not b for a, b in zip(pods, self.pods, strict=True)):
+        filled = self._filled
+        if filled is None or len(pods) != len(filled) or any(a is not b() for a, b in zip(pods, filled, strict=True)):
+            self._filled = None
             self._fill(pods)
+            self._filled = tuple(map(weakref.ref, pods))
+        self._hold(pods)
         self.crop(0)
+
+    def forget(self) -> None:
+        """Let go of the pods, so that their memory can be freed: nothing is attended before the next `set`.
+
+        The tables stay as they are, which costs nothing, and serves the same pods if they come again.
+        """
+        self._hold(())
+
+    def _hold(self, pods: Sequence[AnyPod]) -> None:
+        self.pods = self._narrow.pods = self._wide.pods = tuple(pods)
 
     def _fill(self, pods: Sequence[AnyPod]) -> None:
         """Point the tables at these pods."""
-        layers = range(self.shape.layers)
-        stretches = [[each for pod in pods for each in _stretches(pod, layer)] for layer in layers]
-        shared = any(each.asker != layer for layer in layers for each in stretches[layer])
-        if shared and self._queries.shape[1] == 1:
+        rows = [each for each in map(self._rows, pods) if each is not None]
+        assert len(rows) == len(pods)
+        if self._queries.shape[1] == 1 and any((each[..., ASKER] != each[..., LAYER]).any() for each in rows):
             # Layers ask with the queries of their root: those of all layers are kept.
             self._queries = self._query_room(self.shape.layers)
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
-        read = Stretches(stretches, self.tail, stride, self._queries.stride(0))
+        read = Stretches(rows, self.tail, stride, self._queries.stride(0))
         for work, target in zip((self._narrow, self._wide), self._targets, strict=True):
             work.fill(read, target if read.formats else target // 2)
-        self.pods = tuple(pods)
-        self._longest.fill_(max((pod.num_tokens for pod in pods), default=0))
 
     def positions(self, count: int) -> Tensor:
-        """Positions (Q,) of the next tokens: behind the longest pod and the tail."""
-        return self._longest + self.tail_length + torch.arange(count, device=self.device)
+        """Positions (Q,) of the next tokens: behind the longest pod and the tail. They move with `advance`."""
+        return self._next[:count]
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
@@ -147,11 +168,13 @@ class PodTable:
 
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
-        self.tail_length += count
+        self._next += count
 
     def crop(self, length: int) -> None:
         """Forget everything in the tail behind the first `length` tokens."""
         self.length = min(self.length, length)
+        longest = max((pod.num_tokens for pod in self.pods), default=0)
+        torch.add(self._ahead, longest + self.length, out=self._next)
         self.tail_length.fill_(self.length)
 
     def _work(self, count: int) -> WorkList:
@@ -173,6 +196,10 @@ class PodTable:
         rows = self._heads * self.max_new
         return torch.zeros(2, layers, rows, self.shape.head_dim, device=self.device)
 
+    def _read(self, pod: AnyPod) -> Rows | None:
+        """The pod's stretches; None where the kernels cannot read it."""
+        return rows_of(pod) if self._fits(pod) else None
+
     def _fits(self, pod: AnyPod) -> TypeGuard[Pod | PackedPod]:
         if isinstance(pod, PackedPod):
             recipe = pod.layout.recipe
@@ -185,21 +212,6 @@ class PodTable:
         if not known or near.keys.dtype != self.shape.dtype or near.device.type != self.device.type:
             return False
         return all(_can_be_read(tensor) for tensor in _tensors(pod))
-
-
-def _stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
-    """What a layer meets in a pod, per KV head: near slots, then far ones."""
-    assert isinstance(pod, Pod | PackedPod)
-    near = pod if isinstance(pod, Pod) else pod.near
-    pairs = zip(near.keys[layer].unbind(), near.values[layer].unbind(), strict=True)
-    for head, (exact_keys, exact_values) in enumerate(pairs):
-        yield Stretch(head, exact_keys, exact_values, layer)
-    if isinstance(pod, PackedPod):
-        recipe = pod.layout.recipe
-        for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.far[layer].values, strict=True)):
-            keys = pod.far[root].keys[head]
-            assert keys is not None
-            yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
 
 
 def _positions(pod: AnyPod, layer: int, head: int) -> Iterable[Tensor]:

@@ -45,7 +45,7 @@ def generator_of(params: SamplingParams) -> torch.Generator:
 
 def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest token () and its log-probability (); logits (V,). May be captured in a CUDA graph."""
-    logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
     token = logprobs.argmax()
     return token, logprobs.gather(0, token[None])[0]
 
@@ -57,15 +57,16 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) ->
     first, each as wide as it is likely, as far as the one that crosses top_p: the number is a place among them. May be
     captured in a CUDA graph.
     """
-    logprobs = torch.log_softmax(logits.float(), -1)
+    logprobs = torch.log_softmax(logits, -1, dtype=torch.float32)
     ordered, ids = torch.softmax(logits.float() / temperature, -1).sort(stable=True, descending=True)
     # Whole numbers add up to the same in whatever order a device adds them.
     widths = (ordered.double() * _WIDTH).long()
     ends = widths.cumsum(-1)
-    # The token that crosses top_p stays in: at least one is always left.
-    last = (ends - widths < top_p.double() * _WIDTH).sum() - 1
+    # The token that crosses top_p stays in: at least one is always left. Of logits that are no numbers none would be,
+    # and a place outside would end the whole process on a GPU.
+    last = ((ends - widths < top_p.double() * _WIDTH).sum() - 1).clamp(min=0)
     place = (uniform.double() * ends.gather(0, last[None])).long()
-    token = ids.gather(0, (ends <= place).sum()[None])
+    token = ids.gather(0, (ends <= place).sum().clamp(max=len(ids) - 1)[None])
     return token[0], logprobs.gather(0, token)[0]
 
 

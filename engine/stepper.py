@@ -23,8 +23,9 @@ BUCKETS = (1, 8, 32, 64)
 _SLOTS = 2
 """Steps whose choice the host may not have read yet."""
 
-Forward = Callable[[Tensor, Tensor, Memory, int], Tensor]
-"""(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, without a word to the host."""
+Forward = Callable[[Tensor, Tensor, Memory, int | Tensor], Tensor]
+"""(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, or of those at places `last` (R,),
+without a word to the host."""
 
 
 class Table(Memory, Protocol):
@@ -43,8 +44,11 @@ class Table(Memory, Protocol):
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend to these pods from now on, with an empty tail."""
 
+    def forget(self) -> None:
+        """Let go of the pods: nothing is attended before the next `set`."""
+
     def positions(self, count: int) -> Tensor:
-        """Positions (count,) of the tokens behind everything there."""
+        """Positions (count,) of the tokens behind everything there, until `advance`."""
 
     def advance(self, count: int) -> None:
         """Count tokens as held in the tail, on the device."""
@@ -53,7 +57,7 @@ class Table(Memory, Protocol):
 def through(network: Any) -> Forward:
     """The forward of a transformers model whose attention is ours."""
 
-    def forward(ids: Tensor, positions: Tensor, memory: Memory, last: int) -> Tensor:
+    def forward(ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
         inputs = {"input_ids": ids[None], "position_ids": positions[None]}
         logits: Tensor = network(**inputs, use_cache=False, logits_to_keep=last, memory=memory).logits
         return logits[0]
@@ -92,7 +96,7 @@ class Stepper:
         self._last = torch.zeros(1, dtype=torch.long, device=device)
         """Where the last real token of a padded step stands."""
         self._drawn = torch.zeros(1, dtype=torch.long, device=device)
-        """Tokens of the answer chosen so far."""
+        """Tokens of the answer drawn so far."""
         self._uniforms = torch.zeros(tail_tokens + WARM_UPS, device=device)
         self._temperature, self._top_p = torch.ones((), device=device), torch.ones((), device=device)
         self._chosen = torch.zeros(2, dtype=torch.float64, device=device)
@@ -116,11 +120,8 @@ class Stepper:
 
     def release(self) -> None:
         """Leave it to the next answer, and its pods to whoever needs their memory."""
-        try:
-            with torch.inference_mode():
-                self._table.set(())
-        finally:
-            self._busy.release()
+        self._table.forget()
+        self._busy.release()
 
     def tokens(
         self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]
@@ -209,19 +210,17 @@ class Stepper:
 
     def _step(self, bucket: int, sampled: bool) -> None:
         """Feed the first tokens of `_ids`, choose the next one and put it there; everything stays on the device."""
-        ids, positions = self._ids[:bucket], self._table.positions(bucket)
-        if bucket == 1:
-            (row,) = self._forward(ids, positions, self._table, 1)
-        else:
+        ids, positions, last = self._ids[:bucket], self._table.positions(bucket), 1 if bucket == 1 else self._last
+        if bucket > 1:
             # Padding may stand where the model knows no position.
             positions = positions.clamp(max=self._window - 1)
-            (row,) = self._forward(ids, positions, self._table, bucket).index_select(0, self._last)
+        (row,) = self._forward(ids, positions, self._table, last)
         if sampled:
             uniform = self._uniforms.index_select(0, self._drawn)[0]
             token, logprob = draw(row, self._temperature, self._top_p, uniform)
+            self._drawn.add_(1)
         else:
             token, logprob = likeliest(row)
         self._ids[0].copy_(token)
         self._chosen[0].copy_(token)
         self._chosen[1].copy_(logprob)
-        self._drawn.add_(1)

@@ -29,6 +29,8 @@ class Settings:
     warm_up: int = 20
     ce_weight: float = 0.1
     recall_share: float = 0.15
+    rounded: str = "exact"
+    """The recipe whose bits far keys and values are rounded to."""
     seed: int = 0
 
     @property

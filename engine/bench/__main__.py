@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from engine.bench import bandwidth, baselines, docpod, equivalence
+from engine.bench import bandwidth, baselines, docpod, equivalence, profile
 from engine.bench.docpod import Task
 from engine.bench.report import Row, table
 from engine.bench.shapes import shape_of
@@ -59,7 +59,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     recipes = {name: parse(RECIPES.get(name, name)) for name in split_recipes(options.kv)}
     _check(model, weights, {name: recipe for name, recipe in recipes.items() if recipe.keep == 1}, say)
     # On a GPU answers go by steps with kernels, which is what is measured there.
-    runner = Runner(model, graphs=model.device.type == "cuda")
+    runner = Runner(model, graphs=model.device.type == "cuda", overlap=False if options.apart else None)
     say(runner.backend)
     speed = bandwidth.measure(model.device)
     read = weight_bytes(model.network)
@@ -131,13 +131,20 @@ def _work(
                 )
                 name = f"{system}, kv {kv}, {length:,} tokens"
                 if system == "docpod":
-                    yield name, lambda task=task: docpod.measure(runner, task, say)  # type: ignore[misc]
+                    yield name, lambda task=task: _docpod(runner, task, options.profile, say)  # type: ignore[misc]
                 elif system == "transformers":
                     yield name, lambda task=task: baselines.eager(model, task)  # type: ignore[misc]
                 elif on_gpu:
                     yield name, lambda task=task: baselines.graph(model, task)  # type: ignore[misc]
                 else:
                     say(f"left out, because CUDA graphs need a GPU: {name}")
+
+
+def _docpod(runner: Runner, task: Task, profiled: bool, say: Callable[[str], None]) -> Row:
+    row = docpod.measure(runner, task, say)
+    if profiled:
+        profile.report(runner, task, say)
+    return row
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill", action="store_true", help="read the documents, and time it")
     parser.add_argument("--stored", default="", help="lengths that are also asked from host memory and from files")
     parser.add_argument("--quick", action="store_true", help="two short lengths, as on a processor")
+    parser.add_argument("--profile", action="store_true", help="say where a decode step's time goes, for docpod's rows")
+    parser.add_argument("--apart", action="store_true", help="no launch may begin before the one before it has ended")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no row after so many; 0: no limit")
     parser.add_argument("--out", type=Path, help="folder for the table and the JSON")
     return parser

@@ -32,12 +32,20 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 
 def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
-    found = []
-    for each in workers.run(work, options) if options.workers > 1 else work(options):
-        found.append(each)
-        say(f"{len(found)} of {each.documents} documents")
+    found: list[workers.Found] = []
+    failure: EngineError | None = None
+    try:
+        for each in workers.run(work, options) if options.workers > 1 else work(options):
+            found.append(each)
+            say(f"{len(found)} of {each.documents} documents")
+    except EngineError as error:
+        # What others measured until then is worth its time: it is told, and then the failure.
+        if not found:
+            raise
+        failure = error
     if len(found) < found[0].documents:
-        say(f"the time is up: this is what {len(found)} of {found[0].documents} documents say")
+        why = "not all could be measured" if failure else "the time is up"
+        say(f"{why}: this is what {len(found)} of {found[0].documents} documents say")
     recipes = {name: parse(name) for name in names(options.recipes)}
     rows = {name: Row() for name in recipes}
     # In the order of the documents, whoever measured them.
@@ -55,6 +63,8 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
             (options.out / "fidelity.svg").write_text(picture)
     say(shown)
     say(line)
+    if failure:
+        raise failure
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
     )
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
+    parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
     )

@@ -15,8 +15,6 @@ from engine.tokenizer import Tokenizer
 
 CONTINUED_TOKENS = 512
 """Tokens behind a document over which its continuation is judged."""
-QUESTIONS_EACH = 3
-"""Questions asked of a document of the question data."""
 ANSWER_TOKENS = 64
 TEXT_CHARACTERS = 4_000_000
 
@@ -48,9 +46,11 @@ class Document:
 class Shelf:
     """Makes documents for one tokenizer from a folder of texts, or from the built-in sample."""
 
-    def __init__(self, tokenizer: Tokenizer, data: Path | None, seed: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, data: Path | None, seed: int, asked: int = 3) -> None:
+        """`asked`: most questions of a document of the question data."""
         self._tokenizer = tokenizer
         self._seed = seed
+        self._asked_each = asked
         self._head, self._end = tokenizer.user_turn()
         self._records = _records(data)
         self._ids = tokenizer.encode(_text(data, self._records))[0]
@@ -85,7 +85,7 @@ class Shelf:
             yield Document(f"planted {number}", length, tuple(ids), asked)
 
     def questions(self, most_tokens: int, count: int) -> Iterator[Document]:
-        """Documents of the question data that fit, with up to three questions each; none without such data."""
+        """Documents of the question data that fit, with their questions; none without such data."""
         rng = random.Random(self._seed)
         for record in rng.sample(self._records, len(self._records)):
             asked = [each for each in record["questions"] if 3 <= len(str(each["answer"])) <= 400]
@@ -96,7 +96,7 @@ class Shelf:
                 continue
             rng.shuffle(asked)
             chosen = tuple(
-                self._question("answer", each["question"], str(each["answer"])) for each in asked[:QUESTIONS_EACH]
+                self._question("answer", each["question"], str(each["answer"])) for each in asked[: self._asked_each]
             )
             yield Document(record["id"], 0, ids, chosen)
             count -= 1

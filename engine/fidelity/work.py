@@ -44,7 +44,7 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     model = runner.model
-    shelf = Shelf(model.tokenizer, options.data, options.seed)
+    shelf = Shelf(model.tokenizer, options.data, options.seed, options.questions)
     documents = _documents(shelf, sorted(map(int, options.lengths.split(","))), options.limit)
     about = {"model": model.name, "hardware": hardware(), "dtype": str(model.shape.dtype)}
     start = time.monotonic()

@@ -52,7 +52,7 @@ def _assembly(bits, part):
     """Two units at once to their fields; of three bits, two are in the first operand and one in the second."""
     if bits == 3:
         third = f"shl.b32 h, $2, {2 - part};" if part < 2 else f"shr.u32 h, $2, {part - 2};"
-        pick = "lop3.b32 t, t, h, 0x00030003, 0xAC; and.b32 $0, t, 0x00070007;"
+        pick = "lop3.b32 t, t, h, 0x00030003, 0xE4; and.b32 $0, t, 0x00070007;"
         return "{ .reg .b32 t, h; " + f"shr.u32 t, $1, {2 * part}; {third} {pick}" + " }"
     shift = _shift(bits, part)
     if bits == 8:
@@ -70,9 +70,7 @@ def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, ASM: tl.constexpr
             _assembly(BITS, PART), "=r,r,r", [units, high], dtype=tl.float16, is_pure=True, pack=2
         )
     if ASM:
-        return tl.inline_asm_elementwise(
-            _assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
-        )
+        return tl.inline_asm_elementwise(_assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2)
     if BITS == 3:
         picked = ((units >> (2 * PART)) & 3) | (((high >> PART) & 1) << 2)
     else:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.kernels.packed_rows import asked, exact_scores, group_scales, packed_scores, shrunk
 from engine.kernels.work_list import NOTHING, WorkList
-from engine.precision import GROUP, Packed
+from engine.precision import GROUP
 
 
 @triton.jit
@@ -75,8 +75,7 @@ def look(work: WorkList, layer: int, head: int, queries: Tensor, count: int, lse
     `queries` as in decode_attention.attend; `lse` (H, Q) is what that gave for the layer.
     """
     dim, dtype = work.tail[0].shape[3], work.tail[0].dtype
-    rows = (each.keys for each in work.stretches[layer] if each.head == head // work.share)
-    total = sum(len(each.codes if isinstance(each, Packed) else each) for each in rows)
+    total = int(work.slots[layer, head // work.share])
     masses = torch.empty(count, total, device=queries.device)
     block = max(16, triton.next_power_of_2(min(count, 64)))
     for number, (key_bits, _) in enumerate(work.formats or ((16, 16),), 1):

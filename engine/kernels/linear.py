@@ -61,7 +61,8 @@ def gated(
     if _kind(gate) == _kind(up):
         _launch(x, gate, overlap)(x, [gate, up], out, norm=norm, is_gated=True)
         return out
-    wide = torch.nn.functional.silu(linear(x, [gate], norm=norm).float()) * linear(x, [up], norm=norm)
+    both = (linear(x, [each], norm=norm, overlap=overlap) for each in (gate, up))
+    wide = torch.nn.functional.silu(next(both).float()) * next(both)
     return out.copy_(wide)
 
 

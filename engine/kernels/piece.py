@@ -52,9 +52,7 @@ def read_piece(
         else:
             group_scale = group_scales(key_scales, start, KEY_BITS, D, GROUP)
             group_zero = group_scales(key_zeros, start, KEY_BITS, D, GROUP)
-            logits = packed_scores(
-                q, keys, group_scale, group_zero, slots, KEY_BITS, D, WIDE, ASM, PRECISION
-            )
+            logits = packed_scores(q, keys, group_scale, group_zero, slots, KEY_BITS, D, WIDE, ASM, PRECISION)
         unheld = tl.where(numbers < stop, 0.0, float("-inf"))
         logits = logits * factor + unheld[:, None]
         if CAUSAL:

@@ -1,12 +1,30 @@
 """What the kernels of this folder compute, in plain PyTorch and float32 (float64 stays): the specification."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from engine import attention
-from engine.kernels.stretches import Stretch
 from engine.kernels.work_list import WorkList
+from engine.packed_pod import AnyPod, PackedPod
+from engine.pod import Pod
 from engine.precision import Packed, dequantize
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Slots of one KV head of a layer that are stored alike: rows (K, D), exact or packed.
+
+    `asker`: the layer whose queries meet the keys. `rotated`: keys and values are, by the Hadamard matrix.
+    """
+
+    head: int
+    keys: Packed | Tensor
+    values: Packed | Tensor
+    asker: int
+    rotated: bool = False
 
 
 def append(
@@ -44,7 +62,10 @@ def attend(
     outputs, sums = [], []
     for head in range(heads):
         parts = [
-            _of(each, rows, scale, turn) for each in work.stretches[layer] if each.head == head and _slots(each.keys)
+            _of(each, rows, scale, turn)
+            for pod in work.pods
+            for each in stretches(pod, layer)
+            if each.head == head and _slots(each.keys)
         ]
         ask = rows[0, own, head]
         for stop, causal in ((length, False), (length + count, True)):
@@ -56,6 +77,21 @@ def attend(
         outputs.append(out)
         sums.append(lse)
     return torch.cat(outputs).to(keys.dtype), torch.cat(sums)
+
+
+def stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
+    """What a layer meets in a pod, per KV head: near slots, then far ones."""
+    assert isinstance(pod, Pod | PackedPod)
+    near = pod if isinstance(pod, Pod) else pod.near
+    pairs = zip(near.keys[layer].unbind(), near.values[layer].unbind(), strict=True)
+    for head, (exact_keys, exact_values) in enumerate(pairs):
+        yield Stretch(head, exact_keys, exact_values, layer)
+    if isinstance(pod, PackedPod):
+        recipe = pod.layout.recipe
+        for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.far[layer].values, strict=True)):
+            keys = pod.far[root].keys[head]
+            assert keys is not None
+            yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
 
 
 def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from engine.kernels.rope import HeadNorms, Places, Rotary
+from engine.fused import HeadNorms, Rotary
+from engine.kernels.rope import Places
 
 
 def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) -> None:

@@ -11,25 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.fused import HeadNorms, Rotary
 from engine.kernels.overlap import can_overlap, lead
-
-
-@dataclass(frozen=True)
-class Rotary:
-    """Rotary positions: cos and sin (P, D / 2) of every position, and those of the new tokens (Q,)."""
-
-    cos: Tensor
-    sin: Tensor
-    positions: Tensor
-
-
-@dataclass(frozen=True)
-class HeadNorms:
-    """RMSNorm of every head, before its rotation: weights (D,) of queries and of keys."""
-
-    query: Tensor
-    keys: Tensor
-    epsilon: float
 
 
 @dataclass(frozen=True)

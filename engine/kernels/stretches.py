@@ -1,12 +1,17 @@
-"""Stretches: what every layer of a model reads, as rows of numbers and addresses that kernels understand."""
+"""Stretches: what every layer of a model reads, as rows of numbers and addresses that kernels understand.
+
+A stretch is the slots of one KV head of a layer that are stored alike. Letters: L layers, G KV heads, T slots, D head
+size.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.packed_pod import PackedPod
+from engine.pod import Pod
 from engine.precision import Packed
 
 FIELDS = 13
@@ -15,85 +20,99 @@ KIND, FIRST, STOP, HEAD, QUERY, KEYS, VALUES, KEY_SCALES, KEY_ZEROS, VALUE_SCALE
 )
 """Of a piece of work; pointers are addresses, QUERY counts numbers from the start of the query buffer, and BEFORE the
 slots of the same KV head in the stretches before."""
-LAYER, ROTATED = FIELDS, FIELDS + 1
-"""What a row says besides."""
+COLUMNS = FIELDS + 6
+LAYER, ROTATED, ASKER, KEY_BITS, VALUE_BITS, BYTES = range(FIELDS, COLUMNS)
+"""What a row says besides: ASKER is the layer whose queries meet the keys, BYTES are those of keys and values, scales
+left aside."""
 EXACT = 0
 """The kind of exact keys and values; other kinds number the formats from 1."""
 
 Format = tuple[int, int]
 """Bits of keys and of values."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Slots of one KV head of a layer that are stored alike: rows (K, D), exact or packed.
-
-    `asker`: the layer whose queries meet the keys. `rotated`: keys and values are, by the Hadamard matrix.
-    """
-
-    head: int
-    keys: Packed | Tensor
-    values: Packed | Tensor
-    asker: int
-    rotated: bool = False
+Rows = NDArray[np.int64]
 
 
 class Stretches:
-    """Those of every layer, and behind them the tail of each KV head (keys and values (L, G, slots, D))."""
+    """Those of several pods, and behind them the tail of each KV head, sorted by layer."""
 
-    def __init__(
-        self, by_layer: Sequence[Sequence[Stretch]], tail: tuple[Tensor, Tensor], query_stride: int, planes: int
-    ) -> None:
-        """`query_stride` is the distance of two layers' queries, `planes` that of plain and rotated ones."""
-        self.by_layer = by_layer
-        """Keeps alive what the rows point to."""
-        rows: list[tuple[int, ...]] = []
-        formats: list[Format] = []
-        work: list[int] = []
-        for layer, stretches in enumerate(by_layer):
-            before = [0] * tail[0].shape[1]
-            for each in stretches:
-                keys, key_bits, *key_scales = _parts(each.keys)
-                values, value_bits, *value_scales = _parts(each.values)
-                slots = keys.shape[0]
-                if not slots:
-                    continue
-                query = each.asker * query_stride + each.rotated * planes
-                where = keys.data_ptr(), values.data_ptr(), *key_scales, *value_scales
-                rows.append((0, 0, slots, each.head, query, *where, 0, before[each.head], layer, int(each.rotated)))
-                formats.append((key_bits, value_bits))
-                work.append(slots * (keys.shape[1] * keys.itemsize + values.shape[1] * values.itemsize))
-                before[each.head] += slots
-        self.formats = tuple(sorted(set(formats) - {(16, 16)}, reverse=True))
+    def __init__(self, pods: Sequence[Rows], tail: tuple[Tensor, Tensor], query_stride: int, planes: int) -> None:
+        """`pods` are those of `rows_of`, `tail` keys and values (L, G, T, D).
+
+        `query_stride` is the distance of two layers' queries, `planes` that of plain and rotated ones.
+        """
+        last = exact_rows(*tail)
+        last[..., IS_TAIL] = 1
+        rows = np.concatenate([*pods, last], 1)
+        slots = rows[..., STOP]
+        rows[..., BEFORE] = slots.cumsum(1) - slots
+        rows[..., QUERY] = rows[..., ASKER] * query_stride + rows[..., ROTATED] * planes
+        kinds = rows[..., KEY_BITS] * 32 + rows[..., VALUE_BITS]
+        held = slots > 0
+        few = [divmod(int(kind), 32) for kind in np.unique(kinds[held])[::-1]]
+        self.formats: tuple[Format, ...] = tuple(each for each in few if each != (16, 16))
         """Those in few bits."""
-        kinds = {(16, 16): EXACT} | {each: number for number, each in enumerate(self.formats, 1)}
-        self.pods = len(rows)
-        """Rows of pods; the others are tails."""
-        held = np.array(rows, dtype=np.int64).reshape(-1, FIELDS + 2)
-        held[:, KIND] = [kinds[each] for each in formats]
-        self.turned = bool(held[:, ROTATED].any())
+        for number, (key_bits, value_bits) in enumerate(self.formats, 1):
+            rows[kinds == key_bits * 32 + value_bits, KIND] = number
+        self.rows: Rows = rows[held]
+        """(N, COLUMNS)."""
+        self.turned = bool(self.rows[:, ROTATED].any())
         """Whether anything is rotated."""
-        self.rows: NDArray[np.int64] = np.concatenate([held, _tails(tail, query_stride)])
-        self.work = np.array(work, dtype=np.int64)
-        """Bytes of each pod's row, scales left aside."""
+        self.slots = (slots * (1 - rows[..., IS_TAIL])).sum(1)
+        """Slots of pods by layer and KV head (L, G)."""
 
 
-def _tails(tail: tuple[Tensor, Tensor], query_stride: int) -> NDArray[np.int64]:
-    """A row for every layer's and KV head's tail."""
-    layers, heads, slots, dim = tail[0].shape
-    rows = np.zeros((layers, heads, FIELDS + 2), dtype=np.int64)
-    numbers = np.arange(layers)[:, None]
-    rows[..., STOP], rows[..., IS_TAIL], rows[..., KIND] = slots, 1, EXACT
-    rows[..., LAYER], rows[..., HEAD], rows[..., QUERY] = numbers, np.arange(heads), numbers * query_stride
-    at = (numbers * heads + np.arange(heads)) * slots * dim * tail[0].itemsize
-    rows[..., KEYS], rows[..., VALUES] = (at + each.data_ptr() for each in tail)
-    return rows.reshape(-1, FIELDS + 2)
+def rows_of(pod: Pod | PackedPod) -> Rows:
+    """The stretches of a pod (L, 1 or 2, G, COLUMNS): near slots, then far ones. BEFORE, KIND and QUERY are left open.
+
+    They point into the pod, and keep nothing of it alive.
+    """
+    if isinstance(pod, Pod):
+        return exact_rows(pod.keys, pod.values)
+    return np.concatenate([exact_rows(pod.near.keys, pod.near.values), _far_rows(pod)], 1)
 
 
-def _parts(rows: Packed | Tensor) -> tuple[Tensor, int, int, int]:
-    """The rows or their codes, their bits, and the addresses of scales and zero points."""
-    if not isinstance(rows, Packed):
-        return rows, 16, 0, 0
-    if rows.bits == 16:
-        return rows.codes, 16, 0, 0
-    return rows.codes, rows.bits, rows.scales.data_ptr(), rows.zeros.data_ptr()
+def exact_rows(keys: Tensor, values: Tensor) -> Rows:
+    """Stretches (L, 1, G, COLUMNS) of exact keys and values (L, G, T, D), contiguous in T and D."""
+    layers, heads, slots, dim = keys.shape
+    rows = _blank(layers, heads)
+    rows[..., STOP], rows[..., BYTES] = slots, 2 * slots * dim * keys.itemsize
+    for column, each in ((KEYS, keys), (VALUES, values)):
+        places = rows[..., LAYER] * each.stride(0) + rows[..., HEAD] * each.stride(1)
+        rows[..., column] = each.data_ptr() + places * each.itemsize
+    return rows
+
+
+def _far_rows(pod: PackedPod) -> Rows:
+    """The stretches (L, 1, G, COLUMNS) of a pod's far slots."""
+    recipe, heads = pod.layout.recipe, len(pod.far[0].values)
+    roots = np.array(pod.layout.roots)
+    keys = [pod.far[root].keys[head] for row in roots.tolist() for head, root in enumerate(row)]
+    values = [each for layer in pod.far for each in layer.values]
+    rows = _blank(len(pod.far), heads)
+    for packed, columns in (
+        (keys, [STOP, KEY_BITS, KEYS, KEY_SCALES, KEY_ZEROS]),
+        (values, [STOP, VALUE_BITS, VALUES, VALUE_SCALES, VALUE_ZEROS]),
+    ):
+        rows[..., columns] = np.array([_parts(each) for each in packed]).reshape(-1, 1, heads, len(columns))
+    dim, bits = pod.near.keys.shape[-1], rows[..., KEY_BITS] + rows[..., VALUE_BITS]
+    rows[..., BYTES] = rows[..., STOP] * dim * bits // 8
+    rows[..., ROTATED] = recipe.rotate
+    if recipe.mode == "A":
+        rows[..., ASKER] = roots[:, None]
+    return rows
+
+
+def _parts(packed: Packed | None) -> tuple[int, int, int, int, int]:
+    """Slots, bits, and the addresses of codes, scales and zero points."""
+    assert packed is not None
+    codes, scales, zeros = packed.codes, packed.scales, packed.zeros
+    return len(codes), packed.bits, codes.data_ptr(), scales.data_ptr(), zeros.data_ptr()
+
+
+def _blank(layers: int, heads: int) -> Rows:
+    """Rows (L, 1, G, COLUMNS) of stretches in 16 bits that say no more than whose they are."""
+    rows = np.zeros((layers, 1, heads, COLUMNS), dtype=np.int64)
+    rows[..., LAYER] = rows[..., ASKER] = np.arange(layers)[:, None, None]
+    rows[..., HEAD] = np.arange(heads)
+    rows[..., KEY_BITS] = rows[..., VALUE_BITS] = 16
+    return rows

@@ -52,7 +52,7 @@ def _exact_rows(rows, slots, D: tl.constexpr):
 def _packed_keys(
     keys, scales, zeros, slots, BITS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr
 ):  # fmt: skip
-    """Keys (N, C) in few bits, as numbers times `_SHRUNK`: so no scale times 2 ** 24, which fields lack, is too large."""
+    """Keys (N, C) in few bits times `_SHRUNK`: so no scale times 2 ** 24, which fields lack, is too large."""
     units, high = units_of(keys, slots[:, None], tl.arange(0, width(D, BITS))[None, :], BITS, D, D, 0)
     slices = ()
     for part in tl.static_range(parts(BITS)):

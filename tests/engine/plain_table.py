@@ -26,9 +26,9 @@ class PlainTable:
         self.length = 0
         self.rows = 1
         self.sets = 0
-        """How often there were pods to attend."""
+        """How often it was put in front of pods."""
         self.left = 0
-        """Tokens in the tail when it was emptied."""
+        """Tokens in the tail when the pods were let go."""
 
     @property
     def bucket(self) -> Hashable:
@@ -46,8 +46,7 @@ class PlainTable:
         )
 
     def set(self, pods: Sequence[AnyPod]) -> None:
-        self.sets += bool(pods)
-        self.left = self.length
+        self.sets += 1
         self.length = 0
         self.tail_length.zero_()
         for layer in range(self.shape.layers):
@@ -64,6 +63,9 @@ class PlainTable:
                 self.counts[layer, head] = at
         self.rows = min(1 << int(self.counts.max()).bit_length(), self.max_tokens)
         self.start.fill_(max((pod.num_tokens for pod in pods), default=0))
+
+    def forget(self) -> None:
+        self.left = self.length
 
     def positions(self, count: int) -> Tensor:
         return self.start + self.tail_length + torch.arange(count, device=self.start.device)

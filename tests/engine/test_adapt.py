@@ -142,9 +142,23 @@ def test_a_resumed_training_is_the_same_training(
 
 def test_a_state_of_other_settings_is_refused(llama_runner: Runner, text: Corpus, tmp_path: Path) -> None:
     Adaptation(llama_runner.model, ROOTS, SMALL, text).save_state(tmp_path / "state.pt")
-    for settings, roots in ((replace(SMALL, mode="B"), ROOTS), (SMALL, ((0, 0), (0, 0), (2, 0), (2, 0)))):
+    others = replace(SMALL, mode="B"), replace(SMALL, rounded="k4v4")
+    for settings, roots in (*((each, ROOTS) for each in others), (SMALL, ((0, 0), (0, 0), (2, 0), (2, 0)))):
         with pytest.raises(AdaptationFailed, match="made with another model"):
             Adaptation(llama_runner.model, roots, settings, text).restore(tmp_path / "state.pt")
+
+
+def test_a_training_begins_with_what_another_has_learned(text: Corpus) -> None:
+    first = Adaptation(runner_of(tiny.llama()).model, ROOTS, SMALL, text)
+    list(first.run(Limits(0, 4)))
+    learned = first.held_out()
+    second = Adaptation(runner_of(tiny.llama()).model, ROOTS, replace(SMALL, seed=1), text)
+    assert second.held_out() != learned
+    # What is learned is kept in the model's own dtype, which is float32 here.
+    second.start(first.adapter({}))
+    assert second.held_out() == learned and second.step == 0
+    with pytest.raises(AdaptationFailed, match="is no start here"):
+        Adaptation(runner_of(tiny.llama()).model, ROOTS, replace(SMALL, rank=4), text).start(first.adapter({}))
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
@@ -223,6 +237,11 @@ def test_the_command_line(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.C
     assert any(line.startswith("going on after step 2") for line in lines)
     assert json.loads(lines[-1])["steps"] == 3
     assert json.loads(lines[-1])["held_before"] == result["held_before"]
+    learned = adapter.load(Path(result["adapter"]))
+    on = ["--steps", "1", "--start", result["adapter"], "--seed", "1"]
+    adapt.main([*shared, *on], lines.append)
+    started = json.loads(lines[-1])
+    assert started["steps"] == 1 and started["started_from"] == learned.digest and started["started_after_steps"] == 3
     adapt.main([*command, "--steps", "1", "--dense"], lines.append)
     assert json.loads(lines[-1])["adapter"].endswith(".dense.safetensors")
     assert abs(json.loads(lines[-1])["held_before"]["kl"]) < 1e-6

@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM
 
 from engine import attention
 from engine.bench import __main__ as command
-from engine.bench import baselines, equivalence
+from engine.bench import baselines, equivalence, profile
 from engine.bench.bandwidth import Bandwidth
 from engine.bench.docpod import Task, ids_of
 from engine.bench.places import Folder, to_device, to_host
 from engine.bench.plain import dynamic, plain, static
+from engine.bench.profile import Kernel
 from engine.bench.random_pods import random_pod
 from engine.bench.report import FirstToken, Row, table
 from engine.bench.shapes import SHAPES
@@ -225,6 +226,35 @@ def test_a_row_that_fails_costs_that_row_only(
     command.main([*arguments, "--lengths", "300", "--tokens", "2", "--repeats", "1"], said.append)
     assert [row["system"] for row in json.loads(said[-1])["rows"]] == ["transformers"]
     assert [line for line in said if line.startswith("left out: docpod") and line.endswith("no room for it")]
+
+
+def test_a_profile_says_where_a_token_goes(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.setattr("engine.bench.bandwidth._CPU_BYTES", 1 << 20)
+    said: list[str] = []
+    arguments = ["--quick", "--model", str(tiny_model_dir), "--models", str(tmp_path), "--kv", "bf16", "--profile"]
+    arguments += ["--lengths", "300", "--tokens", "3", "--repeats", "1", "--systems", "docpod"]
+    command.main(arguments, said.append)
+    (head, *rest) = [line for line in said if line.startswith("profile, kv bf16, 300 tokens: ")]
+    assert "us a token by the clock" in head
+    assert any("aten::" in line for line in rest) and "others" in rest[-1]
+
+    def broken(*facts: object) -> list[Kernel]:
+        raise AssertionError("no counters here\nand more")
+
+    monkeypatch.setattr("engine.bench.profile.seen", broken)
+    command.main(arguments, said.append)
+    assert [line for line in said if line == "profile, kv bf16, 300 tokens: none, AssertionError: no counters here"]
+    assert len(json.loads(said[-1])["rows"]) == 1, "the row is there all the same"
+
+
+def test_a_profile_counts_per_token() -> None:
+    kernels = [Kernel(f"kernel {number}", 32.0, 100.0) for number in range(15)]
+    head, first, *_, last = profile.lines(kernels, 3000.0)
+    assert head == "3,000 us a token by the clock, 1,500 us (50%) in 480 launches"
+    assert first.split() == ["100.0", "us", "7%", "32.0", "x", "3.12", "us", "kernel", "0"]
+    assert last.split() == ["100.0", "us", "7%", "32.0", "x", "1", "others"]
 
 
 def test_the_roof_is_the_bytes_over_the_bandwidth_of_reading() -> None:

@@ -5,13 +5,17 @@ import os
 import random
 import subprocess
 import sys
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
 from engine import models
+from engine.errors import CalibrationFailed
 from engine.fidelity import __main__ as command
 from engine.fidelity.bench import Entry, measure
 from engine.fidelity.documents import CONTINUED_TOKENS, Document, Question, Shelf
@@ -19,7 +23,8 @@ from engine.fidelity.measures import judge, mean, quantile
 from engine.fidelity.pareto import draw
 from engine.fidelity.planting import NUMBERS, plants
 from engine.fidelity.report import HARD, intervals, summarize, table
-from engine.fidelity.work import split_recipes
+from engine.fidelity.work import split_recipes, work
+from engine.fidelity.workers import Found
 from engine.layout import layout_of
 from engine.recipes import parse
 from engine.runner import Runner
@@ -185,6 +190,24 @@ def test_workers_find_what_one_process_finds(
     assert shared == alone
     with pytest.raises(SystemExit, match="2"):
         command.main([*arguments, "--workers", "2", "--lengths", "300"], said.append)
+
+
+def test_what_was_measured_before_a_failure_is_told(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCPOD_EVAL_DATA", raising=False)
+
+    def failing(options: Namespace) -> Iterator[Found]:
+        yield from islice(work(options), 1)
+        raise CalibrationFailed("a worker process failed")
+
+    monkeypatch.setattr(command, "work", failing)
+    arguments = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--recipes", "k4v4+near4,32"]
+    said: list[str] = []
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*arguments, "--lengths", "1500", "--limit", "2", "--out", str(tmp_path / "out")], said.append)
+    assert "not all could be measured: this is what 1 of 4 documents say" in said
+    assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == json.loads(said[-1])
 
 
 def test_what_cannot_be_measured_is_said_in_a_sentence(

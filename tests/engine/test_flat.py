@@ -129,6 +129,22 @@ def test_several_last_logits(llama_runner: Runner) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_logits_of_chosen_tokens(llama_runner: Runner) -> None:
+    """A padded question's last token stands in the middle; the output layer sees no other one."""
+    network = llama_runner.model.network
+    seen: list[int] = []
+    network.lm_head.forward, plain = lambda x: seen.append(len(x)) or plain(x), network.lm_head.forward
+    ids, shape = torch.tensor(some_ids(llama_runner, 40, 4)), llama_runner.model.shape
+
+    def forward(last: int | Tensor) -> Tensor:
+        with torch.inference_mode():
+            context = llama_runner.context((), Tail(shape, 40, llama_runner.model.device))
+            return FlatModel(network, PlainOps()).forward(ids, torch.arange(40), context, last)
+
+    torch.testing.assert_close(forward(torch.tensor([30])), forward(40)[30:31], rtol=1e-4, atol=1e-4)
+    assert seen == [1, 40]
+
+
 def test_the_backend_says_which_code_runs(tiny_runner: Runner) -> None:
     assert tiny_runner.backend.endswith("layers: flat, one token by matrix-vector products")
     wide = replace(tiny_runner.model, network=copy.deepcopy(tiny_runner.model.network).double())

@@ -1,17 +1,28 @@
 """Answers by steps with the real kernels, against the plain loop: the same tokens from the same pods."""
 
+import gc
+import weakref
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.compress import pack_pod
 from engine.decode import generate
+from engine.flat import FlatModel
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from engine.pod_table import PodTable
 from engine.recipes import parse
 from engine.runner import Runner
 from engine.sampling import SamplingParams
+from engine.tail import Tail
+from engine.triton_operations import TritonOps
+from tests.engine import test_flat
 from tests.engine.reading import read, runner_of, some_ids
+from tests.engine.test_flat import by_network, network_of
 
 SHARED = ((0, 0), (0, 1), (2, 1), (2, 1))
 
@@ -37,13 +48,129 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
     torch.testing.assert_close(logprobs[0], logprobs[1], rtol=1e-3, atol=1e-3)
 
 
+CASES = ["llama with biases", "llama, scaled", "llama 3", "llama, yarn", "qwen2", "qwen3", "mistral"]
+
+
+def logits(flat: FlatModel, table: PodTable, ids: list[int]) -> Tensor:
+    """Logits (V,) of the last of some tokens in a table, which keeps them."""
+    with torch.inference_mode():
+        found = flat.forward(torch.tensor(ids), table.positions(len(ids)), table, 1)[0]
+        table.advance(len(ids))
+        table.length += len(ids)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_heads_that_the_table_norms_and_turns_are_those_of_transformers(
+    case: str, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """A question of several tokens and single ones, behind a document."""
+    runner = runner_of(network_of(case))
+    theirs, shape = by_network(runner), runner.model.shape
+    pod = read(runner, some_ids(runner, 60, 1), 60)
+    table, tail = PodTable(shape, 4, 16, runner.model.device, max_new=8), Tail(shape, 16, runner.model.device)
+    monkeypatch.setattr(table, "attend", lambda *rest: pytest.fail("heads were turned one by one"))
+    table.set([pod])
+    assert runner._flat is not None
+    for ids in (some_ids(runner, 5, 2), [7], [9]):
+        wanted = theirs.run(theirs.context([pod], tail), ids)
+        assert wanted.std() > 0.5
+        torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_angles_that_depend_on_the_length_are_worked_out_anew(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """There is no table of them."""
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    monkeypatch.setitem(test_flat.CASES, "moving", (*test_flat.CASES["llama"][:2], {"rope_parameters": rope}))
+    runner = runner_of(network_of("moving"))
+    table = PodTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
+    monkeypatch.setattr(table, "attend_fused", lambda *rest: pytest.fail("a table of angles"))
+    theirs, tail = by_network(runner), Tail(runner.model.shape, 16, runner.model.device)
+    assert runner._flat is not None
+    ids = some_ids(runner, 5, 2)
+    wanted = theirs.run(theirs.context([], tail), ids)
+    torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """The names of PyTorch's operations that are called in here, which are launches of their own on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
+    """Between the embedding and the choice PyTorch launches nothing."""
+    runner = runner_of(llama_runner.model.network, graphs=True)
+    question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
+    exact = read(runner, some_ids(runner, 40, 1), 40)
+    list(generate(runner, [exact], question, params))
+    assert runner.stepper is not None
+    runner.stepper._table.set([exact])
+    with torch.inference_mode(), Operations() as seen:
+        runner.stepper._step(1, False)
+    # The interpreter copies what a kernel reads and writes.
+    assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding", "log_softmax", "argmax", "gather"}
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "expected"), [("12.8", (9, 0), True), ("12.8", (8, 9), False), (None, (9, 4), False)]
+)
+def test_launches_overlap_where_the_gpu_can(
+    cuda: str | None, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every product of few rows is told so; a wish decides."""
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    told: list[bool] = []
+    for name in ("linear", "gated"):
+        monkeypatch.setattr(f"engine.kernels.linear.{name}", lambda *rest, overlap, **more: told.append(overlap))
+    x, modules = torch.zeros(1, 64), [torch.nn.Linear(64, 64) for _ in range(2)]
+    for wish in (None, True, False):
+        ops = TritonOps(wish)
+        ops.linear(x, ops.take(*modules))
+        ops.gated(x, *ops.take(*modules))
+        assert ("overlap" in ops.name) == ops.overlap
+    assert told == [expected, expected, True, True, False, False]
+
+
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were let go in between, as after every answer."""
     shape = llama_runner.model.shape
     table = PodTable(shape, 4, 64, llama_runner.model.device)
     filled: list[int] = []
     fill = table._fill
     monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
     exact, four = pods(llama_runner)
-    for asked in ([exact], [exact], [four], [exact, four], [four, exact], []):
+    for asked in ([exact], [exact], [four], [exact, four], [four, exact], [], []):
         table.set(asked)
-    assert filled == [1, 1, 2, 2, 0] and table.pods == ()
+        assert table.pods == tuple(asked)
+        table.forget()
+        assert table.pods == ()
+    assert filled == [1, 1, 2, 2, 0]
+
+
+def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
+    """The tables hold numbers about them only; one that comes to stand at the address of another is read anew."""
+    table = PodTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    seen = []
+    for tokens in (40, 50):
+        exact = read(llama_runner, some_ids(llama_runner, tokens, 1), tokens)
+        assert table.fits([exact])
+        table.set([exact])
+        seen.append((table.positions(1).item(), table._narrow.slots.tolist()))
+        alive = weakref.ref(exact)
+        table.forget()
+        del exact
+        gc.collect()
+        assert alive() is None and len(table._rows) == 0
+    assert seen == [(40, [[40, 40]] * 4), (50, [[50, 50]] * 4)]

@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/screenshots from the real app, over a library whose newest document answers the question.
+"""Takes the pictures of docs/screenshots from the real app, over a library whose newest document is the sample.
 
 python -m tests.ui.screenshots --home DIR [--out docs/screenshots]
 """
@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.ui import driver
 from tests.ui.served_process import ROOT, serving, unused_port
 
-QUESTION = "How much did the new organ for St Aldric's chapel cost?"
+QUESTION = "When was the light of Corvane first shown?"
 VIEWS = (("desktop", 1440, 900, "light"), ("dark", 1440, 900, "dark"), ("phone", 390, 844, "light"))
 
 

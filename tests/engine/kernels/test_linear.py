@@ -1,12 +1,18 @@
 """Products of a few rows with the weights of linear layers: every kind of weight against the specification."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from engine.kernels import linear, nf4, reference_linear
+from tests.engine.kernels import overlapping
 from tests.engine.kernels.layers import layer, rows_of_x, vector
 
 KINDS = ["nf4", "nf4-flat", "float32", "bfloat16"]
@@ -136,6 +142,25 @@ def test_any_tile_gives_the_same(device: torch.device, tile: nf4.Tile) -> None:
     close(out, reference_linear.linear(x, weights))
     nf4.launch(x, weights, gates, tile=tile, is_gated=True)
     close(gates, reference_linear.gated(x, *weights))
+
+
+def test_an_overlapping_launch_waits_before_it_touches_the_chain() -> None:
+    """Of compiled code: weights may be read before the wait, the input and the residual only behind it, as all writes.
+
+    A compiler is free to move loads; what it made of this is looked at here.
+    """
+    command = [sys.executable, "-W", "ignore", overlapping.__file__]
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(nf4.__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    kernels = done.stdout.split(overlapping.SEAM)[:-1]
+    assert len(kernels) == 2
+    # Plain loads of 16 bytes are the input's, of two the residual's; weights say that they are read once.
+    chain = r"ld\.global\.v4\.b32|ld\.global\.b16|st\.global"
+    for code in kernels:
+        before, after = code.split("griddepcontrol.wait")
+        assert "griddepcontrol.launch_dependents" in before and "ld.global" in before
+        assert re.findall(chain, before) == []
+        assert {"ld.global.v4.b32", "ld.global.b16", "st.global"} == set(re.findall(chain, after))
 
 
 # --- on a GPU: real shapes, the look-ups in PTX, and a CUDA graph.

@@ -1,11 +1,32 @@
 """A table of pods: addresses that never change, what it takes, and tails that grow and shrink."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 from engine.errors import WindowExceeded
+from engine.kernels import reference_attention
+from engine.kernels.stretches import (
+    ASKER,
+    BYTES,
+    HEAD,
+    KEY_BITS,
+    KEY_SCALES,
+    KEYS,
+    LAYER,
+    ROTATED,
+    STOP,
+    VALUE_BITS,
+    VALUE_SCALES,
+    VALUES,
+    rows_of,
+)
+from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Pod
 from engine.pod_table import MAX_PODS, PodTable
+from engine.precision import Packed
 from tests.engine.kernels.pods import Conversation, model, pod
 
 
@@ -78,7 +99,8 @@ def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) 
     of = model(2, 2, 64, torch.float32, device)
     table = PodTable(of.shape, of.heads, 300, device)
     table._targets = (40, 40)
-    table.set([pod(of, "keep40:random+k4v4h", 4000), pod(of, "exact", 500)])
+    pods = [pod(of, "keep40:random+k4v4h", 4000), pod(of, "exact", 500)]
+    table.set(pods)
     work = table._narrow
     pieces = work.pieces.cpu()
     for layer in range(2):
@@ -87,19 +109,60 @@ def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) 
         for piece in used.tolist():
             assert piece[1] == covered.setdefault(piece[5], [0])[-1]
             covered[piece[5]].append(piece[2])
-        held = [each for each in work.stretches[layer] if _slots(each.keys)]
-        tails = [keys for keys in covered if keys not in {_address(each.keys) for each in held}]
-        assert len(tails) == 2 and all(covered[keys] == [0, 256, 300] for keys in tails)
-        for each in held:
-            assert covered[_address(each.keys)][-1] == _slots(each.keys)
-        assert 30 < len(used) - 4 <= 40
+        held = _keys(pods, layer)
+        tails = [keys for keys in covered if keys not in {keys.data_ptr() for keys in held}]
+        assert len(tails) == 2 and all(covered[keys] == [0, 128, 256, 300] for keys in tails)
+        assert all(covered[keys.data_ptr()][-1] == len(keys) for keys in held)
+        assert work.slots[layer].sum() == sum(map(len, held))
+        assert 30 < len(used) - 6 <= 40
         stops = work.ranges[layer, :, 2].tolist()
         assert stops[-1] == len(used) and work.ranges[layer, 1, 0] == stops[0]
 
 
-def _slots(rows: object) -> int:
-    return len(getattr(rows, "codes", rows))
+def test_the_bucket_stays_while_the_tail_grows(device: torch.device) -> None:
+    """A graph is recorded once for a document, not once for every token."""
+    of = model(2, 2, 64, torch.float32, device)
+    table = PodTable(of.shape, of.heads, 600, device)
+    table.set([pod(of, "k4v4h", 150)])
+    seen = set()
+    for _ in range(60):
+        seen.add(table.bucket)
+        table.advance(10)
+        table.length += 10
+    assert len(seen) == 1
 
 
-def _address(rows: object) -> int:
-    return getattr(rows, "codes", rows).data_ptr()
+def _keys(pods: Sequence[AnyPod], layer: int) -> list[Tensor]:
+    """Rows of keys that a layer reads, by pod, near and far ones, and KV head."""
+    near, exact = pods
+    assert isinstance(near, PackedPod) and isinstance(exact, Pod)
+    far = [keys.codes for keys in near.far[layer].keys if keys is not None]
+    return [*near.near.keys[layer], *far, *exact.keys[layer]]
+
+
+@pytest.mark.parametrize("recipe", ["exact", "k4v4h", "k16v3", "A35+k8v4h", "keep40:random+k4v4"])
+def test_rows_are_the_stretches_of_the_specification(recipe: str, device: torch.device) -> None:
+    """Addresses, sizes and askers of every layer and KV head, also where near rows are part of wider ones."""
+    of = model(3, 1, 64, torch.float32, device)
+    held = pod(of, recipe, 150)
+    if isinstance(held, Pod):
+        held = Pod(held.keys[:, :, :120], held.values[:, :, 30:], held.positions[:120], 120)
+    rows = rows_of(held)
+    for layer in range(2):
+        wanted = list(reference_attention.stretches(held, layer))
+        found = rows[layer].reshape(-1, rows.shape[-1]).tolist()
+        assert len(found) == len(wanted)
+        for row, stretch in zip(found, wanted, strict=True):
+            head, keys, values = stretch.head, stretch.keys, stretch.values
+            assert (row[LAYER], row[HEAD], row[ASKER], row[ROTATED]) == (layer, head, stretch.asker, stretch.rotated)
+            assert [row[KEYS], row[VALUES]] == [_rows(keys).data_ptr(), _rows(values).data_ptr()]
+            assert row[STOP] == len(_rows(keys)) == len(_rows(values))
+            assert row[BYTES] == _rows(keys).nbytes + _rows(values).nbytes or 16 in (row[KEY_BITS], row[VALUE_BITS])
+            for each, bits, scales in ((keys, KEY_BITS, KEY_SCALES), (values, VALUE_BITS, VALUE_SCALES)):
+                assert row[bits] == (each.bits if isinstance(each, Packed) else 16)
+                if isinstance(each, Packed) and each.bits < 16:
+                    assert row[scales : scales + 2] == [each.scales.data_ptr(), each.zeros.data_ptr()]
+
+
+def _rows(held: Packed | Tensor) -> Tensor:
+    return held.codes if isinstance(held, Packed) else held

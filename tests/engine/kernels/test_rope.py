@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_pos_emb
 
+from engine.fused import HeadNorms, Rotary
 from engine.kernels import reference_rope, rope
-from engine.kernels.rope import HeadNorms, Places, Rotary
+from engine.kernels.rope import Places
 from engine.pod_table import PodTable
 from engine.precision import hadamard
 from tests.engine.kernels.pods import Model, model, pod
