@@ -94,10 +94,10 @@ def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: boo
 
 
 def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
-    """`fused`, but cuDNN's kernel for a long chunk behind everything that was read."""
-    if not causal or not cudnn_attention.suits(query):
+    """`fused`, but cuDNN's kernel for a long chunk."""
+    if not cudnn_attention.suits(query):
         return fused(query, keys, values, scale, causal)
-    return merge(cudnn_attention.parts(query, keys, values, scale, fused))
+    return merge(cudnn_attention.parts(query, keys, values, scale, causal, fused))
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:

@@ -23,19 +23,21 @@ def suits(query: Tensor) -> bool:
 
 
 def parts(
-    query: Tensor, keys: Tensor, values: Tensor, scale: float, otherwise: _Attention
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool, otherwise: _Attention
 ) -> list[tuple[Tensor, Tensor]]:
-    """A chunk's queries (H,Q,D) over keys and values (G,T,D) that end with its own: outputs and log-sum-exps to merge.
+    """A chunk's queries (H,Q,D) over keys and values (G,T,D): outputs and log-sum-exps to merge.
 
-    A rest too short for cuDNN goes to `otherwise`.
+    Causal, they end with the chunk's own. A rest too short for cuDNN goes to `otherwise`.
     """
     heads, chunk, dim = query.shape
-    groups, past = len(keys), keys.shape[1] - chunk
+    groups, past = len(keys), keys.shape[1] - (chunk if causal else 0)
     repeats = heads // groups
     # Copies, because the strides of a buffer as long as the document would make every document's plans its own.
     query = query.contiguous()
-    new_keys, new_values = (rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values))
-    found = [attend(query, new_keys, new_values, scale, True)]
+    found = []
+    if causal:
+        new_keys, new_values = (rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values))
+        found.append(attend(query, new_keys, new_values, scale, True))
     # The query heads of a group are so many more queries of the same keys.
     grouped = query.view(groups, repeats * chunk, dim)
     for start, stop in runs(past):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.errors import PodMismatch
 from engine.segment import Segment
-from engine.staging import Staging
+from engine.staging import Staging, to_host
 
 MOST_BYTES = 64 << 20
 """Of a stored block. How many tokens are read at once says nothing of how many are best loaded at once."""
@@ -100,7 +100,7 @@ class Pod:
 
 def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
     """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
-    pair = torch.stack([keys, values]).cpu()
+    pair = to_host(torch.stack([keys, values]))
     payload = pair.view(torch.uint8).numpy().data.cast("B")
     meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
     return Block(start, start + keys.shape[2], meta, payload)

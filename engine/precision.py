@@ -86,6 +86,24 @@ def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None)
     return rows.to(dtype)
 
 
+def quantize_into(rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
+    """Rows (G, N, D) of every KV head, rotated first by `turn` (D, D) if given, into a Packed with a leading G."""
+    if turn is not None:
+        rows = (rows.float() @ turn).to(rows.dtype)
+    for head, each in enumerate(rows):
+        made = quantize(each, into.bits, into.per)
+        into.codes[head] = made.codes
+        into.scales[head] = made.scales
+        into.zeros[head] = made.zeros
+
+
+def dequantize_into(packed: Packed, out: Tensor) -> None:
+    """The rows (G, N, D) of a Packed with a leading G, whatever they are rotated by, in the dtype of `out`."""
+    for head, room in enumerate(out):
+        one = Packed(packed.bits, packed.per, packed.codes[head], packed.scales[head], packed.zeros[head])
+        room.copy_(dequantize(one, out.dtype))
+
+
 def channel_group(dim: int) -> int:
     """Channels that share a scale in values of `dim` channels."""
     return _CHANNELS if dim % _CHANNELS == 0 else dim

@@ -1,12 +1,14 @@
-"""PodBuilder: reads a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
+"""Reading a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from engine.errors import PodMismatch
 from engine.layout import Layout
+from engine.packed_builder import PackedBuilder
+from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod, from_block, to_block
 from engine.runner import Runner
 from engine.shared_reading import SharedReading
@@ -27,8 +29,38 @@ def chunk_tokens(device: torch.device) -> int:
     return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
 
 
+class Builder(Protocol):
+    """Feeds one section through the model: `feed` from `num_read` up to a `cut`, until all is read, then `finish`."""
+
+    @property
+    def num_read(self) -> int:
+        """Tokens read so far."""
+
+    def cut(self, size: int) -> int:
+        """The token in front of which a next chunk of about `size` tokens ends."""
+
+    def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
+        """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Read the next chunk. Raises WindowExceeded."""
+
+    def feed(self, ids: Sequence[int]) -> Block:
+        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+
+    def finish(self) -> Pod | PackedPod:
+        """The pod. Raises PodMismatch while tokens are missing."""
+
+
+def builder_for(runner: Runner, num_tokens: int, layout: Layout) -> Builder:
+    """What reads a section of so many tokens by the layout's recipe."""
+    if layout.recipe.packing:
+        return PackedBuilder(runner, num_tokens, layout)
+    return PodBuilder(runner, num_tokens, layout)
+
+
 class PodBuilder:
-    """Feeds one section of `num_tokens` tokens through the model. The same chunks give the same bytes.
+    """A Builder of exact pods, of one section of `num_tokens` tokens. The same chunks give the same bytes.
 
     A layout whose recipe says so makes layers share far keys while they read.
     """
@@ -47,6 +79,10 @@ class PodBuilder:
     def num_read(self) -> int:
         """Tokens read so far."""
         return self._tail.length
+
+    def cut(self, size: int) -> int:
+        """Where the next chunk of `size` tokens ends."""
+        return min(self.num_read + size, self._tail.capacity)
 
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""

@@ -11,7 +11,7 @@ BITS = (2, 3, 4, 8, 16)
 POLICIES = ("reread", "norm", "streaming", "random")
 MODES = ("A", "B", "linear")
 
-_PRECISION = re.compile(r"k(\d+)v(\d+)(h?)")
+_PRECISION = re.compile(r"k(\d+)v(\d+)(h?)(s?)")
 _KEEP = re.compile(r"keep(\d+)(?::([a-z]+))?")
 _SHARE = re.compile(r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)")
 _NEAR = re.compile(r"near(\d+),(\d+)")
@@ -29,6 +29,9 @@ class Recipe:
     value_bits: int = 16
     rotate: bool = False
     """Rotate keys and values by a Hadamard matrix before they are quantized."""
+    packing: bool = False
+    """Quantize every chunk as soon as it is read, so that those behind it are read over quantized ones, instead of the
+    whole section once it is read: its exact keys and values never have to fit in memory."""
     keep: float = 1.0
     """Share of the far slots that stay, over all layers and KV heads."""
     policy: str = "reread"
@@ -55,6 +58,11 @@ class Recipe:
         """Whether nothing is compressed."""
         return self.key_bits == self.value_bits == 16 and self.keep == 1.0 and not self.mode
 
+    @property
+    def while_reading(self) -> bool:
+        """Whether the text is read otherwise than exactly, so that no exact memory can take its place."""
+        return self.streaming or self.packing
+
     def __str__(self) -> str:
         """The parts in the form that `parse` takes; the same recipe always reads the same."""
         parts = []
@@ -67,7 +75,8 @@ class Recipe:
         if self.keep < 1:
             parts.append(f"keep{round(100 * self.keep)}" + (f":{self.policy}" if self.policy != "reread" else ""))
         if min(self.key_bits, self.value_bits) < 16:
-            parts.append(f"k{self.key_bits}v{self.value_bits}{'h' if self.rotate else ''}")
+            marks = ("h" if self.rotate else "") + ("s" if self.packing else "")
+            parts.append(f"k{self.key_bits}v{self.value_bits}{marks}")
         if not self.exact and (self.sinks, self.recent) != (16, 256):
             parts.append(f"near{self.sinks},{self.recent}")
         return "+".join(parts) or "exact"
@@ -76,14 +85,16 @@ class Recipe:
 def parse(text: str) -> Recipe:
     """A recipe from its name or its parts, such as `keep50+k4v4`. Raises RecipeUnknown, which says what there is.
 
-    `k4v3` bits of keys and values (`h`: rotated), `keep30:norm` share and policy, `A35` mode and saving (`t70`: skip
-    where near tokens hold 70 %; `s`: share while reading), `linear35r2` with a residual of 2 bits, `near16,256` exact
-    tokens, `adapter=NAME`.
+    `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
+    mode and saving (`t70`: skip where near tokens hold 70 %; `s`: share while reading), `linear35r2` with a residual of
+    2 bits, `near16,256` exact tokens, `adapter=NAME`.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
         if found := _PRECISION.fullmatch(part):
-            recipe = replace(recipe, key_bits=int(found[1]), value_bits=int(found[2]), rotate=bool(found[3]))
+            key_bits, value_bits = int(found[1]), int(found[2])
+            rotate, packing = bool(found[3]), bool(found[4])
+            recipe = replace(recipe, key_bits=key_bits, value_bits=value_bits, rotate=rotate, packing=packing)
         elif found := _KEEP.fullmatch(part):
             recipe = replace(recipe, keep=int(found[1]) / 100, policy=found[2] or "reread")
         elif found := _SHARE.fullmatch(part):
@@ -105,7 +116,7 @@ def parse(text: str) -> Recipe:
     return recipe
 
 
-_FORMS = "k4v4, keep50, keep50:norm, A35, B35, linear35r2, near16,256, joined by +"
+_FORMS = "k4v4, k4v4hs, keep50, keep50:norm, A35, B35, linear35r2, near16,256, joined by +"
 
 
 def _check(recipe: Recipe, text: str) -> None:
@@ -123,6 +134,10 @@ def _check(recipe: Recipe, text: str) -> None:
         wrong = "linear sharing predicts a slot from every head of the root, so all of them must stay"
     elif recipe.mode != "A" and recipe.skip < 1:
         wrong = "only mode A knows the far scores before it computes them"
+    elif recipe.packing and min(recipe.key_bits, recipe.value_bits) == 16:
+        wrong = "16 bits leave nothing to quantize while reading"
+    elif recipe.packing and (recipe.keep < 1 or recipe.mode):
+        wrong = "quantizing while reading keeps every slot, and keys that no layers share"
     elif recipe.recent < 1:
         wrong = "at least the last token stays exact"
     if wrong:

@@ -89,20 +89,29 @@ def quantize(rows: Tensor, bits: int, per: str, turn: Tensor | None = None) -> l
     shape = scale_shape(count, dim, per)
     codes = torch.empty(heads, count, dim * bits // 8, dtype=torch.uint8, device=rows.device)
     # Each head's part begins where kernels can read 16 bytes at once.
-    room = -(-math.prod(shape) // 8) * 8
-    scales, zeros = torch.empty(2, heads, room, dtype=torch.float16, device=rows.device)
+    entries = math.prod(shape)
+    room = torch.empty(2, heads, -(-entries // 8) * 8, dtype=torch.float16, device=rows.device)
+    scales, zeros = room[..., :entries].view(2, heads, *shape)
+    quantize_into(rows, Packed(bits, per, codes, scales, zeros), turn)
+    return [Packed(bits, per, codes[head], scales[head], zeros[head]) for head in range(heads)]
+
+
+def quantize_into(rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
+    """Rows (G, N, D), rotated first by `turn` (D, D) if it is given, into a Packed with a leading G: heads may lie
+    apart, each head's rows may not."""
+    heads, count, dim = rows.shape
+    if into.bits not in (4, 8):
+        precision.quantize_into(rows, into, turn)
+        return
     # Whole numbers are exact in every dtype.
     run = dim & -dim
     signs = rows if turn is None else turn.sign().to(rows.dtype)
-    assert rows.stride(2) == 1
+    assert rows.stride(2) == 1 and into.codes.stride()[1:] == (dim * into.bits // 8, 1)
+    assert into.scales.stride() == into.zeros.stride()
     _quantize[triton.cdiv(count, GROUP), heads](
-        rows, codes, scales, zeros, signs, count, rows.stride(0), rows.stride(1), codes.stride(0), room, run**-0.5,
-        BITS=bits, PER_TOKEN=per == "token", D=dim, WIDTH=triton.next_power_of_2(dim),
+        rows, into.codes, into.scales, into.zeros, signs, count, rows.stride(0), rows.stride(1), into.codes.stride(0),
+        into.scales.stride(0), run**-0.5,
+        BITS=into.bits, PER_TOKEN=into.per == "token", D=dim, WIDTH=triton.next_power_of_2(dim),
         GROUPS=dim // channel_group(dim), GROUP=GROUP, TURNED=turn is not None, RECIPROCAL=rows.is_cuda,
         PRECISION="ieee" if rows.dtype == torch.float32 else "tf32", num_warps=8 if dim > 64 else 4,
     )  # fmt: skip
-    entries = math.prod(shape)
-    return [
-        Packed(bits, per, codes[head], scales[head, :entries].view(shape), zeros[head, :entries].view(shape))
-        for head in range(heads)
-    ]

@@ -135,6 +135,11 @@ def test_a_long_chunk_in_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cudnn_attention, "attend", played)
     monkeypatch.setattr(cudnn_attention, "LEAST_TOKENS", 16)
+    query, keys, values = inputs(CPU, torch.float32, (64, 2, 3), 32, 437)
+    ours, theirs = (attend(query, keys, values, 0.125, False) for attend in (chunked, reference))
+    for got, wanted in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert shapes == {(96, run) for run in (16, 32, 128, 256)}
     room = torch.full((2, 2, 500, 64), math.nan)
     for chunk, past in itertools.product((16, 32, 17, 1), (0, 3, 16, 31, 160, 437)):
         query, keys, values = inputs(CPU, torch.float32, (64, 2, 3), chunk, past + chunk)

@@ -8,6 +8,8 @@ from engine.recipes import NAMED, Recipe, parse
 TEXTS = (
     "k4v4",
     "k3v2h",
+    "k4v4hs",
+    "k16v4s+near4,32",
     "keep50",
     "keep30:norm+k8v8",
     "A35",
@@ -37,6 +39,8 @@ def test_every_part_means_what_it_says() -> None:
     assert (recipe.adapter, recipe.keep, recipe.policy) == ("x", 0.4, "norm")
     assert (recipe.key_bits, recipe.value_bits, recipe.rotate) == (4, 3, True)
     assert (recipe.sinks, recipe.recent) == (8, 128)
+    assert parse("k4v4hs").packing and parse("k4v4s").packing and not parse("k4v4h").packing
+    assert parse("A35s").while_reading and parse("k8v8s").while_reading and not parse("A35+k4v4h").while_reading
     assert parse("linear20r3").residual_bits == 3
 
 
@@ -55,6 +59,10 @@ def test_every_part_means_what_it_says() -> None:
         ("linear35r5", "bits are"),
         ("linear35+keep50", "all of them must stay"),
         ("B35t70", "only mode A"),
+        ("k16v16s", "nothing to quantize"),
+        ("keep50+k4v4s", "keeps every slot"),
+        ("A35+k4v4hs", "no layers share"),
+        ("linear35+k4v4s", "no layers share"),
         ("k4v4+near4,0", "last token"),
         ("k4v4++keep50", "no part"),
     ),

@@ -1,0 +1,56 @@
+"""Unpacking by a kernel: the numbers of precision.dequantize, also where heads lie apart."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine import precision
+from engine.kernels.dequantize import dequantize_into
+from engine.kernels.quantize import quantize_into
+from engine.precision import Packed, hadamard, scale_shape
+
+
+def room(heads: int, count: int, dim: int, bits: int, per: str, device: torch.device) -> Packed:
+    """Where heads lie further apart than their rows need, with NaN or other noise between them."""
+    rows, width = scale_shape(count, dim, per)
+    codes = torch.full((heads, count + 5, dim * bits // 8), 255, dtype=torch.uint8, device=device)[:, 2 : 2 + count]
+    scales, zeros = torch.full((2, heads, rows + 3, width), torch.nan, dtype=torch.float16, device=device)[:, :, 1:-2]
+    return Packed(bits, per, codes, scales, zeros)
+
+
+def rows_of(heads: int, count: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    numbers = torch.randn(heads, count, dim, generator=torch.Generator().manual_seed(count))
+    return (numbers * torch.linspace(0.1, 9, dim)).to(device, dtype)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
+@pytest.mark.parametrize(
+    ("heads", "count", "dim"), ((2, 1, 64), (1, 63, 128), (2, 111, 96), (1, 1000, 256), (1, 4097, 64))
+)
+@pytest.mark.parametrize("per", ("channel", "token"))
+@pytest.mark.parametrize("bits", (8, 4, 3))
+def test_the_same_numbers(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
+    packed = room(heads, count, dim, bits, per, device)
+    precision.quantize_into(rows_of(heads, count, dim, device, dtype), packed)
+    out = torch.full((heads, count + 7, dim), torch.nan, dtype=dtype, device=device)
+    expected = torch.empty(heads, count, dim, dtype=dtype, device=device)
+    dequantize_into(packed, out[:, 3:-4])
+    precision.dequantize_into(packed, expected)
+    # A product and a sum may be rounded once or twice.
+    torch.testing.assert_close(out[:, 3:-4], expected, rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=1e-5)
+    assert (out[:, 3:-4] == expected).float().mean() > 0.5 and out[:, :3].isnan().all() and out[:, -4:].isnan().all()
+
+
+@pytest.mark.parametrize("turned", (False, True))
+@pytest.mark.parametrize(("bits", "per"), ((4, "channel"), (8, "token"), (2, "token"), (16, "channel")))
+def test_quantized_to_where_heads_lie_apart(bits: int, per: str, turned: bool, device: torch.device) -> None:
+    rows, turn = rows_of(3, 100, 64, device, torch.float32), hadamard(64, device)
+    here = room(3, 100, 64, bits, per, device)
+    if bits == 16:
+        here = Packed(16, per, torch.empty_like(rows), *torch.empty(2, 3, 0, dtype=torch.float16, device=device))
+    quantize_into(rows, here, turn if turned else None)
+    back = torch.empty_like(rows)
+    precision.dequantize_into(here, back)
+    for head, each in enumerate(rows @ turn if turned else rows):
+        expected = precision.dequantize(precision.quantize(each, bits, per), torch.float32)
+        assert ((back[head] - expected).abs() > 1e-4).float().mean() < 0.01
