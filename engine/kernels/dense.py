@@ -2,7 +2,7 @@
 
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-# ruff: noqa: RUF005 (tuples cannot be unpacked in it)
+
 
 from collections.abc import Sequence
 from dataclasses import dataclass
