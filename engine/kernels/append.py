@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.kernels.overlap import can_overlap, lead
 from engine.kernels.work_list import WorkList
 
 
@@ -12,8 +13,11 @@ def _append(
     query, keys, values, queries, rotated, tail_keys, tail_values, tail_length, turn, count, capacity,
     query_head, query_token, key_head, key_token, value_head, value_token,
     H: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, TURNED: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: a query head, or a KV head's key and value; strides count numbers."""
+    if OVERLAP:
+        lead()
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
@@ -60,4 +64,5 @@ def append(
         query, keys, values, plain, rotated, tail_keys, tail_values, tail_length, turn, count, tail_keys.shape[1],
         query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
         H=heads, D=dim, WIDTH=width, CHUNK=min(64, width), TURNED=turned,
+        OVERLAP=can_overlap(query.device),
     )  # fmt: skip

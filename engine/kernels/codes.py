@@ -49,7 +49,11 @@ def largest(bits):
 
 @triton.constexpr_function
 def _assembly(bits, part):
-    """Two units at once to their fields."""
+    """Two units at once to their fields; of three bits, two are in the first operand and one in the second."""
+    if bits == 3:
+        third = f"shl.b32 h, $2, {2 - part};" if part < 2 else f"shr.u32 h, $2, {part - 2};"
+        pick = "lop3.b32 t, t, h, 0x00030003, 0xE4; and.b32 $0, t, 0x00070007;"
+        return "{ .reg .b32 t, h; " + f"shr.u32 t, $1, {2 * part}; {third} {pick}" + " }"
     shift = _shift(bits, part)
     if bits == 8:
         return "and.b32 $0, $1, 0x00ff00ff;" if part == 0 else "prmt.b32 $0, $1, 0, 0x4341;"
@@ -60,13 +64,17 @@ def _assembly(bits, part):
 
 @triton.jit
 def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, ASM: tl.constexpr):
-    """Field PART of int16 units as float16, code * size; `high` holds third bits (uint8), if there are three."""
-    if ASM and BITS != 3:
+    """Field PART of int16 units as float16, code * size; `high` holds third bits (int16), if there are three."""
+    if ASM and BITS == 3:
+        return tl.inline_asm_elementwise(
+            _assembly(BITS, PART), "=r,r,r", [units, high], dtype=tl.float16, is_pure=True, pack=2
+        )
+    if ASM:
         return tl.inline_asm_elementwise(
             _assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
         )
     if BITS == 3:
-        picked = ((units >> (2 * PART)) & 3) | (((high >> PART) & 1) << 2).to(tl.int16)
+        picked = ((units >> (2 * PART)) & 3) | (((high >> PART) & 1) << 2)
     else:
         SHIFT: tl.constexpr = _shift(BITS, PART)
         picked = (units >> SHIFT) & (((1 << BITS) - 1) << (BITS * PART - SHIFT))

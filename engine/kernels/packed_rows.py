@@ -46,10 +46,10 @@ def exact_scores(q, keys, slots, D: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def _units(
+def units_of(
     rows, slots, columns, BITS: tl.constexpr, D: tl.constexpr, OWN: tl.constexpr, GROUP: tl.constexpr
 ):  # fmt: skip
-    """Units (int16), and third bits (uint8) where there are three, of OWN of the channels: number GROUP of such groups.
+    """Units, and third bits where there are three (int16), of OWN of the channels: number GROUP of such groups.
 
     Slots and columns are such that they broadcast to what is wanted.
     """
@@ -63,7 +63,7 @@ def _units(
     if BITS == 3:
         # Behind the two low bits of a row, one byte for the third bit of every eight channels.
         third = rows.to(tl.pointer_type(tl.uint8)) + D // 4 + slots * (D * 3 // 8) + (columns + GROUP * OWN // 8)
-        high = tl.load(third) if EVEN else tl.load(third, mask=inside, other=0)
+        high = (tl.load(third) if EVEN else tl.load(third, mask=inside, other=0)).to(tl.int16)
     return units, high
 
 
@@ -100,7 +100,7 @@ def packed_scores(
     PARTS: tl.constexpr = parts(BITS)
     WIDTH: tl.constexpr = width(D, BITS)
     M: tl.constexpr = q[0].shape[1]
-    units, high = _units(keys, slots[:, None], tl.arange(0, WIDTH)[None, :], BITS, D, D, 0)
+    units, high = units_of(keys, slots[:, None], tl.arange(0, WIDTH)[None, :], BITS, D, D, 0)
     # The same in all of 16 rows: the least that a tensor core takes.
     same = tl.zeros((16, M), tl.float32)
     for part in tl.static_range(PARTS):
@@ -180,7 +180,7 @@ def packed_sums(
     ones = tl.full((16, p.shape[0]), 1.0, WIDE)
     grown, offsets, weights = (), (), ()
     for group in tl.static_range(GROUPS):
-        units, high = _units(values, slots[None, :], columns[:, None], BITS, D, OWN, group)
+        units, high = units_of(values, slots[None, :], columns[:, None], BITS, D, OWN, group)
         s, z = scales[group].to(tl.float32), zeros[group].to(tl.float32)
         middle = folded(p * (z + s * (1 << (BITS - 1)))[:, None], shared[group].shape[0])
         offsets = offsets + (shared[group] * shrink[None, :] + middle,)

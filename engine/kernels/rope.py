@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.kernels.overlap import can_overlap, lead
+
 
 @dataclass(frozen=True)
 class Rotary:
@@ -50,8 +52,11 @@ def _rope(
     rows, cos, sin, positions, query_weight, key_weight, epsilon, query, rotated, keys, values, start, turn, count,
     slots, row_stride, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
     NORMED: tl.constexpr, TURNED: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: H query heads, then G of keys, then G of values."""
+    if OVERLAP:
+        lead()
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
@@ -110,5 +115,5 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
         rows, rotary.cos, rotary.sin, rotary.positions, query_weight, key_weight, norms.epsilon if norms else 0.0,
         places.query, rotated, places.keys, places.values, places.start, turn, count, slots, rows.stride(0),
         H=heads, G=kv_heads, D=dim, WIDTH=width, CHUNK=min(64, width), NORMED=norms is not None, TURNED=turned,
-        num_warps=4 if turned else 1,
+        OVERLAP=can_overlap(rows.device), num_warps=4 if turned else 1,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from engine.precision import GROUP
 
 NOTHING = -1
 """The kind of a piece where there is nothing to do."""
-TAIL_SPAN = 256
+TAIL_SPAN = 128
 """Slots of the tail that one piece reads."""
 
 
