@@ -70,9 +70,7 @@ def field(units, high, BITS: tl.constexpr, PART: tl.constexpr, ASM: tl.constexpr
             _assembly(BITS, PART), "=r,r,r", [units, high], dtype=tl.float16, is_pure=True, pack=2
         )
     if ASM:
-        return tl.inline_asm_elementwise(
-            _assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2
-        )
+        return tl.inline_asm_elementwise(_assembly(BITS, PART), "=r,r", [units], dtype=tl.float16, is_pure=True, pack=2)
     if BITS == 3:
         picked = ((units >> (2 * PART)) & 3) | (((high >> PART) & 1) << 2)
     else:

@@ -23,8 +23,7 @@ def read_piece(
     queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, present,
     seen, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
     WIDE: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
-    BLOCK: tl.constexpr, STAGES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr,
-    PRECISION: tl.constexpr,
+    BLOCK: tl.constexpr, STAGES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Softmax over slots first..stop of one KV head, for `rows` (M,) of its queries.
 
@@ -52,9 +51,7 @@ def read_piece(
         else:
             group_scale = group_scales(key_scales, start, KEY_BITS, D, GROUP)
             group_zero = group_scales(key_zeros, start, KEY_BITS, D, GROUP)
-            logits = packed_scores(
-                q, keys, group_scale, group_zero, slots, KEY_BITS, D, WIDE, ASM, PRECISION
-            )
+            logits = packed_scores(q, keys, group_scale, group_zero, slots, KEY_BITS, D, WIDE, ASM, PRECISION)
         unheld = tl.where(numbers < stop, 0.0, float("-inf"))
         logits = logits * factor + unheld[:, None]
         if CAUSAL:

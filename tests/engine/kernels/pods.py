@@ -40,9 +40,7 @@ def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.d
     return Model(KVShape(LAYERS, groups, dim, dtype), groups * share, device)
 
 
-def pod(
-    of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Sequence[float] = ()
-) -> Pod | PackedPod:
+def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Sequence[float] = ()) -> Pod | PackedPod:
     """A random pod, exact or of a recipe; where it keeps some slots, KV heads keep different numbers of them.
 
     `offsets` are added to the first channels of all keys: as real ones have them.
