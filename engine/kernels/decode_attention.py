@@ -51,7 +51,8 @@ class Tiling:
         # Twice 16 rows over packed slots cost less than once 64.
         if exactly or rows <= (32 if packed else 16):
             block = min(16, max(8, triton.next_power_of_2(rows)))
-            return block, self.packed_warps * max(1, block * dim // 1024) if packed else self.warps
+            few = packed and not exactly
+            return block, self.packed_warps * max(1, block * dim // 1024) if few else self.warps
         return self.rows, self.rows // 16 * (1 if dim <= 128 else 2)
 
 

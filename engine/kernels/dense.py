@@ -3,7 +3,6 @@
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
 
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -7,7 +7,6 @@ row, and the numbers of x that belong to them once. Nothing is shared before the
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
 
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,10 @@ Like piece, but rows stand along the long side of a tensor core's tile, and scal
 Letters: M rows of queries, N slots of a tile, C channels of a group of values, in the order of slices (see codes).
 """
 
+# Triton's language has no types that a checker could follow.
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,misc"
+# ruff: noqa: RUF005 (tuples cannot be unpacked in it)
+
 import triton
 import triton.language as tl
 
@@ -52,7 +56,7 @@ def _exact_rows(rows, slots, D: tl.constexpr):
 def _packed_keys(
     keys, scales, zeros, slots, BITS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr
 ):  # fmt: skip
-    """Keys (N, C) in few bits times `_SHRUNK`: so no scale times 2 ** 24, which fields lack, is too large."""
+    """Keys (N, C) in few bits, as numbers times `_SHRUNK`: so no scale, times what fields lack, leaves float16."""
     units, high = units_of(keys, slots[:, None], tl.arange(0, width(D, BITS))[None, :], BITS, D, D, 0)
     slices = ()
     for part in tl.static_range(parts(BITS)):

@@ -1,5 +1,6 @@
 """Random pods of every kind for the kernels' tests, and what attention makes of them by the specification."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,10 +40,14 @@ def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.d
     return Model(KVShape(LAYERS, groups, dim, dtype), groups * share, device)
 
 
-def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32") -> Pod | PackedPod:
-    """A random pod, exact or of a recipe; where it keeps some slots, KV heads keep different numbers of them."""
+def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Sequence[float] = ()) -> Pod | PackedPod:
+    """A random pod, exact or of a recipe; where it keeps some slots, KV heads keep different numbers of them.
+
+    `offsets` are added to the first channels of all keys: as real ones have them.
+    """
     shape, generator = of.shape, torch.Generator().manual_seed(tokens)
     pair = of.random(generator, 2, LAYERS, shape.kv_heads, tokens).cpu()
+    pair[0, ..., : len(offsets)] += torch.tensor(offsets, dtype=pair.dtype)
     exact = Pod(pair[0].clone(), pair[1].clone(), torch.arange(tokens), tokens)
     if recipe == "exact":
         return placed(exact, of.device)

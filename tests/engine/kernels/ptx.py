@@ -52,8 +52,10 @@ def _one(name: str, *values: int) -> int:
     match name:
         case "and.b32":
             return values[0] & values[1]
-        case "shr.b32":
+        case "shr.b32" | "shr.u32":
             return values[0] >> values[1]
+        case "shl.b32":
+            return values[0] << values[1] & 0xFFFFFFFF
         case "lop3.b32":
             a, b, c, table = values
             return sum((table >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i for i in range(32))

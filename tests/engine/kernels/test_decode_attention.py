@@ -61,6 +61,17 @@ def test_half_precision_errs_no_more_than_twice_plain_attention(recipe: str, dev
         assert (got.float() - truth).abs().max() <= 2 * (plain.float() - truth).abs().max()
 
 
+@pytest.mark.parametrize("recipe", ("k8v8", "k4v4", "k4v4h", "k3v3", "k2v2"))
+def test_keys_of_large_channels(recipe: str, device: torch.device) -> None:
+    """Zero points far from zero, for few and for many rows of queries."""
+    for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16 if device.type == "cuda" else torch.float16, 5e-3)):
+        of = model(1, 4, 128, dtype, device)
+        talk = Conversation(of, [pod(of, recipe, 300, offsets=(6.0, -20.0, 50.0, 0.0, -50.0, 30.0))])
+        for count in (1, 4, 20):
+            got, _, truth = talk.step(count)
+            assert (got.float() - truth).norm() <= most * truth.norm()
+
+
 def test_several_pods_of_several_formats(device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
     kinds = (("k4v4h", 111), ("exact", 70), ("k8v8", 200), ("k4v4h", 90), ("A35+k4v4", 100))
