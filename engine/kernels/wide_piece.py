@@ -6,7 +6,7 @@ Letters: M rows of queries, N slots of a tile, C channels of a group of values, 
 
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,misc"
-# ruff: noqa: RUF005 (tuples cannot be unpacked in it)
+
 
 import triton
 import triton.language as tl
