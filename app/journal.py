@@ -10,11 +10,12 @@ from engine import packed_blocks, score_blocks
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_blocks import PackedLoader
+from engine.packed_chunks import ChunkLoader
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Block as PodBlock
 from engine.pod import PodLoader, pieces
 from engine.policies.subject import Scores
-from engine.prefill import PodBuilder
+from engine.prefill import Builder, builder_for
 from engine.runner import Runner
 from engine.shortage import told
 from engine.staging import Staging
@@ -31,7 +32,8 @@ _LOADERS = 8
 class Journal:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
 
-    While a section is read its blocks are exact chunks; `finish` puts the compressed pod in their place.
+    While a section is read its blocks are chunks. Exact ones make way for the compressed pod in `finish`; those that
+    were packed while reading stay.
     `read_again` gets the id of a document whose finished memory turned out to be damaged.
     """
 
@@ -78,7 +80,10 @@ class Journal:
         return None
 
     def finish(self, section: Section, packed: PackedPod | None) -> None:
-        """The section is ready; a compressed pod takes the place of its chunks. Raises StorageFull or NotStored."""
+        """The section is ready; a compressed pod takes the place of its chunks, if there is one.
+
+        Raises StorageFull or NotStored.
+        """
         blocks = packed_blocks.to_blocks(packed) if packed else ()
         rows = [self._write_file(section, block, place, f"l{place:03d}") for place, block in enumerate(blocks)]
         with self._dropping(*rows):
@@ -94,10 +99,7 @@ class Journal:
             return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
 
     def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
-        model = self._runner.model
-        facts = model.shape, blocks[-1].stop_token, model.device, self._staging
-        packed = section.state == "ready" and not layout.recipe.exact
-        loader = PackedLoader(layout, *facts) if packed else PodLoader(*facts)
+        loader = self._loader(section, blocks[-1].stop_token, layout)
 
         def add(block: Block) -> None:
             with loader.room(block.num_bytes) as buffer:
@@ -117,19 +119,29 @@ class Journal:
             self._drop(section, error)
             return None
 
-    def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> PodBuilder:
+    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | PackedLoader | ChunkLoader:
+        """What takes the blocks of a section that is read so far."""
+        model = self._runner.model
+        facts = model.shape, num_tokens, model.device, self._staging
+        if layout.recipe.packing:
+            return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
+        if section.state == "ready" and not layout.recipe.exact:
+            return PackedLoader(layout, *facts)
+        return PodLoader(*facts)
+
+    def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
         blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
         source = section
         if twin is not None and not blocks:
             source, blocks = twin, self._store.blocks(twin.id)
-        builder = PodBuilder(self._runner, section.num_tokens, layout)
+        builder = builder_for(self._runner, section.num_tokens, layout)
         try:
             for block in blocks:
                 builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(source, error)
-            return PodBuilder(self._runner, section.num_tokens, layout)
+            return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:

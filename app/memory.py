@@ -2,11 +2,9 @@
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from threading import Lock
 
 from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
@@ -15,9 +13,9 @@ from app.journal import Journal
 from app.reader_model import Loaded
 from app.recipe_book import RecipeBook
 from app.relief import Relief
+from app.section_reader import SectionReader
 from app.sections import SectionText, cut, restore, tokenize
 from engine import prefill
-from engine.compress import pack_pod, score
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
@@ -73,12 +71,13 @@ class Memory:
         self._store = store
         self._home = home
         self._loaded = loaded
-        self._chunk_tokens = chunk_tokens or prefill.chunk_tokens(loaded.runner.model.device)
         self.relief = Relief(loaded)
         self._texts: dict[int, SectionText] = {}
         """By section, about as long as their pods are kept."""
         self._texts_lock = Lock()
         self._journal = Journal(store, home, loaded.runner, loaded.staging, read_again)
+        chunk_tokens = chunk_tokens or prefill.chunk_tokens(loaded.runner.model.device)
+        self._reader = SectionReader(store, self._journal, loaded, self.relief, chunk_tokens)
 
     @property
     def recipes(self) -> RecipeBook:
@@ -155,7 +154,7 @@ class Memory:
     def needs_text(self, document_id: str, recipe: str) -> bool:
         """Whether the text has to be read for a recipe, because there is no whole exact memory to make it from."""
         parts = self.recipes[recipe].layout.recipe
-        exact = None if parts.exact or parts.streaming else self.find(document_id, "exact")
+        exact = None if parts.exact or parts.while_reading else self.find(document_id, "exact")
         return exact is None or exact.state != "ready"
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
@@ -267,55 +266,31 @@ class Memory:
     def _read(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         layout = self.recipes[reading.recipe].layout
         # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
-        while waiting := [each for each in self._store.sections(reading.id) if each.state != "ready"]:
+        while not stopped() and (waiting := self._waiting(reading)):
             section = waiting[0]
             done = reading.num_tokens - sum(each.num_tokens for each in waiting)
             text = self._text(section, section.num_tokens)
-            ids = text.ids
             twin = self._twin(reading, section)
             if twin is not None:
                 yield self._progress(reading, text, done, 1, 0.0)
-            builder = self.relief.run(partial(self._journal.resume, section, layout, twin))
-            size = self._chunk_tokens
-            if twin is not None and builder.num_read and not section.seconds:
-                self._store.add_section_seconds(section.id, twin.seconds)
-            while builder.num_read < len(ids):
-                if stopped():
-                    return
-                start = time.perf_counter()
-                block, size = self.relief.feed(builder, ids, size)
-                self._journal.write(section, block)
-                seconds = time.perf_counter() - start
-                self._store.add_section_seconds(section.id, seconds)
-                if block.stop - block.start == size:
-                    # The last chunk of a section is shorter and says little of the next one.
-                    self._loaded.tokens_per_second = size / seconds
-                yield self._progress(reading, text, done, block.stop, self._loaded.tokens_per_second)
-            exact = builder.finish()
-            scores = self._journal.scores(section)
-            scoring = partial(score, self._loaded.runner, ids, exact, layout)
-            for each in self.relief.resumed(scoring, scores):
-                self._journal.write_scores(section, each)
-                if stopped():
-                    return
-                scores = each
-                yield self._progress(reading, text, done, len(ids), self._loaded.tokens_per_second)
-            packed = None if layout.recipe.exact else self.relief.run(partial(pack_pod, exact, layout, scores))
-            self._journal.finish(section, packed)
+            for read in self._reader.read(section, text.ids, layout, twin, stopped):
+                yield self._progress(reading, text, done, read, self._loaded.tokens_per_second)
             self._keep_text(section, text)
-            self._loaded.tiers.put(section.id, packed or exact)
+
+    def _waiting(self, reading: Reading) -> list[Section]:
+        return [each for each in self._store.sections(reading.id) if each.state != "ready"]
 
     def _disk_bytes(self, reading: Reading) -> int:
-        """Most bytes that the reading takes on the disk; what is being read is exact until its section is done."""
+        """Most bytes that the reading takes on the disk; what is packed once it is read is exact until then."""
         sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
-        exact = self.recipes[reading.recipe].layout.recipe.exact
-        while_reading = 0 if exact else self.recipes.num_bytes("exact", max(sections))
+        recipe = self.recipes[reading.recipe].layout.recipe
+        while_reading = 0 if recipe.exact or recipe.packing else self.recipes.num_bytes("exact", max(sections))
         return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 
     def _twin(self, reading: Reading, section: Section) -> Section | None:
         """The same section as this model read it exactly, from whose memory any recipe can be made."""
         exact = self.find(reading.document_id, "exact")
-        if exact is None or exact.id == reading.id or self.recipes[reading.recipe].layout.recipe.streaming:
+        if exact is None or exact.id == reading.id or self.recipes[reading.recipe].layout.recipe.while_reading:
             return None
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None

@@ -10,7 +10,7 @@ from app.errors import OutOfMemory
 from app.reader_model import Loaded
 from engine.errors import OutOfMemory as Shortage
 from engine.pod import Block
-from engine.prefill import PodBuilder
+from engine.prefill import Builder
 from engine.shortage import told
 
 log = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ class Relief:
         with self._said():
             return work()
 
-    def feed(self, builder: PodBuilder, ids: Sequence[int], size: int) -> tuple[Block, int]:
-        """Read the next chunk of at most `size` tokens, or a smaller one; also the size that went well.
+    def feed(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Block, int]:
+        """Read the next chunk of about `size` tokens, or a smaller one; also the size that went well.
 
         Raises OutOfMemory where even the smallest does not fit.
         """
         first = builder.num_read
         while True:
             try:
-                return self.run(partial(builder.feed, ids[first : first + size])), size
+                return self.run(partial(builder.feed, ids[first : builder.cut(size)])), size
             except OutOfMemory:
                 if size <= LEAST_TOKENS:
                     raise

@@ -107,9 +107,13 @@ def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
 
 
 def pieces(block: Block) -> Iterator[Block]:
-    """The block itself, or if it is large several blocks of consecutive tokens, to be loaded at the same time."""
+    """The block itself, or if it is large several blocks of consecutive tokens, to be loaded at the same time.
+
+    A chunk that was packed while it was read stays whole: from the middle of it reading could not go on to the same
+    bytes.
+    """
     tokens = block.stop - block.start
-    if len(block.payload) <= MOST_BYTES:
+    if len(block.payload) <= MOST_BYTES or "shape" not in block.meta:
         yield block
         return
     dtype = getattr(torch, str(block.meta["dtype"]))

@@ -33,7 +33,7 @@ from engine.recipes import Recipe, parse
 from engine.runner import Runner
 
 SYSTEMS = ("docpod", "transformers", "transformers-graph")
-RECIPES = {"bf16": "exact", "int8": "k8v8", "int4": "k4v4h"}
+RECIPES = {"bf16": "exact", "int8": "k8v8", "int4": "k4v4h", "int8s": "k8v8s", "int4s": "k4v4hs"}
 """What the names of precisions mean as recipes; any recipe can be named itself."""
 
 

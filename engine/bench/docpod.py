@@ -1,11 +1,12 @@
-"""DocPod under the clock, through the calls that the app uses: PodBuilder, pack_pod, pods and generate."""
+"""DocPod under the clock, through the calls that the app uses: builders, pack_pod, pods and generate."""
 
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from engine.errors import EngineError
 from engine.layout import Layout
 from engine.models import Model
 from engine.packed_pod import PackedPod
-from engine.pod import Pod
-from engine.prefill import PodBuilder, chunk_tokens
+from engine.pod import Block, Pod
+from engine.prefill import builder_for, chunk_tokens
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -81,8 +82,9 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
         here = 1e3 * statistics.median(firsts[1:])
         from_disk = from_host = None
         if task.stored:
-            folder.clear()
-            folder.write_pod(pod)
+            if not (task.prefill and task.layout.recipe.packing):
+                folder.clear()
+                folder.write_pod(pod)
             if device.type == "cuda":
                 host = to_host(pod)
                 del pod
@@ -106,39 +108,57 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
 
 
 def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]) -> tuple[Pod | PackedPod, float]:
-    """Read, write every chunk, compress, write what is kept; the pod, and tokens per second over all of it."""
+    """Read, write every chunk while the next one is read, compress, write what is kept; the pod, and tokens a second.
+
+    Where chunks are packed as they are read, they are what is kept.
+    """
     model, device = runner.model, runner.model.device
-    ids, chunk = ids_of(model, task.length), chunk_tokens(runner.model.device)
-    warm = PodBuilder(runner, min(chunk, task.length), task.layout)
-    warm.read(ids[:chunk])
-    del warm
+    ids, chunk = ids_of(model, task.length), chunk_tokens(device)
     whole, part = Clock(device), Clock(device)
-    writing = 0.0
-    builder = PodBuilder(runner, task.length, task.layout)
-    for start in range(0, task.length, chunk):
-        block = builder.feed(ids[start : start + chunk])
+    if device.type == "cuda":
+        # Once before: kernels are compiled and attention makes its plans the first time that a length comes.
+        for _ in _blocks(runner, task, ids, chunk):
+            pass
+        once = whole.seconds()
+        say(f"docpod, kv {task.kv}, {task.length:,} tokens read for the first time in {once:.2f} s, unwritten")
+    else:
+        next(_blocks(runner, task, ids, chunk))
+    whole.start()
+    builder = builder_for(runner, task.length, task.layout)
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[int] | None = None
+        while builder.num_read < task.length:
+            block = builder.feed(ids[builder.num_read : builder.cut(chunk)])
+            if written is not None:
+                written.result()
+            written = writer.submit(folder.write, block)
+        reading = whole.seconds()
+    if written is not None:
+        written.result()
+    waiting, packing = whole.seconds() - reading, 0.0
+    pod = builder.finish()
+    if isinstance(pod, Pod) and not task.layout.recipe.exact:
         part.start()
-        folder.write(block)
-        writing += part.seconds()
-    pod: Pod | PackedPod = builder.finish()
-    reading = whole.seconds() - writing
-    packing = 0.0
-    if not task.layout.recipe.exact:
-        part.start()
-        steps = list(score(runner, ids, pod, task.layout)) if isinstance(pod, Pod) else []
-        pod = pack_pod(builder.finish(), task.layout, steps[-1] if steps else None)
-        del builder
+        steps = list(score(runner, ids, pod, task.layout))
+        pod = pack_pod(pod, task.layout, steps[-1] if steps else None)
         packing = part.seconds()
         part.start()
         folder.clear()
         folder.write_pod(pod)
-        writing += part.seconds()
+        waiting += part.seconds()
+    del builder
     total = whole.seconds()
     say(
         f"docpod, kv {task.kv}, {task.length:,} tokens read in {total:.2f} s: {reading:.2f} s in the model and to the "
-        f"host ({task.length / reading:,.0f} tok/s), {packing:.2f} s to compress, {writing:.2f} s to write"
+        f"host ({task.length / reading:,.0f} tok/s), {packing:.2f} s to compress, {waiting:.2f} s more to write"
     )
     return pod, task.length / total
+
+
+def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
+    builder = builder_for(runner, task.length, task.layout)
+    while builder.num_read < task.length:
+        yield builder.feed(ids[builder.num_read : builder.cut(chunk)])
 
 
 def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:

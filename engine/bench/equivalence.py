@@ -16,7 +16,7 @@ from engine.layout import layout_of
 from engine.models import Model
 from engine.packed_pod import AnyPod
 from engine.pod import Pod
-from engine.prefill import PodBuilder
+from engine.prefill import PodBuilder, builder_for
 from engine.recipes import Recipe
 from engine.runner import Runner
 from engine.sampling import SamplingParams
@@ -53,10 +53,7 @@ def check(model: Model, recipes: dict[str, Recipe]) -> list[str]:
 
 def _check(runner: Runner, name: str, recipe: Recipe, exact: Pod, document: list[int], question: list[int]) -> str:
     model = runner.model
-    if recipe.exact:
-        pod: AnyPod = exact
-    else:
-        pod = pack_pod(exact, layout_of(model, recipe))
+    pod = _kept(runner, recipe, exact, document)
     context = runner.context([pod], Tail(model.shape, len(question), model.device))
     first = runner.score(context, question, len(question))
     steps = list(generate(runner, [pod], question, SamplingParams(ANSWER_TOKENS)))
@@ -84,6 +81,17 @@ def _check(runner: Runner, name: str, recipe: Recipe, exact: Pod, document: list
             "nothing is timed while the answers differ"
         )
     return f"checked on {model.name}: kv {name}, {facts}"
+
+
+def _kept(runner: Runner, recipe: Recipe, exact: Pod, document: list[int]) -> AnyPod:
+    """The document as the recipe keeps it."""
+    layout = layout_of(runner.model, recipe)
+    if not recipe.packing:
+        return exact if recipe.exact else pack_pod(exact, layout)
+    builder = builder_for(runner, len(document), layout)
+    while builder.num_read < len(document):
+        builder.feed(document[builder.num_read : builder.cut(1024)])
+    return builder.finish()
 
 
 def unpacked(pod: AnyPod, model: Model) -> DynamicCache:

@@ -15,10 +15,12 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
+from engine import packed_chunks
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.models import Model
 from engine.packed_blocks import PackedLoader, to_blocks
+from engine.packed_chunks import ChunkLoader
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod, PodLoader, to_block
 
@@ -68,8 +70,13 @@ class Folder:
 
     def load(self, model: Model, layout: Layout, num_tokens: int) -> Pod | PackedPod:
         """The pod, verified, on the model's device. Raises PodMismatch."""
+        paths = sorted(self._path.glob("*.block"))
         facts = model.shape, num_tokens, model.device
-        loader = PodLoader(*facts) if layout.recipe.exact else PackedLoader(layout, *facts)
+        loader: PodLoader | PackedLoader | ChunkLoader = PodLoader(*facts)
+        if not layout.recipe.exact:
+            # Which of the two a packed pod is stored in says how it was made.
+            chunks = bool(paths) and _kind(paths[0]) == packed_chunks.KIND
+            loader = ChunkLoader(layout, *facts) if chunks else PackedLoader(layout, *facts)
 
         def add(path: Path) -> None:
             raw = bytearray(path.stat().st_size)
@@ -82,8 +89,14 @@ class Folder:
             loader.add(json.loads(bytes(view[40:start])), view[start:])
 
         with ThreadPoolExecutor(_WORKERS) as threads:
-            list(threads.map(add, sorted(self._path.glob("*.block"))))
+            list(threads.map(add, paths))
         return loader.finish()
+
+
+def _kind(path: Path) -> object:
+    with path.open("rb") as file:
+        head = file.read(40)
+        return json.loads(file.read(int.from_bytes(head[:8], "little"))).get("kind")
 
 
 def _blocks(pod: Pod | PackedPod) -> Iterator[Block]:

@@ -10,11 +10,11 @@ from torch import Tensor
 from engine.compress import pack_pod, score
 from engine.fidelity.documents import Document, Question
 from engine.fidelity.measures import Judged, judge
-from engine.layout import Layout
+from engine.layout import Layout, layout_of
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Pod
 from engine.policies.subject import Scores
-from engine.prefill import PodBuilder, chunk_tokens
+from engine.prefill import builder_for, chunk_tokens
 from engine.recipes import Recipe
 from engine.runner import Runner
 from engine.tail import Tail
@@ -58,19 +58,19 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     exact = read(runner, ids)
     truth = [answers(runner, exact, question) for question in document.questions]
     scores: dict[tuple[int, str], Scores] = {}
-    streamed: dict[tuple[int, str], Pod] = {}
+    streamed: dict[tuple[int, str], Pod | PackedPod] = {}
     for entry in entries:
         row, source = rows[entry.name], exact
-        if entry.recipe.streaming or entry.runner is not runner:
+        if entry.recipe.while_reading or entry.runner is not runner:
             # Several recipes of one adapted model start from what it read, once.
-            plan = entry.layout if entry.recipe.streaming else None
-            key = (id(entry.runner), f"{plan.roots} {plan.recipe.mode}" if plan else "")
+            plan = entry.layout if entry.recipe.while_reading else None
+            key = (id(entry.runner), _way(plan) if plan else "")
             if key not in streamed:
                 streamed[key] = read(entry.runner, ids, plan)
             source = streamed[key]
         start = time.perf_counter()
-        pod: Pod | PackedPod = source
-        if not entry.recipe.exact:
+        pod = source
+        if isinstance(source, Pod) and not entry.recipe.exact:
             # Scores are the same for every recipe with this policy.
             asked = (id(source), entry.recipe.policy)
             if asked not in scores:
@@ -100,13 +100,18 @@ def stored_bytes(pod: Pod | PackedPod) -> int:
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
 
 
-def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod:
-    """The exact pod of a document."""
-    builder = PodBuilder(runner, len(ids), layout)
+def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | PackedPod:
+    """What reading a document leaves behind: its exact pod, or that of a layout whose recipe packs while reading."""
+    builder = builder_for(runner, len(ids), layout or layout_of(runner.model, Recipe()))
     chunk = chunk_tokens(runner.model.device)
-    for start in range(0, len(ids), chunk):
-        builder.read(ids[start : start + chunk])
+    while builder.num_read < len(ids):
+        builder.read(ids[builder.num_read : builder.cut(chunk)])
     return builder.finish()
+
+
+def _way(plan: Layout) -> str:
+    """What of a layout shapes the reading itself."""
+    return str(plan.recipe) if plan.recipe.packing else f"{plan.roots} {plan.recipe.mode}"
 
 
 def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import ModelUnavailable
+from app.errors import DiskFull, ModelUnavailable
 from app.main import App
 from app.settings import Settings
 from engine import packed_blocks
 from engine.policies import reread
 from engine.prefill import PodBuilder
-from storage import Home, Store
+from storage import Home, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
-from tests.app.test_memory import flip_a_byte, read_some
+from tests.app.test_memory import flip_a_byte, planned, read_some
 
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
@@ -137,6 +137,125 @@ def test_a_damaged_compressed_block_is_made_again(
     app.close()
     flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[0].file_name)
     again = open_app(recipe="compact")
+    assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
+    for _ in again.library.read_here(document_id):
+        pass
+    assert paper.blocks(settings.home) == written
+
+
+PACKING = "k4v4hs"
+"""Packed while it is read. The tiny model's sections are long enough for far tokens."""
+
+
+def test_what_is_packed_while_reading_is_written_once(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    app = open_app(recipe=PACKING)
+    document_id = paper.read_here(app, source)
+    (reading,) = store.readings(document_id)
+    assert (reading.state, reading.recipe) == ("ready", PACKING)
+    written = paper.blocks(settings.home)
+    sections = store.sections(reading.id)
+    for section in sections:
+        stops = [block.stop_token for block in store.blocks(section.id)]
+        assert stops == [*range(16 + 128, section.num_tokens, 128), section.num_tokens]
+    assert not any("-l" in name for name in written) and reading.num_bytes == sum(map(len, written.values()))
+    model = app.memory()._loaded.runner.model
+    assert reading.num_bytes < 0.7 * reading.num_tokens * model.shape.token_bytes
+    before = paper.last(app.questions.ask(document_id, QUESTION))
+    app.close()
+
+    again = open_app(recipe=PACKING)
+    after = paper.last(again.questions.ask(document_id, QUESTION))
+    assert (after.answer, after.citations, after.recipe) == (before.answer, before.citations, PACKING)
+    assert after.found and after.citations[0].page == 3
+    assert after.reused_tokens == reading.num_tokens
+    assert paper.blocks(settings.home) == written
+    assert again.verify() == (len(written), [])
+    again.library.delete(document_id)
+    assert paper.blocks(settings.home) == {}
+
+
+def test_packing_that_was_interrupted_goes_on_to_the_same_bytes(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    whole = open_app(recipe=PACKING, home=settings.home.with_name("whole"))
+    paper.read_here(whole, source)
+    whole.close()
+    app = open_app(recipe=PACKING)
+    reading = planned(app, source)
+    app.close()
+    for chunks in (2, 3):
+        app = open_app(recipe=PACKING)
+        read_some(app, store.reading(reading.id), chunks)
+        app.close()
+        held = 16 + 128 * len(paper.blocks(settings.home))
+        # What is read so far can be asked, by a process that finds it on the disk too.
+        asked = open_app(recipe=PACKING)
+        assert paper.last(asked.questions.ask(reading.document_id, QUESTION)).reused_tokens == held
+        asked.close()
+    again = open_app(recipe=PACKING)
+    for _ in again.library.read_here(reading.document_id):
+        pass
+    assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
+
+
+@pytest.mark.parametrize("recipe", ["exact", PACKING])
+def test_a_chunk_that_is_written_while_the_next_is_read(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes; only what is on the disk is reported; and a disk that fills up ends the reading."""
+    whole = open_app(recipe=recipe, home=settings.home.with_name("whole"))
+    paper.read_here(whole, source)
+    app = open_app(recipe=recipe)
+    reading = planned(app, source)
+    app.memory()._reader.ahead = True
+    for done, progress in enumerate(app.memory().read(reading), 1):
+        assert progress.done == sum(each.tokens_read for each in store.read_so_far(reading.id))
+        assert len(paper.blocks(settings.home)) == done
+        if done == 4:
+            break
+    begun = paper.blocks(settings.home)
+
+    def full(*_: object) -> None:
+        raise StorageFull(2_000_000_000, 1_000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.journal.write_block", full)
+        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
+    assert paper.blocks(settings.home) == begun
+    # A stop waits for what is under way.
+    store.set_reading_state(reading.id, "queued")
+    stops = iter([False, False, False, True, True])
+    assert len(list(app.memory().read(store.reading(reading.id), lambda: next(stops)))) == 2
+    assert len(paper.blocks(settings.home)) == 6
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
+
+
+def test_packing_starts_from_the_text_also_beside_an_exact_memory(
+    open_app: OpenApp, store: Store, source: Path
+) -> None:
+    exact = open_app()
+    document_id = paper.read_here(exact, source)
+    exact.close()
+    app = open_app(recipe=PACKING)
+    assert app.memory().needs_text(document_id, PACKING)
+    paper.read_here(app, source)
+    assert [each.recipe for each in store.readings(document_id)] == ["exact", PACKING]
+    assert paper.last(app.questions.ask(document_id, QUESTION)).recipe == PACKING
+
+
+def test_a_damaged_chunk_that_was_packed_is_read_again(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path
+) -> None:
+    app = open_app(recipe=PACKING)
+    document_id = paper.read_here(app, source)
+    written = paper.blocks(settings.home)
+    app.close()
+    flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[2].file_name)
+    again = open_app(recipe=PACKING)
     assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
     for _ in again.library.read_here(document_id):
         pass

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from app import memory
+from app import section_reader
 from app.errors import ModelUnavailable, OutOfMemory
 from app.journal import Journal
 from app.main import App
@@ -231,7 +231,7 @@ def test_compressing_goes_on_where_it_was(
     app.memory()
     failed = inject(reread, "_Rereading", lambda number, _: number == 2)
     if place == "packing":
-        failed = inject(memory, "pack_pod", once)
+        failed = inject(section_reader, "pack_pod", once)
     paper.read_here(app, source)
     assert len(failed) == 1
     assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))

@@ -174,14 +174,25 @@ def test_the_command_ends_with_one_json_line(
     monkeypatch.setattr("engine.bench.bandwidth._CPU_BYTES", 1 << 20)
     said: list[str] = []
     arguments = ["--quick", "--model", str(tiny_model_dir), "--models", str(tmp_path / "models")]
-    arguments += ["--lengths", "400,300", "--stored", "400", "--kv", "bf16,int4", "--tokens", "3", "--repeats", "1"]
+    arguments += [
+        "--lengths",
+        "400,300",
+        "--stored",
+        "400",
+        "--kv",
+        "bf16,int4,int4s",
+        "--tokens",
+        "3",
+        "--repeats",
+        "1",
+    ]
     command.main([*arguments, "--out", str(tmp_path / "out")], said.append)
     result = json.loads(said[-1])
     assert list(result) == ["hardware", "shape", "weights", "copy_tb_s", "rows"]
     assert result["shape"] == tiny_model_dir.name and result["copy_tb_s"] > 0
     own = result["weights"]
     order = [(row["system"], row["kv"], row["length"]) for row in result["rows"]]
-    systems = [("docpod", own), ("docpod", "int4"), ("transformers", own)]
+    systems = [("docpod", own), ("docpod", "int4"), ("docpod", "int4s"), ("transformers", own)]
     assert order == [(*each, length) for length in (300, 400) for each in systems]
     for row in result["rows"]:
         assert list(row) == [
@@ -193,8 +204,8 @@ def test_the_command_ends_with_one_json_line(
         assert (row["first_token_ms"]["disk"] is not None) is kept
         numbers = (row["prefill_tok_s"], row["decode_tok_s"], row["first_token_ms"]["ram"], row["peak_gb"])
         assert all(number > 0 for number in numbers) and row["roof_fraction"] > 0
-    exact, four = result["rows"][3:5]
-    assert exact["bytes_per_token"] > four["bytes_per_token"]
+    exact, four, on_the_way = result["rows"][4:7]
+    assert exact["bytes_per_token"] > four["bytes_per_token"] == on_the_way["bytes_per_token"]
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == result
     assert (tmp_path / "out" / "bench.md").read_text() in said
     assert sum("CUDA graphs need a GPU" in line for line in said) == 2

@@ -149,19 +149,23 @@ def test_the_command_ends_with_one_json_line(
     monkeypatch.setattr("engine.fidelity.planting.LIST_ROWS", 8)
     monkeypatch.delenv("DOCPOD_EVAL_DATA", raising=False)
     said: list[str] = []
-    arguments = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--recipes", "k4v4+near4,32"]
+    arguments = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--recipes", "k4v4+near4,32,k4v4s+near4,32"]
     window = models.load(str(tiny_model_dir), tmp_path, lambda _: None).window
     arguments += ["--lengths", "1100", "--limit", "1", "--out", str(tmp_path / "out"), "--seed", "7"]
     assert window > 1100 + 512
     command.main(arguments, said.append)
     result = json.loads(said[-1])
     assert result.keys() >= {"model", "hardware", "seed", "rows"} and result["seed"] == 7
-    exact, four = result["rows"]
+    exact, four, on_the_way = result["rows"]
     assert exact.keys() >= {
         "recipe", "parts", "bytes_per_token", "kl_mean", "kl_p999", "top1", "lm_delta", "answer_nll_delta",
         "answer_nll_ci", "retrieval", "hard",
     }  # fmt: skip
     assert (exact["recipe"], four["recipe"]) == ("exact", "k4v4+near4,32")
+    assert on_the_way["bytes_per_token"] == four["bytes_per_token"] and on_the_way["kl_mean"] not in (
+        0,
+        four["kl_mean"],
+    )
     assert exact["kl_mean"] == 0 < four["kl_mean"] and exact["answer_nll_delta"] is None
     assert exact["retrieval"].keys() == {"1100"} and set(exact["hard"]) == set(HARD)
     assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == result

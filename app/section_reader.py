@@ -1,0 +1,101 @@
+"""The section reader: reads one section to its end; a GPU reads the next chunk while one is written."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from app.journal import Journal
+from app.reader_model import Loaded
+from app.relief import Relief
+from engine.compress import pack_pod, score
+from engine.layout import Layout
+from engine.packed_pod import PackedPod
+from engine.pod import Block, Pod
+from engine.prefill import Builder
+from storage import Section, Store
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A chunk on its way to the disk, and the seconds that it took to read."""
+
+    block: Block
+    seconds: float
+    writing: Future[None]
+
+    def settle(self) -> float:
+        """Wait until it is safe on the disk; the seconds that it took altogether. Raises what writing raised."""
+        start = time.perf_counter()
+        self.writing.result()
+        return self.seconds + time.perf_counter() - start
+
+
+class SectionReader:
+    """From token ids to a finished section. What is reported is safe on the disk."""
+
+    def __init__(self, store: Store, journal: Journal, loaded: Loaded, relief: Relief, chunk_tokens: int) -> None:
+        self._store = store
+        self._journal = journal
+        self._loaded = loaded
+        self._relief = relief
+        self._chunk_tokens = chunk_tokens
+        self.ahead = loaded.runner.model.device.type == "cuda"
+        """Whether to read on while a chunk is written: not where both are work for the same processor."""
+
+    def read(
+        self, section: Section, ids: Sequence[int], layout: Layout, twin: Section | None, stopped: Callable[[], bool]
+    ) -> Iterator[int]:
+        """The tokens read, after every piece of work; ends early where `stopped()`.
+
+        `twin` is the same section as it was read exactly, which need not be read again. Raises OutOfMemory,
+        StorageFull, and NotStored for a deleted document.
+        """
+        builder = self._relief.run(partial(self._journal.resume, section, layout, twin))
+        if twin is not None and builder.num_read and not section.seconds:
+            self._store.add_section_seconds(section.id, twin.seconds)
+        yield from self._chunks(section, builder, ids, stopped)
+        if builder.num_read < len(ids):
+            return
+        pod = builder.finish()
+        packed: PackedPod | None = None
+        if isinstance(pod, Pod) and not layout.recipe.exact:
+            scores = self._journal.scores(section)
+            scoring = partial(score, self._loaded.runner, ids, pod, layout)
+            for each in self._relief.resumed(scoring, scores):
+                self._journal.write_scores(section, each)
+                if stopped():
+                    return
+                scores = each
+                yield len(ids)
+            packed = self._relief.run(partial(pack_pod, pod, layout, scores))
+        self._journal.finish(section, packed)
+        self._loaded.tiers.put(section.id, packed or pod)
+
+    def _chunks(
+        self, section: Section, builder: Builder, ids: Sequence[int], stopped: Callable[[], bool]
+    ) -> Iterator[int]:
+        size = self._chunk_tokens
+        with ThreadPoolExecutor(1, "writing") as writer:
+            under_way: _Written | None = None
+            while builder.num_read < len(ids) and not stopped():
+                start = time.perf_counter()
+                block, size = self._relief.feed(builder, ids, size)
+                seconds = time.perf_counter() - start
+                if under_way is not None:
+                    yield self._settle(section, under_way, size)
+                under_way = _Written(block, seconds, writer.submit(self._journal.write, section, block))
+                if not self.ahead:
+                    yield self._settle(section, under_way, size)
+                    under_way = None
+            if under_way is not None:
+                yield self._settle(section, under_way, size)
+
+    def _settle(self, section: Section, written: _Written, size: int) -> int:
+        seconds, block = written.settle(), written.block
+        self._store.add_section_seconds(section.id, seconds)
+        if block.stop < section.num_tokens or block.stop - block.start >= size:
+            # The last chunk of a section is shorter and says little of the next one.
+            self._loaded.tokens_per_second = (block.stop - block.start) / seconds
+        return block.stop

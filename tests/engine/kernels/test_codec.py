@@ -1,0 +1,46 @@
+"""Reading over a packed past with kernels: what plain PyTorch makes of it."""
+
+import pytest
+import torch
+
+from engine import packed_reading, packed_store, precision
+from engine.kernels import codec
+from engine.layout import Layout
+from engine.packed_pod import PackedPod
+from engine.precision import dequantize
+from engine.prefill import builder_for
+from engine.recipes import parse
+from engine.runner import Runner
+from tests import tiny
+from tests.engine.reading import greedy, runner_of, some_ids
+
+
+@pytest.mark.parametrize("recipe", ("k4v4hs", "k8v8s", "k3v4hs", "k16v8s"))
+def test_the_same_pod(recipe: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = runner_of(tiny.llama().to(device))
+    ids = some_ids(runner, 333, 1)
+    monkeypatch.setattr(packed_reading, "RUN_TOKENS", 128)
+    ours, plain = (read(runner, recipe, ids, each, monkeypatch) for each in (codec, precision))
+    assert ours.nbytes == plain.nbytes
+    for one, other in zip(ours.far, plain.far, strict=True):
+        for a, b in zip((*one.keys, *one.values), (*other.keys, *other.values), strict=True):
+            away = (dequantize(a, torch.float32) - dequantize(b, torch.float32)).abs()
+            # A rotation sums in another order, so a code may differ by one where a number lies between two.
+            assert (away > 0.02).float().mean() < 0.02
+    torch.testing.assert_close(ours.near.values, plain.near.values, rtol=0.05, atol=0.05)
+    # Kernels can answer from where reading left it.
+    stepping = runner_of(tiny.llama().to(device), graphs=True)
+    assert stepping.stepper is not None and stepping.stepper._table.fits([ours])
+    assert greedy(stepping, [ours], ids[:5], 3) == greedy(runner, [ours], ids[:5], 3)
+
+
+def read(
+    runner: Runner, recipe: str, ids: list[int], used: packed_store.Codec, monkeypatch: pytest.MonkeyPatch
+) -> PackedPod:
+    monkeypatch.setattr(packed_store, "_codec", lambda device: used)
+    builder = builder_for(runner, len(ids), Layout(parse(f"{recipe}+near4,32"), ((0, 0), (1, 1), (2, 2), (3, 3))))
+    while builder.num_read < len(ids):
+        builder.feed(ids[builder.num_read : builder.cut(100)])
+    pod = builder.finish()
+    assert isinstance(pod, PackedPod)
+    return pod
