@@ -139,10 +139,14 @@ def contiguous(committed: list[Row]) -> bool:
 
 
 @pytest.mark.timeout(3600)
-def test_a_compressed_reading_that_is_killed_ends_like_one_that_was_not(settings: Settings, tmp_path: Path) -> None:
-    """Killed while it reads, says the text again, packs and swaps the exact blocks for the compressed ones."""
+@pytest.mark.parametrize("recipe", ["balanced", "k4v4hs"])
+def test_a_compressed_reading_that_is_killed_ends_like_one_that_was_not(
+    settings: Settings, tmp_path: Path, recipe: str
+) -> None:
+    """Killed while it reads, says the text again, packs and swaps the exact blocks for the compressed ones; or while it
+    reads and packs at once."""
     source = paper.text(tmp_path / "a.txt", PAGES // 4)
-    settings = replace(settings, recipe="balanced")
+    settings = replace(settings, recipe=recipe)
     undisturbed = replace(settings, home=tmp_path / "undisturbed")
     shutil.copytree(settings.home, undisturbed.home, symlinks=True)
     begun = time.monotonic()

@@ -7,7 +7,6 @@ long side of a tensor core's tile and rows along the short one, since few rows a
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,misc"
 
-
 import triton
 import triton.language as tl
 

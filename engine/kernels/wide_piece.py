@@ -7,7 +7,6 @@ Letters: M rows of queries, N slots of a tile, C channels of a group of values, 
 # Triton's language has no types that a checker could follow.
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,misc"
 
-
 import triton
 import triton.language as tl
 
