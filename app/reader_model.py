@@ -14,9 +14,9 @@ from engine import heads, models
 from engine.calibration import calibrate
 from engine.decode import generate, look
 from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.fastest import runner_for
 from engine.prefill import PodBuilder
 from engine.recipes import parse
-from engine.runner import Runner
 from engine.sampling import SamplingParams
 from engine.shortage import told
 from engine.staging import Staging
@@ -98,7 +98,7 @@ class Loaded:
     def __init__(
         self, model: models.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None]
     ) -> None:
-        self.runner = Runner(model)
+        self.runner = runner_for(model)
         self.prompts = Prompts(model.tokenizer)
         known = heads.find(model.name, model.base_digest, folder)
         if known is None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from engine.errors import RecipeUnknown
 
-NAMED = {"exact": "", "faithful": "k4v4h", "balanced": "keep40+k4v4h", "compact": "keep27+k4v4h+near4,32"}
-"""The dial: each name's parts, chosen from the measurements in docs/log.md."""
+NAMED = {"exact": "", "faithful": "keep60+k8v4h", "balanced": "keep40+k4v4h", "compact": "keep27+k4v4h+near4,32"}
+"""The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
 BITS = (2, 3, 4, 8, 16)
 POLICIES = ("reread", "norm", "streaming", "random")
 MODES = ("A", "B", "linear")

@@ -101,12 +101,12 @@ def test_the_dial_says_what_each_recipe_costs_and_keeps(app: App, document_id: s
 def test_what_a_recipe_keeps_in_words() -> None:
     assert [kept_by(name) for name in NAMED] == [
         "everything, as it was read",
-        "every token in 4 bits",
+        "60 % of the tokens in 4 and 8 bits",
         "40 % of the tokens in 4 bits",
         "27 % of the tokens in 4 bits",
     ]
     assert kept_by("A35+k4v3") == "every token in 3 and 4 bits, with keys shared between layers"
-    assert [named(text) for text in ("k4v4h", "keep40+k4v4h", "faithful", "k4v4")] == [
+    assert [named(text) for text in ("keep60+k8v4h", "keep40+k4v4h", "faithful", "k4v4")] == [
         "faithful", "balanced", "faithful", "k4v4"
     ]  # fmt: skip
 
