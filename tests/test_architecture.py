@@ -36,6 +36,7 @@ ONLY_IN = {
 CATCHES_EVERYTHING = {
     "app/desk.py": "rim: whatever goes wrong with one document must not end the thread that serves the others",
     "app/readers/worker.py": "rim: whatever a parser raises over one page costs that page only",
+    "engine/fastest.py": "tried once: whatever Triton raises on a machine, answers go without it, which is said",
 }
 IMPORTS_BY_NAME = {
     "app/readers/worker.py": "loads the one reader that the file needs, so that no PDF library is loaded for a text",
