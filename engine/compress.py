@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from engine.key_maps import KeyMaps, value_layers
 from engine.layout import Layout
 from engine.packed_pod import FarLayer, PackedPod
 from engine.pod import Pod
@@ -50,35 +51,37 @@ class _Packing:
         self._first = first
         self._stop = stop
         self._kept = kept
-        self._read_back: dict[int, Tensor] = {}
+        self._read_back: dict[tuple[str, int], Tensor] = {}
+        """Keys and values (G, K, D) as they will be read back, which predictions are made from."""
 
     def layer(self, layer: int) -> FarLayer:
         """The far part of one layer."""
-        heads = range(self._exact.keys.shape[1])
-        recipe = self._layout.recipe
-        values = tuple(
-            self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads
-        )
-        keys = tuple(self._keys(layer, head) for head in heads)
+        heads, recipe = range(self._exact.keys.shape[1]), self._layout.recipe
+        values = [self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads]
+        if recipe.residual_bits:
+            self._read_back["values", layer] = torch.stack([self._unpack(each) for each in values])
+        keys = self._keys(layer, heads)
         bits = None if self._kept is None else _bits(self._kept[layer])
-        return FarLayer(keys, values, bits)
+        return FarLayer(tuple(keys), tuple(values), bits)
 
-    def _keys(self, layer: int, head: int) -> Packed | None:
-        layout, root = self._layout, self._layout.roots[layer][head]
-        rows = self._rows(self._exact.keys, layer, head)
-        if layout.maps is None:
-            return self._pack(rows, layout.recipe.key_bits, "channel") if root == layer else None
-        predicted = None
-        if root != layer:
-            predicted = layout.maps.predict(layer, head, self._read_back[root])
-            rows = rows - predicted
-        packed = self._pack(rows, layout.key_bits(layer, head), "channel") if layout.stores_keys(layer, head) else None
-        read = torch.zeros_like(rows) if packed is None else self._unpack(packed)
-        stack = self._read_back.setdefault(
-            layer, torch.empty_like(self._exact.keys[layer, :, self._first : self._stop])
-        )
-        stack[head] = read if predicted is None else predicted + read
-        return packed
+    def _keys(self, layer: int, heads: range) -> Sequence[Packed | None]:
+        layout = self._layout
+        exact = [self._rows(self._exact.keys, layer, head) for head in heads]
+        if layout.maps is not None and layout.recipe.residual_bits and layout.maps.roots[layer] != layer:
+            predicted = self._predicted(layer, layout.maps)
+            exact = [rows - there for rows, there in zip(exact, predicted, strict=True)]
+        keys = [
+            self._pack(rows, layout.key_bits(layer, head), "channel") if layout.stores_keys(layer, head) else None
+            for head, rows in zip(heads, exact, strict=True)
+        ]
+        if layout.maps is not None and layout.maps.roots[layer] == layer:
+            self._read_back["keys", layer] = torch.stack([self._unpack(each) for each in keys if each])
+        return keys
+
+    def _predicted(self, layer: int, maps: KeyMaps) -> Tensor:
+        values = [self._read_back["values", below] for below in value_layers(layer)]
+        positions = torch.arange(self._first, self._stop, device=self._exact.keys.device)
+        return maps.predict(layer, self._read_back["keys", maps.roots[layer]], values, positions)
 
     def _rows(self, tensor: Tensor, layer: int, head: int) -> Tensor:
         """The kept far rows (K, D) of exact keys or values."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import key_maps, sharing
+from engine.angles import angles_of
 from engine.errors import PlanMissing
 from engine.key_maps import KeyMaps
 from engine.models import Model
@@ -72,6 +73,14 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
     own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
     if not recipe.mode:
         return Layout(recipe, own)
+    if recipe.mode == "linear":
+        maps = key_maps.find(model, recipe.saving, angles_of(model.network, shape.head_dim), *folders)
+        if maps is None:
+            raise PlanMissing(
+                f"{model.name} has no key maps to save {round(100 * recipe.saving)} %: "
+                f"make them with python -m engine.map_fit --model ... --saving {recipe.saving}"
+            )
+        return Layout(recipe, tuple((root,) * shape.kv_heads for root in maps.roots), maps)
     plan = sharing.find(model.name, model.base_digest, recipe.saving, *folders)
     if plan is None:
         percent = round(100 * recipe.saving)
@@ -79,7 +88,4 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
             f"{model.name} has no plan to share {percent} %: "
             f"make one with python -m engine.sharing --model ... --saving {recipe.saving}"
         )
-    maps = key_maps.find(plan, recipe.saving, *folders) if recipe.mode == "linear" else None
-    if recipe.mode == "linear" and maps is None:
-        raise PlanMissing(f"{model.name} has no key maps for this plan: make them with python -m engine.map_fit")
-    return Layout(recipe, plan.roots, maps)
+    return Layout(recipe, plan.roots)

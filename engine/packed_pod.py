@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import PodMismatch
+from engine.key_maps import KeyMaps, value_layers
 from engine.layout import Layout
 from engine.pod import Pod
 from engine.precision import Packed, dequantize, hadamard, unpack
@@ -103,7 +104,7 @@ class PackedPod:
 
     def open(self) -> OpenPod:
         """Everything unpacked."""
-        known: dict[int, list[Tensor]] = {}
+        known: Known = {}
         return OpenPod(tuple(tuple(self._segments(layer, known)) for layer in range(len(self.far))), self.num_tokens)
 
     def check(self) -> None:
@@ -121,7 +122,7 @@ class PackedPod:
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
 
-    def _segments(self, layer: int, known: dict[int, list[Tensor]], wanted: Tensor | None = None) -> list[Segment]:
+    def _segments(self, layer: int, known: "Known", wanted: Tensor | None = None) -> list[Segment]:
         """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
         heads = range(len(self.far[layer].values))
         positions = [self.far_positions(layer, head) for head in heads]
@@ -136,35 +137,37 @@ class PackedPod:
             return near
         recipe = self.layout.recipe
         roots = self.layout.roots[layer] if recipe.mode == "A" else None
+        if self.layout.maps is not None:
+            guess, values = self._predicted(layer, self.layout.maps, known), self._back("values", layer, known)
+            return [*near, Segment(guess, values, _places(positions), roots, recipe.skip, None)]
         dtype = self.near.keys.dtype
-        # Predicted keys are of the space that the maps know.
-        turn = self._turn if self.layout.maps is None else None
-        values = [dequantize(self.far[layer].values[head], dtype, chosen[head]) for head in heads]
-        if turn is None and self._turn is not None:
-            values = [_rotated(rows, self._turn) for rows in values]
-        keys = self._keys(layer, known, chosen)
-        far = Segment(_together(keys), _together(values), _places(positions), roots, recipe.skip, turn)
-        return [*near, far]
+        rows = [dequantize(self.far[layer].values[head], dtype, chosen[head]) for head in heads]
+        keys = self._keys(layer, chosen)
+        return [*near, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self._turn)]
 
-    def _keys(self, layer: int, known: dict[int, list[Tensor]], chosen: Sequence[Tensor | None]) -> list[Tensor]:
-        """Far keys (K, D) per KV head: its own, its root's, or predicted; `known` keeps those of other layers."""
-        if layer in known:
-            return known[layer]
-        roots, maps, dtype = self.layout.roots[layer], self.layout.maps, self.near.keys.dtype
-        keys = []
-        for head, root in enumerate(roots):
-            own = self.far[root if maps is None else layer].keys[head]
-            rows = None if own is None else dequantize(own, dtype, chosen[head])
-            if maps is not None and rows is not None and self._turn is not None:
-                rows = _rotated(rows, self._turn)
-            if maps is not None and root != layer:
-                predicted = maps.predict(layer, head, torch.stack(self._keys(root, known, chosen)))
-                rows = predicted if rows is None else predicted + rows
-            assert rows is not None
-            keys.append(rows)
-        if maps is not None:
-            known[layer] = keys
-        return keys
+    def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
+        """Far keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
+        packed = [self.far[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
+        dtype = self.near.keys.dtype
+        return _together([dequantize(own, dtype, rows) for own, rows in zip(packed, chosen, strict=True) if own])
+
+    def _predicted(self, layer: int, maps: KeyMaps, known: "Known") -> Tensor:
+        """Far keys (G, K, D) of a pod with key maps: stored, or predicted, or predicted and what that missed."""
+        root = maps.roots[layer]
+        stored = self._back("keys", layer, known) if self.layout.stores_keys(layer, 0) else None
+        if stored is not None and root == layer:
+            return stored
+        values = [self._back("values", below, known) for below in value_layers(layer)]
+        keys = maps.predict(layer, self._back("keys", root, known), values, self.far_positions(layer, 0))
+        return keys if stored is None else keys + stored
+
+    def _back(self, name: str, layer: int, known: "Known") -> Tensor:
+        """Keys or values (G, K, D) as they are stored, in the space of the model; `known` remembers them."""
+        if (name, layer) not in known:
+            packed = self.far[layer].keys if name == "keys" else self.far[layer].values
+            rows = torch.stack([dequantize(each, self.near.keys.dtype) for each in packed if each])
+            known[name, layer] = rows if self._turn is None else _rotated(rows, self._turn)
+        return known[name, layer]
 
     @property
     def _turn(self) -> Tensor | None:
@@ -185,6 +188,9 @@ class PackedPod:
 
 
 AnyPod = Pod | PackedPod | OpenPod
+
+Known = dict[tuple[str, int], Tensor]
+"""Keys and values of a pod with key maps, by their name and layer: several layers are predicted from the same ones."""
 
 
 def _wanted(pod: "PackedPod | OpenPod", slots: Tensor) -> Tensor:
