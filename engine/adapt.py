@@ -17,7 +17,10 @@ import torch
 from engine import adapter, corpus, models, sharing
 from engine.adaptation import MODES, Adaptation, Progress
 from engine.errors import EngineError, PlanMissing
+from engine.key_maps import KeyMaps
+from engine.layout import layout_of
 from engine.models import Model
+from engine.recipes import parse
 from engine.sharing import SharingPlan
 from engine.training import Limits, Settings
 
@@ -39,7 +42,8 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model = models.load(options.model, options.models, say)
     mode = "dense" if options.dense else options.mode
-    plan = None if options.dense else _plan(options, model)
+    maps = _maps(options, model) if mode == "linear" else None
+    plan = None if options.dense or maps else _plan(options, model)
     texts = list(corpus.read_texts(options.text))
     text = corpus.load(model.tokenizer, model.digest, texts, options.out, options.max_tokens)
     say(f"{len(text.train)} tokens to train on; {text.num_held} of {text.num_texts} texts are held out")
@@ -57,7 +61,9 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         rounded=options.rounded,
         seed=options.seed,
     )
-    adaptation = Adaptation(model, plan.roots if plan else (), settings, text)
+    roots = tuple((root,) * model.shape.kv_heads for root in maps.roots) if maps else plan.roots if plan else ()
+    saving = maps.saving if maps else plan.saving if plan else 0.0
+    adaptation = Adaptation(model, roots, settings, text, maps)
     started: dict[str, Any] = {}
     if options.start:
         first = adapter.load(options.start)
@@ -76,14 +82,14 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "tokens": adaptation.step * settings.sequences * settings.length,
         "held_before": vars(before),
         "held_after": vars(after),
-        "plan": plan.facts if plan else {},
-        "saving": round(plan.saving, 4) if plan else 0.0,
+        "plan": dict(maps.facts) if maps else plan.facts if plan else {},
+        "saving": round(saving, 4),
         "texts": text.num_texts,
         "device": str(model.device),
         "torch": torch.__version__,
         **started,
     }
-    name = f"{model.name.replace('/', '--')}.{mode}{round(100 * plan.saving) if plan else ''}.safetensors"
+    name = f"{model.name.replace('/', '--')}.{mode}{round(100 * saving) or ''}.safetensors"
     path = adaptation.adapter(found).save(options.out / name)
     result = {"steps": adaptation.step, "seconds": round(adaptation.seconds, 1), **found}
     result |= {"kl": last.kl, "ce": last.ce, "agreement": last.agreement} if last else {}
@@ -110,6 +116,12 @@ def _plan(options: argparse.Namespace, model: Model) -> SharingPlan:
     if found is None:
         raise PlanMissing(f"{model.name} has no sharing plan for a saving of {options.plan_saving:.0%}; give --plan")
     return found
+
+
+def _maps(options: argparse.Namespace, model: Model) -> KeyMaps:
+    layout = layout_of(model, parse(f"linear{round(100 * options.plan_saving)}"), (options.out, options.models))
+    assert layout.maps is not None
+    return layout.maps
 
 
 def _train(
@@ -151,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="files or folders; none: Python's reference")
     parser.add_argument("--plan-saving", type=float, default=0.35, help="share of keys and values not stored")
     parser.add_argument("--plan", type=Path, help="file of a sharing plan, instead of the model's own")
-    parser.add_argument("--mode", choices=MODES[:2], default="A", help="A: share scores; B: share keys")
+    parser.add_argument("--mode", choices=MODES[:3], default="A", help="share scores (A), keys (B), or predict them")
     parser.add_argument("--dense", action="store_true", help="a control: the same recipe without sharing")
     parser.add_argument("--seconds", type=float, default=0.0, help="of training steps (90, unless --steps is given)")
     parser.add_argument("--steps", type=int, default=0, help="0: no limit")

@@ -22,6 +22,7 @@ from engine.adapter import Adapter
 from engine.corpus import Corpus
 from engine.distillation import Distance, distance
 from engine.errors import AdaptationFailed
+from engine.key_maps import KeyMaps
 from engine.models import Model
 from engine.recall import RecallMaker
 from engine.recipes import parse
@@ -32,7 +33,7 @@ from engine.training import Limits, Settings
 
 BETAS = (0.9, 0.95)
 CLIP_NORM = 1.0
-MODES = ("A", "B", "dense")
+MODES = ("A", "B", "linear", "dense")
 HELD_SEQUENCES = 4
 
 
@@ -67,9 +68,11 @@ class Adaptation:
         roots: tuple[tuple[int, ...], ...],
         settings: Settings,
         corpus: Corpus,
+        maps: KeyMaps | None = None,
     ) -> None:
-        """Raises AdaptationFailed where model, plan, text and settings do not go together."""
-        _check(model, roots, settings, corpus)
+        """Mode `linear` takes `maps`, of these roots. Raises AdaptationFailed where model, plan, text and settings do
+        not go together."""
+        _check(model, roots, settings, corpus, maps)
         self.model = model
         self.settings = settings
         self.step = 0
@@ -77,6 +80,7 @@ class Adaptation:
         self.history: list[tuple[int, float, float, float]] = []
         """(step, kl, ce, agreement) of every step."""
         self._roots = roots
+        self._maps = maps
         self._corpus = corpus
         recipe = parse(settings.rounded)
         self._distort = None if recipe.exact else Rounding(recipe)
@@ -218,25 +222,32 @@ class Adaptation:
         tokens = torch.tensor(ids, device=self.model.device)
         first = max(0, len(ids) - 1 - self.settings.asked) if self.settings.asked else 0
         taught = self._student.taught(tokens[:-1], SharedAttention((), "dense", self._windows))
-        memory = SharedAttention(self._roots, self.settings.mode, self._windows, self._distort, first)
+        memory = SharedAttention(self._roots, self.settings.mode, self._windows, self._distort, first, self._maps)
         learned = self._student.learned(tokens[:-1], memory)
         return distance(self._student, learned[first:], taught[first:], tokens[1 + first :])
 
     def _identity(self) -> str:
         """A hash of everything that a state belongs to."""
-        of = {"settings": asdict(self.settings), "model": self.model.digest, "roots": self._roots}
+        maps = self._maps.digest if self._maps else ""
+        of = {"settings": asdict(self.settings), "model": self.model.digest, "roots": self._roots, "maps": maps}
         total = hashlib.sha256(json.dumps(of).encode())
         total.update(self._corpus.train.tobytes())
         return total.hexdigest()
 
 
-def _check(model: Model, roots: tuple[tuple[int, ...], ...], settings: Settings, corpus: Corpus) -> None:
+def _check(
+    model: Model, roots: tuple[tuple[int, ...], ...], settings: Settings, corpus: Corpus, maps: KeyMaps | None
+) -> None:
     """Raise AdaptationFailed for what does not go together."""
     wrong = ""
     if settings.mode not in MODES or (settings.mode == "dense") != (roots == ()):
         wrong = f"modes are {', '.join(MODES)}; all but dense need a plan, and dense takes none"
     elif roots and (len(roots) != model.shape.layers or {len(row) for row in roots} != {model.shape.kv_heads}):
         wrong = "the plan is of a model with other layers or heads"
+    elif (settings.mode == "linear") != (maps is not None):
+        wrong = "mode linear predicts keys by maps, and no other mode does"
+    elif maps is not None and settings.rounded != "exact":
+        wrong = "rounding is of keys that are stored, and mode linear predicts them"
     elif settings.length > model.window:
         wrong = f"sequences of {settings.length} tokens do not fit the model's window of {model.window}"
     elif settings.length >= len(corpus.train):

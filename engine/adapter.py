@@ -26,8 +26,8 @@ KINDS = ("low-rank", "all-weights")
 class Adapter:
     """Trained weights, what they belong to, and how they were made.
 
-    `mode` A or B, or `dense` for a control without sharing (its `roots` are empty); `rank` and `scale` are those of
-    low-rank weights; `facts` (numbers, texts, the loss curve) are for people.
+    `mode` A, B or linear, or `dense` for a control without sharing (its `roots` are empty); `rank` and `scale` are
+    those of low-rank weights; `facts` (numbers, texts, the loss curve) are for people.
     """
 
     kind: str

@@ -47,11 +47,16 @@ class KeyMaps:
             total.update(self.weights[layer].cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
 
+    @property
+    def saving(self) -> float:
+        """The share of all keys and values that is not stored, for a text so long that near tokens do not count."""
+        return len(self.weights) / (2 * len(self.roots))
+
     def predict(self, layer: int, root_keys: Tensor, values: Sequence[Tensor], positions: Tensor) -> Tensor:
         """Keys (G, K, D) from the root's keys (G, K, D) and the values (G, K, D) of the layers `value_layers(layer)`,
         all of the tokens at `positions` (K,)."""
         known = inputs(self.angles.undo(root_keys, positions), values)
-        keys = (known @ self.weights[layer].to(known)).view(len(known), len(root_keys), -1)
+        keys = (known @ self.weights[layer].to(known)).view(len(known), len(root_keys), root_keys.shape[2])
         return self.angles.apply(keys.transpose(0, 1), positions).to(root_keys.dtype)
 
     def to(self, device: torch.device) -> "KeyMaps":

@@ -118,7 +118,10 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     runner = Runner(models.load(options.model, options.models, say))
     model, started = runner.model, time.monotonic()
-    angles = angles_of(model.network, model.shape.head_dim)
+    angles, layers = angles_of(model.network, model.shape.head_dim), model.shape.layers
+    for saving in options.saving:
+        # What cannot be had is said before minutes are spent.
+        choose({}, layers, saving)
     text = read_text(options.text) if options.text else sample_text()
     tokens = options.tokens or min(6144, model.window)
     # One more than is fitted to: what a layer's keys are worth is measured on a text that no map has seen.
@@ -126,11 +129,12 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     recall = RecallMaker(model.tokenizer, np.array(unseen, dtype=np.int32)).make(tokens, str(options.seed)).ids
     samples = []
     for ids in seen:
-        samples.append(_read(runner, ids))
+        # The first tokens have keys of their own kind, and are never predicted.
+        samples.append(_read(runner, ids).select(torch.arange(Recipe().sinks, tokens)))
         say(f"{len(samples)} of {len(seen)} samples read, {time.monotonic() - started:.0f} s")
     asked = tokens // ASKED_SHARE
     trials = [Trial(_read(runner, ids[:-asked]), ids[-asked:]) for ids in (unseen, recall)]
-    neighbours = tuple(max(0, layer - 1) for layer in range(model.shape.layers))
+    neighbours = tuple(max(0, layer - 1) for layer in range(layers))
     alone = KeyMaps(neighbours, fit(neighbours, samples, angles), angles, {})
     found = {}
     for layer, cost in costs(runner, alone, trials):
@@ -138,7 +142,7 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         say(f"layer {layer}: without its own keys KL {cost:.4f}, {time.monotonic() - started:.0f} s")
     facts = {"samples": len(seen), "tokens": tokens, "seed": options.seed, "costs": found}
     for saving in options.saving:
-        roots = choose(found, model.shape.layers, saving)
+        roots = choose(found, layers, saving)
         maps = KeyMaps(roots, fit(roots, samples, angles), angles, facts)
         path = maps.save(options.out, model, saving)
         kept = [layer for layer, root in enumerate(roots) if root == layer]

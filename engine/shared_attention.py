@@ -1,7 +1,8 @@
 """SharedAttention: attention of one whole sequence under PoD's sharing (arXiv 2412.02252, stage 2), with gradients.
 
 For token i, token j is near if j < sinks or i - j < recent, else far. Near tokens are met as usual; far ones by the
-keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B). Values are the layer's own.
+keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B), or by keys predicted from the
+root's (mode linear), under the layer's own. Values are the layer's own.
 One softmax runs over both. Letters: T tokens, H query heads, G key/value heads, D head size.
 
 Sharing may act from some token on only: those before it read as the dense model does, and the ones behind it ask what
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
+
+from engine.key_maps import KeyMaps, value_layers
 
 Met = tuple[Tensor, Tensor, Tensor]
 """Query (H,T,D) that meets keys (G,T,D), and their values (G,T,D)."""
@@ -47,14 +50,17 @@ class SharedAttention:
         windows: Windows,
         distort: Distort | None = None,
         first: int = 0,
+        maps: KeyMaps | None = None,
     ) -> None:
         self._roots = roots
+        self._maps = maps
         self._mode = mode
         self._windows = windows
         self._distort = distort
         self._first = first
         self._queries: dict[int, Tensor] = {}
         self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take a layer's query (H,T,D), keys and values (G,T,D) of all tokens; give the output (H,T,D)."""
@@ -63,10 +69,13 @@ class SharedAttention:
             return dense(query, keys, values, scale)
         if any(root == layer for root in roots):
             self._queries[layer], self._keys[layer] = query, keys
+        self._values[layer] = values
         if self._distort is None and all(root == layer for root in roots):
             return dense(query, keys, values, scale)
         far_query, far_keys, far_values = query, keys, values
-        if roots:
+        if self._maps is not None:
+            far_keys = self._predicted(layer, self._maps)
+        elif roots:
             far_keys = torch.stack([self._keys[root][group] for group, root in enumerate(roots)])
             if self._mode == "A":
                 per_group = query.shape[0] // keys.shape[0]
@@ -81,6 +90,11 @@ class SharedAttention:
         if not first:
             return out
         return torch.cat([dense(query[:, :first], keys[:, :first], values[:, :first], scale), out], 1)
+
+    def _predicted(self, layer: int, maps: KeyMaps) -> Tensor:
+        keys = self._keys[maps.roots[layer]]
+        positions = torch.arange(keys.shape[1], device=keys.device)
+        return maps.predict(layer, keys, [self._values[each] for each in value_layers(layer)], positions)
 
 
 def choose(device: torch.device, sinks: int, recent: int) -> Windows:

@@ -9,7 +9,7 @@ LAST_RATE = 0.05
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the outcome of a post-training. `mode` is A or B, or `dense` for a control without sharing."""
+    """What decides the outcome of a post-training. `mode`: A, B or linear, or `dense` for a control without sharing."""
 
     mode: str = "A"
     sinks: int = 16

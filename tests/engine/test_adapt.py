@@ -12,10 +12,12 @@ import torch
 
 from engine import adapt, adapter, corpus, models
 from engine.adaptation import Adaptation, Progress
+from engine.angles import angles_of
 from engine.corpus import Corpus
 from engine.distillation import distance
 from engine.errors import AdaptationFailed, AdapterMismatch, PlanMissing
 from engine.fidelity import __main__ as fidelity
+from engine.key_maps import KeyMaps, value_layers
 from engine.layout import layout_of
 from engine.recipes import parse
 from engine.runner import Runner
@@ -37,6 +39,14 @@ def text(tmp_path: Path) -> Corpus:
     return report_corpus(tmp_path)
 
 
+def some_maps(runner: Runner) -> KeyMaps:
+    """Maps that predict the keys of three layers, badly."""
+    generator, width = torch.Generator().manual_seed(0), 32
+    known = {layer: (1 + len(value_layers(layer))) * width + 1 for layer in (1, 2, 3)}
+    weights = {layer: 0.1 * torch.randn(size, width, generator=generator) for layer, size in known.items()}
+    return KeyMaps((0, 0, 0, 0), weights, angles_of(runner.model.network, runner.model.shape.head_dim), {})
+
+
 def losses(progress: Iterator[Progress]) -> list[tuple[float, float, float]]:
     """KL, cross entropy and agreement of every step."""
     return [(step.kl, step.ce, step.agreement) for step in progress]
@@ -47,13 +57,16 @@ def windows(ids: np.ndarray, size: int) -> set[bytes]:
     return {ids[start : start + size].tobytes() for start in range(len(ids) - size + 1)}
 
 
-@pytest.mark.parametrize("mode", ["A", "B"])
+@pytest.mark.parametrize("mode", ["A", "B", "linear"])
 @pytest.mark.parametrize("all_weights", [False, True])
 def test_one_sequence_is_learned_by_heart(
     llama_runner: Runner, text: Corpus, monkeypatch: pytest.MonkeyPatch, mode: str, all_weights: bool
 ) -> None:
     settings = replace(SMALL, mode=mode, all_weights=all_weights, learning_rate=2e-3, ce_weight=0.0, sequences=1)
-    adaptation = Adaptation(llama_runner.model, ROOTS, settings, text)
+    roots, maps = ROOTS, some_maps(llama_runner) if mode == "linear" else None
+    if maps is not None:
+        roots = tuple((root,) * len(ROOTS[0]) for root in maps.roots)
+    adaptation = Adaptation(llama_runner.model, roots, settings, text, maps)
     always = adaptation.sequence(0)
     monkeypatch.setattr(adaptation, "sequence", lambda number: always)
     steps = list(adaptation.run(Limits(0, 80)))
@@ -242,6 +255,10 @@ def test_the_command_line(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.C
     adapt.main([*shared, *on], lines.append)
     started = json.loads(lines[-1])
     assert started["steps"] == 1 and started["started_from"] == learned.digest and started["started_after_steps"] == 3
+    some_maps(Runner(model)).save(tmp_path / "out", model, 0.3)
+    adapt.main([*command, "--plan-saving", "0.3", "--mode", "linear", "--steps", "1"], lines.append)
+    linear = json.loads(lines[-1])
+    assert linear["saving"] == 0.375 and adapter.load(Path(linear["adapter"])).mode == "linear"
     adapt.main([*command, "--steps", "1", "--dense"], lines.append)
     assert json.loads(lines[-1])["adapter"].endswith(".dense.safetensors")
     assert abs(json.loads(lines[-1])["held_before"]["kl"]) < 1e-6

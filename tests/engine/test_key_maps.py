@@ -1,46 +1,170 @@
-"""Key maps: what is linear is found, the file brings it back, and keys of a foreign model are not predicted."""
+"""Key maps: rotary positions come off and on, what is linear is found, the layers that need their keys keep them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from engine import key_maps
-from engine.key_maps import KeyMaps
-from engine.sharing import SharingPlan
+from engine import embedded, key_maps, map_fit
+from engine.angles import Angles, angles_of
+from engine.errors import CalibrationFailed, PlanMissing
+from engine.key_maps import KeyMaps, value_layers
+from engine.layout import layout_of
+from engine.pod import Pod
+from engine.recipes import parse
+from engine.runner import Runner
+from tests.engine.reading import read, runner_of, some_ids
+from tests.tiny import llama, qwen3
 
-LAYERS, GROUPS, DIM = 4, 2, 8
-PLAN = SharingPlan("a/b", "d" * 64, ((0, 0), (0, 1), (2, 1), (2, 3)), {})
-SHARED = {(1, 0): 0, (2, 1): 1, (3, 0): 2}
+LAYERS, GROUPS, DIM = 5, 2, 8
+ROOTS = (0, 0, 2, 2, 2)
+ANGLES = Angles(torch.tensor([1.0, 0.3, 0.1, 0.01]))
 
 
-def keys(tokens: int, seed: int) -> torch.Tensor:
-    """Keys (L, G, T, D) whose shared layers are linear in all heads of their root."""
-    generator = torch.Generator().manual_seed(seed)
-    made = torch.randn(LAYERS, GROUPS, tokens, DIM, generator=generator)
-    truth = torch.Generator().manual_seed(1)
-    for (layer, head), root in SHARED.items():
-        weight, bias = torch.randn(GROUPS * DIM, DIM, generator=truth), torch.randn(DIM, generator=truth)
-        made[layer, head] = made[root].transpose(0, 1).flatten(1) @ weight + bias
-    return made
+def linear_pod(tokens: int, seed: int) -> Pod:
+    """A pod whose predicted layers' keys are linear in what they are predicted from, but for their positions."""
+    generator, truth = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(1)
+    bare, values = torch.randn(2, LAYERS, GROUPS, tokens, DIM, generator=generator)
+    for layer, root in enumerate(ROOTS):
+        if root != layer:
+            known = torch.cat([bare[root], *values[[*value_layers(layer)]]]).transpose(0, 1).flatten(1)
+            weight = torch.randn(known.shape[1], GROUPS * DIM, generator=truth) / known.shape[1] ** 0.5
+            bias = torch.randn(GROUPS * DIM, generator=truth)
+            bare[layer] = (known @ weight + bias).unflatten(1, (GROUPS, DIM)).transpose(0, 1)
+    positions = torch.arange(tokens)
+    return Pod(ANGLES.apply(bare, positions), values, positions, tokens)
+
+
+def predicted(maps: KeyMaps, pod: Pod, layer: int) -> Tensor:
+    values = [pod.values[each] for each in value_layers(layer)]
+    return maps.predict(layer, pod.keys[maps.roots[layer]], values, pod.positions)
+
+
+@pytest.mark.parametrize("scaling", [1.0, 1.3])
+def test_positions_are_those_of_transformers(scaling: float) -> None:
+    network = llama()
+    network.model.rotary_emb.attention_scaling = scaling
+    angles = angles_of(network, 16)
+    keys, positions = torch.randn(1, 2, 7, 16), torch.tensor([0, 1, 5, 6, 100, 101, 400])
+    turned, _ = apply_rotary_pos_emb(keys, keys, *network.model.rotary_emb(keys, positions[None]))
+    torch.testing.assert_close(angles.apply(keys, positions), turned, rtol=0, atol=1e-5)
+    torch.testing.assert_close(angles.undo(turned, positions), keys, rtol=0, atol=1e-5)
+
+
+def test_half_turned_heads_are_refused() -> None:
+    with pytest.raises(PlanMissing, match="only some channels"):
+        angles_of(llama(), 32)
 
 
 def test_what_is_linear_is_found() -> None:
-    maps = key_maps.fit(PLAN, [keys(300, 2), keys(200, 3)])
-    assert maps.weights.keys() == SHARED.keys()
-    fresh = keys(50, 4)
-    for (layer, head), root in SHARED.items():
-        predicted = maps.predict(layer, head, fresh[root])
-        assert predicted.shape == (50, DIM)
-        assert (predicted - fresh[layer, head]).norm() < 0.01 * fresh[layer, head].norm()
+    maps = KeyMaps(ROOTS, map_fit.fit(ROOTS, [linear_pod(300, 2), linear_pod(200, 3)], ANGLES), ANGLES, {})
+    assert maps.weights.keys() == {1, 3, 4} and maps.saving == pytest.approx(0.3)
+    fresh = linear_pod(50, 4)
+    for layer in maps.weights:
+        wanted = fresh.keys[layer]
+        assert (predicted(maps, fresh, layer) - wanted).norm() < 0.02 * wanted.norm()
+    far = fresh.select(torch.arange(30, 40))
+    torch.testing.assert_close(predicted(maps, far, 4), predicted(maps, fresh, 4)[:, 30:40])
 
 
-def test_a_file_comes_back_for_its_model_and_plan_only(tmp_path: Path) -> None:
-    maps = key_maps.fit(PLAN, [keys(300, 2)])
-    maps.save(tmp_path, PLAN, 0.35)
-    found = key_maps.find(PLAN, 0.35, tmp_path)
-    assert isinstance(found, KeyMaps) and found.digest == maps.digest
-    assert all(torch.equal(found.weights[key], maps.weights[key]) for key in maps.weights)
-    for other in ({"digest": "e" * 64}, {"model": "a/c"}, {"roots": ((0, 0), (0, 1), (2, 1), (3, 1))}):
-        assert key_maps.find(replace(PLAN, **other), 0.35, tmp_path) is None
-    assert key_maps.find(PLAN, 0.2, tmp_path) is None
+def test_the_costliest_layers_keep_their_keys() -> None:
+    costs = {1: 0.1, 2: 0.5, 3: 0.2, 4: 0.4, 5: 0.3}
+    assert map_fit.choose(costs, 6, 1 / 12) == (0, 0, 2, 3, 4, 5)
+    assert map_fit.choose(costs, 6, 0.25) == (0, 0, 2, 2, 4, 4)
+    assert map_fit.choose(costs, 6, 0.2) == map_fit.choose(costs, 6, 0.25)  # at least what was asked for
+    assert map_fit.choose(costs, 6, 5 / 12) == (0, 0, 0, 0, 0, 0)
+    for none in (0.0, 0.45):
+        with pytest.raises(CalibrationFailed, match="layers their keys"):
+            map_fit.choose(costs, 6, none)
+
+
+def test_a_layer_costs_what_its_prediction_changes(llama_runner: Runner) -> None:
+    """Nothing where the prediction is the truth, something where it is not, whatever the other layers do."""
+    layers = llama_runner.model.shape.layers
+    ids = some_ids(llama_runner, 400, 0)
+    pod = read(llama_runner, ids[:360], 64)
+    angles = angles_of(llama_runner.model.network, llama_runner.model.shape.head_dim)
+    neighbours = tuple(max(0, layer - 1) for layer in range(layers))
+    # Fitted to the very text: 88 far tokens, and more unknowns than that.
+    own = map_fit.fit(neighbours, [pod.select(torch.arange(16, 104))], angles)
+    trial = map_fit.Trial(pod, ids[360:])
+    known = dict(map_fit.costs(llama_runner, KeyMaps(neighbours, own, angles, {}), [trial]))
+    nothing = {layer: torch.zeros_like(weight) for layer, weight in own.items()}
+    without = dict(map_fit.costs(llama_runner, KeyMaps(neighbours, nothing, angles, {}), [trial]))
+    assert known.keys() == {*range(1, layers)} and all(0 <= known[each] < without[each] for each in known)
+
+
+def test_a_file_comes_back_for_its_model_only(llama_runner: Runner, tmp_path: Path) -> None:
+    model = llama_runner.model
+    maps = KeyMaps(ROOTS, map_fit.fit(ROOTS, [linear_pod(300, 2)], ANGLES), ANGLES, {"seed": 3})
+    path = maps.save(tmp_path, model, 0.3)
+    found = key_maps.find(model, 0.3, ANGLES, tmp_path)
+    assert found is not None and (found.digest, found.roots, found.facts) == (maps.digest, ROOTS, {"seed": 3})
+    assert all(torch.equal(found.weights[layer], maps.weights[layer]) for layer in maps.weights)
+    adapted = replace(model, digest="e" * 64, adapted_from=model.digest)
+    assert key_maps.find(adapted, 0.3, ANGLES, tmp_path) is not None
+    assert key_maps.find(replace(model, digest="e" * 64), 0.3, ANGLES, tmp_path) is None
+    assert key_maps.find(model, 0.2, ANGLES, tmp_path) is None
+    path.rename(path.with_name(path.name.replace("linear30", "linear20")))
+    with pytest.raises(PlanMissing, match="no key maps"):
+        layout_of(model, parse("linear30"), [tmp_path])
+
+
+def test_the_command_makes_maps_that_recipes_find(tiny_model_dir: Path, tmp_path: Path, one_thread: None) -> None:
+    text = tmp_path / "texts"
+    text.mkdir()
+    (text / "a.md").write_text("The lamp was lit, and nobody had seen the porter that day. " * 60)
+    said: list[str] = []
+    arguments = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--out", str(tmp_path / "maps")]
+    arguments += ["--text", str(text), "--samples", "2", "--tokens", "400"]
+    map_fit.main([*arguments, "--saving", "0.25", "0.375"], said.append)
+    assert sum("without its own keys" in line for line in said) == 3
+    assert "linear25" in said[-2] and "0, " in said[-2] and "linear38" in said[-1]
+    model = map_fit.models.load(str(tiny_model_dir), tmp_path, said.append)
+    plan = layout_of(model, parse("linear25"), [tmp_path / "maps"])
+    assert plan.maps is not None and sum(root[0] == layer for layer, root in enumerate(plan.roots)) == 2
+    assert plan.maps.facts["tokens"] == 400
+
+
+@pytest.mark.parametrize(("arguments", "match"), [(["--tokens", "9000"], "2048 tokens"), (["--saving", "0.5"], "keys")])
+def test_what_cannot_be_made_is_said_in_a_sentence(
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    one_thread: None,
+    arguments: list[str],
+    match: str,
+) -> None:
+    text = tmp_path / "a.md"
+    text.write_text("The lamp was lit, and nobody had seen the porter that day. " * 60)
+    command = ["--model", str(tiny_model_dir), "--models", str(tmp_path), "--out", str(tmp_path), "--text", str(text)]
+    with pytest.raises(SystemExit, match="2"):
+        map_fit.main([*command, "--samples", "1", "--tokens", "400", *arguments], lambda line: None)
+    assert match in capsys.readouterr().err
+    assert not [*tmp_path.glob("*.linear*")]
+
+
+def test_normed_keys_are_predicted_too(tmp_path: Path) -> None:
+    """Qwen3 norms its keys, so that they are linear in nothing; the map is the best there is, and a recipe works."""
+    runner = runner_of(qwen3())
+    angles = angles_of(runner.model.network, runner.model.shape.head_dim)
+    pod = read(runner, some_ids(runner, 500, 1), 100)
+    roots = (0, 0, 0, 3)
+    maps = KeyMaps(roots, map_fit.fit(roots, [pod], angles), angles, {})
+    for layer in (1, 2):
+        assert (predicted(maps, pod, layer) - pod.keys[layer]).norm() < 0.7 * pod.keys[layer].norm()
+
+
+@pytest.mark.parametrize("saving", [0.35, 0.45])
+def test_the_embedded_models_maps_ship(saving: float) -> None:
+    path = key_maps.SHIPPED / f"{embedded.NAME}.linear{round(100 * saving)}.safetensors"
+    with safe_open(path, "pt") as file:
+        facts = json.loads(file.metadata()["docpod"])
+        kept = [layer for layer, root in enumerate(facts["roots"]) if root == layer]
+        assert facts["digest"] == embedded.SHA256 and 1 - len(kept) / 30 == pytest.approx(2 * saving)
+        assert {0, 7, 18} <= {*kept} and file.get_tensor("1").shape == (3 * 3 * 64 + 1, 3 * 64)

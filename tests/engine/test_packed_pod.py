@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine import parts
+from engine.angles import Angles
 from engine.attention import reference
 from engine.compress import compress, pack_pod
 from engine.context import Context
@@ -49,17 +50,15 @@ RECIPES = (
 
 def layout(text: str, near: str = "near4,32") -> Layout:
     recipe = parse(f"{text}+{near}")
-    maps = None
     if recipe.mode == "linear":
         generator = torch.Generator().manual_seed(9)
         weights = {
-            (layer, head): 0.1 * torch.randn(GROUPS * DIM + 1, DIM, generator=generator)
-            for layer, row in enumerate(SHARED)
-            for head, root in enumerate(row)
-            if root != layer
+            layer: 0.1 * torch.randn((1 + min(3, layer + 1)) * GROUPS * DIM + 1, GROUPS * DIM, generator=generator)
+            for layer in (1, 2, 4)
         }
-        maps = KeyMaps(weights)
-    return Layout(recipe, SHARED if recipe.mode else OWN, maps)
+        maps = KeyMaps((0, 0, 0, 3, 3), weights, Angles(0.5 ** torch.arange(DIM // 2)), {})
+        return Layout(recipe, tuple((root,) * GROUPS for root in maps.roots), maps)
+    return Layout(recipe, SHARED if recipe.mode else OWN)
 
 
 def random_pod(tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Pod:
@@ -98,13 +97,33 @@ def far_keys(pod: PackedPod, exact: Pod, layer: int, group: int) -> tuple[Tensor
         return kept, coded(exact.keys[root, group][kept], plan.recipe.key_bits).double()
     if root == layer:
         return kept, coded(exact.keys[layer, group, first:last], plan.recipe.key_bits).double()
-    below = torch.stack([far_keys(pod, exact, root, each)[1] for each in range(GROUPS)])
-    inputs = torch.cat([below.transpose(0, 1).flatten(1), torch.ones(last - first, 1, dtype=torch.float64)], 1)
-    predicted = inputs @ plan.maps.weights[layer, group].double()
+    below = torch.cat([bare(far_keys(pod, exact, root, each)[1], kept) for each in range(GROUPS)], 1)
+    sources = [(each, head) for each in range(max(0, layer - 2), layer + 1) for head in range(GROUPS)]
+    values = torch.cat([far_values(pod, exact, *each) for each in sources], 1)
+    inputs = torch.cat([below, values, torch.ones(last - first, 1, dtype=torch.float64)], 1)
+    own = slice(group * DIM, (group + 1) * DIM)
+    predicted = bare(inputs @ plan.maps.weights[layer][:, own].double(), kept, 1)
     if not plan.recipe.residual_bits:
         return kept, predicted
     missed = (exact.keys[layer, group, first:last].double() - predicted).float()
     return kept, predicted + coded(missed, plan.recipe.residual_bits).double()
+
+
+def bare(keys: Tensor, positions: Tensor, direction: int = -1) -> Tensor:
+    """Keys with their positions taken off, or put on: pairs of channels as complex numbers, in float64."""
+    turns = torch.polar(torch.ones(1).double(), direction * positions[:, None].double() * 0.5 ** torch.arange(DIM // 2))
+    pairs = torch.complex(keys[:, : DIM // 2], keys[:, DIM // 2 :]) * turns
+    return torch.cat([pairs.real, pairs.imag], 1)
+
+
+def far_values(pod: PackedPod, exact: Pod, layer: int, group: int) -> Tensor:
+    """Values of the far slots by the definition, in float64."""
+    plan = pod.layout.recipe
+    values = exact.values[layer, group][pod.segments(layer)[1].places(group)]
+    if plan.value_bits == 16:
+        return values.double()
+    turn = hadamard(DIM, CPU) if plan.rotate else torch.eye(DIM)
+    return (dequantize(quantize(values @ turn, plan.value_bits, "token"), torch.float32) @ turn).double()
 
 
 def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
@@ -114,15 +133,8 @@ def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
     for layer in range(LAYERS):
         for head in range(HEADS):
             group = head // (HEADS // GROUPS)
-            kept, keys = far_keys(pod, exact, layer, group)
-            values = exact.values[layer, group][kept]
-            if plan.recipe.value_bits < 16:
-                if plan.recipe.rotate:
-                    turn = hadamard(DIM, CPU)
-                    coded = quantize(values @ turn, plan.recipe.value_bits, "token")
-                    values = dequantize(coded, torch.float32) @ turn
-                else:
-                    values = dequantize(quantize(values, plan.recipe.value_bits, "token"), torch.float32)
+            keys = far_keys(pod, exact, layer, group)[1]
+            values = far_values(pod, exact, layer, group)
             asking = plan.roots[layer][group] if plan.recipe.mode == "A" else layer
             for query in range(queries.shape[2]):
                 own, far = queries[layer, head, query].double(), queries[asking, head, query].double()
@@ -136,7 +148,7 @@ def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
                 everything = torch.cat(
                     [
                         exact.values[layer, group][near].double(),
-                        values.double(),
+                        values,
                         torch.zeros(query + 1, DIM, dtype=torch.float64),
                     ]
                 )

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine import map_fit
+from engine.angles import angles_of
 from engine.compress import pack_pod
 from engine.fidelity.bench import read
+from engine.key_maps import KeyMaps
 from engine.layout import Layout
 from engine.recipes import parse
 from engine.runner import Runner
@@ -103,15 +106,20 @@ def test_tokens_that_ask_share_and_those_before_them_read_densely(mode: str) -> 
                     torch.testing.assert_close(out[head, i], share @ values[group, : i + 1])
 
 
-@pytest.mark.parametrize("mode", ["A", "B"])
+@pytest.mark.parametrize("mode", ["A", "B", "linear"])
 def test_a_document_is_asked_in_training_as_it_is_from_a_pod(llama_runner: Runner, mode: str) -> None:
     """The same logits as from the pod that keeps the roots' far keys, made after dense reading."""
     ids = some_ids(llama_runner, 80, 0)
-    roots = ((0, 0), (0, 1), (2, 1), (2, 1))
-    pod = pack_pod(read(llama_runner, ids[:60]), Layout(parse(f"{mode}35+near2,8"), roots))
+    roots, maps = ROOTS, None
+    if mode == "linear":
+        network = llama_runner.model.network
+        angles, own = angles_of(network, llama_runner.model.shape.head_dim), (0, 0, 2, 2)
+        weights = map_fit.fit(own, [read(llama_runner, some_ids(llama_runner, 300, 1))], angles)
+        roots, maps = tuple((root,) * GROUPS for root in own), KeyMaps(own, weights, angles, {})
+    pod = pack_pod(read(llama_runner, ids[:60]), Layout(parse(f"{mode}35+near2,8"), roots, maps))
     context = llama_runner.context([pod], Tail(llama_runner.model.shape, 20, llama_runner.model.device))
     asked = llama_runner.score(context, ids[60:], 20)
-    trained = network_logits(llama_runner, ids, SharedAttention(roots, mode, ExplicitWindows(2, 8), first=60))
+    trained = network_logits(llama_runner, ids, SharedAttention(roots, mode, ExplicitWindows(2, 8), None, 60, maps))
     torch.testing.assert_close(trained[60:], asked, rtol=0, atol=1e-4)
 
 

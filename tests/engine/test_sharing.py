@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import embedded, key_maps, plan_search, sharing
+from engine import embedded, plan_search, sharing
 from engine.blocks import by_saving, by_threshold, strengths
 from engine.errors import CalibrationFailed
 from engine.sharing import SharingPlan
@@ -75,14 +75,6 @@ def test_the_embedded_model_has_plans(saving: float) -> None:
     assert plan is not None and plan.saving == pytest.approx(saving, abs=0.005)
     assert (len(plan.roots), len(plan.roots[0])) == (30, 3)
     assert plan.facts["criterion"] == "block" and plan.facts["asked_saving"] == saving
-
-
-def test_the_embedded_model_has_maps_for_its_largest_plan() -> None:
-    plan = sharing.find(embedded.NAME, embedded.SHA256, 0.35)
-    assert plan is not None
-    maps = key_maps.find(plan, 0.35)
-    assert maps is not None and len(maps.weights) == 63
-    assert all(weight.shape == (3 * 64 + 1, 64) for weight in maps.weights.values())
 
 
 def test_the_command_makes_a_plan_and_a_picture(tiny_model_dir: Path, tmp_path: Path, one_thread: None) -> None:
