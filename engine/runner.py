@@ -69,13 +69,14 @@ class Runner:
 
     def _make_stepper(self) -> Stepper:
         # Needs Triton, which not every machine has.
+        from engine.kernels.choice import choose
         from engine.pod_table import PodTable
 
         model, config = self.model, self.model.network.config
         tail = min(TAIL_TOKENS, model.window) + BUCKETS[-1]
         table = PodTable(model.shape, config.num_attention_heads, tail, model.device, max_new=BUCKETS[-1])
         forward = through(model.network) if self._flat is None else self._flat.forward
-        return Stepper(forward, table, tail, model.window, model.device, self._lock)
+        return Stepper(forward, table, tail, model.window, model.device, self._lock, choose=choose)
 
     def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
         """Logits (last, V) by transformers' own code."""
