@@ -30,7 +30,7 @@ _SLICE = 1024
 
 @dataclass(frozen=True)
 class QuickHead:
-    """A head (V, K), and beside it `codes` (V, K), bytes around 128, with `scales` (V, K / 32) in bfloat16."""
+    """A head (V, K), and beside it `codes` (V, K), bytes around 128, with `scales` (V, K / 32) in float16."""
 
     exact: DenseWeight
     codes: Tensor
@@ -59,12 +59,13 @@ def quicken(exact: DenseWeight) -> QuickHead:
     """The codes nearest to a head without a bias, some rows at a time."""
     rows, columns = exact.matrix.shape
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=exact.matrix.device)
-    scales = torch.empty(rows, columns // GROUP, dtype=torch.bfloat16, device=exact.matrix.device)
+    scales = torch.empty(rows, columns // GROUP, dtype=torch.float16, device=exact.matrix.device)
     for first in range(0, rows, _SLICE):
         some = slice(first, first + _SLICE)
         wide = exact.matrix[some].float().view(-1, columns // GROUP, GROUP)
-        # Rounded to what is stored before the codes are chosen. Where all are zero, any scale will do.
-        scales[some] = (wide.abs().amax(2) / 127).clamp_min(1e-30)
+        # Rounded to what is stored before the codes are chosen, and to eleven bits: of the largest weight of each group
+        # hardly anything is lost, on which most depends. Where all are zero, any scale will do.
+        scales[some] = (wide.abs().amax(2) / 127).clamp_min(2.0**-24)
         steps = wide / scales[some].float()[..., None]
         codes[some] = steps.round_().clamp_(-127, 127).add_(128).flatten(1)
     return QuickHead(exact, codes, scales)
@@ -101,12 +102,12 @@ def _codes(words, DECODE: tl.constexpr):
 
 @triton.jit
 def _scale(pointer, DECODE: tl.constexpr):
-    """One bfloat16 as float32; what threads ask for twice is read once."""
+    """One float16 as float32; what threads ask for twice is read once."""
     if DECODE == "load":
         return tl.load(pointer).to(tl.float32)
     else:
         return tl.inline_asm_elementwise(
-            "{ .reg .b16 n, s; ld.global.nc.b16 s, [$1]; mov.b16 n, 0; mov.b32 $0, {n, s}; }",
+            "{ .reg .b16 s; ld.global.nc.b16 s, [$1]; cvt.f32.f16 $0, s; }",
             "=f,l",
             [pointer.to(tl.int64, bitcast=True)],
             dtype=tl.float32,
@@ -166,6 +167,12 @@ def _again(
 
     That least one is found by halving, from below: where it ends, some more are computed, never fewer.
     """
+    column = tl.arange(0, POWER)
+    wide = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
+    factor = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / K + epsilon)
+    asked = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    read = tl.load(logits + place, mask=place < rows, other=float("-inf"))
     spans = tl.arange(0, NUMBER)
     tops = tl.load(maxima + spans, mask=spans < number, other=float("-inf"))
     high = tl.max(tops, 0)
@@ -175,12 +182,6 @@ def _again(
         enough = tl.sum((tops >= middle).to(tl.int32), 0) >= AGAIN
         low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
     low = tl.where(number < AGAIN, float("-inf"), low)
-    column = tl.arange(0, POWER)
-    wide = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
-    factor = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / K + epsilon)
-    asked = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    read = tl.load(logits + place, mask=place < rows, other=float("-inf"))
     wanted = (read >= low) & (place < rows)
     result = read * factor
     token = -1

@@ -40,7 +40,7 @@ def _rope(
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
-    # What is older than the launch before can be read ahead of its end.
+    # No launch of this step writes these: they are read before the one before has ended.
     first = tl.load(start)
     angle = tl.load(positions + token) * (D // 2) + channels % (D // 2)
     c = tl.load(cos + angle, mask=inside, other=0.0).to(tl.float32)

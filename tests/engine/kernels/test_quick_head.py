@@ -18,13 +18,13 @@ def head_of(rows: int, columns: int, device: torch.device, dtype: torch.dtype = 
 
 
 def test_codes_are_the_nearest(device: torch.device) -> None:
-    """Half a step of 1/127 of the largest of 32 at most, and a little for rounding scales to bfloat16."""
+    """Half a step of 1/127 of the largest of 32 at most, and a little for rounding scales to float16."""
     head = head_of(5000, 96, device)
     head.exact.matrix[7, 32:64] = 0.0
     head = quicken(head.exact)
     blocks = head.exact.matrix.unflatten(1, (-1, 32))
     error = (reference_quick_head.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
-    assert (error <= blocks.abs().amax(2) / 127 * 0.52).all()
+    assert (error <= blocks.abs().amax(2) / 127 * 0.57).all()
     assert error[7, 1] == 0.0
     assert head.nbytes == 5000 * 96 + 5000 * 3 * 2
 
@@ -111,7 +111,7 @@ FIXED = {"K": 4096, "GROUP": 32, "ROWS": 4, "WORDS": 256, "DECODE": "shuffle"}
 @pytest.mark.parametrize("x", ("bf16", "fp32"))
 def test_the_kernels_compile_for_hopper(x: str) -> None:
     """Codes are read 16 bytes at a time: four rows of two words a thread, and x, the norm and scales once each."""
-    types = {"x": f"*{x}", "gain": f"*{x}", "codes": "*i64", "scales": "*bf16", "out": "*fp32", "rows": "i32"}
+    types = {"x": f"*{x}", "gain": f"*{x}", "codes": "*i64", "scales": "*fp16", "out": "*fp32", "rows": "i32"}
     code = ptx_of("engine.kernels.quick_head._products", types, FIXED, warps=4)
     assert len(re.findall(r"ld\.global\S*evict_first\S*\.v2\.b64", code)) == 4
     assert len(re.findall(r"ld\.global\.v4\.b32", code)) == 2 * 2 * (1 if x == "bf16" else 2)
