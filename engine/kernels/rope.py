@@ -40,13 +40,12 @@ def _rope(
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
-    # No launch of this step writes these: they are read before the one before has ended.
-    first = tl.load(start)
-    angle = tl.load(positions + token) * (D // 2) + channels % (D // 2)
-    c = tl.load(cos + angle, mask=inside, other=0.0).to(tl.float32)
-    s = tl.load(sin + angle, mask=inside, other=0.0).to(tl.float32)
+    # These are older than any product of the step: they are read before the launch before has ended.
+    first, position = tl.load(start), tl.load(positions + token)
     if OVERLAP:
-        token += follow()
+        ready = follow()
+        token += ready
+        position += ready
     row = rows + token * row_stride + head * D
     slot = first + token
     # A full tail is refused before; this keeps a recorded launch from writing behind it.
@@ -58,6 +57,9 @@ def _rope(
     else:
         other_half = (channels + D // 2) % D
         partner = tl.load(row + other_half, mask=inside, other=0.0).to(tl.float32)
+        angle = position * (D // 2) + channels % (D // 2)
+        c = tl.load(cos + angle, mask=inside, other=0.0).to(tl.float32)
+        s = tl.load(sin + angle, mask=inside, other=0.0).to(tl.float32)
         if NORMED:
             weight = query_weight if head < H else key_weight
             factor = tl.rsqrt(tl.sum(x * x, 0) / D + epsilon)

@@ -142,6 +142,15 @@ def test_a_quick_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TritonOps(quick_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_large_heads_are_quick_on_a_gpu() -> None:
+    for rows, quick in ((49_152, False), (100_000, True)):
+        ops = TritonOps()
+        head = ops.take_head(torch.nn.Linear(512, rows, bias=False, device="cuda", dtype=torch.bfloat16))
+        assert (head[1] is not None) == ("8 bits" in ops.name) == quick
+
+
 def test_no_memory_for_a_quick_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(exact: DenseWeight) -> QuickHead:
         raise torch.OutOfMemoryError("no memory")
