@@ -75,7 +75,7 @@ class FlatModel:
         """Cosines and sines (P, D / 2) of the network's own rotary positions, whatever their scaling; once wanted."""
         self._blocks = [_block(layer, ops) for layer in network.model.layers]
         self._norm = _norm(network.model.norm)
-        self._head = ops.take(network.lm_head)
+        self._head = ops.take_head(network.lm_head)
         attention = network.model.layers[0].self_attn
         self._head_dim, self._scale = attention.head_dim, attention.scaling
         self._heads, self._kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
@@ -108,7 +108,7 @@ class FlatModel:
             opened = ops.gated(x, block.gate, block.up, norm=block.gated_norm)
             x = ops.linear(opened, block.down, residual=x)
         x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
-        return ops.linear(x, self._head, norm=self._norm)
+        return ops.logits(x, self._head, self._norm)
 
     def _plain(self, memory: Memory, x: Tensor, positions: Tensor) -> Attend:
         """Norms of heads and rotary positions one by one, then attention."""

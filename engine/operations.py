@@ -25,8 +25,14 @@ class Ops(Protocol):
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """Hold projections of the same input; `linear` then gives their outputs side by side, in this order."""
 
+    def take_head(self, head: nn.Module) -> Weight:
+        """Hold the output head, for `logits`."""
+
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """RMSNorm over the last dimension."""
+
+    def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
+        """(B, K) -> (B, V): the norm, then the head."""
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
@@ -48,6 +54,14 @@ class PlainOps:
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """The modules, as they are."""
         return projections
+
+    def take_head(self, head: nn.Module) -> Weight:
+        """As any other."""
+        return self.take(head)
+
+    def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
+        """A product as any other."""
+        return self.linear(x, head, norm=norm)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In float32, cast, then times the weight: transformers' order."""

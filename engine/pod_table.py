@@ -21,7 +21,7 @@ from engine.kernels.stretches import ASKER, LAYER, Rows, Stretches, rows_of
 from engine.kernels.work_list import WorkList
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import KVShape, Pod
-from engine.precision import Packed, hadamard
+from engine.precision import Packed
 
 NARROW = 16
 """Rows of a KV head (query heads that share it x new tokens) up to which a step counts as decoding."""
@@ -68,7 +68,6 @@ class PodTable:
         self._rows: ByIdentity[AnyPod, Rows | None] = ByIdentity(self._read)
         self._tiling = tiling
         self._heads = query_heads
-        self._turn = hadamard(shape.head_dim, device).contiguous()
         # A look needs the queries of its layer after those above have had theirs.
         self._queries = self._query_room(shape.layers if watched else 1)
         self._lse = {layer: torch.zeros(query_heads, max_new, device=device) for layer in watched}
@@ -132,7 +131,7 @@ class PodTable:
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
         work = self._work(query.shape[1])
-        append.append(work, layer, self._queries, query, keys, values, self.tail_length, self._turn, work.turned)
+        append.append(work, layer, self._queries, query, keys, values, self.tail_length, work.turned)
         return self._attended(work, layer, query.shape[1], scale)
 
     def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
@@ -146,7 +145,6 @@ class PodTable:
             self.tail[1][layer],
             self.tail_length,
             rotated.view(self._heads, count, dim) if work.turned else None,
-            self._turn,
         )
         rope.rope(rows, rotary, norms, places)
         return self._attended(work, layer, count, scale)
@@ -185,8 +183,7 @@ class PodTable:
 
     def _attended(self, work: WorkList, layer: int, count: int, scale: float) -> Tensor:
         """The output (H, Q, D) of queries, keys and values that are in their places."""
-        tail_length, turn = self.tail_length, self._turn
-        out, lse = decode_attention.attend(work, layer, self._queries, count, tail_length, scale, turn, self._tiling)
+        out, lse = decode_attention.attend(work, layer, self._queries, count, self.tail_length, scale, self._tiling)
         if layer in self._lse:
             self._lse[layer][:, :count] = lse
         return out

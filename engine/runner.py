@@ -23,14 +23,16 @@ TAIL_TOKENS = 2048
 class Runner:
     """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
 
-    def __init__(self, model: Model, graphs: bool = False, overlap: bool | None = None) -> None:
+    def __init__(
+        self, model: Model, graphs: bool = False, overlap: bool | None = None, quick_head: bool | None = None
+    ) -> None:
         """`graphs`: answer by steps that stay on the device, each in a CUDA graph, with Triton's kernels.
 
-        `overlap`: of their launches; by default where the GPU can.
+        `overlap`: of their launches, and `quick_head`: see TritonOps; by default where the GPU can, and gains by it.
         """
         self.model = model
         self.attention, reason = attention.choose(model.device, model.shape.dtype)
-        self._flat = flatten(model, _kernels(overlap) if graphs else None)
+        self._flat = flatten(model, _kernels(overlap, quick_head) if graphs else None)
         layers = "of transformers" if self._flat is None else self._flat.ops.name
         self.backend = f"{reason}; layers: {layers}"
         self._lock = threading.Lock()
@@ -69,13 +71,14 @@ class Runner:
 
     def _make_stepper(self) -> Stepper:
         # Needs Triton, which not every machine has.
+        from engine.kernels.choice import choose
         from engine.pod_table import PodTable
 
         model, config = self.model, self.model.network.config
         tail = min(TAIL_TOKENS, model.window) + BUCKETS[-1]
         table = PodTable(model.shape, config.num_attention_heads, tail, model.device, max_new=BUCKETS[-1])
         forward = through(model.network) if self._flat is None else self._flat.forward
-        return Stepper(forward, table, tail, model.window, model.device, self._lock)
+        return Stepper(forward, table, tail, model.window, model.device, self._lock, choose=choose)
 
     def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
         """Logits (last, V) by transformers' own code."""
@@ -85,8 +88,8 @@ class Runner:
         return logits[0]
 
 
-def _kernels(overlap: bool | None) -> Ops:
+def _kernels(overlap: bool | None, quick_head: bool | None) -> Ops:
     # Needs Triton, which not every machine has.
     from engine.triton_operations import TritonOps
 
-    return TritonOps(overlap)
+    return TritonOps(overlap, quick_head)

@@ -50,6 +50,19 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return token, logprobs.gather(0, token[None])[0]
 
 
+def choose(logits: Tensor, ids: Tensor, chosen: Tensor) -> None:
+    """Put the likeliest token in the first of `ids` (int64), and with its log-probability in `chosen` (2,), float64."""
+    put(likeliest(logits), ids, chosen)
+
+
+def put(choice: tuple[Tensor, Tensor], ids: Tensor, chosen: Tensor) -> None:
+    """Put a token () and its log-probability () there."""
+    token, logprob = choice
+    ids[0].copy_(token)
+    chosen[0].copy_(token)
+    chosen[1].copy_(logprob)
+
+
 def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """The token () that a uniform number in [0, 1) is, with its log-probability under the untouched distribution.
 

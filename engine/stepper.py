@@ -16,7 +16,7 @@ from engine.attention import Memory
 from engine.errors import WindowExceeded
 from engine.graphs import WARM_UPS, Graphs
 from engine.packed_pod import AnyPod
-from engine.sampling import SamplingParams, draw, likeliest, uniforms
+from engine.sampling import SamplingParams, choose, draw, put, uniforms
 
 BUCKETS = (1, 8, 32, 64)
 """Tokens of one step; the last run of a question is padded up to one of them."""
@@ -26,6 +26,10 @@ _SLOTS = 2
 Forward = Callable[[Tensor, Tensor, Memory, int | Tensor], Tensor]
 """(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, or of those at places `last` (R,),
 without a word to the host."""
+
+
+Choose = Callable[[Tensor, Tensor, Tensor], None]
+"""(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.choose."""
 
 
 class Table(Memory, Protocol):
@@ -70,7 +74,7 @@ class Stepper:
 
     `tail_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held while
     a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose; by
-    default where launching does not mean waiting.
+    default where launching does not mean waiting. `choose`: how the likeliest token is found.
     """
 
     def __init__(
@@ -82,10 +86,11 @@ class Stepper:
         device: torch.device,
         lock: threading.Lock,
         ahead: bool | None = None,
+        choose: Choose = choose,
     ) -> None:
         on_gpu = device.type == "cuda"
         self.graphs = Graphs(device)
-        self._forward, self._table, self._lock = forward, table, lock
+        self._forward, self._table, self._lock, self._choose = forward, table, lock, choose
         self._tail_tokens, self._window = tail_tokens, window
         self._ahead = on_gpu if ahead is None else ahead
         self._busy = threading.Lock()
@@ -217,10 +222,7 @@ class Stepper:
         (row,) = self._forward(ids, positions, self._table, last)
         if sampled:
             uniform = self._uniforms.index_select(0, self._drawn)[0]
-            token, logprob = draw(row, self._temperature, self._top_p, uniform)
+            put(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
             self._drawn.add_(1)
         else:
-            token, logprob = likeliest(row)
-        self._ids[0].copy_(token)
-        self._chosen[0].copy_(token)
-        self._chosen[1].copy_(logprob)
+            self._choose(row, self._ids, self._chosen)

@@ -4,17 +4,23 @@ Needs Triton, so it is imported where it is wanted. Many rows go through the net
 weights once for all of them.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from engine.kernels import linear
+from engine.kernels import linear, quick_head
+from engine.kernels.quick_head import can_quicken, quicken
 from engine.kernels.weights import weight_of
 from engine.operations import Norm, PlainOps, Weight
 
 FEW_ROWS = 64
 """Rows up to which a kernel reads each weight once, packed as it is."""
+QUICK_BYTES = 100_000_000
+"""Bytes of an output head from which half of the reading is worth the memory and two launches more."""
+
+log = logging.getLogger(__name__)
 
 
 class TritonOps(PlainOps):
@@ -22,18 +28,45 @@ class TritonOps(PlainOps):
 
     `overlap`: a launch may begin while the one before it ends, and reads weights until its input is there; by default
     where the GPU can. What is written and read of the chain itself waits, so any other launch may stand between.
+
+    `quick_head`: one row's logits come from the head in eight bits, at 17/32 of its bytes more of memory, and of the
+    likeliest tokens from the exact one; by default where a GPU has a head large enough to matter.
     """
 
     name = "flat, Triton products"
 
-    def __init__(self, overlap: bool | None = None) -> None:
+    def __init__(self, overlap: bool | None = None, quick_head: bool | None = None) -> None:
         self.overlap = overlaps() if overlap is None else overlap
         if self.overlap:
             self.name += ", launches overlap"
+        self._quick_head = quick_head
 
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """Raises ModelUnsupported for a weight that no kernel reads."""
         return [(each, weight_of(each)) for each in projections]
+
+    def take_head(self, head: nn.Module) -> Weight:
+        """The exact head as `take` has it, and beside it the quick one or None."""
+        (exact,) = self.take(head)
+        weight = exact[1]
+        if not can_quicken(weight) or self._quick_head is False:
+            return exact, None
+        if self._quick_head is None and (weight.nbytes < QUICK_BYTES or not weight.matrix.is_cuda):
+            return exact, None
+        try:
+            quick = quicken(weight)
+        except torch.OutOfMemoryError:
+            log.warning("The output head is read whole, since there is no memory to hold it in 8 bits too.")
+            return exact, None
+        self.name += ", head in 8 bits"
+        return exact, quick
+
+    def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
+        """One row by the quick head, if there is one; several, which are to be scored, by the exact one."""
+        exact, quick = head
+        if quick is None or len(x) > 1:
+            return self.linear(x, [exact], norm=norm)
+        return quick_head.logits(x, quick, norm)
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None

@@ -5,15 +5,15 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.kernels.overlap import can_overlap, lead
+from engine.kernels.turn import turned
 from engine.kernels.work_list import WorkList
 
 
 @triton.jit
 def _append(
-    query, keys, values, queries, rotated, tail_keys, tail_values, tail_length, turn, count, capacity,
+    query, keys, values, queries, rotated, tail_keys, tail_values, tail_length, count, capacity,
     query_head, query_token, key_head, key_token, value_head, value_token,
-    H: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, TURNED: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    H: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, TURNED: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: a query head, or a KV head's key and value; strides count numbers."""
     if OVERLAP:
@@ -24,16 +24,10 @@ def _append(
     if head < H:
         row = query + head * query_head + token * query_token
         place = (head * count + token) * D + channels
-        tl.store(queries + place, tl.load(row + channels, mask=inside).to(tl.float32), mask=inside)
+        asked = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
+        tl.store(queries + place, asked, mask=inside)
         if TURNED:
-            out = tl.zeros((WIDTH,), tl.float32)
-            for start in tl.static_range(0, WIDTH, CHUNK):
-                some = start + tl.arange(0, CHUNK)
-                part = tl.load(row + some, mask=some < D, other=0.0).to(tl.float32)
-                both = (some < D)[:, None] & inside[None, :]
-                matrix = tl.load(turn + some[:, None] * D + channels[None, :], mask=both, other=0.0)
-                out += tl.sum(part[:, None] * matrix, 0)
-            tl.store(rotated + place, out, mask=inside)
+            tl.store(rotated + place, turned(asked, D), mask=inside)
     else:
         head -= H
         slot = tl.load(tail_length) + token
@@ -48,21 +42,20 @@ def _append(
 
 def append(
     work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
-    turn: Tensor, turned: bool,
+    rotate: bool,
 ) -> None:  # fmt: skip
     """Put query (H, Q, D), keys and values (G, Q, D) of a layer in their places.
 
     Keys and values go behind the `tail_length` (1,) tokens of the tail; the query goes into `queries`
-    (2, 1 or L, H * most, D), float32, as it is and, if `turned`, rotated by `turn` (D, D).
+    (2, 1 or L, H * most, D), float32, as it is and, to `rotate`, times precision.hadamard (D, D).
     """
     heads, count, dim = query.shape
     tail_keys, tail_values = (each[layer] for each in work.tail)
     plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0]
     assert query.stride(2) == keys.stride(2) == values.stride(2) == 1
-    width = triton.next_power_of_2(dim)
     _append[heads + len(keys), count](
-        query, keys, values, plain, rotated, tail_keys, tail_values, tail_length, turn, count, tail_keys.shape[1],
+        query, keys, values, plain, rotated, tail_keys, tail_values, tail_length, count, tail_keys.shape[1],
         query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
-        H=heads, D=dim, WIDTH=width, CHUNK=min(64, width), TURNED=turned,
-        OVERLAP=can_overlap(query.device),
+        H=heads, D=dim, WIDTH=triton.next_power_of_2(dim), TURNED=rotate, OVERLAP=can_overlap(query.device),
+        num_warps=1,
     )  # fmt: skip

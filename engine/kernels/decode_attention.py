@@ -147,13 +147,12 @@ def attend(
     count: int,
     tail_length: Tensor,
     scale: float,
-    turn: Tensor,
     tiling: Tiling,
 ) -> tuple[Tensor, Tensor]:
     """Output (H, Q, D) in the tail's dtype and log-sum-exp (H, Q) of `count` new tokens in a layer.
 
     `queries` (2, L, H * most, D) in float32: plain and rotated ones, of each layer or, where L is 1, of this one; rows
-    are (H, Q). The tail holds `tail_length` (1,) tokens and, behind them, the new ones. `turn` (D, D) is the rotation.
+    are (H, Q). The tail holds `tail_length` (1,) tokens and, behind them, the new ones.
     """
     keys = work.tail[0]
     _, heads, _, dim = keys.shape
@@ -181,7 +180,7 @@ def attend(
     out = torch.empty(count, heads * work.share, dim, dtype=keys.dtype, device=keys.device)
     lse = torch.empty(heads * work.share, count, device=keys.device)
     merge[heads * rows,](
-        out, lse, outputs, sums, work.ranges[layer], turn, count, heads * work.share, SHARE=work.share, D=dim,
+        out, lse, outputs, sums, work.ranges[layer], count, heads * work.share, SHARE=work.share, D=dim,
         WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, TURNED=work.turned, OVERLAP=overlap,
         num_warps=8 if dim <= 128 else 16, launch_pdl=overlap,
     )  # fmt: skip

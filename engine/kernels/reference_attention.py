@@ -10,7 +10,7 @@ from engine import attention
 from engine.kernels.work_list import WorkList
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Pod
-from engine.precision import Packed, dequantize
+from engine.precision import Packed, dequantize, hadamard
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stretch:
 
 def append(
     work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
-    turn: Tensor, turned: bool,
+    rotate: bool,
 ) -> None:  # fmt: skip
     """See append.append."""
     count = query.shape[1]
@@ -39,8 +39,8 @@ def append(
     rows = query.float().flatten(0, 1)
     plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0, : len(rows)]
     plain.copy_(rows)
-    if turned:
-        rotated.copy_(rows @ turn)
+    if rotate:
+        rotated.copy_(rows @ hadamard(query.shape[2], query.device))
 
 
 def attend(
@@ -50,7 +50,6 @@ def attend(
     count: int,
     tail_length: Tensor,
     scale: float,
-    turn: Tensor,
     tiling: object,
 ) -> tuple[Tensor, Tensor]:
     """See decode_attention.attend."""
@@ -62,7 +61,7 @@ def attend(
     outputs, sums = [], []
     for head in range(heads):
         parts = [
-            _of(each, rows, scale, turn)
+            _of(each, rows, scale)
             for pod in work.pods
             for each in stretches(pod, layer)
             if each.head == head and _slots(each.keys)
@@ -94,7 +93,7 @@ def stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
             yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
 
 
-def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Tensor, Tensor]:
+def _of(stretch: Stretch, rows: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Output (H / G, Q, D) and log-sum-exp of a stretch, of queries (2, L, G, H / G, Q, D)."""
     asker = stretch.asker if rows.shape[1] > 1 else 0
     keys, values = (
@@ -102,7 +101,7 @@ def _of(stretch: Stretch, rows: Tensor, scale: float, turn: Tensor) -> tuple[Ten
     )
     query = rows[int(stretch.rotated), asker, stretch.head]
     out, lse = attention.reference(query, keys[None].float(), values[None].float(), scale, False)
-    return (out @ turn if stretch.rotated else out), lse
+    return (out @ hadamard(out.shape[-1], out.device) if stretch.rotated else out), lse
 
 
 def _slots(rows: Packed | Tensor) -> int:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from engine.fused import HeadNorms, Rotary
 from engine.kernels.rope import Places
+from engine.precision import hadamard
 
 
 def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) -> None:
@@ -24,8 +25,8 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
     )
     query = query.to(places.keys.dtype)
     places.query.copy_(query)
-    if places.rotated is not None and places.turn is not None:
-        places.rotated.copy_(query.float() @ places.turn)
+    if places.rotated is not None:
+        places.rotated.copy_(query.float() @ hadamard(dim, rows.device))
     slots = places.start + torch.arange(count, device=rows.device)
     for place, new in ((places.keys, keys), (places.values, values)):
         place.index_copy_(1, slots, new.to(place.dtype))

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.compress import pack_pod
 from engine.decode import generate
 from engine.flat import FlatModel
+from engine.kernels.quick_head import QuickHead
+from engine.kernels.weights import DenseWeight
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from engine.pod_table import PodTable
@@ -108,17 +110,55 @@ class Operations(TorchDispatchMode):
 
 
 def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
-    """Between the embedding and the choice PyTorch launches nothing."""
-    runner = runner_of(llama_runner.model.network, graphs=True)
+    """Between the embedding and the next token PyTorch launches nothing; the head is quick here, and says the same."""
+    runner = Runner(llama_runner.model, graphs=True, quick_head=True)
     question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
     exact = read(runner, some_ids(runner, 40, 1), 40)
-    list(generate(runner, [exact], question, params))
+    wanted, found = (list(generate(each, [exact], question, params)) for each in (llama_runner, runner))
+    assert [step.token_id for step in found] == [step.token_id for step in wanted]
     assert runner.stepper is not None
     runner.stepper._table.set([exact])
     with torch.inference_mode(), Operations() as seen:
         runner.stepper._step(1, False)
     # The interpreter copies what a kernel reads and writes.
-    assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding", "log_softmax", "argmax", "gather"}
+    assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding"}
+
+
+def test_a_quick_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where it is wanted: by default on a GPU alone, and not by several rows, which are to be scored."""
+    monkeypatch.setattr("engine.triton_operations.QUICK_BYTES", 0)
+    told: list[tuple[str, int]] = []
+    for name in ("linear.linear", "quick_head.logits"):
+        monkeypatch.setattr(f"engine.kernels.{name}", lambda x, *rest, name=name, **more: told.append((name, len(x))))
+    module, norm = torch.nn.Linear(64, 100, bias=False), (torch.ones(64), 1e-5)
+    for wish in (True, False, None):
+        ops = TritonOps(quick_head=wish)
+        head = ops.take_head(module)
+        assert ("8 bits" in ops.name) == bool(wish)
+        for rows in (1, 2):
+            ops.logits(torch.zeros(rows, 64), head, norm)
+    exactly = [("linear.linear", 1), ("linear.linear", 2)]
+    assert told == [("quick_head.logits", 1), ("linear.linear", 2), *exactly, *exactly]
+    assert TritonOps(quick_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_large_heads_are_quick_on_a_gpu() -> None:
+    for rows, quick in ((49_152, False), (100_000, True)):
+        ops = TritonOps()
+        head = ops.take_head(torch.nn.Linear(512, rows, bias=False, device="cuda", dtype=torch.bfloat16))
+        assert (head[1] is not None) == ("8 bits" in ops.name) == quick
+
+
+def test_no_memory_for_a_quick_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(exact: DenseWeight) -> QuickHead:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("engine.triton_operations.quicken", refuse)
+    ops = TritonOps(quick_head=True)
+    assert ops.take_head(torch.nn.Linear(64, 100, bias=False))[1] is None
+    assert "8 bits" not in ops.name and "no memory to hold it in 8 bits" in caplog.text
 
 
 @pytest.mark.parametrize(

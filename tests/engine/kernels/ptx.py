@@ -56,6 +56,8 @@ def _one(name: str, *values: int) -> int:
             return values[0] >> values[1]
         case "shl.b32":
             return values[0] << values[1] & 0xFFFFFFFF
+        case "add.f32":
+            return from_float([sum(as_float(list(values)))])[0]
         case "lop3.b32":
             a, b, c, table = values
             return sum((table >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i for i in range(32))

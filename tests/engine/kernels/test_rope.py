@@ -8,7 +8,6 @@ from engine.fused import HeadNorms, Rotary
 from engine.kernels import reference_rope, rope
 from engine.kernels.rope import Places
 from engine.pod_table import PodTable
-from engine.precision import hadamard
 from tests.engine.kernels.pods import Model, model, pod
 
 
@@ -29,7 +28,7 @@ def places_of(of: Model, count: int, turned: bool) -> Places:
     query, rotated = torch.full((2, of.heads, count, dim), torch.nan, device=device)
     keys, values = torch.full((2, groups, 12, dim), torch.nan, dtype=of.shape.dtype, device=device)
     start = torch.tensor([6], dtype=torch.int32, device=device)
-    return Places(query, keys, values, start, rotated if turned else None, hadamard(dim, device))
+    return Places(query, keys, values, start, rotated if turned else None)
 
 
 @pytest.mark.parametrize("normed", (False, True))
