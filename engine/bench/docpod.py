@@ -93,7 +93,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
             else:
                 del pod
             forget_peak(device)
-            from_disk = _from_disk(task, Path(scratch))
+            from_disk = _from_disk(task, Path(scratch), say)
     on_gpu = device.type == "cuda"
     return Row(
         system="docpod",
@@ -182,7 +182,7 @@ def _from_host(runner: Runner, host: Pod | PackedPod, question: Sequence[int]) -
     return seconds
 
 
-def _from_disk(task: Task, folder: Path) -> float:
+def _from_disk(task: Task, folder: Path, say: Callable[[str], None]) -> float:
     """Milliseconds to the first token in a process of its own, in which the model is loaded and warm."""
     asked = [*task.loading, "--recipe", str(task.layout.recipe), "--length", str(task.length), "--folder", str(folder)]
     command = [sys.executable, "-m", "engine.bench.fresh", *asked]
@@ -190,4 +190,6 @@ def _from_disk(task: Task, folder: Path) -> float:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no word"]
         raise Failed(f"the fresh process ended with {last[0]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    *_, where, milliseconds = done.stdout.splitlines()
+    say(f"docpod, kv {task.kv}, {task.length:,} tokens from files in a new process: {where}")
+    return float(json.loads(milliseconds))

@@ -24,6 +24,7 @@ from engine.errors import PodMismatch
 from engine.layout import expected_bytes, layout_of
 from engine.models import Model
 from engine.recipes import parse
+from engine.staging import Staging
 from tests.engine.reading import plain_greedy, runner_of
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_random_pods_are_pods_of_their_recipe_and_come_back_from_files(
     )
     folder = Folder(tmp_path)
     assert folder.write_pod(pod) >= pod.nbytes
-    for copy in (folder.load(model, layout, 1000), to_host(pod), to_device(pod, CPU)):
+    for copy in (folder.load(model, layout, 1000, Staging(CPU)), to_host(pod), to_device(pod, CPU)):
         copy.check()
         for ours, theirs in zip(pod.segments(2), copy.segments(2), strict=True):
             for group in range(model.shape.kv_heads):
@@ -107,7 +108,7 @@ def test_random_pods_are_pods_of_their_recipe_and_come_back_from_files(
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     with pytest.raises(PodMismatch, match="damaged"):
-        folder.load(model, layout, 1000)
+        folder.load(model, layout, 1000, Staging(CPU))
     folder.clear()
     assert list(tmp_path.iterdir()) == []
 
