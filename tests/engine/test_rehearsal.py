@@ -37,4 +37,3 @@ def test_answers_of_every_length_are_tried_out(llama_runner: Runner, monkeypatch
     assert asked == [], "nothing is captured without a stepper"
     rehearse(runner_of(llama_runner.model.network, graphs=True), layout, 400)
     assert asked == [8, 32, 64]
-
