@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 
+from engine.context import Context
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_builder import PackedBuilder
@@ -31,6 +32,10 @@ def chunk_tokens(device: torch.device) -> int:
 
 class Builder(Protocol):
     """Feeds one section through the model: `feed` from `num_read` up to a `cut`, until all is read, then `finish`."""
+
+    @property
+    def context(self) -> Context:
+        """What the model reads into; cropping its tail makes the builder read these tokens again."""
 
     @property
     def num_read(self) -> int:

@@ -46,6 +46,8 @@ class Task:
     """Ask it from host memory and from files too."""
     loading: Sequence[str]
     """Arguments by which a fresh process builds the same model."""
+    chunk: int = 0
+    """Tokens to read at once; 0: as many as the app."""
 
 
 class Failed(EngineError):
@@ -113,7 +115,7 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     Where chunks are packed as they are read, they are what is kept.
     """
     model, device = runner.model, runner.model.device
-    ids, chunk = ids_of(model, task.length), chunk_tokens(device)
+    ids, chunk = ids_of(model, task.length), task.chunk or chunk_tokens(device)
     whole, part = Clock(device), Clock(device)
     if device.type == "cuda":
         # Once before: kernels are compiled and attention makes its plans the first time that a length comes.
