@@ -109,6 +109,8 @@ class Loaded:
         self.heads = known
         self.recipes = RecipeBook(model, self.prompts, folder, settings.recipe or "exact")
         self.tokens_per_second = self._probe()
+        if self.runner.stepper is not None:
+            on_progress(f"Trying out how {model.name} answers.")
         rehearse(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()

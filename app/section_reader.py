@@ -13,7 +13,7 @@ from engine.compress import pack_pod, score
 from engine.layout import Layout
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import Builder
+from engine.prefill import Builder, tapered
 from storage import Section, Store
 
 
@@ -81,7 +81,9 @@ class SectionReader:
             under_way: _Written | None = None
             while builder.num_read < len(ids) and not stopped():
                 start = time.perf_counter()
-                block, size = self._relief.feed(builder, ids, size)
+                wanted = tapered(size, len(ids) - builder.num_read) if self.ahead else size
+                block, fitted = self._relief.feed(builder, ids, wanted)
+                size = fitted if fitted < wanted else size
                 seconds = time.perf_counter() - start
                 if under_way is not None:
                     yield self._settle(section, under_way, size)

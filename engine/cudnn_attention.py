@@ -23,7 +23,8 @@ _Attention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tenso
 def suits(query: Tensor) -> bool:
     """Whether a chunk's queries (H,Q,D) are long enough, and nearly of a length that comes again."""
     chunk = query.shape[1]
-    return chunk >= LEAST_TOKENS and _filled(chunk) - chunk <= chunk // _FILLED
+    filled = _filled(chunk)
+    return filled >= LEAST_TOKENS and filled - chunk <= chunk // _FILLED
 
 
 def parts(

@@ -19,6 +19,8 @@ _CPU_TOKENS = 512
 _GPU_TOKENS = 4096
 """Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
 _SMALL_GPU_TOKENS = 1024
+_LAST_TOKENS = 1536
+"""Up to so many are not worth another chunk: each unpacks all weights, in some milliseconds."""
 _GPU_ROOM_BYTES = 4 << 30
 """Free memory from which the longer chunk is taken: its activations take some hundreds of megabytes."""
 
@@ -28,6 +30,14 @@ def chunk_tokens(device: torch.device) -> int:
     if device.type != "cuda":
         return _CPU_TOKENS
     return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
+
+
+def tapered(size: int, left: int) -> int:
+    """Tokens of the next chunk, of so many that are left, for a reader that writes one chunk while it reads the next.
+
+    At the end chunks become shorter, so that little is left to write once all is read.
+    """
+    return 1 << (left - 1).bit_length() - 1 if _LAST_TOKENS < left <= size else size
 
 
 class Builder(Protocol):

@@ -23,7 +23,7 @@ from engine.layout import Layout
 from engine.models import Model
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import builder_for, chunk_tokens
+from engine.prefill import Builder, builder_for, chunk_tokens, tapered
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -130,7 +130,7 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     with ThreadPoolExecutor(1) as writer:
         written: Future[int] | None = None
         while builder.num_read < task.length:
-            block = builder.feed(ids[builder.num_read : builder.cut(chunk)])
+            block = _next(builder, ids, chunk)
             if written is not None:
                 written.result()
             written = writer.submit(folder.write, block)
@@ -160,7 +160,13 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
 def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
     builder = builder_for(runner, task.length, task.layout)
     while builder.num_read < task.length:
-        yield builder.feed(ids[builder.num_read : builder.cut(chunk)])
+        yield _next(builder, ids, chunk)
+
+
+def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Block:
+    """Read as the app does where it has a GPU."""
+    size = tapered(chunk, len(ids) - builder.num_read)
+    return builder.feed(ids[builder.num_read : builder.cut(size)])
 
 
 def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
