@@ -1,6 +1,6 @@
 """Reading a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,7 @@ from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_builder import PackedBuilder
 from engine.packed_pod import PackedPod
-from engine.pod import Block, Pod, from_block, to_block
+from engine.pod import Block, Pod, from_block, leaving
 from engine.runner import Runner
 from engine.shared_reading import SharedReading
 from engine.tail import Tail
@@ -60,6 +60,12 @@ class Builder(Protocol):
     def read(self, ids: Sequence[int]) -> None:
         """Read the next chunk. Raises WindowExceeded."""
 
+    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded.
+
+        A device may work on the chunk when this returns, and on what is begun next while the bytes go to the host.
+        """
+
     def feed(self, ids: Sequence[int]) -> Block:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
 
@@ -83,6 +89,8 @@ class PodBuilder:
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
         self._most_tokens = num_tokens
+        self._largest = 0
+        """Bytes of a block so far."""
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._tail)
         if layout is not None and layout.recipe.streaming:
@@ -114,12 +122,18 @@ class PodBuilder:
         for start in range(0, len(ids), self._most_tokens):
             self._runner.run(self.context, ids[start : start + self._most_tokens])
 
-    def feed(self, ids: Sequence[int]) -> Block:
-        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded."""
         start = self.num_read
         self.read(ids)
         stop = self.num_read
-        return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
+        self._largest = max(self._largest, (stop - start) * self._runner.model.shape.token_bytes)
+        keys, values = self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop]
+        return leaving(keys, values, start, self._largest)
+
+    def feed(self, ids: Sequence[int]) -> Block:
+        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+        return self.begin(ids)()
 
     def finish(self) -> Pod:
         """The frozen pod. Raises PodMismatch while tokens are missing."""

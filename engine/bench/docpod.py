@@ -130,10 +130,10 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     with ThreadPoolExecutor(1) as writer:
         written: Future[int] | None = None
         while builder.num_read < task.length:
-            block = _next(builder, ids, chunk)
+            arrived = _next(builder, ids, chunk)
             if written is not None:
                 written.result()
-            written = writer.submit(folder.write, block)
+            written = writer.submit(lambda arrived=arrived: folder.write(arrived()))  # type: ignore[misc]
         reading = whole.seconds()
     if written is not None:
         written.result()
@@ -160,13 +160,13 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
 def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
     builder = builder_for(runner, task.length, task.layout)
     while builder.num_read < task.length:
-        yield _next(builder, ids, chunk)
+        yield _next(builder, ids, chunk)()
 
 
-def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Block:
-    """Read as the app does where it has a GPU."""
+def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
+    """Begin to read as the app does where it has a GPU."""
     size = tapered(chunk, len(ids) - builder.num_read)
-    return builder.feed(ids[builder.num_read : builder.cut(size)])
+    return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
 def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
