@@ -1,14 +1,14 @@
 """The journal: every chunk that is read is a block on the disk before the next begins, and is verified when used."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from engine import packed_blocks, score_blocks
 from engine.errors import PodMismatch
 from engine.layout import Layout
+from engine.loading import Source, load
 from engine.packed_blocks import PackedLoader
 from engine.packed_chunks import ChunkLoader
 from engine.packed_pod import AnyPod, PackedPod
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 _SCORES_AT = -1
 """Position of the block of scores, in front of those that hold tokens."""
-_LOADERS = 8
-"""Most threads that load a section; each reads and verifies a block of its own."""
 
 
 class Journal:
@@ -99,22 +97,9 @@ class Journal:
             return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
 
     def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
-        loader = self._loader(section, blocks[-1].stop_token, layout)
-
-        def add(block: Block) -> None:
-            with loader.room(block.num_bytes) as buffer:
-                loader.add(*self._verified(section, block, buffer))
-
+        sources = [Source(block.num_bytes, partial(self._verified, section, block)) for block in blocks]
         try:
-            with ThreadPoolExecutor(min(_LOADERS, os.cpu_count() or 1)) as threads:
-                # The first failure is raised here; what has not begun by then is not loaded any more.
-                waiting = [threads.submit(add, block) for block in blocks]
-                try:
-                    for each in waiting:
-                        each.result()
-                finally:
-                    threads.shutdown(cancel_futures=True)
-            return loader.finish()
+            return load(self._loader(section, blocks[-1].stop_token, layout), sources)
         except (BlockDamaged, PodMismatch) as error:
             self._drop(section, error)
             return None
@@ -172,9 +157,9 @@ class Journal:
             (self._pods / name).unlink(missing_ok=True)
 
     def _verified(
-        self, section: Section, block: Block, buffer: memoryview | None = None
+        self, section: Section, block: Block, buffer: memoryview | None = None, threads: int = 1
     ) -> tuple[Mapping[str, object], memoryview]:
-        meta, payload = read_block(self._pods / block.file_name, block.checksum, buffer)
+        meta, payload = read_block(self._pods / block.file_name, block.checksum, buffer, threads)
         if meta.get("section") != section.identity or meta.get("start") != block.start_token:
             raise PodMismatch(f"{block.file_name} belongs to another pod")
         return meta, payload

@@ -17,6 +17,7 @@ from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing
 from engine.fastest import runner_for
 from engine.prefill import PodBuilder
 from engine.recipes import parse
+from engine.rehearsal import rehearse
 from engine.sampling import SamplingParams
 from engine.shortage import told
 from engine.staging import Staging
@@ -108,6 +109,9 @@ class Loaded:
         self.heads = known
         self.recipes = RecipeBook(model, self.prompts, folder, settings.recipe or "exact")
         self.tokens_per_second = self._probe()
+        if self.runner.stepper is not None:
+            on_progress(f"Trying out how {model.name} answers.")
+        rehearse(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.

@@ -38,15 +38,15 @@ class Relief:
         with self._said():
             return work()
 
-    def feed(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Block, int]:
-        """Read the next chunk of about `size` tokens, or a smaller one; also the size that went well.
+    def begin(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Callable[[], Block], int]:
+        """Begin to read the next chunk of about `size` tokens, or a smaller one; also the size that went well.
 
         Raises OutOfMemory where even the smallest does not fit.
         """
         first = builder.num_read
         while True:
             try:
-                return self.run(partial(builder.feed, ids[first : builder.cut(size)])), size
+                return self.run(partial(builder.begin, ids[first : builder.cut(size)])), size
             except OutOfMemory:
                 if size <= LEAST_TOKENS:
                     raise

@@ -13,23 +13,24 @@ from engine.compress import pack_pod, score
 from engine.layout import Layout
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import Builder
+from engine.prefill import Builder, tapered
 from storage import Section, Store
 
 
 @dataclass(frozen=True)
 class _Written:
-    """A chunk on its way to the disk, and the seconds that it took to read."""
+    """A chunk on its way to the disk, and the seconds that it took to begin with it."""
 
-    block: Block
     seconds: float
-    writing: Future[None]
+    writing: Future[Block]
+    tapered: bool
+    """Shorter than chunks are, near the end: it says little of how fast reading is."""
 
-    def settle(self) -> float:
-        """Wait until it is safe on the disk; the seconds that it took altogether. Raises what writing raised."""
+    def settle(self) -> tuple[Block, float]:
+        """Wait until it is safe on the disk; and the seconds that it took altogether. Raises what writing raised."""
         start = time.perf_counter()
-        self.writing.result()
-        return self.seconds + time.perf_counter() - start
+        block = self.writing.result()
+        return block, self.seconds + time.perf_counter() - start
 
 
 class SectionReader:
@@ -81,21 +82,28 @@ class SectionReader:
             under_way: _Written | None = None
             while builder.num_read < len(ids) and not stopped():
                 start = time.perf_counter()
-                block, size = self._relief.feed(builder, ids, size)
+                wanted = tapered(size, len(ids) - builder.num_read) if self.ahead else size
+                arrived, fitted = self._relief.begin(builder, ids, wanted)
+                size = fitted if fitted < wanted else size
                 seconds = time.perf_counter() - start
                 if under_way is not None:
                     yield self._settle(section, under_way, size)
-                under_way = _Written(block, seconds, writer.submit(self._journal.write, section, block))
+                under_way = _Written(seconds, writer.submit(self._write, section, arrived), wanted < size)
                 if not self.ahead:
                     yield self._settle(section, under_way, size)
                     under_way = None
             if under_way is not None:
                 yield self._settle(section, under_way, size)
 
+    def _write(self, section: Section, arrived: Callable[[], Block]) -> Block:
+        block = arrived()
+        self._journal.write(section, block)
+        return block
+
     def _settle(self, section: Section, written: _Written, size: int) -> int:
-        seconds, block = written.settle(), written.block
+        block, seconds = written.settle()
         self._store.add_section_seconds(section.id, seconds)
-        if block.stop < section.num_tokens or block.stop - block.start >= size:
+        if not written.tapered and (block.stop < section.num_tokens or block.stop - block.start >= size):
             # The last chunk of a section is shorter and says little of the next one.
             self._loaded.tokens_per_second = (block.stop - block.start) / seconds
         return block.stop

@@ -1,16 +1,19 @@
 """cuDNN's attention, which on recent GPUs reads a long chunk faster than PyTorch's flash attention does.
 
 It plans every shape anew and keeps the plan, so it gets few shapes: the chunk's own square, and runs of a power of two
-of the tokens before it. Letters as in engine.attention.
+of the tokens before it. A chunk that is a little shorter than a power of two, as the last one of a long section often
+is, is filled up. Letters as in engine.attention.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LEAST_TOKENS = 1024
 """A shorter chunk, or run before it, is not worth a plan."""
+_FILLED = 8
+"""Of a chunk's tokens, so many bring one more that nobody asked for: less than what cuDNN is faster by."""
 _PROBE = (512, 4, 2, 128)
 """Tokens, query heads, KV heads and head size of the probe."""
 
@@ -18,8 +21,10 @@ _Attention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tenso
 
 
 def suits(query: Tensor) -> bool:
-    """Whether a chunk's queries (H,Q,D) are long enough, and of a length that comes again."""
-    return query.shape[1] >= LEAST_TOKENS and query.shape[1].bit_count() == 1
+    """Whether a chunk's queries (H,Q,D) are long enough, and nearly of a length that comes again."""
+    chunk = query.shape[1]
+    filled = _filled(chunk)
+    return filled >= LEAST_TOKENS and filled - chunk <= chunk // _FILLED
 
 
 def parts(
@@ -32,21 +37,24 @@ def parts(
     heads, chunk, dim = query.shape
     groups, past = len(keys), keys.shape[1] - (chunk if causal else 0)
     repeats = heads // groups
+    filled = _filled(chunk)
     # Copies, because the strides of a buffer as long as the document would make every document's plans its own.
-    query = query.contiguous()
+    query, asked = query.contiguous(), _up_to(query, filled)
     found = []
     if causal:
-        new_keys, new_values = (rows[:, past:].repeat_interleave(repeats, 0) for rows in (keys, values))
-        found.append(attend(query, new_keys, new_values, scale, True))
+        # Nobody sees keys behind itself, and so none that only fill up.
+        new_keys, new_values = (_up_to(rows[:, past:].repeat_interleave(repeats, 0), filled) for rows in (keys, values))
+        out, lse = attend(asked, new_keys, new_values, scale, True)
+        found.append((out[:, :chunk], lse[:, :chunk]))
     # The query heads of a group are so many more queries of the same keys.
-    grouped = query.view(groups, repeats * chunk, dim)
+    grouped = asked.view(groups, repeats * filled, dim)
     for start, stop in runs(past):
         run_keys, run_values = (rows[:, start:stop].contiguous() for rows in (keys, values))
         if stop - start < LEAST_TOKENS:
             found.append(otherwise(query, run_keys, run_values, scale, False))
         else:
             out, lse = attend(grouped, run_keys, run_values, scale, False)
-            found.append((out.reshape(heads, chunk, dim), lse.reshape(heads, chunk)))
+            found.append((out.reshape(heads, filled, dim)[:, :chunk], lse.reshape(heads, filled)[:, :chunk]))
     return found
 
 
@@ -59,6 +67,17 @@ def runs(tokens: int) -> Iterator[tuple[int, int]]:
         start += size
     if start < tokens:
         yield start, tokens
+
+
+def _filled(tokens: int) -> int:
+    """The power of two that so many tokens are filled up to."""
+    return 1 << (tokens - 1).bit_length()
+
+
+def _up_to(rows: Tensor, tokens: int) -> Tensor:
+    """Rows (n, T, D), contiguous, with zeros behind them up to so many tokens."""
+    more = tokens - rows.shape[1]
+    return nn.functional.pad(rows, (0, 0, 0, more)) if more else rows.contiguous()
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:

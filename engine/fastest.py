@@ -11,7 +11,8 @@ from engine.prefill import PodBuilder
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
-_TRIED_TOKENS = 64
+_TRIED_TOKENS = 128
+"""More than go the way of few rows."""
 _OLDEST = (8, 0)
 """Compute capability from which kernels were seen to be right: Ampere."""
 

@@ -1,11 +1,11 @@
 """PackedBuilder: reads a section and packs it on the way; what a chunk leaves behind is stored once, as it is kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.errors import PodMismatch
 from engine.layout import Layout
-from engine.packed_chunks import from_block, to_block
+from engine.packed_chunks import from_block, leaving
 from engine.packed_pod import PackedPod
 from engine.packed_reading import PackedReading
 from engine.packed_store import PackedStore
@@ -21,6 +21,8 @@ class PackedBuilder:
         self._runner = runner
         self._store = PackedStore(layout, runner.model.shape, num_tokens, runner.model.device)
         self.context = PackedReading(self._store, runner.attention)
+        self._largest = 0
+        """Bytes of a block so far."""
 
     @property
     def num_read(self) -> int:
@@ -45,11 +47,16 @@ class PackedBuilder:
             raise PodMismatch(f"no chunk can end at token {self.num_read + len(ids)} of {self._store.num_tokens}")
         self._runner.run(self.context, ids)
 
-    def feed(self, ids: Sequence[int]) -> Block:
-        """Read the next chunk and give it back as bytes to store. Raises as `read` does."""
+    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises as `read` does."""
         start = self.num_read
         self.read(ids)
-        return to_block(self._store, start, self.num_read)
+        self._largest = max(self._largest, self._store.num_bytes(start, self.num_read))
+        return leaving(self._store, start, self.num_read, self._largest)
+
+    def feed(self, ids: Sequence[int]) -> Block:
+        """Read the next chunk and give it back as bytes to store. Raises as `read` does."""
+        return self.begin(ids)()
 
     def finish(self) -> PackedPod:
         """The finished pod, which looks at the builder's memory. Raises PodMismatch while tokens are missing."""

@@ -3,7 +3,7 @@
 A block holds all layers of some tokens: near ones as they are, far ones packed. See engine.packed_store.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,10 +20,10 @@ from engine.staging import Staging, to_host
 KIND = "packed chunk"
 
 
-def to_block(store: PackedStore, start: int, stop: int) -> Block:
-    """A copy of a chunk's bytes in host memory."""
-    payload = to_host(store.gather(start, stop)).numpy().data.cast("B")
-    return Block(start, stop, {**_facts(store), "start": start, "stop": stop}, payload)
+def leaving(store: PackedStore, start: int, stop: int, room: int = 0) -> Callable[[], Block]:
+    """A copy of a chunk's bytes on its way to host memory, to `room` bytes at least; the call that waits for it."""
+    arrived, meta = to_host(store.gather(start, stop), room), {**_facts(store), "start": start, "stop": stop}
+    return lambda: Block(start, stop, meta, arrived().numpy().data.cast("B"))
 
 
 def from_block(store: PackedStore, meta: Mapping[str, Any], payload: memoryview) -> tuple[int, int, Tensor]:

@@ -7,11 +7,13 @@ Letters as in engine.attention.
 import torch
 from torch import Tensor
 
-from engine.attention import SegmentAttention, merge
+from engine import turning
+from engine.attention import SegmentAttention
 from engine.context import Context
 from engine.cudnn_attention import LEAST_TOKENS
 from engine.packed_store import PackedStore
 from engine.tail import Tail
+from engine.turning import Seen
 
 RUN_TOKENS = 32768
 """Most far tokens that are unpacked at once, of one layer."""
@@ -26,42 +28,39 @@ class PackedReading(Context):
     def __init__(self, store: PackedStore, attention: SegmentAttention) -> None:
         super().__init__((), Tail(store.shape, 0, store.device), attention)
         self._store = store
+        self._turning = turning.choose(store.device, store.shape.dtype)
         shape, most = store.shape, min(RUN_TOKENS, store.far(store.num_tokens))
         # One for all layers.
         self._scratch = torch.empty(2, shape.kv_heads * most * shape.head_dim, dtype=shape.dtype, device=store.device)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Attend far tokens run by run, then near and new ones; keep the new keys and values."""
+        """Attend near tokens, far ones run by run, and the new ones; keep the new keys and values."""
         start, count = self.tail.length, query.shape[1]
-        near = [torch.cat(pair, 1) for pair in zip(self._store.exact(layer, start), (keys, values), strict=True)]
         # A single new token sees all of them.
-        parts = [self.attention(query, near[0], near[1], scale, count > 1)]
-        if far := self._store.far(start):
-            parts.append(self._attend_far(layer, far, query, scale))
+        near = [self.attention(query, keys, values, scale, count > 1)]
+        if self._store.near(start):
+            near.append(self.attention(query, *self._store.exact(layer, start), scale, False))
+        far = self._attend_far(layer, self._store.far(start), query, scale)
         self._store.put(layer, start, keys, values)
-        return merge(parts)[0]
+        return self._turning.merged(near, far, self._store.turn)
 
-    def _attend_far(self, layer: int, far: int, query: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Output (H,Q,D) and log-sum-exp (H,Q) over the first far tokens."""
-        # To turn the queries is far less than to turn every token back.
-        asking = self._turned(query).contiguous()
-        parts = []
+    def _attend_far(self, layer: int, far: int, query: Tensor, scale: float) -> list[Seen]:
+        """What is seen of the first far tokens, by run, rotated as they are kept."""
+        turn, seen = self._store.turn, []
+        if far and turn is not None:
+            # To turn the queries is far less than to turn every token back.
+            query = self._turning.turned(query, turn)
         for first, stop in _runs(far):
             keys, values = self._room(stop - first)
             self._store.read(layer, first, stop, keys, values)
-            parts.append(self.attention(asking, keys, values, scale, False))
-        out, lse = merge(parts)
-        return self._turned(out), lse
+            seen.append(self.attention(query, keys, values, scale, False))
+        return seen
 
     def _room(self, tokens: int) -> Tensor:
         """Room for keys and values (2, G, tokens, D); those of each lie in one piece, as attention likes them."""
         shape = self._store.shape
         size = shape.kv_heads * tokens * shape.head_dim
         return self._scratch[:, :size].view(2, shape.kv_heads, tokens, shape.head_dim)
-
-    def _turned(self, rows: Tensor) -> Tensor:
-        turn = self._store.turn
-        return rows if turn is None else (rows.float() @ turn).to(rows.dtype)
 
 
 def _runs(tokens: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ shown on the page and rotary positions stay right when slots are selected.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -98,12 +98,18 @@ class Pod:
             raise PodMismatch("positions are not ascending within the section")
 
 
+def leaving(keys: Tensor, values: Tensor, start: int, room: int = 0) -> Callable[[], Block]:
+    """Keys and values (L, G, C, D) of tokens start..start+C on their way to plain bytes in host memory, to `room` bytes
+    at least; the call that waits for them."""
+    pair = torch.stack([keys, values])
+    meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
+    arrived, stop = to_host(pair, room), start + keys.shape[2]
+    return lambda: Block(start, stop, meta, arrived().view(torch.uint8).numpy().data.cast("B"))
+
+
 def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
     """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
-    pair = to_host(torch.stack([keys, values]))
-    payload = pair.view(torch.uint8).numpy().data.cast("B")
-    meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
-    return Block(start, start + keys.shape[2], meta, payload)
+    return leaving(keys, values, start)()
 
 
 def pieces(block: Block) -> Iterator[Block]:

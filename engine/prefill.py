@@ -1,15 +1,16 @@
 """Reading a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
+from engine.context import Context
 from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_builder import PackedBuilder
 from engine.packed_pod import PackedPod
-from engine.pod import Block, Pod, from_block, to_block
+from engine.pod import Block, Pod, from_block, leaving
 from engine.runner import Runner
 from engine.shared_reading import SharedReading
 from engine.tail import Tail
@@ -18,6 +19,8 @@ _CPU_TOKENS = 512
 _GPU_TOKENS = 4096
 """Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
 _SMALL_GPU_TOKENS = 1024
+_LAST_TOKENS = 1536
+"""Up to so many are not worth another chunk: each unpacks all weights, in some milliseconds."""
 _GPU_ROOM_BYTES = 4 << 30
 """Free memory from which the longer chunk is taken: its activations take some hundreds of megabytes."""
 
@@ -29,8 +32,20 @@ def chunk_tokens(device: torch.device) -> int:
     return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
 
 
+def tapered(size: int, left: int) -> int:
+    """Tokens of the next chunk, of so many that are left, for a reader that writes one chunk while it reads the next.
+
+    At the end chunks become shorter, so that little is left to write once all is read.
+    """
+    return 1 << (left - 1).bit_length() - 1 if _LAST_TOKENS < left <= size else size
+
+
 class Builder(Protocol):
     """Feeds one section through the model: `feed` from `num_read` up to a `cut`, until all is read, then `finish`."""
+
+    @property
+    def context(self) -> Context:
+        """What the model reads into; cropping its tail makes the builder read these tokens again."""
 
     @property
     def num_read(self) -> int:
@@ -44,6 +59,12 @@ class Builder(Protocol):
 
     def read(self, ids: Sequence[int]) -> None:
         """Read the next chunk. Raises WindowExceeded."""
+
+    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded.
+
+        A device may work on the chunk when this returns, and on what is begun next while the bytes go to the host.
+        """
 
     def feed(self, ids: Sequence[int]) -> Block:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
@@ -68,6 +89,8 @@ class PodBuilder:
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
         self._runner = runner
         self._most_tokens = num_tokens
+        self._largest = 0
+        """Bytes of a block so far."""
         self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._tail)
         if layout is not None and layout.recipe.streaming:
@@ -99,12 +122,18 @@ class PodBuilder:
         for start in range(0, len(ids), self._most_tokens):
             self._runner.run(self.context, ids[start : start + self._most_tokens])
 
-    def feed(self, ids: Sequence[int]) -> Block:
-        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded."""
         start = self.num_read
         self.read(ids)
         stop = self.num_read
-        return to_block(self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop], start)
+        self._largest = max(self._largest, (stop - start) * self._runner.model.shape.token_bytes)
+        keys, values = self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop]
+        return leaving(keys, values, start, self._largest)
+
+    def feed(self, ids: Sequence[int]) -> Block:
+        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+        return self.begin(ids)()
 
     def finish(self) -> Pod:
         """The frozen pod. Raises PodMismatch while tokens are missing."""

@@ -5,8 +5,9 @@ longer than to copy it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +17,30 @@ ARENA_BYTES = 512 << 20
 _PAGE = 4096
 
 
-def to_host(there: Tensor) -> Tensor:
-    """A tensor in host memory: itself, or a copy of what is on a GPU, pinned because that is several times faster."""
+def to_host(there: Tensor, room: int = 0) -> Callable[[], Tensor]:
+    """Begin to copy a tensor to host memory, beside whatever the device does next; the call that waits for the copy.
+
+    What is on a GPU gets pinned memory, because that is several times faster, of `room` bytes at least: it is kept, and
+    taken again by its size. In host memory the tensor is its own copy.
+    """
     if there.device.type != "cuda":
-        return there.cpu()
-    here = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
-    here.copy_(there, non_blocking=True)
-    torch.cuda.current_stream(there.device).synchronize()
-    return here
+        here = there.cpu()
+        return lambda: here
+    pinned = torch.empty(max(there.nbytes, room), dtype=torch.uint8, pin_memory=True)
+    copy = pinned[: there.nbytes].view(there.dtype).view(there.shape)
+    stream: Any = torch.cuda.Stream
+    beside = stream(there.device)
+    beside.wait_stream(torch.cuda.current_stream(there.device))
+    with torch.cuda.stream(beside):
+        copy.copy_(there, non_blocking=True)
+    there.record_stream(beside)
+    done = beside.record_event()
+
+    def arrived() -> Tensor:
+        done.synchronize()
+        return copy
+
+    return arrived
 
 
 class Staging:

@@ -1,7 +1,7 @@
-"""TritonOps: the products of a few rows by this folder's kernels, on weights as the network holds them.
+"""TritonOps: products by the kernels, on weights as the network holds them, and what stands between them.
 
-Needs Triton, so it is imported where it is wanted. Many rows go through the network's own modules, which unpack 4-bit
-weights once for all of them.
+Needs Triton, so it is imported where it is wanted. For many rows 4-bit weights are unpacked once, and multiplied by
+PyTorch, as all others are.
 """
 
 import logging
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from engine.kernels import linear, quick_head
+from engine.kernels import linear, matrix, quick_head, rows
 from engine.kernels.quick_head import can_quicken, quicken
-from engine.kernels.weights import weight_of
+from engine.kernels.weights import Nf4Weight, weight_of
 from engine.operations import Norm, PlainOps, Weight
 
 FEW_ROWS = 64
@@ -68,20 +68,35 @@ class TritonOps(PlainOps):
             return self.linear(x, [exact], norm=norm)
         return quick_head.logits(x, quick, norm)
 
+    def norm(self, x: Tensor, norm: Norm) -> Tensor:
+        """In one pass, also over many heads (B, H, D)."""
+        if len(x) <= FEW_ROWS:
+            return super().norm(x, norm)
+        return rows.norm(x.reshape(-1, x.shape[-1]), *norm).view(x.shape)
+
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
     ) -> Tensor:
-        """All products of few rows in one launch, norm and residual included."""
-        if len(x) > FEW_ROWS:
-            return super().linear(x, [module for module, _ in weights], norm=norm, residual=residual)
+        """All products of few rows in one launch, norm and residual included; of many rows in one product."""
         held = [weight for _, weight in weights]
-        return linear.linear(x, held, norm=norm, residual=residual, overlap=self.overlap)
+        if len(x) <= FEW_ROWS:
+            return linear.linear(x, held, norm=norm, residual=residual, overlap=self.overlap)
+        if norm is not None:
+            x = self.norm(x, norm)
+        if not all(isinstance(each, Nf4Weight) for each in held):
+            return super().linear(x, [module for module, _ in weights], residual=residual)
+        out = nn.functional.linear(x, matrix.matrix_of(held, x), matrix.bias_of(held, x))
+        return out if residual is None else out.add_(residual)
 
     def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
-        """Both products of few rows in one launch."""
-        if len(x) > FEW_ROWS:
-            return super().gated(x, gate[0], up[0], norm=norm)
-        return linear.gated(x, gate[1], up[1], norm=norm, overlap=self.overlap)
+        """Both products of few rows in one launch; of many rows in one product."""
+        if len(x) <= FEW_ROWS:
+            return linear.gated(x, gate[1], up[1], norm=norm, overlap=self.overlap)
+        return rows.gate(self.linear(x, [gate, up], norm=norm))
+
+    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """In one pass, which leaves heads outermost, as attention likes them."""
+        return rows.rope(x, cos, sin) if len(x) > FEW_ROWS else super().rope(x, cos, sin)
 
 
 def overlaps() -> bool:

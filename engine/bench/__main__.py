@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from engine.bench import bandwidth, baselines, docpod, equivalence, profile
+from engine.bench import bandwidth, baselines, docpod, equivalence, profile, reading_profile
 from engine.bench.docpod import Task
 from engine.bench.report import Row, table
 from engine.bench.shapes import shape_of
@@ -128,6 +128,7 @@ def _work(
                     prefill=options.prefill or quick,
                     stored=length in stored,
                     loading=loading,
+                    chunk=options.chunk,
                 )
                 name = f"{system}, kv {kv}, {length:,} tokens"
                 if system == "docpod":
@@ -144,6 +145,8 @@ def _docpod(runner: Runner, task: Task, profiled: bool, say: Callable[[str], Non
     row = docpod.measure(runner, task, say)
     if profiled:
         profile.report(runner, task, say)
+        if task.prefill:
+            reading_profile.report(runner, task, say)
     return row
 
 
@@ -160,7 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prefill", action="store_true", help="read the documents, and time it")
     parser.add_argument("--stored", default="", help="lengths that are also asked from host memory and from files")
     parser.add_argument("--quick", action="store_true", help="two short lengths, as on a processor")
-    parser.add_argument("--profile", action="store_true", help="say where a decode step's time goes, for docpod's rows")
+    parser.add_argument("--chunk", type=int, default=0, help="tokens that docpod reads at once; 0: as the app")
+    parser.add_argument(
+        "--profile", action="store_true", help="say where a decode step's time goes, and that of a read chunk: docpod's"
+    )
     parser.add_argument("--apart", action="store_true", help="no launch may begin before the one before it has ended")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no row after so many; 0: no limit")
     parser.add_argument("--out", type=Path, help="folder for the table and the JSON")

@@ -23,7 +23,7 @@ from engine.layout import Layout
 from engine.models import Model
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import builder_for, chunk_tokens
+from engine.prefill import Builder, builder_for, chunk_tokens, tapered
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -46,6 +46,8 @@ class Task:
     """Ask it from host memory and from files too."""
     loading: Sequence[str]
     """Arguments by which a fresh process builds the same model."""
+    chunk: int = 0
+    """Tokens to read at once; 0: as many as the app."""
 
 
 class Failed(EngineError):
@@ -93,7 +95,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
             else:
                 del pod
             forget_peak(device)
-            from_disk = _from_disk(task, Path(scratch))
+            from_disk = _from_disk(task, Path(scratch), say)
     on_gpu = device.type == "cuda"
     return Row(
         system="docpod",
@@ -113,7 +115,7 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     Where chunks are packed as they are read, they are what is kept.
     """
     model, device = runner.model, runner.model.device
-    ids, chunk = ids_of(model, task.length), chunk_tokens(device)
+    ids, chunk = ids_of(model, task.length), task.chunk or chunk_tokens(device)
     whole, part = Clock(device), Clock(device)
     if device.type == "cuda":
         # Once before: kernels are compiled and attention makes its plans the first time that a length comes.
@@ -128,10 +130,10 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     with ThreadPoolExecutor(1) as writer:
         written: Future[int] | None = None
         while builder.num_read < task.length:
-            block = builder.feed(ids[builder.num_read : builder.cut(chunk)])
+            arrived = _next(builder, ids, chunk)
             if written is not None:
                 written.result()
-            written = writer.submit(folder.write, block)
+            written = writer.submit(lambda arrived=arrived: folder.write(arrived()))  # type: ignore[misc]
         reading = whole.seconds()
     if written is not None:
         written.result()
@@ -158,7 +160,13 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
 def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
     builder = builder_for(runner, task.length, task.layout)
     while builder.num_read < task.length:
-        yield builder.feed(ids[builder.num_read : builder.cut(chunk)])
+        yield _next(builder, ids, chunk)()
+
+
+def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
+    """Begin to read as the app does where it has a GPU."""
+    size = tapered(chunk, len(ids) - builder.num_read)
+    return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
 def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
@@ -182,7 +190,7 @@ def _from_host(runner: Runner, host: Pod | PackedPod, question: Sequence[int]) -
     return seconds
 
 
-def _from_disk(task: Task, folder: Path) -> float:
+def _from_disk(task: Task, folder: Path, say: Callable[[str], None]) -> float:
     """Milliseconds to the first token in a process of its own, in which the model is loaded and warm."""
     asked = [*task.loading, "--recipe", str(task.layout.recipe), "--length", str(task.length), "--folder", str(folder)]
     command = [sys.executable, "-m", "engine.bench.fresh", *asked]
@@ -190,4 +198,6 @@ def _from_disk(task: Task, folder: Path) -> float:
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no word"]
         raise Failed(f"the fresh process ended with {last[0]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    *_, where, milliseconds = done.stdout.splitlines()
+    say(f"docpod, kv {task.kv}, {task.length:,} tokens from files in a new process: {where}")
+    return float(json.loads(milliseconds))

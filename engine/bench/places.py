@@ -1,13 +1,14 @@
 """Where a pod lies: on the device, in host memory, or in files, each with a way back that verifies what it reads.
 
-The files are plain: facts as JSON, bytes, and a BLAKE3 checksum over both, at the cost of the app's store.
+The files are plain: facts as JSON, bytes, and a BLAKE3 checksum over both, read in the app's way and at its cost.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +19,22 @@ from torch import Tensor
 from engine import packed_chunks
 from engine.errors import PodMismatch
 from engine.layout import Layout
+from engine.loading import Source, load
 from engine.models import Model
 from engine.packed_blocks import PackedLoader, to_blocks
 from engine.packed_chunks import ChunkLoader
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod, PodLoader, to_block
+from engine.staging import Staging
 
-_WORKERS = 4
 _BLOCK_TOKENS = 512
+_HEAD_BYTES = 40
+"""The length of the facts, and the checksum."""
+_ALIGNMENT = 64
+"""Of the bytes behind the facts."""
+_PIECE_BYTES = 1 << 20
+_SHARE_BYTES = 4 << 20
+"""Read and digested at once by one thread, and by each of several, as in the app's store."""
 _Part = TypeVar("_Part")
 
 
@@ -50,10 +59,12 @@ class Folder:
     def write(self, block: Block) -> int:
         """Write a block and have it on the disk; returns its bytes."""
         facts = json.dumps(dict(block.meta)).encode()
-        digest = blake3(facts).update(block.payload).digest()
+        facts += b" " * (-(_HEAD_BYTES + len(facts)) % _ALIGNMENT)
+        length = len(facts).to_bytes(8, "little")
+        digest = blake3(length + facts, max_threads=blake3.AUTO).update(block.payload).digest()
         number = len(list(self._path.glob("*.block")))
         with (self._path / f"{number:06d}.block").open("wb") as file:
-            file.write(len(facts).to_bytes(8, "little") + digest + facts)
+            file.write(length + digest + facts)
             file.write(block.payload)
             file.flush()
             os.fsync(file.fileno())
@@ -68,34 +79,53 @@ class Folder:
         for path in self._path.glob("*.block"):
             path.unlink()
 
-    def load(self, model: Model, layout: Layout, num_tokens: int) -> Pod | PackedPod:
+    def load(self, model: Model, layout: Layout, num_tokens: int, staging: Staging) -> Pod | PackedPod:
         """The pod, verified, on the model's device. Raises PodMismatch."""
         paths = sorted(self._path.glob("*.block"))
-        facts = model.shape, num_tokens, model.device
-        loader: PodLoader | PackedLoader | ChunkLoader = PodLoader(*facts)
-        if not layout.recipe.exact:
-            # Which of the two a packed pod is stored in says how it was made.
-            chunks = bool(paths) and _kind(paths[0]) == packed_chunks.KIND
-            loader = ChunkLoader(layout, *facts) if chunks else PackedLoader(layout, *facts)
+        sources = [Source(path.stat().st_size, partial(_verified, path)) for path in paths]
+        facts = model.shape, num_tokens, model.device, staging
+        if layout.recipe.exact:
+            return load(PodLoader(*facts), sources)
+        # Which of the two a packed pod is stored in says how it was made.
+        if paths and _kind(paths[0]) == packed_chunks.KIND:
+            return load(ChunkLoader(layout, *facts), sources)
+        return load(PackedLoader(layout, *facts), sources)
 
-        def add(path: Path) -> None:
-            raw = bytearray(path.stat().st_size)
-            with path.open("rb", buffering=0) as file:
-                file.readinto(raw)
-            view = memoryview(raw)
-            start = 40 + int.from_bytes(view[:8], "little")
-            if blake3(view[40:]).digest() != view[8:40]:
-                raise PodMismatch(f"{path.name} is damaged")
-            loader.add(json.loads(bytes(view[40:start])), view[start:])
 
-        with ThreadPoolExecutor(_WORKERS) as threads:
-            list(threads.map(add, paths))
-        return loader.finish()
+def _verified(path: Path, buffer: memoryview, threads: int) -> tuple[Mapping[str, Any], memoryview]:
+    """A block's facts and bytes, read to a buffer by so many threads. Raises PodMismatch."""
+    share = _PIECE_BYTES if threads == 1 else _SHARE_BYTES
+    digest = blake3(max_threads=threads)
+    with ThreadPoolExecutor(threads) as pool:
+        read = map if threads == 1 else pool.map
+        for start in range(0, len(buffer), threads * share):
+            piece = buffer[start : start + threads * share]
+            places = range(0, len(piece), share)
+            list(read(partial(_fill, path), (piece[at : at + share] for at in places), (start + at for at in places)))
+            # The checksum is not over itself.
+            digest.update(piece[:8] if start == 0 else piece)
+            digest.update(piece[_HEAD_BYTES:] if start == 0 else b"")
+    if digest.digest() != buffer[8:_HEAD_BYTES]:
+        raise PodMismatch(f"{path.name} is damaged")
+    start = _HEAD_BYTES + int.from_bytes(buffer[:8], "little")
+    return json.loads(bytes(buffer[_HEAD_BYTES:start])), buffer[start:]
+
+
+def _fill(path: Path, view: memoryview, start: int) -> None:
+    """Read exactly so many bytes from a place on. Raises PodMismatch where there are fewer."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        filled = 0
+        while filled < len(view):
+            count = file.readinto(view[filled:])
+            if not count:
+                raise PodMismatch(f"{path.name} is cut off")
+            filled += count
 
 
 def _kind(path: Path) -> object:
     with path.open("rb") as file:
-        head = file.read(40)
+        head = file.read(_HEAD_BYTES)
         return json.loads(file.read(int.from_bytes(head[:8], "little"))).get("kind")
 
 

@@ -15,7 +15,7 @@ from engine.packed_pod import AnyPod
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
-_FAILURES = (RuntimeError, EngineError, AssertionError, AttributeError, LookupError, TypeError, ValueError, OSError)
+FAILURES = (RuntimeError, EngineError, AssertionError, AttributeError, LookupError, TypeError, ValueError, OSError)
 """Of a profiler that is not built in, is in use, may not count, or is another version's."""
 _SHOWN = 14
 _NAME = 80
@@ -41,7 +41,7 @@ def report(runner: Runner, task: Task, say: Callable[[str], None]) -> None:
         # The first answer compiles and captures; the second is the clock's.
         rate = [answer(runner, pod, question, task.tokens)[1] for _ in range(2)][1]
         kernels = seen(runner, pod, question, task.tokens)
-    except _FAILURES as error:
+    except FAILURES as error:
         say(f"{where}: none, {type(error).__name__}: {(str(error).splitlines() or ['no word'])[0]}")
         return
     graphs = runner.stepper.graphs if runner.stepper else None

@@ -90,7 +90,7 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
     exact.close()
     again = open_app(recipe="balanced")
     again.memory()
-    monkeypatch.setattr(PodBuilder, "feed", lambda *_: pytest.fail("the text was read again"))
+    monkeypatch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
     paper.read_here(again, source)
     reading, balanced = store.readings(document_id)
     assert balanced.seconds == pytest.approx(reading.seconds)

@@ -121,7 +121,7 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
 ) -> None:
     written = paper.blocks(settings.home)
     with monkeypatch.context() as patch:
-        patch.setattr(PodBuilder, "feed", lambda *_: pytest.fail("the text was read again"))
+        patch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
         for recipe in ("compact", "faithful"):
             choose(app, document_id, recipe)
             assert answered_by(app, document_id) == recipe

@@ -27,15 +27,15 @@ class Turns:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._turns = threading.Semaphore(0)
         self.begun = 0
-        feed = PodBuilder.feed
+        begin = PodBuilder.begin
 
-        def feed_in_turn(builder: PodBuilder, ids: list[int]) -> object:
+        def begin_in_turn(builder: PodBuilder, ids: list[int]) -> object:
             if threading.current_thread().name == "reading":
                 self.begun += 1
                 self._turns.acquire()
-            return feed(builder, ids)
+            return begin(builder, ids)
 
-        monkeypatch.setattr(PodBuilder, "feed", feed_in_turn)
+        monkeypatch.setattr(PodBuilder, "begin", begin_in_turn)
 
     def give(self, chunks: int = 1) -> None:
         self._turns.release(chunks)

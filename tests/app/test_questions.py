@@ -91,14 +91,14 @@ def test_a_question_asked_while_the_background_reads(
     app = open_app()
     document_id = paper.read_here(app, paper.text(tmp_path / "a.txt", 2))
     goes_on, begun = threading.Event(), threading.Event()
-    feed = PodBuilder.feed
+    begin = PodBuilder.begin
 
     def held_up(builder: PodBuilder, ids: list[int]) -> object:
         begun.set()
         goes_on.wait()
-        return feed(builder, ids)
+        return begin(builder, ids)
 
-    monkeypatch.setattr(PodBuilder, "feed", held_up)
+    monkeypatch.setattr(PodBuilder, "begin", held_up)
     app.start()
     other = app.library.add(paper.text(tmp_path / "b.txt", PAGES), "b.txt")
     begun.wait()

@@ -88,7 +88,7 @@ def test_chunks_become_smaller_until_they_fit(
 ) -> None:
     app = open_app(chunk_tokens=512)
     app.memory()
-    failed = inject(PodBuilder, "feed", lambda _, arguments: len(arguments[1]) > 200)
+    failed = inject(PodBuilder, "begin", lambda _, arguments: len(arguments[1]) > 200)
     document_id = paper.read_here(app, source)
     assert max(block_tokens(store, document_id)) == 128
     # 512 and 256 tokens were tried twice each, at the start of each section.
@@ -109,7 +109,7 @@ def test_kept_pods_make_room_first(open_app: OpenApp, store: Store, tmp_path: Pa
         held.append(len(tiers.keys[0]))
         return number == 0
 
-    inject(PodBuilder, "feed", fails)
+    inject(PodBuilder, "begin", fails)
     document = app.library.intake.keep(paper.text(tmp_path / "b.txt", 2), "b.txt", move=False)
     assert list(app.library.intake.parse(document))
     next(app.library.read_here(document.id))
@@ -123,7 +123,7 @@ def test_a_reading_that_cannot_go_on_says_so_and_keeps_what_was_read(
     document = app.library.intake.keep(source, source.name, move=False)
     assert list(app.library.intake.parse(document))
     app.memory()
-    inject(PodBuilder, "feed", lambda number, _: number >= 3)
+    inject(PodBuilder, "begin", lambda number, _: number >= 3)
     error = paper.failure(app.library.read_here(document.id))
     monkeypatch.undo()
     assert isinstance(error, OutOfMemory)
@@ -150,7 +150,7 @@ def test_room_for_a_section_is_made_before_it_is_read(app: App, store: Store, so
 def test_the_background_survives_it(app: App, source: Path, tmp_path: Path, inject: Any) -> None:
     app.memory()
     short = True
-    inject(PodBuilder, "feed", lambda *_: short)
+    inject(PodBuilder, "begin", lambda *_: short)
     app.start()
     document_id = app.library.add(source, "a.txt")
     entry = paper.wait_for(app, document_id, "failed")
@@ -264,7 +264,7 @@ def test_compressing_that_cannot_go_on_is_told(
 
 def test_a_model_that_does_not_fit_is_named_with_what_to_do(open_app: OpenApp, inject: Any) -> None:
     app = open_app()
-    inject(PodBuilder, "feed", always)
+    inject(PodBuilder, "begin", always)
     with pytest.raises(ModelUnavailable, match=r"does not fit: 2\.68 GB of memory is needed"):
         app.memory()
     assert "--model embedded" in app.status().better

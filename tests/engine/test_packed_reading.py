@@ -155,6 +155,21 @@ def test_an_interrupted_builder_gives_the_same_bytes(llama_runner: Runner) -> No
         assert_same(again, pod)
 
 
+@pytest.mark.parametrize("recipe", ["exact", "k4v4hs"])
+def test_chunks_that_are_only_begun_have_the_same_bytes(recipe: str, llama_runner: Runner) -> None:
+    """However late they are waited for, and whatever is read meanwhile."""
+    ids = some_ids(llama_runner, 500, 4)
+    plan = Layout(parse(recipe), OWN) if recipe == "exact" else layout(recipe)
+    fed = feed(builder_for(llama_runner, len(ids), plan), ids, 128)
+    builder, begun = builder_for(llama_runner, len(ids), plan), []
+    while builder.num_read < len(ids):
+        begun.append(builder.begin(ids[builder.num_read : builder.cut(128)]))
+    for arrived, block in reversed(list(zip(begun, fed, strict=True))):
+        again = arrived()
+        assert (again.start, again.stop, again.meta) == (block.start, block.stop, block.meta)
+        assert bytes(again.payload) == bytes(block.payload)
+
+
 def test_a_chunk_that_failed_halfway_is_read_again(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, plan = some_ids(llama_runner, 500, 4), layout("k4v4hs")
     pod, _ = built(llama_runner, plan, ids)

@@ -13,7 +13,7 @@ from engine.layout import Layout
 from engine.packed_blocks import PackedLoader, to_blocks
 from engine.pod import PodLoader, to_block
 from engine.recipes import parse
-from engine.staging import Staging
+from engine.staging import Staging, to_host
 from tests.engine.test_tiers import CPU, CUDA, OWN, SHAPE, TOKENS, contents, exact
 
 
@@ -117,6 +117,14 @@ def test_blocks_of_many_threads_become_one_pod(staging: Staging, recipe: str, mo
     made = loader.finish()
     made.check()
     assert contents(made) == contents(expected)
+
+
+def test_what_goes_to_the_host_is_there_once_it_is_waited_for(staging: Staging) -> None:
+    there = torch.arange(3 << 18, dtype=torch.int32, device=staging.device).view(3, -1)
+    arrived = to_host(there, 16 << 20)
+    wanted = there.cpu()
+    assert torch.equal(arrived(), wanted) and torch.equal(to_host(there)(), wanted)
+    assert arrived().is_pinned() is (staging.device.type == "cuda")
 
 
 def test_what_is_sent_is_on_the_device_after_join(staging: Staging) -> None:

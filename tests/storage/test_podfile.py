@@ -163,3 +163,25 @@ def test_a_killed_writer_leaves_whole_files_or_none(tmp_path: Path, milliseconds
         assert path.name == f"{meta['number']}.pod"
         assert len(payload) == 256 * 8192
     assert all(path.suffix in (".pod", ".partial") for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_a_block_and_find_what_is_wrong(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.podfile._PIECE_BYTES", 1 << 10)
+    monkeypatch.setattr("storage.podfile._SHARE_BYTES", 1 << 11)
+    path, payload = tmp_path / "a.pod", os.urandom(50_001)
+    num_bytes, checksum = write_block(tmp_path, path.name, META, payload)
+    buffer = memoryview(bytearray(num_bytes))
+    meta, read = read_block(path, checksum, buffer, threads)
+    assert meta == META and bytes(read) == payload and bytes(buffer) == path.read_bytes()
+    contents = path.read_bytes()
+    for position in (*range(0, num_bytes, 997), num_bytes - 1):
+        path.write_bytes(contents[:position] + bytes([contents[position] ^ 1]) + contents[position + 1 :])
+        with pytest.raises(BlockDamaged):
+            read_block(path, checksum, buffer, threads)
+    for length in (0, 11, 300, 20_000, num_bytes - 1):
+        path.write_bytes(contents[:length])
+        with pytest.raises(BlockDamaged):
+            read_block(path, checksum, None, threads)
