@@ -170,14 +170,17 @@ def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Bloc
 
 
 def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
-    """Seconds to the first token, and tokens per second after it."""
+    """Seconds to the first token, and tokens per second after it. Raises Failed for what is no probability."""
     clock = Clock(runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(tokens + 1))
-    next(steps)
+    logprobs = [next(steps).logprob]
     first = clock.seconds()
     clock.start()
-    count = sum(1 for _ in steps)
-    return first, count / clock.seconds()
+    logprobs += [step.logprob for step in steps]
+    seconds = clock.seconds()
+    if not all(logprob <= 0 for logprob in logprobs):
+        raise Failed(f"an answer over {pod.num_tokens:,} tokens has probabilities that are no numbers")
+    return first, (len(logprobs) - 1) / seconds
 
 
 def _from_host(runner: Runner, host: Pod | PackedPod, question: Sequence[int]) -> float:

@@ -12,7 +12,7 @@ from engine import attention
 from engine.bench import __main__ as command
 from engine.bench import baselines, equivalence, profile, reading_profile
 from engine.bench.bandwidth import Bandwidth
-from engine.bench.docpod import Task, ids_of
+from engine.bench.docpod import Failed, Task, answer, ids_of
 from engine.bench.places import Folder, to_device, to_host
 from engine.bench.plain import dynamic, plain, static
 from engine.bench.profile import Kernel
@@ -25,6 +25,7 @@ from engine.errors import PodMismatch
 from engine.layout import expected_bytes, layout_of
 from engine.models import Model
 from engine.recipes import parse
+from engine.runner import Runner
 from engine.staging import Staging
 from tests.engine.reading import plain_greedy, runner_of
 
@@ -168,6 +169,14 @@ def test_what_answers_otherwise_is_not_timed(
     with pytest.raises(SystemExit, match="2"):
         command.main(["--quick"], lambda _: None)
     assert "nothing is timed while the answers differ" in capsys.readouterr().err
+
+
+def test_an_answer_of_no_numbers_is_a_failure(llama_runner: Runner) -> None:
+    pod = random_pod(llama_runner.model, layout_of(llama_runner.model, parse("exact")), 40)
+    assert answer(llama_runner, pod, [3, 4], 2)[1] > 0
+    pod.values[1, 0, 7] = math.nan
+    with pytest.raises(Failed, match="40 tokens has probabilities that are no numbers"):
+        answer(llama_runner, pod, [3, 4], 2)
 
 
 def test_the_command_ends_with_one_json_line(
