@@ -14,6 +14,9 @@ mkdir -p "$out"
 # Tokens once, so that the trainings find them.
 python -m engine.adapt --model embedded --models "$models" --text "$text" --out "$out/tokens" --steps 1 --length 1024 --dense
 
+# Maps for savings that do not ship with the project.
+python -m engine.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
+
 number=0
 train() { # NAME OPTIONS...: on the next GPU, beside the others
   local name=$1 gpu=$((number++ % gpus))
@@ -24,6 +27,7 @@ train() { # NAME OPTIONS...: on the next GPU, beside the others
     cp "$out/$name"/*.safetensors "$models/$name.safetensors") &
 }
 for seed in 0 1 2; do
+  train "linear35-$seed" --mode linear --seed "$seed" --steps "$steps"
   train "A35-$seed" --mode A --seed "$seed" --steps "$steps"
   train "dense-$seed" --dense --seed "$seed" --steps "$steps"
 done
@@ -37,10 +41,12 @@ measure() { # NAME RECIPES
     --workers "$workers" --out "$out/$1" --recipes "$2" | tee "$out/$1.log"
 }
 measure untrained "exact,k8v8,k4v4,k4v4h,k4v3h,k3v3,k3v3h,k2v2,k2v2h,keep50:streaming+k4v4h,keep30:streaming+k4v4h,\
-keep50:random+k4v4h,keep30:random+k4v4h,keep50:norm+k4v4h,A10,A20,A35,B10,B20,B35,linear35r2+k4v4,linear35r3+k4v4,\
-linear35+k4v4,keep50,keep30,keep60+k8v4h,keep50+k8v8h,keep50+k8v4h,keep50+k4v4h,keep40+k4v4h,keep30+k4v4h,\
+keep50:random+k4v4h,keep30:random+k4v4h,keep50:norm+k4v4h,A10,A20,A35,B10,B20,B35,linear35,linear40,linear45,\
+linear35+k4v4h,linear35r2+k4v4h,linear40r2+k4v4h,linear45r3+k4v4h,keep50,keep30,keep60+k8v4h,keep50+k8v8h,\
+keep50+k8v4h,keep50+k4v4h,keep40+k4v4h,keep30+k4v4h,\
 keep30+k4v4h+near4,16,keep28+k4v4h+near4,32,keep27+k4v4h+near4,32,keep25+k4v4h+near4,32"
 wait
-measure adapted "exact,A35+adapter=A35-0,A35+adapter=A35-1,A35+adapter=A35-2,adapter=dense-0,adapter=dense-1,\
-adapter=dense-2,A35s+adapter=A35-paper,A35+adapter=A35-paper,B35+adapter=B35-0,A35+adapter=A35-0+k4v4h,\
+measure adapted "exact,linear35+adapter=linear35-0,linear35+adapter=linear35-1,linear35+adapter=linear35-2,\
+linear35+adapter=linear35-0+k4v4h,linear35,A35+adapter=A35-0,A35+adapter=A35-1,A35+adapter=A35-2,adapter=dense-0,\
+adapter=dense-1,adapter=dense-2,A35s+adapter=A35-paper,A35+adapter=A35-paper,B35+adapter=B35-0,A35+adapter=A35-0+k4v4h,\
 A35+adapter=A35-rounded+k4v4h,A35+adapter=A35-0+keep50+k4v4h,A35+adapter=A35-near64+near16,64"
