@@ -157,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
     parser.add_argument("--saving", type=float, nargs="+", default=[0.35], help="share left out, 0.35 is 35 %%")
     parser.add_argument("--text", type=Path, nargs="+", default=[], help="text files, or folders of them (UTF-8)")
-    parser.add_argument("--samples", type=int, default=6, help="texts that maps are fitted to")
+    parser.add_argument("--samples", type=int, default=8, help="texts that maps are fitted to")
     parser.add_argument("--tokens", type=int, default=0, help="tokens of a sample; 0: 6144 or the model's window")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for the maps")
