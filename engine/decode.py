@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.context import Head, Looked
-from engine.packed_pod import AnyPod
+from engine.packed_pod import AnyPod, PackedPod
 from engine.runner import Runner
 from engine.sampling import SamplingParams, generator_of, sample
 from engine.tail import Tail
@@ -53,6 +53,9 @@ def generate(
     The runner's stepper serves one answer at a time, and what fits its tables; any other goes the plain way.
     """
     stepper = runner.stepper
+    if stepper is not None:
+        # Kernels predict no keys.
+        pods = [pod.open() if isinstance(pod, PackedPod) and pod.layout.maps else pod for pod in pods]
     if stepper is not None and not stepper.claim(pods, len(ids), params.max_tokens):
         stepper = None
     try:

@@ -92,20 +92,21 @@ class PackedPod:
 
     def segments(self, layer: int) -> list[Segment]:
         """What a layer meets here: near tokens, then far ones, unpacked."""
-        return self._segments(layer, {})
+        return self._segments(layer)
 
-    def select(self, slots: Tensor) -> OpenPod:
+    def select(self, slots: Tensor) -> Pod | OpenPod:
         """The same memory restricted to some tokens, unpacked; see Pod.select."""
         if self.layout.maps is not None:
             return self.open().select(slots)
         wanted = _wanted(self, slots)
-        layers = (self._segments(layer, {}, wanted) for layer in range(len(self.far)))
+        layers = (self._segments(layer, wanted) for layer in range(len(self.far)))
         return OpenPod(tuple(map(tuple, layers)), _stop(slots))
 
-    def open(self) -> OpenPod:
-        """Everything unpacked."""
-        known: Known = {}
-        return OpenPod(tuple(tuple(self._segments(layer, known)) for layer in range(len(self.far))), self.num_tokens)
+    def open(self) -> Pod | OpenPod:
+        """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
+        if self.layout.maps is not None:
+            return self._whole(self.layout.maps)
+        return OpenPod(tuple(tuple(self._segments(layer)) for layer in range(len(self.far))), self.num_tokens)
 
     def check(self) -> None:
         """Raise PodMismatch where the parts do not belong together."""
@@ -122,7 +123,7 @@ class PackedPod:
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
 
-    def _segments(self, layer: int, known: "Known", wanted: Tensor | None = None) -> list[Segment]:
+    def _segments(self, layer: int, wanted: Tensor | None = None) -> list[Segment]:
         """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
         heads = range(len(self.far[layer].values))
         positions = [self.far_positions(layer, head) for head in heads]
@@ -138,6 +139,7 @@ class PackedPod:
         recipe = self.layout.recipe
         roots = self.layout.roots[layer] if recipe.mode == "A" else None
         if self.layout.maps is not None:
+            known: Known = {}
             guess, values = self._predicted(layer, self.layout.maps, known), self._back("values", layer, known)
             return [*near, Segment(guess, values, _places(positions), roots, recipe.skip, None)]
         dtype = self.near.keys.dtype
@@ -150,6 +152,19 @@ class PackedPod:
         packed = [self.far[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
         dtype = self.near.keys.dtype
         return _together([dequantize(own, dtype, rows) for own, rows in zip(packed, chosen, strict=True) if own])
+
+    def _whole(self, maps: KeyMaps) -> Pod:
+        known: Known = {}
+        layers, sinks = range(len(self.far)), min(self.layout.recipe.sinks, self.num_tokens)
+        far = (
+            torch.stack([self._predicted(layer, maps, known) for layer in layers]),
+            torch.stack([self._back("values", layer, known) for layer in layers]),
+        )
+        keys, values = (
+            torch.cat([near[:, :, :sinks], rows, near[:, :, sinks:]], 2)
+            for near, rows in zip((self.near.keys, self.near.values), far, strict=True)
+        )
+        return Pod(keys, values, torch.arange(self.num_tokens, device=self.device), self.num_tokens)
 
     def _predicted(self, layer: int, maps: KeyMaps, known: "Known") -> Tensor:
         """Far keys (G, K, D) of a pod with key maps: stored, or predicted, or predicted and what that missed."""

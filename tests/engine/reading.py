@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine import attention
+from engine.angles import angles_of
 from engine.decode import generate
+from engine.key_maps import KeyMaps, value_layers
 from engine.models import Model
 from engine.pod import Block, KVShape, Pod, PodLoader
 from engine.prefill import PodBuilder
@@ -53,6 +55,14 @@ def some_ids(runner: Runner, count: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     ids: list[int] = torch.randint(3, 250, (count,), generator=generator).tolist()
     return ids
+
+
+def some_maps(runner: Runner) -> KeyMaps:
+    """Maps that predict the keys of three layers, badly."""
+    generator, width = torch.Generator().manual_seed(0), 32
+    known = {layer: (1 + len(value_layers(layer))) * width + 1 for layer in (1, 2, 3)}
+    weights = {layer: 0.1 * torch.randn(size, width, generator=generator) for layer, size in known.items()}
+    return KeyMaps((0, 0, 0, 0), weights, angles_of(runner.model.network, runner.model.shape.head_dim), {})
 
 
 def feed(builder: PodBuilder, ids: Sequence[int], chunk_tokens: int) -> list[Block]:

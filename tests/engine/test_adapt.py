@@ -12,12 +12,10 @@ import torch
 
 from engine import adapt, adapter, corpus, models
 from engine.adaptation import Adaptation, Progress
-from engine.angles import angles_of
 from engine.corpus import Corpus
 from engine.distillation import distance
 from engine.errors import AdaptationFailed, AdapterMismatch, PlanMissing
 from engine.fidelity import __main__ as fidelity
-from engine.key_maps import KeyMaps, value_layers
 from engine.layout import layout_of
 from engine.recipes import parse
 from engine.runner import Runner
@@ -26,7 +24,7 @@ from engine.sharing import SharingPlan
 from engine.student import LowRankStudent
 from engine.training import Limits, Settings
 from tests import tiny
-from tests.engine.reading import runner_of, some_ids
+from tests.engine.reading import runner_of, some_ids, some_maps
 from tests.engine.reports import TEXTS, report_corpus
 
 ROOTS = ((0, 0), (0, 1), (2, 1), (2, 1))
@@ -37,14 +35,6 @@ SMALL = Settings(sinks=2, recent=8, rank=8, length=96, warm_up=2, recall_share=0
 def text(tmp_path: Path) -> Corpus:
     """Sixty reports, of which some are held out."""
     return report_corpus(tmp_path)
-
-
-def some_maps(runner: Runner) -> KeyMaps:
-    """Maps that predict the keys of three layers, badly."""
-    generator, width = torch.Generator().manual_seed(0), 32
-    known = {layer: (1 + len(value_layers(layer))) * width + 1 for layer in (1, 2, 3)}
-    weights = {layer: 0.1 * torch.randn(size, width, generator=generator) for layer, size in known.items()}
-    return KeyMaps((0, 0, 0, 0), weights, angles_of(runner.model.network, runner.model.shape.head_dim), {})
 
 
 def losses(progress: Iterator[Progress]) -> list[tuple[float, float, float]]:

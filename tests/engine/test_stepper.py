@@ -25,7 +25,7 @@ from engine.sampling import SamplingParams
 from engine.stepper import BUCKETS, Forward, Stepper, through
 from tests import tiny
 from tests.engine.plain_table import PlainTable
-from tests.engine.reading import fingerprint, read, runner_of, some_ids
+from tests.engine.reading import fingerprint, read, runner_of, some_ids, some_maps
 from tests.engine.test_decode import Turns
 
 WARM = SamplingParams(max_tokens=16, temperature=0.8, top_p=0.9, seed=3)
@@ -102,6 +102,21 @@ def test_compressed_pods_too(plain: Runner, pods: list[Pod], text: str, params: 
     runner, question = stepped(plain), some_ids(plain, 20, 2)
     assert_same(steps(runner, memory, question, params), steps(plain, memory, question, params))
     assert table_of(runner).sets == 1
+
+
+def test_predicted_keys_are_unpacked_for_the_steps(
+    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels read keys, and predict none."""
+    maps = some_maps(plain)
+    roots = tuple((root,) * plain.model.shape.kv_heads for root in maps.roots)
+    memory = [pack_pod(pods[0], Layout(parse("linear35+k4v4h+near4,32"), roots, maps)), pods[1]]
+    runner, question, taken = stepped(plain), some_ids(plain, 20, 2), []
+    table = table_of(runner)
+    fits = table.fits
+    monkeypatch.setattr(table, "fits", lambda pods: taken.append([type(each) for each in pods]) or fits(pods))
+    assert_same(steps(runner, memory, question, COLD), steps(plain, memory, question, COLD))
+    assert table.sets == 1 and taken == [[Pod, Pod]]
 
 
 def test_a_padded_question_asks_for_the_logits_of_one_token(plain: Runner, pods: list[Pod]) -> None:
