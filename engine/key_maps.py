@@ -55,7 +55,8 @@ class KeyMaps:
     def predict(self, layer: int, root_keys: Tensor, values: Sequence[Tensor], positions: Tensor) -> Tensor:
         """Keys (G, K, D) from the root's keys (G, K, D) and the values (G, K, D) of the layers `value_layers(layer)`,
         all of the tokens at `positions` (K,)."""
-        known = inputs(self.angles.undo(root_keys, positions), values)
+        # In the dtype of the keys: its rounding is far less than what a map leaves unexplained.
+        known = inputs(self.angles.undo(root_keys, positions).to(root_keys.dtype), values)
         keys = (known @ self.weights[layer].to(known)).view(len(known), len(root_keys), root_keys.shape[2])
         return self.angles.apply(keys.transpose(0, 1), positions).to(root_keys.dtype)
 

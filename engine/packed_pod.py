@@ -96,16 +96,16 @@ class PackedPod:
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
         """The same memory restricted to some tokens, unpacked; see Pod.select."""
-        if self.layout.maps is not None:
-            return self.open().select(slots)
         wanted = _wanted(self, slots)
+        if self.layout.maps is not None:
+            return self._whole(self.layout.maps, wanted)
         layers = (self._segments(layer, wanted) for layer in range(len(self.far)))
         return OpenPod(tuple(map(tuple, layers)), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
         """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
         if self.layout.maps is not None:
-            return self._whole(self.layout.maps)
+            return self._whole(self.layout.maps, None)
         return OpenPod(tuple(tuple(self._segments(layer)) for layer in range(len(self.far))), self.num_tokens)
 
     def check(self) -> None:
@@ -139,13 +139,13 @@ class PackedPod:
         recipe = self.layout.recipe
         roots = self.layout.roots[layer] if recipe.mode == "A" else None
         if self.layout.maps is not None:
-            known: Known = {}
-            guess, values = self._predicted(layer, self.layout.maps, known), self._back("values", layer, known)
-            return [*near, Segment(guess, values, _places(positions), roots, recipe.skip, None)]
+            known = Unpacked(self)
+            guess = known.keys(layer, self.layout.maps, positions[0])
+            return [*near, Segment(guess, known.values(layer), positions[0])]
         dtype = self.near.keys.dtype
         rows = [dequantize(self.far[layer].values[head], dtype, chosen[head]) for head in heads]
         keys = self._keys(layer, chosen)
-        return [*near, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self._turn)]
+        return [*near, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self.turn)]
 
     def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
         """Far keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
@@ -153,39 +153,22 @@ class PackedPod:
         dtype = self.near.keys.dtype
         return _together([dequantize(own, dtype, rows) for own, rows in zip(packed, chosen, strict=True) if own])
 
-    def _whole(self, maps: KeyMaps) -> Pod:
-        known: Known = {}
-        layers, sinks = range(len(self.far)), min(self.layout.recipe.sinks, self.num_tokens)
-        far = (
-            torch.stack([self._predicted(layer, maps, known) for layer in layers]),
-            torch.stack([self._back("values", layer, known) for layer in layers]),
-        )
-        keys, values = (
-            torch.cat([near[:, :, :sinks], rows, near[:, :, sinks:]], 2)
-            for near, rows in zip((self.near.keys, self.near.values), far, strict=True)
-        )
-        return Pod(keys, values, torch.arange(self.num_tokens, device=self.device), self.num_tokens)
-
-    def _predicted(self, layer: int, maps: KeyMaps, known: "Known") -> Tensor:
-        """Far keys (G, K, D) of a pod with key maps: stored, or predicted, or predicted and what that missed."""
-        root = maps.roots[layer]
-        stored = self._back("keys", layer, known) if self.layout.stores_keys(layer, 0) else None
-        if stored is not None and root == layer:
-            return stored
-        values = [self._back("values", below, known) for below in value_layers(layer)]
-        keys = maps.predict(layer, self._back("keys", root, known), values, self.far_positions(layer, 0))
-        return keys if stored is None else keys + stored
-
-    def _back(self, name: str, layer: int, known: "Known") -> Tensor:
-        """Keys or values (G, K, D) as they are stored, in the space of the model; `known` remembers them."""
-        if (name, layer) not in known:
-            packed = self.far[layer].keys if name == "keys" else self.far[layer].values
-            rows = torch.stack([dequantize(each, self.near.keys.dtype) for each in packed if each])
-            known[name, layer] = rows if self._turn is None else _rotated(rows, self._turn)
-        return known[name, layer]
+    def _whole(self, maps: KeyMaps, wanted: Tensor | None) -> Pod:
+        """A pod that keeps all keys, of all tokens or those where `wanted` (T,) is true."""
+        near, positions = self.near, self.far_positions(0, 0)
+        rows = None if wanted is None else wanted[positions].nonzero().squeeze(1)
+        if wanted is not None:
+            near = near.select(wanted[near.positions].nonzero().squeeze(1))
+            positions = positions[rows]
+        known, layers = Unpacked(self, rows), range(len(self.far))
+        keys = torch.cat([near.keys, torch.stack([known.keys(layer, maps, positions) for layer in layers])], 2)
+        values = torch.cat([near.values, torch.stack([known.values(layer) for layer in layers])], 2)
+        everywhere, order = torch.cat([near.positions, positions]).sort()
+        stop = int(everywhere[-1]) + 1 if len(everywhere) else 0
+        return Pod(keys.index_select(2, order), values.index_select(2, order), everywhere, stop)
 
     @property
-    def _turn(self) -> Tensor | None:
+    def turn(self) -> Tensor | None:
         """The matrix that far keys and values are rotated by, if they are."""
         recipe = self.layout.recipe
         if not recipe.rotate:
@@ -204,8 +187,39 @@ class PackedPod:
 
 AnyPod = Pod | PackedPod | OpenPod
 
-Known = dict[tuple[str, int], Tensor]
-"""Keys and values of a pod with key maps, by their name and layer: several layers are predicted from the same ones."""
+
+class Unpacked:
+    """Far rows of a pod with key maps, in the space of the model; all of them, or the given ones (K,).
+
+    It remembers what it has unpacked: several layers are predicted from the same ones.
+    """
+
+    def __init__(self, pod: PackedPod, rows: Tensor | None = None) -> None:
+        self._pod = pod
+        self._rows = rows
+        self._known: dict[tuple[str, int], Tensor] = {}
+
+    def keys(self, layer: int, maps: KeyMaps, positions: Tensor) -> Tensor:
+        """Keys (G, K, D): stored, or predicted, or predicted and what that missed."""
+        root = maps.roots[layer]
+        stored = self._unpacked("keys", layer) if self._pod.layout.stores_keys(layer, 0) else None
+        if stored is not None and root == layer:
+            return stored
+        values = [self.values(below) for below in value_layers(layer)]
+        keys = maps.predict(layer, self._unpacked("keys", root), values, positions)
+        return keys if stored is None else keys + stored
+
+    def values(self, layer: int) -> Tensor:
+        """Values (G, K, D)."""
+        return self._unpacked("values", layer)
+
+    def _unpacked(self, name: str, layer: int) -> Tensor:
+        if (name, layer) not in self._known:
+            packed = self._pod.far[layer].keys if name == "keys" else self._pod.far[layer].values
+            dtype, turn = self._pod.near.keys.dtype, self._pod.turn
+            rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
+            self._known[name, layer] = rows if turn is None else _rotated(rows, turn)
+        return self._known[name, layer]
 
 
 def _wanted(pod: "PackedPod | OpenPod", slots: Tensor) -> Tensor:
