@@ -43,7 +43,7 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model = models.load(options.model, options.models, say)
     mode = "dense" if options.dense else options.mode
     maps = _maps(options, model) if mode == "linear" else None
-    plan = None if options.dense or maps else _plan(options, model)
+    plan = None if options.dense else _plan(options, model, maps)
     texts = list(corpus.read_texts(options.text))
     text = corpus.load(model.tokenizer, model.digest, texts, options.out, options.max_tokens)
     say(f"{len(text.train)} tokens to train on; {text.num_held} of {text.num_texts} texts are held out")
@@ -61,9 +61,8 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         rounded=options.rounded,
         seed=options.seed,
     )
-    roots = tuple((root,) * model.shape.kv_heads for root in maps.roots) if maps else plan.roots if plan else ()
-    saving = maps.saving if maps else plan.saving if plan else 0.0
-    adaptation = Adaptation(model, roots, settings, text, maps)
+    saving = plan.saving if plan else 0.0
+    adaptation = Adaptation(model, plan.roots if plan else (), settings, text, maps)
     started: dict[str, Any] = {}
     if options.start:
         first = adapter.load(options.start)
@@ -82,7 +81,7 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "tokens": adaptation.step * settings.sequences * settings.length,
         "held_before": vars(before),
         "held_after": vars(after),
-        "plan": dict(maps.facts) if maps else plan.facts if plan else {},
+        "plan": plan.facts if plan else {},
         "saving": round(saving, 4),
         "texts": text.num_texts,
         "device": str(model.device),
@@ -105,8 +104,11 @@ def read_plan(path: Path) -> SharingPlan:
         raise PlanMissing(f"{path} is no sharing plan: {error}") from error
 
 
-def _plan(options: argparse.Namespace, model: Model) -> SharingPlan:
-    """The plan from --plan, or the shipped or calibrated one of the model; refuses one of other weights."""
+def _plan(options: argparse.Namespace, model: Model, maps: KeyMaps | None) -> SharingPlan:
+    """That of the maps, from --plan, or the shipped or calibrated one of the model; refuses one of other weights."""
+    if maps is not None:
+        roots = tuple((root,) * model.shape.kv_heads for root in maps.roots)
+        return SharingPlan(model.name, model.digest, roots, dict(maps.facts))
     if options.plan:
         plan = read_plan(options.plan)
         if plan.digest != model.digest:

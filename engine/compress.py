@@ -10,7 +10,7 @@ from engine.layout import Layout
 from engine.packed_pod import FarLayer, PackedPod
 from engine.pod import Pod
 from engine.policies.subject import Scores, Subject
-from engine.precision import Packed, dequantize, hadamard, pack, quantize
+from engine.precision import Packed, dequantize, hadamard, pack, quantize, rotated
 from engine.runner import Runner
 from engine.selection import POLICIES, choose
 
@@ -90,14 +90,14 @@ class _Packing:
 
     def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
         if self._layout.recipe.rotate:
-            rows = (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
+            rows = rotated(rows, hadamard(rows.shape[1], rows.device))
         return quantize(rows, bits, per)
 
     def _unpack(self, packed: Packed) -> Tensor:
         rows = dequantize(packed, self._exact.keys.dtype)
         if not self._layout.recipe.rotate:
             return rows
-        return (rows.float() @ hadamard(rows.shape[1], rows.device)).to(rows.dtype)
+        return rotated(rows, hadamard(rows.shape[1], rows.device))
 
 
 def _bits(kept: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 from engine import operations
 from engine.attention import Memory
 from engine.fused import FusedMemory, HeadNorms, Rotary
-from engine.models import Model
+from engine.models import MOVING_ROPES, Model
 from engine.operations import Norm, Ops, Weight
 
 NETWORKS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -24,8 +24,6 @@ _PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "sel
 _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _PARTS = ("", "self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
 _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
-_MOVING = ("dynamic", "longrope")
-"""Kinds of rotary positions whose angles depend on how far the text goes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class FlatModel:
         ops = self.ops
         x: Tensor = self._embed(ids)
         attend: Attend
-        if isinstance(memory, FusedMemory) and self._rotary.rope_type not in _MOVING:
+        if isinstance(memory, FusedMemory) and self._rotary.rope_type not in MOVING_ROPES:
             attend = self._fused(memory, x, positions)
         else:
             attend = self._plain(memory, x, positions)

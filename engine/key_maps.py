@@ -47,11 +47,6 @@ class KeyMaps:
             total.update(self.weights[layer].cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
 
-    @property
-    def saving(self) -> float:
-        """The share of all keys and values that is not stored, for a text so long that near tokens do not count."""
-        return len(self.weights) / (2 * len(self.roots))
-
     def predict(self, layer: int, root_keys: Tensor, values: Sequence[Tensor], positions: Tensor) -> Tensor:
         """Keys (G, K, D) from the root's keys (G, K, D) and the values (G, K, D) of the layers `value_layers(layer)`,
         all of the tokens at `positions` (K,)."""

@@ -22,7 +22,7 @@ from engine.errors import CalibrationFailed, EngineError
 from engine.key_maps import KeyMaps, inputs, value_layers
 from engine.plan_search import draw_samples
 from engine.pod import Pod
-from engine.prefill import PodBuilder, chunk_tokens
+from engine.prefill import read
 from engine.recall import RecallMaker
 from engine.recipes import Recipe
 from engine.runner import Runner
@@ -99,10 +99,9 @@ def _logits(runner: Runner, pod: Pod, asked: Sequence[int]) -> Tensor:
 
 
 def _read(runner: Runner, ids: Sequence[int]) -> Pod:
-    builder = PodBuilder(runner, len(ids))
-    for start in range(0, len(ids), chunk := chunk_tokens(runner.model.device)):
-        builder.read(ids[start : start + chunk])
-    return builder.finish()
+    pod = read(runner, ids)
+    assert isinstance(pod, Pod)
+    return pod
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:

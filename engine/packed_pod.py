@@ -14,7 +14,7 @@ from engine.errors import PodMismatch
 from engine.key_maps import KeyMaps, value_layers
 from engine.layout import Layout
 from engine.pod import Pod
-from engine.precision import Packed, dequantize, hadamard, unpack
+from engine.precision import Packed, dequantize, hadamard, rotated, unpack
 from engine.segment import Rows, Segment
 
 
@@ -218,7 +218,7 @@ class Unpacked:
             packed = self._pod.far[layer].keys if name == "keys" else self._pod.far[layer].values
             dtype, turn = self._pod.near.keys.dtype, self._pod.turn
             rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
-            self._known[name, layer] = rows if turn is None else _rotated(rows, turn)
+            self._known[name, layer] = rows if turn is None else rotated(rows, turn)
         return self._known[name, layer]
 
 
@@ -231,10 +231,6 @@ def _wanted(pod: "PackedPod | OpenPod", slots: Tensor) -> Tensor:
 
 def _stop(slots: Tensor) -> int:
     return int(slots[-1]) + 1 if len(slots) else 0
-
-
-def _rotated(rows: Tensor, turn: Tensor) -> Tensor:
-    return (rows.float() @ turn).to(rows.dtype)
 
 
 def _together(rows: Sequence[Tensor]) -> Rows:

@@ -86,10 +86,15 @@ def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None)
     return rows.to(dtype)
 
 
+def rotated(rows: Tensor, turn: Tensor) -> Tensor:
+    """Rows (..., D) times the matrix (D, D), in float32, in their dtype."""
+    return (rows.float() @ turn).to(rows.dtype)
+
+
 def quantize_into(rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
     """Rows (G, N, D) of every KV head, rotated first by `turn` (D, D) if given, into a Packed with a leading G."""
     if turn is not None:
-        rows = (rows.float() @ turn).to(rows.dtype)
+        rows = rotated(rows, turn)
     for head, each in enumerate(rows):
         made = quantize(each, into.bits, into.per)
         into.codes[head] = made.codes

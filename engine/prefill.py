@@ -73,11 +73,20 @@ class Builder(Protocol):
         """The pod. Raises PodMismatch while tokens are missing."""
 
 
-def builder_for(runner: Runner, num_tokens: int, layout: Layout) -> Builder:
-    """What reads a section of so many tokens by the layout's recipe."""
-    if layout.recipe.packing:
+def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
+    """What reads a section of so many tokens by the layout's recipe, or exactly."""
+    if layout is not None and layout.recipe.packing:
         return PackedBuilder(runner, num_tokens, layout)
     return PodBuilder(runner, num_tokens, layout)
+
+
+def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | PackedPod:
+    """What reading a document leaves behind: its exact pod, or that of a layout whose recipe packs while reading."""
+    builder = builder_for(runner, len(ids), layout)
+    chunk = chunk_tokens(runner.model.device)
+    while builder.num_read < len(ids):
+        builder.read(ids[builder.num_read : builder.cut(chunk)])
+    return builder.finish()
 
 
 class PodBuilder:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.attention import SegmentAttention
+from engine.precision import rotated
 
 Rows = Tensor | Sequence[Tensor]
 """(G, K, D), or one (K, D) per KV head where their numbers of slots differ."""
@@ -87,7 +88,7 @@ class Segment:
         return self._turned(self._of(group, query if self.roots is None else queries[self.roots[group]]))
 
     def _turned(self, rows: Tensor) -> Tensor:
-        return rows if self.turn is None else (rows.float() @ self.turn).to(rows.dtype)
+        return rows if self.turn is None else rotated(rows, self.turn)
 
     def _of(self, group: int, rows: Tensor) -> Tensor:
         """The rows of one KV head's query heads, out of all (H, ...)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.attention import merge
+from engine.precision import rotated
 
 Seen = tuple[Tensor, Tensor]
 """What attention over some tokens comes to: output (H,Q,D) and log-sum-exp (H,Q)."""
@@ -31,7 +32,7 @@ class PlainTurning:
 
     def turned(self, rows: Tensor, turn: Tensor) -> Tensor:
         """See Turning."""
-        return (rows.float() @ turn).to(rows.dtype)
+        return rotated(rows, turn)
 
     def merged(self, near: Sequence[Seen], far: Sequence[Seen], turn: Tensor | None) -> Tensor:
         """See Turning."""

@@ -16,6 +16,7 @@ from engine.layout import layout_of
 from engine.models import Model
 from engine.packed_pod import AnyPod
 from engine.pod import Pod
+from engine.precision import rotated
 from engine.prefill import PodBuilder, builder_for
 from engine.recipes import Recipe
 from engine.runner import Runner
@@ -111,7 +112,7 @@ def unpacked(pod: AnyPod, model: Model) -> DynamicCache:
 
 
 def _straight(rows: Tensor, turn: Tensor | None) -> Tensor:
-    return rows if turn is None else (rows.float() @ turn).to(rows.dtype)
+    return rows if turn is None else rotated(rows, turn)
 
 
 def _difference(ours: Tensor, theirs: Tensor) -> float:

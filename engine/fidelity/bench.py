@@ -10,11 +10,11 @@ from torch import Tensor
 from engine.compress import pack_pod, score
 from engine.fidelity.documents import Document, Question
 from engine.fidelity.measures import Judged, judge
-from engine.layout import Layout, layout_of
+from engine.layout import Layout
 from engine.packed_pod import AnyPod, PackedPod
 from engine.pod import Pod
 from engine.policies.subject import Scores
-from engine.prefill import builder_for, chunk_tokens
+from engine.prefill import read
 from engine.recipes import Recipe
 from engine.runner import Runner
 from engine.tail import Tail
@@ -98,15 +98,6 @@ def stored_bytes(pod: Pod | PackedPod) -> int:
     else:
         wide = [pod.keys, pod.values]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
-
-
-def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | PackedPod:
-    """What reading a document leaves behind: its exact pod, or that of a layout whose recipe packs while reading."""
-    builder = builder_for(runner, len(ids), layout or layout_of(runner.model, Recipe()))
-    chunk = chunk_tokens(runner.model.device)
-    while builder.num_read < len(ids):
-        builder.read(ids[builder.num_read : builder.cut(chunk)])
-    return builder.finish()
 
 
 def _way(plan: Layout) -> str:

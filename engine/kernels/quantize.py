@@ -84,7 +84,7 @@ def quantize(rows: Tensor, bits: int, per: str, turn: Tensor | None = None) -> l
     heads, count, dim = rows.shape
     if bits not in (4, 8) or not count:
         if turn is not None:
-            rows = (rows.float() @ turn).to(rows.dtype)
+            rows = precision.rotated(rows, turn)
         return [precision.quantize(each, bits, per) for each in rows]
     shape = scale_shape(count, dim, per)
     codes = torch.empty(heads, count, dim * bits // 8, dtype=torch.uint8, device=rows.device)

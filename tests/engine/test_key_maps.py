@@ -18,6 +18,7 @@ from engine.layout import layout_of
 from engine.pod import Pod
 from engine.recipes import parse
 from engine.runner import Runner
+from engine.sharing import SharingPlan
 from tests.engine.reading import read, runner_of, some_ids
 from tests.tiny import llama, qwen3
 
@@ -63,7 +64,8 @@ def test_half_turned_heads_are_refused() -> None:
 
 def test_what_is_linear_is_found() -> None:
     maps = KeyMaps(ROOTS, map_fit.fit(ROOTS, [linear_pod(300, 2), linear_pod(200, 3)], ANGLES), ANGLES, {})
-    assert maps.weights.keys() == {1, 3, 4} and maps.saving == pytest.approx(0.3)
+    plan = SharingPlan("", "", tuple((root,) for root in maps.roots), {})
+    assert maps.weights.keys() == {1, 3, 4} and plan.saving == pytest.approx(0.3)
     fresh = linear_pod(50, 4)
     for layer in maps.weights:
         wanted = fresh.keys[layer]

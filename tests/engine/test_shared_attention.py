@@ -11,9 +11,9 @@ from torch import Tensor
 from engine import map_fit
 from engine.angles import angles_of
 from engine.compress import pack_pod
-from engine.fidelity.bench import read
 from engine.key_maps import KeyMaps
 from engine.layout import Layout
+from engine.prefill import read
 from engine.recipes import parse
 from engine.runner import Runner
 from engine.shared_attention import Distort, ExplicitWindows, FlexWindows, SharedAttention, Windows, dense
