@@ -13,6 +13,10 @@ Weight = Any
 """A projection as one implementation holds it."""
 Norm = tuple[Tensor, float]
 """An RMSNorm: its weight (K,) and its epsilon."""
+AGAIN = 64
+"""Tokens of which the logits are exact: the likeliest."""
+_ROWS = 16
+"""Of which those are computed at once."""
 
 
 class Ops(Protocol):
@@ -32,7 +36,7 @@ class Ops(Protocol):
         """RMSNorm over the last dimension."""
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
-        """(B, K) -> (B, V): the norm, then the head."""
+        """(B, K) -> (B, V) in float32 at least: the norm, then the head. The likeliest tokens' are not rounded."""
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
@@ -56,18 +60,19 @@ class PlainOps:
         return projections
 
     def take_head(self, head: nn.Module) -> Weight:
-        """As any other."""
-        return self.take(head)
+        """As any other, beside the module itself."""
+        return self.take(head), head
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
-        """A product as any other."""
-        return self.linear(x, head, norm=norm)
+        """A product as any other, and the largest again from unrounded numbers."""
+        weights, module = head
+        near = self.linear(x, weights, norm=norm)
+        return near if near.dtype.itemsize > 2 else _again(near.float(), x, module, norm)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In float32, cast, then times the weight: transformers' order."""
         weight, eps = norm
-        wide = x.to(torch.float32)
-        return weight * (wide * wide.square().mean(-1, keepdim=True).add_(eps).rsqrt_()).to(x.dtype)
+        return weight * _unit(x, eps).to(x.dtype)
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
@@ -130,6 +135,27 @@ def choose(projections: Sequence[nn.Module]) -> PlainOps:
     linears = [each for each in projections if type(each) is nn.Linear and each.weight.device.type == "cpu"]
     known = {each.weight.dtype for each in linears} <= {torch.float32, torch.bfloat16}
     return RowOps() if known and len(linears) == len(projections) and torch.backends.mkldnn.enabled else PlainOps()
+
+
+def _unit(x: Tensor, epsilon: float) -> Tensor:
+    """x over its root mean square, in float32."""
+    wide = x.to(torch.float32)
+    return wide * wide.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+
+
+def _again(near: Tensor, x: Tensor, head: nn.Module, norm: Norm) -> Tensor:
+    """Logits (B, V) of which the AGAIN largest of each row are computed anew in float32, in place.
+
+    In bfloat16 neighbours of the largest are equal to it at one position of sixty, and the choice among them is noise.
+    """
+    matrix, bias = head.weight, head.bias
+    assert isinstance(matrix, Tensor)
+    asked = _unit(x, norm[1]) * norm[0].float()
+    for rows, wide in zip(near.split(_ROWS), asked.split(_ROWS), strict=True):
+        largest = rows.topk(min(AGAIN, rows.shape[1])).indices
+        exact = (matrix[largest].float() @ wide[..., None]).squeeze(-1)
+        rows.scatter_(1, largest, exact if bias is None else exact + bias[largest].float())
+    return near
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

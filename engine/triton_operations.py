@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from engine.kernels import linear, matrix, quick_head, rows
+from engine.kernels import dense, linear, matrix, quick_head, rows
 from engine.kernels.quick_head import can_quicken, quicken
 from engine.kernels.weights import Nf4Weight, weight_of
 from engine.operations import Norm, PlainOps, Weight
@@ -64,9 +64,12 @@ class TritonOps(PlainOps):
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
         """One row by the quick head, if there is one; several, which are to be scored, by the exact one."""
         exact, quick = head
-        if quick is None or len(x) > 1:
-            return self.linear(x, [exact], norm=norm)
-        return quick_head.logits(x, quick, norm)
+        if quick is not None and len(x) == 1:
+            return quick_head.logits(x, quick, norm)
+        if len(x) > dense.MAX_ROWS:
+            return super().logits(x, ([exact], exact[0]), norm)
+        wide = x.new_empty(len(x), exact[1].rows, dtype=torch.float32)
+        return linear.linear(x, [exact[1]], norm=norm, out=wide, overlap=self.overlap)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In one pass, also over many heads (B, H, D)."""

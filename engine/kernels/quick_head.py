@@ -189,20 +189,20 @@ def _again(
         token = tl.min(tl.where(wanted & (place > token), place, rows - 1), 0)
         row = tl.load(matrix + token.to(tl.int64) * K + column, mask=column < K, other=0.0).to(tl.float32)
         result = tl.where(place == token, tl.sum(row * asked, 0) * factor, result)
-    tl.store(out + place, result.to(out.dtype.element_ty), mask=place < rows)
+    tl.store(out + place, result, mask=place < rows)
 
 
 def logits(
     x: Tensor, head: QuickHead, norm: tuple[Tensor, float], again: int = AGAIN, tile: Tile | None = None
 ) -> Tensor:
-    """Logits (1, V) of x (1, K) in its dtype; `norm` is the RMSNorm before, as its weight (K,) and epsilon."""
+    """Logits (1, V) of x (1, K) in float32; `norm` is the RMSNorm before, as its weight (K,) and epsilon."""
     rows, columns = head.codes.shape
     gain, epsilon = norm
     tile = tile or Tile(4, next((width for width in (256, 128, 64) if columns // 8 % width == 0), 128))
     assert x.shape == (1, columns) and x.stride(1) == gain.stride(0) == 1
     # Eight numbers of x are read at a time, and addresses of codes are counted in 32 bits.
     assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0 and head.codes.numel() < 2**34
-    near, out = torch.empty(rows, device=x.device), x.new_empty(1, rows)
+    near, out = torch.empty(rows, device=x.device), torch.empty(1, rows, device=x.device)
     number = triton.cdiv(rows, SPAN)
     maxima = torch.empty(number, device=x.device)
     _products[triton.cdiv(rows, tile.rows),](

@@ -13,7 +13,7 @@ def logits(x: Tensor, head: QuickHead, norm: tuple[Tensor, float], again: int = 
     near = asked @ dequantized(head).T
     largest = near[0].topk(min(again, near.shape[1])).indices
     near[:, largest] = asked @ head.exact.matrix[largest].float().T
-    return near.to(x.dtype)
+    return near
 
 
 def dequantized(head: QuickHead) -> Tensor:

@@ -233,6 +233,29 @@ def test_the_switch_for_one_token_is_back_on(llama_runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("ops", OPS)
+def test_the_likeliest_token_is_not_a_matter_of_rounding(ops: str, bias: bool, one_thread: None) -> None:
+    """Several tokens have the largest logit in bfloat16; which of them is the likeliest, unrounded sums say."""
+    torch.manual_seed(0)
+    head, gain = nn.Linear(64, 500, bias=bias, dtype=torch.bfloat16), torch.rand(64).bfloat16()
+    head.weight.data += 3 * torch.randn(64).bfloat16()
+    chosen, made = 0, OPS[ops]()
+    held = made.take_head(head)
+    for rows in (1, 40):
+        x = torch.randn(rows, 64).bfloat16()
+        with torch.no_grad():
+            ours, rounded = made.logits(x, held, (gain, 1e-5)), head(made.norm(x, (gain, 1e-5)))
+            wide = nn.functional.rms_norm(x.double(), (64,), gain.double(), 1e-5)
+            truth = nn.functional.linear(wide, head.weight.double(), head.bias.double() if bias else None)
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours.argmax(1), truth.argmax(1))
+        torch.testing.assert_close(ours.amax(1), truth.amax(1).float(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours, truth.float(), rtol=2e-2, atol=2e-1)
+        chosen += int((rounded.argmax(1) != truth.argmax(1)).sum())
+    assert chosen > 0
+
+
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, one_thread: None) -> None:
     """Each fused form against float64, at most twice as far as the plain form in the same dtype."""

@@ -64,6 +64,21 @@ def test_every_family(tiny_runner: Runner) -> None:
     torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_logits_are_not_rounded(one_thread: None) -> None:
+    """In float32 whatever the head is in, by a kernel or by PyTorch; the interpreter knows float16, not bfloat16."""
+    torch.manual_seed(0)
+    head, gain = nn.Linear(64, 300, bias=False, dtype=torch.float16), torch.rand(64).half()
+    ops = TritonOps(quick_head=False)
+    for rows in (1, 8, 9, 70):
+        x = torch.randn(rows, 64).half()
+        with torch.no_grad():
+            ours, largest = ops.logits(x, ops.take_head(head), (gain, 1e-5)).max(1)
+        wide = nn.functional.rms_norm(x.float(), (64,), gain.float(), 1e-5)
+        exact, token = (wide @ head.weight.float().T).max(1)
+        assert ours.dtype == torch.float32 and torch.equal(largest, token)
+        torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ("llama-3.1-8b", "qwen3-4b"))
 def test_weights_of_four_bits(name: str, one_thread: None) -> None:
     model = random_model(SHAPES[name].small(), "nf4", torch.device("cpu"), equivalence.SPREAD)
