@@ -41,6 +41,7 @@ class Tiling:
     """Most of them for a thread of few rows over packed slots, if the compiler is to be held to that."""
     merged: int = 64
     """Pieces that are merged at once."""
+    merging_warps: int = 8
     assembly: bool = True
     """Take codes apart by two-lane instructions of the GPU instead of Triton's own."""
     overlap: bool = True
@@ -182,7 +183,7 @@ def attend(
     merge[heads * rows,](
         out, lse, outputs, sums, work.ranges[layer], count, heads * work.share, SHARE=work.share, D=dim,
         WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, TURNED=work.turned, OVERLAP=overlap,
-        num_warps=8 if dim <= 128 else 16, launch_pdl=overlap,
+        num_warps=tiling.merging_warps * (1 if dim <= 128 else 2), launch_pdl=overlap,
     )  # fmt: skip
     return out.transpose(0, 1), lse
 
