@@ -72,13 +72,15 @@ class PodTable:
         self._queries = self._query_room(shape.layers if watched else 1)
         self._lse = {layer: torch.zeros(query_heads, max_new, device=device) for layer in watched}
         processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
-        self._target = tiling.programs * processors or _ON_CPU
         share = query_heads // shape.kv_heads
         # Many new tokens come in several blocks of rows, each of which needs as few programs less.
         blocks = max(1, share * max_new // tiling.rows)
-        self._targets = self._target, max(shape.kv_heads, self._target // blocks)
+        wide = tiling.wide_programs * processors // blocks
+        by_rows = ((tiling.programs * processors, tiling.exact_programs * processors), (wide, wide // 2))
+        self._targets = [(packed or _ON_CPU, exact or _ON_CPU) for packed, exact in by_rows]
+        """Pieces of a layer over packed slots, and over exact slots alone: of few rows, and of many."""
         room = 2 * MAX_PODS * shape.kv_heads
-        self._narrow, self._wide = (WorkList(self.tail, share, max(target, room)) for target in self._targets)
+        self._narrow, self._wide = (WorkList(self.tail, share, max(*both, room)) for both in self._targets)
         self.set(())
 
     @property
@@ -121,8 +123,8 @@ class PodTable:
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
         read = Stretches(rows, self.tail, stride, self._queries.stride(0))
-        for work, target in zip((self._narrow, self._wide), self._targets, strict=True):
-            work.fill(read, target if read.formats else target // 2)
+        for work, (packed, exact) in zip((self._narrow, self._wide), self._targets, strict=True):
+            work.fill(read, packed if read.formats else exact)
 
     def positions(self, count: int) -> Tensor:
         """Positions (Q,) of the next tokens: behind the longest pod and the tail. They move with `advance`."""

@@ -35,13 +35,17 @@ class Tiling:
     packed_stages: int = 3
     rows: int = 64
     """Rows of queries that one program takes where there are many, 16 a warp."""
-    programs: int = 8
-    """For every multiprocessor of the GPU: what hides the latency of its memory. Exact slots alone take half."""
+    programs: int = 5
+    """For every multiprocessor of the GPU, over packed slots: what hides the latency of its memory."""
+    exact_programs: int = 4
+    """The same over exact slots alone."""
+    wide_programs: int = 8
+    """The same of all blocks of many rows together; over exact slots alone half as many."""
     registers: int | None = None
     """Most of them for a thread of few rows over packed slots, if the compiler is to be held to that."""
-    merged: int = 64
+    merged: int = 32
     """Pieces that are merged at once."""
-    merging_warps: int = 8
+    merging_warps: int = 2
     assembly: bool = True
     """Take codes apart by two-lane instructions of the GPU instead of Triton's own."""
     overlap: bool = True

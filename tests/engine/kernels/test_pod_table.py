@@ -98,7 +98,7 @@ def test_what_does_not_fit(device: torch.device) -> None:
 def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
     table = PodTable(of.shape, of.heads, 300, device)
-    table._targets = (40, 40)
+    table._targets = [(40, 40)] * 2
     pods = [pod(of, "keep40:random+k4v4h", 4000), pod(of, "exact", 500)]
     table.set(pods)
     work = table._narrow
