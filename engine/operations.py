@@ -148,10 +148,10 @@ def _again(near: Tensor, x: Tensor, head: nn.Module, norm: Norm) -> Tensor:
 
     In bfloat16 neighbours of the largest are equal to it at one position of sixty, and the choice among them is noise.
     """
+    assert isinstance(head, nn.Linear)
     matrix, bias = head.weight, head.bias
-    assert isinstance(matrix, Tensor)
     asked = _unit(x, norm[1]) * norm[0].float()
-    for rows, wide in zip(near.split(_ROWS), asked.split(_ROWS), strict=True):
+    for rows, wide in zip(torch.split(near, _ROWS), torch.split(asked, _ROWS), strict=True):
         largest = rows.topk(min(AGAIN, rows.shape[1])).indices
         exact = (matrix[largest].float() @ wide[..., None]).squeeze(-1)
         rows.scatter_(1, largest, exact if bias is None else exact + bias[largest].float())
