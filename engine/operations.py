@@ -26,6 +26,10 @@ class Ops(Protocol):
     def name(self) -> str:
         """What it is, in a few words."""
 
+    @property
+    def spared_bytes(self) -> int:
+        """Bytes of the weights that a token does not read, since fewer stand for them."""
+
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """Hold projections of the same input; `linear` then gives their outputs side by side, in this order."""
 
@@ -54,6 +58,7 @@ class PlainOps:
     """PyTorch's own operations. A weight is the network's module itself, so whatever hangs on it acts as before."""
 
     name = "flat"
+    spared_bytes = 0
 
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """The modules, as they are."""

@@ -42,6 +42,11 @@ class Runner:
             self.backend += "; answers: Triton, in CUDA graphs"
 
     @property
+    def spared_bytes(self) -> int:
+        """Bytes of the network's weights that a token does not read; see Ops."""
+        return 0 if self._flat is None else self._flat.ops.spared_bytes
+
+    @property
     def lock(self) -> threading.Lock:
         """Held by whoever calls the model, for a chunk or a token at a time."""
         return self._lock

@@ -40,6 +40,8 @@ class TritonOps(PlainOps):
         if self.overlap:
             self.name += ", launches overlap"
         self._quick_head = quick_head
+        self.spared_bytes = 0
+        """Of weights that a token need not read: what the quick head is smaller by."""
 
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """Raises ModelUnsupported for a weight that no kernel reads."""
@@ -59,6 +61,7 @@ class TritonOps(PlainOps):
             log.warning("The output head is read whole, since there is no memory to hold it in 8 bits too.")
             return exact, None
         self.name += ", head in 8 bits"
+        self.spared_bytes = weight.nbytes - quick.nbytes
         return exact, quick
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:

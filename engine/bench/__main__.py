@@ -62,7 +62,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     runner = Runner(model, graphs=model.device.type == "cuda", overlap=False if options.apart else None)
     say(runner.backend)
     speed = bandwidth.measure(model.device)
-    read = weight_bytes(model.network)
+    read = weight_bytes(model.network) - runner.spared_bytes
     say(f"copies {speed.copy / 1e12:.3f} TB/s, reads {speed.read / 1e12:.3f} TB/s; a token reads {read / 1e9:.2f} GB "
         "of weights, and the document's memory")  # fmt: skip
     rows: list[Row] = []
@@ -80,9 +80,9 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "shape": model.name,
         "weights": weights,
         "copy_tb_s": round(speed.copy / 1e12, 4),
-        "rows": [row.facts(read, speed) for row in rows],
+        "rows": [row.facts(speed) for row in rows],
     }
-    line, shown = json.dumps(result), table(rows, read, speed)
+    line, shown = json.dumps(result), table(rows, speed)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "bench.json").write_text(line + "\n")

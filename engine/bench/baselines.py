@@ -10,6 +10,7 @@ from engine.bench.clock import Clock, forget_peak, peak_gb
 from engine.bench.docpod import QUESTION_TOKENS, Task, ids_of
 from engine.bench.plain import Graph, dynamic, plain, static
 from engine.bench.report import FirstToken, Row
+from engine.bench.subject import weight_bytes
 from engine.models import Model
 
 _SPARE_TOKENS = 64
@@ -86,4 +87,5 @@ def _row(
         first_token_ms=FirstToken(here if on_gpu else None, None if on_gpu else here, None),
         peak_gb=peak,
         kv_bytes=task.length * model.shape.token_bytes,
+        weight_bytes=weight_bytes(model.network),
     )

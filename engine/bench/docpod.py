@@ -16,6 +16,7 @@ from engine.bench.clock import Clock, forget_peak, peak_gb
 from engine.bench.places import Folder, to_device, to_host
 from engine.bench.random_pods import random_pod
 from engine.bench.report import FirstToken, Row
+from engine.bench.subject import weight_bytes
 from engine.compress import pack_pod, score
 from engine.decode import generate
 from engine.errors import EngineError
@@ -106,6 +107,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
         first_token_ms=FirstToken(here if on_gpu else None, from_host if on_gpu else here, from_disk),
         peak_gb=peak,
         kv_bytes=num_bytes,
+        weight_bytes=weight_bytes(model.network) - runner.spared_bytes,
     )
 
 

@@ -29,10 +29,17 @@ class Row:
     peak_gb: float
     kv_bytes: int
     """Of the whole document's memory, scales included."""
+    weight_bytes: int
+    """Of the weights that one token reads."""
 
-    def facts(self, weight_bytes: int, bandwidth: Bandwidth) -> dict[str, Any]:
+    @property
+    def read_bytes(self) -> int:
+        """What one decoded token must read."""
+        return self.weight_bytes + self.kv_bytes
+
+    def facts(self, bandwidth: Bandwidth) -> dict[str, Any]:
         """The row as the JSON line has it."""
-        roof = bandwidth.roof_fraction(weight_bytes + self.kv_bytes, self.decode_tok_s)
+        roof = bandwidth.roof_fraction(self.read_bytes, self.decode_tok_s)
         return {
             "system": self.system,
             "kv": self.kv,
@@ -46,13 +53,13 @@ class Row:
         }
 
 
-def table(rows: Sequence[Row], weight_bytes: int, bandwidth: Bandwidth) -> str:
+def table(rows: Sequence[Row], bandwidth: Bandwidth) -> str:
     """The rows as Markdown; `read GB` is what one decoded token must read."""
     heads = ["system", "KV", "tokens", "prefill tok/s", "first token: GPU", "RAM", "disk, ms", "decode tok/s"]
     heads += ["read GB", "of the roof", "peak GB", "B/token"]
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
     for row in rows:
-        facts = row.facts(weight_bytes, bandwidth)
+        facts = row.facts(bandwidth)
         lines.append(
             [
                 row.system,
@@ -61,7 +68,7 @@ def table(rows: Sequence[Row], weight_bytes: int, bandwidth: Bandwidth) -> str:
                 _number(row.prefill_tok_s, ",.0f"),
                 *(_number(ms, ",.1f") for ms in asdict(row.first_token_ms).values()),
                 f"{row.decode_tok_s:,.1f}",
-                f"{(weight_bytes + row.kv_bytes) / 1e9:.2f}",
+                f"{row.read_bytes / 1e9:.2f}",
                 f"{facts['roof_fraction']:.0%}",
                 f"{row.peak_gb:.1f}",
                 f"{facts['bytes_per_token']:,.0f}",

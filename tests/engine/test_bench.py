@@ -320,11 +320,11 @@ def test_a_profile_of_reading_counts_what_overlaps_once() -> None:
 
 
 def test_the_roof_is_the_bytes_over_the_bandwidth_of_reading() -> None:
-    row = Row("docpod", "int4", 1000, None, 50.0, FirstToken(1.0, None, 20.25), 1.5, 2_000_000)
+    row = Row("docpod", "int4", 1000, None, 50.0, FirstToken(1.0, None, 20.25), 1.5, 2_000_000, 18_000_000)
     bandwidth = Bandwidth(copy=3e9, read=4e9)
-    facts = row.facts(18_000_000, bandwidth)
+    facts = row.facts(bandwidth)
     # 20 MB a token, 50 tokens a second: 1 GB/s of 4.
     assert facts["roof_fraction"] == 0.25 and facts["bytes_per_token"] == 2000.0
     assert facts["first_token_ms"] == {"gpu": 1.0, "ram": None, "disk": 20.25} and facts["prefill_tok_s"] is None
-    (line,) = table([row], 18_000_000, bandwidth).splitlines()[2:]
+    (line,) = table([row], bandwidth).splitlines()[2:]
     assert line == "| docpod | int4 | 1,000 | - | 1.0 | - | 20.2 | 50.0 | 0.02 | 25% | 1.5 | 2,000 |"

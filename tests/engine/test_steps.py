@@ -135,6 +135,8 @@ def test_a_quick_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
         ops = TritonOps(quick_head=wish)
         head = ops.take_head(module)
         assert ("8 bits" in ops.name) == bool(wish)
+        # A byte for four, and two for the scale of 32.
+        assert ops.spared_bytes == (100 * 64 * (4 - 1 - 2 / 32) if wish else 0)
         for rows in (1, 2):
             ops.logits(torch.zeros(rows, 64), head, norm)
     exactly = [("linear.linear", 1), ("linear.linear", 2)]
