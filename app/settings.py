@@ -31,7 +31,7 @@ class Settings:
     max_answer_tokens: int = 256
     """Longest answer, in tokens."""
     chunk_tokens: int = 0
-    """Tokens read between two saves; a crash loses at most one chunk. 0 takes 512, and up to 4096 on a GPU."""
+    """Tokens read between two saves; a crash loses at most one chunk. 0 takes 1024, and up to 4096 on a GPU."""
     memory_mb: int = 0
     """Memory that pods may stay in, in megabytes, so that a next question need not load them; 0 takes a quarter of what
     is free at the start."""

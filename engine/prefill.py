@@ -15,7 +15,8 @@ from engine.runner import Runner
 from engine.shared_reading import SharedReading
 from engine.tail import Tail
 
-_CPU_TOKENS = 512
+_CPU_TOKENS = 1024
+_SHARED_TOKENS = 512
 _GPU_TOKENS = 4096
 """Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
 _SMALL_GPU_TOKENS = 1024
@@ -105,7 +106,7 @@ class PodBuilder:
         if layout is not None and layout.recipe.streaming:
             self.context = SharedReading(layout, self._tail, runner.attention)
             # It writes out the scores of every query with every near token.
-            self._most_tokens = _CPU_TOKENS
+            self._most_tokens = _SHARED_TOKENS
 
     @property
     def num_read(self) -> int:

@@ -31,6 +31,7 @@ for seed in 0 1 2; do
   train "A35-$seed" --mode A --seed "$seed" --steps "$steps"
   train "dense-$seed" --dense --seed "$seed" --steps "$steps"
 done
+train linear45-0 --mode linear --plan-saving 0.45 --steps "$steps"
 train B35-0 --mode B --steps "$steps"
 train A35-rounded --mode A --rounded k4v4h --steps "$steps"
 train A35-near64 --mode A --n-recent 64 --steps "$steps"
@@ -47,6 +48,6 @@ keep50+k8v4h,keep50+k4v4h,keep40+k4v4h,keep30+k4v4h,\
 keep30+k4v4h+near4,16,keep28+k4v4h+near4,32,keep27+k4v4h+near4,32,keep25+k4v4h+near4,32"
 wait
 measure adapted "exact,linear35+adapter=linear35-0,linear35+adapter=linear35-1,linear35+adapter=linear35-2,\
-linear35+adapter=linear35-0+k4v4h,linear35,A35+adapter=A35-0,A35+adapter=A35-1,A35+adapter=A35-2,adapter=dense-0,\
+linear35+adapter=linear35-0+k4v4h,linear35,linear45+adapter=linear45-0,linear35+adapter=linear35-0+near16,64,A35+adapter=A35-0,A35+adapter=A35-1,A35+adapter=A35-2,adapter=dense-0,\
 adapter=dense-1,adapter=dense-2,A35s+adapter=A35-paper,A35+adapter=A35-paper,B35+adapter=B35-0,A35+adapter=A35-0+k4v4h,\
 A35+adapter=A35-rounded+k4v4h,A35+adapter=A35-0+keep50+k4v4h,A35+adapter=A35-near64+near16,64"

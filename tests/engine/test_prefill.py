@@ -16,7 +16,7 @@ from tests.engine.reading import some_ids
 def test_reading_that_writes_out_its_scores_does_so_in_small_pieces(
     llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.prefill._CPU_TOKENS", 64)
+    monkeypatch.setattr("engine.prefill._SHARED_TOKENS", 64)
     sizes: list[int] = []
     whole = llama_runner.run
 
@@ -31,7 +31,7 @@ def test_reading_that_writes_out_its_scores_does_so_in_small_pieces(
 
 
 def test_chunks_follow_the_device_and_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chunk_tokens(torch.device("cpu")) == 512
+    assert chunk_tokens(torch.device("cpu")) == 1024
     for free, wanted in ((20 << 30, 4096), (2 << 30, 1024)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
         assert chunk_tokens(torch.device("cuda")) == wanted
