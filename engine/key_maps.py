@@ -8,17 +8,19 @@ layers is that of AQUA-KV (arXiv 2501.19392); `python -m engine.map_fit` makes t
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.angles import Angles
+from engine.errors import PlanMissing
 from engine.models import Model
 
 SHIPPED = Path(__file__).parent / "plans"
@@ -65,7 +67,9 @@ class KeyMaps:
         path = _path(folder, model.name, saving)
         tensors = {str(layer): weight.half().contiguous() for layer, weight in self.weights.items()}
         facts = {"digest": model.digest, "roots": self.roots, "facts": dict(self.facts)}
-        save_file(tensors, path, {"docpod": json.dumps(facts)})
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        save_file(tensors, scratch, {"docpod": json.dumps(facts)})
+        os.replace(scratch, path)
         return path
 
 
@@ -82,16 +86,24 @@ def inputs(root_keys: Tensor, values: Sequence[Tensor]) -> Tensor:
 
 def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps | None:
     """The maps of a model for a saving, from the first folder that has them; or None. An adapted model has those of
-    the model that it was."""
+    the model that it was.
+
+    Raises PlanMissing for a file that holds no maps.
+    """
     for folder in (*folders, SHIPPED):
         path = _path(folder, model.name, saving)
         if not path.exists():
             continue
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("docpod", "{}"))
-            if facts.get("digest") == model.base_digest:
-                weights = {int(name): file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-                return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"]).to(model.device)
+        try:
+            with safe_open(path, "pt") as file:
+                facts = json.loads((file.metadata() or {})["docpod"])
+                if facts["digest"] == model.base_digest:
+                    weights = {int(name): file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                    return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"]).to(model.device)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise PlanMissing(
+                f"{path} holds no key maps: {error}; make it anew with python -m engine.map_fit"
+            ) from error
     return None
 
 

@@ -12,6 +12,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.errors import PlanMissing
+
 SHIPPED = Path(__file__).parent / "plans"
 
 
@@ -53,11 +55,20 @@ class SharingPlan:
 
 
 def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan | None:
-    """The plan of a model for a saving (0.35 is 35 %) from the first folder that has it; None if none has."""
+    """The plan of a model for a saving (0.35 is 35 %) from the first folder that has it; None if none has.
+
+    Raises PlanMissing for a file that holds no plan.
+    """
     for folder in (*folders, SHIPPED):
         path = _path(folder, model, saving)
-        if path.exists() and (facts := json.loads(path.read_text()))["digest"] == digest:
-            return SharingPlan(facts["model"], digest, tuple(map(tuple, facts["roots"])), facts["facts"])
+        if not path.exists():
+            continue
+        try:
+            facts = json.loads(path.read_text())
+            if facts["digest"] == digest:
+                return SharingPlan(facts["model"], digest, tuple(map(tuple, facts["roots"])), facts["facts"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise PlanMissing(f"{path} holds no plan: {error}; make it anew with python -m engine.sharing") from error
     return None
 
 

@@ -50,6 +50,7 @@ def opened(app: App, document_id: str, conversation_id: str | None, search: str 
         outline=page.outline(entry),
         document_id=document_id,
         conversation_id=conversation_id if turns else "",
+        awaited="" if entry.pages else document_id,
         timer=POLLING,
     )
 
@@ -69,6 +70,7 @@ def _nothing_open(app: App, search: str) -> View:
         outline="",
         document_id="",
         conversation_id="",
+        awaited="",
         timer=POLLING,
     )
 

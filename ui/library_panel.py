@@ -20,14 +20,12 @@ from ui.view import POLLING, QUIET, RESTING, Regions, View, surface
 
 @dataclass(frozen=True)
 class Seen:
-    """What the timer showed last, so that it only sends what changed: hashes of four regions, and the open pages."""
+    """What the timer showed last, so that it only sends what changed: hashes of four regions."""
 
     reader: int = 0
     documents: int = 0
     head: int = 0
     dial: int = 0
-    document_id: str = ""
-    pages: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,9 @@ def bind(panel: LibraryPanel, regions: Regions, app: App, stops: Stops, answerin
     def look(document_id: str, search: str) -> list[Any]:
         return desk.guarded(lambda: View(documents=desk.documents(app, document_id, search)))
 
-    def tick(document_id: str, conversation_id: str, search: str, seen: Seen) -> list[Any]:
+    def tick(document_id: str, conversation_id: str, search: str, awaited: str, seen: Seen) -> list[Any]:
         try:
-            view, seen = on_tick(app, document_id, conversation_id, search, seen)
+            view, seen = on_tick(app, document_id, conversation_id, search, awaited, seen)
         except Exception as error:
             view = View(notices=library.notices([("", explain(error))]), timer=RESTING)
         return [*view.values(), seen]
@@ -93,7 +91,9 @@ def bind(panel: LibraryPanel, regions: Regions, app: App, stops: Stops, answerin
     panel.documents.select(open_document, panel.search, outputs, api_name="open", **leaving)
     panel.documents.delete(delete, panel.search, outputs, api_name="delete", **leaving)
     panel.search.input(look, ids[::2], outputs, api_name="search", trigger_mode="always_last", queue=False, **QUIET)
-    regions.timer.tick(tick, [*ids, panel.seen], [*outputs, panel.seen], api_name="tick", queue=False, **QUIET)
+    regions.timer.tick(
+        tick, [*ids, regions.awaited, panel.seen], [*outputs, panel.seen], api_name="tick", queue=False, **QUIET
+    )
 
 
 def on_upload(app: App, files: Sequence[Mapping[str, Any]], open_id: str, stay: str, search: str) -> View:
@@ -163,8 +163,11 @@ def on_delete(app: App, document_id: str, search: str) -> View:
     return desk.opened(app, "", None, search)
 
 
-def on_tick(app: App, open_id: str, conversation_id: str, search: str, seen: Seen) -> tuple[View, Seen]:
-    """Looks at what runs; sends only the regions that changed, and rests when nothing can change by itself."""
+def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: str, seen: Seen) -> tuple[View, Seen]:
+    """Looks at what runs; sends only the regions that changed, and rests when nothing can change by itself.
+
+    `awaited`: the document whose first page is shown as soon as it is known.
+    """
     status = app.status()
     everything = app.library.entries()
     reader = library.reader(status)
@@ -172,14 +175,14 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, seen: See
     head = desk.head(app, open_id, conversation_id)
     dial = desk.dial(app, open_id)
     opened = next((entry for entry in everything if entry.document_id == open_id), None)
-    shown = Seen(hash(reader), hash(documents), hash(head), hash(dial), open_id, opened.pages if opened else 0)
+    shown = Seen(hash(reader), hash(documents), hash(head), hash(dial))
     view = View(
         reader=gr.skip() if shown.reader == seen.reader else reader,
         documents=gr.skip() if shown.documents == seen.documents else documents,
         head=gr.skip() if shown.head == seen.head else head,
         dial=gr.skip() if shown.dial == seen.dial else dial,
     )
-    if opened and open_id == seen.document_id and shown.pages and not seen.pages:
-        view = replace(view, sheet=desk.sheet(app, open_id, 1, (), 0), outline=page.outline(opened))
+    if opened and open_id == awaited and opened.pages:
+        view = replace(view, sheet=desk.sheet(app, open_id, 1, (), 0), outline=page.outline(opened), awaited="")
     busy = status.state == "loading" or any(entry.progress.stage in library.BUSY_STAGES for entry in everything)
     return view if busy else replace(view, timer=RESTING), shown

@@ -20,7 +20,7 @@ def build(app: App) -> gr.Blocks:
     with blocks:
         document_id = gr.Textbox(visible="hidden", elem_id="document-id")
         conversation_id = gr.Textbox(visible="hidden", elem_id="conversation-id")
-        timer = gr.Timer(1.0)
+        awaited, timer = gr.State(""), gr.Timer(1.0)
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="library-pane", elem_classes="pane"):
                 shelf = library_panel.build(app.settings.max_upload_mb)
@@ -43,6 +43,7 @@ def build(app: App) -> gr.Blocks:
             outline=leaf.outline,
             document_id=document_id,
             conversation_id=conversation_id,
+            awaited=awaited,
             timer=timer,
         )
         answering = chat_panel.bind(chat, regions, app, stops)

@@ -26,6 +26,8 @@ class View:
     outline: Shown = field(default_factory=gr.skip)
     document_id: Shown = field(default_factory=gr.skip)
     conversation_id: Shown = field(default_factory=gr.skip)
+    awaited: Shown = field(default_factory=gr.skip)
+    """The open document, as long as its pages are not known."""
     timer: Shown = field(default_factory=gr.skip)
 
     def values(self) -> list[Shown]:
@@ -50,6 +52,7 @@ class Regions:
     outline: gr.HTML
     document_id: gr.Textbox
     conversation_id: gr.Textbox
+    awaited: gr.State
     timer: gr.Timer
 
     def outputs(self) -> list[Any]:

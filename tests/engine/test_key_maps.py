@@ -117,6 +117,16 @@ def test_a_file_comes_back_for_its_model_only(llama_runner: Runner, tmp_path: Pa
         layout_of(model, parse("linear30"), [tmp_path])
 
 
+def test_damaged_maps_are_named(llama_runner: Runner, tmp_path: Path) -> None:
+    model = llama_runner.model
+    path = KeyMaps(ROOTS, {1: torch.zeros(4, 4)}, ANGLES, {}).save(tmp_path, model, 0.3)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:20], whole[:-9], whole.replace(b"docpod", b"podpod")):
+        path.write_bytes(damaged)
+        with pytest.raises(PlanMissing, match=r"linear30\.safetensors holds no key maps: .*make it anew"):
+            key_maps.find(model, 0.3, ANGLES, tmp_path)
+
+
 def test_the_command_makes_maps_that_recipes_find(tiny_model_dir: Path, tmp_path: Path, one_thread: None) -> None:
     text = tmp_path / "texts"
     text.mkdir()

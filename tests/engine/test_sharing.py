@@ -9,7 +9,7 @@ import torch
 
 from engine import embedded, plan_search, sharing
 from engine.blocks import by_saving, by_threshold, strengths
-from engine.errors import CalibrationFailed
+from engine.errors import CalibrationFailed, PlanMissing
 from engine.sharing import SharingPlan
 
 PLAN = SharingPlan("someone/a-model", "d" * 64, ((0, 0), (0, 1), (2, 1), (2, 3)), {"criterion": "block", "seed": 0})
@@ -61,6 +61,14 @@ def test_a_plan_comes_back_for_its_model_only(tmp_path: Path) -> None:
     assert sharing.find(PLAN.model, "e" * 64, 0.2, path.parent) is None
     assert sharing.find(PLAN.model, PLAN.digest, 0.35, path.parent) is None
     assert json.loads(path.read_text())["roots"][2] == [2, 1]
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    path = PLAN.save(tmp_path, 0.2)
+    for text in ("", "{}", "[]", path.read_text()[:-40], path.read_text().replace("roots", "trees")):
+        path.write_text(text)
+        with pytest.raises(PlanMissing, match=r"pod20\.json holds no plan: .*make it anew"):
+            sharing.find(PLAN.model, PLAN.digest, 0.2, tmp_path)
 
 
 def test_layers_that_share_must_be_neighbours() -> None:

@@ -1,7 +1,7 @@
 """Handlers with an app in memory: no browser, no server."""
 
 import asyncio
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gradio as gr
@@ -134,12 +134,12 @@ def test_the_sample_is_read(app: FakeApp) -> None:
 
 def test_the_timer_sends_changes_only_and_rests_at_the_end(app: FakeApp, clock: Clock, document_id: str) -> None:
     clock.seconds = 1.0
-    first, seen = library_panel.on_tick(app, document_id, "", "", Seen())
+    first, seen = library_panel.on_tick(app, document_id, "", "", "", Seen())
     assert "Reading page 9 of 98" in str(first.documents)
-    again, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    again, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert (again.documents, again.head, again.timer) == (SKIPPED, SKIPPED, SKIPPED)
     clock.seconds = 11.0
-    last, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    last, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert "1.9 GB memory" in str(last.documents)
     assert last.timer == RESTING
 
@@ -156,13 +156,13 @@ def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, doc
     assert "Becoming balanced" in str(chosen.documents)
     assert "Until it is there, the exact memory answers." in str(chosen.dial)
     assert chosen.timer == POLLING
-    first, seen = library_panel.on_tick(app, document_id, "", "", Seen())
+    first, seen = library_panel.on_tick(app, document_id, "", "", "", Seen())
     assert first.dial == chosen.dial
     clock.seconds = 15.0
-    again, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    again, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert again.dial == SKIPPED and again.head != SKIPPED
     clock.seconds = 22.0
-    ready, seen = library_panel.on_tick(app, document_id, "", "", seen)
+    ready, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert "The exact memory is kept too, 1.9 GB." in str(ready.dial)
     assert "kept too" not in str(act("drop", "exact").dial)
 
@@ -187,9 +187,25 @@ def test_the_dial_of_another_document_leaves_the_open_one_alone(app: FakeApp, do
 
 
 def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> None:
-    view, _ = library_panel.on_tick(app, document_id, "", "", Seen(document_id=document_id, pages=0))
-    assert "data:image/png" in str(view.sheet)
-    assert "Risk factors" in str(view.outline)
+    """Even at the first look, and once only: whoever turned the page meanwhile keeps what he sees."""
+    assert desk.opened(app, document_id, None).awaited == ""
+    first, seen = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
+    assert "data:image/png" in str(first.sheet)
+    assert "Risk factors" in str(first.outline)
+    assert first.awaited == ""
+    again, _ = library_panel.on_tick(app, document_id, "", "", "", seen)
+    assert (again.sheet, again.awaited) == (SKIPPED, SKIPPED)
+
+
+def test_a_document_without_pages_yet_is_awaited(
+    app: FakeApp, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = replace(app.library.entry(document_id), pages=0)
+    monkeypatch.setattr(app.library, "entry", lambda document_id: entry)
+    monkeypatch.setattr(app.library, "entries", lambda *search: [entry])
+    assert desk.opened(app, document_id, None).awaited == document_id
+    view, _ = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
+    assert (view.sheet, view.awaited) == (SKIPPED, SKIPPED)
 
 
 def test_an_answer_grows_and_is_restored(app: FakeApp, document_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
