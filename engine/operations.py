@@ -69,10 +69,12 @@ class PlainOps:
         return self.take(head), head
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
-        """A product as any other, and the largest again from unrounded numbers."""
+        """A product as any other, and the largest again from unrounded numbers if the head is plain."""
         weights, module = head
         near = self.linear(x, weights, norm=norm)
-        return near if near.dtype.itemsize > 2 else _again(near.float(), x, module, norm)
+        if near.dtype.itemsize > 2:
+            return near
+        return _again(near.float(), x, module, norm) if type(module) is nn.Linear else near.float()
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In float32, cast, then times the weight: transformers' order."""
@@ -148,12 +150,11 @@ def _unit(x: Tensor, epsilon: float) -> Tensor:
     return wide * wide.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
 
 
-def _again(near: Tensor, x: Tensor, head: nn.Module, norm: Norm) -> Tensor:
+def _again(near: Tensor, x: Tensor, head: nn.Linear, norm: Norm) -> Tensor:
     """Logits (B, V) of which the AGAIN largest of each row are computed anew in float32, in place.
 
     In bfloat16 neighbours of the largest are equal to it at one position of sixty, and the choice among them is noise.
     """
-    assert isinstance(head, nn.Linear)
     matrix, bias = head.weight, head.bias
     asked = _unit(x, norm[1]) * norm[0].float()
     for rows, wide in zip(torch.split(near, _ROWS), torch.split(asked, _ROWS), strict=True):

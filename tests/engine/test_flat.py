@@ -255,6 +255,23 @@ def test_the_likeliest_token_is_not_a_matter_of_rounding(ops: str, bias: bool, o
     assert chosen > 0
 
 
+def test_a_head_of_another_kind_says_itself_what_it_gives() -> None:
+    """Its weight may be packed, or scaled."""
+
+    class Scaled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    head, x, norm = (
+        Scaled(64, 500, dtype=torch.bfloat16),
+        torch.randn(3, 64).bfloat16(),
+        (torch.ones(64).bfloat16(), 1e-5),
+    )
+    ops = PlainOps()
+    with torch.no_grad():
+        assert torch.equal(ops.logits(x, ops.take_head(head), norm), head(ops.norm(x, norm)).float())
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_products_are_those_of_pytorch(bias: bool, dtype: torch.dtype, one_thread: None) -> None:
