@@ -12,7 +12,7 @@ import gradio as gr
 
 from ui import desk
 from ui.backend import App
-from ui.render import library, page
+from ui.render import conversation, library, page
 from ui.stops import Stops
 from ui.trouble import Trouble, explain
 from ui.view import POLLING, QUIET, RESTING, Regions, View, surface
@@ -183,6 +183,13 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
         dial=gr.skip() if shown.dial == seen.dial else dial,
     )
     if opened and open_id == awaited and opened.pages:
-        view = replace(view, sheet=desk.sheet(app, open_id, 1, (), 0), outline=page.outline(opened), awaited="")
+        view = replace(
+            view,
+            # Its title is known since then, too.
+            history=gr.skip() if conversation_id else conversation.invitation(opened),
+            sheet=desk.sheet(app, open_id, 1, (), 0),
+            outline=page.outline(opened),
+            awaited="",
+        )
     busy = status.state == "loading" or any(entry.progress.stage in library.BUSY_STAGES for entry in everything)
     return view if busy else replace(view, timer=RESTING), shown

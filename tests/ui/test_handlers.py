@@ -192,6 +192,7 @@ def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> Non
     first, seen = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
     assert "data:image/png" in str(first.sheet)
     assert "Risk factors" in str(first.outline)
+    assert app.library.entry(document_id).title in str(first.history)
     assert first.awaited == ""
     again, _ = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert (again.sheet, again.awaited) == (SKIPPED, SKIPPED)
