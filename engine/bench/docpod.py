@@ -112,8 +112,9 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
 
 
 def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]) -> tuple[Pod | PackedPod, float]:
-    """Read, write every chunk while the next one is read, compress, write what is kept; the pod, and tokens a second.
+    """Read, write every chunk, compress, write what is kept; the pod, and tokens a second.
 
+    On a GPU a chunk is written while the next one is read.
     Where chunks are packed as they are read, they are what is kept.
     """
     model, device = runner.model, runner.model.device
@@ -132,10 +133,12 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     with ThreadPoolExecutor(1) as writer:
         written: Future[int] | None = None
         while builder.num_read < task.length:
-            arrived = _next(builder, ids, chunk)
+            arrived = _next(runner, builder, ids, chunk)
             if written is not None:
                 written.result()
             written = writer.submit(lambda arrived=arrived: folder.write(arrived()))  # type: ignore[misc]
+            if not _ahead(runner):
+                written.result()
         reading = whole.seconds()
     if written is not None:
         written.result()
@@ -162,12 +165,17 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
 def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
     builder = builder_for(runner, task.length, task.layout)
     while builder.num_read < task.length:
-        yield _next(builder, ids, chunk)()
+        yield _next(runner, builder, ids, chunk)()
 
 
-def _next(builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
-    """Begin to read as the app does where it has a GPU."""
-    size = tapered(chunk, len(ids) - builder.num_read)
+def _ahead(runner: Runner) -> bool:
+    """Whether a chunk is read while the one before is written: as the app does, on a GPU."""
+    return runner.model.device.type == "cuda"
+
+
+def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
+    """Begin to read the next chunk."""
+    size = tapered(chunk, len(ids) - builder.num_read) if _ahead(runner) else chunk
     return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
