@@ -11,6 +11,8 @@ Box = tuple[float, float, float, float]
 MAX_CHARS = 320
 _END = re.compile(r"[.!?;:][\"'”’)]*(\s+)(?=[\"'“‘(]*[A-Z0-9•–-])|(\n\s*\n)|(\n)(?=\s*[•▪–-]\s)")
 """The space (one of the groups) between two sentences, paragraphs or list items."""
+_HEADING = re.compile(r"\s*([A-Z0-9][^\n]{0,79}[^\W_])[ \t]*\n(?=([A-Z]\S*))")
+"""A line (1) without a full stop, and the first word (2) of the next one, which begins as a sentence does."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|No|Nos|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|approx|Fig|Sec|Art|pp?)|\b[A-Z])\.$"
 )
@@ -64,13 +66,26 @@ def _same_line(line: Sequence[float], word: Word) -> bool:
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:
     start = 0
-    for match in _END.finditer(text):
+    while end := _heading(text, start):
+        yield start, end
+        start = end
+    for match in _END.finditer(text, start):
         end, behind = match.span(match.lastindex or 0)
         if _ABBREVIATION.search(text, start, end):
             continue
         yield start, end
         start = behind
     yield start, len(text)
+
+
+def _heading(text: str, start: int) -> int:
+    """Where a heading at the top of a page ends: a line on which the next word would have fitted. 0: there is none."""
+    match = _HEADING.match(text, start)
+    if match is None:
+        return 0
+    line, word = match.groups()
+    widest = max(map(len, text[match.end() :].split("\n", 3)[:3]))
+    return match.end() if len(line) + 1 + len(word) < 0.75 * widest else 0
 
 
 def _shortened(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

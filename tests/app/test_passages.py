@@ -49,6 +49,29 @@ def test_list_items_and_paragraphs_are_passages_of_their_own() -> None:
     ]
 
 
+def test_headings_at_the_top_of_a_page_are_passages_of_their_own() -> None:
+    prose = "Our membership growth exhibits a seasonal pattern.\nRevenue\nOf this I say no more here than elsewhere."
+    assert quotes(f"Table of Contents\nItem 1. Seasonality\n{prose}") == [
+        "Table of Contents",
+        "Item 1. Seasonality",
+        "Our membership growth exhibits a seasonal pattern.",
+        "Revenue Of this I say no more here than elsewhere.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The bridge at Corvane, which was built by\nAmelia Holm and her brother, opened",
+        "was built by\nAmelia Holm and her elder brother, both of whom came from Hythe",
+        "Mr.\nHolm and his elder brother, both of whom came from Hythe, built it",
+        "North  12.5\nSouth 3.25",
+    ],
+)
+def test_no_heading(text: str) -> None:
+    assert quotes(text) == [" ".join(text.split())]
+
+
 def test_a_long_table_is_cut_at_its_lines() -> None:
     rows = [f"Region {number:2d}   {number * 1234:>8,}   {number * 7:>5}" for number in range(40)]
     passages = split(3, "\n".join(rows))
