@@ -11,8 +11,8 @@ Box = tuple[float, float, float, float]
 MAX_CHARS = 320
 _END = re.compile(r"[.!?;:][\"'”’)]*(\s+)(?=[\"'“‘(]*[A-Z0-9•–-])|(\n\s*\n)|(\n)(?=\s*[•▪–-]\s)")
 """The space (one of the groups) between two sentences, paragraphs or list items."""
-_HEADING = re.compile(r"\s*([A-Z0-9][^\n]{0,79}[^\W_])[ \t]*\n(?=([A-Z]\S*))")
-"""A line (1) without a full stop, and the first word (2) of the next one, which begins as a sentence does."""
+_HEADING = re.compile(r"\s*([A-Z0-9][^\n]{0,79}[^\W\d_])[ \t]*\n(?=([A-Z]\S*))")
+"""A line (1) that ends with a letter, and the first word (2) of the next one, which begins as a sentence does."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|No|Nos|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|approx|Fig|Sec|Art|pp?)|\b[A-Z])\.$"
 )
@@ -28,9 +28,23 @@ class Passage:
     text: str
 
     @property
+    def lead(self) -> int:
+        """Characters of headings in front of a sentence at the top of a page."""
+        lead = 0
+        if self.start == 0 and self.text.rstrip().endswith((".", "!", "?")):
+            while match := _HEADING.match(self.text, lead):
+                line, word = match.groups()
+                widest = max(map(len, self.text[match.end() :].split("\n", 3)[:3]))
+                # On a line as wide as the next ones the next word would have fitted.
+                if len(line) + 1 + len(word) >= 0.75 * widest:
+                    break
+                lead = match.end()
+        return lead
+
+    @property
     def quote(self) -> str:
-        """The text on one line."""
-        return " ".join(self.text.split())
+        """The text on one line, without headings."""
+        return " ".join(self.text[self.lead :].split())
 
 
 def split(page: int, text: str) -> list[Passage]:
@@ -44,10 +58,11 @@ def split(page: int, text: str) -> list[Passage]:
 
 
 def boxes(passage: Passage, words: Sequence[Word]) -> tuple[Box, ...]:
-    """One box per line that the passage covers on its page, as fractions of the page."""
+    """One box per line that the quoted part of a passage covers on its page, as fractions of the page."""
     lines: list[list[float]] = []
+    start = passage.start + passage.lead
     for word in words:
-        if word.start >= passage.end or word.end <= passage.start:
+        if word.start >= passage.end or word.end <= start:
             continue
         if lines and _same_line(lines[-1], word):
             line = lines[-1]
@@ -66,26 +81,13 @@ def _same_line(line: Sequence[float], word: Word) -> bool:
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:
     start = 0
-    while end := _heading(text, start):
-        yield start, end
-        start = end
-    for match in _END.finditer(text, start):
+    for match in _END.finditer(text):
         end, behind = match.span(match.lastindex or 0)
         if _ABBREVIATION.search(text, start, end):
             continue
         yield start, end
         start = behind
     yield start, len(text)
-
-
-def _heading(text: str, start: int) -> int:
-    """Where a heading at the top of a page ends: a line on which the next word would have fitted. 0: there is none."""
-    match = _HEADING.match(text, start)
-    if match is None:
-        return 0
-    line, word = match.groups()
-    widest = max(map(len, text[match.end() :].split("\n", 3)[:3]))
-    return match.end() if len(line) + 1 + len(word) < 0.75 * widest else 0
 
 
 def _shortened(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

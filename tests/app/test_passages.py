@@ -49,14 +49,18 @@ def test_list_items_and_paragraphs_are_passages_of_their_own() -> None:
     ]
 
 
-def test_headings_at_the_top_of_a_page_are_passages_of_their_own() -> None:
-    prose = "Our membership growth exhibits a seasonal pattern.\nRevenue\nOf this I say no more here than elsewhere."
-    assert quotes(f"Table of Contents\nItem 1. Seasonality\n{prose}") == [
-        "Table of Contents",
-        "Item 1. Seasonality",
-        "Our membership growth exhibits a seasonal pattern.",
-        "Revenue Of this I say no more here than elsewhere.",
-    ]
+def test_headings_at_the_top_of_a_page_are_not_quoted() -> None:
+    """They stay a part of the passage, which is found by their words too."""
+    prose = (
+        "Our growth exhibits a pattern that we see\nevery year.\nRevenue\nOf this I say no more here than elsewhere."
+    )
+    first, second = split(1, f"Table of Contents\nSeasonality\n{prose}")
+    assert first.text.startswith("Table of Contents")
+    assert first.quote == "Our growth exhibits a pattern that we see every year."
+    assert second.quote == "Revenue Of this I say no more here than elsewhere."
+    assert (
+        quotes("Balance sheets\nTotal assets of the company as of 29 August  59,268\nCash  11,258")[0][:7] == "Balance"
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_headings_at_the_top_of_a_page_are_passages_of_their_own() -> None:
         "The bridge at Corvane, which was built by\nAmelia Holm and her brother, opened",
         "was built by\nAmelia Holm and her elder brother, both of whom came from Hythe",
         "Mr.\nHolm and his elder brother, both of whom came from Hythe, built it",
-        "North  12.5\nSouth 3.25",
+        "North  12.5\nSouth 3.25 and so on for all of the other directions.",
     ],
 )
 def test_no_heading(text: str) -> None:
@@ -149,6 +153,12 @@ def test_only_the_words_of_the_passage_are_boxed() -> None:
         (0.21, 0.1, 0.32, 0.12),
         (0.1, 0.13, 0.15, 0.15),
     ]
+
+
+def test_a_heading_is_not_boxed() -> None:
+    text, words = typeset(("Travel notes", 0.1, 0.1), ("The code of the Oslo office is 4074.", 0.1, 0.13))
+    ((_, top, _, _),) = boxes(whole(text), words)
+    assert top == 0.13
 
 
 def test_a_passage_that_goes_on_in_the_next_column_is_not_boxed_across_the_gutter() -> None:
