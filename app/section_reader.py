@@ -13,7 +13,7 @@ from engine.compress import pack_pod, score
 from engine.layout import Layout
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import Builder, tapered
+from engine.prefill import Builder, reads_ahead, tapered
 from storage import Section, Store
 
 
@@ -42,8 +42,7 @@ class SectionReader:
         self._loaded = loaded
         self._relief = relief
         self._chunk_tokens = chunk_tokens
-        self.ahead = loaded.runner.model.device.type == "cuda"
-        """Whether to read on while a chunk is written: not where both are work for the same processor."""
+        self.ahead = reads_ahead(loaded.runner.model.device)
 
     def read(
         self, section: Section, ids: Sequence[int], layout: Layout, twin: Section | None, stopped: Callable[[], bool]

@@ -8,7 +8,6 @@ weights. It can be stopped at any step and go on from its state file.
 import hashlib
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from engine.rounding import Rounding
 from engine.shared_attention import SharedAttention, choose
 from engine.student import FullStudent, LowRankStudent, Student
 from engine.training import Limits, Settings
+from engine.whole import whole
 
 BETAS = (0.9, 0.95)
 CLIP_NORM = 1.0
@@ -171,8 +171,6 @@ class Adaptation:
 
     def save_state(self, path: Path) -> None:
         """Write everything that `restore` needs, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
         weights = {name: weight.detach() for name, weight in self._student.weights.items()}
         # Every sequence is drawn from its own number, so there are no random generators to keep.
         state = {
@@ -183,8 +181,8 @@ class Adaptation:
             "weights": weights,
             "optimizer": self._optimizer.state_dict(),
         }
-        torch.save(state, scratch)
-        os.replace(scratch, path)
+        with whole(path) as scratch:
+            torch.save(state, scratch)
 
     def restore(self, path: Path) -> None:
         """Go on where a state file ends. Raises AdaptationFailed if it was made with other settings."""

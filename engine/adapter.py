@@ -5,7 +5,6 @@ The file says which weights it belongs to: the model's digest, and the sharing p
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from engine.errors import AdapterMismatch
 from engine.low_rank import LowRank
+from engine.whole import whole
 
 KINDS = ("low-rank", "all-weights")
 
@@ -46,12 +46,10 @@ class Adapter:
 
     def save(self, path: Path) -> Path:
         """Write the file whole or not at all; returns its path."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         head = {name: getattr(self, name) for name in _HEAD}
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()}
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
-        save_file(weights, scratch, {"docpod": json.dumps(head)})
-        os.replace(scratch, path)
+        with whole(path) as scratch:
+            save_file(weights, scratch, {"docpod": json.dumps(head)})
         return path
 
 

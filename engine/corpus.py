@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import html
-import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import AdaptationFailed
 from engine.sample_text import sample_text
 from engine.tokenizer import Tokenizer
+from engine.whole import whole
 
 SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm")
 HELD_SHARE = 0.05
@@ -77,12 +77,9 @@ def load(tokenizer: Tokenizer, digest: str, texts: Sequence[str], folder: Path, 
         total.update(hashlib.sha256(text.encode()).digest())
     path = folder / f"tokens-{total.hexdigest()[:16]}.npz"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{os.getpid()}.{path.name}")
-        np.savez(
-            scratch, train=_tokens(tokenizer, train, max_tokens), held=_tokens(tokenizer, held, max_tokens // 10 + 1)
-        )
-        os.replace(scratch, path)
+        tokens = _tokens(tokenizer, train, max_tokens), _tokens(tokenizer, held, max_tokens // 10 + 1)
+        with whole(path) as scratch, scratch.open("wb") as file:
+            np.savez(file, train=tokens[0], held=tokens[1])
     with np.load(path) as file:
         return Corpus(file["train"], file["held"], len(unique), len(held))
 

@@ -8,7 +8,6 @@ layers is that of AQUA-KV (arXiv 2501.19392); `python -m engine.map_fit` makes t
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from engine.angles import Angles
 from engine.errors import PlanMissing
 from engine.models import Model
+from engine.whole import whole
 
 SHIPPED = Path(__file__).parent / "plans"
 VALUE_LAYERS = 3
@@ -63,13 +63,11 @@ class KeyMaps:
 
     def save(self, folder: Path, model: Model, saving: float) -> Path:
         """Write the file that `find` reads for this saving, in half precision; returns its path."""
-        folder.mkdir(parents=True, exist_ok=True)
         path = _path(folder, model.name, saving)
         tensors = {str(layer): weight.half().contiguous() for layer, weight in self.weights.items()}
         facts = {"digest": model.digest, "roots": self.roots, "facts": dict(self.facts)}
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
-        save_file(tensors, scratch, {"docpod": json.dumps(facts)})
-        os.replace(scratch, path)
+        with whole(path) as scratch:
+            save_file(tensors, scratch, {"docpod": json.dumps(facts)})
         return path
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from engine import adapter, attention, embedded
 from engine.errors import ModelMissing, ModelUnsupported, PlanMissing
 from engine.pod import KVShape
 from engine.tokenizer import Tokenizer
+from engine.whole import whole
 
 GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
 GPU_DEFAULT_BYTES = 6 << 30
@@ -260,7 +260,5 @@ def _digest(folder: Path, memo: Path, quantization: str) -> str:
 
 def _remember(memo: Path, text: str) -> None:
     """Write a small file whole, whoever reads or writes it at the same time."""
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    scratch = memo.with_name(f"{memo.name}.{os.getpid()}")
-    scratch.write_text(text)
-    os.replace(scratch, memo)
+    with whole(memo) as scratch:
+        scratch.write_text(text)

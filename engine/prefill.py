@@ -33,6 +33,11 @@ def chunk_tokens(device: torch.device) -> int:
     return _GPU_TOKENS if torch.cuda.mem_get_info(device)[0] >= _GPU_ROOM_BYTES else _SMALL_GPU_TOKENS
 
 
+def reads_ahead(device: torch.device) -> bool:
+    """Whether to read on while a chunk is written: not where both are work for the same processor."""
+    return device.type == "cuda"
+
+
 def tapered(size: int, left: int) -> int:
     """Tokens of the next chunk, of so many that are left, for a reader that writes one chunk while it reads the next.
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.errors import PlanMissing
+from engine.whole import whole
 
 SHIPPED = Path(__file__).parent / "plans"
 
@@ -46,11 +47,11 @@ class SharingPlan:
 
         It is found under the saving that was asked for, which blocks may meet only nearly, or else under its own.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         path = _path(folder, self.model, self.saving if asked is None else asked)
         rows = ",\n  ".join(json.dumps(row) for row in self.roots)
         head = json.dumps({key: value for key, value in asdict(self).items() if key != "roots"}, indent=1)
-        path.write_text(f'{head[:-2]},\n "roots": [\n  {rows}\n ]\n}}\n')
+        with whole(path) as scratch:
+            scratch.write_text(f'{head[:-2]},\n "roots": [\n  {rows}\n ]\n}}\n')
         return path
 
 

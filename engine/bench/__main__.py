@@ -24,7 +24,7 @@ from engine.bench import bandwidth, baselines, docpod, equivalence, profile, rea
 from engine.bench.docpod import Task
 from engine.bench.report import Row, table
 from engine.bench.shapes import shape_of
-from engine.bench.subject import WEIGHTS, add_arguments, from_options, random_model, short, weight_bytes, weights_of
+from engine.bench.subject import WEIGHTS, add_arguments, from_options, random_model, read_bytes, short, weights_of
 from engine.errors import EngineError
 from engine.fidelity.work import hardware, split_recipes
 from engine.layout import layout_of
@@ -62,7 +62,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     runner = Runner(model, graphs=model.device.type == "cuda", overlap=False if options.apart else None)
     say(runner.backend)
     speed = bandwidth.measure(model.device)
-    read = weight_bytes(model.network) - runner.spared_bytes
+    read = read_bytes(runner)
     say(f"copies {speed.copy / 1e12:.3f} TB/s, reads {speed.read / 1e12:.3f} TB/s; a token reads {read / 1e9:.2f} GB "
         "of weights, and the document's memory")  # fmt: skip
     rows: list[Row] = []

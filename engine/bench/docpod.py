@@ -16,7 +16,7 @@ from engine.bench.clock import Clock, forget_peak, peak_gb
 from engine.bench.places import Folder, to_device, to_host
 from engine.bench.random_pods import random_pod
 from engine.bench.report import FirstToken, Row
-from engine.bench.subject import weight_bytes
+from engine.bench.subject import read_bytes
 from engine.compress import pack_pod, score
 from engine.decode import generate
 from engine.errors import EngineError
@@ -24,7 +24,7 @@ from engine.layout import Layout
 from engine.models import Model
 from engine.packed_pod import PackedPod
 from engine.pod import Block, Pod
-from engine.prefill import Builder, builder_for, chunk_tokens, tapered
+from engine.prefill import Builder, builder_for, chunk_tokens, reads_ahead, tapered
 from engine.runner import Runner
 from engine.sampling import SamplingParams
 
@@ -107,7 +107,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
         first_token_ms=FirstToken(here if on_gpu else None, from_host if on_gpu else here, from_disk),
         peak_gb=peak,
         kv_bytes=num_bytes,
-        weight_bytes=weight_bytes(model.network) - runner.spared_bytes,
+        weight_bytes=read_bytes(runner),
     )
 
 
@@ -137,7 +137,7 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
             if written is not None:
                 written.result()
             written = writer.submit(lambda arrived=arrived: folder.write(arrived()))  # type: ignore[misc]
-            if not _ahead(runner):
+            if not reads_ahead(device):
                 written.result()
         reading = whole.seconds()
     if written is not None:
@@ -168,14 +168,9 @@ def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Itera
         yield _next(runner, builder, ids, chunk)()
 
 
-def _ahead(runner: Runner) -> bool:
-    """Whether a chunk is read while the one before is written: as the app does, on a GPU."""
-    return runner.model.device.type == "cuda"
-
-
 def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
     """Begin to read the next chunk."""
-    size = tapered(chunk, len(ids) - builder.num_read) if _ahead(runner) else chunk
+    size = tapered(chunk, len(ids) - builder.num_read) if reads_ahead(runner.model.device) else chunk
     return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 

@@ -17,6 +17,7 @@ from engine import models as loading
 from engine.bench.shapes import SHAPES, Shape
 from engine.models import Model
 from engine.pod import KVShape
+from engine.runner import Runner
 from engine.tokenizer import Tokenizer
 
 WEIGHTS = ("nf4", "bf16", "float32")
@@ -124,6 +125,11 @@ def weight_bytes(network: Any) -> int:
         for each in (state, getattr(state, "state2", None)):
             total += 0 if each is None else each.absmax.nbytes
     return total
+
+
+def read_bytes(runner: Runner) -> int:
+    """Bytes of weights that one token of a runner reads."""
+    return weight_bytes(runner.model.network) - runner.spared_bytes
 
 
 def _four_bits(linear: nn.Linear, weight: Tensor, random: Any) -> Any:
