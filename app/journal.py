@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from secrets import token_hex
 
 from engine import packed_blocks, score_blocks
 from engine.errors import PodMismatch
@@ -19,7 +20,18 @@ from engine.prefill import Builder, builder_for
 from engine.runner import Runner
 from engine.shortage import told
 from engine.staging import Staging
-from storage import Block, BlockDamaged, Home, NotStored, Section, Store, prefetch, read_block, write_block
+from storage import (
+    Block,
+    BlockConflict,
+    BlockDamaged,
+    Home,
+    NotStored,
+    Section,
+    Store,
+    prefetch,
+    read_block,
+    write_block,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +64,8 @@ class Journal:
     def write(self, section: Section, block: PodBlock) -> None:
         """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
 
-        Raises StorageFull, and NotStored for a deleted document.
+        Raises StorageFull, NotStored for a deleted document, and BlockConflict where a question dropped the section
+        meanwhile because a block of it is damaged.
         """
         for piece in pieces(block):
             row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
@@ -130,8 +143,11 @@ class Journal:
         return builder
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
-        """Write a block's file; returns the row for it."""
-        name = f"{section.identity[:16]}-{section.id}-{suffix}.pod"
+        """Write a block's file; returns the row for it.
+
+        No two files ever have the same name, so that a file is not unlinked in the place of one it was dropped for.
+        """
+        name = f"{section.identity[:16]}-{section.id}-{suffix}-{token_hex(4)}.pod"
         meta = {**block.meta, "section": section.identity, "stop": block.stop}
         num_bytes, checksum = write_block(self._pods, name, meta, block.payload)
         return Block(
@@ -145,10 +161,10 @@ class Journal:
 
     @contextmanager
     def _dropping(self, *rows: Block) -> Iterator[None]:
-        """Where the section was deleted a moment ago, its files must not be left behind."""
+        """Where the section was deleted or dropped a moment ago, its files must not be left behind."""
         try:
             yield
-        except NotStored:
+        except (NotStored, BlockConflict):
             self._unlink([row.file_name for row in rows])
             raise
 

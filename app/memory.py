@@ -20,6 +20,7 @@ from engine.errors import PodMismatch
 from engine.layout import Layout
 from engine.packed_pod import AnyPod
 from storage import (
+    BlockConflict,
     Home,
     HomeBusy,
     NotStored,
@@ -273,9 +274,12 @@ class Memory:
             twin = self._twin(reading, section)
             if twin is not None:
                 yield self._progress(reading, text, done, 1, 0.0)
-            for read in self._reader.read(section, text.ids, layout, twin, stopped):
-                yield self._progress(reading, text, done, read, self._loaded.tokens_per_second)
-            self._keep_text(section, text)
+            try:
+                for read in self._reader.read(section, text.ids, layout, twin, stopped):
+                    yield self._progress(reading, text, done, read, self._loaded.tokens_per_second)
+                self._keep_text(section, text)
+            except BlockConflict as dropped:
+                log.warning("section %d is begun anew: %s", section.id, dropped)
 
     def _waiting(self, reading: Reading) -> list[Section]:
         return [each for each in self._store.sections(reading.id) if each.state != "ready"]

@@ -10,7 +10,7 @@ class NotStored(StorageError):
 
 
 class BlockConflict(StorageError):
-    """Another block stands at this position already."""
+    """Another number of tokens of the section is journalled than was thought: it was dropped, or read on, meanwhile."""
 
 
 class BlockDamaged(StorageError):

@@ -135,15 +135,17 @@ class Readings(Sessions):
             _sum_up(session, section.reading_id)
 
     def finish_section(self, section_id: int, seconds: float, instead: Sequence[Block] = ()) -> list[str]:
-        """Add the last `seconds`; the section is ready, and with the last section the reading. Raises NotStored.
+        """Add the last `seconds`; the section is ready, and with the last section the reading.
 
-        Blocks given as `instead` take the place of the journalled ones; returns the files to unlink.
+        Blocks given as `instead` take the place of the journalled ones; returns the files to unlink. Raises NotStored,
+        and BlockConflict where the blocks do not hold the whole section.
         """
         with self._write() as session:
             section = stored(session, Section, section_id)
             section.seconds += seconds
             section.state = "ready"
             files = _replace_blocks(session, section_id, instead) if instead else []
+            _expect_read(session, section_id, section.num_tokens)
             reading = _sum_up(session, section.reading_id)
             unfinished = select(Section.id).where(Section.reading_id == reading.id, Section.state != "ready")
             if session.scalar(unfinished.limit(1)) is None:
@@ -154,16 +156,12 @@ class Readings(Sessions):
     def add_block(self, section_id: int, block: Block) -> None:
         """Journal a block whose file is safe on disk; the section is being read.
 
-        Repeating the same block changes nothing. Raises BlockConflict where another stands at its position, and
-        NotStored where the section is gone.
+        Raises BlockConflict where it does not begin at the token after those that are journalled, and NotStored where
+        the section is gone.
         """
         with self._write() as session:
             section = stored(session, Section, section_id)
-            known = session.get(Block, (section_id, block.position))
-            if known is not None:
-                if known.checksum != block.checksum:
-                    raise BlockConflict(f"section {section_id} has another block at position {block.position}")
-                return
+            _expect_read(session, section_id, block.start_token)
             session.add(replace(block, section_id=section_id))
             if section.state == "waiting":
                 section.state = "reading"
@@ -204,6 +202,13 @@ class Readings(Sessions):
 
 def _by_reader(document_id: str, reader: str) -> Select[Reading]:
     return select(Reading).where(Reading.document_id == document_id, Reading.reader == reader)
+
+
+def _expect_read(session: Session, section_id: int, tokens: int) -> None:
+    """Raise BlockConflict unless the blocks of a section hold so many tokens."""
+    read = session.scalar(select(func.max(Block.stop_token)).where(Block.section_id == section_id)) or 0
+    if read != tokens:
+        raise BlockConflict(f"section {section_id} is read up to token {read}, not {tokens}")
 
 
 def _replace_blocks(

@@ -121,8 +121,8 @@ def failure(work: Iterator[Progress] | Iterator[AskEvent]) -> AppError:
 
 
 def blocks(home: Path) -> dict[str, bytes]:
-    """The block files by name."""
-    return {path.name: path.read_bytes() for path in (home / "pods").iterdir()}
+    """The block files by name, without what makes each name unique."""
+    return {path.name.rpartition("-")[0]: path.read_bytes() for path in (home / "pods").iterdir()}
 
 
 def everything(home: Path) -> bytes:

@@ -206,7 +206,7 @@ def test_a_damaged_block_is_never_used_and_its_section_is_read_again(
     partly = paper.last(again.questions.ask(document_id, QUESTION))
     assert (partly.sections, partly.reused_tokens) == ((1,), second.num_tokens)
     assert [record.name for record in caplog.records] == ["app.journal"]
-    assert paper.blocks(settings.home).keys() == {block.file_name for block in store.blocks(second.id)}
+    assert {path.name for path in files(settings)} == {block.file_name for block in store.blocks(second.id)}
     assert again.library.entry(document_id).progress.stage == "queued"
 
     again.library.start()
@@ -231,6 +231,46 @@ def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
     paper.wait_until(lambda: again.library.entry(document_id).pod_bytes == pod_bytes)
     paper.wait_for(again, document_id, "ready")
     assert paper.blocks(settings.home) == written
+
+
+def test_what_is_read_again_before_the_damaged_files_are_removed_stays(
+    app: App, open_app: OpenApp, settings: Settings, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = paper.blocks(settings.home)
+    app.close()
+    again = open_app()
+    memory = again.memory()
+    drop_blocks = Store.drop_blocks
+
+    def dropped_and_read(self: Store, section_id: int) -> list[str]:
+        names = drop_blocks(self, section_id)
+        (reading,) = self.readings(document_id)
+        assert list(memory.read(reading))
+        return names
+
+    flip_a_byte(files(settings)[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "drop_blocks", dropped_and_read)
+        assert paper.last(again.questions.ask(document_id, QUESTION))
+    assert paper.blocks(settings.home) == written
+    assert again.verify() == (len(written), [])
+
+
+def test_a_section_that_a_question_drops_while_it_is_read_is_begun_anew(
+    app: App, store: Store, settings: Settings, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading = planned(app, source)
+    work = app.memory().read(reading)
+    for _ in range(3):
+        next(work)
+    flip_a_byte(files(settings)[1])
+    app.memory().forget(reading.id)
+    assert isinstance(paper.failure(app.questions.ask(reading.document_id, QUESTION)), NotRead)
+    assert files(settings) == []
+    assert list(work)
+    assert [record.name for record in caplog.records] == ["app.journal", "app.memory"]
+    assert store.reading(reading.id).state == "ready"
+    assert app.verify() == (len(files(settings)), [])
 
 
 def test_the_block_of_another_section_is_refused(

@@ -29,14 +29,14 @@ def section(position: int, token_ids: Sequence[int] = (1, 2, 3, 4)) -> Section:
     )
 
 
-def block(position: int, file_name: str, checksum: str = "0" * 64) -> Block:
+def block(position: int, file_name: str) -> Block:
     return Block(
         position=position,
         start_token=position * 2,
         stop_token=position * 2 + 2,
         file_name=file_name,
         num_bytes=100,
-        checksum=checksum,
+        checksum="0" * 64,
     )
 
 

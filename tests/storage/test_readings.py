@@ -11,15 +11,15 @@ from tests.storage.rows import A, B, block, document, filled, section
 @pytest.fixture
 def reading(store: Store) -> Reading:
     store.add_document(document())
-    return store.start_reading(A, "reader", "model", "exact", [section(1, [7, 8]), section(0, [1, 2, 3])])
+    return store.start_reading(A, "reader", "model", "exact", [section(1, [7, 8]), section(0, [1, 2, 3, 4])])
 
 
 def test_a_reading_starts_once_for_each_reader(store: Store, reading: Reading) -> None:
-    assert (reading.state, reading.num_tokens, reading.num_bytes) == ("queued", 5, 0)
+    assert (reading.state, reading.num_tokens, reading.num_bytes) == ("queued", 6, 0)
     assert store.start_reading(A, "reader", "model", "exact", [section(0)]) == reading
     assert store.find_reading(A, "reader") == store.reading(reading.id) == reading
     assert store.find_reading(A, "another") is None
-    assert [unpack_token_ids(each.token_ids) for each in store.sections(reading.id)] == [[1, 2, 3], [7, 8]]
+    assert [unpack_token_ids(each.token_ids) for each in store.sections(reading.id)] == [[1, 2, 3, 4], [7, 8]]
     other = store.start_reading(A, "another", "model", "exact", [section(0)])
     assert [each.id for each in store.readings(A)] == [reading.id, other.id]
     with pytest.raises(NotStored):
@@ -54,26 +54,27 @@ def test_the_last_section_makes_the_reading_ready(store: Store, reading: Reading
     store.add_block(second, block(0, "2"))
     store.finish_section(second, 1.0)
     done = store.reading(reading.id)
-    assert (done.state, done.num_bytes, done.num_tokens, done.seconds) == ("ready", 300, 5, 3.0)
+    assert (done.state, done.num_bytes, done.num_tokens, done.seconds) == ("ready", 300, 6, 3.0)
 
 
 def test_how_far_each_section_is_read(store: Store, reading: Reading) -> None:
     first, second = (each.id for each in store.sections(reading.id))
-    assert store.read_so_far(reading.id) == [(1, 1, 3, 0), (2, 2, 2, 0)]
-    store.add_block(second, block(0, "a"))
-    store.add_block(second, block(1, "b"))
-    assert [each.tokens_read for each in store.read_so_far(reading.id)] == [0, 4]
-    store.drop_blocks(second)
-    store.add_block(first, block(0, "c"))
-    assert [each.tokens_read for each in store.read_so_far(reading.id)] == [2, 0]
+    assert store.read_so_far(reading.id) == [(1, 1, 4, 0), (2, 2, 2, 0)]
+    store.add_block(first, block(0, "a"))
+    store.add_block(first, block(1, "b"))
+    assert [each.tokens_read for each in store.read_so_far(reading.id)] == [4, 0]
+    store.drop_blocks(first)
+    store.add_block(second, block(0, "c"))
+    assert [each.tokens_read for each in store.read_so_far(reading.id)] == [0, 2]
 
 
-def test_a_block_is_journalled_once(store: Store, reading: Reading) -> None:
+def test_blocks_are_journalled_one_after_the_other(store: Store, reading: Reading) -> None:
     first, second = (each.id for each in store.sections(reading.id))
+    with pytest.raises(BlockConflict, match="up to token 0, not 2"):
+        store.add_block(first, block(1, "b"))
     store.add_block(first, block(0, "a"))
-    store.add_block(first, block(0, "a"))
-    with pytest.raises(BlockConflict, match="position 0"):
-        store.add_block(first, block(0, "a", checksum="1" * 64))
+    with pytest.raises(BlockConflict, match="up to token 2, not 0"):
+        store.add_block(first, block(0, "a"))
     store.add_block(first, block(1, "b"))
     assert store.blocks(first) == [
         replace(block(0, "a"), section_id=first),
@@ -83,12 +84,23 @@ def test_a_block_is_journalled_once(store: Store, reading: Reading) -> None:
     assert store.reading(reading.id).num_bytes == 200
 
 
+def test_a_section_that_was_dropped_meanwhile_is_not_finished(store: Store, reading: Reading) -> None:
+    first, _ = (each.id for each in store.sections(reading.id))
+    store.add_block(first, block(0, "a"))
+    store.drop_blocks(first)
+    with pytest.raises(BlockConflict, match="up to token 0, not 4"):
+        store.finish_section(first, 1.0)
+    assert store.section(first).state == "waiting"
+
+
 def test_a_damaged_section_goes_back_to_the_queue(store: Store, reading: Reading) -> None:
     first, second = (each.id for each in store.sections(reading.id))
     for section_id in (first, second):
         store.add_block(section_id, block(0, f"{section_id}"))
+    store.add_block(first, block(1, "last"))
+    for section_id in (first, second):
         store.finish_section(section_id, 1.0)
-    assert store.drop_blocks(first) == [f"{first}"]
+    assert store.drop_blocks(first) == [f"{first}", "last"]
     assert (store.section(first).state, store.section(second).state) == ("waiting", "ready")
     again = store.reading(reading.id)
     assert (again.state, again.num_bytes, again.seconds) == ("queued", 100, 1.0)
