@@ -105,7 +105,7 @@ class Journal:
         prefetch(self._pods / block.file_name for block in blocks)
 
     def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
-        """Put verified blocks together, several at once; None if one is bad. Raises OutOfMemory."""
+        """Put verified blocks together, several at once; None if one is bad, or was replaced. Raises OutOfMemory."""
         with told(self._runner.model.device):
             return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
 
@@ -114,7 +114,7 @@ class Journal:
         try:
             return load(self._loader(section, blocks[-1].stop_token, layout), sources)
         except (BlockDamaged, PodMismatch) as error:
-            self._drop(section, error)
+            self._drop(section, blocks, error)
             return None
 
     def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | PackedLoader | ChunkLoader:
@@ -138,7 +138,7 @@ class Journal:
             for block in blocks:
                 builder.restore(*self._verified(source, block))
         except (BlockDamaged, PodMismatch) as error:
-            self._drop(source, error)
+            self._drop(source, blocks, error)
             return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
@@ -180,14 +180,16 @@ class Journal:
             raise PodMismatch(f"{block.file_name} belongs to another pod")
         return meta, payload
 
-    def _drop(self, section: Section, damage: Exception) -> None:
-        """Forget the blocks of a section; done already where the document was deleted meanwhile."""
-        log.warning("section %d is read again: %s", section.id, damage)
+    def _drop(self, section: Section, blocks: Sequence[Block], damage: Exception) -> None:
+        """Forget the blocks of a section, unless it was deleted or they were replaced meanwhile: then all is well."""
         try:
-            names = self._store.drop_blocks(section.id)
-        except NotStored as gone:
-            log.info("section %d was deleted: %s", section.id, gone)
+            names = self._store.drop_blocks(section.id, only_with=[block.file_name for block in blocks])
+        except NotStored:
+            names = []
+        if not names:
+            log.info("section %d was deleted or written anew: %s", section.id, damage)
             return
+        log.warning("section %d is read again: %s", section.id, damage)
         self._unlink(names)
         reading = self._store.reading(section.reading_id)
         if reading is not None and reading.state == "queued":

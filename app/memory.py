@@ -196,8 +196,11 @@ class Memory:
         """
         blocks = self._store.blocks(section.id)
         num_tokens = blocks[-1].stop_token if blocks else 0
-        if num_tokens <= len(self._loaded.prompts.head()):
+        # After its blocks: they may have been replaced since the caller saw it.
+        current = self._store.section(section.id)
+        if current is None or num_tokens <= len(self._loaded.prompts.head()):
             return None
+        section = current
         tiers, layout = self._loaded.tiers, self._layout(section.reading_id)
         with ThreadPoolExecutor(1) as beside:
             # The words take about as long as the pod, and other parts of the machine.
@@ -205,7 +208,10 @@ class Memory:
             pod = self.relief.run(
                 lambda: tiers.fetch(section.id, num_tokens, lambda: self._journal.load(section, blocks, layout))
             )
-            return None if pod is None else Recalled(section, text.result(), pod)
+            if pod is not None:
+                return Recalled(section, text.result(), pod)
+        # Blocks that were replaced while they were loaded are no damage.
+        return None if self._store.blocks(section.id) == blocks else self.recall(section)
 
     def coverage(self, reading: Reading) -> str:
         """What part of the document is read: "pages 1-212 of 640"; empty when that is all of it."""

@@ -181,11 +181,16 @@ class Readings(Sessions):
         with self._read() as session:
             return list(session.scalars(select(Block).where(Block.section_id == section_id).order_by(Block.position)))
 
-    def drop_blocks(self, section_id: int) -> list[str]:
-        """Send a section back to be read again, and a reading that was ready to the queue; returns files to unlink."""
+    def drop_blocks(self, section_id: int, only_with: Collection[str] = ()) -> list[str]:
+        """Send a section back to be read again, and a reading that was ready to the queue; returns files to unlink.
+
+        Nothing is dropped where files given as `only_with` are its blocks no more. Raises NotStored.
+        """
         with self._write() as session:
             section = stored(session, Section, section_id)
             files = set(session.scalars(select(Block.file_name).where(Block.section_id == section_id)))
+            if not files.issuperset(only_with):
+                return []
             session.execute(delete(Block).where(Block.section_id == section_id))
             section.state = "waiting"
             section.seconds = 0.0

@@ -57,6 +57,29 @@ def test_a_recipe_survives_a_restart(
     assert again.verify() == (len(written), [])
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_section_that_is_packed_while_a_question_loads_it_is_no_damage(
+    open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The question sees the rows of the exact chunks, or just the section, from before."""
+    app = open_app(recipe="balanced")
+    reading = planned(app, source)
+    first = store.sections(reading.id)[0]
+    read_some(app, reading, -(-first.num_tokens // 128))
+    section, chunks = store.section(first.id), store.blocks(first.id)
+    assert section is not None and chunks[-1].stop_token == first.num_tokens
+    blocks = Store.blocks
+    seen = [chunks] if moment == "after" else []
+    for _ in app.library.read_here(reading.document_id):
+        pass
+    app.memory().forget(reading.id)
+    monkeypatch.setattr(Store, "blocks", lambda self, section_id: seen.pop() if seen else blocks(self, section_id))
+    recalled = app.memory().recall(section)
+    assert recalled is not None and recalled.complete
+    assert store.reading(reading.id).state == "ready"
+    assert app.verify() == (len(paper.blocks(settings.home)), [])
+
+
 def test_layers_that_are_stored_by_heads_survive_a_restart(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +141,7 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
     # All chunks are read, and two of them have been said again.
     read_some(app, reading, chunks + 2)
     scores = [block for block in store.blocks(first.id) if block.position < 0]
-    assert [block.file_name.rsplit("-", 1)[1] for block in scores] == ["s00000256.pod"]
+    assert [block.file_name.split("-")[2] for block in scores] == ["s00000256"]
     # What is read so far can be asked meanwhile, exactly.
     assert paper.last(app.questions.ask(document.id, QUESTION)).reused_tokens == first.num_tokens
     app.close()

@@ -1,7 +1,7 @@
 """Memory: read once, recalled bit by bit the same, and never wrong, whatever happened to the files meanwhile."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -242,8 +242,8 @@ def test_what_is_read_again_before_the_damaged_files_are_removed_stays(
     memory = again.memory()
     drop_blocks = Store.drop_blocks
 
-    def dropped_and_read(self: Store, section_id: int) -> list[str]:
-        names = drop_blocks(self, section_id)
+    def dropped_and_read(self: Store, section_id: int, only_with: Collection[str]) -> list[str]:
+        names = drop_blocks(self, section_id, only_with)
         (reading,) = self.readings(document_id)
         assert list(memory.read(reading))
         return names
@@ -251,7 +251,7 @@ def test_what_is_read_again_before_the_damaged_files_are_removed_stays(
     flip_a_byte(files(settings)[0])
     with monkeypatch.context() as patch:
         patch.setattr(Store, "drop_blocks", dropped_and_read)
-        assert paper.last(again.questions.ask(document_id, QUESTION))
+        assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (0, 1)
     assert paper.blocks(settings.home) == written
     assert again.verify() == (len(written), [])
 

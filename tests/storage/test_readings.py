@@ -107,6 +107,15 @@ def test_a_damaged_section_goes_back_to_the_queue(store: Store, reading: Reading
     assert store.blocks(first) == []
 
 
+def test_blocks_that_were_replaced_are_not_dropped(store: Store, reading: Reading) -> None:
+    first, _ = (each.id for each in store.sections(reading.id))
+    store.add_block(first, block(0, "a"))
+    store.add_block(first, block(1, "b"))
+    assert store.drop_blocks(first, only_with=["a", "gone"]) == []
+    assert [each.file_name for each in store.blocks(first)] == ["a", "b"]
+    assert store.drop_blocks(first, only_with=["a"]) == ["a", "b"]
+
+
 @pytest.mark.parametrize("state", ["paused", "reading", "cancelled", "failed"])
 def test_a_reading_that_was_not_ready_keeps_its_state_when_a_section_is_dropped(
     store: Store, reading: Reading, state: ReadingState
