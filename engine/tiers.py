@@ -89,8 +89,8 @@ class Tiers:
             return pod
 
     def put(self, key: Hashable, pod: AnyPod) -> None:
-        """Keep a pod that is on the device, in the place of what is kept under its key."""
-        with self._lock:
+        """Keep a pod that is on the device, in the place of what is kept or being fetched under its key."""
+        with self._turn(key), self._lock:
             self._entries.pop(key, None)
             self._entries[key] = _Entry(pod, held_bytes(pod))
             self._shrink(key)

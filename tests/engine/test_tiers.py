@@ -1,7 +1,7 @@
 """Tiers: which pods stay where, by bytes and last use; and that every byte is the same wherever it has been."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
@@ -100,6 +100,27 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
         assert parked.nbytes == parked.num_bytes >= held_bytes(form)
         # What is parked serves again, also from a pod that was restored.
         assert contents(parking.restore(parking.park(back))) == before
+
+
+def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
+    tiers, older, newer = Tiers(1 << 30), exact(1), exact(2)
+    begun, going_on = threading.Event(), threading.Event()
+
+    def load() -> Pod:
+        begun.set()
+        assert going_on.wait(60)
+        return older
+
+    with ThreadPoolExecutor(2) as threads:
+        fetching = threads.submit(tiers.fetch, "a", TOKENS, load)
+        assert begun.wait(60)
+        putting = threads.submit(tiers.put, "a", newer)
+        # Time to go wrong.
+        wait([putting], 0.2)
+        going_on.set()
+        assert fetching.result() is older
+        putting.result()
+    assert tiers.get("a") is newer
 
 
 def test_a_parked_pod_holds_nothing_on_the_device() -> None:
