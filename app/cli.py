@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.doctor import examine
-from app.errors import AppError, BadSetting, NotRead, PasswordNeeded
+from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from app.settings import Settings
@@ -66,6 +66,8 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
     already_read = app.library.plan(document.id).state == "ready"
     _show(app.library.read_here(document.id))
     entry, reading = app.library.entry(document.id), app.library.plan(document.id)
+    if reading.state != "ready":
+        raise Busy("Another DocPod process paused or cancelled this reading.", "Read the file again to go on.")
     facts = {
         "document_id": document.id,
         "title": entry.title,

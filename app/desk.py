@@ -12,16 +12,23 @@ from app.events import Progress
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 15.0
+"""Between two looks for work that another process left."""
+
 Work = Generator[Progress]
 Parse = Callable[[str], Work]
 Read = Callable[[str, Callable[[], bool]], Work]
 
 
 class Desk:
-    """Runs `parse`, then `read`, for each document; keeps the latest progress of what is being worked on."""
+    """Runs `parse`, then `read`, for each document; keeps the latest progress of what is being worked on.
 
-    def __init__(self, parse: Parse, read: Read) -> None:
+    `look` is called every so often while nothing is read: it may find more to do.
+    """
+
+    def __init__(self, parse: Parse, read: Read, look: Callable[[], None]) -> None:
         self._work: dict[str, Parse] = {"parsing": parse, "reading": lambda each: read(each, self._stopped(each))}
+        self._look = look
         self._queues: dict[str, queue.SimpleQueue[str | None]] = {each: queue.SimpleQueue() for each in self._work}
         self._lock = threading.Condition()
         self._live: dict[str, Progress] = {}
@@ -81,7 +88,7 @@ class Desk:
         self._queues[stage].put(document_id)
 
     def _run(self, stage: str) -> None:
-        while (document_id := self._queues[stage].get()) is not None:
+        while (document_id := self._next(stage)) is not None:
             with self._lock:
                 self._queued.discard((stage, document_id))
                 if self._closed or document_id in self._stops:
@@ -106,6 +113,18 @@ class Desk:
                     self._lock.notify_all()
             if finished and stage == "parsing":
                 self._put("reading", document_id)
+
+    def _next(self, stage: str) -> str | None:
+        """The next document; None at the end."""
+        while True:
+            try:
+                return self._queues[stage].get(timeout=LOOK_SECONDS if stage == "reading" else None)
+            except queue.Empty:
+                try:
+                    self._look()
+                except Exception:
+                    # As below.
+                    log.exception("looking for work failed")
 
     def _follow(self, work: Work, document_id: str) -> bool:
         """Show each progress; False where the user stopped the work."""

@@ -61,7 +61,10 @@ class Intake:
         opened = self.path(document).with_name(f".{document.id}.{uuid4().hex}.unlocked")
         try:
             unlock(self.path(document), password, opened, self.limits)
-            self._blobs.replace(document.id, opened)
+            with self._keeping:
+                if self._store.document(document.id) is None:
+                    raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
+                self._blobs.replace(document.id, opened)
         finally:
             opened.unlink(missing_ok=True)
 
@@ -104,7 +107,9 @@ class Intake:
         with self._keeping:
             for name in self._store.delete_document(document.id):
                 (self._pods / name).unlink(missing_ok=True)
-            self._blobs.delete(document.id)
+            # Another process may have added the same bytes again.
+            if self._store.document(document.id) is None:
+                self._blobs.delete(document.id)
 
 
 def _file_name(name: str) -> str:

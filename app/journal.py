@@ -22,11 +22,11 @@ from engine.shortage import told
 from engine.staging import Staging
 from storage import (
     Block,
-    BlockConflict,
     BlockDamaged,
     Home,
     NotStored,
     Section,
+    StorageError,
     Store,
     prefetch,
     read_block,
@@ -69,13 +69,13 @@ class Journal:
         """
         for piece in pieces(block):
             row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
-            with self._dropping(row):
+            with self._dropping([row]):
                 self._store.add_block(section.id, row)
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
         row = self._write_file(section, score_blocks.to_block(scores), _SCORES_AT, f"s{scores.done:08d}")
-        with self._dropping(row):
+        with self._dropping([row]):
             self._unlink(self._store.replace_block(section.id, row))
 
     def scores(self, section: Section) -> Scores | None:
@@ -96,8 +96,10 @@ class Journal:
         Raises StorageFull or NotStored.
         """
         blocks = packed_blocks.to_blocks(packed) if packed else ()
-        rows = [self._write_file(section, block, place, f"l{place:03d}") for place, block in enumerate(blocks)]
-        with self._dropping(*rows):
+        rows: list[Block] = []
+        with self._dropping(rows):
+            for place, block in enumerate(blocks):
+                rows.append(self._write_file(section, block, place, f"l{place:03d}"))
             self._unlink(self._store.finish_section(section.id, 0.0, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
@@ -160,11 +162,11 @@ class Journal:
         )
 
     @contextmanager
-    def _dropping(self, *rows: Block) -> Iterator[None]:
-        """Where the section was deleted or dropped a moment ago, its files must not be left behind."""
+    def _dropping(self, rows: Sequence[Block]) -> Iterator[None]:
+        """Files without their rows must not be left behind, as where the section was deleted a moment ago."""
         try:
             yield
-        except (NotStored, BlockConflict):
+        except StorageError:
             self._unlink([row.file_name for row in rows])
             raise
 

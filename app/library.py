@@ -1,5 +1,6 @@
 """The library: bytes come in, become pages, are read into memory in the background, and go when they are deleted."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -22,10 +23,17 @@ PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
 """States of a reading that goes on when its user says so."""
 ASK_FIRST_SECONDS = 20 * 60
 """A document that takes longer than this waits for the user's word before it is read."""
+_STEP_SECONDS = 0.2
+"""How soon waiting for the model ends where it is no longer wanted."""
+
+log = logging.getLogger(__name__)
 
 
 class Library:
-    """Documents and what is happening to them. `memory` waits for the model, `at_hand` gives None until it is there.
+    """Documents and what is happening to them.
+
+    `memory` waits for the model, `at_hand` gives None until it is there, and `model_settled` waits for at most so many
+    seconds and tells whether it is there or failed.
 
     Most verbs return at once; the effect shows in the entries.
     """
@@ -36,6 +44,7 @@ class Library:
         home: Home,
         memory: Callable[[], Memory],
         at_hand: Callable[[], Memory | None],
+        model_settled: Callable[[float], bool],
         dial: Dial,
         settings: Settings,
     ) -> None:
@@ -43,9 +52,10 @@ class Library:
         self._home = home
         self._memory = memory
         self._at_hand = at_hand
+        self._model_settled = model_settled
         self._dial = dial
         self._given = settings.recipe
-        self._desk = Desk(self._parse_and_plan, self._read_and_replace)
+        self._desk = Desk(self._parse_and_plan, self._read_and_replace, self._take_up)
         self.intake = Intake(store, home, settings)
         self.catalogue = Catalogue(store, at_hand, dial, self._desk.progress)
 
@@ -98,8 +108,9 @@ class Library:
             return
         self._set_state(document_id, "cancelled", only_from=(*TO_READ, "paused", "failed"))
         self._desk.settle(document_id)
-        readings = self.catalogue.readings(document_id)
-        for reading in readings:
+        # Again, because it may have been planned since.
+        self._set_state(document_id, "cancelled", only_from=(*TO_READ, "paused", "failed"))
+        for reading in self.catalogue.readings(document_id):
             if reading.state == "cancelled":
                 self._forget(reading)
         if not self._store.readings(document_id):
@@ -193,6 +204,9 @@ class Library:
 
     def _parse_and_plan(self, document_id: str) -> Generator[Progress]:
         yield from self.intake.parse(self.catalogue.document(document_id))
+        while not self._model_settled(_STEP_SECONDS):
+            # Whoever deletes it meanwhile need not wait for the model.
+            yield Progress(document_id, "queued")
         memory = self._memory()
         known = self._store.readings(document_id)
         reading = self._plan(document_id)
@@ -200,6 +214,15 @@ class Library:
         # Another model's memory of it still serves that model; reading everything again is the user's decision.
         if not was_planned and (known or memory.forecast(reading).seconds > ASK_FIRST_SECONDS):
             self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
+
+    def _take_up(self) -> None:
+        """Go on with what another process left: it ended while it read, or found damage and does not read."""
+        if (memory := self._at_hand()) is None:
+            return
+        for reading in [each for state in TO_READ for each in self._store.readings(state=state)]:
+            current = self._dial.current(memory, reading.document_id)
+            if current and current.id == reading.id and self._desk.progress(reading.document_id) is None:
+                self._desk.parse(reading.document_id)
 
     def _read(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
         reading = self._plan(document_id)
@@ -217,8 +240,11 @@ class Library:
     def _read_and_replace(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
         """Read it; what is ready then takes the place of what answered meanwhile."""
         before = self._plan(document_id)
-        yield from self._read(document_id, stopped)
-        if before.state != "ready":
+        try:
+            yield from self._read(document_id, stopped)
+        except Busy as busy:
+            log.info("%s is read elsewhere: %s", document_id[:12], busy)
+        if before.state != "ready" and not stopped():
             self._drop_replaced(before)
 
     def _plan(self, document_id: str) -> Reading:
@@ -241,11 +267,13 @@ class Library:
     def _drop_replaced(self, reading: Reading) -> None:
         """Remove what a reading takes the place of, once it is ready; a whole exact memory stays beside it.
 
-        While it is not, only what holds nothing is removed.
+        While it is not, only what holds nothing is removed; and nothing, where another recipe was chosen meanwhile.
         """
         memory = self._memory()
-        current = self._store.reading(reading.id)
-        ready = current is not None and current.state == "ready"
+        current = self._dial.current(memory, reading.document_id)
+        if current is None or current.id != reading.id:
+            return
+        ready = current.state == "ready"
         for other in memory.readings(reading.document_id):
             if other.id != reading.id and not memory.is_whole_and_exact(other) and (ready or not other.num_bytes):
                 self._delete(other)

@@ -30,7 +30,9 @@ class App:
         self._memory: Memory | None = None
         self._memory_lock = threading.Lock()
         dial = Dial(self._store, settings.recipe)
-        self.library = Library(self._store, self._home, self.memory, lambda: self._memory, dial, settings)
+        self.library = Library(
+            self._store, self._home, self.memory, lambda: self._memory, self._model.settled, dial, settings
+        )
         self._open.callback(self.library.close)
         self._open.callback(self._model.close)
         self.questions = Questions(self._store, self._model.ready, self.memory, dial, settings.max_answer_tokens)
@@ -80,7 +82,9 @@ class App:
             try:
                 read_block(self._home.pods / block.file_name, block.checksum)
             except BlockDamaged:
-                damaged.append(block.file_name)
+                # Unless it was replaced meanwhile.
+                if block in self._store.blocks(block.section_id):
+                    damaged.append(block.file_name)
         return len(blocks), damaged
 
     def close(self) -> None:

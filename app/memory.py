@@ -94,8 +94,9 @@ class Memory:
         if known is not None:
             return known
         reader, name = self.recipes[recipe].reader, self._loaded.runner.model.name
-        if others := self.readings(document_id):
-            sections = self._store.sections(others[-1].id)
+        kept = (self._store.sections(each.id) for each in reversed(self.readings(document_id)))
+        # One that is deleted at this moment has none.
+        if sections := next(filter(None, kept), []):
             rows = [self._row(reader, unpack_token_ids(each.token_ids), each.position, each) for each in sections]
             return self._store.start_reading(document_id, reader, name, recipe, rows)
         tokenizer, head = self._loaded.runner.model.tokenizer, self._loaded.prompts.head()
@@ -159,21 +160,27 @@ class Memory:
         return exact is None or exact.state != "ready"
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-        """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`.
+        """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`, or
+        where any process paused or cancelled it.
 
         Raises Busy where another process reads the same document, DiskFull before or while the disk fills up, and
         OutOfMemory where even small pieces of a chunk have no room.
         """
         if reading.state not in TO_READ:
             return
-        missing = self._disk_bytes(reading) - reading.num_bytes
-        if missing + DISK_SPARE_BYTES > self._home.free_bytes():
-            raise DiskFull(missing + DISK_SPARE_BYTES, self._home.free_bytes())
+
+        def ended() -> bool:
+            current = self._store.reading(reading.id)
+            return stopped() or current is None or current.state != "reading"
+
         try:
             with self._home.lock(f"reading-{reading.id}"):
+                missing = self._disk_bytes(reading) - reading.num_bytes
+                if missing + DISK_SPARE_BYTES > self._home.free_bytes():
+                    raise DiskFull(missing + DISK_SPARE_BYTES, self._home.free_bytes())
                 # Unless somebody paused or cancelled it meanwhile, which then stands.
                 if self._store.set_reading_state(reading.id, "reading", only_from=TO_READ):
-                    yield from self._read(reading, stopped)
+                    yield from self._read(reading, ended)
         except (NotStored, DocumentNotFound) as error:
             log.info("reading %d ended, because its document was deleted: %s", reading.id, error)
         except HomeBusy as error:
@@ -294,7 +301,8 @@ class Memory:
         """Most bytes that the reading takes on the disk; what is packed once it is read is exact until then."""
         sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
         recipe = self.recipes[reading.recipe].layout.recipe
-        while_reading = 0 if recipe.exact or recipe.packing else self.recipes.num_bytes("exact", max(sections))
+        longest = max(sections, default=0)
+        while_reading = 0 if recipe.exact or recipe.packing else self.recipes.num_bytes("exact", longest)
         return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 
     def _twin(self, reading: Reading, section: Section) -> Section | None:

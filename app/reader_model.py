@@ -59,6 +59,11 @@ class ReaderModel:
             raise self._failure
         return self._loaded
 
+    def settled(self, seconds: float) -> bool:
+        """Wait at most so long; whether the model is there, or failed, by then."""
+        self.start()
+        return self._settled.wait(seconds)
+
     def close(self) -> None:
         """Let nobody wait for the model any longer; loading ends with the process."""
         self._settled.set()

@@ -182,6 +182,8 @@ def test_cancelling_the_change_goes_back_to_what_was_there(
     turns.give_all()
     document_id = app.library.add(source, "a.txt")
     paper.wait_for(app, document_id, "ready")
+    # The chunks that were packed go right after.
+    paper.wait_until(lambda: {path.name for path in (settings.home / "pods").iterdir()} == store.all_block_files())
     written = paper.blocks(settings.home)
     turns.take_all()
     begun = turns.begun
