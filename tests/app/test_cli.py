@@ -17,6 +17,7 @@ from pypdf import PdfWriter
 
 from app.cli import main
 from app.main import App
+from app.memory import Memory
 from app.reader_model import ReaderModel
 from app.settings import Settings
 from engine.recipes import NAMED
@@ -96,6 +97,15 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def document_id(cli: Cli, source: Path) -> str:
     return cli("read", source, "--json").json["document_id"]
+
+
+def test_a_reading_that_another_process_ends_is_no_success(
+    cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "read", lambda *_: iter(()))
+    ended = cli("read", source)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Another DocPod process paused or cancelled" in ended.err
 
 
 def test_read(cli: Cli, source: Path, settings: Settings) -> None:
