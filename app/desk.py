@@ -52,6 +52,13 @@ class Desk:
             self._live.pop(document_id, None)
         self._put("parsing", document_id)
 
+    def take_up(self, document_id: str) -> None:
+        """The same for a document that nobody here has stopped or failed with."""
+        with self._lock:
+            if document_id in self._stops or document_id in self._live:
+                return
+        self._put("parsing", document_id)
+
     def stop(self, document_id: str) -> None:
         """Have the work on a document end after its chunk or page."""
         with self._lock:

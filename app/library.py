@@ -221,8 +221,8 @@ class Library:
             return
         for reading in [each for state in TO_READ for each in self._store.readings(state=state)]:
             current = self._dial.current(memory, reading.document_id)
-            if current and current.id == reading.id and self._desk.progress(reading.document_id) is None:
-                self._desk.parse(reading.document_id)
+            if current and current.id == reading.id:
+                self._desk.take_up(reading.document_id)
 
     def _read(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
         reading = self._plan(document_id)

@@ -164,7 +164,7 @@ def on_delete(app: App, document_id: str, search: str) -> View:
 
 
 def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: str, seen: Seen) -> tuple[View, Seen]:
-    """Looks at what runs; sends only the regions that changed, and rests when nothing can change by itself.
+    """Looks at what runs; sends only the regions that changed, and rests when nothing does and nothing runs.
 
     `awaited`: the document whose first page is shown as soon as it is known.
     """
@@ -192,4 +192,4 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
             awaited="",
         )
     busy = status.state == "loading" or any(entry.progress.stage in library.BUSY_STAGES for entry in everything)
-    return view if busy else replace(view, timer=RESTING), shown
+    return replace(view, timer=POLLING if busy or shown != seen else RESTING), shown

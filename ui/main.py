@@ -10,7 +10,7 @@ from ui.backend import App
 from ui.render import library
 from ui.render.icons import icon
 from ui.stops import Stops
-from ui.view import QUIET, Regions, View
+from ui.view import POLLING, QUIET, Regions, View
 
 
 def build(app: App) -> gr.Blocks:
@@ -20,7 +20,7 @@ def build(app: App) -> gr.Blocks:
     with blocks:
         document_id = gr.Textbox(visible="hidden", elem_id="document-id")
         conversation_id = gr.Textbox(visible="hidden", elem_id="conversation-id")
-        awaited, timer = gr.State(""), gr.Timer(1.0)
+        awaited, timer = gr.State(""), gr.Timer(POLLING["value"])
         with gr.Row(elem_id="desk"):
             with gr.Column(elem_id="library-pane", elem_classes="pane"):
                 shelf = library_panel.build(app.settings.max_upload_mb)

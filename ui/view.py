@@ -60,9 +60,10 @@ class Regions:
         return [getattr(self, each.name) for each in fields(self)]
 
 
-POLLING: dict[str, Any] = {"active": True, "__type__": "update"}
-"""Lets the timer look at the library again."""
-RESTING: dict[str, Any] = {"active": False, "__type__": "update"}
+POLLING: dict[str, Any] = {"value": 1.0, "__type__": "update"}
+"""Lets the timer look at the library every second."""
+RESTING: dict[str, Any] = {"value": 5.0, "__type__": "update"}
+"""Seldom: for what other pages and processes do, and where an answer came late and shows what was before."""
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""

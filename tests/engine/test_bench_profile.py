@@ -16,6 +16,7 @@ def test_a_profile_says_where_a_token_goes(
 ) -> None:
     monkeypatch.setattr("engine.bench.bandwidth._CPU_BYTES", 1 << 20)
     said: list[str] = []
+    (tmp_path / "cpu-dtype.txt").write_text("bfloat16")
     arguments = ["--quick", "--model", str(tiny_model_dir), "--models", str(tmp_path), "--kv", "bf16", "--profile"]
     arguments += ["--lengths", "300", "--tokens", "3", "--repeats", "1", "--systems", "docpod"]
     command.main(arguments, said.append)

@@ -137,11 +137,22 @@ def test_the_timer_sends_changes_only_and_rests_at_the_end(app: FakeApp, clock: 
     first, seen = library_panel.on_tick(app, document_id, "", "", "", Seen())
     assert "Reading page 9 of 98" in str(first.documents)
     again, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
-    assert (again.documents, again.head, again.timer) == (SKIPPED, SKIPPED, SKIPPED)
+    assert (again.documents, again.head, again.timer) == (SKIPPED, SKIPPED, POLLING)
     clock.seconds = 11.0
     last, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert "1.9 GB memory" in str(last.documents)
-    assert last.timer == RESTING
+    assert last.timer == POLLING
+    quiet, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
+    assert (quiet.documents, quiet.timer) == (SKIPPED, RESTING)
+
+
+def test_what_a_late_tick_showed_of_before_is_mended_by_the_next(app: FakeApp, clock: Clock, document_id: str) -> None:
+    """It left when nothing was open, and came back after the document had been opened."""
+    clock.seconds = 11.0
+    late, seen = library_panel.on_tick(app, "", "", "", "", Seen())
+    assert "aria-current" not in str(late.documents) and late.timer == POLLING
+    next_one, _ = library_panel.on_tick(app, document_id, "", "", "", seen)
+    assert "aria-current" in str(next_one.documents)
 
 
 def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, document_id: str) -> None:
