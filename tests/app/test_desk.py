@@ -21,7 +21,7 @@ class Office:
         self.turns = threading.Semaphore(0)
         self.parse_error: dict[str, Exception] = {}
         self.read_error: dict[str, Exception] = {}
-        self.desk = Desk(self.parse, self.read_steps)
+        self.desk = Desk(self.parse, self.read_steps, lambda: None)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         self.parsed.append(document_id)
@@ -173,6 +173,18 @@ def test_a_bug_is_logged_under_an_id_and_ends_no_thread(office: Office, caplog: 
     assert record.exc_info and record.getMessage()[-8:].strip("() ") in progress.message
 
 
+def test_what_was_stopped_or_failed_is_not_taken_up(office: Office) -> None:
+    office.parse_error["failed"] = DamagedDocument("The file is damaged.", "Try another.")
+    office.desk.parse("failed")
+    wait_until(lambda: office.stage("failed") == "failed")
+    office.desk.stop("stopped")
+    for document_id in ("stopped", "failed", "left"):
+        office.desk.take_up(document_id)
+    office.give(3)
+    wait_until(lambda: office.read == ["left"])
+    assert office.parsed == ["failed", "left"]
+
+
 def test_closing_ends_the_work_at_its_next_step() -> None:
     office = Office()
     office.desk.start()
@@ -182,6 +194,7 @@ def test_closing_ends_the_work_at_its_next_step() -> None:
     wait_until(lambda: office.stage("a") == "reading")
     closing = threading.Thread(target=office.desk.close)
     closing.start()
+    wait_until(lambda: office.desk._closed)
     office.give(1)
     closing.join()
     assert (office.ended, office.read) == (["a"], [])

@@ -190,7 +190,7 @@ def test_cancelling_the_change_goes_back_to_what_was_there(
     app.library.choose(document_id, "exact")
     turns.give()
     paper.wait_until(lambda: turns.begun == begun + 2)
-    with_a_turn(turns, app.library.cancel, document_id)
+    with_a_turn(app, turns, app.library.cancel, document_id)
     assert by_recipe(store, document_id) == {"faithful": "ready"}
     assert paper.blocks(settings.home) == written
     assert app.library.entry(document_id).progress.stage == "ready"
@@ -216,7 +216,7 @@ def test_a_recipe_that_is_chosen_half_way_begins_anew_and_what_is_read_answers_m
     document_id = app.library.add(source, "a.txt")
     turns.give(8)
     paper.wait_until(lambda: turns.begun == 9)
-    with_a_turn(turns, lambda each: app.library.choose(each, "faithful"), document_id)
+    with_a_turn(app, turns, lambda each: app.library.choose(each, "faithful"), document_id)
     assert app.library.dial(document_id).goes == ("exact",)
     assert answered_by(app, document_id) == "exact"
     turns.give_all()

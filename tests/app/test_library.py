@@ -86,10 +86,11 @@ def reading(settings: Settings) -> Reading:
     return found
 
 
-def with_a_turn(turns: Turns, verb: Callable[[str], None], document_id: str) -> None:
+def with_a_turn(app: App, turns: Turns, verb: Callable[[str], None], document_id: str) -> None:
     """Some verbs wait for the chunk at hand."""
     thread = threading.Thread(target=verb, args=(document_id,))
     thread.start()
+    paper.wait_until(lambda: document_id in app.library._desk._stops)
     turns.give()
     thread.join()
 
@@ -111,7 +112,7 @@ def test_a_pause_keeps_what_is_read_and_outlasts_a_restart(
     app.library.pause(document_id)
     assert stage(app, document_id) == "paused"
     turns.give()
-    paper.wait_until(lambda: len(paper.blocks(settings.home)) == 2)
+    paper.wait_until(lambda: sum(path.suffix == ".pod" for path in (settings.home / "pods").iterdir()) == 2)
     turns.give(5)
     app.close()
     assert len(paper.blocks(settings.home)) == 2
@@ -160,7 +161,7 @@ def test_a_pause_wins_over_the_beginning_of_the_reading(
 def test_cancelling_leaves_no_bytes_and_outlasts_a_restart(
     app: App, open_app: OpenApp, turns: Turns, settings: Settings, document_id: str
 ) -> None:
-    with_a_turn(turns, app.library.cancel, document_id)
+    with_a_turn(app, turns, app.library.cancel, document_id)
     entry = app.library.entry(document_id)
     assert (entry.progress.stage, entry.progress.done, entry.pod_bytes) == ("cancelled", 0, 0)
     assert paper.blocks(settings.home) == {}
@@ -179,7 +180,7 @@ def test_cancelling_leaves_no_bytes_and_outlasts_a_restart(
 def test_a_cancelled_document_that_is_added_again_is_read(
     app: App, turns: Turns, document_id: str, tmp_path: Path
 ) -> None:
-    with_a_turn(turns, app.library.cancel, document_id)
+    with_a_turn(app, turns, app.library.cancel, document_id)
     turns.give_all()
     assert app.library.add(paper.text(tmp_path / "again.txt", PAGES), "again.txt") == document_id
     paper.wait_for(app, document_id, "ready")
@@ -215,7 +216,7 @@ def test_cancelling_what_is_ready_changes_nothing(app: App, turns: Turns, settin
 def test_deleting_while_reading_leaves_nothing(
     app: App, turns: Turns, settings: Settings, document_id: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    with_a_turn(turns, app.library.delete, document_id)
+    with_a_turn(app, turns, app.library.delete, document_id)
     assert app.library.entries() == []
     for verb in (app.library.entry, app.library.read, app.library.pause, app.library.cancel, app.library.delete):
         with pytest.raises(DocumentNotFound):
@@ -260,6 +261,7 @@ def test_closing_while_reading_loses_at_most_the_chunk_at_hand(
     paper.wait_until(lambda: turns.begun == 4)
     closing = threading.Thread(target=app.close)
     closing.start()
+    paper.wait_until(lambda: app.library._desk._closed)
     turns.give()
     closing.join()
     read = paper.blocks(settings.home)

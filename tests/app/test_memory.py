@@ -1,6 +1,7 @@
 """Memory: read once, recalled bit by bit the same, and never wrong, whatever happened to the files meanwhile."""
 
 import shutil
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from app.errors import Busy, DiskFull, NotRead
 from app.main import App
 from app.memory import DISK_SPARE_BYTES, Memory
 from app.settings import Settings
+from engine.prefill import PodBuilder
 from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids, write_block
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -217,7 +219,7 @@ def test_a_damaged_block_is_never_used_and_its_section_is_read_again(
 
 
 def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
-    app: App, open_app: OpenApp, settings: Settings, document_id: str
+    app: App, open_app: OpenApp, settings: Settings, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = paper.blocks(settings.home)
     pod_bytes = app.library.entry(document_id).pod_bytes
@@ -227,7 +229,16 @@ def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
     again.memory()
     for path in files(settings):
         flip_a_byte(path)
+    asked, begin = threading.Event(), PodBuilder.begin
+
+    def begin_later(builder: PodBuilder, ids: list[int]) -> object:
+        """The question is not to find a chunk that was read again already."""
+        assert asked.wait(60)
+        return begin(builder, ids)
+
+    monkeypatch.setattr(PodBuilder, "begin", begin_later)
     assert isinstance(paper.failure(again.questions.ask(document_id, QUESTION)), NotRead)
+    asked.set()
     paper.wait_until(lambda: again.library.entry(document_id).pod_bytes == pod_bytes)
     paper.wait_for(again, document_id, "ready")
     assert paper.blocks(settings.home) == written

@@ -1,6 +1,7 @@
 """Loading: blocks are read at once as far as there is room for them, and the first failure ends it."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -66,9 +67,17 @@ def test_threads_are_shared_among_the_blocks_that_there_is_room_for(
     assert loader.most <= at_once and set(seen) == {each}
 
 
-def test_the_first_failure_ends_it() -> None:
+def test_the_first_failure_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     loader, seen = Counting(), list[int]()
     good = sources([8] * 100, seen)
+    add = loader.add
+
+    def slow(meta: Mapping[str, Any], payload: memoryview) -> None:
+        """All of them take a second, within which the failure is certainly heard of."""
+        time.sleep(0.01)
+        add(meta, payload)
+
+    monkeypatch.setattr(loader, "add", slow)
 
     def bad(buffer: memoryview, threads: int) -> tuple[Mapping[str, Any], memoryview]:
         raise ValueError("damaged")

@@ -15,6 +15,9 @@ QUIET_CHROMIUM = (
     "--no-first-run",
     "--no-default-browser-check",
 )
+# On a busy machine a page takes its time.
+expect.set_options(timeout=30_000)
+
 STREAM_COUNTER = """() => {
   window.pieces = [];
   const live = document.querySelector("#live");

@@ -19,7 +19,9 @@ NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser") / "home"
-    with serving(FAKE, home, unused_port(), "--word-seconds", "0.08", "--max-upload-mb", "1") as url:
+    with serving(
+        FAKE, home, unused_port(), "--read-seconds", "15", "--word-seconds", "0.08", "--max-upload-mb", "1"
+    ) as url:
         yield url
 
 
