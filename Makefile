@@ -26,7 +26,7 @@ run: $(RUNTIME)
 test: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@browser=$$(.ci/browser) && DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+	@browser=$$(.ci/browser) && DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 setup: $(DEV)
 	@echo "DocPod is set up. Start it with: make run"
