@@ -10,9 +10,12 @@ import torch
 
 from app.main import App
 from app.settings import Settings
+from storage import Home, Store
 from tests.app import paper
 
 OpenApp = Callable[..., App]
+PAGES = 8
+"""Of the document that most tests read."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,20 @@ def settings(tmp_path: Path, tiny_model_dir: Path, prepared_models: Path) -> Set
     home = tmp_path / "home"
     shutil.copytree(prepared_models, home / "models")
     return Settings(home=home, model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    """The database of the home, beside whatever app is open."""
+    store = Store.open(Home(settings.home).database_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Two sections of about seven chunks each."""
+    return paper.text(tmp_path / "a.txt", PAGES)
 
 
 @pytest.fixture

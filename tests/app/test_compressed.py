@@ -10,25 +10,13 @@ from app.settings import Settings
 from engine import packed_blocks
 from engine.policies import reread
 from engine.prefill import PodBuilder
-from storage import Home, StorageFull, Store
+from storage import StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 from tests.app.test_memory import flip_a_byte, planned, read_some
 
-PAGES = 8
 QUESTION = "What is the access code of room 3?"
 RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
-
-
-@pytest.fixture
-def store(settings: Settings) -> Store:
-    return Store.open(Home(settings.home).database_url)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Two sections of about seven chunks each."""
-    return paper.text(tmp_path / "a.txt", PAGES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -17,23 +17,11 @@ from app.memory import Memory
 from app.settings import Settings
 from engine import packed_blocks
 from engine.errors import ModelMissing
-from storage import Home, Reading, StorageFull, Store, write_block
+from storage import Reading, StorageFull, Store, write_block
 from tests.app import paper
 from tests.app.conftest import OpenApp
+from tests.app.test_dial import by_recipe
 from tests.app.test_memory import QUESTION, files, flip_a_byte, planned, read_some
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = Store.open(Home(settings.home).database_url)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Two sections of about seven chunks each."""
-    return paper.text(tmp_path / "a.txt", 8)
 
 
 @pytest.fixture
@@ -44,10 +32,6 @@ def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
     server.start()
     server.memory()
     return server
-
-
-def by_recipe(store: Store, document_id: str) -> dict[str, str]:
-    return {each.recipe: each.state for each in store.readings(document_id)}
 
 
 def test_a_reading_that_another_process_left_is_taken_up(server: App, open_app: OpenApp, source: Path) -> None:

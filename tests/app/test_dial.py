@@ -14,26 +14,12 @@ from app.recipe_book import kept_by, named
 from app.settings import Settings
 from engine.prefill import PodBuilder
 from engine.recipes import NAMED
-from storage import Home, Reading, StorageFull, Store
+from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 from tests.app.test_library import Turns, with_a_turn
 
-PAGES = 8
 QUESTION = "What is the access code of room 3?"
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Store]:
-    store = Store.open(Home(settings.home).database_url)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Two sections of about seven chunks each."""
-    return paper.text(tmp_path / "a.txt", PAGES)
 
 
 @pytest.fixture

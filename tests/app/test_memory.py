@@ -15,21 +15,9 @@ from app.settings import Settings
 from engine.prefill import PodBuilder
 from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids, write_block
 from tests.app import paper
-from tests.app.conftest import OpenApp
+from tests.app.conftest import PAGES, OpenApp
 
-PAGES = 8
 QUESTION = "What is the access code of room 3?"
-
-
-@pytest.fixture
-def store(app: App, settings: Settings) -> Store:
-    return Store.open(Home(settings.home).database_url)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Two sections of about seven chunks each."""
-    return paper.text(tmp_path / "a.txt", PAGES)
 
 
 @pytest.fixture

@@ -23,27 +23,15 @@ from engine.policies import reread
 from engine.prefill import PodBuilder
 from engine.runner import Runner
 from engine.tiers import Tiers
-from storage import Home, Store
+from storage import Store
 from tests.app import paper
-from tests.app.conftest import OpenApp
+from tests.app.conftest import PAGES, OpenApp
 
-PAGES = 8
 QUESTION = "What is the access code of room 3?"
 TOO_LITTLE = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB"
 
 Fails = Callable[[int, tuple[Any, ...]], bool]
 """Whether a call fails, by its number from 0 and its arguments."""
-
-
-@pytest.fixture
-def store(settings: Settings) -> Store:
-    return Store.open(Home(settings.home).database_url)
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Two sections of about seven chunks each."""
-    return paper.text(tmp_path / "a.txt", PAGES)
 
 
 @pytest.fixture
