@@ -1,7 +1,8 @@
 """Intake: files become documents, and documents become pages."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -61,9 +62,9 @@ class Intake:
         opened = self.path(document).with_name(f".{document.id}.{uuid4().hex}.unlocked")
         try:
             unlock(self.path(document), password, opened, self.limits)
-            with self._keeping:
+            with self._keeping, unless_deleted():
                 if self._store.document(document.id) is None:
-                    raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
+                    raise NotStored(document.id)
                 self._blobs.replace(document.id, opened)
         finally:
             opened.unlink(missing_ok=True)
@@ -97,10 +98,8 @@ class Intake:
 
     def reject(self, document: Document, message: str, hint: str) -> None:
         """Note why a document is not read."""
-        try:
+        with unless_deleted():
             self._store.reject_document(document.id, message, hint)
-        except NotStored as error:
-            raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
 
     def forget(self, document: Document) -> None:
         """Remove the document from the database and the disk, with everything that came of it."""
@@ -110,6 +109,15 @@ class Intake:
             # Another process may have added the same bytes again.
             if self._store.document(document.id) is None:
                 self._blobs.delete(document.id)
+
+
+@contextmanager
+def unless_deleted() -> Iterator[None]:
+    """Another tab or process may delete a document between any two steps of its work."""
+    try:
+        yield
+    except NotStored as error:
+        raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
 
 
 def _file_name(name: str) -> str:

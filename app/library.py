@@ -4,7 +4,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from app.catalogue import Catalogue
@@ -12,11 +11,11 @@ from app.desk import Desk
 from app.dial import Dial
 from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere
 from app.events import DialState, DocumentEntry, Progress
-from app.intake import Intake
+from app.intake import Intake, unless_deleted
 from app.memory import TO_READ, Memory
 from app.readers import page_image
 from app.settings import Settings
-from storage import Home, NotStored, Reading, ReadingState, Store
+from storage import Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
 PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
@@ -143,7 +142,7 @@ class Library:
             raise RecipeNotThere(why_not, "The document stays as it is kept now.")
         self._desk.stop(document_id)
         self._desk.settle(document_id)
-        with _unless_deleted():
+        with unless_deleted():
             self._dial.choose(document_id, recipe)
             reading = self._plan(document_id)
             # Whoever did not want it read, or was not asked yet, is asked again, with the new figures.
@@ -192,7 +191,7 @@ class Library:
         A recipe that was given at the start is the document's from now on.
         """
         if self._given:
-            with _unless_deleted():
+            with unless_deleted():
                 self._store.choose_recipe(document_id, self._given)
         return self._plan(document_id)
 
@@ -233,7 +232,7 @@ class Library:
             raise
         except AppError as error:
             trouble = {"message": error.message, "hint": error.hint}
-            with _unless_deleted():
+            with unless_deleted():
                 self._store.set_reading_state(reading.id, "failed", trouble, only_from=TO_READ)
             raise
 
@@ -259,7 +258,7 @@ class Library:
         if serving is None or made is None or made.id == serving.id or made.state == "ready":
             return False
         self._desk.settle(document_id)
-        with _unless_deleted():
+        with unless_deleted():
             self._store.choose_recipe(document_id, serving.recipe)
         self._delete(made)
         return True
@@ -285,7 +284,7 @@ class Library:
             (self._home.pods / name).unlink(missing_ok=True)
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
-        with _unless_deleted():
+        with unless_deleted():
             for reading in self.catalogue.readings(document_id):
                 self._store.set_reading_state(reading.id, state, only_from=only_from)
 
@@ -293,16 +292,7 @@ class Library:
         """Drop every block of a reading."""
         if memory := self._at_hand():
             memory.forget(reading.id)
-        with _unless_deleted():
+        with unless_deleted():
             for section in self._store.sections(reading.id):
                 for name in self._store.drop_blocks(section.id):
                     (self._home.pods / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _unless_deleted() -> Iterator[None]:
-    """Another tab or process may delete a document between any two steps here."""
-    try:
-        yield
-    except NotStored as error:
-        raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
