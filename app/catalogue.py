@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from app.dial import Dial
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
 from app.memory import Memory
+from app.presets import Dial
 from storage import Document, Reading, Store
 
 

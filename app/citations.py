@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from app.answer_support import supports
 from app.events import Cited
 from app.evidence import Ranked
 from app.passages import boxes
 from app.readers import Word
-from app.witness import supports
 from storage import Page, unpack_words
 
 MAX_CITATIONS = 3

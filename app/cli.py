@@ -15,8 +15,8 @@ from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from app.settings import Settings
-from engine import recipes
-from engine.errors import RecipeUnknown
+from engine.core.errors import RecipeUnknown
+from engine.kvcache import recipe as recipes
 
 Serve = Callable[[App], None]
 _MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "chunk_tokens")

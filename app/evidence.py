@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.passages import Passage, split
+from app.query_terms import Sought
 from app.sections import SectionText
-from app.sought import Sought
 
 PAGE_WEIGHT = 0.25
 LOOK_WEIGHT = 0.5

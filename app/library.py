@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
 
 from app.catalogue import Catalogue
-from app.desk import Desk
-from app.dial import Dial
 from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere
 from app.events import DialState, DocumentEntry, Progress
 from app.intake import Intake, unless_deleted
 from app.memory import TO_READ, Memory
+from app.presets import Dial
 from app.readers import page_image
 from app.settings import Settings
+from app.worker import Desk
 from storage import Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"

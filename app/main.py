@@ -3,11 +3,11 @@
 import threading
 from contextlib import ExitStack
 
-from app.dial import Dial
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
 from app.memory import Memory
+from app.presets import Dial
 from app.questions import Questions
 from app.reader_model import ReaderModel
 from app.settings import Settings

@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
+from app.block_store import Journal
 from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
 from app.events import Forecast, Progress
-from app.journal import Journal
+from app.oom_retry import Relief
 from app.reader_model import Loaded
-from app.recipe_book import RecipeBook
-from app.relief import Relief
+from app.recipe_registry import RecipeBook
 from app.section_reader import SectionReader
 from app.sections import SectionText, cut, restore, tokenize
-from engine import prefill
-from engine.errors import PodMismatch
-from engine.layout import Layout
-from engine.packed_pod import AnyPod
+from engine.core.errors import PodMismatch
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod
+from engine.runtime.prefill import builder
 from storage import (
     BlockConflict,
     Home,
@@ -77,7 +77,7 @@ class Memory:
         """By section, about as long as their pods are kept."""
         self._texts_lock = Lock()
         self._journal = Journal(store, home, loaded.runner, loaded.staging, read_again)
-        chunk_tokens = chunk_tokens or prefill.chunk_tokens(loaded.runner.model.device)
+        chunk_tokens = chunk_tokens or builder.chunk_tokens(loaded.runner.model.device)
         self._reader = SectionReader(store, self._journal, loaded, self.relief, chunk_tokens)
 
     @property

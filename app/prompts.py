@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.tokenizer import Tokenizer
+from engine.models.tokenizer import Tokenizer
 
 PROMPT_VERSION = 1
 SYSTEM = "You answer questions about the document, briefly and only from what it says."

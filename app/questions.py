@@ -9,19 +9,19 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from app.citations import best_passages, cite, with_witness
-from app.dial import Dial
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
 from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
 from app.memory import Memory, Recalled
+from app.presets import Dial
 from app.prompts import Exchange
 from app.reader_model import Loaded
 from app.routing import Route, route
-from app.speech import stream, without_echo
-from engine.calibration import passage
-from engine.decode import look
-from engine.packed_pod import AnyPod
-from engine.sampling import SamplingParams
+from app.streaming import stream, without_echo
+from engine.core.sampling import SamplingParams
+from engine.evidence.calibration import passage
+from engine.kvcache.quantized import AnyPod
+from engine.runtime.generate import look
 from storage import Citation, Message, MessageState, NotStored, Page, Reading, StorageFull, Store
 
 log = logging.getLogger(__name__)

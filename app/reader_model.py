@@ -8,20 +8,21 @@ from pathlib import Path
 from app.errors import ModelUnavailable
 from app.events import ReaderStatus
 from app.prompts import Prompts
-from app.recipe_book import RecipeBook
+from app.recipe_registry import RecipeBook
 from app.settings import Settings
-from engine import heads, models
-from engine.calibration import calibrate
-from engine.decode import generate, look
-from engine.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
-from engine.fastest import runner_for
-from engine.prefill import PodBuilder
-from engine.recipes import parse
-from engine.rehearsal import rehearse
-from engine.sampling import SamplingParams
-from engine.shortage import told
-from engine.staging import Staging
-from engine.tiers import tiers_for
+from engine.core.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.core.oom import told
+from engine.core.pinned_staging import Staging
+from engine.core.sampling import SamplingParams
+from engine.evidence import heads
+from engine.evidence.calibration import calibrate
+from engine.kvcache.recipe import parse
+from engine.models import loader
+from engine.offload.tiers import tiers_for
+from engine.runtime.backend import runner_for
+from engine.runtime.generate import generate, look
+from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.warmup import rehearse
 
 MB = 1_000_000
 _PROBE_TOKENS = 256
@@ -71,9 +72,9 @@ class ReaderModel:
     def _load(self) -> None:
         try:
             with told():
-                model = models.load(self._settings.model, self._folder, self._say, self._settings.threads)
+                model = loader.load(self._settings.model, self._folder, self._say, self._settings.threads)
                 if adapter := parse(self._settings.recipe or "exact").adapter:
-                    model = models.adapted(model, adapter, self._folder)
+                    model = loader.adapted(model, adapter, self._folder)
                 loaded = Loaded(model, self._settings, self._folder, self._say)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better)
             self._loaded = loaded
@@ -102,7 +103,7 @@ class Loaded:
     """A model that can be asked, with everything that a pod's identity depends on."""
 
     def __init__(
-        self, model: models.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None]
+        self, model: loader.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None]
     ) -> None:
         self.runner = runner_for(model)
         self.prompts = Prompts(model.tokenizer)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.evidence import PAGE_WEIGHT
 from app.passages import split
-from app.sought import Sought, seek
+from app.query_terms import Sought, seek
 from app.words import terms
 from storage import Section, Store
 

@@ -6,14 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from app.journal import Journal
+from app.block_store import Journal
+from app.oom_retry import Relief
 from app.reader_model import Loaded
-from app.relief import Relief
-from engine.compress import pack_pod, score
-from engine.layout import Layout
-from engine.packed_pod import PackedPod
-from engine.pod import Block, Pod
-from engine.prefill import Builder, reads_ahead, tapered
+from engine.compression.compress import pack_pod, score
+from engine.kvcache.exact import Block, Pod
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import PackedPod
+from engine.runtime.prefill.builder import Builder, reads_ahead, tapered
 from storage import Section, Store
 
 

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from engine.tokenizer import Tokenizer
+from engine.models.tokenizer import Tokenizer
 
 _PAGE_END = "\n\n"
 

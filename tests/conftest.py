@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def embedded_model_dir() -> Path:
     """The converted embedded model: fetched once, then kept in `build/test-model` or in DOCPOD_TEST_MODEL."""
-    from engine import embedded
+    from engine.models import embedded
 
     return embedded.ensure(Path(os.environ.get("DOCPOD_TEST_MODEL", ROOT / "build" / "test-model")), print)
 

@@ -4,10 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parent.parent
 NOT_OURS = {".git", ".venv", "build", "data", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
@@ -18,7 +20,22 @@ MAY_IMPORT = {
     "app": {"app", "engine", "storage"},
     "engine": {"engine"},
     "storage": {"storage"},
+    "benchmarks": {"benchmarks", "app", "engine", "storage"},
 }
+ROOMS = (
+    "core",
+    "kernels",
+    "attention",
+    "models",
+    "kvcache",
+    "runtime",
+    "offload",
+    "compression",
+    "evidence",
+    "sharing",
+    "training",
+)
+"""The rooms of engine/: each imports itself and those before it."""
 ONLY_IN = {
     "torch": "engine",
     "triton": "engine",
@@ -34,9 +51,9 @@ ONLY_IN = {
 
 # Where a rule does not hold, and why.
 CATCHES_EVERYTHING = {
-    "app/desk.py": "rim: whatever goes wrong with one document must not end the thread that serves the others",
+    "app/worker.py": "rim: whatever goes wrong with one document must not end the thread that serves the others",
     "app/readers/worker.py": "rim: whatever a parser raises over one page costs that page only",
-    "engine/fastest.py": "tried once: whatever Triton raises on a machine, answers go without it, which is said",
+    "engine/runtime/backend.py": "tried once: whatever Triton raises here, answers go without it, which is said",
 }
 IMPORTS_BY_NAME = {
     "app/readers/worker.py": "loads the one reader that the file needs, so that no PDF library is loaded for a text",
@@ -95,9 +112,58 @@ def test_imports_follow_the_arrows() -> None:
         for module in imported(path):
             top = module.split(".")[0]
             ours_and_not_allowed = top in MAY_IMPORT and top not in MAY_IMPORT[path.parts[0]]
-            if not top or ours_and_not_allowed or not path.is_relative_to(ONLY_IN.get(top, ".")):
+            elsewhere = path.parts[0] != "benchmarks" and not path.is_relative_to(ONLY_IN.get(top, "."))
+            if not top or ours_and_not_allowed or elsewhere:
                 against.append(f"{path} imports {module}")
     assert against == []
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the program by its dotted name."""
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in PROGRAM}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The program's modules that a file imports at any depth, inside functions too."""
+    known = modules()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in known or node.module in known:
+                    yield whole if whole in known else node.module
+
+
+def test_the_rooms_of_the_engine_follow_their_arrows() -> None:
+    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for name, path in modules().items():
+        if name.startswith("engine."):
+            arrows[name.split(".")[1]] |= {each.split(".")[1] for each in imports_of(path) if each.count(".")}
+    for room, onto in arrows.items():
+        print(f"engine/{room} -> {', '.join(sorted(onto - {room})) or 'nothing'}")
+    assert {room: onto - set(ROOMS[: ROOMS.index(room) + 1]) for room, onto in arrows.items()} == {
+        room: set() for room in ROOMS
+    }
+
+
+def test_no_imports_form_a_circle() -> None:
+    graph = {name: set(imports_of(path)) - {name} for name, path in modules().items()}
+    while leaves := [name for name, onto in graph.items() if not onto & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    print(f"{len(graph)} modules in circles")
+    assert graph == {}
+
+
+def test_rooms_and_files_are_small() -> None:
+    """No room of the engine has more than 16 files, no file more than 400 lines, and half of them fewer than 120."""
+    lengths = {path: len(text(path).splitlines()) for path in PROGRAM if path.name != "__init__.py"}
+    rooms = Counter(path.parent for path in lengths if path.parts[0] == "engine")
+    assert {room: files for room, files in rooms.items() if files > 16} == {}
+    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
+    assert median(lengths.values()) < 120
 
 
 def test_no_import_goes_round_the_arrows() -> None:
@@ -180,20 +246,6 @@ def test_every_setting_is_documented_and_reachable() -> None:
         assert docstring, f"{name} has no docstring"
         assert re.search(option, usage), f"{name} is not an option of run_app.py"
         assert re.search(rf"^\| `{option}", text(Path("README.md")), re.MULTILINE), f"{name} is not in README's table"
-
-
-def test_the_readme_names_every_room() -> None:
-    """The tree in README lists the program's files: no more, no less, each with a line on what it is."""
-    tree = re.search(r"^```\n(run_app\.py.*?)^```", text(Path("README.md")), re.MULTILINE | re.DOTALL)
-    assert tree
-    listed, folders = [], []
-    for line in tree[1].splitlines():
-        indent, name, purpose = re.fullmatch(r"( *)(\S+) +(\S.*)", line).groups()
-        assert purpose
-        folders[len(indent) // 2 :] = [name]
-        listed.append("".join(folders))
-    program = {path.as_posix() for path in PROGRAM if path.name != "__init__.py"}
-    assert {name for name in listed if name.endswith(".py")} ^ program == set()
 
 
 def test_no_file_names_a_folder_of_somebodys_machine() -> None:

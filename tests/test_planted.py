@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
-from tests.planted import NUM_FACTS, planted_absent, planted_report
-from tests.prose import CITIES
+from benchmarks.evidence.planted import NUM_FACTS, planted_absent, planted_report
+from benchmarks.evidence.prose import CITIES
 
 
 def page_texts(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.events import Answer, AskEvent, Evidence, TextDelta
-from ui import desk, dial_panel
+from ui import page_state, presets_panel
 from ui.backend import App
 from ui.render import conversation
 from ui.render.words import count, text
@@ -37,7 +37,7 @@ class ChatPanel:
 def build() -> ChatPanel:
     """Components only."""
     head = surface("head")
-    dial = dial_panel.build()
+    dial = presets_panel.build()
     with gr.Column(elem_id="talk"):
         history = surface("history")
         live = surface("live")
@@ -75,12 +75,14 @@ def bind(panel: ChatPanel, regions: Regions, app: App, stops: Stops) -> list[Any
     def open_conversation(event: gr.EventData, request: gr.Request) -> list[Any]:
         stops.stop(request.session_hash or "")
         data = event._data or {}
-        return desk.guarded(lambda: desk.opened(app, str(data.get("document", "")), str(data.get("conversation", ""))))
+        return page_state.guarded(
+            lambda: page_state.opened(app, str(data.get("document", "")), str(data.get("conversation", "")))
+        )
 
     def delete(document_id: str, conversation_id: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         stops.stop(request.session_hash or "")
         deleted = str((event._data or {}).get("conversation", ""))
-        return desk.guarded(lambda: on_delete(app, document_id, conversation_id, deleted))
+        return page_state.guarded(lambda: on_delete(app, document_id, conversation_id, deleted))
 
     ids = [regions.document_id, regions.conversation_id]
     outputs = regions.outputs()
@@ -152,7 +154,7 @@ def _answer(
                 yield View(
                     live=conversation.growing(question, evidence, ""),
                     status=answering_line(evidence),
-                    sheet=desk.best_sheet(app, document_id, evidence.citations) if shown else gr.skip(),
+                    sheet=page_state.best_sheet(app, document_id, evidence.citations) if shown else gr.skip(),
                 )
             case TextDelta():
                 words += event.text
@@ -162,7 +164,7 @@ def _answer(
             case Answer():
                 conversation_id = event.conversation_id or conversation_id
                 yield View(
-                    head=desk.head(app, document_id, conversation_id),
+                    head=page_state.head(app, document_id, conversation_id),
                     history=conversation.history(app.questions.turns(conversation_id)),
                     live="",
                     status=done_line(event),
@@ -174,7 +176,7 @@ def _answer(
 def on_delete(app: App, document_id: str, open_id: str, conversation_id: str) -> View:
     """Deletes a conversation; the open one leaves its document open with none."""
     app.questions.delete(conversation_id)
-    return desk.opened(app, document_id, "" if conversation_id == open_id else open_id)
+    return page_state.opened(app, document_id, "" if conversation_id == open_id else open_id)
 
 
 def waiting(app: App) -> str:

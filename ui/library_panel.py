@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import gradio as gr
 
-from ui import desk
+from ui import page_state
 from ui.backend import App
 from ui.render import conversation, library, page
 from ui.stops import Stops
@@ -58,21 +58,21 @@ def bind(panel: LibraryPanel, regions: Regions, app: App, stops: Stops, answerin
 
     def upload(document_id: str, search: str, files: list[dict[str, Any]] | None, request: gr.Request) -> list[Any]:
         stay = document_id if stops.answering(request.session_hash or "") else ""
-        return desk.guarded(lambda: on_upload(app, files or [], document_id, stay, search))
+        return page_state.guarded(lambda: on_upload(app, files or [], document_id, stay, search))
 
     def act(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
-        return desk.guarded(lambda: on_act(app, document_id, conversation_id, search, event._data or {}))
+        return page_state.guarded(lambda: on_act(app, document_id, conversation_id, search, event._data or {}))
 
     def open_document(search: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         stops.stop(request.session_hash or "")
-        return desk.guarded(lambda: desk.opened(app, str(event._data.get("document", "")), None, search))
+        return page_state.guarded(lambda: page_state.opened(app, str(event._data.get("document", "")), None, search))
 
     def delete(search: str, event: gr.EventData, request: gr.Request) -> list[Any]:
         stops.stop(request.session_hash or "")
-        return desk.guarded(lambda: on_delete(app, str(event._data.get("document", "")), search))
+        return page_state.guarded(lambda: on_delete(app, str(event._data.get("document", "")), search))
 
     def look(document_id: str, search: str) -> list[Any]:
-        return desk.guarded(lambda: View(documents=desk.documents(app, document_id, search)))
+        return page_state.guarded(lambda: View(documents=page_state.documents(app, document_id, search)))
 
     def tick(document_id: str, conversation_id: str, search: str, awaited: str, seen: Seen) -> list[Any]:
         try:
@@ -108,7 +108,11 @@ def on_upload(app: App, files: Sequence[Mapping[str, Any]], open_id: str, stay: 
         except Exception as error:
             troubles.append((name, explain(error)))
     stays = stay or not added
-    view = View(documents=desk.documents(app, open_id, search)) if stays else desk.opened(app, added[0], None, search)
+    view = (
+        View(documents=page_state.documents(app, open_id, search))
+        if stays
+        else page_state.opened(app, added[0], None, search)
+    )
     return replace(view, notices=library.notices(troubles), timer=POLLING)
 
 
@@ -148,19 +152,19 @@ def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Map
             verbs.delete(document_id)
         case "sample":
             sample = verbs.sample()
-            return desk.opened(app, verbs.add(sample, sample.name), None, search)
+            return page_state.opened(app, verbs.add(sample, sample.name), None, search)
     if not open_id:
-        return desk.opened(app, "", None, search)
-    view = View(documents=desk.documents(app, open_id, search), notices="", timer=POLLING)
+        return page_state.opened(app, "", None, search)
+    view = View(documents=page_state.documents(app, open_id, search), notices="", timer=POLLING)
     if document_id != open_id:
         return view
-    return replace(view, head=desk.head(app, open_id, conversation_id), dial=desk.dial(app, open_id))
+    return replace(view, head=page_state.head(app, open_id, conversation_id), dial=page_state.dial(app, open_id))
 
 
 def on_delete(app: App, document_id: str, search: str) -> View:
     """Deletes the open document; nothing is open afterwards."""
     app.library.delete(document_id)
-    return desk.opened(app, "", None, search)
+    return page_state.opened(app, "", None, search)
 
 
 def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: str, seen: Seen) -> tuple[View, Seen]:
@@ -172,8 +176,8 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
     everything = app.library.entries()
     reader = library.reader(status)
     documents = library.documents(app.library.entries(search) if search else everything, open_id, search)
-    head = desk.head(app, open_id, conversation_id)
-    dial = desk.dial(app, open_id)
+    head = page_state.head(app, open_id, conversation_id)
+    dial = page_state.dial(app, open_id)
     opened = next((entry for entry in everything if entry.document_id == open_id), None)
     shown = Seen(hash(reader), hash(documents), hash(head), hash(dial))
     view = View(
@@ -187,7 +191,7 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
             view,
             # Its title is known since then, too.
             history=gr.skip() if conversation_id else conversation.invitation(opened),
-            sheet=desk.sheet(app, open_id, 1, (), 0),
+            sheet=page_state.sheet(app, open_id, 1, (), 0),
             outline=page.outline(opened),
             awaited="",
         )

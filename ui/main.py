@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import chat_panel, desk, dial_panel, library_panel, page_panel
+from ui import chat_panel, library_panel, page_panel, page_state, presets_panel
 from ui.backend import App
 from ui.render import library
 from ui.render.icons import icon
@@ -49,10 +49,10 @@ def build(app: App) -> gr.Blocks:
         answering = chat_panel.bind(chat, regions, app, stops)
         library_panel.bind(shelf, regions, app, stops, answering)
         page_panel.bind(leaf, regions, app)
-        dial_panel.bind(chat.dial, regions, app, shelf.search)
+        presets_panel.bind(chat.dial, regions, app, shelf.search)
 
         def load(document_id: str, conversation_id: str) -> list[Any]:
-            return desk.guarded(lambda: on_load(app, document_id, conversation_id))
+            return page_state.guarded(lambda: on_load(app, document_id, conversation_id))
 
         ids = [document_id, conversation_id]
         blocks.load(load, ids, regions.outputs(), js="() => window.docpod.place()", api_name="load", **QUIET)
@@ -63,7 +63,7 @@ def build(app: App) -> gr.Blocks:
 
 def on_load(app: App, document_id: str, conversation_id: str) -> View:
     """A page that opens: what its address names, read from the database."""
-    view = desk.opened(app, document_id, conversation_id or None)
+    view = page_state.opened(app, document_id, conversation_id or None)
     return replace(view, reader=library.reader(app.status()))
 
 

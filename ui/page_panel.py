@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import desk
+from ui import page_state
 from ui.backend import App
 from ui.render import page
 from ui.view import QUIET, Regions, View, surface
@@ -51,5 +51,7 @@ def bind(panel: PagePanel, regions: Regions, app: App) -> None:
 
 def on_turn(app: App, document_id: str, event: dict[str, Any]) -> View:
     """Turns to the page that the event names, keeping the marks of the answer it came from."""
-    number, chosen = desk.where(event)
-    return View(sheet=desk.sheet(app, document_id, number, page.parse_marks(str(event.get("citations", ""))), chosen))
+    number, chosen = page_state.where(event)
+    return View(
+        sheet=page_state.sheet(app, document_id, number, page.parse_marks(str(event.get("citations", ""))), chosen)
+    )

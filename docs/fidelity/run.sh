@@ -12,17 +12,17 @@ gpus=$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')
 mkdir -p "$out"
 
 # Tokens once, so that the trainings find them.
-python -m engine.adapt --model embedded --models "$models" --text "$text" --out "$out/tokens" --steps 1 --length 1024 --dense
+python -m engine.training.adapt --model embedded --models "$models" --text "$text" --out "$out/tokens" --steps 1 --length 1024 --dense
 
 # Maps for savings that do not ship with the project.
-python -m engine.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
+python -m engine.sharing.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
 
 number=0
 train() { # NAME OPTIONS...: on the next GPU, beside the others
   local name=$1 gpu=$((number++ % gpus))
   shift
   mkdir -p "$out/$name" && cp "$out"/tokens/tokens-*.npz "$out/$name"
-  (CUDA_VISIBLE_DEVICES=$gpu python -m engine.adapt --model embedded --models "$models" --text "$text" \
+  (CUDA_VISIBLE_DEVICES=$gpu python -m engine.training.adapt --model embedded --models "$models" --text "$text" \
     --out "$out/$name" --evaluate-every 0 "$@" >"$out/$name.log" 2>&1 &&
     cp "$out/$name"/*.safetensors "$models/$name.safetensors") &
 }
@@ -38,7 +38,7 @@ train A35-near64 --mode A --n-recent 64 --steps "$steps"
 train A35-paper --mode A --asked 0 --steps "$steps"
 
 measure() { # NAME RECIPES
-  python -m engine.fidelity --model embedded --models "$models" --data "$data" --lengths 4096,7168 --limit "$limit" \
+  python -m benchmarks.fidelity --model embedded --models "$models" --data "$data" --lengths 4096,7168 --limit "$limit" \
     --workers "$workers" --out "$out/$1" --recipes "$2" | tee "$out/$1.log"
 }
 measure untrained "exact,k8v8,k4v4,k4v4h,k4v3h,k3v3,k3v3h,k2v2,k2v2h,keep50:streaming+k4v4h,keep30:streaming+k4v4h,\

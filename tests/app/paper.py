@@ -16,8 +16,8 @@ from app.events import Answer, AskEvent, DocumentEntry, Progress
 from app.main import App
 from app.readers.text import PAGE_ROWS
 from app.settings import Settings
-from engine import models
-from engine.heads import EvidenceHeads
+from engine.evidence.heads import EvidenceHeads
+from engine.models import loader
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
@@ -59,7 +59,7 @@ def text(path: Path, pages: int = 4) -> Path:
 
 def prepare_models(model: Path, folder: Path) -> Path:
     """What a home's folder of models holds once this model was used there: its heads need not be searched for then."""
-    loaded = models.load(str(model), folder, lambda sentence: None)
+    loaded = loader.load(str(model), folder, lambda sentence: None)
     EvidenceHeads(loaded.name, loaded.digest, ((0, 1), (2, 3)), (0.2, 0.1), "passage").save(folder)
     return folder
 

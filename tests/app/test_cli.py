@@ -20,7 +20,7 @@ from app.main import App
 from app.memory import Memory
 from app.reader_model import ReaderModel
 from app.settings import Settings
-from engine.recipes import NAMED
+from engine.kvcache.recipe import NAMED
 from storage import Home
 from tests.app import paper
 
@@ -281,7 +281,7 @@ def test_interrupted_by_the_keyboard(cli: Cli, source: Path, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.journal.write_block", interrupt)
+        patch.setattr("app.block_store.write_block", interrupt)
         run = cli("read", source, "--json")
     assert (run.code, run.out) == (130, "")
     assert "kept" in run.err

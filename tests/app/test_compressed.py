@@ -7,9 +7,9 @@ import pytest
 from app.errors import DiskFull, ModelUnavailable
 from app.main import App
 from app.settings import Settings
-from engine import packed_blocks
-from engine.policies import reread
-from engine.prefill import PodBuilder
+from engine.compression.policies import reread
+from engine.kvcache.blocks import by_layer
+from engine.runtime.prefill.builder import PodBuilder
 from storage import StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -71,8 +71,8 @@ def test_a_section_that_is_packed_while_a_question_loads_it_is_no_damage(
 def test_layers_that_are_stored_by_heads_survive_a_restart(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_blocks, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(packed_blocks, "MOST_BYTES", 1)
+    monkeypatch.setattr(by_layer, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(by_layer, "MOST_BYTES", 1)
     app = open_app(recipe="balanced")
     document_id = paper.read_here(app, source)
     shape = app.memory()._loaded.runner.model.shape
@@ -232,7 +232,7 @@ def test_a_chunk_that_is_written_while_the_next_is_read(
         raise StorageFull(2_000_000_000, 1_000)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.journal.write_block", full)
+        patch.setattr("app.block_store.write_block", full)
         assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
     assert paper.blocks(settings.home) == begun
     # A stop waits for what is under way.

@@ -15,19 +15,19 @@ from app.errors import DiskFull, DocumentNotFound
 from app.main import App
 from app.memory import Memory
 from app.settings import Settings
-from engine import packed_blocks
-from engine.errors import ModelMissing
+from engine.core.errors import ModelMissing
+from engine.kvcache.blocks import by_layer
 from storage import Reading, StorageFull, Store, write_block
 from tests.app import paper
 from tests.app.conftest import OpenApp
-from tests.app.test_dial import by_recipe
 from tests.app.test_memory import QUESTION, files, flip_a_byte, planned, read_some
+from tests.app.test_presets import by_recipe
 
 
 @pytest.fixture
 def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
     """A running app that looks often for what others left."""
-    monkeypatch.setattr("app.desk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("app.worker.LOOK_SECONDS", 0.05)
     server = open_app()
     server.start()
     server.memory()
@@ -50,7 +50,7 @@ def test_damage_that_another_process_found_is_mended(
     written = paper.blocks(settings.home)
     flip_a_byte(files(settings)[0])
     assert paper.last(open_app().questions.ask(document_id, QUESTION))
-    assert [record.name for record in caplog.records] == ["app.journal"]
+    assert [record.name for record in caplog.records] == ["app.block_store"]
     paper.wait_until(lambda: len(files(settings)) == len(written))
     paper.wait_for(server, document_id, "ready")
     assert paper.blocks(settings.home) == written
@@ -103,7 +103,7 @@ def test_nobody_waits_for_the_model_to_be_rid_of_a_document(
         loaded.wait()
         raise ModelMissing("too late")
 
-    monkeypatch.setattr("engine.models.load", load)
+    monkeypatch.setattr("engine.models.loader.load", load)
     app = open_app()
     app.start()
     document_id = app.library.add(source, "a.txt")
@@ -164,7 +164,7 @@ def test_a_plan_is_not_made_from_a_reading_that_is_gone(
 def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_blocks, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(by_layer, "BLOCK_BYTES", 1)
     app = open_app(recipe="keep50:norm+k8v8h")
     reading = planned(app, source)
 
@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(
         return write_block(folder, name, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.journal.write_block", full)
+        patch.setattr("app.block_store.write_block", full)
         for _ in range(3):
             assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
             assert {path.name for path in files(settings)} == store.all_block_files()

@@ -12,8 +12,8 @@ from app.library import Library
 from app.main import App
 from app.memory import Memory
 from app.settings import Settings
-from engine.errors import ModelMissing
-from engine.prefill import PodBuilder
+from engine.core.errors import ModelMissing
+from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, NotStored, Reading, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -287,7 +287,7 @@ def test_closing_does_not_wait_for_the_model(
         loaded.wait()
         raise ModelMissing("too late")
 
-    monkeypatch.setattr("engine.models.load", load)
+    monkeypatch.setattr("engine.models.loader.load", load)
     app = open_app()
     app.start()
     document_id = app.library.add(paper.text(tmp_path / "a.txt"), "a.txt")

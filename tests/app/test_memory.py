@@ -12,7 +12,7 @@ from app.errors import Busy, DiskFull, NotRead
 from app.main import App
 from app.memory import DISK_SPARE_BYTES, Memory
 from app.settings import Settings
-from engine.prefill import PodBuilder
+from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids, write_block
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
@@ -98,7 +98,7 @@ def test_a_chunk_larger_than_a_block_is_stored_in_pieces(
     app = open_app(chunk_tokens=300)
     reading = planned(app, source)
     token_bytes = app.memory()._loaded.runner.model.shape.token_bytes
-    monkeypatch.setattr("engine.pod.MOST_BYTES", 100 * token_bytes)
+    monkeypatch.setattr("engine.kvcache.exact.MOST_BYTES", 100 * token_bytes)
     first, _ = store.sections(reading.id)
     written: list[str] = []
 
@@ -110,7 +110,7 @@ def test_a_chunk_larger_than_a_block_is_stored_in_pieces(
 
     with monkeypatch.context() as patch:
         # In the middle of the second chunk.
-        patch.setattr("app.journal.write_block", stops)
+        patch.setattr("app.block_store.write_block", stops)
         assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
     assert [each.stop_token - each.start_token for each in store.blocks(first.id)] == [100] * 5
     for _ in app.library.read_here(reading.document_id):
@@ -195,7 +195,7 @@ def test_a_damaged_block_is_never_used_and_its_section_is_read_again(
     again = open_app()
     partly = paper.last(again.questions.ask(document_id, QUESTION))
     assert (partly.sections, partly.reused_tokens) == ((1,), second.num_tokens)
-    assert [record.name for record in caplog.records] == ["app.journal"]
+    assert [record.name for record in caplog.records] == ["app.block_store"]
     assert {path.name for path in files(settings)} == {block.file_name for block in store.blocks(second.id)}
     assert again.library.entry(document_id).progress.stage == "queued"
 
@@ -267,7 +267,7 @@ def test_a_section_that_a_question_drops_while_it_is_read_is_begun_anew(
     assert isinstance(paper.failure(app.questions.ask(reading.document_id, QUESTION)), NotRead)
     assert files(settings) == []
     assert list(work)
-    assert [record.name for record in caplog.records] == ["app.journal", "app.memory"]
+    assert [record.name for record in caplog.records] == ["app.block_store", "app.memory"]
     assert store.reading(reading.id).state == "ready"
     assert app.verify() == (len(files(settings)), [])
 
@@ -321,7 +321,7 @@ def test_a_damaged_block_is_read_again_when_reading_goes_on(
 def test_the_same_document_is_read_by_one_process_at_a_time(
     app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.desk.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("app.worker.LOOK_SECONDS", 0.05)
     reading = planned(app, source)
     read_some(app, reading, 2)
     begun = paper.blocks(settings.home)
@@ -373,7 +373,7 @@ def test_a_disk_that_fills_up_while_reading_keeps_what_was_read(
         raise StorageFull(2_000_000_000, 1_000)
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.journal.write_block", full)
+        patch.setattr("app.block_store.write_block", full)
         error = paper.failure(app.library.read_here(reading.document_id))
     assert isinstance(error, DiskFull) and "2.0 GB" in error.message
     assert paper.blocks(settings.home) == begun

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app import questions as questions_module
+from app import questions
 from app.errors import AppError, DocumentNotFound, ModelUnavailable, NotRead, QuestionRejected
 from app.events import Answer, Evidence, TextDelta
 from app.main import App
 from app.settings import Settings
-from engine.prefill import PodBuilder
+from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -115,7 +115,7 @@ def test_an_answer_that_is_not_there_shows_the_closest_passages(app: App, docume
     assert isinstance(evidence, Evidence) and isinstance(answer, Answer)
     assert len(events) == 2
     assert not evidence.found and not answer.found
-    assert answer.answer == questions_module.NOT_FOUND
+    assert answer.answer == questions.NOT_FOUND
     assert answer.citations == evidence.citations
     (turn,) = app.questions.turns(answer.conversation_id)
     assert (turn.question, turn.answer) == ("Zeppelin?", answer)
@@ -183,13 +183,13 @@ def test_the_documents_ids_never_move(
 
     before, written = prefix(), paper.blocks(settings.home)
     suffixes: list[list[int]] = []
-    look = questions_module.look
+    look = questions.look
 
     def seen(runner: object, pods: object, ids: list[int], heads: object) -> object:
         suffixes.append(ids)
         return look(runner, pods, ids, heads)
 
-    monkeypatch.setattr(questions_module, "look", seen)
+    monkeypatch.setattr(questions, "look", seen)
     conversation_id = ""
     for turn in range(20):
         if turn % 4 == 3:

@@ -11,8 +11,8 @@ import pytest
 from app.errors import ModelUnavailable
 from app.reader_model import ReaderModel
 from app.settings import Settings
-from engine import models
-from engine.errors import ModelMissing
+from engine.core.errors import ModelMissing
+from engine.models import loader
 from tests.app import paper
 
 
@@ -73,7 +73,7 @@ def test_a_bug_in_loading_keeps_nobody_waiting(reader_model: ReaderModel, monkey
     def load(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(loader, "load", load)
     with pytest.raises(ModelUnavailable, match="not loaded"):
         reader_model.ready()
     assert reader_model.status().state == "failed"
@@ -87,7 +87,7 @@ def test_nobody_waits_for_a_model_that_is_given_up(reader_model: ReaderModel, mo
         goes_on.wait()
         raise ModelMissing("too late")
 
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(loader, "load", load)
     reader_model.start()
     reader_model.close()
     with pytest.raises(ModelUnavailable):

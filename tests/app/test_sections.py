@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from app.sections import PageTokens, SectionText, cut, restore, tokenize
-from engine.tokenizer import Tokenizer
+from engine.models.tokenizer import Tokenizer
 
 HEAD = (1, 2, 3)
 ALPHABET = "abc  \n.,0123é漢🙂👩‍👩‍👧ﬁ\u00a0\t"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine import models
-from engine.runner import Runner
+from engine.models import loader
+from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import runner_of
 
@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=models.FAMILIES)
+@pytest.fixture(params=loader.FAMILIES)
 def tiny_runner(request: pytest.FixtureRequest, one_thread: None) -> Runner:
     """A tiny random model of each family that `models.load` takes."""
     return runner_of(NETWORKS[request.param]())
@@ -50,5 +50,5 @@ def embedded_runner(request: pytest.FixtureRequest, embedded_model_dir: Path) ->
     """The embedded model on the CPU in both dtypes, whichever this processor would choose."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        patch.setattr(models, "_cpu_dtype", lambda memo: request.param)
-        return Runner(models.load("embedded", embedded_model_dir.parent, print))
+        patch.setattr(loader, "_cpu_dtype", lambda memo: request.param)
+        return Runner(loader.load("embedded", embedded_model_dir.parent, print))

@@ -9,24 +9,25 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from engine import attention
-from engine.angles import angles_of
-from engine.decode import generate
-from engine.key_maps import KeyMaps, value_layers
-from engine.models import Model
-from engine.pod import Block, KVShape, Pod, PodLoader
-from engine.prefill import PodBuilder
-from engine.runner import Runner
-from engine.sampling import SamplingParams
-from engine.tail import Tail
-from engine.tokenizer import Tokenizer
+from engine.attention import sdpa
+from engine.core.kv_shape import KVShape
+from engine.core.rope import angles_of
+from engine.core.sampling import SamplingParams
+from engine.kvcache.exact import Block, Pod, PodLoader
+from engine.kvcache.key_maps import KeyMaps, value_layers
+from engine.kvcache.suffix import Tail
+from engine.models.loader import Model
+from engine.models.tokenizer import Tokenizer
+from engine.runtime.generate import generate
+from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.runner import Runner
 from tests import tiny
 
 
 def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
     """A runner as `models.load` would make it, around a network of `tests.tiny`."""
-    attention.register()
-    network.set_attn_implementation(attention.NAME)
+    sdpa.register()
+    network.set_attn_implementation(sdpa.NAME)
     config = network.config
     shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, network.dtype)
     window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
@@ -41,7 +42,7 @@ def plain(runner: Runner, implementation: str = "sdpa") -> Iterator[PreTrainedMo
     network = runner.model.network
     network.set_attn_implementation(implementation)
     yield network
-    network.set_attn_implementation(attention.NAME)
+    network.set_attn_implementation(sdpa.NAME)
 
 
 def plain_logits(runner: Runner, ids: Sequence[int]) -> Tensor:

@@ -3,11 +3,11 @@
 import random
 from pathlib import Path
 
-from engine import corpus
-from engine.corpus import Corpus
-from engine.tokenizer import Tokenizer
+from benchmarks.evidence.prose import report
+from engine.models.tokenizer import Tokenizer
+from engine.training import corpus
+from engine.training.corpus import Corpus
 from tests import tiny
-from tests.prose import report
 
 
 def some_text(number: int) -> str:

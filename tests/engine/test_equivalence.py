@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from engine import models
-from engine.calibration import passage
-from engine.decode import look
-from engine.pod import Pod
-from engine.prefill import PodBuilder
-from engine.runner import Runner
-from engine.tail import Tail
+from benchmarks.evidence.prose import report
+from engine.evidence.calibration import passage
+from engine.kvcache.exact import Pod
+from engine.kvcache.suffix import Tail
+from engine.models import loader
+from engine.runtime.generate import look
+from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import (
     ask,
@@ -38,7 +39,6 @@ from tests.engine.reading import (
     runner_of,
     some_ids,
 )
-from tests.prose import report
 
 FLOAT32 = {"rtol": 0.0, "atol": 1e-4}
 QUESTION = "What did the writer of this report see, and what is to be done about it?"
@@ -319,7 +319,7 @@ def test_four_bit_weights_on_a_gpu(tiny_model_dir: Path, tmp_path: Path) -> None
     bfloat16 keeps 8 bits: one in 256 for each of a few operations in a row, of the largest logit.
     """
     pytest.importorskip("bitsandbytes")
-    runner = Runner(models.load(str(tiny_model_dir), tmp_path, print))
+    runner = Runner(loader.load(str(tiny_model_dir), tmp_path, print))
     assert type(runner.model.network.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
     document, question = some_ids(runner, 300, 1), some_ids(runner, 40, 2)
     expected = plain_logits(runner, document + question)[-1].float()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted import planted_report
+from benchmarks.evidence.planted import planted_report
 from tests.ui import driver
 from tests.ui.served_process import serving, unused_port
 

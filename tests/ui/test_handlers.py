@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from tests.ui.fake_app import FakeApp
-from ui import chat_panel, desk, dial_panel, library_panel, main, page_panel
+from ui import chat_panel, library_panel, main, page_panel, page_state, presets_panel
 from ui.library_panel import Seen
 from ui.stops import Stops
 from ui.trouble import explain
@@ -116,7 +116,7 @@ def test_a_wrong_password_is_said_and_the_right_one_reads(app: FakeApp, tmp_path
         event = {"act": "unlock", "document": document_id, "password": password}
         return library_panel.on_act(app, document_id, "", "", event)
 
-    assert "does not open" in str(desk.guarded(lambda: unlock("wrong"))[1])
+    assert "does not open" in str(page_state.guarded(lambda: unlock("wrong"))[1])
     assert "Reading" in str(unlock("open sesame").documents)
 
 
@@ -158,10 +158,10 @@ def test_what_a_late_tick_showed_of_before_is_mended_by_the_next(app: FakeApp, c
 def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, document_id: str) -> None:
     def act(name: str, recipe: str) -> View:
         event = {"act": name, "document": document_id, "recipe": recipe}
-        return dial_panel.on_act(app, document_id, "", "", event)
+        return presets_panel.on_act(app, document_id, "", "", event)
 
     clock.seconds = 11.0
-    assert 'aria-pressed="true" title="exact"' in str(desk.opened(app, document_id, "").dial)
+    assert 'aria-pressed="true" title="exact"' in str(page_state.opened(app, document_id, "").dial)
     chosen = act("choose", "balanced")
     assert "Becoming balanced: page 0 of 98" in str(chosen.head)
     assert "Becoming balanced" in str(chosen.documents)
@@ -180,26 +180,28 @@ def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, doc
 
 def test_a_recipe_that_is_refused_is_explained_under_the_dial(app: FakeApp, document_id: str) -> None:
     event = {"act": "choose", "document": document_id, "recipe": "compact"}
-    view = dial_panel.on_act(app, document_id, "", "", event)
+    view = presets_panel.on_act(app, document_id, "", "", event)
     assert "no plan to share 35 %. The document stays as it is kept now." in str(view.dial)
     assert view.notices == SKIPPED
     # Another tab deleted it meanwhile.
     app.library.delete(document_id)
-    assert "not in the library" in str(desk.guarded(lambda: dial_panel.on_act(app, document_id, "", "", event))[1])
+    assert "not in the library" in str(
+        page_state.guarded(lambda: presets_panel.on_act(app, document_id, "", "", event))[1]
+    )
 
 
 def test_the_dial_of_another_document_leaves_the_open_one_alone(app: FakeApp, document_id: str, tmp_path: Path) -> None:
     library_panel.on_upload(app, [uploaded(tmp_path, "b.pdf", b"%PDF b")], document_id, document_id, "")
     other = app.library.entries()[0].document_id
     event = {"act": "choose", "document": other, "recipe": "faithful"}
-    view = dial_panel.on_act(app, document_id, "", "", event)
+    view = presets_panel.on_act(app, document_id, "", "", event)
     assert (view.dial, view.head) == (SKIPPED, SKIPPED)
     assert app.library.entry(other).recipe == "faithful"
 
 
 def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> None:
     """Even at the first look, and once only: whoever turned the page meanwhile keeps what he sees."""
-    assert desk.opened(app, document_id, None).awaited == ""
+    assert page_state.opened(app, document_id, None).awaited == ""
     first, seen = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
     assert "data:image/png" in str(first.sheet)
     assert "Risk factors" in str(first.outline)
@@ -215,7 +217,7 @@ def test_a_document_without_pages_yet_is_awaited(
     entry = replace(app.library.entry(document_id), pages=0)
     monkeypatch.setattr(app.library, "entry", lambda document_id: entry)
     monkeypatch.setattr(app.library, "entries", lambda *search: [entry])
-    assert desk.opened(app, document_id, None).awaited == document_id
+    assert page_state.opened(app, document_id, None).awaited == document_id
     view, _ = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
     assert (view.sheet, view.awaited) == (SKIPPED, SKIPPED)
 
@@ -296,10 +298,10 @@ def test_conversations_open_and_go(app: FakeApp, document_id: str) -> None:
     first = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "First question?"))[-1].conversation_id)
     second = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Second question?"))[-1].conversation_id)
     assert first != second
-    assert "First question?" in str(desk.opened(app, document_id, first).history)
-    latest = desk.opened(app, document_id, None)
+    assert "First question?" in str(page_state.opened(app, document_id, first).history)
+    latest = page_state.opened(app, document_id, None)
     assert latest.conversation_id == second
-    assert "What would you like to know?" in str(desk.opened(app, document_id, "").history)
+    assert "What would you like to know?" in str(page_state.opened(app, document_id, "").history)
     assert "Second question?" in str(chat_panel.on_delete(app, document_id, second, first).history)
     assert "What would you like to know?" in str(chat_panel.on_delete(app, document_id, second, second).history)
 

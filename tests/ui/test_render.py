@@ -8,19 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.events import (
-    Answer,
-    Cited,
-    DialState,
-    DocumentEntry,
-    Evidence,
-    Forecast,
-    Progress,
-    ReaderStatus,
-    RecipeStep,
-)
+from app.events import Answer, Cited, DialState, DocumentEntry, Evidence, Forecast, Progress, ReaderStatus, RecipeStep
 from tests.ui.fake_app import FakeConversation, FakeTurn
-from ui.render import conversation, dial, library, page
+from ui.render import conversation, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -110,7 +100,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         conversation.failure(nasty, Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
         page.outline(named),
-        dial.dial(
+        presets.dial(
             DialState(
                 nasty,
                 nasty,
@@ -200,37 +190,37 @@ def test_a_forecast_warns_of_a_small_disk() -> None:
 
 
 def test_the_dial_says_what_the_chosen_recipe_keeps_and_costs() -> None:
-    html = dial.dial(dial_state())
+    html = presets.dial(dial_state())
     said = Tags(html).words
     assert "ExactFaithfulBalanced" in said
     assert "What exact keeps · 23,040 bytes a token · 1.0 GB on disk." in said
     assert html.count('aria-pressed="true"') == 1 and html.count("data-ask=") == 2
-    making = Tags(dial.dial(dial_state("balanced"))).words
+    making = Tags(presets.dial(dial_state("balanced"))).words
     assert "What balanced keeps · 3,756 bytes a token · 16\u00a0% of exact · about 163 MB on disk." in making
     assert "Until it is there, the exact memory answers." in making
-    assert "answers" not in Tags(dial.dial(dial_state("balanced", answers_from=""))).words
-    assert dial.dial(None) == ""
+    assert "answers" not in Tags(presets.dial(dial_state("balanced", answers_from=""))).words
+    assert presets.dial(None) == ""
 
 
 def test_a_change_is_explained_before_it_is_made() -> None:
     exact, faithful, balanced = dial_state().steps
-    assert dial.change(dial_state(), faithful) == (
+    assert presets.change(dial_state(), faithful) == (
         "Keeps what faithful keeps: 7,142 bytes a token, 31\u00a0% of exact, about 310 MB on disk. It is made from the "
         "exact memory, in about 3 min, without reading again. The exact memory stays beside it."
     )
     kept = dial_state("faithful", answers_from="faithful", goes=("faithful",))
-    assert dial.change(kept, exact).endswith("It is there already. The faithful memory is removed.")
-    again = dial.change(kept, replace(balanced, needs_text=True))
+    assert presets.change(kept, exact).endswith("It is there already. The faithful memory is removed.")
+    again = presets.change(kept, replace(balanced, needs_text=True))
     assert "The text has to be read again for it, in about 3 min." in again
     assert again.endswith("The faithful memory stays until it is ready, and is removed then.")
-    unread = dial.change(dial_state(answers_from=""), replace(balanced, needs_text=True))
+    unread = presets.change(dial_state(answers_from=""), replace(balanced, needs_text=True))
     assert unread.endswith("Reading takes about 3 min.")
 
 
 def test_the_dial_offers_only_what_is_there_and_lists_what_is_kept_beside_it() -> None:
     why_not = "The model has no plan to share 35 %."
     steps = (*dial_state().steps, step("compact", 0.0, why_not=why_not))
-    html = dial.dial(dial_state("faithful", steps=steps, kept=(("exact", 1_000_000_000),)))
+    html = presets.dial(dial_state("faithful", steps=steps, kept=(("exact", 1_000_000_000),)))
     assert f'disabled title="{why_not}"' in html
     said = Tags(html).words
     assert f"Compact is not there: {why_not}" in said

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from engine.kernels.weights import DenseWeight, Nf4Weight, Weight, nf4_weight
+from engine.kernels.linear.weights import DenseWeight, Nf4Weight, Weight, nf4_weight
 
 
 def matrix(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:

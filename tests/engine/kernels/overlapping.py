@@ -7,7 +7,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.kernels import nf4
+from engine.kernels.linear import nf4_gemv
 
 WEIGHT = {"words": "*i32", "scales": "*u8", "nest_table": "*fp32", "nest_scales": "*fp32", "offset": "*fp32",
           "bias": "*fp32", "rows": "i32"}  # fmt: skip
@@ -18,7 +18,7 @@ SEAM = "// another kernel"
 
 def ptx(columns: int) -> str:
     """The kernel with a norm before and a residual behind, for one row of so many columns."""
-    kernel, tile = nf4._nf4_kernel, nf4.tile_for(1, columns, False)
+    kernel, tile = nf4_gemv._nf4_kernel, nf4_gemv.tile_for(1, columns, False)
     types = {"x": X, "gain": GAIN, "residual": RESIDUAL, "out": OUT, "table": "*fp32", "epsilon": "fp32"}
     types |= dict.fromkeys(("x_stride", "residual_stride", "out_stride"), "i32")
     types |= {f"{name}{number}": kind for number in (1, 2, 3) for name, kind in WEIGHT.items()}

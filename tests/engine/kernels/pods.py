@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine import attention
-from engine.attention import SegmentAttention
-from engine.compress import pack_pod
-from engine.context import Context
-from engine.layout import Layout
-from engine.packed_pod import AnyPod, FarLayer, PackedPod
-from engine.pod import KVShape, Pod
-from engine.pod_table import PodTable
-from engine.policies.subject import Scores
-from engine.precision import Packed
-from engine.recipes import parse
-from engine.tail import Tail
+from engine.attention import sdpa
+from engine.attention.sdpa import SegmentAttention
+from engine.compression.compress import pack_pod
+from engine.core import lse
+from engine.core.kv_shape import KVShape
+from engine.core.quant import Packed
+from engine.kvcache.blocks.scores import Scores
+from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod, FarLayer, PackedPod
+from engine.kvcache.recipe import parse
+from engine.kvcache.suffix import Tail
+from engine.runtime.context import Context
+from engine.runtime.kv_table import PodTable
 
 LAYERS = 2
 
@@ -103,8 +105,8 @@ class Conversation:
         assert self.table.fits(pods)
         self.table.set(pods)
         shape = replace(of.shape, dtype=torch.float32)
-        self.truth = Context([widened(pod) for pod in pods], Tail(shape, capacity, of.device), attention.reference)
-        plain: SegmentAttention = attention.choose(of.device, of.shape.dtype)[0]
+        self.truth = Context([widened(pod) for pod in pods], Tail(shape, capacity, of.device), lse.reference)
+        plain: SegmentAttention = sdpa.choose(of.device, of.shape.dtype)[0]
         self.plain = Context(pods, Tail(of.shape, capacity, of.device), plain)
         self._generator = torch.Generator().manual_seed(5)
 

@@ -3,15 +3,17 @@
 import pytest
 import torch
 
-from engine import packed_reading, packed_store, precision
-from engine.kernels import codec
-from engine.layout import Layout
-from engine.packed_pod import PackedPod
-from engine.pod_table import PodTable
-from engine.precision import dequantize
-from engine.prefill import builder_for
-from engine.recipes import parse
-from engine.runner import Runner
+from engine.core import quant
+from engine.core.quant import dequantize
+from engine.kernels.quant import codec
+from engine.kvcache import quantized_store
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import PackedPod
+from engine.kvcache.recipe import parse
+from engine.runtime.kv_table import PodTable
+from engine.runtime.prefill import quantizing_context
+from engine.runtime.prefill.builder import builder_for
+from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import runner_of, some_ids
 
@@ -20,8 +22,8 @@ from tests.engine.reading import runner_of, some_ids
 def test_the_same_pod(recipe: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = runner_of(tiny.llama().to(device))
     ids = some_ids(runner, 233, 1)
-    monkeypatch.setattr(packed_reading, "RUN_TOKENS", 128)
-    ours, plain = (read(runner, recipe, ids, each, monkeypatch) for each in (codec, precision))
+    monkeypatch.setattr(quantizing_context, "RUN_TOKENS", 128)
+    ours, plain = (read(runner, recipe, ids, each, monkeypatch) for each in (codec, quant))
     assert ours.nbytes == plain.nbytes
     for one, other in zip(ours.far, plain.far, strict=True):
         for a, b in zip((*one.keys, *one.values), (*other.keys, *other.values), strict=True):
@@ -34,9 +36,9 @@ def test_the_same_pod(recipe: str, device: torch.device, monkeypatch: pytest.Mon
 
 
 def read(
-    runner: Runner, recipe: str, ids: list[int], used: packed_store.Codec, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, recipe: str, ids: list[int], used: quantized_store.Codec, monkeypatch: pytest.MonkeyPatch
 ) -> PackedPod:
-    monkeypatch.setattr(packed_store, "_codec", lambda device: used)
+    monkeypatch.setattr(quantized_store, "_codec", lambda device: used)
     builder = builder_for(runner, len(ids), Layout(parse(f"{recipe}+near4,32"), ((0, 0), (1, 1), (2, 2), (3, 3))))
     while builder.num_read < len(ids):
         builder.feed(ids[builder.num_read : builder.cut(100)])

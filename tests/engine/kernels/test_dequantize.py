@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import precision
-from engine.kernels.dequantize import dequantize_into
-from engine.kernels.quantize import quantize_into
-from engine.precision import Packed, hadamard, scale_shape
+from engine.core import quant
+from engine.core.quant import Packed, hadamard, scale_shape
+from engine.kernels.quant.dequantize import dequantize_into
+from engine.kernels.quant.quantize import quantize_into
 
 
 def room(heads: int, count: int, dim: int, bits: int, per: str, device: torch.device) -> Packed:
@@ -31,11 +31,11 @@ def rows_of(heads: int, count: int, dim: int, device: torch.device, dtype: torch
 @pytest.mark.parametrize("bits", (8, 4, 3))
 def test_the_same_numbers(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
     packed = room(heads, count, dim, bits, per, device)
-    precision.quantize_into(rows_of(heads, count, dim, device, dtype), packed)
+    quant.quantize_into(rows_of(heads, count, dim, device, dtype), packed)
     out = torch.full((heads, count + 7, dim), torch.nan, dtype=dtype, device=device)
     expected = torch.empty(heads, count, dim, dtype=dtype, device=device)
     dequantize_into(packed, out[:, 3:-4])
-    precision.dequantize_into(packed, expected)
+    quant.dequantize_into(packed, expected)
     # A product and a sum may be rounded once or twice.
     torch.testing.assert_close(out[:, 3:-4], expected, rtol=1e-6 if dtype == torch.float32 else 8e-3, atol=1e-5)
     assert (out[:, 3:-4] == expected).float().mean() > 0.5 and out[:, :3].isnan().all() and out[:, -4:].isnan().all()
@@ -50,7 +50,7 @@ def test_quantized_to_where_heads_lie_apart(bits: int, per: str, turned: bool, d
         here = Packed(16, per, torch.empty_like(rows), *torch.empty(2, 3, 0, dtype=torch.float16, device=device))
     quantize_into(rows, here, turn if turned else None)
     back = torch.empty_like(rows)
-    precision.dequantize_into(here, back)
+    quant.dequantize_into(here, back)
     for head, each in enumerate(rows @ turn if turned else rows):
-        expected = precision.dequantize(precision.quantize(each, bits, per), torch.float32)
+        expected = quant.dequantize(quant.quantize(each, bits, per), torch.float32)
         assert ((back[head] - expected).abs() > 1e-4).float().mean() < 0.01

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.pod_table import PodTable
+from engine.runtime.kv_table import PodTable
 from tests.engine.kernels.pods import LAYERS, Conversation, model, pod
 
 

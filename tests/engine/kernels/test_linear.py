@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.kernels import linear, nf4, reference_linear
+from engine.kernels.linear import linear, nf4_gemv
+from engine.kernels.reference import linear as reference_linear
 from tests.engine.kernels import overlapping
 from tests.engine.kernels.layers import layer, rows_of_x, vector
 
@@ -133,14 +134,20 @@ def test_rows_of_a_wider_tensor(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize(
-    "tile", [nf4.Tile(4, 128, 1), nf4.Tile(16, 128, 4), nf4.Tile(32, 64, 4, True), nf4.Tile(2, 1024, 2, True)]
+    "tile",
+    [
+        nf4_gemv.Tile(4, 128, 1),
+        nf4_gemv.Tile(16, 128, 4),
+        nf4_gemv.Tile(32, 64, 4, True),
+        nf4_gemv.Tile(2, 1024, 2, True),
+    ],
 )
-def test_any_tile_gives_the_same(device: torch.device, tile: nf4.Tile) -> None:
+def test_any_tile_gives_the_same(device: torch.device, tile: nf4_gemv.Tile) -> None:
     weights = [layer("nf4", size, 1152, device, seed=size) for size in (35, 35)]
     x, out, gates = rows_of_x(2, 1152, device), poison(2, 70, device), poison(2, 35, device)
-    nf4.launch(x, weights, out, tile=tile)
+    nf4_gemv.launch(x, weights, out, tile=tile)
     close(out, reference_linear.linear(x, weights))
-    nf4.launch(x, weights, gates, tile=tile, is_gated=True)
+    nf4_gemv.launch(x, weights, gates, tile=tile, is_gated=True)
     close(gates, reference_linear.gated(x, *weights))
 
 
@@ -150,7 +157,7 @@ def test_an_overlapping_launch_waits_before_it_touches_the_chain() -> None:
     A compiler is free to move loads; what it made of this is looked at here.
     """
     command = [sys.executable, "-W", "ignore", overlapping.__file__]
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(nf4.__file__).parents[2])}
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(nf4_gemv.__file__).parents[2])}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     kernels = done.stdout.split(overlapping.SEAM)[:-1]
     assert len(kernels) == 2
@@ -211,7 +218,7 @@ def test_every_look_up_gives_the_same(gpu: torch.device, kind: str, dtype: torch
     found = {}
     for decode in ("load", "shuffle", "permute", "mixed"):
         found[decode] = poison(2, 100, gpu)
-        nf4.launch(x, weights, found[decode], decode=decode)
+        nf4_gemv.launch(x, weights, found[decode], decode=decode)
     torch.testing.assert_close(found["shuffle"], found["load"], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found["permute"], found["load"], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found["mixed"], found["load"], rtol=1e-3, atol=1e-3)
@@ -225,7 +232,7 @@ def test_launches_that_overlap_wait_for_their_input(gpu: torch.device, columns: 
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("launches overlap from Hopper on")
     weights = [layer("nf4", columns, columns, gpu, seed=seed) for seed in range(2)]
-    tile = nf4.Tile(8, 256, 2, ahead)
+    tile = nf4_gemv.Tile(8, 256, 2, ahead)
     x = rows_of_x(1, columns, gpu, torch.bfloat16)
     rows = {overlap: [poison(1, columns, gpu, torch.bfloat16) for _ in range(20)] for overlap in (False, True)}
     norm = (vector(columns, 3, gpu), EPSILON)
@@ -233,7 +240,7 @@ def test_launches_that_overlap_wait_for_their_input(gpu: torch.device, columns: 
     def chain(overlap: bool) -> None:
         before = x
         for number, out in enumerate(rows[overlap]):
-            nf4.launch(before, [weights[number % 2]], out, norm=norm, residual=before, tile=tile, overlap=overlap)
+            nf4_gemv.launch(before, [weights[number % 2]], out, norm=norm, residual=before, tile=tile, overlap=overlap)
             before = out
 
     chain(False)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import precision
-from engine.kernels.quantize import quantize
-from engine.precision import dequantize, hadamard
+from engine.core import quant
+from engine.core.quant import dequantize, hadamard
+from engine.kernels.quant.quantize import quantize
 
 
 def rows_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -26,7 +26,7 @@ def rows_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.
 def test_the_same_bits(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
     rows = rows_of(heads, count, dim, dtype, device)
     for got, head in zip(quantize(rows, bits, per), rows, strict=True):
-        expected = precision.quantize(head, bits, per)
+        expected = quant.quantize(head, bits, per)
         assert (got.bits, got.per, got.nbytes) == (bits, per, expected.nbytes)
         for name in ("codes", "scales", "zeros"):
             assert torch.equal(getattr(got, name), getattr(expected, name)), name
@@ -40,7 +40,7 @@ def test_rotated_first(bits: int, dim: int, per: str, device: torch.device) -> N
     turn = hadamard(dim, device)
     rows = rows_of(2, 100, dim, torch.float32, device)
     for got, head in zip(quantize(rows, bits, per, turn), rows, strict=True):
-        expected = precision.quantize(head @ turn, bits, per)
+        expected = quant.quantize(head @ turn, bits, per)
         torch.testing.assert_close(got.scales, expected.scales, rtol=2e-3, atol=1e-6)
         step = expected.scales.float().max()
         differences = (dequantize(got, torch.float32) - dequantize(expected, torch.float32)).abs()
@@ -50,5 +50,5 @@ def test_rotated_first(bits: int, dim: int, per: str, device: torch.device) -> N
 def test_heads_seen_through_strides_and_no_rows(device: torch.device) -> None:
     rows = rows_of(70, 2, 64, torch.float32, device).transpose(0, 1)
     for got, head in zip(quantize(rows, 4, "token"), rows, strict=True):
-        assert torch.equal(got.codes, precision.quantize(head, 4, "token").codes)
+        assert torch.equal(got.codes, quant.quantize(head, 4, "token").codes)
     assert [len(each.codes) for each in quantize(rows[:, :0], 4, "channel")] == [0, 0]

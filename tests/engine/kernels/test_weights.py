@@ -5,9 +5,9 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from engine.errors import ModelUnsupported
-from engine.kernels import reference_linear
-from engine.kernels.weights import DenseWeight, Nf4Weight, nf4_weight, quantize_nf4, weight_of
+from engine.core.errors import ModelUnsupported
+from engine.kernels.linear.weights import DenseWeight, Nf4Weight, nf4_weight, quantize_nf4, weight_of
+from engine.kernels.reference import linear
 from tests.engine.kernels.layers import matrix, vector
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("rows", "columns"), [(3, 64), (37, 448), (130, 1152)])
 def test_bytes_mean_what_they_mean_to_bitsandbytes(rows: int, columns: int, nested: bool) -> None:
     packed, state = quantize_4bit(matrix(rows, columns, 0, CPU), quant_type="nf4", compress_statistics=nested)
-    ours = reference_linear.dequantized(nf4_weight(packed, state))
+    ours = linear.dequantized(nf4_weight(packed, state))
     torch.testing.assert_close(ours, dequantize_4bit(packed, state), rtol=1e-6, atol=1e-7)
 
 
@@ -53,6 +53,6 @@ def test_other_formats_are_refused(quant_type: str, blocksize: int, columns: int
 def test_a_dense_matrix_can_be_quantized() -> None:
     dense = matrix(48, 256, 0, CPU)
     weight = quantize_nf4(dense, vector(48, 0, CPU))
-    error = (reference_linear.dequantized(weight) - dense).square().mean().sqrt() / dense.square().mean().sqrt()
+    error = (linear.dequantized(weight) - dense).square().mean().sqrt() / dense.square().mean().sqrt()
     assert error < 0.1
     assert weight.nest_table is not None and weight.bias is not None

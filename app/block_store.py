@@ -1,0 +1,199 @@
+"""The journal: every chunk that is read is a block on the disk before the next begins, and is verified when used."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from secrets import token_hex
+
+from engine.core.errors import PodMismatch
+from engine.core.oom import told
+from engine.core.pinned_staging import Staging
+from engine.kvcache.blocks import by_layer
+from engine.kvcache.blocks import scores as score_blocks
+from engine.kvcache.blocks.by_chunk import ChunkLoader
+from engine.kvcache.blocks.by_layer import PackedLoader
+from engine.kvcache.blocks.load import Source, load
+from engine.kvcache.blocks.scores import Scores
+from engine.kvcache.exact import Block as PodBlock
+from engine.kvcache.exact import PodLoader, pieces
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.runtime.prefill.builder import Builder, builder_for
+from engine.runtime.runner import Runner
+from storage import (
+    Block,
+    BlockDamaged,
+    Home,
+    NotStored,
+    Section,
+    StorageError,
+    Store,
+    prefetch,
+    read_block,
+    write_block,
+)
+
+log = logging.getLogger(__name__)
+
+_SCORES_AT = -1
+"""Position of the block of scores, in front of those that hold tokens."""
+
+
+class Journal:
+    """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
+
+    While a section is read its blocks are chunks. Exact ones make way for the compressed pod in `finish`; those that
+    were packed while reading stay.
+    `read_again` gets the id of a document whose finished memory turned out to be damaged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        runner: Runner,
+        staging: Staging,
+        read_again: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._pods = home.pods
+        self._runner = runner
+        self._staging = staging
+        self._read_again = read_again
+
+    def write(self, section: Section, block: PodBlock) -> None:
+        """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
+
+        Raises StorageFull, NotStored for a deleted document, and BlockConflict where a question dropped the section
+        meanwhile because a block of it is damaged.
+        """
+        for piece in pieces(block):
+            row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
+            with self._dropping([row]):
+                self._store.add_block(section.id, row)
+
+    def write_scores(self, section: Section, scores: Scores) -> None:
+        """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
+        row = self._write_file(section, score_blocks.to_block(scores), _SCORES_AT, f"s{scores.done:08d}")
+        with self._dropping([row]):
+            self._unlink(self._store.replace_block(section.id, row))
+
+    def scores(self, section: Section) -> Scores | None:
+        """The scores so far; None where there are none, or where they are damaged and must be found again."""
+        model = self._runner.model
+        for block in self._store.blocks(section.id):
+            if block.position == _SCORES_AT:
+                try:
+                    found = self._verified(section, block)
+                    return score_blocks.from_block(*found, model.shape, section.num_tokens, model.device)
+                except (BlockDamaged, PodMismatch) as error:
+                    log.warning("section %d is scored again: %s", section.id, error)
+        return None
+
+    def finish(self, section: Section, packed: PackedPod | None) -> None:
+        """The section is ready; a compressed pod takes the place of its chunks, if there is one.
+
+        Raises StorageFull or NotStored.
+        """
+        blocks = by_layer.to_blocks(packed) if packed else ()
+        rows: list[Block] = []
+        with self._dropping(rows):
+            for place, block in enumerate(blocks):
+                rows.append(self._write_file(section, block, place, f"l{place:03d}"))
+            self._unlink(self._store.finish_section(section.id, 0.0, rows))
+
+    def expect(self, blocks: Sequence[Block]) -> None:
+        """Get blocks moving that will be loaded in a moment."""
+        prefetch(self._pods / block.file_name for block in blocks)
+
+    def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
+        """Put verified blocks together, several at once; None if one is bad, or was replaced. Raises OutOfMemory."""
+        with told(self._runner.model.device):
+            return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
+
+    def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
+        sources = [Source(block.num_bytes, partial(self._verified, section, block)) for block in blocks]
+        try:
+            return load(self._loader(section, blocks[-1].stop_token, layout), sources)
+        except (BlockDamaged, PodMismatch) as error:
+            self._drop(section, blocks, error)
+            return None
+
+    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | PackedLoader | ChunkLoader:
+        """What takes the blocks of a section that is read so far."""
+        model = self._runner.model
+        facts = model.shape, num_tokens, model.device, self._staging
+        if layout.recipe.packing:
+            return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
+        if section.state == "ready" and not layout.recipe.exact:
+            return PackedLoader(layout, *facts)
+        return PodLoader(*facts)
+
+    def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:
+        """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
+        blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
+        source = section
+        if twin is not None and not blocks:
+            source, blocks = twin, self._store.blocks(twin.id)
+        builder = builder_for(self._runner, section.num_tokens, layout)
+        try:
+            for block in blocks:
+                builder.restore(*self._verified(source, block))
+        except (BlockDamaged, PodMismatch) as error:
+            self._drop(source, blocks, error)
+            return builder_for(self._runner, section.num_tokens, layout)
+        return builder
+
+    def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
+        """Write a block's file; returns the row for it.
+
+        No two files ever have the same name, so that a file is not unlinked in the place of one it was dropped for.
+        """
+        name = f"{section.identity[:16]}-{section.id}-{suffix}-{token_hex(4)}.pod"
+        meta = {**block.meta, "section": section.identity, "stop": block.stop}
+        num_bytes, checksum = write_block(self._pods, name, meta, block.payload)
+        return Block(
+            position=position,
+            start_token=block.start,
+            stop_token=block.stop,
+            file_name=name,
+            num_bytes=num_bytes,
+            checksum=checksum,
+        )
+
+    @contextmanager
+    def _dropping(self, rows: Sequence[Block]) -> Iterator[None]:
+        """Files without their rows must not be left behind, as where the section was deleted a moment ago."""
+        try:
+            yield
+        except StorageError:
+            self._unlink([row.file_name for row in rows])
+            raise
+
+    def _unlink(self, names: Sequence[str]) -> None:
+        for name in names:
+            (self._pods / name).unlink(missing_ok=True)
+
+    def _verified(
+        self, section: Section, block: Block, buffer: memoryview | None = None, threads: int = 1
+    ) -> tuple[Mapping[str, object], memoryview]:
+        meta, payload = read_block(self._pods / block.file_name, block.checksum, buffer, threads)
+        if meta.get("section") != section.identity or meta.get("start") != block.start_token:
+            raise PodMismatch(f"{block.file_name} belongs to another pod")
+        return meta, payload
+
+    def _drop(self, section: Section, blocks: Sequence[Block], damage: Exception) -> None:
+        """Forget the blocks of a section, unless it was deleted or they were replaced meanwhile: then all is well."""
+        try:
+            names = self._store.drop_blocks(section.id, only_with=[block.file_name for block in blocks])
+        except NotStored:
+            names = []
+        if not names:
+            log.info("section %d was deleted or written anew: %s", section.id, damage)
+            return
+        log.warning("section %d is read again: %s", section.id, damage)
+        self._unlink(names)
+        reading = self._store.reading(section.reading_id)
+        if reading is not None and reading.state == "queued":
+            self._read_again(reading.document_id)

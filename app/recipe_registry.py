@@ -1,0 +1,106 @@
+"""The recipe book: what each recipe means for the loaded model, found out when it is first asked for."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from app.prompts import PROMPT_VERSION, Prompts
+from engine.core.errors import PlanMissing, RecipeUnknown
+from engine.kvcache.layout import Layout, expected_bytes, layout_of
+from engine.kvcache.recipe import NAMED, Recipe, parse
+from engine.models.loader import Model
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe for one model. `reader` is the digest of everything that shapes a pod except its tokens."""
+
+    layout: Layout
+    reader: str
+
+    @property
+    def passes(self) -> float:
+        """How often an exact memory goes through the model once more before it is compressed."""
+        recipe = self.layout.recipe
+        return 1.0 if recipe.keep < 1 and recipe.policy == "reread" else 0.0
+
+
+class RecipeBook:
+    """Recipes by their name or parts. `started_with` is the one whose adapter, if any, is in the model."""
+
+    def __init__(self, model: Model, prompts: Prompts, folder: Path, started_with: str) -> None:
+        self._model = model
+        self._prompts = prompts
+        self._folder = folder
+        self._adapter = parse(started_with).adapter
+        self._prepared: dict[str, Prepared] = {}
+        self._bytes: dict[tuple[str, int], int] = {}
+        # A recipe that the program was started with must be there, so whoever starts it hears of it at once.
+        self.names = tuple(dict.fromkeys((*NAMED, named(started_with))))
+        self._prepared[named(started_with)] = self._prepare(parse(started_with))
+
+    def __getitem__(self, name: str) -> Prepared:
+        """Raises RecipeUnknown, and PlanMissing where this model cannot be read so."""
+        if name not in self._prepared:
+            self._prepared[name] = self._prepare(parse(name))
+        return self._prepared[name]
+
+    def why_not(self, name: str) -> str:
+        """Why the model cannot be read by a recipe; empty where it can."""
+        try:
+            self[name]
+        except (PlanMissing, RecipeUnknown) as error:
+            return f"{error}."
+        return ""
+
+    def num_bytes(self, name: str, num_tokens: int) -> int:
+        """About how many bytes a section of so many tokens takes."""
+        known = self._bytes.get((name, num_tokens))
+        if known is None:
+            known = expected_bytes(self[name].layout, self._model.shape, num_tokens)
+            self._bytes[name, num_tokens] = known
+        return known
+
+    def costs(self, section_tokens: int) -> dict[str, str]:
+        """Every recipe with its parts and the bytes per token of a full section, or why it is not there."""
+        return {
+            name: self.why_not(name)
+            or f"{parse(name)}: {self.num_bytes(name, section_tokens) / section_tokens:,.0f} bytes a token"
+            for name in self.names
+        }
+
+    def _prepare(self, recipe: Recipe) -> Prepared:
+        if recipe.adapter not in ("", self._adapter):
+            raise PlanMissing(f"the adapter {recipe.adapter} is not loaded: start DocPod with --recipe {recipe}")
+        layout = layout_of(self._model, recipe, [self._folder])
+        return Prepared(layout, self._identity("exact" if recipe.exact else layout.digest))
+
+    def _identity(self, recipe: str) -> str:
+        """Nothing of the machine goes into it."""
+        model = self._model
+        template, dtype = self._prompts.template, str(model.shape.dtype)
+        facts = [model.digest, dtype, template, PROMPT_VERSION, recipe, FORMAT_VERSION]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@cache
+def named(text: str) -> str:
+    """The name of a recipe that is given by its parts, where it has one. Raises RecipeUnknown."""
+    recipe = parse(text)
+    return next((name for name in NAMED if parse(name) == recipe), text)
+
+
+def kept_by(name: str) -> str:
+    """What a recipe keeps, in words: `40 % of the tokens in 4 bits`. Raises RecipeUnknown."""
+    recipe = parse(name)
+    if recipe.exact:
+        return "everything, as it was read"
+    tokens = "every token" if recipe.keep == 1 else f"{round(100 * recipe.keep)} % of the tokens"
+    bits = sorted({recipe.key_bits, recipe.value_bits} - {16})
+    shared = ", with keys shared between layers" if recipe.mode else ""
+    precision = f" in {' and '.join(map(str, bits))} bits" if bits else ""
+    return f"{tokens}{precision}{shared}"

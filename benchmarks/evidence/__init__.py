@@ -1,0 +1,1 @@
+"""How often the right page and quote are found, on planted reports and real documents."""

@@ -1,0 +1,95 @@
+"""Measures recipes against the exact memory of the same model, in the same run.
+
+    python -m benchmarks.fidelity --model embedded --models DIR --recipes exact,faithful --out DIR
+
+Prints a table and ends with one JSON line; `--out` gets both, and a picture of bytes against answers. Without `--data`
+(a folder with qa_dev.jsonl.gz, with .txt files, or both) Python's own reference is read, and nothing tells of answers.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.fidelity import workers
+from benchmarks.fidelity.bench import Row
+from benchmarks.fidelity.pareto import draw
+from benchmarks.fidelity.report import intervals, summarize, table
+from benchmarks.fidelity.work import names, work
+from engine.core.errors import EngineError
+from engine.kvcache.recipe import NAMED, parse
+
+
+def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
+    """The command line; ends with exit code 2 and one sentence for what cannot be done."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _measure(options, say)
+    except EngineError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    found: list[workers.Found] = []
+    failure: EngineError | None = None
+    try:
+        for each in workers.run(work, options) if options.workers > 1 else work(options):
+            found.append(each)
+            say(f"{len(found)} of {each.documents} documents")
+    except EngineError as error:
+        # What others measured until then is worth its time: it is told, and then the failure.
+        if not found:
+            raise
+        failure = error
+    if len(found) < found[0].documents:
+        why = "not all could be measured" if failure else "the time is up"
+        say(f"{why}: this is what {len(found)} of {found[0].documents} documents say")
+    recipes = {name: parse(name) for name in names(options.recipes)}
+    rows = {name: Row() for name in recipes}
+    # In the order of the documents, whoever measured them.
+    for each in sorted(found, key=lambda each: each.number):
+        for name, row in each.rows.items():
+            rows[name].add(row)
+    summary = summarize(recipes, rows, options.seed)
+    line = json.dumps({**found[0].about, "seed": options.seed, "rows": summary})
+    shown = f"{table(summary)}\n{intervals(summary)}"
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "fidelity.json").write_text(line + "\n")
+        (options.out / "fidelity.md").write_text(shown)
+        if picture := draw(summary):
+            (options.out / "fidelity.svg").write_text(picture)
+    say(shown)
+    say(line)
+    if failure:
+        raise failure
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model, of plans and maps")
+    parser.add_argument("--recipes", default=",".join(NAMED), help="names or parts, separated by commas")
+    data = os.environ.get("DOCPOD_EVAL_DATA")
+    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
+    )
+    parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
+    parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the documents, and all GPUs")
+    parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the picture")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

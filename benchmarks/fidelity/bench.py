@@ -1,0 +1,113 @@
+"""Bench: every recipe on every document, beside the exact pod, each document read once per model."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from benchmarks.fidelity.documents import Document, Question
+from benchmarks.fidelity.measures import Judged, judge
+from engine.compression.compress import pack_pod, score
+from engine.kvcache.blocks.scores import Scores
+from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.recipe import Recipe
+from engine.kvcache.suffix import Tail
+from engine.runtime.prefill.builder import read
+from engine.runtime.runner import Runner
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recipe to be measured: the layout it has for the model that it runs on, adapted to it or not."""
+
+    name: str
+    recipe: Recipe
+    layout: Layout
+    runner: Runner
+
+
+@dataclass
+class Row:
+    """What was found of one recipe so far."""
+
+    judged: list[Judged] = field(default_factory=list)
+    num_bytes: dict[int, list[float]] = field(default_factory=dict)
+    """Bytes per token of every pod, by length."""
+    drift: float = 0.0
+    """Largest difference of a logit of a first question, asked first and after all others."""
+    seconds: float = 0.0
+    """Spent compressing."""
+
+    def add(self, other: "Row") -> None:
+        """What was found on another document."""
+        self.judged += other.judged
+        for length, found in other.num_bytes.items():
+            self.num_bytes.setdefault(length, []).extend(found)
+        self.drift = max(self.drift, other.drift)
+        self.seconds += other.seconds
+
+
+def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dict[str, Row]:
+    """What a document says of every recipe; `runner` has the model that exact answers come from."""
+    rows = {entry.name: Row() for entry in entries}
+    ids = list(document.ids)
+    exact = read(runner, ids)
+    truth = [answers(runner, exact, question) for question in document.questions]
+    scores: dict[tuple[int, str], Scores] = {}
+    streamed: dict[tuple[int, str], Pod | PackedPod] = {}
+    for entry in entries:
+        row, source = rows[entry.name], exact
+        if entry.recipe.while_reading or entry.runner is not runner:
+            # Several recipes of one adapted model start from what it read, once.
+            plan = entry.layout if entry.recipe.while_reading else None
+            key = (id(entry.runner), _way(plan) if plan else "")
+            if key not in streamed:
+                streamed[key] = read(entry.runner, ids, plan)
+            source = streamed[key]
+        start = time.perf_counter()
+        pod = source
+        if isinstance(source, Pod) and not entry.recipe.exact:
+            # Scores are the same for every recipe with this policy.
+            asked = (id(source), entry.recipe.policy)
+            if asked not in scores:
+                steps = list(score(entry.runner, ids, source, entry.layout))
+                scores.update({asked: steps[-1]} if steps else {})
+            pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
+        row.seconds += time.perf_counter() - start
+        if document.length:
+            row.num_bytes.setdefault(document.length, []).append(stored_bytes(pod) / len(ids))
+        opened = pod.open()
+        found = [answers(entry.runner, opened, question) for question in document.questions]
+        for question, right, got in zip(document.questions, truth, found, strict=True):
+            judged = judge(question.kind, document.length, right, got, question.answer)
+            row.judged.append(replace(judged, depth=question.depth))
+        again = answers(entry.runner, opened, document.questions[0])
+        row.drift = max(row.drift, float((again - found[0]).abs().max()))
+    return rows
+
+
+def stored_bytes(pod: Pod | PackedPod) -> int:
+    """Bytes of a pod whose exact numbers take two each, as they do in every model but one that is measured wider."""
+    if isinstance(pod, PackedPod):
+        exact = [each for far in pod.far for each in (*far.keys, *far.values) if each is not None and each.bits == 16]
+        wide = [pod.near.keys, pod.near.values, *(each.codes for each in exact)]
+    else:
+        wide = [pod.keys, pod.values]
+    return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
+
+
+def _way(plan: Layout) -> str:
+    """What of a layout shapes the reading itself."""
+    return str(plan.recipe) if plan.recipe.packing else f"{plan.roots} {plan.recipe.mode}"
+
+
+def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:
+    """Logits (A, V) at the positions that predict the answer's tokens, given the question and the tokens before."""
+    ids = [*question.ids, *question.answer[:-1]]
+    context = runner.context([pod], Tail(runner.model.shape, len(ids), runner.model.device))
+    with torch.inference_mode():
+        return runner.score(context, ids, len(question.answer)).float()

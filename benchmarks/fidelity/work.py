@@ -1,0 +1,79 @@
+"""Work: what one process measures, whole or as one of several workers."""
+
+import argparse
+import os
+import platform
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from benchmarks.fidelity.bench import Entry, measure
+from benchmarks.fidelity.documents import Document, Shelf
+from benchmarks.fidelity.workers import Found
+from engine.kvcache.layout import layout_of
+from engine.kvcache.recipe import parse
+from engine.models import loader
+from engine.runtime.runner import Runner
+
+QUESTIONED_EACH = 4
+"""Documents of the question data for each document of another kind."""
+
+
+def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
+    """Measure every document whose turn it is in the worker of this number."""
+
+    def load(adapter: str) -> Runner:
+        model = loader.load(options.model, options.models, lambda sentence: None)
+        if options.dtype == "float32":
+            model = replace(model, shape=replace(model.shape, dtype=torch.float32))
+            model.network.float()
+        return Runner(loader.adapted(model, adapter, options.models) if adapter else model)
+
+    runner = load("")
+    runners = {"": runner}
+    entries = []
+    for name in names(options.recipes):
+        recipe = parse(name)
+        if recipe.adapter not in runners:
+            # A model of its own: additions change the weights.
+            runners[recipe.adapter] = load(recipe.adapter)
+        used = runners[recipe.adapter]
+        entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
+    model = runner.model
+    shelf = Shelf(model.tokenizer, options.data, options.seed, options.questions)
+    documents = _documents(shelf, sorted(map(int, options.lengths.split(","))), options.limit)
+    about = {"model": model.name, "hardware": hardware(), "dtype": str(model.shape.dtype)}
+    start = time.monotonic()
+    for turn in range(number, len(documents), options.workers):
+        if 0 < options.seconds < time.monotonic() - start:
+            break
+        yield Found(turn, len(documents), about, measure(runner, entries, documents[turn]))
+
+
+def names(recipes: str) -> list[str]:
+    """The recipes of a list, exact first."""
+    return ["exact", *(each for each in split_recipes(recipes) if each != "exact")]
+
+
+def _documents(shelf: Shelf, lengths: Sequence[int], limit: int) -> list[Document]:
+    """The kinds of documents in turn, so that whatever is measured before the time is up holds all of them."""
+    kinds = [make(length, limit) for length in lengths for make in (shelf.texts, shelf.planted)]
+    asked = shelf.questions(lengths[-1], QUESTIONED_EACH * limit)
+    turns = zip(*kinds, strict=True)
+    return [each for turn in turns for each in (*turn, *islice(asked, QUESTIONED_EACH))]
+
+
+def split_recipes(text: str) -> list[str]:
+    """Recipes between commas, except those commas that stand inside `near16,256`."""
+    return re.split(r",(?![0-9])", text)
+
+
+def hardware() -> str:
+    """What this runs on, in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"

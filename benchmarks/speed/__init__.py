@@ -1,0 +1,1 @@
+"""Measures how fast documents are read and asked; `python -m benchmarks.speed`."""

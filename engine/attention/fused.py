@@ -1,0 +1,19 @@
+"""Attention straight from a layer's fused projection: what a memory may offer for a step of few tokens.
+
+Letters: Q new tokens, H query heads, G key/value heads, D head size, P positions.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from engine.attention.sdpa import Memory
+from engine.core.rope import HeadNorms, Rotary
+
+
+@runtime_checkable
+class FusedMemory(Memory, Protocol):
+    """A memory that norms and turns the heads itself, on the way to their places."""
+
+    def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
+        """Take a layer's rows (Q, (H + 2 G) * D): queries, keys, values, not turned yet; give the output (H,Q,D)."""

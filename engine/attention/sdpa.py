@@ -1,0 +1,108 @@
+"""Attention over frozen pods and a growing tail, as one function registered with transformers.
+
+Each segment is attended on its own and the results are merged by their log-sum-exp, which equals one softmax over all
+of them: the merge of split-KV decoding (flash decoding). Letters: H query heads, G key/value heads, D head size,
+Q new tokens, T tokens of a segment.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+from engine.attention import cudnn
+from engine.core.lse import merge, reference
+
+NAME = "docpod"
+
+SegmentAttention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+"""(query (H,Q,D), keys (G,T,D), values (G,T,D), scale, causal) -> output (H,Q,D), log-sum-exp (H,Q) in float32.
+
+`causal` needs T >= Q: the queries are the last Q tokens, and each sees what stands up to itself. Otherwise every query
+sees the whole segment.
+"""
+
+
+class Memory(Protocol):
+    """What one model call attends to, and where its own keys and values go."""
+
+    def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
+
+
+def register() -> None:
+    """Make `docpod` an attention implementation of transformers. Masks are ours: none is built there."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    memory: Memory,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention signature: (1,H,Q,D) and (1,G,Q,D) in, (1,Q,H,D) out."""
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    out = memory.attend(layer, query[0], key[0], value[0], scaling)
+    return out.transpose(0, 1)[None], None
+
+
+def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """PyTorch's flash attention, which also returns the log-sum-exp; the query heads of a group share one pass."""
+    heads, queries, dim = query.shape
+    groups = heads // keys.shape[0]
+    on_gpu = query.device.type != "cpu"
+    past = keys.shape[1] - queries
+    if causal and past and not on_gpu:
+        # On the CPU the mask is aligned to the first token of both, so the tokens before stand apart.
+        before = fused(query, keys[:, :past], values[:, :past], scale, False)
+        return merge([before, fused(query, keys[:, past:], values[:, past:], scale, True)])
+    if not causal:
+        query = query.reshape(keys.shape[0], groups * queries, dim)
+    elif not on_gpu:
+        keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
+    q, k, v = query[None], keys[None], values[None]
+    if on_gpu:
+        # This kernel aligns its mask to the last tokens, and takes a group's heads over the same keys.
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)[:2]
+    else:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scale)
+    return out[0].reshape(heads, queries, dim), lse[0].reshape(heads, queries).float()
+
+
+def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """`fused`, but cuDNN's kernel for a long chunk."""
+    if not cudnn.suits(query):
+        return fused(query, keys, values, scale, causal)
+    return merge(cudnn.parts(query, keys, values, scale, causal, fused))
+
+
+def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:
+    """The fastest attention of this device and dtype, with the reason in words."""
+    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
+        return fused, f"attention: PyTorch flash, CPU, {_short(dtype)}"
+    # PyTorch has no flash kernel for GPUs before Ampere.
+    if (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    ):
+        where = f"{torch.cuda.get_device_name(device)}, {_short(dtype)}"
+        # Before Hopper the two are about as fast.
+        if torch.cuda.get_device_capability(device) >= (9, 0) and cudnn.works(device, dtype, reference):
+            return chunked, f"attention: PyTorch flash, cuDNN for long chunks, {where}"
+        return fused, f"attention: PyTorch flash, {where}"
+    return reference, f"attention: plain PyTorch, {device.type}, {_short(dtype)} has no flash kernel here"
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,1 +1,0 @@
-"""Measures how fast documents are read and asked; `python -m engine.bench`."""

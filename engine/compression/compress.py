@@ -1,0 +1,107 @@
+"""Compressing an exact pod by a recipe: choose slots, drop the keys that layers share, quantize what is left."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from engine.compression.policies.base import Subject
+from engine.compression.top_k import POLICIES, choose
+from engine.core.quant import Packed, dequantize, hadamard, pack, quantize, rotated
+from engine.kvcache.blocks.scores import Scores
+from engine.kvcache.exact import Pod
+from engine.kvcache.key_maps import KeyMaps, value_layers
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import FarLayer, PackedPod
+from engine.runtime.runner import Runner
+
+
+def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, seed: int = 0) -> PackedPod:
+    """The pod that the layout's recipe makes of an exact one. Raises WindowExceeded where re-reading has no room."""
+    steps = list(score(runner, ids, exact, layout, seed=seed))
+    return pack_pod(exact, layout, steps[-1] if steps else None)
+
+
+def score(
+    runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, known: Scores | None = None, seed: int = 0
+) -> Iterator[Scores]:
+    """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
+    if layout.recipe.keep < 1 and exact.num_tokens > layout.recipe.sinks + layout.recipe.recent:
+        yield from POLICIES[layout.recipe.policy].score(Subject(runner, ids, exact, seed), known)
+
+
+def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> PackedPod:
+    """The compressed pod, from whole scores where the recipe does not keep every slot."""
+    near = layout.near(exact.num_tokens)
+    first, stop = min(layout.recipe.sinks, exact.num_tokens), exact.num_tokens
+    stop -= len(near) - first
+    kept = None
+    if scores is not None:
+        kept = choose(scores.values[:, :, first:stop], layout, POLICIES[layout.recipe.policy].pooled)
+    packing = _Packing(exact, layout, first, stop, kept)
+    far = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
+    return PackedPod(layout, exact.select(torch.tensor(near, dtype=torch.long)), far, exact.num_tokens)
+
+
+class _Packing:
+    """Packs one layer after the other; predicted keys need those of the layers below as they will be read back."""
+
+    def __init__(self, exact: Pod, layout: Layout, first: int, stop: int, kept: Tensor | None) -> None:
+        self._exact = exact
+        self._layout = layout
+        self._first = first
+        self._stop = stop
+        self._kept = kept
+        self._read_back: dict[tuple[str, int], Tensor] = {}
+        """Keys and values (G, K, D) as they will be read back, which predictions are made from."""
+
+    def layer(self, layer: int) -> FarLayer:
+        """The far part of one layer."""
+        heads, recipe = range(self._exact.keys.shape[1]), self._layout.recipe
+        values = [self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads]
+        if recipe.residual_bits:
+            self._read_back["values", layer] = torch.stack([self._unpack(each) for each in values])
+        keys = self._keys(layer, heads)
+        bits = None if self._kept is None else _bits(self._kept[layer])
+        return FarLayer(tuple(keys), tuple(values), bits)
+
+    def _keys(self, layer: int, heads: range) -> Sequence[Packed | None]:
+        layout = self._layout
+        exact = [self._rows(self._exact.keys, layer, head) for head in heads]
+        if layout.maps is not None and layout.recipe.residual_bits and layout.maps.roots[layer] != layer:
+            predicted = self._predicted(layer, layout.maps)
+            exact = [rows - there for rows, there in zip(exact, predicted, strict=True)]
+        keys = [
+            self._pack(rows, layout.key_bits(layer, head), "channel") if layout.stores_keys(layer, head) else None
+            for head, rows in zip(heads, exact, strict=True)
+        ]
+        if layout.maps is not None and layout.maps.roots[layer] == layer:
+            self._read_back["keys", layer] = torch.stack([self._unpack(each) for each in keys if each])
+        return keys
+
+    def _predicted(self, layer: int, maps: KeyMaps) -> Tensor:
+        values = [self._read_back["values", below] for below in value_layers(layer)]
+        positions = torch.arange(self._first, self._stop, device=self._exact.keys.device)
+        return maps.predict(layer, self._read_back["keys", maps.roots[layer]], values, positions)
+
+    def _rows(self, tensor: Tensor, layer: int, head: int) -> Tensor:
+        """The kept far rows (K, D) of exact keys or values."""
+        rows = tensor[layer, head, self._first : self._stop]
+        return rows if self._kept is None else rows[self._kept[layer, head]]
+
+    def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
+        if self._layout.recipe.rotate:
+            rows = rotated(rows, hadamard(rows.shape[1], rows.device))
+        return quantize(rows, bits, per)
+
+    def _unpack(self, packed: Packed) -> Tensor:
+        rows = dequantize(packed, self._exact.keys.dtype)
+        if not self._layout.recipe.rotate:
+            return rows
+        return rotated(rows, hadamard(rows.shape[1], rows.device))
+
+
+def _bits(kept: Tensor) -> Tensor:
+    """One bit per far token (G, F / 8 rounded up)."""
+    pad = -kept.shape[1] % 8
+    return pack(torch.nn.functional.pad(kept, (0, pad)).to(torch.uint8), 1)

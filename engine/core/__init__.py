@@ -1,0 +1,1 @@
+"""What every other room stands on: errors, quantization, rotary positions, log-sum-exp, sampling, atomic writes."""

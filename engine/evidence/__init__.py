@@ -1,0 +1,1 @@
+"""Which heads point at the passage that answers, and how that is calibrated for a model."""

@@ -1,0 +1,81 @@
+"""Products with the weights of linear layers on a GPU, for the rows of a decoding step or a question.
+
+RMSNorm before, and bias, residual or gate after, are part of the launch. Nothing waits for the host, few rows
+allocate nothing where `out` is given, and sums run in one order: fit for a CUDA graph. The specification is
+`engine.kernels.reference.linear`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.kernels.linear import dense_gemv, nf4_gemm, nf4_gemv
+from engine.kernels.linear.weights import DenseWeight, Nf4Weight, Weight
+
+
+def linear(
+    x: Tensor,
+    weights: Sequence[Weight],
+    *,
+    norm: tuple[Tensor, float] | None = None,
+    residual: Tensor | None = None,
+    out: Tensor | None = None,
+    overlap: bool = False,
+) -> Tensor:
+    """Rows x (B, K) times up to three weights, side by side: (B, sum of N), in x's dtype unless `out` has its own.
+
+    `norm`: RMSNorm of x before, as its weight (K,) and epsilon. `residual` (B, sum of N) is added at the end. Weights
+    of one kind share a launch. Many rows of dense weights are PyTorch's to multiply, and allocate.
+
+    `overlap` (Hopper): few rows of NF4 weights may be launched while the kernel before ends; they wait for it before
+    they read x or write anything.
+    """
+    if out is None:
+        out = x.new_empty(x.shape[0], sum(weight.rows for weight in weights))
+    place = 0
+    for _, alike in groupby(weights, _kind):
+        group = list(alike)
+        end = place + sum(weight.rows for weight in group)
+        launch = _launch(x, group[0], overlap)
+        launch(x, group, out[:, place:end], norm=norm, residual=None if residual is None else residual[:, place:end])
+        place = end
+    return out
+
+
+def gated(
+    x: Tensor,
+    gate: Weight,
+    up: Weight,
+    *,
+    norm: tuple[Tensor, float] | None = None,
+    out: Tensor | None = None,
+    overlap: bool = False,
+) -> Tensor:
+    """silu(x @ gate^T) * (x @ up^T) of rows x (B, K): (B, N), in one launch where both weights are of one kind."""
+    if out is None:
+        out = x.new_empty(x.shape[0], gate.rows)
+    if _kind(gate) == _kind(up):
+        _launch(x, gate, overlap)(x, [gate, up], out, norm=norm, is_gated=True)
+        return out
+    both = (linear(x, [each], norm=norm, overlap=overlap) for each in (gate, up))
+    wide = torch.nn.functional.silu(next(both).float()) * next(both)
+    return out.copy_(wide)
+
+
+def _launch(x: Tensor, weight: Weight, overlap: bool) -> Callable[..., None]:
+    """What multiplies so many rows with weights of this kind."""
+    if isinstance(weight, Nf4Weight):
+        return partial(nf4_gemv.launch, overlap=overlap) if x.shape[0] <= nf4_gemv.MAX_ROWS else nf4_gemm.launch
+    return dense_gemv.launch if x.shape[0] <= dense_gemv.MAX_ROWS else dense_gemv.multiply
+
+
+def _kind(weight: Weight) -> tuple[Any, ...]:
+    """What weights that share a launch have in common."""
+    bias = None if weight.bias is None else weight.bias.dtype
+    if isinstance(weight, DenseWeight):
+        return DenseWeight, weight.matrix.dtype, bias
+    return Nf4Weight, weight.nest_table is None, bias

@@ -1,0 +1,264 @@
+"""A few rows times NF4 weights: each weight is read once, as bitsandbytes stores it, and decoded in registers.
+
+A program takes ROWS rows of a weight. Its threads stand along K: each reads four words (16 bytes, 32 weights) of every
+row, and the numbers of x that belong to them once. Nothing is shared before the sum at the end.
+"""
+
+# Triton's language has no types that a checker could follow.
+# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.kernels.linear.epilogue import inverse_rms, store, with_bias
+from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, eight, held_table
+from engine.kernels.linear.weights import Nf4Weight
+
+MAX_ROWS = 8
+"""Rows of x at most: each has sums of its own in registers."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program takes at a time: rows of the weight, words (of eight weights) along K, and warps to do it with.
+
+    `ahead`: the next words are read before these are decoded, at the price of registers for both.
+    """
+
+    rows: int
+    words: int
+    warps: int
+    ahead: bool = False
+
+
+def tile_for(batch: int, columns: int, is_gated: bool) -> Tile:
+    """A tile for `batch` rows of x and weights of K columns: for one row, that of the shortest time on an H100."""
+    words = columns // 8
+    # Whole strides along K where there are any: a last one that is partly empty costs as much as a full one.
+    width = next((width for width in (512, 256) if words % width == 0), 512 if words > 1024 else 128)
+    height = {1: 4 if is_gated or width == 256 else 8, 2: 4}.get(batch, 2)
+    # Where one stride is the whole row, its words can be read before x is there at no price.
+    return Tile(height, width, max(1, width // 128), ahead=words <= width)
+
+
+@triton.jit
+def chosen(
+    tile,
+    words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
+    words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
+    words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+    COUNT: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Which of up to three weights a program works on: its tile in it, the weight, and where its outputs begin."""
+    words, scales, nest_table, nest_scales = words1, scales1, nest_table1, nest_scales1
+    offset, bias, rows, place = offset1, bias1, rows1, 0
+    if COUNT > 1:
+        tiles = (rows1 + ROWS - 1) // ROWS
+        if tile >= tiles:
+            tile -= tiles
+            words, scales, nest_table, nest_scales = words2, scales2, nest_table2, nest_scales2
+            offset, bias, rows, place = offset2, bias2, rows2, rows1
+            if COUNT > 2:
+                tiles = (rows2 + ROWS - 1) // ROWS
+                if tile >= tiles:
+                    tile -= tiles
+                    words, scales, nest_table, nest_scales = words3, scales3, nest_table3, nest_scales3
+                    offset, bias, rows, place = offset3, bias3, rows3, rows1 + rows2
+    return tile, words, scales, nest_table, nest_scales, offset, bias, rows, place
+
+
+@triton.jit
+def _read(words, row_at, start, K: tl.constexpr, WORDS: tl.constexpr, EVEN: tl.constexpr):
+    """The words of each row from `start` on; they are read once, and need not stay in a cache."""
+    word = start + tl.arange(0, WORDS)[None, :]
+    if EVEN:
+        return tl.load(words + row_at + word, eviction_policy="evict_first")
+    else:
+        return tl.load(words + row_at + word, mask=word < K // 8, other=0, eviction_policy="evict_first")
+
+
+@triton.jit
+def _added(
+    sums, x, x_stride, gain, words, held, scale, column, B: tl.constexpr, NORM: tl.constexpr, DECODE: tl.constexpr
+):
+    """The sums of each row of x, one tensor each, plus the products of these words."""
+    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, held, DECODE)
+    if NORM:
+        g0, g1, g2, g3, g4, g5, g6, g7 = eight(gain, column, DECODE)
+    added = ()
+    for b in tl.static_range(B):
+        x0, x1, x2, x3, x4, x5, x6, x7 = eight(x + b * x_stride, column, DECODE)
+        if NORM:
+            # On x, and not on the weight, since x is shared by all rows.
+            x0, x1, x2, x3, x4, x5, x6, x7 = x0 * g0, x1 * g1, x2 * g2, x3 * g3, x4 * g4, x5 * g5, x6 * g6, x7 * g7
+        products = t0 * x0 + t1 * x1 + t2 * x2 + t3 * x3 + t4 * x4 + t5 * x5 + t6 * x6 + t7 * x7
+        added = added + (sums[b] + products * scale,)
+    return added
+
+
+@triton.jit
+def _nf4_kernel(
+    x, gain, residual, out, table, epsilon, x_stride, residual_stride, out_stride,
+    words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
+    words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
+    words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+    K: tl.constexpr, POWER: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
+    GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
+    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr,
+):  # fmt: skip
+    if OVERLAP:
+        tl.inline_asm_elementwise(
+            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
+    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+        tl.program_id(0),
+        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
+        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
+        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        COUNT, ROWS,
+    )  # fmt: skip
+    shift = 0.0
+    other_shift = 0.0
+    if NESTED:
+        shift = tl.load(offset)
+        if GATED:
+            other_shift = tl.load(offset2)
+    row = tile * ROWS + tl.arange(0, ROWS)
+    # Rows past the end do the last row's work again, and are not written.
+    near = tl.minimum(row, rows - 1)[:, None]
+    held = held_table(table, ROWS, WORDS, DECODE)
+    zeros = tl.full((ROWS, WORDS), 0.0, tl.float32)
+    sums = ()
+    others = ()
+    for _ in tl.static_range(B):
+        sums = sums + (zeros,)
+        others = others + (zeros,)
+    EVEN: tl.constexpr = (K // 8) % WORDS == 0
+    row_at = near * (K // 8)
+    if AHEAD:
+        ahead = _read(words, row_at, 0, K, WORDS, EVEN)
+        if GATED:
+            other_ahead = _read(words2, row_at, 0, K, WORDS, EVEN)
+    ready = x
+    if OVERLAP:
+        # Weights do not depend on the kernel before, x does. The sum keeps the compiler from reading x any earlier.
+        ready += tl.inline_asm_elementwise(
+            "griddepcontrol.wait; mov.b32 $0, 0;", "=r", [], dtype=tl.int32, is_pure=False, pack=1
+        )
+    for start in range(0, K // 8, WORDS):
+        if AHEAD:
+            read = ahead
+            if GATED:
+                other = other_ahead
+            if K // 8 > WORDS:
+                ahead = _read(words, row_at, start + WORDS, K, WORDS, False)
+                if GATED:
+                    other_ahead = _read(words2, row_at, start + WORDS, K, WORDS, False)
+        else:
+            read = _read(words, row_at, start, K, WORDS, EVEN)
+            if GATED:
+                other = _read(words2, row_at, start, K, WORDS, EVEN)
+        # The compiler would read each row's words just before it needs them; across a barrier it cannot put that off.
+        tl.debug_barrier()
+        word = start + tl.arange(0, WORDS)[None, :]
+        inside = word < K // 8
+        block = word // _WORDS
+        column = word * 8
+        if not EVEN:
+            # Past the end of the row the last words' addresses are read again, at a scale of zero.
+            block = tl.minimum(block, K // (8 * _WORDS) - 1)
+            column = tl.minimum(column, K - 8)
+        column = tl.broadcast_to(column, (ROWS, WORDS))
+        block = tl.broadcast_to(block, (ROWS, WORDS)) + near * (K // (8 * _WORDS))
+        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, DECODE)
+        if not EVEN:
+            scale = tl.where(inside, scale, 0.0)
+        sums = _added(sums, ready, x_stride, gain, read, held, scale, column, B, NORM, DECODE)
+        if GATED:
+            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, DECODE)
+            if not EVEN:
+                scale = tl.where(inside, scale, 0.0)
+            others = _added(others, ready, x_stride, gain, other, held, scale, column, B, NORM, DECODE)
+
+    valid = row < rows
+    for b in tl.static_range(B):
+        y = tl.sum(sums[b], 1)
+        factor = 1.0
+        if NORM:
+            factor = inverse_rms(x + b * x_stride, epsilon, K, POWER)
+        y = with_bias(y * factor, bias, row, valid, BIAS)
+        if GATED:
+            up = with_bias(tl.sum(others[b], 1) * factor, bias2, row, valid, BIAS)
+            y = y / (1.0 + tl.exp(-y)) * up
+        at = place + row
+        store(y, residual + b * residual_stride + at, out + b * out_stride + at, valid, RESIDUAL)
+
+
+def launch(
+    x: Tensor,
+    weights: Sequence[Nf4Weight],
+    out: Tensor,
+    *,
+    norm: tuple[Tensor, float] | None = None,
+    residual: Tensor | None = None,
+    is_gated: bool = False,
+    tile: Tile | None = None,
+    decode: str | None = None,
+    overlap: bool = False,
+) -> None:
+    """Write into `out` (B, N) the products of x (B, K), B at most MAX_ROWS, with one to three weights in one launch.
+
+    `overlap` (Hopper): the launch may begin while the one before it ends, and reads weights until x is there.
+
+    The weights agree in K, in whether their scales are quantized, and in whether and in which dtype they have a bias.
+    """
+    first = weights[0]
+    batch, columns = x.shape
+    gain, epsilon = norm or (x, 0.0)
+    tile = tile or tile_for(batch, columns, is_gated)
+    decode = decode or decoding(x)
+    assert 1 <= batch <= MAX_ROWS and 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
+    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
+    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
+    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
+    # Addresses are counted in 32 bits, and eight numbers of x are read at a time.
+    assert max(weight.words.numel() for weight in weights) < 2**31 and x.stride(0) % 8 == 0
+    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
+    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
+    programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
+    _nf4_kernel[(programs[0] if is_gated else sum(programs),)](
+        x, gain, out if residual is None else residual, out, first.table, epsilon,
+        x.stride(0), 0 if residual is None else residual.stride(0), out.stride(0),
+        *arguments(weights),
+        K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
+        GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
+        NESTED=first.nest_table is not None, DECODE=decode, ROWS=tile.rows, WORDS=tile.words,
+        AHEAD=tile.ahead, OVERLAP=overlap, num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=overlap,
+    )  # fmt: skip
+
+
+def arguments(weights: Sequence[Nf4Weight]) -> list[Any]:
+    """One to three weights as a kernel takes three of them."""
+    found: list[Any] = []
+    for weight in [*weights, weights[0], weights[0]][:3]:
+        nest = (weight.nest_table, weight.nest_scales, weight.offset)
+        # What is not there is not read: any pointer of the right type stands for it.
+        nest = (weight.table,) * 3 if weight.nest_table is None else nest
+        bias = weight.table if weight.bias is None else weight.bias
+        found += [weight.words, weight.scales, *nest, bias, weight.rows]
+    return found
+
+
+def decoding(x: Tensor) -> str:
+    """How codes are looked up on x's device: by PTX on an NVIDIA GPU from Ampere on, elsewhere from memory.
+
+    On an H100 "shuffle" is fastest for every shape of an 8B model, 1.43 TB/s over its layers; others take up to 40 %
+    longer.
+    """
+    target = None if x.device.type == "cpu" else triton.runtime.driver.active.get_current_target()
+    return "shuffle" if target is not None and target.backend == "cuda" and target.arch >= 80 else "load"

@@ -1,0 +1,123 @@
+"""Weights of linear layers as the kernels read them: views of what a layer holds, never a copy.
+
+NF4 as bitsandbytes stores it (QLoRA, arXiv 2305.14314): 64 consecutive weights share a scale, two weights share a byte,
+the first in its high half; with double quantization the scales are bytes too, 256 of them to a scale of their own.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.core.errors import ModelUnsupported
+
+BLOCK = 64
+"""Weights that share a scale."""
+NEST = 256
+"""Scales that share a scale, where they are quantized too."""
+
+
+@dataclass(frozen=True)
+class Nf4Weight:
+    """A matrix (N, K) in four bits a weight: `table[code] * scale`, the scale of each block of 64 along K.
+
+    `words` (N * K / 8,) int32: eight codes each, in the order that bitsandbytes stores them. `table` (16,) float32.
+    `scales` (N * K / 64,): float32, or bytes that stand for `nest_table[byte] * nest_scales[block // 256] + offset`.
+    """
+
+    rows: int
+    columns: int
+    words: Tensor
+    table: Tensor
+    scales: Tensor
+    nest_table: Tensor | None
+    nest_scales: Tensor | None
+    offset: Tensor | None
+    bias: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a product reads: codes and scales."""
+        nest = 0 if self.nest_scales is None else self.nest_scales.nbytes
+        return self.words.nbytes + self.scales.nbytes + nest
+
+
+@dataclass(frozen=True)
+class DenseWeight:
+    """A matrix (N, K) of floats, rows contiguous."""
+
+    matrix: Tensor
+    bias: Tensor | None
+
+    @property
+    def rows(self) -> int:
+        """N: how many outputs."""
+        return self.matrix.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """K: how many inputs."""
+        return self.matrix.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a product reads."""
+        return self.matrix.nbytes
+
+
+Weight = Nf4Weight | DenseWeight
+
+
+def weight_of(module: torch.nn.Module) -> Weight:
+    """The weight of an `nn.Linear` or a bitsandbytes `Linear4bit`, by what it holds; nothing is copied.
+
+    Raises ModelUnsupported for another 4-bit format, or for rows that are no whole number of blocks.
+    """
+    weight: Any = module.weight
+    bias: Any = module.bias
+    state = getattr(weight, "quant_state", None)
+    if state is not None:
+        return nf4_weight(weight.data, state, bias)
+    if weight.ndim != 2 or not weight.is_floating_point() or not weight.is_contiguous():
+        raise ModelUnsupported(f"a linear layer holds {weight.dtype} numbers of shape {tuple(weight.shape)}: no matrix")
+    return DenseWeight(weight.data, None if bias is None else bias.data)
+
+
+def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Weight:
+    """A view of bitsandbytes' packed bytes and their `QuantState`.
+
+    Raises ModelUnsupported where they are not NF4 in blocks of 64 that lie within a row.
+    """
+    rows, columns = state.shape
+    nest = state.state2 if state.nested else None
+    if (
+        state.quant_type != "nf4"
+        or state.blocksize != BLOCK
+        or columns % BLOCK
+        or (nest is not None and nest.blocksize != NEST)
+        # bitsandbytes may turn the bytes round for a processor; this is not the format that kernels read.
+        or getattr(state, "packing_format_for_cpu", False)
+    ):
+        raise ModelUnsupported(
+            f"4-bit weights of another kind: {state.quant_type}, {state.blocksize} a block, {columns} a row"
+        )
+    return Nf4Weight(
+        rows=rows,
+        columns=columns,
+        words=packed.view(torch.uint8).reshape(-1).view(torch.int32),
+        table=state.code,
+        scales=state.absmax,
+        nest_table=None if nest is None else nest.code,
+        nest_scales=None if nest is None else nest.absmax,
+        offset=None if nest is None else state.offset,
+        bias=None if bias is None else bias.data,
+    )
+
+
+def quantize_nf4(matrix: Tensor, bias: Tensor | None = None) -> Nf4Weight:
+    """A dense matrix (N, K) in NF4 with double quantization, by bitsandbytes itself; for an `lm_head` kept dense."""
+    from bitsandbytes.functional import quantize_4bit
+
+    packed, state = quantize_4bit(matrix, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
+    return nf4_weight(packed, state, bias)

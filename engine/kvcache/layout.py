@@ -1,0 +1,91 @@
+"""Layout: what the parts of a compressed pod mean for one model: recipe, shared keys, predicted keys."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.core.errors import PlanMissing
+from engine.core.kv_shape import KVShape
+from engine.core.quant import packed_bytes
+from engine.core.rope import angles_of
+from engine.kvcache import key_maps, sharing_plan
+from engine.kvcache.key_maps import KeyMaps
+from engine.kvcache.recipe import Recipe
+from engine.models.loader import Model
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`roots[layer][kv_head]` is the layer whose far keys serve this one: the layer itself where nothing is shared."""
+
+    recipe: Recipe
+    roots: tuple[tuple[int, ...], ...]
+    maps: KeyMaps | None = None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything that a pod of this layout depends on, except the model."""
+        facts = [str(self.recipe), self.roots, self.maps.digest if self.maps else ""]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def near(self, num_tokens: int) -> list[int]:
+        """The positions that stay exact in a section of so many tokens."""
+        sinks = min(self.recipe.sinks, num_tokens)
+        return [*range(sinks), *range(max(sinks, num_tokens - self.recipe.recent), num_tokens)]
+
+    def stores_keys(self, layer: int, kv_head: int) -> bool:
+        """Whether something of this layer's own far keys is stored: the keys, or what their prediction misses."""
+        own = self.roots[layer][kv_head] == layer
+        return own or (self.recipe.mode == "linear" and self.recipe.residual_bits > 0)
+
+    def key_bits(self, layer: int, kv_head: int) -> int:
+        """Bits of what is stored of this layer's far keys."""
+        return self.recipe.key_bits if self.roots[layer][kv_head] == layer else self.recipe.residual_bits
+
+
+def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
+    """Bytes of a pod of so many tokens: PoD's memory formula, with bits, kept slots and their bitmap.
+
+    Exact where every head keeps as many slots; with pooled selection heads differ, and their last groups' scales with
+    them.
+    """
+    recipe, near = layout.recipe, len(layout.near(num_tokens))
+    exact = near * shape.token_bytes
+    far = num_tokens - near
+    if recipe.exact or not far:
+        return num_tokens * shape.token_bytes
+    rows = round(recipe.keep * far)
+    values = packed_bytes(rows, shape.head_dim, recipe.value_bits, "token", shape.dtype)
+    total = exact + shape.layers * shape.kv_heads * values
+    for layer in range(shape.layers):
+        for head in range(shape.kv_heads):
+            if layout.stores_keys(layer, head):
+                bits = layout.key_bits(layer, head)
+                total += packed_bytes(rows, shape.head_dim, bits, "channel", shape.dtype)
+    return total + (shape.layers * shape.kv_heads * -(-far // 8) if recipe.keep < 1 else 0)
+
+
+def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Layout:
+    """The layout of a recipe for this model. Raises PlanMissing where the model was not calibrated for it."""
+    shape = model.shape
+    own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
+    if not recipe.mode:
+        return Layout(recipe, own)
+    if recipe.mode == "linear":
+        maps = key_maps.find(model, recipe.saving, angles_of(model.network, shape.head_dim), *folders)
+        if maps is None:
+            raise PlanMissing(
+                f"{model.name} has no key maps to save {round(100 * recipe.saving)} %: "
+                f"make them with python -m engine.sharing.map_fit --model ... --saving {recipe.saving}"
+            )
+        return Layout(recipe, tuple((root,) * shape.kv_heads for root in maps.roots), maps)
+    plan = sharing_plan.find(model.name, model.base_digest, recipe.saving, *folders)
+    if plan is None:
+        percent = round(100 * recipe.saving)
+        raise PlanMissing(
+            f"{model.name} has no plan to share {percent} %: "
+            f"make one with python -m engine.sharing.plan_search --model ... --saving {recipe.saving}"
+        )
+    return Layout(recipe, plan.roots)

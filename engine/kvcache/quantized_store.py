@@ -1,0 +1,241 @@
+"""PackedStore: room for a packed pod that is filled chunk by chunk, while its section is read or loaded.
+
+Every part of the pod is one tensor of bytes over all layers and KV heads, in which the tokens of a chunk are one run of
+each head's bytes. So a chunk goes to a block, and comes back from one, by one copy a part. Letters: L layers, G KV
+heads, T tokens, D head size, F far tokens, N near ones.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engine.core import quant
+from engine.core.kv_shape import KVShape
+from engine.core.quant import GROUP, Packed, hadamard, scale_shape
+from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import FarLayer, PackedPod
+
+ALIGNMENT = 64
+"""Of every head's bytes, and of every part of a block; kernels want 16 at least."""
+
+
+class Codec(Protocol):
+    """Who quantizes and dequantizes all KV heads of a layer at once; precision.py specifies both."""
+
+    def quantize_into(self, rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
+        """See precision.quantize_into."""
+
+    def dequantize_into(self, packed: Packed, out: Tensor) -> None:
+        """See precision.dequantize_into."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of `width` numbers, one for every `unit` tokens: far ones, or near ones."""
+
+    name: str
+    far: bool
+    unit: int
+    width: int
+    dtype: torch.dtype
+
+    def byte(self, tokens: int) -> int:
+        """Where the bytes of so many tokens of a head end."""
+        return -(-tokens // self.unit) * self.width * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A chunk's bytes: first..stop of every head in the room of a part, from `offset` on in its block."""
+
+    name: str
+    first: int
+    stop: int
+    offset: int
+
+
+class PackedStore:
+    """Room for the first `held` tokens of a section of `num_tokens`, and what may be done with it.
+
+    A chunk must end where a group of far tokens does; see `cut`.
+    """
+
+    def __init__(
+        self, layout: Layout, shape: KVShape, num_tokens: int, device: torch.device, held: int | None = None
+    ) -> None:
+        self.layout, self.shape, self.num_tokens, self.device = layout, shape, num_tokens, device
+        self.held = num_tokens if held is None else held
+        self._sinks = min(layout.recipe.sinks, num_tokens)
+        self._most_far = num_tokens - len(layout.near(num_tokens))
+        self._turn = hadamard(shape.head_dim, device) if layout.recipe.rotate else None
+        self._codec = _codec(device)
+        self._parts = {part.name: part for part in _parts(layout, shape)}
+        self._rooms = {name: self._room(part) for name, part in self._parts.items()}
+        """Bytes (L, G, of a head)."""
+
+    @property
+    def rooms(self) -> list[Tensor]:
+        """All memory of the store."""
+        return [*self._rooms.values()]
+
+    @property
+    def turn(self) -> Tensor | None:
+        """The matrix (D, D) that far keys and values are rotated by, if they are."""
+        return self._turn
+
+    def far(self, tokens: int) -> int:
+        """How many of the first tokens are far."""
+        return min(max(0, tokens - self._sinks), self._most_far)
+
+    def near(self, tokens: int) -> int:
+        """How many of the first tokens are near."""
+        return tokens - self.far(tokens)
+
+    def cut(self, start: int, size: int) -> int:
+        """Where a chunk of about `size` tokens from `start` on ends: with a group, or with the section."""
+        stop = max(start, self._sinks) + max(GROUP, size - size % GROUP)
+        return min(stop, self.num_tokens)
+
+    def is_cut(self, tokens: int) -> bool:
+        """Whether a chunk may end there."""
+        far = self.far(tokens)
+        return 0 < tokens <= self.num_tokens and (far % GROUP == 0 or far == self._most_far)
+
+    def put(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
+        """Keep a layer's keys and values (G, Q, D) of a chunk that begins at a token; what was there is overwritten."""
+        stop = start + keys.shape[1]
+        lead = min(max(0, self._sinks - start), keys.shape[1])
+        end = lead + self.far(stop) - self.far(start)
+        near = slice(self.near(start), self.near(stop))
+        for name, rows, bits, per in self._both(keys, values):
+            self._view(f"near {name}", layer)[:, near] = torch.cat([rows[:, :lead], rows[:, end:]], 1)
+            if end > lead:
+                into = self._packed(name, layer, bits, per, self.far(start), self.far(stop))
+                self._codec.quantize_into(rows[:, lead:end], into, self._turn)
+
+    def exact(self, layer: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Near keys and values (G, N, D) of the first tokens."""
+        stop = self.near(tokens)
+        return self._view("near keys", layer)[:, :stop], self._view("near values", layer)[:, :stop]
+
+    def read(self, layer: int, first: int, stop: int, keys: Tensor, values: Tensor) -> None:
+        """Far keys and values first..stop into (G, stop - first, D) each, rotated as they are kept.
+
+        `first` must be the first of a group.
+        """
+        for name, out, bits, per in self._both(keys, values):
+            self._codec.dequantize_into(self._packed(name, layer, bits, per, first, stop), out)
+
+    def pod(self) -> PackedPod:
+        """The pod of the tokens held, which looks at this store's memory."""
+        sinks = min(self._sinks, self.held)
+        positions = [*range(sinks), *range(self.far(self.held) + sinks, self.held)]
+        near = torch.tensor(positions, dtype=torch.long, device=self.device)
+        keys, values = (self._typed(f"near {name}", self._rooms[f"near {name}"]) for name in ("keys", "values"))
+        far = tuple(self._far_layer(layer) for layer in range(self.shape.layers))
+        return PackedPod(self.layout, Pod(keys, values, near, self.held), far, self.held)
+
+    def num_bytes(self, start: int, stop: int) -> int:
+        """Bytes of a chunk's block."""
+        *_, last = self._places(start, stop)
+        return last.offset + self._aligned(last)
+
+    def gather(self, start: int, stop: int) -> Tensor:
+        """The bytes (n,) of a chunk's block, on the device."""
+        # What lies between the parts must be the same every time.
+        flat = torch.zeros(self.num_bytes(start, stop), dtype=torch.uint8, device=self.device)
+        for place in self._places(start, stop):
+            self._bytes(flat, place).copy_(self._rooms[place.name][:, :, place.first : place.stop])
+        return flat
+
+    def scatter(self, start: int, stop: int, flat: Tensor) -> None:
+        """Put the bytes (n,) of a chunk's block where they belong."""
+        for place in self._places(start, stop):
+            self._rooms[place.name][:, :, place.first : place.stop] = self._bytes(flat, place)
+
+    def _places(self, start: int, stop: int) -> Iterator[_Place]:
+        offset = 0
+        for name, part in self._parts.items():
+            count = self.far if part.far else self.near
+            place = _Place(name, part.byte(count(start)), part.byte(count(stop)), offset)
+            yield place
+            offset += self._aligned(place)
+
+    def _aligned(self, place: _Place) -> int:
+        size = self.shape.layers * self.shape.kv_heads * (place.stop - place.first)
+        return size + -size % ALIGNMENT
+
+    def _bytes(self, flat: Tensor, place: _Place) -> Tensor:
+        """A part's bytes (L, G, n) in those of a block."""
+        layers, heads, width = self.shape.layers, self.shape.kv_heads, place.stop - place.first
+        return flat[place.offset : place.offset + layers * heads * width].view(layers, heads, width)
+
+    def _room(self, part: _Part) -> Tensor:
+        # Never empty: memory of no bytes cannot be seen as another dtype.
+        size = max(1, part.byte(self.far(self.held) if part.far else self.near(self.held)))
+        size += -size % ALIGNMENT
+        layers, heads = self.shape.layers, self.shape.kv_heads
+        return torch.empty(layers, heads, size, dtype=torch.uint8, device=self.device)
+
+    def _view(self, name: str, layer: int) -> Tensor:
+        """The rows (G, n, width) of a layer's part."""
+        return self._typed(name, self._rooms[name][layer])
+
+    def _typed(self, name: str, room: Tensor) -> Tensor:
+        part = self._parts[name]
+        size = part.byte(self.far(self.held) if part.far else self.near(self.held))
+        rows = room[..., :size].view(part.dtype)
+        return rows.view(*room.shape[:-1], rows.shape[-1] // part.width, part.width)
+
+    def _both(self, keys: Tensor, values: Tensor) -> tuple[tuple[str, Tensor, int, str], ...]:
+        recipe = self.layout.recipe
+        return ("keys", keys, recipe.key_bits, "channel"), ("values", values, recipe.value_bits, "token")
+
+    def _packed(self, name: str, layer: int, bits: int, per: str, first: int, stop: int) -> Packed:
+        """Far rows first..stop of all KV heads: a Packed with a leading G."""
+        codes = self._view(name, layer)[:, first:stop]
+        if bits == 16:
+            nothing = torch.empty(len(codes), 0, dtype=torch.float16, device=self.device)
+            return Packed(bits, per, codes, nothing, nothing)
+        unit = self._parts[f"{name} scales"].unit
+        groups = slice(first // unit, -(-stop // unit))
+        scales, zeros = (self._view(f"{name} {kind}", layer)[:, groups] for kind in ("scales", "zeros"))
+        return Packed(bits, per, codes, scales, zeros)
+
+    def _far_layer(self, layer: int) -> FarLayer:
+        recipe, stop = self.layout.recipe, self.far(self.held)
+        keys = self._packed("keys", layer, recipe.key_bits, "channel", 0, stop)
+        values = self._packed("values", layer, recipe.value_bits, "token", 0, stop)
+        return FarLayer(_by_head(keys), _by_head(values), None)
+
+
+def _parts(layout: Layout, shape: KVShape) -> Iterator[_Part]:
+    dim, recipe = shape.head_dim, layout.recipe
+    for name, bits, per in (("keys", recipe.key_bits, "channel"), ("values", recipe.value_bits, "token")):
+        yield _Part(f"near {name}", False, 1, dim, shape.dtype)
+        if bits == 16:
+            yield _Part(name, True, 1, dim, shape.dtype)
+            continue
+        yield _Part(name, True, 1, dim * bits // 8, torch.uint8)
+        unit, width = GROUP if per == "channel" else 1, scale_shape(1, dim, per)[1]
+        for kind in ("scales", "zeros"):
+            yield _Part(f"{name} {kind}", True, unit, width, torch.float16)
+
+
+def _by_head(packed: Packed) -> tuple[Packed, ...]:
+    rows = zip(packed.codes, packed.scales, packed.zeros, strict=True)
+    return tuple(Packed(packed.bits, packed.per, *each) for each in rows)
+
+
+def _codec(device: torch.device) -> Codec:
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return quant
+    # Needs Triton, which not every machine has.
+    from engine.kernels.quant import codec
+
+    return codec

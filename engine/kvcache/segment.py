@@ -1,0 +1,96 @@
+"""Segment: what one layer meets in a part of a pod, for every KV head; its heads may have kept different slots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from engine.attention.sdpa import SegmentAttention
+from engine.core.quant import rotated
+
+Rows = Tensor | Sequence[Tensor]
+"""(G, K, D), or one (K, D) per KV head where their numbers of slots differ."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Keys and values of a layer, and the position of every slot: (K,), or one such per KV head.
+
+    `roots`: per KV head the layer whose queries meet the keys (PoD's mode A); None: this layer's own do.
+    `skip`: where near tokens hold at least this share of the attention, the segment is left out (PoD's tau).
+    """
+
+    keys: Rows
+    values: Rows
+    positions: Tensor | Sequence[Tensor]
+    roots: tuple[int, ...] | None = None
+    skip: float = 1.0
+    turn: Tensor | None = None
+    """An orthogonal, symmetric matrix (D, D) by which keys and values are rotated: queries are before they meet the
+    keys, and what comes out is rotated back, which is far less than to rotate the slots."""
+
+    def attend(
+        self,
+        attention: SegmentAttention,
+        query: Tensor,
+        queries: Mapping[int, Tensor],
+        scale: float,
+        skipped: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Output (H, Q, D) and log-sum-exp (H, Q) of a layer's query (H, Q, D); `queries` are those of the roots.
+
+        Where `skipped` (H, Q), the log-sum-exp says that nothing was seen; a KV head that is skipped whole costs
+        nothing.
+        """
+        if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and self.roots is None:
+            out, lse = attention(self._turned(query), self.keys, self.values, scale, False)
+            return self._turned(out), lse
+        parts = []
+        for group, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            asker = self._asker(group, query, queries)
+            unseen = None if skipped is None else self._of(group, skipped)
+            if not len(keys) or (unseen is not None and bool(unseen.all())):
+                # PyTorch's flash attention ends the process over a segment without slots.
+                out, lse = torch.zeros_like(asker), torch.full(asker.shape[:2], -torch.inf, device=asker.device)
+            else:
+                out, lse = attention(asker, keys[None], values[None], scale, False)
+            parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
+        return self._turned(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
+
+    def logits(self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
+        """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of."""
+        heads = len(query) // len(self.keys)
+        group = head // heads
+        asker = self._asker(group, query, queries)[head % heads]
+        return (asker @ self.keys[group].T).float() * scale, self.places(group)
+
+    def places(self, group: int) -> Tensor:
+        """The positions (K,) of one KV head's slots."""
+        return self.positions if isinstance(self.positions, Tensor) else self.positions[group]
+
+    def select(self, wanted: Tensor) -> "Segment":
+        """The same restricted to the tokens where `wanted` (T,) is true."""
+        if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and isinstance(self.positions, Tensor):
+            (slots,) = wanted[self.positions].nonzero(as_tuple=True)
+            keys, values = self.keys.index_select(1, slots), self.values.index_select(1, slots)
+            return replace(self, keys=keys, values=values, positions=self.positions[slots])
+        chosen = [wanted[self.places(group)] for group in range(len(self.keys))]
+        return replace(
+            self,
+            keys=[rows[keep] for rows, keep in zip(self.keys, chosen, strict=True)],
+            values=[rows[keep] for rows, keep in zip(self.values, chosen, strict=True)],
+            positions=[self.places(group)[keep] for group, keep in enumerate(chosen)],
+        )
+
+    def _asker(self, group: int, query: Tensor, queries: Mapping[int, Tensor]) -> Tensor:
+        """The queries (H / G, Q, D) that meet a KV head's keys."""
+        return self._turned(self._of(group, query if self.roots is None else queries[self.roots[group]]))
+
+    def _turned(self, rows: Tensor) -> Tensor:
+        return rows if self.turn is None else rotated(rows, self.turn)
+
+    def _of(self, group: int, rows: Tensor) -> Tensor:
+        """The rows of one KV head's query heads, out of all (H, ...)."""
+        heads = len(rows) // len(self.keys)
+        return rows[group * heads : (group + 1) * heads]

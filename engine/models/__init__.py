@@ -1,0 +1,1 @@
+"""Loading a model, its tokenizer, and running its decoder layers: transformers, one short loop, Triton."""

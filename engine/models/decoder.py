@@ -1,0 +1,179 @@
+"""FlatModel: a loaded network's decoder blocks as a short loop, without the layers of Python that transformers has.
+
+The supported families are one block with options: biases on the projections, a norm on every query and key head.
+Letters: Q new tokens, E hidden size, H query heads, G key/value heads, D head size, V vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.activations import ACT2FN
+
+from engine.attention.fused import FusedMemory
+from engine.attention.sdpa import Memory
+from engine.core.rope import HeadNorms, Rotary
+from engine.models import ops as operations
+from engine.models.loader import MOVING_ROPES, Model
+from engine.models.ops import Norm, Ops, Weight
+
+NETWORKS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+_PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+_GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+_PARTS = ("", "self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
+_HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+
+
+@dataclass(frozen=True)
+class Block:
+    """The weights of one decoder layer; the norms of query and key heads are there where the family has them."""
+
+    attention_norm: Norm
+    qkv: Sequence[Weight]
+    head_norms: HeadNorms | None
+    out: Sequence[Weight]
+    gated_norm: Norm
+    gate: Weight
+    up: Weight
+    down: Sequence[Weight]
+
+
+Attend = Callable[[int, Block, Tensor], Tensor]
+"""(layer, block, fused projection (Q, (H + 2 G) * D)) -> output (H, Q, D)."""
+
+
+def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
+    """The model's network as a loop, or None where it is not exactly what is known here.
+
+    `ops`: what it is made of, by default the fastest that PyTorch has for these weights.
+    """
+    network = model.network
+    if type(network) not in NETWORKS or network.training or not _plain_layers(network):
+        return None
+    rotary = network.model.rotary_emb
+    if 2 * len(rotary.inv_freq) != model.shape.head_dim:
+        return None
+    projections = [layer.get_submodule(name) for layer in network.model.layers for name in (*_PROJECTIONS, *_GATED)]
+    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
+        return None
+    return FlatModel(network, ops or operations.choose([*projections, network.lm_head]))
+
+
+class FlatModel:
+    """Runs a network's weights; the network itself stays usable. `ops.name` says how."""
+
+    def __init__(self, network: Any, ops: Ops) -> None:
+        self.ops = ops
+        self._embed = network.model.embed_tokens
+        self._rotary = network.model.rotary_emb
+        self._positions = network.config.max_position_embeddings
+        self._angles: tuple[Tensor, Tensor] | None = None
+        """Cosines and sines (P, D / 2) of the network's own rotary positions, whatever their scaling; once wanted."""
+        self._blocks = [_block(layer, ops) for layer in network.model.layers]
+        self._norm = _norm(network.model.norm)
+        self._head = ops.take_head(network.lm_head)
+        attention = network.model.layers[0].self_attn
+        self._head_dim, self._scale = attention.head_dim, attention.scaling
+        self._heads, self._kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
+        self._weights = list(network.parameters())
+        self._modules = [module for module in network.modules() if module is not network]
+        self._taken = self._stamps()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the network is what it was when it was flattened: the same weights, and no hooks on them."""
+        return self._stamps() == self._taken and not any(
+            module._forward_hooks or module._forward_pre_hooks for module in self._modules
+        )
+
+    def forward(self, ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
+        """Logits (last, V) of the last of the tokens `ids` (Q,) at `positions` (Q,), or of those at places `last` (R,).
+
+        A memory that can take a fused projection as it is gets it.
+        """
+        ops = self.ops
+        x: Tensor = self._embed(ids)
+        attend: Attend
+        if isinstance(memory, FusedMemory) and self._rotary.rope_type not in MOVING_ROPES:
+            attend = self._fused(memory, x, positions)
+        else:
+            attend = self._plain(memory, x, positions)
+        for layer, block in enumerate(self._blocks):
+            seen = attend(layer, block, ops.linear(x, block.qkv, norm=block.attention_norm))
+            x = ops.linear(seen.transpose(0, 1).reshape(len(x), -1), block.out, residual=x)
+            opened = ops.gated(x, block.gate, block.up, norm=block.gated_norm)
+            x = ops.linear(opened, block.down, residual=x)
+        x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
+        return ops.logits(x, self._head, self._norm)
+
+    def _plain(self, memory: Memory, x: Tensor, positions: Tensor) -> Attend:
+        """Norms of heads and rotary positions one by one, then attention."""
+        ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
+        cos, sin = self._rotary(x, positions[None])
+        sin = torch.cat([-sin[..., : dim // 2], sin[..., dim // 2 :]], -1)
+        cos, sin = cos[0][:, None], sin[0][:, None]
+
+        def attend(layer: int, block: Block, rows: Tensor) -> Tensor:
+            qkv = rows.view(len(rows), -1, dim)
+            asking = qkv[:, :turned]
+            if norms := block.head_norms:
+                query, keys = (norms.query, norms.epsilon), (norms.keys, norms.epsilon)
+                asking = torch.cat((ops.norm(qkv[:, :heads], query), ops.norm(qkv[:, heads:turned], keys)), 1)
+            asking = ops.rope(asking, cos, sin).transpose(0, 1)
+            return memory.attend(layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale)
+
+        return attend
+
+    def _fused(self, memory: FusedMemory, x: Tensor, positions: Tensor) -> Attend:
+        """All of that by the memory, which reads angles in a table of all positions."""
+        if self._angles is None or self._angles[0].dtype != x.dtype:
+            everywhere = torch.arange(self._positions, device=x.device)
+            cos, sin = self._rotary(x, everywhere[None])
+            # Both halves of a head turn by the same angles.
+            self._angles = cos[0, :, : self._head_dim // 2].clone(), sin[0, :, : self._head_dim // 2].clone()
+        rotary = Rotary(*self._angles, positions)
+        return lambda layer, block, rows: memory.attend_fused(layer, rows, rotary, block.head_norms, self._scale)
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        """Where every weight is, and how often it was changed."""
+        return [(each.data_ptr(), each._version) for each in self._weights]
+
+
+def _block(layer: Any, ops: Ops) -> Block:
+    attention, gated = layer.self_attn, layer.mlp
+    return Block(
+        attention_norm=_norm(layer.input_layernorm),
+        qkv=ops.take(attention.q_proj, attention.k_proj, attention.v_proj),
+        head_norms=_head_norms(attention),
+        out=ops.take(attention.o_proj),
+        gated_norm=_norm(layer.post_attention_layernorm),
+        gate=ops.take(gated.gate_proj)[0],
+        up=ops.take(gated.up_proj)[0],
+        down=ops.take(gated.down_proj),
+    )
+
+
+def _norm(module: Any) -> Norm:
+    return module.weight, module.variance_epsilon
+
+
+def _head_norms(attention: Any) -> HeadNorms | None:
+    if not hasattr(attention, "q_norm"):
+        return None
+    query, keys = attention.q_norm, attention.k_norm
+    assert query.variance_epsilon == keys.variance_epsilon
+    return HeadNorms(query.weight, keys.weight, query.variance_epsilon)
+
+
+def _plain_layers(network: Any) -> bool:
+    """Whether every layer is full attention, made of the parts that are known here."""
+    known = {*_PARTS, *_PROJECTIONS, *_GATED, "mlp.act_fn"}
+    if isinstance(network, Qwen3ForCausalLM):
+        known |= set(_HEAD_NORMS)
+    return all(
+        {name for name, _ in layer.named_modules()} == known and type(layer.mlp.act_fn) is type(ACT2FN["silu"])
+        for layer in network.model.layers
+    )

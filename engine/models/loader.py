@@ -1,0 +1,267 @@
+"""A causal language model and its tokenizer, from a hub id, a local folder or the embedded default."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from engine.attention import sdpa
+from engine.core.atomic import whole
+from engine.core.errors import ModelMissing, ModelUnsupported, PlanMissing
+from engine.core.kv_shape import KVShape
+from engine.models import adapter, embedded
+from engine.models.tokenizer import Tokenizer
+
+GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
+GPU_DEFAULT_BYTES = 6 << 30
+"""Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
+FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
+"""Model types whose every layer is full attention with rotary keys, seen equal to plain transformers in the tests."""
+
+ADAPTERS = Path(__file__).parent / "adapters"
+
+MOVING_ROPES = ("dynamic", "longrope")
+"""Rotary positions whose frequencies depend on how long the text is."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with the facts that pods depend on."""
+
+    network: Any
+    tokenizer: Tokenizer
+    shape: KVShape
+    device: torch.device
+    window: int
+    stop_ids: frozenset[int]
+    name: str
+    digest: str
+    """sha256 over weights, config, tokenizer, chat template and weight quantization: nothing of the machine.
+
+    The dtype of the arithmetic is not part of it: it is in `shape`.
+    """
+    why: str
+    better: str = ""
+    adapted_from: str = ""
+    """The digest of the model that this one is an adaptation of; empty where it is none."""
+
+    @property
+    def base_digest(self) -> str:
+        """Of the model as it was before any adaptation: what plans and heads are found for."""
+        return self.adapted_from or self.digest
+
+
+def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
+    """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
+
+    Raises ModelMissing or ModelUnsupported.
+    """
+    disable_progress_bar()  # `on_progress` says what is happening
+    if threads:
+        torch.set_num_threads(threads)
+    if choice == "auto":
+        return _load_auto(models, on_progress)
+    if choice == "embedded":
+        return _load_embedded(models, on_progress, "the embedded model, as asked for")
+    return _load_any(choice, models, on_progress, "as asked for")
+
+
+def adapted(model: Model, name: str, *folders: Path) -> Model:
+    """The model with a file of additions from one of the folders; its network is changed, and so is its digest.
+
+    Raises PlanMissing where there is no such file, and AdapterMismatch where it was trained for another model.
+    """
+    paths = (folder / f"{name}.safetensors" for folder in (*folders, ADAPTERS))
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise PlanMissing(f"there is no adapter {name} for {model.name}: make one with python -m engine.training.adapt")
+    found = adapter.load(path)
+    additions = adapter.apply(found, model.network, model.digest)
+    if additions is not None and not getattr(model.network, "is_quantized", False):
+        additions.merge()
+    digest = hashlib.sha256(f"{model.digest} {found.digest}".encode()).hexdigest()
+    return replace(model, digest=digest, adapted_from=model.digest)
+
+
+def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    if free < GPU_DEFAULT_BYTES:
+        seen = f"only {free / 1e9:.1f} GB of GPU memory is free" if free else "no GPU was found"
+        better = f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
+        return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
+    try:
+        return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
+    except ModelMissing as missing:
+        why = f"the embedded model, because {GPU_DEFAULT} cannot be fetched here ({missing})"
+        better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
+        return _load_embedded(models, on_progress, why, better)
+
+
+def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:
+    folder = embedded.ensure(models, on_progress)
+    # The folder is made from pinned bytes, whatever version of transformers wrote its files.
+    return _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)
+
+
+def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
+    folder = Path(choice).expanduser()
+    if folder.is_dir():
+        return _load_folder(folder, folder.resolve().name, models, on_progress, why)
+    if choice.count("/") != 1 or choice.startswith(("/", ".", "~")):
+        raise ModelMissing(f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}")
+    on_progress(f"Fetching {choice} (once).")
+    return _load_folder(_fetch(choice), choice, models, on_progress, why)
+
+
+def _fetch(hub_id: str) -> Path:
+    """The local snapshot of a hub model, downloaded if it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ModelMissing(f"{hub_id} could not be fetched from the model hub: {reason}") from error
+
+
+def _load_folder(
+    folder: Path,
+    name: str,
+    models: Path,
+    on_progress: Callable[[str], None],
+    why: str,
+    better: str = "",
+    digest: str = "",
+) -> Model:
+    sdpa.register()
+    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
+        raise ModelMissing(f"{folder} holds no config.json with *.safetensors weights")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(models / "cpu-dtype.txt")
+    quantized = device.type == "cuda" and name != embedded.NAME
+    on_progress(f"Loading {name}.")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        _refuse_unsupported(config, name)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=sdpa.NAME,
+            device_map=str(device),
+            output_loading_info=True,
+            **_quantization(quantized),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelMissing(f"{name} could not be loaded: {error}") from error
+    network, report = loaded
+    if report["missing_keys"]:
+        # transformers fills them with random numbers, and goes on.
+        raise ModelMissing(f"{name} could not be loaded: its files lack {len(report['missing_keys'])} of its weights")
+    if not tokenizer.chat_template:
+        raise ModelUnsupported(f"{name} has no chat template; DocPod asks chat or instruct models")
+    network.eval()
+    stops = network.generation_config.eos_token_id
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Model(
+        network=network,
+        tokenizer=Tokenizer(tokenizer),
+        shape=KVShape(config.num_hidden_layers, config.num_key_value_heads, head_dim, dtype),
+        device=device,
+        window=config.max_position_embeddings,
+        stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),
+        name=name,
+        digest=digest or _digest(folder, models / "digests.json", "nf4" if quantized else ""),
+        why=why,
+        better=better,
+    )
+
+
+def _quantization(quantized: bool) -> dict[str, Any]:
+    """Options that load the weights in 4 bits: NF4 with double quantization by bitsandbytes."""
+    if not quantized:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": nf4}
+
+
+def _refuse_unsupported(config: Any, name: str) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if getattr(config, "sliding_window", None):
+        kinds.add("sliding_attention")
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") in MOVING_ROPES:
+        raise ModelUnsupported(
+            f"{name} has {rope['rope_type']!r} rotary positions, which change with the length of the text: "
+            "what DocPod keeps of one length would not fit another"
+        )
+    if config.model_type not in FAMILIES or kinds != {"full_attention"}:
+        raise ModelUnsupported(
+            f"{name} is a {config.model_type!r} model with {', '.join(sorted(kinds))} layers; "
+            f"DocPod reads with full-attention models of the families {', '.join(FAMILIES)}"
+        )
+
+
+def _cpu_dtype(memo: Path) -> torch.dtype:
+    """bfloat16 where this processor multiplies it faster than float32, by a probe of a few milliseconds.
+
+    The choice is remembered: a pod of one dtype is of no use to the other, so it must not change with the weather.
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if memo.exists() and memo.read_text() in dtypes:
+        return dtypes[memo.read_text()]
+    seconds = dict.fromkeys(dtypes, float("inf"))
+    # In turns, and the best of each: other programs may be at work. The first turn also makes ready.
+    for turn in range(10):
+        if turn > 1 and max(seconds.values()) > 3 * min(seconds.values()):
+            break
+        for name, dtype in dtypes.items():
+            a, b = torch.ones(512, 576, dtype=dtype), torch.ones(576, 1536, dtype=dtype)
+            start = time.perf_counter()
+            _ = a @ b
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    fastest = min(seconds, key=seconds.__getitem__)
+    _remember(memo, fastest)
+    return dtypes[fastest]
+
+
+def _digest(folder: Path, memo: Path, quantization: str) -> str:
+    """sha256 of the files that define the model; a file's hash is remembered by its size and time of change."""
+    try:
+        known: dict[str, str] = json.loads(memo.read_text())
+    except (FileNotFoundError, ValueError):
+        known = {}
+    total = hashlib.sha256(quantization.encode())
+    names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
+    for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
+        stat = path.resolve().stat()
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            with path.open("rb") as file:
+                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name}:{known[key]}\n".encode())
+    _remember(memo, json.dumps(known))
+    return total.hexdigest()
+
+
+def _remember(memo: Path, text: str) -> None:
+    """Write a small file whole, whoever reads or writes it at the same time."""
+    with whole(memo) as scratch:
+        scratch.write_text(text)

@@ -1,0 +1,1 @@
+"""Reading and answering: contexts, the runner, generation, and the CUDA-graph decode runner."""

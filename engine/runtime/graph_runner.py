@@ -1,0 +1,228 @@
+"""Stepper: an answer as steps that run on the device alone, each in a CUDA graph where there are such.
+
+Every tensor that a step reads or writes stands at an address of its own for ever, so a step is captured once per bucket
+and replayed for every token of every document. What a step chose is the next one's input without a word from the host,
+which reads it one step later.
+"""
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.attention.sdpa import Memory
+from engine.core.errors import WindowExceeded
+from engine.core.sampling import SamplingParams, choose, draw, put, uniforms
+from engine.kvcache.quantized import AnyPod
+from engine.runtime.cuda_graphs import WARM_UPS, Graphs
+
+BUCKETS = (1, 8, 32, 64)
+"""Tokens of one step; the last run of a question is padded up to one of them."""
+_SLOTS = 2
+"""Steps whose choice the host may not have read yet."""
+
+Forward = Callable[[Tensor, Tensor, Memory, int | Tensor], Tensor]
+"""(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, or of those at places `last` (R,),
+without a word to the host."""
+
+
+Choose = Callable[[Tensor, Tensor, Tensor], None]
+"""(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.choose."""
+
+
+class Table(Memory, Protocol):
+    """Pods and a tail at fixed addresses. What `attend` and `positions` do can be captured in a CUDA graph."""
+
+    length: int
+    """Tokens in the tail, as the host knows it: whoever advances adds to it."""
+
+    @property
+    def bucket(self) -> Hashable:
+        """What a captured step depends on besides the contents of the tables: another bucket, another capture."""
+
+    def fits(self, pods: Sequence[AnyPod]) -> bool:
+        """Whether these pods can be put into the tables."""
+
+    def set(self, pods: Sequence[AnyPod]) -> None:
+        """Attend to these pods from now on, with an empty tail."""
+
+    def forget(self) -> None:
+        """Let go of the pods: nothing is attended before the next `set`."""
+
+    def positions(self, count: int) -> Tensor:
+        """Positions (count,) of the tokens behind everything there, until `advance`."""
+
+    def advance(self, count: int) -> None:
+        """Count tokens as held in the tail, on the device."""
+
+
+def through(network: Any) -> Forward:
+    """The forward of a transformers model whose attention is ours."""
+
+    def forward(ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
+        inputs = {"input_ids": ids[None], "position_ids": positions[None]}
+        logits: Tensor = network(**inputs, use_cache=False, logits_to_keep=last, memory=memory).logits
+        return logits[0]
+
+    return forward
+
+
+class Stepper:
+    """Serves one answer at a time, over whatever pods it brings; `claim` says whether it is free.
+
+    `tail_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held while
+    a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose; by
+    default where launching does not mean waiting. `choose`: how the likeliest token is found.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        table: Table,
+        tail_tokens: int,
+        window: int,
+        device: torch.device,
+        lock: threading.Lock,
+        ahead: bool | None = None,
+        choose: Choose = choose,
+    ) -> None:
+        on_gpu = device.type == "cuda"
+        self.graphs = Graphs(device)
+        self._forward, self._table, self._lock, self._choose = forward, table, lock, choose
+        self._tail_tokens, self._window = tail_tokens, window
+        self._ahead = on_gpu if ahead is None else ahead
+        self._busy = threading.Lock()
+        self._start = 0
+        """Position of the tail's first token."""
+        self._ids = torch.zeros(BUCKETS[-1], dtype=torch.long, device=device)
+        """A step's tokens; the one that it chose takes the first place."""
+        self._last = torch.zeros(1, dtype=torch.long, device=device)
+        """Where the last real token of a padded step stands."""
+        self._drawn = torch.zeros(1, dtype=torch.long, device=device)
+        """Tokens of the answer drawn so far."""
+        self._uniforms = torch.zeros(tail_tokens + WARM_UPS, device=device)
+        self._temperature, self._top_p = torch.ones((), device=device), torch.ones((), device=device)
+        self._chosen = torch.zeros(2, dtype=torch.float64, device=device)
+        """The token chosen, which float64 holds exactly, and its log-probability: one copy brings both to the host."""
+        self._slots = torch.zeros(_SLOTS, 2, dtype=torch.float64, pin_memory=on_gpu)
+        event: Any = torch.cuda.Event
+        self._events = [event() for _ in range(_SLOTS)] if on_gpu else []
+
+    def claim(self, pods: Sequence[AnyPod], question_tokens: int, max_tokens: int) -> bool:
+        """Take it for an answer, unless another one has it or this one does not fit. Who took it must `release` it."""
+        needed = question_tokens + max(max_tokens, BUCKETS[-1])  # the question's last run may be padded
+        if not question_tokens or needed > self._tail_tokens or not self._busy.acquire(blocking=False):
+            return False
+        fits = False
+        try:
+            fits = self._table.fits(pods)
+        finally:
+            if not fits:
+                self._busy.release()
+        return fits
+
+    def release(self) -> None:
+        """Leave it to the next answer, and its pods to whoever needs their memory."""
+        self._table.forget()
+        self._busy.release()
+
+    def tokens(
+        self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]
+    ) -> Iterator[tuple[int, float]]:
+        """Tokens with their log-probabilities until `max_tokens` or `stopped()`. Raises WindowExceeded.
+
+        A step more than was asked for may have been launched when it ends: the next answer's tail begins empty.
+        """
+        launched = 0
+        for number in range(params.max_tokens):
+            if stopped():
+                return
+            if launched == number:
+                self._launch(launched, pods, ids, params)
+                launched += 1
+            if self._ahead and launched < params.max_tokens and self._room(1):
+                self._launch(launched, pods, ids, params)
+                launched += 1
+            yield self._read(number)
+
+    def _launch(self, number: int, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams) -> None:
+        """Launch the step that chooses the answer's token of this number, and its way to the host."""
+        sampled = params.temperature > 0
+        if number == 0:
+            self._begin(pods, ids, params)
+            for start in range(0, len(ids), BUCKETS[-1]):
+                self._feed(ids[start : start + BUCKETS[-1]], sampled)
+        else:
+            self._need(1)
+            with self._lock, torch.inference_mode():
+                self._run(1, 1, sampled)
+        slot = number % _SLOTS
+        self._slots[slot].copy_(self._chosen, non_blocking=True)
+        if self._events:
+            self._events[slot].record()
+
+    def _read(self, number: int) -> tuple[int, float]:
+        """Wait for the answer's token of this number: the only time that the host waits."""
+        slot = number % _SLOTS
+        if self._events:
+            self._events[slot].synchronize()
+        token, logprob = self._slots[slot].tolist()
+        return int(token), logprob
+
+    def _begin(self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams) -> None:
+        """Put pods, and what an answer's choices depend on, where the steps look for them."""
+        with self._lock, torch.inference_mode():
+            self._table.set(pods)
+            self._start = max((pod.num_tokens for pod in pods), default=0)
+            self._need(len(ids))
+            self._temperature.fill_(params.temperature)
+            self._top_p.fill_(params.top_p)
+            if params.temperature > 0:
+                self._uniforms[: params.max_tokens].copy_(uniforms(params))
+
+    def _feed(self, ids: Sequence[int], sampled: bool) -> None:
+        """One run of a question. Tokens of an older step stand behind it where it is shorter than its bucket.
+
+        No real token sees those; what they leave in the tail is not counted, and is written over.
+        """
+        count = len(ids)
+        bucket = next(each for each in BUCKETS if each >= count)
+        with self._lock, torch.inference_mode():
+            self._ids[:count].copy_(torch.tensor(ids))
+            self._last.fill_(count - 1)
+            # Each run chooses a token, which only the last one's matters of: the first of the answer.
+            self._drawn.zero_()
+            self._run(bucket, count, sampled)
+
+    def _need(self, count: int) -> None:
+        """Raise WindowExceeded where so many more tokens have no position."""
+        stop = self._start + self._table.length + count
+        if stop > self._window:
+            raise WindowExceeded(f"{stop} positions are needed, {self._window} are there")
+
+    def _room(self, count: int) -> bool:
+        return self._start + self._table.length + count <= self._window
+
+    def _run(self, bucket: int, count: int, sampled: bool) -> None:
+        """One step, in its graph where there is one, of which so many tokens are real."""
+        # Trying a step out before it is captured chooses tokens.
+        chosen = (self._ids, self._drawn)
+        self.graphs.run((bucket, sampled, self._table.bucket), lambda: self._step(bucket, sampled), chosen)
+        self._table.advance(count)
+        self._table.length += count
+
+    def _step(self, bucket: int, sampled: bool) -> None:
+        """Feed the first tokens of `_ids`, choose the next one and put it there; everything stays on the device."""
+        ids, positions, last = self._ids[:bucket], self._table.positions(bucket), 1 if bucket == 1 else self._last
+        if bucket > 1:
+            # Padding may stand where the model knows no position.
+            positions = positions.clamp(max=self._window - 1)
+        (row,) = self._forward(ids, positions, self._table, last)
+        if sampled:
+            uniform = self._uniforms.index_select(0, self._drawn)[0]
+            put(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
+            self._drawn.add_(1)
+        else:
+            self._choose(row, self._ids, self._chosen)

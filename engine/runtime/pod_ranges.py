@@ -1,0 +1,64 @@
+"""The ranges of a pod that the attention kernels read, as rows of numbers and addresses.
+
+Letters: L layers, G KV heads.
+"""
+
+import numpy as np
+
+from engine.core.quant import Packed
+from engine.kernels.attention.kv_ranges import (
+    ASKER,
+    BYTES,
+    KEY_BITS,
+    KEY_SCALES,
+    KEY_ZEROS,
+    KEYS,
+    ROTATED,
+    STOP,
+    VALUE_BITS,
+    VALUE_SCALES,
+    VALUE_ZEROS,
+    VALUES,
+    Rows,
+    blank,
+    exact_rows,
+)
+from engine.kvcache.exact import Pod
+from engine.kvcache.quantized import PackedPod
+
+
+def rows_of(pod: Pod | PackedPod) -> Rows:
+    """The stretches of a pod (L, 1 or 2, G, COLUMNS): near slots, then far ones. BEFORE, KIND and QUERY are left open.
+
+    They point into the pod, and keep nothing of it alive.
+    """
+    if isinstance(pod, Pod):
+        return exact_rows(pod.keys, pod.values)
+    return np.concatenate([exact_rows(pod.near.keys, pod.near.values), _far_rows(pod)], 1)
+
+
+def _far_rows(pod: PackedPod) -> Rows:
+    """The stretches (L, 1, G, COLUMNS) of a pod's far slots."""
+    recipe, heads = pod.layout.recipe, len(pod.far[0].values)
+    roots = np.array(pod.layout.roots)
+    keys = [pod.far[root].keys[head] for row in roots.tolist() for head, root in enumerate(row)]
+    values = [each for layer in pod.far for each in layer.values]
+    rows = blank(len(pod.far), heads)
+    for packed, columns in (
+        (keys, [STOP, KEY_BITS, KEYS, KEY_SCALES, KEY_ZEROS]),
+        (values, [STOP, VALUE_BITS, VALUES, VALUE_SCALES, VALUE_ZEROS]),
+    ):
+        rows[..., columns] = np.array([_parts(each) for each in packed]).reshape(-1, 1, heads, len(columns))
+    dim, bits = pod.near.keys.shape[-1], rows[..., KEY_BITS] + rows[..., VALUE_BITS]
+    rows[..., BYTES] = rows[..., STOP] * dim * bits // 8
+    rows[..., ROTATED] = recipe.rotate
+    if recipe.mode == "A":
+        rows[..., ASKER] = roots[:, None]
+    return rows
+
+
+def _parts(packed: Packed | None) -> tuple[int, int, int, int, int]:
+    """Slots, bits, and the addresses of codes, scales and zero points."""
+    assert packed is not None
+    codes, scales, zeros = packed.codes, packed.scales, packed.zeros
+    return len(codes), packed.bits, codes.data_ptr(), scales.data_ptr(), zeros.data_ptr()

@@ -1,0 +1,100 @@
+"""Runner: one model on one device, behind one lock that is held for a chunk or a token at a time."""
+
+import threading
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.attention import sdpa
+from engine.core.errors import WindowExceeded
+from engine.kvcache.quantized import AnyPod
+from engine.kvcache.suffix import Tail
+from engine.models.decoder import flatten
+from engine.models.loader import Model
+from engine.models.ops import Ops
+from engine.runtime.context import Context, Head
+from engine.runtime.graph_runner import BUCKETS, Stepper, through
+
+TAIL_TOKENS = 2048
+"""Room for a question and its answer in steps; a longer one goes the plain way."""
+
+
+class Runner:
+    """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
+
+    def __init__(
+        self, model: Model, graphs: bool = False, overlap: bool | None = None, quick_head: bool | None = None
+    ) -> None:
+        """`graphs`: answer by steps that stay on the device, each in a CUDA graph, with Triton's kernels.
+
+        `overlap`: of their launches, and `quick_head`: see TritonOps; by default where the GPU can, and gains by it.
+        """
+        self.model = model
+        self.attention, reason = sdpa.choose(model.device, model.shape.dtype)
+        self._flat = flatten(model, _kernels(overlap, quick_head) if graphs else None)
+        layers = "of transformers" if self._flat is None else self._flat.ops.name
+        self.backend = f"{reason}; layers: {layers}"
+        self._lock = threading.Lock()
+        self.stepper = self._make_stepper() if graphs else None
+        """Runs answers on the device, where it fits one."""
+        if graphs:
+            self.backend += "; answers: Triton, in CUDA graphs"
+
+    @property
+    def spared_bytes(self) -> int:
+        """Bytes of the network's weights that a token does not read; see Ops."""
+        return 0 if self._flat is None else self._flat.ops.spared_bytes
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held by whoever calls the model, for a chunk or a token at a time."""
+        return self._lock
+
+    def context(self, pods: Sequence[AnyPod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
+        """A context of this runner's attention."""
+        return Context(pods, tail, self.attention, heads)
+
+    def run(self, context: Context, ids: Sequence[int]) -> Tensor:
+        """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""
+        return self.score(context, ids, 1)[0]
+
+    def score(self, context: Context, ids: Sequence[int], last: int) -> Tensor:
+        """Feed tokens as `run` does; logits (last, V) of the last ones."""
+        first = context.position
+        if first + len(ids) > self.model.window:
+            raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
+        device = self.model.device
+        with self._lock, torch.inference_mode():
+            new, positions = torch.tensor(ids, device=device), torch.arange(first, first + len(ids), device=device)
+            if self._flat is not None and self._flat.is_current:
+                logits = self._flat.forward(new, positions, context, last)
+            else:
+                logits = self._network(new, positions, context, last)
+            context.tail.advance(len(ids))
+        return logits
+
+    def _make_stepper(self) -> Stepper:
+        # Needs Triton, which not every machine has.
+        from engine.kernels.argmax import choose
+        from engine.runtime.kv_table import PodTable
+
+        model, config = self.model, self.model.network.config
+        tail = min(TAIL_TOKENS, model.window) + BUCKETS[-1]
+        table = PodTable(model.shape, config.num_attention_heads, tail, model.device, max_new=BUCKETS[-1])
+        forward = through(model.network) if self._flat is None else self._flat.forward
+        return Stepper(forward, table, tail, model.window, model.device, self._lock, choose=choose)
+
+    def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
+        """Logits (last, V) by transformers' own code."""
+        logits: Tensor = self.model.network(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, memory=context
+        ).logits
+        return logits[0]
+
+
+def _kernels(overlap: bool | None, quick_head: bool | None) -> Ops:
+    # Needs Triton, which not every machine has.
+    from engine.models.ops_triton import TritonOps
+
+    return TritonOps(overlap, quick_head)

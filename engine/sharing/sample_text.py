@@ -1,0 +1,52 @@
+"""Text to calibrate models with: the user's own files, or the reference texts that come with Python.
+
+Python's reference texts are (c) Python Software Foundation, under the PSF License Agreement version 2, which every
+Python brings along (`license()`). They are read where they lie: nothing of them is copied into this program.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.core.errors import CalibrationFailed
+
+SUFFIXES = (".txt", ".md")
+
+
+def sample_text() -> str:
+    """The Python language reference as plain text, about 460,000 characters: prose, tables and code.
+
+    It differs a little from one version of Python to the next.
+    """
+    # Half a megabyte that only a calibration needs.
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def read_text(paths: Sequence[Path]) -> str:
+    """The text of files, and of all .txt and .md files in folders, one after the other in the order of their names.
+
+    Raises CalibrationFailed for what is not there, cannot be read, or is not text in UTF-8.
+    """
+    return "\n\n".join(_read(file) for path in paths for file in _files(path))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.exists():
+        raise CalibrationFailed(f"{path} does not exist; give text files, or folders with .txt or .md files")
+    if not path.is_dir():
+        yield path
+        return
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise CalibrationFailed(f"{path} holds no .txt or .md files; give another folder, or the files themselves")
+    yield from files
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CalibrationFailed(f"{file} is not text in UTF-8; save it as plain text in UTF-8 first") from error
+    except OSError as error:
+        raise CalibrationFailed(f"{file} cannot be read ({error.strerror}); check its permissions") from error

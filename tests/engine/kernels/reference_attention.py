@@ -1,0 +1,108 @@
+"""What the kernels of this folder compute, in plain PyTorch and float32 (float64 stays): the specification."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.core.lse import merge, reference
+from engine.core.quant import Packed, dequantize, hadamard
+from engine.kernels.attention.split_plan import WorkList
+from engine.kvcache.exact import Pod
+from engine.kvcache.quantized import AnyPod, PackedPod
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Slots of one KV head of a layer that are stored alike: rows (K, D), exact or packed.
+
+    `asker`: the layer whose queries meet the keys. `rotated`: keys and values are, by the Hadamard matrix.
+    """
+
+    head: int
+    keys: Packed | Tensor
+    values: Packed | Tensor
+    asker: int
+    rotated: bool = False
+
+
+def append(
+    work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
+    rotate: bool,
+) -> None:  # fmt: skip
+    """See append.append."""
+    count = query.shape[1]
+    slots = tail_length + torch.arange(count, device=query.device)
+    for tail, new in zip(work.tail, (keys, values), strict=True):
+        tail[layer].index_copy_(1, slots, new)
+    rows = query.float().flatten(0, 1)
+    plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0, : len(rows)]
+    plain.copy_(rows)
+    if rotate:
+        rotated.copy_(rows @ hadamard(query.shape[2], query.device))
+
+
+def attend(
+    work: WorkList,
+    layer: int,
+    queries: Tensor,
+    count: int,
+    tail_length: Tensor,
+    scale: float,
+    tiling: object,
+) -> tuple[Tensor, Tensor]:
+    """See decode_attention.attend."""
+    keys, values = (each[layer] for each in work.tail)
+    heads = len(keys)
+    rows = queries[:, :, : heads * work.share * count].reshape(2, -1, heads, work.share, count, keys.shape[2])
+    own = layer if queries.shape[1] > 1 else 0
+    length = int(tail_length)
+    outputs, sums = [], []
+    for head in range(heads):
+        parts = [
+            _of(each, rows, scale)
+            for pod in work.pods
+            for each in stretches(pod, layer)
+            if each.head == head and _slots(each.keys)
+        ]
+        ask = rows[0, own, head]
+        for stop, causal in ((length, False), (length + count, True)):
+            first = 0 if not causal else length
+            if stop > first:
+                held = keys[head : head + 1, first:stop].float(), values[head : head + 1, first:stop].float()
+                parts.append(reference(ask, *held, scale, causal))
+        out, lse = merge(parts)
+        outputs.append(out)
+        sums.append(lse)
+    return torch.cat(outputs).to(keys.dtype), torch.cat(sums)
+
+
+def stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
+    """What a layer meets in a pod, per KV head: near slots, then far ones."""
+    assert isinstance(pod, Pod | PackedPod)
+    near = pod if isinstance(pod, Pod) else pod.near
+    pairs = zip(near.keys[layer].unbind(), near.values[layer].unbind(), strict=True)
+    for head, (exact_keys, exact_values) in enumerate(pairs):
+        yield Stretch(head, exact_keys, exact_values, layer)
+    if isinstance(pod, PackedPod):
+        recipe = pod.layout.recipe
+        for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.far[layer].values, strict=True)):
+            keys = pod.far[root].keys[head]
+            assert keys is not None
+            yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
+
+
+def _of(stretch: Stretch, rows: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Output (H / G, Q, D) and log-sum-exp of a stretch, of queries (2, L, G, H / G, Q, D)."""
+    asker = stretch.asker if rows.shape[1] > 1 else 0
+    keys, values = (
+        dequantize(each, torch.float32) if isinstance(each, Packed) else each for each in (stretch.keys, stretch.values)
+    )
+    query = rows[int(stretch.rotated), asker, stretch.head]
+    out, lse = reference(query, keys[None].float(), values[None].float(), scale, False)
+    return (out @ hadamard(out.shape[-1], out.device) if stretch.rotated else out), lse
+
+
+def _slots(rows: Packed | Tensor) -> int:
+    return len(rows.codes if isinstance(rows, Packed) else rows)

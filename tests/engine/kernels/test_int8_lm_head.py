@@ -1,0 +1,127 @@
+"""The output head in eight bits with its likeliest tokens computed again, against the exact one."""
+
+import random
+import re
+import struct
+
+import pytest
+import torch
+
+from engine.kernels.linear import int8_lm_head
+from engine.kernels.linear.int8_lm_head import QuickHead, can_quicken, quicken
+from engine.kernels.reference import linear, lm_head
+from tests.engine.kernels import layers, ptx
+from tests.engine.kernels.hopper import ptx_of
+
+
+def head_of(rows: int, columns: int, device: torch.device, dtype: torch.dtype = torch.float32) -> QuickHead:
+    return quicken(layers.dense(rows, columns, device, dtype))
+
+
+def test_codes_are_the_nearest(device: torch.device) -> None:
+    """Half a step of 1/127 of the largest of 32 at most, and a little for rounding scales to float16."""
+    head = head_of(5000, 96, device)
+    head.exact.matrix[7, 32:64] = 0.0
+    head = quicken(head.exact)
+    blocks = head.exact.matrix.unflatten(1, (-1, 32))
+    error = (lm_head.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
+    assert (error <= blocks.abs().amax(2) / 127 * 0.57).all()
+    assert error[7, 1] == 0.0
+    assert head.nbytes == 5000 * 96 + 5000 * 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "again"),
+    ((1500, 64, 8), (1024, 576, 16), (1025, 2048, 3), (300, 160, 3), (100, 64, 64), (9, 4096, 1)),
+)
+def test_against_the_exact_head(rows: int, columns: int, again: int, device: torch.device) -> None:
+    head, norm = head_of(rows, columns, device), (layers.vector(columns, 3, device), 1e-5)
+    near = lm_head.logits(layers.rows_of_x(1, columns, device), head, norm, again=0)[0]
+    x = layers.rows_of_x(1, columns, device)
+    exact = linear.linear(x, [head.exact], norm=norm)[0]
+    expected = lm_head.logits(x, head, norm, again)[0]
+    got = int8_lm_head.logits(x, head, norm, again)[0]
+    # The largest are exact, all others near or exact, and only in a small vocabulary all of them.
+    largest = near.topk(min(again, rows)).indices
+    torch.testing.assert_close(got[largest], exact[largest], rtol=1e-5, atol=1e-5)
+    off = (got - expected).abs() > 1e-4
+    torch.testing.assert_close(got[off], exact[off], rtol=1e-5, atol=1e-5)
+    assert int(off.sum()) < rows / 4 or rows < 64 * again
+    assert got.argmax() == exact.argmax()
+
+
+def test_half_precision(device: torch.device) -> None:
+    """Logits are float32, and what is computed again is as if nothing had been rounded."""
+    # The interpreter cuts bfloat16 off where it should round.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float16
+    head, norm = head_of(1500, 128, device, dtype), (layers.vector(128, 3, device).to(dtype), 1e-5)
+    for seed in range(3):
+        x = torch.randn(1, 128, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+        got = int8_lm_head.logits(x, head, norm, 16)[0]
+        exact = linear.linear(x, [head.exact], norm=norm, out=torch.empty(1, 1500, device=device))[0]
+        assert got.dtype == torch.float32 and got.argmax() == exact.argmax()
+        largest = exact.topk(8).indices
+        torch.testing.assert_close(got[largest], exact[largest], rtol=1e-5, atol=1e-5)
+
+
+def test_the_likeliest_is_found_though_its_code_is_not(device: torch.device) -> None:
+    """Two rows that codes take for each other: which is which, only the exact rows say."""
+    head, norm = head_of(1500, 64, device), (torch.ones(64, device=device), 1e-6)
+    x = layers.rows_of_x(1, 64, device)
+    rows = head.exact.matrix
+    rows[100] = 4 * x[0]
+    rows[1400] = 4 * x[0] * (1 + 1e-4)
+    head = quicken(head.exact)
+    head.codes[1400], head.scales[1400] = head.codes[100] - 3, head.scales[100]
+    assert lm_head.logits(x, head, norm, again=0).argmax() == 100
+    assert int8_lm_head.logits(x, head, norm, 8).argmax() == 1400
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_no_number_stays_none(device: torch.device) -> None:
+    head, norm = head_of(1500, 64, device), (torch.ones(64, device=device), 1e-6)
+    x = torch.full((1, 64), torch.nan, device=device)
+    assert int8_lm_head.logits(x, head, norm, 8).isnan().all()
+
+
+def test_which_heads_can(device: torch.device) -> None:
+    assert can_quicken(layers.dense(40, 64, device, torch.bfloat16))
+    assert not can_quicken(layers.dense(40, 80, device, torch.bfloat16))
+    assert not can_quicken(layers.dense(40, 64, device, torch.bfloat16, bias=True))
+    assert not can_quicken(layers.nf4(40, 64, device))
+
+
+def test_every_code_at_every_place() -> None:
+    """The look-up in PTX, followed by hand; `mov.b64` of a word is two registers here."""
+    chance = random.Random(0)
+    text = int8_lm_head._CODES.value
+    assert text.count("mov.b64 {l, h}, $8;") == 1
+    # PTX writes the bits of a float32 that way.
+    code = re.sub(r"mov\.b64 [^;]*;", "", text).replace("0fCB", "0xCB")
+    for _ in range(40):
+        raw = [chance.randbytes(8) for _ in range(32)]
+        words = [struct.unpack("<II", eight) for eight in raw]
+        found = ptx.run(code, {"l": [low for low, _ in words], "h": [high for _, high in words]})
+        for place in range(8):
+            expected = [eight[place] - 128.0 for eight in raw]
+            assert ptx.as_float(found[f"${place}"]) == expected
+
+
+FIXED = {"K": 4096, "GROUP": 32, "ROWS": 4, "WORDS": 256, "DECODE": "shuffle"}
+
+
+@pytest.mark.parametrize("x", ("bf16", "fp32"))
+def test_the_kernels_compile_for_hopper(x: str) -> None:
+    """Codes are read 16 bytes at a time: four rows of two words a thread, and x, the norm and scales once each."""
+    types = {"x": f"*{x}", "gain": f"*{x}", "codes": "*i64", "scales": "*fp16", "out": "*fp32", "rows": "i32"}
+    code = ptx_of("engine.kernels.linear.int8_lm_head._products", types, FIXED, warps=4)
+    assert len(re.findall(r"ld\.global\S*evict_first\S*\.v2\.b64", code)) == 4
+    assert len(re.findall(r"ld\.global\.v4\.b32", code)) == 2 * 2 * (1 if x == "bf16" else 2)
+    assert code.count("ld.global.nc.b16") == 4
+    types = {"logits": "*fp32", "maxima": "*fp32", "rows": "i32", "number": "i32"}
+    assert "st.global" in ptx_of(
+        "engine.kernels.linear.int8_lm_head._maxima", types, {"SPANS": 16, "SPAN": 64}, warps=4
+    )
+    types |= {"x": f"*{x}", "gain": f"*{x}", "matrix": "*bf16", "out": "*fp32", "epsilon": "fp32"}
+    fixed = {"K": 4096, "POWER": 4096, "AGAIN": 64, "NUMBER": 2048, "BLOCK": 256, "ROUNDS": 12}
+    assert "st.global" in ptx_of("engine.kernels.linear.int8_lm_head._again", types, fixed, warps=4)

@@ -1,0 +1,440 @@
+"""Compressed pods: attention against a slow float64 reference, their bytes, and the way to the disk and back."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.compression.compress import compress, pack_pod
+from engine.core.errors import PodMismatch
+from engine.core.kv_shape import KVShape
+from engine.core.lse import reference
+from engine.core.quant import dequantize, hadamard, quantize
+from engine.core.rope import Angles
+from engine.kvcache.blocks.by_layer import PackedLoader, to_blocks
+from engine.kvcache.exact import Pod
+from engine.kvcache.key_maps import KeyMaps
+from engine.kvcache.layout import Layout, expected_bytes
+from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.recipe import parse
+from engine.kvcache.suffix import Tail
+from engine.offload import tensor_tree
+from engine.runtime.context import Context
+from engine.runtime.runner import Runner
+from tests.engine.reading import ask, greedy, read, some_ids
+
+LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
+SHAPE = KVShape(LAYERS, GROUPS, DIM, torch.float32)
+CPU = torch.device("cpu")
+OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
+SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
+RECIPES = (
+    "k8v8",
+    "k4v3",
+    "k2v2h",
+    "keep40:random",
+    "keep40:norm+k4v4",
+    "A35",
+    "B35",
+    "A35+k4v4",
+    "B35+keep40:random+k4v3",
+    "A35+keep30:norm",
+    "k16v4h",
+    "B35+keep40:norm+k4v4h",
+    "linear35",
+    "linear35r2+k4v3h",
+    "linear35r3+k4v4",
+)
+
+
+def layout(text: str, near: str = "near4,32") -> Layout:
+    recipe = parse(f"{text}+{near}")
+    if recipe.mode == "linear":
+        generator = torch.Generator().manual_seed(9)
+        weights = {
+            layer: 0.1 * torch.randn((1 + min(3, layer + 1)) * GROUPS * DIM + 1, GROUPS * DIM, generator=generator)
+            for layer in (1, 2, 4)
+        }
+        maps = KeyMaps((0, 0, 0, 3, 3), weights, Angles(0.5 ** torch.arange(DIM // 2)), {})
+        return Layout(recipe, tuple((root,) * GROUPS for root in maps.roots), maps)
+    return Layout(recipe, SHARED if recipe.mode else OWN)
+
+
+def random_pod(tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Pod:
+    generator = torch.Generator().manual_seed(tokens)
+    keys, values = torch.randn(2, LAYERS, GROUPS, tokens, DIM, generator=generator).to(dtype)
+    return Pod(keys, values, torch.arange(tokens), tokens)
+
+
+def attended(pods: Sequence[AnyPod], queries: Tensor, heads: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Context]:
+    """What every layer makes of its queries (L, H, Q, D) in front of the pods, with new keys and values of zeros."""
+    context = Context(pods, Tail(SHAPE, 8, CPU), reference, heads)
+    new = torch.zeros(GROUPS, queries.shape[2], DIM)
+    return torch.stack([context.attend(layer, queries[layer], new, new, 0.25) for layer in range(LAYERS)]), context
+
+
+def some_queries(count: int = 3) -> Tensor:
+    return torch.randn(LAYERS, HEADS, count, DIM, generator=torch.Generator().manual_seed(77))
+
+
+def far_keys(pod: PackedPod, exact: Pod, layer: int, group: int) -> tuple[Tensor, Tensor]:
+    """Positions and keys of the far slots by the definition, in float64: the root's, quantized, or predicted."""
+    plan = pod.layout
+    first, last = 4, exact.num_tokens - 32
+    kept = pod.segments(layer)[1].places(group)
+    root = plan.roots[layer][group]
+
+    def coded(rows: Tensor, bits: int) -> Tensor:
+        if bits == 16:
+            return rows
+        if plan.recipe.rotate:
+            rows = rows @ hadamard(DIM, CPU)
+        read = dequantize(quantize(rows, bits, "channel"), torch.float32)
+        return read @ hadamard(DIM, CPU) if plan.recipe.rotate else read
+
+    if plan.maps is None:
+        return kept, coded(exact.keys[root, group][kept], plan.recipe.key_bits).double()
+    if root == layer:
+        return kept, coded(exact.keys[layer, group, first:last], plan.recipe.key_bits).double()
+    below = torch.cat([bare(far_keys(pod, exact, root, each)[1], kept) for each in range(GROUPS)], 1)
+    sources = [(each, head) for each in range(max(0, layer - 2), layer + 1) for head in range(GROUPS)]
+    values = torch.cat([far_values(pod, exact, *each) for each in sources], 1)
+    inputs = torch.cat([below, values, torch.ones(last - first, 1, dtype=torch.float64)], 1)
+    own = slice(group * DIM, (group + 1) * DIM)
+    predicted = bare(inputs @ plan.maps.weights[layer][:, own].double(), kept, 1)
+    if not plan.recipe.residual_bits:
+        return kept, predicted
+    missed = (exact.keys[layer, group, first:last].double() - predicted).float()
+    return kept, predicted + coded(missed, plan.recipe.residual_bits).double()
+
+
+def bare(keys: Tensor, positions: Tensor, direction: int = -1) -> Tensor:
+    """Keys with their positions taken off, or put on: pairs of channels as complex numbers, in float64."""
+    turns = torch.polar(torch.ones(1).double(), direction * positions[:, None].double() * 0.5 ** torch.arange(DIM // 2))
+    pairs = torch.complex(keys[:, : DIM // 2], keys[:, DIM // 2 :]) * turns
+    return torch.cat([pairs.real, pairs.imag], 1)
+
+
+def far_values(pod: PackedPod, exact: Pod, layer: int, group: int) -> Tensor:
+    """Values of the far slots by the definition, in float64."""
+    plan = pod.layout.recipe
+    values = exact.values[layer, group][pod.segments(layer)[1].places(group)]
+    if plan.value_bits == 16:
+        return values.double()
+    turn = hadamard(DIM, CPU) if plan.rotate else torch.eye(DIM)
+    return (dequantize(quantize(values @ turn, plan.value_bits, "token"), torch.float32) @ turn).double()
+
+
+def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
+    """One softmax per layer, head and query over near, far and new tokens, in float64."""
+    plan, near = pod.layout, pod.near.positions
+    out = torch.zeros(queries.shape, dtype=torch.float64)
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            group = head // (HEADS // GROUPS)
+            keys = far_keys(pod, exact, layer, group)[1]
+            values = far_values(pod, exact, layer, group)
+            asking = plan.roots[layer][group] if plan.recipe.mode == "A" else layer
+            for query in range(queries.shape[2]):
+                own, far = queries[layer, head, query].double(), queries[asking, head, query].double()
+                logits = torch.cat(
+                    [
+                        exact.keys[layer, group][near].double() @ own,
+                        keys @ far,
+                        torch.zeros(query + 1, dtype=torch.float64),
+                    ]
+                )
+                everything = torch.cat(
+                    [
+                        exact.values[layer, group][near].double(),
+                        values,
+                        torch.zeros(query + 1, DIM, dtype=torch.float64),
+                    ]
+                )
+                out[layer, head, query] = (logits * 0.25).softmax(0) @ everything
+    return out
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_attention_against_a_slow_reference(text: str, llama_runner: Runner) -> None:
+    exact, plan = random_pod(), layout(text)
+    pod = compress(llama_runner, range(TOKENS), exact, plan)
+    pod.check()
+    queries = some_queries()
+    expected = by_hand(pod, exact, queries)
+    for form in (pod, pod.open(), restored(pod)):
+        got, _ = attended([form], queries)
+        torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-5)
+    one = some_queries(1)
+    torch.testing.assert_close(attended([pod], one)[0].double(), by_hand(pod, exact, one), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", "AB")
+def test_blocks_of_one_layer_are_dense_attention(mode: str) -> None:
+    exact, queries = random_pod(), some_queries()
+    plan = Layout(parse(f"{mode}35+near4,32"), OWN)
+    torch.testing.assert_close(attended([pack_pod(exact, plan)], queries)[0], attended([exact], queries)[0])
+
+
+@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("tokens", (1, 4, 36))
+def test_texts_that_are_all_near_are_exact_to_the_bit(text: str, tokens: int) -> None:
+    exact, queries = random_pod(tokens), some_queries()
+    pod = pack_pod(exact, layout(text))
+    assert torch.equal(attended([pod], queries)[0], attended([exact], queries)[0])
+    assert pod.nbytes == exact.nbytes == expected_bytes(pod.layout, SHAPE, tokens)
+    assert torch.equal(attended([restored(pod)], queries)[0], attended([exact], queries)[0])
+
+
+@pytest.mark.parametrize("text", ["k16v16+keep40:norm", *RECIPES])
+@pytest.mark.parametrize("tokens", (111, 164, 1000))
+def test_bytes_are_those_of_the_formula(text: str, tokens: int, llama_runner: Runner) -> None:
+    plan = layout(text)
+    pod = compress(llama_runner, range(tokens), random_pod(tokens), plan)
+    formula = expected_bytes(plan, SHAPE, tokens)
+    if plan.recipe.policy == "random":
+        # Heads keep different numbers of slots, so the scales of their last groups differ, and so does the number of
+        # slots for which a block has keys.
+        assert pod.nbytes == pytest.approx(formula, rel=0.15 if plan.recipe.mode else 0.06)
+    else:
+        assert pod.nbytes == formula
+
+
+def test_sharing_saves_what_the_papers_formula_says() -> None:
+    """S(N) = 1/2 (1 - n_p / N) (1 - B / L), with B blocks per head on average."""
+    tokens = 1000
+    blocks = sum(root == layer for layer, row in enumerate(SHARED) for root in row) / GROUPS
+    saving = 0.5 * (1 - 36 / tokens) * (1 - blocks / LAYERS)
+    assert pack_pod(random_pod(tokens), layout("B35")).nbytes == round((1 - saving) * tokens * SHAPE.token_bytes)
+
+
+def test_looks_are_shares_at_the_tokens_own_positions(llama_runner: Runner) -> None:
+    exact, queries = random_pod(), some_queries()
+    whole = torch.zeros(TOKENS)
+    for text in ("A35+keep30:norm", "B35", "k4v4"):
+        pod = compress(llama_runner, range(TOKENS), exact, layout(text))
+        heads = [(4, 1), (2, 3)]
+        context = Context([pod, exact], Tail(SHAPE, 8, CPU), reference, heads)
+        new = torch.zeros(GROUPS, 3, DIM)
+        for layer in range(LAYERS - 1):
+            context.attend(layer, queries[layer], new, new, 0.25)
+        looks = context.looks[2, 3]
+        assert [each.shape for each in looks] == [(3, TOKENS), (3, TOKENS)]
+        own = sum(each.sum(1) for each in looks)
+        assert ((own > 0) & (own < 1)).all()
+        missing = torch.ones(TOKENS, dtype=torch.bool)
+        for segment in pod.segments(2):
+            missing[segment.places(1)] = False
+        assert (looks[0][:, missing] == 0).all() and (looks[0][:, ~missing] > 0).all()
+        whole += looks[0].sum(0)
+    assert (whole > 0).all()
+
+
+def test_the_gate_leaves_far_tokens_out_where_near_ones_hold_enough() -> None:
+    """PoD's tau: where sigmoid(LSE near - LSE far of the root) reaches it, the output is that of near tokens alone."""
+    exact, queries = random_pod(), some_queries()
+    full, never, always = (pack_pod(exact, layout(text)) for text in ("A35", "A35t99", "A35t1"))
+    torch.testing.assert_close(attended([never], queries)[0], attended([full], queries)[0])
+    near = pack_pod(exact, layout("A35")).near
+    got, alone, dense = (attended([pod], queries)[0] for pod in (always, near, full))
+    for layer, row in enumerate(SHARED):
+        for head in range(HEADS):
+            expected = dense if row[head // 2] == layer else alone
+            torch.testing.assert_close(got[layer, head], expected[layer, head])
+    # Between the two, each query decides for itself.
+    some, _ = attended([pack_pod(exact, layout("A35t35"))], queries)
+    is_near = (some - alone).abs().amax(-1) < 1e-5
+    is_full = (some - dense).abs().amax(-1) < 1e-5
+    assert (is_near | is_full).all() and is_near.any() and (is_full & ~is_near).any()
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_selection_is_the_same_memory_with_fewer_tokens(text: str, llama_runner: Runner) -> None:
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    slots = torch.tensor([0, 1, *range(20, 60), 140])
+    chosen = pod.select(slots)
+    if pod.layout.maps is not None:
+        whole = pod.open()
+        assert isinstance(whole, Pod) and isinstance(chosen, Pod)
+        assert torch.equal(chosen.keys, whole.keys[:, :, slots])
+        assert torch.equal(chosen.values, whole.values[:, :, slots])
+        return
+    assert chosen.num_tokens == 141
+    for layer in range(LAYERS):
+        for whole, part in zip(pod.segments(layer), chosen.segments(layer), strict=True):
+            for group in range(GROUPS):
+                keep = torch.isin(whole.places(group), slots)
+                assert torch.equal(part.places(group), whole.places(group)[keep])
+                assert torch.equal(part.keys[group], whole.keys[group][keep])
+                assert torch.equal(part.values[group], whole.values[group][keep])
+    again = chosen.select(torch.arange(20, 30))
+    assert again.num_tokens == 30 and all(len(layer) <= 1 for layer in again.layers)
+
+
+def restored(pod: PackedPod) -> PackedPod:
+    """The pod from blocks that went through a file, in another order."""
+    loader = PackedLoader(pod.layout, SHAPE, pod.num_tokens, CPU)
+    scratch = bytearray()
+    for block in reversed([*to_blocks(pod)]):
+        assert (block.start, block.stop) == (0, pod.num_tokens)
+        scratch[:] = block.payload
+        loader.add(json.loads(json.dumps(dict(block.meta))), memoryview(scratch))
+        scratch = bytearray()
+    return loader.finish()
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_blocks_bring_back_the_same_bytes(text: str, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.kvcache.blocks.by_layer.BLOCK_BYTES", 20_000)
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    blocks = [*to_blocks(pod)]
+    assert 1 < len(blocks) <= LAYERS
+    again = [*to_blocks(restored(pod))]
+    assert [(block.meta, bytes(block.payload)) for block in blocks] == [
+        (block.meta, bytes(block.payload)) for block in again
+    ]
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_large_layer_is_stored_by_heads(text: str, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    whole = [*to_blocks(pod)]
+    monkeypatch.setattr("engine.kvcache.blocks.by_layer.BLOCK_BYTES", 1)
+    monkeypatch.setattr("engine.kvcache.blocks.by_layer.MOST_BYTES", 1)
+    blocks = [*to_blocks(pod)]
+    assert [(*block.meta["layers"], *block.meta["heads"]) for block in blocks] == [
+        (layer, layer + 1, head, head + 1) for layer in range(LAYERS) for head in range(GROUPS)
+    ]
+    again = restored(pod)
+    again.check()
+    monkeypatch.undo()
+    back = [*to_blocks(again)]
+    assert [(block.meta, bytes(block.payload)) for block in back] == [
+        (block.meta, bytes(block.payload)) for block in whole
+    ]
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    for number in (*range(1, LAYERS * GROUPS), 1):
+        loader.add(blocks[number].meta, memoryview(bytearray(blocks[number].payload)))
+    with pytest.raises(PodMismatch, match="1 layers are missing"):
+        loader.finish()
+
+
+def first_edition(pod: PackedPod) -> tuple[dict[str, object], bytes]:
+    """A block as it was written before blocks named their heads and their alignment: at multiples of 8 bytes."""
+    pieces = []
+    for layer, far in enumerate(pod.far):
+        pieces += [pod.near.keys[layer], pod.near.values[layer], *([] if far.kept is None else [far.kept])]
+        for both in zip(far.keys, far.values, strict=True):
+            for each in both:
+                if each is not None:
+                    pieces += [each.codes, each.scales, each.zeros] if each.bits < 16 else [each.codes]
+    raw = [each.contiguous().view(torch.uint8).numpy().tobytes() if each.numel() else b"" for each in pieces]
+    (block,) = to_blocks(pod)
+    meta = {name: value for name, value in block.meta.items() if name not in ("heads", "alignment")}
+    return meta, b"".join(each + bytes(-len(each) % 8) for each in raw)
+
+
+@pytest.mark.parametrize("text", RECIPES)
+@pytest.mark.parametrize("tokens", [TOKENS, 37, 4])
+def test_blocks_of_the_first_edition_still_load(text: str, tokens: int, llama_runner: Runner) -> None:
+    pod = compress(llama_runner, range(tokens), random_pod(tokens), layout(text))
+    meta, payload = first_edition(pod)
+    loader = PackedLoader(pod.layout, SHAPE, tokens, CPU)
+    loader.add(meta, memoryview(bytearray(payload)))
+    old = loader.finish()
+    old.check()
+    (block,), (again,) = to_blocks(pod), to_blocks(old)
+    assert (block.meta, bytes(block.payload)) == (again.meta, bytes(again.payload))
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_what_is_loaded_looks_at_the_block_that_was_read(text: str, llama_runner: Runner) -> None:
+    """Without a copy, at multiples of 64 bytes."""
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    (block,) = to_blocks(pod)
+    with loader.room(len(block.payload)) as room:
+        room[:] = block.payload
+        loader.add(block.meta, room)
+    start = torch.frombuffer(room, dtype=torch.uint8).data_ptr()
+    far = [each for layer in loader.finish().far for each in tensor_tree.tensors(layer) if each.numel()]
+    assert far and start % 64 == 0
+    assert all(start <= each.data_ptr() < start + len(room) and each.data_ptr() % 64 == 0 for each in far)
+
+
+@pytest.mark.parametrize("text", ["keep40:random+k4v4", "keep40:norm"])
+def test_a_bitmap_that_does_not_count_its_rows_is_refused(text: str, llama_runner: Runner) -> None:
+    """Before anything of it is used, since it says where rows stand."""
+    pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
+    (block,) = to_blocks(pod)
+    near = 2 * GROUPS * 36 * DIM * 4
+    payload = bytearray(block.payload)
+    assert bytes(payload[near : near + 15]) == pod.far[0].kept.numpy().tobytes()[:15]
+    payload[near] ^= 1
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    with pytest.raises(PodMismatch, match=r"rows for .* slots"):
+        loader.add(block.meta, memoryview(payload))
+    with pytest.raises(PodMismatch, match="5 layers are missing"):
+        loader.finish()
+
+
+def test_rows_that_are_missing_without_a_bitmap_are_refused() -> None:
+    pod = pack_pod(random_pod(), layout("k8v8"))
+    (block,) = to_blocks(pack_pod(random_pod(TOKENS - 1), layout("k8v8")))
+    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    with pytest.raises(PodMismatch, match="rows for"):
+        loader.add(block.meta, memoryview(bytearray(block.payload)))
+
+
+def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
+    pod = pack_pod(random_pod(), layout("k4v4"))
+    (block,) = to_blocks(pod)
+
+    def load(plan: Layout = pod.layout, meta: object = None, payload: bytes | None = None) -> PackedPod:
+        loader = PackedLoader(plan, SHAPE, TOKENS, CPU)
+        changed = {**block.meta, **(meta if isinstance(meta, dict) else {})}
+        loader.add(changed, memoryview(bytearray(block.payload if payload is None else payload)))
+        return loader.finish()
+
+    assert load().nbytes == pod.nbytes
+    for wrong in ({"recipe": "k3v4"}, {"kind": "exact"}, {"dtype": "bfloat16"}, {"layers": [0, 6]}, {"layers": [1, 6]}):
+        with pytest.raises(PodMismatch, match="does not fit"):
+            load(meta=wrong)
+    with pytest.raises(PodMismatch, match="does not fit"):
+        load(layout("k4v3"))
+    for heads in ([0, 3], [1, 1], [-1, 1]):
+        with pytest.raises(PodMismatch, match="does not fit 2 heads"):
+            load(meta={"heads": heads})
+    with pytest.raises(PodMismatch, match="cannot have kept"):
+        load(meta={"heads": [1, 2]})
+    with pytest.raises(PodMismatch, match="bytes"):
+        load(meta={"alignment": 8})
+    with pytest.raises(PodMismatch, match="later version"):
+        load(meta={"alignment": 0})
+    with pytest.raises(PodMismatch, match="cannot have kept"):
+        load(meta={"slots": [[999, 999]] * LAYERS})
+    for payload in (bytes(block.payload)[:-8], bytes(block.payload) + bytes(8)):
+        with pytest.raises(PodMismatch, match="bytes"):
+            load(payload=payload)
+    with pytest.raises(PodMismatch, match="layers are missing"):
+        PackedLoader(pod.layout, SHAPE, TOKENS, CPU).finish()
+
+
+@pytest.mark.parametrize("text", ("k8v8", "k8v8h"))
+def test_a_question_over_a_compressed_pod_is_answered_like_over_an_exact_one(text: str, tiny_runner: Runner) -> None:
+    """Whole models of every family: close logits, the same answer packed, open and restored, bytes left alone."""
+    runner = tiny_runner
+    shape = runner.model.shape
+    own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
+    ids, question = some_ids(runner, 300, 7), some_ids(runner, 9, 8)
+    exact = read(runner, ids)
+    pod = compress(runner, ids, exact, Layout(parse(f"{text}+near4,32"), own))
+    before = [bytes(block.payload) for block in to_blocks(pod)]
+    (dense,), (got,) = ask(runner, [exact], [question]), ask(runner, [pod], [question])
+    spread = dense.std()
+    assert (got - dense).abs().mean() < 0.15 * spread
+    answers = {tuple(greedy(runner, [form], question, 12)) for form in (pod, pod.open())}
+    assert len(answers) == 1
+    assert [bytes(block.payload) for block in to_blocks(pod)] == before

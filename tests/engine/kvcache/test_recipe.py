@@ -1,0 +1,72 @@
+"""Recipes: their parts in words, back and forth, and what does not go together."""
+
+import pytest
+
+from engine.core.errors import RecipeUnknown
+from engine.kvcache.recipe import NAMED, Recipe, parse
+
+TEXTS = (
+    "k4v4",
+    "k3v2h",
+    "k4v4hs",
+    "k16v4s+near4,32",
+    "keep50",
+    "keep30:norm+k8v8",
+    "A35",
+    "A35t70s",
+    "B20+k4v4+near4,32",
+    "linear35r2+k4v3",
+    "A35+adapter=pod35-a.1+keep40+k4v3",
+)
+
+
+@pytest.mark.parametrize("text", (*TEXTS, "exact"))
+def test_parts_read_the_same_back_and_forth(text: str) -> None:
+    assert str(parse(text)) == text
+    assert parse(str(parse(text))) == parse(text)
+
+
+def test_names_stand_for_parts() -> None:
+    assert [*NAMED] == ["exact", "faithful", "balanced", "compact"]
+    assert parse("exact") == Recipe() and parse("exact").exact
+    for name in ("faithful", "balanced", "compact"):
+        assert parse(name) == parse(NAMED[name]) and not parse(name).exact
+
+
+def test_every_part_means_what_it_says() -> None:
+    recipe = parse("A35t70s+adapter=x+keep40:norm+k4v3h+near8,128")
+    assert (recipe.mode, recipe.saving, recipe.skip, recipe.streaming) == ("A", 0.35, 0.7, True)
+    assert (recipe.adapter, recipe.keep, recipe.policy) == ("x", 0.4, "norm")
+    assert (recipe.key_bits, recipe.value_bits, recipe.rotate) == (4, 3, True)
+    assert (recipe.sinks, recipe.recent) == (8, 128)
+    assert parse("k4v4hs").packing and parse("k4v4s").packing and not parse("k4v4h").packing
+    assert parse("A35s").while_reading and parse("k8v8s").while_reading and not parse("A35+k4v4h").while_reading
+    assert parse("linear20r3").residual_bits == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    (
+        ("tiny", "no part of a recipe"),
+        ("", "no part of a recipe"),
+        ("k4", "no part"),
+        ("k5v4", "bits are"),
+        ("keep0", "keep 1 to 100"),
+        ("keep101", "keep 1 to 100"),
+        ("keep50:best", "keep 1 to 100 percent, by reread"),
+        ("A60", "1 to 49"),
+        ("B35r2", "only linear"),
+        ("linear35r5", "bits are"),
+        ("linear35+keep50", "all of them must stay"),
+        ("B35t70", "only mode A"),
+        ("k16v16s", "nothing to quantize"),
+        ("keep50+k4v4s", "keeps every slot"),
+        ("A35+k4v4hs", "no layers share"),
+        ("linear35+k4v4s", "no layers share"),
+        ("k4v4+near4,0", "last token"),
+        ("k4v4++keep50", "no part"),
+    ),
+)
+def test_what_is_no_recipe_is_refused_with_its_reason(text: str, reason: str) -> None:
+    with pytest.raises(RecipeUnknown, match=reason):
+        parse(text)

@@ -1,0 +1,327 @@
+"""Models: what loads and what is refused, in which words, and what a model's digest stands for."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from engine.core.errors import EngineError, ModelMissing, ModelUnsupported
+from engine.core.kv_shape import KVShape
+from engine.models import embedded, loader
+from engine.models.loader import Model
+from tests import tiny
+
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture
+def folder(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model's folder, to be spoilt."""
+    return shutil.copytree(tiny_model_dir, tmp_path / "some-model")
+
+
+def load(choice: Path | str, memory: Path, said: list[str] | None = None) -> Model:
+    return loader.load(str(choice), memory, (said if said is not None else []).append)
+
+
+def configure(**facts: object) -> Callable[[Path], None]:
+    """A change of a model's config.json."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+
+    return change
+
+
+def tear(name: str, keep_bytes: int) -> Callable[[Path], None]:
+    """A file of which only the first bytes are there."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep_bytes])
+
+
+def drop(pattern: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+    return change
+
+
+def test_a_local_folder(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    model = load(folder, tmp_path, said)
+    assert (model.name, model.window, model.stop_ids) == ("some-model", 2048, frozenset([257]))
+    assert model.shape == KVShape(4, 2, 16, model.network.dtype)
+    assert model.shape.dtype in (torch.float32, torch.bfloat16)
+    assert model.device == torch.device("cpu")
+    assert model.network.config._attn_implementation == "docpod"
+    assert not model.network.training
+    assert "as asked for" in model.why
+    assert said == ["Loading some-model."]
+    weights = {name: value.float() for name, value in model.network.state_dict().items()}
+    for name, value in tiny.llama().state_dict().items():
+        assert torch.equal(weights[name], value.to(model.shape.dtype).float())
+
+
+def test_the_threads_that_were_asked_for(folder: Path, tmp_path: Path, one_thread: None) -> None:
+    loader.load(str(folder), tmp_path, print)
+    assert torch.get_num_threads() == 1, "0 leaves them as they are"
+    loader.load(str(folder), tmp_path, print, threads=2)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_folder_is_named_for_itself(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it was reached: the name is in the library and on the file of heads."""
+    monkeypatch.chdir(folder)
+    assert load(".", tmp_path).name == "some-model"
+    assert load(f"{folder}/", tmp_path).name == "some-model"
+
+
+def test_what_the_generation_config_stops_at(folder: Path, tmp_path: Path) -> None:
+    path = folder / "generation_config.json"
+    facts = json.loads(path.read_text())
+    for stops, wanted in (([257, 300], {257, 300}), (0, {0}), (None, {257})):
+        path.write_text(json.dumps({**facts, "eos_token_id": stops}))
+        configure(eos_token_id=stops)(folder)
+        assert load(folder, tmp_path).stop_ids == wanted
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("nobody", "neither a folder with a model nor a hub id"),
+        ("/nowhere/at/all", "neither a folder"),
+        ("/nowhere/model", "neither a folder"),
+        ("./no/such", "neither a folder"),
+        ("~/no-such-folder-here", "neither a folder"),
+        ("not an/id!", "could not be fetched from the model hub"),
+        ("name/..", "could not be fetched from the model hub"),
+    ],
+)
+def test_what_is_no_model_is_called_so(choice: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match=words) as raised:
+        load(choice, tmp_path)
+    assert choice in str(raised.value)
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> str:
+        raise LocalEntryNotFoundError("No address associated with hostname\nand a long tail of advice")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    said: list[str] = []
+    with pytest.raises(ModelMissing, match=r"^someone/some-model could not be fetched from the model hub: No address"):
+        load("someone/some-model", tmp_path, said)
+    assert said == ["Fetching someone/some-model (once)."]
+
+
+def test_a_hub_model_loads_from_its_snapshot(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id, allow_patterns: str(folder))
+    model = load("someone/some-model", tmp_path)
+    assert model.name == "someone/some-model"
+    assert model.digest == load(folder, tmp_path).digest, "where it came from does not matter"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (drop("config.json"), "holds no config.json with"),
+        (drop("*.safetensors"), "holds no config.json with"),
+        (tear("config.json", 1), "could not be loaded: .*not a valid JSON"),
+        (configure(model_type="no-such-thing", architectures=["NoSuchThing"]), "could not be loaded: .*no-such-thing"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "could not be loaded: .*model_type"),
+        (tear("model.safetensors", 5000), "could not be loaded"),
+        (tear("model.safetensors", 0), "could not be loaded"),
+        (drop("token*"), "could not be loaded: .*tokenizer"),
+        (tear("tokenizer.json", 10), "could not be loaded"),
+        (configure(hidden_size=96), "could not be loaded"),
+        (configure(num_hidden_layers=6), "its files lack 18 of its weights"),
+    ],
+)
+def test_a_spoilt_folder_is_refused(spoil: Callable[[Path], None], words: str, folder: Path, tmp_path: Path) -> None:
+    """With the reason, and never with weights made up for those that are missing."""
+    spoil(folder)
+    with pytest.raises(ModelMissing, match=words):
+        load(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (configure(model_type="gpt2", architectures=["GPT2LMHeadModel"]), "'gpt2' model"),
+        (
+            configure(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=128),
+            "sliding_attention",
+        ),
+        (
+            configure(
+                model_type="qwen3",
+                architectures=["Qwen3ForCausalLM"],
+                layer_types=["full_attention", "sliding_attention"] * 2,
+                use_sliding_window=True,
+                sliding_window=64,
+            ),
+            "full_attention, sliding_attention layers",
+        ),
+        (
+            configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
+            "'dynamic' rotary positions",
+        ),
+        (drop("chat_template*"), "no chat template"),
+    ],
+)
+def test_what_pods_cannot_hold_is_refused(
+    change: Callable[[Path], None], words: str, folder: Path, tmp_path: Path
+) -> None:
+    change(folder)
+    with pytest.raises(ModelUnsupported, match=words) as raised:
+        load(folder, tmp_path)
+    assert "some-model" in str(raised.value) and "DocPod" in str(raised.value)
+
+
+def test_a_sliding_window_that_is_switched_off_is_fine(folder: Path, tmp_path: Path) -> None:
+    """Qwen2's files name a window that no layer uses."""
+    configure(model_type="qwen3", architectures=["Qwen3ForCausalLM"], sliding_window=64, use_sliding_window=False)(
+        folder
+    )
+    tiny.qwen3().save_pretrained(folder / "qwen3")
+    shutil.copy(folder / "qwen3" / "model.safetensors", folder)
+    assert load(folder, tmp_path).window == 2048
+
+
+def test_the_digest_stands_for_what_the_model_is(folder: Path, tmp_path: Path) -> None:
+    """Weights, config, tokenizer and template change it; a path, a time and a file that is not read do not."""
+    digest = load(folder, tmp_path).digest
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "renamed", copy_function=shutil.copyfile)
+    for path in moved.iterdir():
+        os.utime(path, ns=(1, 1))
+    (moved / "README.md").write_text("not read")
+    assert load(moved, tmp_path).digest == digest
+    assert load(moved, tmp_path / "other-memory").digest == digest
+
+    def flip_weight(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        contents = bytearray(path.read_bytes())
+        contents[-3] ^= 1
+        path.write_bytes(contents)
+
+    def reword_template(folder: Path) -> None:
+        path = folder / "chat_template.jinja"
+        path.write_text(path.read_text().replace("user", "User") + " ")
+
+    def rename_token(folder: Path) -> None:
+        path = folder / "tokenizer.json"
+        path.write_text(path.read_text().replace("<|endoftext|>", "<|end_of_text|>"))
+
+    digests = {digest}
+    for number, change in enumerate((flip_weight, reword_template, rename_token, configure(rms_norm_eps=1e-5))):
+        changed = shutil.copytree(folder, tmp_path / f"changed-{number}")
+        change(changed)
+        digests.add(load(changed, tmp_path).digest)
+    assert len(digests) == 5
+
+
+def test_the_digest_is_the_same_in_both_dtypes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast a processor multiplies says nothing about the model; a pod's identity has the dtype beside it."""
+    loaded = []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(loader, "_cpu_dtype", lambda memo, dtype=dtype: dtype)
+        loaded.append(load(folder, tmp_path))
+    assert loaded[0].digest == loaded[1].digest
+    assert [model.shape.dtype for model in loaded] == [torch.float32, torch.bfloat16]
+
+
+def test_a_files_hash_is_remembered_until_it_changes(folder: Path, tmp_path: Path) -> None:
+    memo = tmp_path / "digests.json"
+    digest = load(folder, tmp_path).digest
+    known = json.loads(memo.read_text())
+    assert len(known) == 5
+    # What was remembered is used: a hash in the memo that is not the file's shows in the digest.
+    memo.write_text(json.dumps(dict.fromkeys(known, "0" * 64)))
+    assert load(folder, tmp_path).digest != digest
+    for path in folder.iterdir():
+        os.utime(path)
+    assert load(folder, tmp_path).digest == digest
+    memo.write_text('{"torn')
+    assert load(folder, tmp_path).digest == digest
+    assert len(json.loads(memo.read_text())) == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cpu-dtype.txt", "digests.json", "some-model"]
+
+
+def test_the_dtype_is_chosen_once(folder: Path, tmp_path: Path) -> None:
+    """A pod of one dtype is of no use to the other, so the choice stays even where the other has become faster."""
+    dtype = load(folder, tmp_path).shape.dtype
+    memo = tmp_path / "cpu-dtype.txt"
+    assert memo.read_text() == str(dtype).removeprefix("torch.")
+    for name in ("float32", "bfloat16"):
+        memo.write_text(name)
+        assert load(folder, tmp_path).shape.dtype == getattr(torch, name)
+    memo.write_text("nonsense")
+    assert load(folder, tmp_path).shape.dtype in (torch.float32, torch.bfloat16)
+    assert memo.read_text() in ("float32", "bfloat16")
+
+
+def test_auto_without_a_gpu_says_why_and_what_would_be_better(embedded_model_dir: Path) -> None:
+    model = load("auto", embedded_model_dir.parent)
+    assert model.name == embedded.NAME
+    assert "embedded model" in model.why and "no GPU was found" in model.why
+    assert f"--model {loader.GPU_DEFAULT}" in model.better
+
+
+def seen_gpu(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> list[str]:
+    """A GPU with this much free memory; what is then asked of `_load_any` and `_load_embedded` is noted."""
+    asked: list[str] = []
+
+    def load_any(choice: str, memory: Path, say: object, why: str) -> str:
+        asked.append(f"{choice}: {why}")
+        raise ModelMissing("the hub is silent")
+
+    def load_embedded(memory: Path, say: object, why: str, better: str = "") -> str:
+        asked.append(f"embedded: {why}; {better}")
+        return "the embedded model"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free_bytes, free_bytes))
+    monkeypatch.setattr(loader, "_load_any", load_any)
+    monkeypatch.setattr(loader, "_load_embedded", load_embedded)
+    return asked
+
+
+def test_auto_with_a_gpu_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seen_gpu(monkeypatch, free_bytes=4_000_000_000)
+    assert load("auto", tmp_path) == "the embedded model"
+    assert len(asked) == 1
+    assert "only 4.0 GB of GPU memory is free" in asked[0] and loader.GPU_DEFAULT in asked[0]
+
+
+def test_auto_with_a_gpu_and_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = seen_gpu(monkeypatch, free_bytes=24_000_000_000)
+    assert load("auto", tmp_path) == "the embedded model"
+    assert asked[0] == f"{loader.GPU_DEFAULT}: chosen because 24 GB of GPU memory is free"
+    assert "the hub is silent" in asked[1] and f"--model {loader.GPU_DEFAULT}" in asked[1]
+
+
+def test_the_embedded_model(embedded_model_dir: Path) -> None:
+    model = load("embedded", embedded_model_dir.parent)
+    assert (model.name, model.window, model.better) == (embedded.NAME, 8192, "")
+    assert (model.shape.layers, model.shape.kv_heads, model.shape.head_dim) == (30, 3, 64)
+    assert model.digest == embedded.SHA256
+    end = model.tokenizer.encode_template("<|im_end|>")
+    assert model.stop_ids == set(end), "the end of a turn ends an answer"
+
+
+def test_an_engine_error_is_a_sentence(tmp_path: Path) -> None:
+    assert issubclass(ModelMissing, EngineError) and issubclass(ModelUnsupported, EngineError)
+    with pytest.raises(EngineError, match=loader.GPU_DEFAULT):
+        load("nobody", tmp_path)

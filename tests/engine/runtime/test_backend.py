@@ -1,0 +1,55 @@
+"""Which runner a model gets: never one that could not answer."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from engine.runtime import backend
+from engine.runtime.runner import Runner
+from tests import tiny
+from tests.engine.reading import runner_of
+
+
+def test_a_processor_gets_the_plain_one() -> None:
+    assert backend.runner_for(runner_of(tiny.llama()).model).stepper is None
+
+
+def test_an_answer_of_no_numbers_is_refused() -> None:
+    network = tiny.llama()
+    backend.try_out(runner_of(network))
+    with torch.no_grad():
+        network.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="no numbers"):
+        backend.try_out(runner_of(network))
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("Failed to find C compiler"), torch.OutOfMemoryError("full")])
+def test_kernels_that_do_not_run_here_are_left_out(
+    failure: Exception | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[bool] = []
+
+    def make(model: Any, graphs: bool = False) -> Any:
+        made.append(graphs)
+        return SimpleNamespace(graphs=graphs)
+
+    def try_out(runner: Runner) -> None:
+        if failure:
+            raise failure
+
+    monkeypatch.setattr(backend, "Runner", make)
+    monkeypatch.setattr(backend, "try_out", try_out)
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    model: Any = SimpleNamespace(device=torch.device("cuda"))
+    with caplog.at_level(logging.WARNING):
+        runner: Any = backend.runner_for(model)
+    assert runner.graphs is (failure is None) and made == ([True] if failure is None else [True, False])
+    assert ("slower" in caplog.text) is (failure is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    made.clear()
+    backend.runner_for(model)
+    assert made == [False]

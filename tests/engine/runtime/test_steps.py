@@ -1,0 +1,218 @@
+"""Answers by steps with the real kernels, against the plain loop: the same tokens from the same pods."""
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engine.compression.compress import pack_pod
+from engine.core.sampling import SamplingParams
+from engine.kernels.linear.int8_lm_head import QuickHead
+from engine.kernels.linear.weights import DenseWeight
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod
+from engine.kvcache.recipe import parse
+from engine.kvcache.suffix import Tail
+from engine.models.decoder import FlatModel
+from engine.models.ops_triton import TritonOps
+from engine.runtime.generate import generate
+from engine.runtime.kv_table import PodTable
+from engine.runtime.runner import Runner
+from tests.engine.models import test_decoder
+from tests.engine.models.test_decoder import by_network, network_of
+from tests.engine.reading import read, runner_of, some_ids
+
+SHARED = ((0, 0), (0, 1), (2, 1), (2, 1))
+
+
+def pods(runner: Runner) -> list[AnyPod]:
+    """One exact pod, and one in few bits whose layers share scores."""
+    exact = read(runner, some_ids(runner, 40, 1), 40)
+    return [exact, pack_pod(exact, Layout(parse("A35+k8v4h+near2,4"), SHARED))]
+
+
+def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -> None:
+    """Short, since kernels are interpreted where there is no GPU."""
+    plain, steps = llama_runner, runner_of(llama_runner.model.network, graphs=True)
+    assert "Triton" in steps.backend and "Triton" not in plain.backend
+    assert steps.stepper is not None
+    question, params = some_ids(plain, 2, 2), SamplingParams(max_tokens=2)
+    _, pod = pods(plain)
+    assert steps.stepper.claim([pod], len(question), 2)
+    steps.stepper.release()
+    wanted, found = (list(generate(runner, [pod], question, params)) for runner in (plain, steps))
+    assert [step.token_id for step in found] == [step.token_id for step in wanted]
+    logprobs = torch.tensor([[step.logprob for step in each] for each in (found, wanted)])
+    torch.testing.assert_close(logprobs[0], logprobs[1], rtol=1e-3, atol=1e-3)
+
+
+CASES = ["llama with biases", "llama, scaled", "llama 3", "llama, yarn", "qwen2", "qwen3", "mistral"]
+
+
+def logits(flat: FlatModel, table: PodTable, ids: list[int]) -> Tensor:
+    """Logits (V,) of the last of some tokens in a table, which keeps them."""
+    with torch.inference_mode():
+        found = flat.forward(torch.tensor(ids), table.positions(len(ids)), table, 1)[0]
+        table.advance(len(ids))
+        table.length += len(ids)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_heads_that_the_table_norms_and_turns_are_those_of_transformers(
+    case: str, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """A question of several tokens and single ones, behind a document."""
+    runner = runner_of(network_of(case))
+    theirs, shape = by_network(runner), runner.model.shape
+    pod = read(runner, some_ids(runner, 60, 1), 60)
+    table, tail = PodTable(shape, 4, 16, runner.model.device, max_new=8), Tail(shape, 16, runner.model.device)
+    monkeypatch.setattr(table, "attend", lambda *rest: pytest.fail("heads were turned one by one"))
+    table.set([pod])
+    assert runner._flat is not None
+    for ids in (some_ids(runner, 5, 2), [7], [9]):
+        wanted = theirs.run(theirs.context([pod], tail), ids)
+        assert wanted.std() > 0.5
+        torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_angles_that_depend_on_the_length_are_worked_out_anew(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """There is no table of them."""
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    monkeypatch.setitem(test_decoder.CASES, "moving", (*test_decoder.CASES["llama"][:2], {"rope_parameters": rope}))
+    runner = runner_of(network_of("moving"))
+    table = PodTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
+    monkeypatch.setattr(table, "attend_fused", lambda *rest: pytest.fail("a table of angles"))
+    theirs, tail = by_network(runner), Tail(runner.model.shape, 16, runner.model.device)
+    assert runner._flat is not None
+    ids = some_ids(runner, 5, 2)
+    wanted = theirs.run(theirs.context([], tail), ids)
+    torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
+
+
+class Operations(TorchDispatchMode):
+    """The names of PyTorch's operations that are called in here, which are launches of their own on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
+    """Between the embedding and the next token PyTorch launches nothing; the head is quick here, and says the same."""
+    runner = Runner(llama_runner.model, graphs=True, quick_head=True)
+    question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
+    exact = read(runner, some_ids(runner, 40, 1), 40)
+    wanted, found = (list(generate(each, [exact], question, params)) for each in (llama_runner, runner))
+    assert [step.token_id for step in found] == [step.token_id for step in wanted]
+    assert runner.stepper is not None
+    runner.stepper._table.set([exact])
+    with torch.inference_mode(), Operations() as seen:
+        runner.stepper._step(1, False)
+    # The interpreter copies what a kernel reads and writes.
+    assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding"}
+
+
+def test_a_quick_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where it is wanted: by default on a GPU alone, and not by several rows, which are to be scored."""
+    monkeypatch.setattr("engine.models.ops_triton.QUICK_BYTES", 0)
+    told: list[tuple[str, int]] = []
+    for name in ("linear.linear", "quick_head.logits"):
+        monkeypatch.setattr(f"engine.kernels.{name}", lambda x, *rest, name=name, **more: told.append((name, len(x))))
+    module, norm = torch.nn.Linear(64, 100, bias=False), (torch.ones(64), 1e-5)
+    for wish in (True, False, None):
+        ops = TritonOps(quick_head=wish)
+        head = ops.take_head(module)
+        assert ("8 bits" in ops.name) == bool(wish)
+        # A byte for four, and two for the scale of 32.
+        assert ops.spared_bytes == (100 * 64 * (4 - 1 - 2 / 32) if wish else 0)
+        for rows in (1, 2):
+            ops.logits(torch.zeros(rows, 64), head, norm)
+    exactly = [("linear.linear", 1), ("linear.linear", 2)]
+    assert told == [("quick_head.logits", 1), ("linear.linear", 2), *exactly, *exactly]
+    assert TritonOps(quick_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_large_heads_are_quick_on_a_gpu() -> None:
+    for rows, quick in ((49_152, False), (100_000, True)):
+        ops = TritonOps()
+        head = ops.take_head(torch.nn.Linear(512, rows, bias=False, device="cuda", dtype=torch.bfloat16))
+        assert (head[1] is not None) == ("8 bits" in ops.name) == quick
+
+
+def test_no_memory_for_a_quick_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(exact: DenseWeight) -> QuickHead:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("engine.models.ops_triton.quicken", refuse)
+    ops = TritonOps(quick_head=True)
+    assert ops.take_head(torch.nn.Linear(64, 100, bias=False))[1] is None
+    assert "8 bits" not in ops.name and "no memory to hold it in 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "expected"), [("12.8", (9, 0), True), ("12.8", (8, 9), False), (None, (9, 4), False)]
+)
+def test_launches_overlap_where_the_gpu_can(
+    cuda: str | None, capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every product of few rows is told so; a wish decides."""
+    monkeypatch.setattr("torch.version.cuda", cuda)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    told: list[bool] = []
+    for name in ("linear", "gated"):
+        monkeypatch.setattr(f"engine.kernels.linear.linear.{name}", lambda *rest, overlap, **more: told.append(overlap))
+    x, modules = torch.zeros(1, 64), [torch.nn.Linear(64, 64) for _ in range(2)]
+    for wish in (None, True, False):
+        ops = TritonOps(wish)
+        ops.linear(x, ops.take(*modules))
+        ops.gated(x, *ops.take(*modules))
+        assert ("overlap" in ops.name) == ops.overlap
+    assert told == [expected, expected, True, True, False, False]
+
+
+def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were let go in between, as after every answer."""
+    shape = llama_runner.model.shape
+    table = PodTable(shape, 4, 64, llama_runner.model.device)
+    filled: list[int] = []
+    fill = table._fill
+    monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
+    exact, four = pods(llama_runner)
+    for asked in ([exact], [exact], [four], [exact, four], [four, exact], [], []):
+        table.set(asked)
+        assert table.pods == tuple(asked)
+        table.forget()
+        assert table.pods == ()
+    assert filled == [1, 1, 2, 2, 0]
+
+
+def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
+    """The tables hold numbers about them only; one that comes to stand at the address of another is read anew."""
+    table = PodTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    seen = []
+    for tokens in (40, 50):
+        exact = read(llama_runner, some_ids(llama_runner, tokens, 1), tokens)
+        assert table.fits([exact])
+        table.set([exact])
+        seen.append((table.positions(1).item(), table._narrow.slots.tolist()))
+        alive = weakref.ref(exact)
+        table.forget()
+        del exact
+        gc.collect()
+        assert alive() is None and len(table._rows) == 0
+    assert seen == [(40, [[40, 40]] * 4), (50, [[50, 50]] * 4)]
