@@ -7,18 +7,17 @@ from functools import partial
 from secrets import token_hex
 
 from engine.core.errors import PodMismatch
-from engine.core.oom import told
+from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.kvcache.blocks import by_layer
 from engine.kvcache.blocks import scores as score_blocks
 from engine.kvcache.blocks.by_chunk import ChunkLoader
-from engine.kvcache.blocks.by_layer import PackedLoader
+from engine.kvcache.blocks.by_layer import QuantizedLoader
 from engine.kvcache.blocks.load import Source, load
 from engine.kvcache.blocks.scores import Scores
-from engine.kvcache.exact import Block as PodBlock
-from engine.kvcache.exact import PodLoader, pieces
+from engine.kvcache.exact import PodBlock, PodLoader, pieces
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.runtime.prefill.builder import Builder, builder_for
 from engine.runtime.runner import Runner
 from storage import (
@@ -40,7 +39,7 @@ _SCORES_AT = -1
 """Position of the block of scores, in front of those that hold tokens."""
 
 
-class Journal:
+class BlockStore:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
 
     While a section is read its blocks are chunks. Exact ones make way for the compressed pod in `finish`; those that
@@ -91,7 +90,7 @@ class Journal:
                     log.warning("section %d is scored again: %s", section.id, error)
         return None
 
-    def finish(self, section: Section, packed: PackedPod | None) -> None:
+    def finish(self, section: Section, packed: QuantizedPod | None) -> None:
         """The section is ready; a compressed pod takes the place of its chunks, if there is one.
 
         Raises StorageFull or NotStored.
@@ -109,7 +108,7 @@ class Journal:
 
     def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
         """Put verified blocks together, several at once; None if one is bad, or was replaced. Raises OutOfMemory."""
-        with told(self._runner.model.device):
+        with translate_oom(self._runner.model.device):
             return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
 
     def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
@@ -120,14 +119,14 @@ class Journal:
             self._drop(section, blocks, error)
             return None
 
-    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | PackedLoader | ChunkLoader:
+    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | QuantizedLoader | ChunkLoader:
         """What takes the blocks of a section that is read so far."""
         model = self._runner.model
         facts = model.shape, num_tokens, model.device, self._staging
         if layout.recipe.packing:
             return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
         if section.state == "ready" and not layout.recipe.exact:
-            return PackedLoader(layout, *facts)
+            return QuantizedLoader(layout, *facts)
         return PodLoader(*facts)
 
     def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:

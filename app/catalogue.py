@@ -5,7 +5,7 @@ from collections.abc import Callable
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
 from app.memory import Memory
-from app.presets import Dial
+from app.presets import Presets
 from storage import Document, Reading, Store
 
 
@@ -13,11 +13,15 @@ class Catalogue:
     """Documents as a user sees them. `at_hand` gives None until the model is loaded, `live` what is being worked on."""
 
     def __init__(
-        self, store: Store, at_hand: Callable[[], Memory | None], dial: Dial, live: Callable[[str], Progress | None]
+        self,
+        store: Store,
+        at_hand: Callable[[], Memory | None],
+        presets: Presets,
+        live: Callable[[str], Progress | None],
     ) -> None:
         self._store = store
         self._at_hand = at_hand
-        self._dial = dial
+        self._presets = presets
         self._live = live
 
     def document(self, document_id: str) -> Document:
@@ -48,7 +52,7 @@ class Catalogue:
     def readings(self, document_id: str) -> list[Reading]:
         """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
         if memory := self._at_hand():
-            reading = self._dial.current(memory, document_id)
+            reading = self._presets.current(memory, document_id)
             return [reading] if reading else []
         return self._store.readings(document_id)
 
@@ -57,7 +61,7 @@ class Catalogue:
         reading = next(reversed(self.readings(document.id)), None)
         serving = None
         if memory and reading and reading.state != "ready":
-            serving = self._dial.serving(memory, document.id)
+            serving = self._presets.serving(memory, document.id)
         states = self._store.page_states(document.id)
         return DocumentEntry(
             document_id=document.id,

@@ -12,7 +12,7 @@ from storage import Page, unpack_words
 MAX_CITATIONS = 3
 NEAR = 0.5
 """Share of the best score from which a further passage is worth a look beside one that is found."""
-_WITNESSES = 50
+_SUPPORTS = 50
 """Passages, best first, among which one is sought that holds the answer's own words."""
 
 
@@ -37,13 +37,13 @@ def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ..
     return tuple(cited)
 
 
-def with_witness(
+def with_support(
     answer: str, citations: tuple[Cited, ...], ranked: Sequence[Ranked], pages: Mapping[int, Page]
 ) -> tuple[Cited, ...]:
     """The citations, and the passage that holds the answer's own words where the first citation does not."""
     if not citations or supports(answer, citations[0].quote):
         return citations
-    second = next((each for each in ranked[:_WITNESSES] if supports(answer, each.passage.quote)), None)
+    second = next((each for each in ranked[:_SUPPORTS] if supports(answer, each.passage.quote)), None)
     if second is None or second.passage.page == citations[0].page:
         return citations
     kept = [citations[0], *(each for each in citations[1:] if each.page != second.passage.page)][:MAX_CITATIONS]

@@ -134,7 +134,7 @@ class RecipeStep:
 
 
 @dataclass(frozen=True)
-class DialState:
+class PresetState:
     """How a document is kept, and how it could be."""
 
     document_id: str

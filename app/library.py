@@ -8,13 +8,13 @@ from pathlib import Path
 
 from app.catalogue import Catalogue
 from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere
-from app.events import DialState, DocumentEntry, Progress
+from app.events import DocumentEntry, PresetState, Progress
 from app.intake import Intake, unless_deleted
 from app.memory import TO_READ, Memory
-from app.presets import Dial
+from app.presets import Presets
 from app.readers import page_image
 from app.settings import Settings
-from app.worker import Desk
+from app.worker import Worker
 from storage import Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
@@ -44,7 +44,7 @@ class Library:
         memory: Callable[[], Memory],
         at_hand: Callable[[], Memory | None],
         model_settled: Callable[[float], bool],
-        dial: Dial,
+        presets: Presets,
         settings: Settings,
     ) -> None:
         self._store = store
@@ -52,11 +52,11 @@ class Library:
         self._memory = memory
         self._at_hand = at_hand
         self._model_settled = model_settled
-        self._dial = dial
+        self._presets = presets
         self._given = settings.recipe
-        self._desk = Desk(self._parse_and_plan, self._read_and_replace, self._take_up)
+        self._worker = Worker(self._parse_and_plan, self._read_and_replace, self._take_up)
         self.intake = Intake(store, home, settings)
-        self.catalogue = Catalogue(store, at_hand, dial, self._desk.progress)
+        self.catalogue = Catalogue(store, at_hand, presets, self._worker.progress)
 
     def entries(self, search: str = "") -> list[DocumentEntry]:
         """The library, newest first."""
@@ -79,13 +79,13 @@ class Library:
     def unlock(self, document_id: str, password: str) -> None:
         """Open an encrypted document for good. Raises WrongPassword."""
         self.intake.unlock(self.catalogue.document(document_id), password)
-        self._desk.parse(document_id)
+        self._worker.parse(document_id)
 
     def read(self, document_id: str) -> None:
         """Read it, or go on reading it."""
         self.catalogue.document(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
-        self._desk.parse(document_id)
+        self._worker.parse(document_id)
 
     resume = read
 
@@ -93,7 +93,7 @@ class Library:
         """Stop after the chunk that is being read; nothing read is lost."""
         self.catalogue.document(document_id)
         if self.catalogue.readings(document_id):
-            self._desk.stop(document_id)
+            self._worker.stop(document_id)
             self._set_state(document_id, "paused", only_from=TO_READ)
 
     def cancel(self, document_id: str) -> None:
@@ -102,11 +102,11 @@ class Library:
         Where another recipe's memory answers meanwhile, the document stays kept by that one.
         """
         document = self.catalogue.document(document_id)
-        self._desk.stop(document_id)
+        self._worker.stop(document_id)
         if self._stay_as_it_was(document_id):
             return
         self._set_state(document_id, "cancelled", only_from=(*TO_READ, "paused", "failed"))
-        self._desk.settle(document_id)
+        self._worker.settle(document_id)
         # Again, because it may have been planned since.
         self._set_state(document_id, "cancelled", only_from=(*TO_READ, "paused", "failed"))
         for reading in self.catalogue.readings(document_id):
@@ -118,17 +118,17 @@ class Library:
     def delete(self, document_id: str) -> None:
         """Remove the document with its pages, memory and conversations from the database and the disk."""
         document = self.catalogue.document(document_id)
-        self._desk.stop(document_id)
-        self._desk.settle(document_id)
+        self._worker.stop(document_id)
+        self._worker.settle(document_id)
         if memory := self._at_hand():
             for reading in self._store.readings(document_id):
                 memory.forget(reading.id)
         self.intake.forget(document)
 
-    def dial(self, document_id: str) -> DialState | None:
+    def presets(self, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None until the model is there and the document is parsed."""
         memory = self._at_hand()
-        return self._dial.state(memory, document_id) if memory else None
+        return self._presets.state(memory, document_id) if memory else None
 
     def choose(self, document_id: str, recipe: str) -> None:
         """Keep a document by another recipe from now on, and new documents too.
@@ -137,24 +137,24 @@ class Library:
         """
         self.catalogue.document(document_id)
         memory = self._memory()
-        before, serving = self._plan(document_id), self._dial.serving(memory, document_id)
+        before, serving = self._plan(document_id), self._presets.serving(memory, document_id)
         if why_not := memory.recipes.why_not(recipe):
             raise RecipeNotThere(why_not, "The document stays as it is kept now.")
-        self._desk.stop(document_id)
-        self._desk.settle(document_id)
+        self._worker.stop(document_id)
+        self._worker.settle(document_id)
         with unless_deleted():
-            self._dial.choose(document_id, recipe)
+            self._presets.choose(document_id, recipe)
             reading = self._plan(document_id)
             # Whoever did not want it read, or was not asked yet, is asked again, with the new figures.
             waits = before.state in PAUSED and (serving is None or serving.state != "ready")
             self._store.set_reading_state(reading.id, "paused" if waits else "queued", only_from=(*TO_READ, *PAUSED))
         self._drop_replaced(reading)
-        self._desk.parse(document_id)
+        self._worker.parse(document_id)
 
     def drop(self, document_id: str, recipe: str) -> None:
         """Remove a memory that is kept beside the chosen one. Raises Busy while that one is not ready."""
         self.catalogue.document(document_id)
-        state = self.dial(document_id)
+        state = self.presets(document_id)
         if state is None or not state.ready or recipe == state.chosen:
             raise Busy("The chosen memory is still being made.", "Remove the other one once it is ready.")
         if other := self._memory().find(document_id, recipe):
@@ -176,14 +176,14 @@ class Library:
 
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
-        self._desk.start()
+        self._worker.start()
         for document in reversed(self._store.documents()):
             if document.state != "rejected":
-                self._desk.parse(document.id)
+                self._worker.parse(document.id)
 
     def close(self) -> None:
         """Stop the background work after the chunk or page at hand."""
-        self._desk.close()
+        self._worker.close()
 
     def plan(self, document_id: str) -> Reading:
         """The reading of a parsed document by the model at hand, planned if it is not yet.
@@ -219,9 +219,9 @@ class Library:
         if (memory := self._at_hand()) is None:
             return
         for reading in [each for state in TO_READ for each in self._store.readings(state=state)]:
-            current = self._dial.current(memory, reading.document_id)
+            current = self._presets.current(memory, reading.document_id)
             if current and current.id == reading.id:
-                self._desk.take_up(reading.document_id)
+                self._worker.take_up(reading.document_id)
 
     def _read(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
         reading = self._plan(document_id)
@@ -248,16 +248,16 @@ class Library:
 
     def _plan(self, document_id: str) -> Reading:
         memory = self._memory()
-        return memory.plan(document_id, self._dial.chosen(memory, document_id))
+        return memory.plan(document_id, self._presets.chosen(memory, document_id))
 
     def _stay_as_it_was(self, document_id: str) -> bool:
         """Go back to the recipe whose memory is there, if another one is being made."""
         memory = self._at_hand()
-        serving = self._dial.serving(memory, document_id) if memory else None
+        serving = self._presets.serving(memory, document_id) if memory else None
         made = self._plan(document_id) if serving and serving.state == "ready" else None
         if serving is None or made is None or made.id == serving.id or made.state == "ready":
             return False
-        self._desk.settle(document_id)
+        self._worker.settle(document_id)
         with unless_deleted():
             self._store.choose_recipe(document_id, serving.recipe)
         self._delete(made)
@@ -269,7 +269,7 @@ class Library:
         While it is not, only what holds nothing is removed; and nothing, where another recipe was chosen meanwhile.
         """
         memory = self._memory()
-        current = self._dial.current(memory, reading.document_id)
+        current = self._presets.current(memory, reading.document_id)
         if current is None or current.id != reading.id:
             return
         ready = current.state == "ready"

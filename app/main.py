@@ -7,7 +7,7 @@ from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
 from app.memory import Memory
-from app.presets import Dial
+from app.presets import Presets
 from app.questions import Questions
 from app.reader_model import ReaderModel
 from app.settings import Settings
@@ -29,13 +29,13 @@ class App:
         self._model = ReaderModel(settings, self._home.models)
         self._memory: Memory | None = None
         self._memory_lock = threading.Lock()
-        dial = Dial(self._store, settings.recipe)
+        presets = Presets(self._store, settings.recipe)
         self.library = Library(
-            self._store, self._home, self.memory, lambda: self._memory, self._model.settled, dial, settings
+            self._store, self._home, self.memory, lambda: self._memory, self._model.settled, presets, settings
         )
         self._open.callback(self.library.close)
         self._open.callback(self._model.close)
-        self.questions = Questions(self._store, self._model.ready, self.memory, dial, settings.max_answer_tokens)
+        self.questions = Questions(self._store, self._model.ready, self.memory, presets, settings.max_answer_tokens)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""

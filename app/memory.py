@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-from app.block_store import Journal
+from app.block_store import BlockStore
 from app.errors import Busy, DiskFull, DocumentNotFound, EmptyDocument
 from app.events import Forecast, Progress
-from app.oom_retry import Relief
+from app.oom_retry import OomRetry
 from app.reader_model import Loaded
-from app.recipe_registry import RecipeBook
+from app.recipe_registry import RecipeRegistry
 from app.section_reader import SectionReader
 from app.sections import SectionText, cut, restore, tokenize
 from engine.core.errors import PodMismatch
@@ -72,16 +72,16 @@ class Memory:
         self._store = store
         self._home = home
         self._loaded = loaded
-        self.relief = Relief(loaded)
+        self.oom_retry = OomRetry(loaded)
         self._texts: dict[int, SectionText] = {}
         """By section, about as long as their pods are kept."""
         self._texts_lock = Lock()
-        self._journal = Journal(store, home, loaded.runner, loaded.staging, read_again)
+        self._block_store = BlockStore(store, home, loaded.runner, loaded.staging, read_again)
         chunk_tokens = chunk_tokens or builder.chunk_tokens(loaded.runner.model.device)
-        self._reader = SectionReader(store, self._journal, loaded, self.relief, chunk_tokens)
+        self._reader = SectionReader(store, self._block_store, loaded, self.oom_retry, chunk_tokens)
 
     @property
-    def recipes(self) -> RecipeBook:
+    def recipes(self) -> RecipeRegistry:
         """What each recipe means for the model at hand."""
         return self._loaded.recipes
 
@@ -194,7 +194,7 @@ class Memory:
         """Get the blocks of sections moving that will be recalled in a moment."""
         kept = set().union(*self._loaded.tiers.keys)
         missing = [section.id for section in sections if section.id not in kept]
-        self._journal.expect([block for section_id in missing for block in self._store.blocks(section_id)])
+        self._block_store.expect([block for section_id in missing for block in self._store.blocks(section_id)])
 
     def recall(self, section: Section) -> Recalled | None:
         """A section as far as it was read, from the cache or the disk; None where nothing of its pages was read.
@@ -212,8 +212,8 @@ class Memory:
         with ThreadPoolExecutor(1) as beside:
             # The words take about as long as the pod, and other parts of the machine.
             text = beside.submit(self._kept_text, section, num_tokens)
-            pod = self.relief.run(
-                lambda: tiers.fetch(section.id, num_tokens, lambda: self._journal.load(section, blocks, layout))
+            pod = self.oom_retry.run(
+                lambda: tiers.fetch(section.id, num_tokens, lambda: self._block_store.load(section, blocks, layout))
             )
             if pod is not None:
                 return Recalled(section, text.result(), pod)
@@ -279,7 +279,7 @@ class Memory:
 
     def _read(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         layout = self.recipes[reading.recipe].layout
-        # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
+        # EarlyExit up anew each time: a question may find meanwhile that a section which was ready is damaged.
         while not stopped() and (waiting := self._waiting(reading)):
             section = waiting[0]
             done = reading.num_tokens - sum(each.num_tokens for each in waiting)

@@ -1,4 +1,4 @@
-"""Relief: what happens when memory runs short: room is made, work is cut smaller, and then the user is told."""
+"""OomRetry: what happens when memory runs short: room is made, work is cut smaller, and then the user is told."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +9,8 @@ from typing import TypeVar
 from app.errors import OutOfMemory
 from app.reader_model import Loaded
 from engine.core.errors import OutOfMemory as Shortage
-from engine.core.oom import told
-from engine.kvcache.exact import Block
+from engine.core.oom import translate_oom
+from engine.kvcache.exact import PodBlock
 from engine.runtime.prefill.builder import Builder
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ LEAST_TOKENS = 128
 Done = TypeVar("Done")
 
 
-class Relief:
+class OomRetry:
     """Does work that may need more memory than is free; first to go are the pods that are only kept for later."""
 
     def __init__(self, loaded: Loaded) -> None:
@@ -31,14 +31,14 @@ class Relief:
     def run(self, work: Callable[[], Done]) -> Done:
         """The work, and where memory is short once more with all that can be spared. Raises OutOfMemory."""
         try:
-            with told(self._device):
+            with translate_oom(self._device):
                 return work()
         except Shortage as shortage:
             self._make_room(shortage)
         with self._said():
             return work()
 
-    def begin(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Callable[[], Block], int]:
+    def begin(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Callable[[], PodBlock], int]:
         """Begin to read the next chunk of about `size` tokens, or a smaller one; also the size that went well.
 
         Raises OutOfMemory where even the smallest does not fit.
@@ -58,7 +58,7 @@ class Relief:
         work = begin(known)
         while True:
             try:
-                with told(self._device):
+                with translate_oom(self._device):
                     step = next(work, None)
             except Shortage as shortage:
                 self._make_room(shortage)
@@ -90,7 +90,7 @@ class Relief:
     @contextmanager
     def _said(self) -> Iterator[None]:
         try:
-            with told(self._device):
+            with translate_oom(self._device):
                 yield
         except Shortage as shortage:
             raise OutOfMemory(shortage.needed_bytes, shortage.free_bytes) from shortage

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.events import DialState, RecipeStep
+from app.events import PresetState, RecipeStep
 from app.memory import Memory
 from app.recipe_registry import kept_by, named
 from engine.kvcache.recipe import parse
@@ -11,7 +11,7 @@ from storage import Reading, Store
 _LAST_CHOSEN = "recipe"
 
 
-class Dial:
+class Presets:
     """A document is kept as it was chosen for it, or else as it was read; new ones as was chosen last.
 
     `given` is the recipe that the program was started with, if any: the last choice, until another one is made.
@@ -46,7 +46,7 @@ class Dial:
         readings = memory.readings(document_id)
         return self._serving(memory, readings, self._current(memory, document_id, readings))
 
-    def state(self, memory: Memory, document_id: str) -> DialState | None:
+    def state(self, memory: Memory, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None where it is not planned yet."""
         readings = memory.readings(document_id)
         if not readings:
@@ -56,7 +56,7 @@ class Dial:
         serving = self._serving(memory, readings, current)
         ready = current is not None and current.state == "ready"
         others = [each for each in readings if current is None or each.id != current.id]
-        return DialState(
+        return PresetState(
             document_id=document_id,
             chosen=chosen,
             answers_from=named(serving.recipe) if serving and serving.num_bytes else "",

@@ -16,7 +16,7 @@ _COMMON = 1 / 3
 
 
 @dataclass(frozen=True)
-class Sought:
+class QueryTerms:
     """Stems with their weights, which sum to 1, and the stems of names that a passage should hold one of."""
 
     weights: Mapping[str, float]
@@ -34,7 +34,7 @@ class Sought:
         return found
 
 
-def seek(question: str, pages: Sequence[Sequence[Passage]]) -> Sought:
+def seek(question: str, pages: Sequence[Sequence[Passage]]) -> QueryTerms:
     """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs."""
     wanted = {stem(term) for term in terms(question)}
     by_page = [[stems(passage.text) & wanted for passage in page] for page in pages]
@@ -45,4 +45,4 @@ def seek(question: str, pages: Sequence[Sequence[Passage]]) -> Sought:
     common = {
         name for name in names if sum(any(name in each for each in page) for page in by_page) > _COMMON * len(pages)
     }
-    return Sought({each: weight / total for each, weight in rarity.items()}, frozenset(names - common))
+    return QueryTerms({each: weight / total for each, weight in rarity.items()}, frozenset(names - common))

@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from app.citations import best_passages, cite, with_witness
+from app.citations import best_passages, cite, with_support
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
 from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
 from app.memory import Memory, Recalled
-from app.presets import Dial
+from app.presets import Presets
 from app.prompts import Exchange
 from app.reader_model import Loaded
 from app.routing import Route, route
@@ -21,7 +21,7 @@ from app.streaming import stream, without_echo
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.runtime.generate import look
+from engine.runtime.generate import question_attention
 from storage import Citation, Message, MessageState, NotStored, Page, Reading, StorageFull, Store
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ class Questions:
         store: Store,
         loaded: Callable[[], Loaded],
         memory: Callable[[], Memory],
-        dial: Dial,
+        presets: Presets,
         max_answer_tokens: int,
     ) -> None:
         self._store = store
         self._loaded = loaded
         self._memory = memory
-        self._dial = dial
+        self._presets = presets
         self._max_answer_tokens = max_answer_tokens
 
     def ask(
@@ -134,8 +134,8 @@ class Questions:
         coverage = memory.coverage(reading)
         texts = self._texts(document_id, recalled)
         every = [each.pod for each in recalled]
-        looks = memory.relief.run(lambda: look(loaded.runner, every, ids, loaded.heads.heads))
-        ranked = rank(chosen.sought, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
+        looks = memory.oom_retry.run(lambda: question_attention(loaded.runner, every, ids, loaded.heads.heads))
+        ranked = rank(chosen.terms, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
         found = bool(ranked) and ranked[0].found
         citations = cite(best_passages(ranked), texts)
         text, first_token, count = "", 0.0, 0
@@ -146,7 +146,7 @@ class Questions:
             answer = Answer(
                 answer=without_echo(text) if found else NOT_FOUND,
                 found=found,
-                citations=with_witness(text, citations, ranked, texts) if found else citations,
+                citations=with_support(text, citations, ranked, texts) if found else citations,
                 sections=tuple(each.section.position for each in recalled),
                 reused_tokens=sum(each.pod.num_tokens for each in recalled),
                 recomputed_tokens=len(ids),
@@ -164,10 +164,10 @@ class Questions:
         try:
             yield Evidence(found, citations, coverage)
             if found:
-                pods = memory.relief.run(lambda: _view(loaded, recalled, ranked[0]))
+                pods = memory.oom_retry.run(lambda: _view(loaded, recalled, ranked[0]))
                 room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
                 params = SamplingParams(min(self._max_answer_tokens, room), *_variation(again, len(messages)))
-                for piece in memory.relief.begun(lambda: stream(loaded, pods, ids, params, stop)):
+                for piece in memory.oom_retry.begun(lambda: stream(loaded, pods, ids, params, stop)):
                     first_token = first_token or time.perf_counter() - start
                     count += 1
                     text += piece
@@ -199,7 +199,7 @@ class Questions:
         Another recipe's memory may take the place of the one that answers at any moment; then that one answers.
         """
         tried = 0
-        while (reading := self._dial.serving(memory, document_id, recipe)) is not None and reading.id != tried:
+        while (reading := self._presets.serving(memory, document_id, recipe)) is not None and reading.id != tried:
             tried = reading.id
             try:
                 if recalled := self._sections(memory, reading, chosen):

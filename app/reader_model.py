@@ -8,21 +8,21 @@ from pathlib import Path
 from app.errors import ModelUnavailable
 from app.events import ReaderStatus
 from app.prompts import Prompts
-from app.recipe_registry import RecipeBook
+from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
 from engine.core.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
-from engine.core.oom import told
+from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.core.sampling import SamplingParams
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from engine.kvcache.recipe import parse
 from engine.models import loader
-from engine.offload.tiers import tiers_for
+from engine.offload.tiers import tiered_cache
 from engine.runtime.backend import runner_for
-from engine.runtime.generate import generate, look
+from engine.runtime.generate import generate, question_attention
 from engine.runtime.prefill.builder import PodBuilder
-from engine.runtime.warmup import rehearse
+from engine.runtime.warmup import warm_up
 
 MB = 1_000_000
 _PROBE_TOKENS = 256
@@ -71,7 +71,7 @@ class ReaderModel:
 
     def _load(self) -> None:
         try:
-            with told():
+            with translate_oom():
                 model = loader.load(self._settings.model, self._folder, self._say, self._settings.threads)
                 if adapter := parse(self._settings.recipe or "exact").adapter:
                     model = loader.adapted(model, adapter, self._folder)
@@ -113,15 +113,15 @@ class Loaded:
             known = calibrate(self.runner)
             known.save(folder)
         self.heads = known
-        self.recipes = RecipeBook(model, self.prompts, folder, settings.recipe or "exact")
+        self.recipes = RecipeRegistry(model, self.prompts, folder, settings.recipe or "exact")
         self.tokens_per_second = self._probe()
-        if self.runner.stepper is not None:
+        if self.runner.graph_runner is not None:
             on_progress(f"Trying out how {model.name} answers.")
-        rehearse(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
+        warm_up(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
-        self.tiers = tiers_for(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
+        self.tiers = tiered_cache(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
 
     @property
     def facts(self) -> str:
@@ -162,6 +162,6 @@ class Loaded:
             builder.feed([0] * count)
             seconds = time.perf_counter() - start
         pods, ids = [builder.finish()], [0] * _PROBE_QUESTION_TOKENS
-        look(self.runner, pods, ids, self.heads.heads)
+        question_attention(self.runner, pods, ids, self.heads.heads)
         list(generate(self.runner, pods, ids, SamplingParams(max_tokens=2)))
         return count / seconds

@@ -29,7 +29,7 @@ class Prepared:
         return 1.0 if recipe.keep < 1 and recipe.policy == "reread" else 0.0
 
 
-class RecipeBook:
+class RecipeRegistry:
     """Recipes by their name or parts. `started_with` is the one whose adapter, if any, is in the model."""
 
     def __init__(self, model: Model, prompts: Prompts, folder: Path, started_with: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.evidence import PAGE_WEIGHT
 from app.passages import split
-from app.query_terms import Sought, seek
+from app.query_terms import QueryTerms, seek
 from app.words import terms
 from storage import Section, Store
 
@@ -25,7 +25,7 @@ _BACKWARD = re.compile(
 class Route:
     """What is sought, where, and whether earlier turns matter."""
 
-    sought: Sought
+    terms: QueryTerms
     pages: Mapping[int, float]
     """BM25 scores of the pages with any of the words, as shares of the best; best first."""
     depends: bool
@@ -52,11 +52,11 @@ def route(question: str, earlier: Sequence[str], document_id: str, store: Store)
     words = f"{question} {earlier[-1]}" if depends else question
     found = dict(store.search_pages(document_id, terms(words), _PAGES))
     passages = {page.number: split(page.number, page.text) for page in store.pages(document_id, found)}
-    sought = seek(words, list(passages.values()))
+    query = seek(words, list(passages.values()))
     best = max(found.values(), default=0.0) or 1.0
     pages = {number: max(0.0, score) / best for number, score in found.items()}
     scores = {
-        number: PAGE_WEIGHT * pages[number] + max((share for share, _ in sought.shares(each)), default=0.0)
+        number: PAGE_WEIGHT * pages[number] + max((share for share, _ in query.shares(each)), default=0.0)
         for number, each in passages.items()
     }
-    return Route(sought, pages, depends, scores)
+    return Route(query, pages, depends, scores)

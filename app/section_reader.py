@@ -6,13 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from app.block_store import Journal
-from app.oom_retry import Relief
+from app.block_store import BlockStore
+from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
-from engine.kvcache.exact import Block, Pod
+from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.runtime.prefill.builder import Builder, reads_ahead, tapered
 from storage import Section, Store
 
@@ -22,11 +22,11 @@ class _Written:
     """A chunk on its way to the disk, and the seconds that it took to begin with it."""
 
     seconds: float
-    writing: Future[Block]
+    writing: Future[PodBlock]
     tapered: bool
     """Shorter than chunks are, near the end: it says little of how fast reading is."""
 
-    def settle(self) -> tuple[Block, float]:
+    def settle(self) -> tuple[PodBlock, float]:
         """Wait until it is safe on the disk; and the seconds that it took altogether. Raises what writing raised."""
         start = time.perf_counter()
         block = self.writing.result()
@@ -36,11 +36,13 @@ class _Written:
 class SectionReader:
     """From token ids to a finished section. What is reported is safe on the disk."""
 
-    def __init__(self, store: Store, journal: Journal, loaded: Loaded, relief: Relief, chunk_tokens: int) -> None:
+    def __init__(
+        self, store: Store, block_store: BlockStore, loaded: Loaded, oom_retry: OomRetry, chunk_tokens: int
+    ) -> None:
         self._store = store
-        self._journal = journal
+        self._block_store = block_store
         self._loaded = loaded
-        self._relief = relief
+        self._relief = oom_retry
         self._chunk_tokens = chunk_tokens
         self.ahead = reads_ahead(loaded.runner.model.device)
 
@@ -52,25 +54,25 @@ class SectionReader:
         `twin` is the same section as it was read exactly, which need not be read again. Raises OutOfMemory,
         StorageFull, and NotStored for a deleted document.
         """
-        builder = self._relief.run(partial(self._journal.resume, section, layout, twin))
+        builder = self._relief.run(partial(self._block_store.resume, section, layout, twin))
         if twin is not None and builder.num_read and not section.seconds:
             self._store.add_section_seconds(section.id, twin.seconds)
         yield from self._chunks(section, builder, ids, stopped)
         if builder.num_read < len(ids):
             return
         pod = builder.finish()
-        packed: PackedPod | None = None
+        packed: QuantizedPod | None = None
         if isinstance(pod, Pod) and not layout.recipe.exact:
-            scores = self._journal.scores(section)
+            scores = self._block_store.scores(section)
             scoring = partial(score, self._loaded.runner, ids, pod, layout)
             for each in self._relief.resumed(scoring, scores):
-                self._journal.write_scores(section, each)
+                self._block_store.write_scores(section, each)
                 if stopped():
                     return
                 scores = each
                 yield len(ids)
             packed = self._relief.run(partial(pack_pod, pod, layout, scores))
-        self._journal.finish(section, packed)
+        self._block_store.finish(section, packed)
         self._loaded.tiers.put(section.id, packed or pod)
 
     def _chunks(
@@ -94,9 +96,9 @@ class SectionReader:
             if under_way is not None:
                 yield self._settle(section, under_way, size)
 
-    def _write(self, section: Section, arrived: Callable[[], Block]) -> Block:
+    def _write(self, section: Section, arrived: Callable[[], PodBlock]) -> PodBlock:
         block = arrived()
-        self._journal.write(section, block)
+        self._block_store.write(section, block)
         return block
 
     def _settle(self, section: Section, written: _Written, size: int) -> int:

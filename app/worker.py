@@ -12,7 +12,7 @@ from app.events import Progress
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 15.0
+POLL_SECONDS = 15.0
 """Between two looks for work that another process left."""
 
 Work = Generator[Progress]
@@ -20,7 +20,7 @@ Parse = Callable[[str], Work]
 Read = Callable[[str, Callable[[], bool]], Work]
 
 
-class Desk:
+class Worker:
     """Runs `parse`, then `read`, for each document; keeps the latest progress of what is being worked on.
 
     `look` is called every so often while nothing is read: it may find more to do.
@@ -125,7 +125,7 @@ class Desk:
         """The next document; None at the end."""
         while True:
             try:
-                return self._queues[stage].get(timeout=LOOK_SECONDS if stage == "reading" else None)
+                return self._queues[stage].get(timeout=POLL_SECONDS if stage == "reading" else None)
             except queue.Empty:
                 try:
                     self._look()

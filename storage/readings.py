@@ -154,7 +154,7 @@ class Readings(Sessions):
             return files
 
     def add_block(self, section_id: int, block: Block) -> None:
-        """Journal a block whose file is safe on disk; the section is being read.
+        """BlockStore a block whose file is safe on disk; the section is being read.
 
         Raises BlockConflict where it does not begin at the token after those that are journalled, and NotStored where
         the section is gone.

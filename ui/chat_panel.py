@@ -27,7 +27,7 @@ class ChatPanel:
     """The components of the pane."""
 
     head: gr.HTML
-    dial: gr.HTML
+    presets: gr.HTML
     history: gr.HTML
     live: gr.HTML
     status: gr.HTML
@@ -37,7 +37,7 @@ class ChatPanel:
 def build() -> ChatPanel:
     """Components only."""
     head = surface("head")
-    dial = presets_panel.build()
+    presets = presets_panel.build()
     with gr.Column(elem_id="talk"):
         history = surface("history")
         live = surface("live")
@@ -54,7 +54,7 @@ def build() -> ChatPanel:
         elem_id="question",
         max_length=100_000,
     )
-    return ChatPanel(head, dial, history, live, status, question)
+    return ChatPanel(head, presets, history, live, status, question)
 
 
 def bind(panel: ChatPanel, regions: Regions, app: App, stops: Stops) -> list[Any]:

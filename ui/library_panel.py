@@ -25,7 +25,7 @@ class Seen:
     reader: int = 0
     documents: int = 0
     head: int = 0
-    dial: int = 0
+    presets: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,9 @@ def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Map
     view = View(documents=page_state.documents(app, open_id, search), notices="", timer=POLLING)
     if document_id != open_id:
         return view
-    return replace(view, head=page_state.head(app, open_id, conversation_id), dial=page_state.dial(app, open_id))
+    return replace(
+        view, head=page_state.head(app, open_id, conversation_id), presets=page_state.presets_of(app, open_id)
+    )
 
 
 def on_delete(app: App, document_id: str, search: str) -> View:
@@ -177,14 +179,14 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
     reader = library.reader(status)
     documents = library.documents(app.library.entries(search) if search else everything, open_id, search)
     head = page_state.head(app, open_id, conversation_id)
-    dial = page_state.dial(app, open_id)
+    presets = page_state.presets_of(app, open_id)
     opened = next((entry for entry in everything if entry.document_id == open_id), None)
-    shown = Seen(hash(reader), hash(documents), hash(head), hash(dial))
+    shown = Seen(hash(reader), hash(documents), hash(head), hash(presets))
     view = View(
         reader=gr.skip() if shown.reader == seen.reader else reader,
         documents=gr.skip() if shown.documents == seen.documents else documents,
         head=gr.skip() if shown.head == seen.head else head,
-        dial=gr.skip() if shown.dial == seen.dial else dial,
+        presets=gr.skip() if shown.presets == seen.presets else presets,
     )
     if opened and open_id == awaited and opened.pages:
         view = replace(

@@ -34,7 +34,7 @@ def build(app: App) -> gr.Blocks:
             notices=shelf.notices,
             documents=shelf.documents,
             head=chat.head,
-            dial=chat.dial,
+            presets=chat.presets,
             history=chat.history,
             live=chat.live,
             status=chat.status,
@@ -49,7 +49,7 @@ def build(app: App) -> gr.Blocks:
         answering = chat_panel.bind(chat, regions, app, stops)
         library_panel.bind(shelf, regions, app, stops, answering)
         page_panel.bind(leaf, regions, app)
-        presets_panel.bind(chat.dial, regions, app, shelf.search)
+        presets_panel.bind(chat.presets, regions, app, shelf.search)
 
         def load(document_id: str, conversation_id: str) -> list[Any]:
             return page_state.guarded(lambda: on_load(app, document_id, conversation_id))

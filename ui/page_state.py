@@ -8,7 +8,8 @@ import gradio as gr
 from app.errors import DocumentNotFound
 from app.events import Cited
 from ui.backend import App
-from ui.render import conversation, library, page, presets
+from ui.render import conversation, library, page
+from ui.render import presets as presets_view
 from ui.trouble import explain
 from ui.view import POLLING, Shown, View
 
@@ -40,7 +41,7 @@ def opened(app: App, document_id: str, conversation_id: str | None, search: str 
         notices="",
         documents=documents(app, document_id, search),
         head=head(app, document_id, conversation_id),
-        dial=dial(app, document_id),
+        presets=presets_of(app, document_id),
         history=conversation.history(turns) if turns else conversation.invitation(entry),
         live="",
         status="",
@@ -60,7 +61,7 @@ def _nothing_open(app: App, search: str) -> View:
         notices="",
         documents=documents(app, "", search),
         head="",
-        dial="",
+        presets="",
         history=conversation.choose() if known else conversation.welcome(),
         live="",
         status="",
@@ -91,12 +92,12 @@ def head(app: App, document_id: str, conversation_id: str) -> str:
         return conversation.failure("", explain(error))
 
 
-def dial(app: App, document_id: str) -> str:
+def presets_of(app: App, document_id: str) -> str:
     """How the open document is kept; empty when it is gone."""
     if not document_id:
         return ""
     try:
-        return presets.dial(app.library.dial(document_id))
+        return presets_view.presets(app.library.presets(document_id))
     except DocumentNotFound:
         return ""
 

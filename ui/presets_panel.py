@@ -37,8 +37,10 @@ def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Map
         elif event.get("act") == "drop":
             app.library.drop(document_id, recipe)
     except Exception as error:
-        return View(dial=presets.dial(app.library.dial(open_id), explain(error)), timer=POLLING)
+        return View(presets=presets.presets(app.library.presets(open_id), explain(error)), timer=POLLING)
     view = View(documents=page_state.documents(app, open_id, search), timer=POLLING)
     if document_id != open_id:
         return view
-    return replace(view, head=page_state.head(app, open_id, conversation_id), dial=page_state.dial(app, open_id))
+    return replace(
+        view, head=page_state.head(app, open_id, conversation_id), presets=page_state.presets_of(app, open_id)
+    )

@@ -17,7 +17,7 @@ class View:
     notices: Shown = field(default_factory=gr.skip)
     documents: Shown = field(default_factory=gr.skip)
     head: Shown = field(default_factory=gr.skip)
-    dial: Shown = field(default_factory=gr.skip)
+    presets: Shown = field(default_factory=gr.skip)
     history: Shown = field(default_factory=gr.skip)
     live: Shown = field(default_factory=gr.skip)
     status: Shown = field(default_factory=gr.skip)
@@ -43,7 +43,7 @@ class Regions:
     notices: gr.HTML
     documents: gr.HTML
     head: gr.HTML
-    dial: gr.HTML
+    presets: gr.HTML
     history: gr.HTML
     live: gr.HTML
     status: gr.HTML

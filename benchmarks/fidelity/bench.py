@@ -13,9 +13,9 @@ from engine.compression.compress import pack_pod, score
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.kvcache.recipe import Recipe
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 
@@ -58,7 +58,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     exact = read(runner, ids)
     truth = [answers(runner, exact, question) for question in document.questions]
     scores: dict[tuple[int, str], Scores] = {}
-    streamed: dict[tuple[int, str], Pod | PackedPod] = {}
+    streamed: dict[tuple[int, str], Pod | QuantizedPod] = {}
     for entry in entries:
         row, source = rows[entry.name], exact
         if entry.recipe.while_reading or entry.runner is not runner:
@@ -90,11 +90,16 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     return rows
 
 
-def stored_bytes(pod: Pod | PackedPod) -> int:
+def stored_bytes(pod: Pod | QuantizedPod) -> int:
     """Bytes of a pod whose exact numbers take two each, as they do in every model but one that is measured wider."""
-    if isinstance(pod, PackedPod):
-        exact = [each for far in pod.far for each in (*far.keys, *far.values) if each is not None and each.bits == 16]
-        wide = [pod.near.keys, pod.near.values, *(each.codes for each in exact)]
+    if isinstance(pod, QuantizedPod):
+        exact = [
+            each
+            for distant in pod.distant
+            for each in (*distant.keys, *distant.values)
+            if each is not None and each.bits == 16
+        ]
+        wide = [pod.proximal.keys, pod.proximal.values, *(each.codes for each in exact)]
     else:
         wide = [pod.keys, pod.values]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
@@ -108,6 +113,6 @@ def _way(plan: Layout) -> str:
 def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:
     """Logits (A, V) at the positions that predict the answer's tokens, given the question and the tokens before."""
     ids = [*question.ids, *question.answer[:-1]]
-    context = runner.context([pod], Tail(runner.model.shape, len(ids), runner.model.device))
+    context = runner.context([pod], SuffixCache(runner.model.shape, len(ids), runner.model.device))
     with torch.inference_mode():
         return runner.score(context, ids, len(question.answer)).float()

@@ -59,7 +59,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     recipes = {name: parse(RECIPES.get(name, name)) for name in split_recipes(options.kv)}
     _check(model, weights, {name: recipe for name, recipe in recipes.items() if recipe.keep == 1}, say)
     # On a GPU answers go by steps with kernels, which is what is measured there.
-    runner = Runner(model, graphs=model.device.type == "cuda", overlap=False if options.apart else None)
+    runner = Runner(model, graphs=model.device.type == "cuda", pdl=False if options.apart else None)
     say(runner.backend)
     speed = bandwidth.measure(model.device)
     read = read_bytes(runner)

@@ -20,9 +20,9 @@ from benchmarks.speed.subject import read_bytes
 from engine.compression.compress import pack_pod, score
 from engine.core.errors import EngineError
 from engine.core.sampling import SamplingParams
-from engine.kvcache.exact import Block, Pod
+from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.models.loader import Model
 from engine.runtime.generate import generate
 from engine.runtime.prefill.builder import Builder, builder_for, chunk_tokens, reads_ahead, tapered
@@ -111,7 +111,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
     )
 
 
-def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]) -> tuple[Pod | PackedPod, float]:
+def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]) -> tuple[Pod | QuantizedPod, float]:
     """Read, write every chunk, compress, write what is kept; the pod, and tokens a second.
 
     On a GPU a chunk is written while the next one is read.
@@ -162,19 +162,19 @@ def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None])
     return pod, task.length / total
 
 
-def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[Block]:
+def _blocks(runner: Runner, task: Task, ids: Sequence[int], chunk: int) -> Iterator[PodBlock]:
     builder = builder_for(runner, task.length, task.layout)
     while builder.num_read < task.length:
         yield _next(runner, builder, ids, chunk)()
 
 
-def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], Block]:
+def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> Callable[[], PodBlock]:
     """Begin to read the next chunk."""
     size = tapered(chunk, len(ids) - builder.num_read) if reads_ahead(runner.model.device) else chunk
     return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
-def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
+def answer(runner: Runner, pod: Pod | QuantizedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
     """Seconds to the first token, and tokens per second after it. Raises Failed for what is no probability."""
     clock = Clock(runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(tokens + 1))
@@ -188,7 +188,7 @@ def answer(runner: Runner, pod: Pod | PackedPod, question: Sequence[int], tokens
     return first, (len(logprobs) - 1) / seconds
 
 
-def _from_host(runner: Runner, host: Pod | PackedPod, question: Sequence[int]) -> float:
+def _from_host(runner: Runner, host: Pod | QuantizedPod, question: Sequence[int]) -> float:
     clock = Clock(runner.model.device)
     pod = to_device(host, runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(2))

@@ -17,7 +17,7 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.layout import layout_of
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.recipe import Recipe
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models.loader import Model
 from engine.runtime.generate import generate
 from engine.runtime.prefill.builder import PodBuilder, builder_for
@@ -55,7 +55,7 @@ def check(model: Model, recipes: dict[str, Recipe]) -> list[str]:
 def _check(runner: Runner, name: str, recipe: Recipe, exact: Pod, document: list[int], question: list[int]) -> str:
     model = runner.model
     pod = _kept(runner, recipe, exact, document)
-    context = runner.context([pod], Tail(model.shape, len(question), model.device))
+    context = runner.context([pod], SuffixCache(model.shape, len(question), model.device))
     first = runner.score(context, question, len(question))
     steps = list(generate(runner, [pod], question, SamplingParams(ANSWER_TOKENS)))
     answer = [step.token_id for step in steps]
@@ -105,8 +105,8 @@ def unpacked(pod: AnyPod, model: Model) -> DynamicCache:
         for segment in opened.segments(layer):
             for head in range(shape.kv_heads):
                 places = segment.places(head)
-                keys[head, places] = _straight(segment.keys[head], segment.turn)
-                values[head, places] = _straight(segment.values[head], segment.turn)
+                keys[head, places] = _straight(segment.keys[head], segment.rotation)
+                values[head, places] = _straight(segment.values[head], segment.rotation)
         cache.update(keys[None], values[None], layer)
     return cache
 

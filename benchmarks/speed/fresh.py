@@ -20,7 +20,7 @@ from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
 from engine.runtime.generate import generate
 from engine.runtime.runner import Runner
-from engine.runtime.warmup import rehearse
+from engine.runtime.warmup import warm_up
 
 _WARM_TOKENS = 512
 
@@ -44,7 +44,7 @@ def first_token_ms(options: argparse.Namespace, say: Callable[[str], None]) -> f
     question = ids_of(model, QUESTION_TOKENS, 1)
     # As the app does while it loads a model: what happens only once has happened.
     answer(runner, random_pod(model, layout, _WARM_TOKENS), question, 2)
-    rehearse(runner, layout, options.length)
+    warm_up(runner, layout, options.length)
     staging = Staging(model.device)
     staging.warm()
     captured = _captures(runner)
@@ -62,7 +62,7 @@ def first_token_ms(options: argparse.Namespace, say: Callable[[str], None]) -> f
 
 
 def _captures(runner: Runner) -> int:
-    return runner.stepper.graphs.captures if runner.stepper else 0
+    return runner.graph_runner.graphs.captures if runner.graph_runner else 0
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging
 from engine.kvcache.blocks import by_chunk
 from engine.kvcache.blocks.by_chunk import ChunkLoader
-from engine.kvcache.blocks.by_layer import PackedLoader, to_blocks
+from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.blocks.load import Source, load
-from engine.kvcache.exact import Block, Pod, PodLoader, to_block
+from engine.kvcache.exact import Pod, PodBlock, PodLoader, to_block
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.models.loader import Model
 
 _BLOCK_TOKENS = 512
@@ -56,7 +56,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def write(self, block: Block) -> int:
+    def write(self, block: PodBlock) -> int:
         """Write a block and have it on the disk; returns its bytes."""
         facts = json.dumps(dict(block.meta)).encode()
         facts += b" " * (-(_HEAD_BYTES + len(facts)) % _ALIGNMENT)
@@ -70,7 +70,7 @@ class Folder:
             os.fsync(file.fileno())
         return len(block.payload)
 
-    def write_pod(self, pod: Pod | PackedPod) -> int:
+    def write_pod(self, pod: Pod | QuantizedPod) -> int:
         """Write a whole pod; returns its bytes."""
         return sum(self.write(block) for block in _blocks(pod))
 
@@ -79,7 +79,7 @@ class Folder:
         for path in self._path.glob("*.block"):
             path.unlink()
 
-    def load(self, model: Model, layout: Layout, num_tokens: int, staging: Staging) -> Pod | PackedPod:
+    def load(self, model: Model, layout: Layout, num_tokens: int, staging: Staging) -> Pod | QuantizedPod:
         """The pod, verified, on the model's device. Raises PodMismatch."""
         paths = sorted(self._path.glob("*.block"))
         sources = [Source(path.stat().st_size, partial(_verified, path)) for path in paths]
@@ -89,7 +89,7 @@ class Folder:
         # Which of the two a packed pod is stored in says how it was made.
         if paths and _kind(paths[0]) == by_chunk.KIND:
             return load(ChunkLoader(layout, *facts), sources)
-        return load(PackedLoader(layout, *facts), sources)
+        return load(QuantizedLoader(layout, *facts), sources)
 
 
 def _verified(path: Path, buffer: memoryview, threads: int) -> tuple[Mapping[str, Any], memoryview]:
@@ -129,8 +129,8 @@ def _kind(path: Path) -> object:
         return json.loads(file.read(int.from_bytes(head[:8], "little"))).get("kind")
 
 
-def _blocks(pod: Pod | PackedPod) -> Iterator[Block]:
-    if isinstance(pod, PackedPod):
+def _blocks(pod: Pod | QuantizedPod) -> Iterator[PodBlock]:
+    if isinstance(pod, QuantizedPod):
         yield from to_blocks(pod)
         return
     for start in range(0, pod.num_tokens, _BLOCK_TOKENS):

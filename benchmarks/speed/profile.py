@@ -44,7 +44,7 @@ def report(runner: Runner, task: Task, say: Callable[[str], None]) -> None:
     except FAILURES as error:
         say(f"{where}: none, {type(error).__name__}: {(str(error).splitlines() or ['no word'])[0]}")
         return
-    graphs = runner.stepper.graphs if runner.stepper else None
+    graphs = runner.graph_runner.graphs if runner.graph_runner else None
     if graphs and graphs.refused:
         say(f"{where}: without graphs, {graphs.refused}")
     for line in lines(kernels, 1e6 / rate):

@@ -9,11 +9,11 @@ from engine.compression.compress import pack_pod
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.models.loader import Model
 
 
-def random_pod(model: Model, layout: Layout, num_tokens: int, seed: int = 0) -> Pod | PackedPod:
+def random_pod(model: Model, layout: Layout, num_tokens: int, seed: int = 0) -> Pod | QuantizedPod:
     """A pod of the layout, filled and compressed layer by layer; layers that share keys are not foreseen."""
     shape = model.shape
     generator = torch.Generator(model.device).manual_seed(seed)
@@ -33,10 +33,10 @@ def random_pod(model: Model, layout: Layout, num_tokens: int, seed: int = 0) -> 
             random = torch.rand(1, shape.kv_heads, num_tokens, generator=generator, device=model.device)
             scores = Scores(num_tokens, random)
         layers.append(pack_pod(exact, alone, scores))
-    near = [each.near for each in layers]
-    keys, values = torch.cat([each.keys for each in near]), torch.cat([each.values for each in near])
-    exact = Pod(keys, values, near[0].positions, num_tokens)
-    return PackedPod(layout, exact, tuple(each.far[0] for each in layers), num_tokens)
+    proximal = [each.proximal for each in layers]
+    keys, values = torch.cat([each.keys for each in proximal]), torch.cat([each.values for each in proximal])
+    exact = Pod(keys, values, proximal[0].positions, num_tokens)
+    return QuantizedPod(layout, exact, tuple(each.distant[0] for each in layers), num_tokens)
 
 
 def fill(cache: Any, model: Model, num_tokens: int, seed: int = 0) -> None:

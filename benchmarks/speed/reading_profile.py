@@ -54,15 +54,15 @@ def report(runner: Runner, task: Task, say: Callable[[str], None]) -> None:
     where = f"profile of reading, kv {task.kv}, tokens {start:,} to {task.length:,}"
 
     def read() -> None:
-        builder.context.tail.crop(start)
+        builder.context.suffix.crop(start)
         builder.read(ids[start:])
 
     def feed() -> None:
-        builder.context.tail.crop(start)
+        builder.context.suffix.crop(start)
         builder.feed(ids[start:])
 
     alone, whole = (1e6 * median_seconds(device, work, 3) for work in (read, feed))
-    builder.context.tail.crop(start)
+    builder.context.suffix.crop(start)
     block = builder.feed(ids[start:])
     with tempfile.TemporaryDirectory() as scratch:
         written = 1e6 * median_seconds(device, lambda: Folder(Path(scratch)).write(block), 3)

@@ -7,12 +7,12 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from engine.attention.sdpa import Memory
+from engine.attention.sdpa import KVContext
 from engine.core.rope import HeadNorms, Rotary
 
 
 @runtime_checkable
-class FusedMemory(Memory, Protocol):
+class FusedKVContext(KVContext, Protocol):
     """A memory that norms and turns the heads itself, on the way to their places."""
 
     def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:

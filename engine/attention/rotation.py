@@ -1,4 +1,5 @@
-"""Turning rows by the matrix that far keys and values are rotated by, and merging what is seen turned with what is not.
+"""Rotation rows by the matrix that distant keys and values are rotated by, and merging what is seen turned with what is
+not.
 
 Letters as in engine.attention.sdpa.
 """
@@ -10,41 +11,45 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.core.lse import Seen, merge
+from engine.core.lse import AttentionState, merge
 from engine.core.quant import rotated
 
 
-class Turning(Protocol):
-    """Who does it: plain PyTorch, which specifies it, or kernels. `turn` (D, D) undoes itself."""
+class Rotation(Protocol):
+    """Who does it: plain PyTorch, which specifies it, or kernels. `rotation` (D, D) undoes itself."""
 
-    def turned(self, rows: Tensor, turn: Tensor) -> Tensor:
+    def rotate(self, rows: Tensor, rotation: Tensor) -> Tensor:
         """Rows (..., D) times the matrix, in their dtype."""
 
-    def merged(self, near: Sequence[Seen], far: Sequence[Seen], turn: Tensor | None) -> Tensor:
-        """The output (H,Q,D) over all of them, of which the far ones are turned back first."""
+    def merge_rotated(
+        self, proximal: Sequence[AttentionState], distant: Sequence[AttentionState], rotation: Tensor | None
+    ) -> Tensor:
+        """The output (H,Q,D) over all of them, of which the distant ones are turned back first."""
 
 
-class PlainTurning:
+class TorchRotation:
     """By PyTorch, in float32."""
 
-    def turned(self, rows: Tensor, turn: Tensor) -> Tensor:
-        """See Turning."""
-        return rotated(rows, turn)
+    def rotate(self, rows: Tensor, rotation: Tensor) -> Tensor:
+        """See Rotation."""
+        return rotated(rows, rotation)
 
-    def merged(self, near: Sequence[Seen], far: Sequence[Seen], turn: Tensor | None) -> Tensor:
-        """See Turning."""
-        parts = list(near)
-        if far:
-            out, lse = merge(list(far))
-            parts.append((out if turn is None else self.turned(out, turn), lse))
+    def merge_rotated(
+        self, proximal: Sequence[AttentionState], distant: Sequence[AttentionState], rotation: Tensor | None
+    ) -> Tensor:
+        """See Rotation."""
+        parts = list(proximal)
+        if distant:
+            out, lse = merge(list(distant))
+            parts.append((out if rotation is None else self.rotate(out, rotation), lse))
         return merge(parts)[0]
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> Turning:
+def select_rotation(device: torch.device, dtype: torch.dtype) -> Rotation:
     """The fastest on this device: kernels on a GPU, for dtypes whose products have tensor cores."""
     if device.type != "cuda" or dtype.itemsize != 2 or importlib.util.find_spec("triton") is None:
-        return PlainTurning()
+        return TorchRotation()
     # Needs Triton, which not every machine has.
-    from engine.kernels.quant.rotate import TritonTurning
+    from engine.kernels.quant.rotate import TritonRotation
 
-    return TritonTurning()
+    return TritonRotation()

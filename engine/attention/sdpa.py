@@ -26,7 +26,7 @@ sees the whole segment.
 """
 
 
-class Memory(Protocol):
+class KVContext(Protocol):
     """What one model call attends to, and where its own keys and values go."""
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -47,12 +47,12 @@ def _attention(
     attention_mask: Tensor | None,
     *,
     scaling: float,
-    memory: Memory,
+    kv_context: KVContext,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention signature: (1,H,Q,D) and (1,G,Q,D) in, (1,Q,H,D) out."""
     layer: int = module.layer_idx  # type: ignore[assignment]
-    out = memory.attend(layer, query[0], key[0], value[0], scaling)
+    out = kv_context.attend(layer, query[0], key[0], value[0], scaling)
     return out.transpose(0, 1)[None], None
 
 
@@ -86,7 +86,7 @@ def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: b
     return merge(cudnn.parts(query, keys, values, scale, causal, fused))
 
 
-def choose(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:
+def select_backend(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:
     """The fastest attention of this device and dtype, with the reason in words."""
     if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
         return fused, f"attention: PyTorch flash, CPU, {_short(dtype)}"

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from engine.compression.policies.base import Subject
-from engine.compression.top_k import POLICIES, choose
+from engine.compression.top_k import POLICIES, top_k
 from engine.core.quant import Packed, dequantize, hadamard, pack, quantize, rotated
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import FarLayer, PackedPod
+from engine.kvcache.quantized import DistantLayer, QuantizedPod
 from engine.runtime.runner import Runner
 
 
-def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, seed: int = 0) -> PackedPod:
+def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, seed: int = 0) -> QuantizedPod:
     """The pod that the layout's recipe makes of an exact one. Raises WindowExceeded where re-reading has no room."""
     steps = list(score(runner, ids, exact, layout, seed=seed))
     return pack_pod(exact, layout, steps[-1] if steps else None)
@@ -30,17 +30,17 @@ def score(
         yield from POLICIES[layout.recipe.policy].score(Subject(runner, ids, exact, seed), known)
 
 
-def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> PackedPod:
+def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:
     """The compressed pod, from whole scores where the recipe does not keep every slot."""
-    near = layout.near(exact.num_tokens)
+    proximal = layout.proximal(exact.num_tokens)
     first, stop = min(layout.recipe.sinks, exact.num_tokens), exact.num_tokens
-    stop -= len(near) - first
+    stop -= len(proximal) - first
     kept = None
     if scores is not None:
-        kept = choose(scores.values[:, :, first:stop], layout, POLICIES[layout.recipe.policy].pooled)
+        kept = top_k(scores.values[:, :, first:stop], layout, POLICIES[layout.recipe.policy].pooled)
     packing = _Packing(exact, layout, first, stop, kept)
-    far = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
-    return PackedPod(layout, exact.select(torch.tensor(near, dtype=torch.long)), far, exact.num_tokens)
+    distant = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
+    return QuantizedPod(layout, exact.select(torch.tensor(proximal, dtype=torch.long)), distant, exact.num_tokens)
 
 
 class _Packing:
@@ -55,15 +55,15 @@ class _Packing:
         self._read_back: dict[tuple[str, int], Tensor] = {}
         """Keys and values (G, K, D) as they will be read back, which predictions are made from."""
 
-    def layer(self, layer: int) -> FarLayer:
-        """The far part of one layer."""
+    def layer(self, layer: int) -> DistantLayer:
+        """The distant part of one layer."""
         heads, recipe = range(self._exact.keys.shape[1]), self._layout.recipe
         values = [self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads]
         if recipe.residual_bits:
             self._read_back["values", layer] = torch.stack([self._unpack(each) for each in values])
         keys = self._keys(layer, heads)
         bits = None if self._kept is None else _bits(self._kept[layer])
-        return FarLayer(tuple(keys), tuple(values), bits)
+        return DistantLayer(tuple(keys), tuple(values), bits)
 
     def _keys(self, layer: int, heads: range) -> Sequence[Packed | None]:
         layout = self._layout
@@ -85,7 +85,7 @@ class _Packing:
         return maps.predict(layer, self._read_back["keys", maps.roots[layer]], values, positions)
 
     def _rows(self, tensor: Tensor, layer: int, head: int) -> Tensor:
-        """The kept far rows (K, D) of exact keys or values."""
+        """The kept distant rows (K, D) of exact keys or values."""
         rows = tensor[layer, head, self._first : self._stop]
         return rows if self._kept is None else rows[self._kept[layer, head]]
 
@@ -102,6 +102,6 @@ class _Packing:
 
 
 def _bits(kept: Tensor) -> Tensor:
-    """One bit per far token (G, F / 8 rounded up)."""
+    """One bit per distant token (G, F / 8 rounded up)."""
     pad = -kept.shape[1] % 8
     return pack(torch.nn.functional.pad(kept, (0, pad)).to(torch.uint8), 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Where to write a file, which takes its name when the block ends well; otherwise nothing of it stays.
 
     Makes the folder if it is missing.

@@ -6,7 +6,7 @@ Letters: H query heads, G KV heads, Q new tokens, T tokens, D head size.
 import torch
 from torch import Tensor
 
-Seen = tuple[Tensor, Tensor]
+AttentionState = tuple[Tensor, Tensor]
 """What attention over some tokens comes to: output (H,Q,D) and log-sum-exp (H,Q)."""
 
 

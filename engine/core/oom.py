@@ -20,7 +20,7 @@ _KIB = re.compile(r"^MemAvailable:\s+(\d+) kB", re.MULTILINE)
 
 
 @contextmanager
-def told(device: torch.device | None = None) -> Iterator[None]:
+def translate_oom(device: torch.device | None = None) -> Iterator[None]:
     """Turn what torch raises where the device's or the host's memory is used up into OutOfMemory.
 
     Without a device it is the GPU, if there is one. What the failed call held is let go of, so that whoever frees

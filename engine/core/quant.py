@@ -86,15 +86,15 @@ def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None)
     return rows.to(dtype)
 
 
-def rotated(rows: Tensor, turn: Tensor) -> Tensor:
+def rotated(rows: Tensor, rotation: Tensor) -> Tensor:
     """Rows (..., D) times the matrix (D, D), in float32, in their dtype."""
-    return (rows.float() @ turn).to(rows.dtype)
+    return (rows.float() @ rotation).to(rows.dtype)
 
 
-def quantize_into(rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
-    """Rows (G, N, D) of every KV head, rotated first by `turn` (D, D) if given, into a Packed with a leading G."""
-    if turn is not None:
-        rows = rotated(rows, turn)
+def quantize_into(rows: Tensor, into: Packed, rotation: Tensor | None = None) -> None:
+    """Rows (G, N, D) of every KV head, rotated first by `rotation` (D, D) if given, into a Packed with a leading G."""
+    if rotation is not None:
+        rows = rotated(rows, rotation)
     for head, each in enumerate(rows):
         made = quantize(each, into.bits, into.per)
         into.codes[head] = made.codes

@@ -25,12 +25,12 @@ class Angles:
     def apply(self, keys: Tensor, positions: Tensor) -> Tensor:
         """Keys (..., K, D) without positions, at positions (K,): in float32."""
         cos, sin = self._at(positions)
-        return self.scaling * _turned(keys.float(), cos, sin)
+        return self.scaling * _rotate(keys.float(), cos, sin)
 
     def undo(self, keys: Tensor, positions: Tensor) -> Tensor:
         """Keys (..., K, D) at positions (K,), without them: in float32."""
         cos, sin = self._at(positions)
-        return _turned(keys.float(), cos, -sin) / self.scaling
+        return _rotate(keys.float(), cos, -sin) / self.scaling
 
     def _at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         angles = positions[:, None].float() * self.frequencies.to(positions.device)
@@ -45,7 +45,7 @@ def angles_of(network: Any, head_dim: int) -> Angles:
     return Angles(rotary.inv_freq.detach().float().cpu(), float(rotary.attention_scaling))
 
 
-def _turned(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = keys.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 

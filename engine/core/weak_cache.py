@@ -1,4 +1,4 @@
-"""ByIdentity: what was worked out of objects that never change, for as long as each of them lives."""
+"""WeakCache: what was worked out of objects that never change, for as long as each of them lives."""
 
 import weakref
 from collections.abc import Callable
@@ -8,7 +8,7 @@ Of = TypeVar("Of")
 Found = TypeVar("Found")
 
 
-class ByIdentity(Generic[Of, Found]):
+class WeakCache(Generic[Of, Found]):
     """Asks `work` once for each object, and keeps none of them alive.
 
     Objects that are equal are still different ones: tensors cannot be compared in passing.

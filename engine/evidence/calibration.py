@@ -19,7 +19,7 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.quantized import AnyPod
 from engine.models import loader
 from engine.runtime.context import Head
-from engine.runtime.generate import generate, looks
+from engine.runtime.generate import attention_probs, generate
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 
@@ -181,7 +181,7 @@ def _question(runner: Runner, question: str) -> list[int]:
 def _score(runner: Runner, sample: Sample, index: int, heads: Sequence[Head]) -> torch.Tensor:
     """Per head: attention mass on the asked fact, less the mass on the fact that draws most beside it."""
     ids = _question(runner, sample.facts[index].question)
-    seen = looks(runner, [sample.pod], ids, heads)
+    seen = attention_probs(runner, [sample.pod], ids, heads)
     mass = torch.stack([seen[head][0].amax(0) for head in heads]).cpu()
     on = torch.stack([mass[:, first : last + 1].sum(1) for first, last in sample.spans])
     others = torch.cat([on[:index], on[index + 1 :]]).amax(0)

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-SHIPPED = Path(__file__).parent / "heads"
+SHIPPED = Path(__file__).parent / "calibrated"
 
 
 @dataclass(frozen=True)

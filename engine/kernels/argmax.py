@@ -39,7 +39,7 @@ def _whole(parts, tokens, ids, chosen, number, stride, COUNT: tl.constexpr):
     tl.store(chosen + 1, logprob.to(tl.float64))
 
 
-def choose(logits: Tensor, ids: Tensor, chosen: Tensor) -> None:
+def greedy(logits: Tensor, ids: Tensor, chosen: Tensor) -> None:
     """See sampling.choose. Logits that are no numbers give some token, and a log-probability that is none either."""
     (count,) = logits.shape
     number = triton.cdiv(count, BLOCK)

@@ -23,7 +23,7 @@ MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Block:
+class PodBlock:
     """Tokens start..stop of a pod as plain bytes: `meta` names dtype and shape, `payload` holds keys, then values."""
 
     start: int
@@ -80,21 +80,21 @@ class Pod:
             raise PodMismatch("positions are not ascending within the section")
 
 
-def leaving(keys: Tensor, values: Tensor, start: int, room: int = 0) -> Callable[[], Block]:
+def leaving(keys: Tensor, values: Tensor, start: int, room: int = 0) -> Callable[[], PodBlock]:
     """Keys and values (L, G, C, D) of tokens start..start+C on their way to plain bytes in host memory, to `room` bytes
     at least; the call that waits for them."""
     pair = torch.stack([keys, values])
     meta = {"dtype": str(keys.dtype).removeprefix("torch."), "shape": list(pair.shape), "start": start}
     arrived, stop = to_host(pair, room), start + keys.shape[2]
-    return lambda: Block(start, stop, meta, arrived().view(torch.uint8).numpy().data.cast("B"))
+    return lambda: PodBlock(start, stop, meta, arrived().view(torch.uint8).numpy().data.cast("B"))
 
 
-def to_block(keys: Tensor, values: Tensor, start: int) -> Block:
+def to_block(keys: Tensor, values: Tensor, start: int) -> PodBlock:
     """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
     return leaving(keys, values, start)()
 
 
-def pieces(block: Block) -> Iterator[Block]:
+def pieces(block: PodBlock) -> Iterator[PodBlock]:
     """The block itself, or if it is large several blocks of consecutive tokens, to be loaded at the same time.
 
     A chunk that was packed while it was read stays whole: from the middle of it reading could not go on to the same

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import PlanMissing
 from engine.core.rope import Angles
 from engine.models.loader import Model
@@ -66,7 +66,7 @@ class KeyMaps:
         path = _path(folder, model.name, saving)
         tensors = {str(layer): weight.half().contiguous() for layer, weight in self.weights.items()}
         facts = {"digest": model.digest, "roots": self.roots, "facts": dict(self.facts)}
-        with whole(path) as scratch:
+        with atomic_write(path) as scratch:
             save_file(tensors, scratch, {"docpod": json.dumps(facts)})
         return path
 

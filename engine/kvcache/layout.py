@@ -18,7 +18,7 @@ from engine.models.loader import Model
 
 @dataclass(frozen=True)
 class Layout:
-    """`roots[layer][kv_head]` is the layer whose far keys serve this one: the layer itself where nothing is shared."""
+    """`roots[layer][kv_head]` is the layer whose distant keys serve this one: itself where nothing is shared."""
 
     recipe: Recipe
     roots: tuple[tuple[int, ...], ...]
@@ -30,18 +30,18 @@ class Layout:
         facts = [str(self.recipe), self.roots, self.maps.digest if self.maps else ""]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def near(self, num_tokens: int) -> list[int]:
+    def proximal(self, num_tokens: int) -> list[int]:
         """The positions that stay exact in a section of so many tokens."""
         sinks = min(self.recipe.sinks, num_tokens)
         return [*range(sinks), *range(max(sinks, num_tokens - self.recipe.recent), num_tokens)]
 
     def stores_keys(self, layer: int, kv_head: int) -> bool:
-        """Whether something of this layer's own far keys is stored: the keys, or what their prediction misses."""
+        """Whether something of this layer's own distant keys is stored: the keys, or what their prediction misses."""
         own = self.roots[layer][kv_head] == layer
         return own or (self.recipe.mode == "linear" and self.recipe.residual_bits > 0)
 
     def key_bits(self, layer: int, kv_head: int) -> int:
-        """Bits of what is stored of this layer's far keys."""
+        """Bits of what is stored of this layer's distant keys."""
         return self.recipe.key_bits if self.roots[layer][kv_head] == layer else self.recipe.residual_bits
 
 
@@ -51,12 +51,12 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
     Exact where every head keeps as many slots; with pooled selection heads differ, and their last groups' scales with
     them.
     """
-    recipe, near = layout.recipe, len(layout.near(num_tokens))
-    exact = near * shape.token_bytes
-    far = num_tokens - near
-    if recipe.exact or not far:
+    recipe, proximal = layout.recipe, len(layout.proximal(num_tokens))
+    exact = proximal * shape.token_bytes
+    distant = num_tokens - proximal
+    if recipe.exact or not distant:
         return num_tokens * shape.token_bytes
-    rows = round(recipe.keep * far)
+    rows = round(recipe.keep * distant)
     values = packed_bytes(rows, shape.head_dim, recipe.value_bits, "token", shape.dtype)
     total = exact + shape.layers * shape.kv_heads * values
     for layer in range(shape.layers):
@@ -64,7 +64,7 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
             if layout.stores_keys(layer, head):
                 bits = layout.key_bits(layer, head)
                 total += packed_bytes(rows, shape.head_dim, bits, "channel", shape.dtype)
-    return total + (shape.layers * shape.kv_heads * -(-far // 8) if recipe.keep < 1 else 0)
+    return total + (shape.layers * shape.kv_heads * -(-distant // 8) if recipe.keep < 1 else 0)
 
 
 def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Layout:

@@ -1,4 +1,5 @@
-"""PackedPod: a compressed pod. Near tokens are exact; far ones may be few, in few bits, with keys that layers share.
+"""QuantizedPod: a compressed pod. Proximal tokens are exact; distant ones may be few, in few bits, with keys that
+layers share.
 
 It stays packed in memory: a layer is unpacked when it is attended, and forgotten. OpenPod holds what an answer of many
 tokens, or a passage, needs unpacked.
@@ -19,11 +20,11 @@ from engine.kvcache.segment import Rows, Segment
 
 
 @dataclass(frozen=True)
-class FarLayer:
-    """Far keys and values of one layer, per KV head; keys are None where the layout stores none.
+class DistantLayer:
+    """Distant keys and values of one layer, per KV head; keys are None where the layout stores none.
 
-    `kept` has one bit per far token (G, F / 8 rounded up), set for those that stayed; None where all did. The rows of
-    keys and values are the kept tokens, ascending.
+    `kept` has one bit per distant token (G, F / 8 rounded up), set for those that stayed; None where all did. The rows
+    of keys and values are the kept tokens, ascending.
     """
 
     keys: tuple[Packed | None, ...]
@@ -72,26 +73,28 @@ class OpenPod:
 
 
 @dataclass(frozen=True)
-class PackedPod:
-    """`near` holds the exact tokens; `far` one FarLayer a layer, about the tokens between sinks and recent ones."""
+class QuantizedPod:
+    """`proximal` holds the exact tokens; `distant` one DistantLayer a layer, about the tokens between sinks and recent
+    ones.
+    """
 
     layout: Layout
-    near: Pod
-    far: tuple[FarLayer, ...]
+    proximal: Pod
+    distant: tuple[DistantLayer, ...]
     num_tokens: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of everything a load must bring back."""
-        return self.near.nbytes + sum(layer.nbytes for layer in self.far)
+        return self.proximal.nbytes + sum(layer.nbytes for layer in self.distant)
 
     @property
     def device(self) -> torch.device:
         """Where it is."""
-        return self.near.positions.device
+        return self.proximal.positions.device
 
     def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here: near tokens, then far ones, unpacked."""
+        """What a layer meets here: proximal tokens, then distant ones, unpacked."""
         return self._segments(layer)
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
@@ -99,102 +102,104 @@ class PackedPod:
         wanted = _wanted(self, slots)
         if self.layout.maps is not None:
             return self._whole(self.layout.maps, wanted)
-        layers = (self._segments(layer, wanted) for layer in range(len(self.far)))
+        layers = (self._segments(layer, wanted) for layer in range(len(self.distant)))
         return OpenPod(tuple(map(tuple, layers)), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
         """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
         if self.layout.maps is not None:
             return self._whole(self.layout.maps, None)
-        return OpenPod(tuple(tuple(self._segments(layer)) for layer in range(len(self.far))), self.num_tokens)
+        return OpenPod(tuple(tuple(self._segments(layer)) for layer in range(len(self.distant))), self.num_tokens)
 
     def check(self) -> None:
         """Raise PodMismatch where the parts do not belong together."""
-        self.near.check()
-        heads = self.near.keys.shape[1]
-        for layer, far in enumerate(self.far):
-            if not len(far.keys) == len(far.values) == heads:
-                raise PodMismatch(f"layer {layer} has keys of {len(far.keys)} heads, values of {len(far.values)}")
+        self.proximal.check()
+        heads = self.proximal.keys.shape[1]
+        for layer, distant in enumerate(self.distant):
+            if not len(distant.keys) == len(distant.values) == heads:
+                raise PodMismatch(
+                    f"layer {layer} has keys of {len(distant.keys)} heads, values of {len(distant.values)}"
+                )
             for head in range(heads):
-                rows, keys = len(self.far_positions(layer, head)), far.keys[head]
+                rows, keys = len(self.distant_positions(layer, head)), distant.keys[head]
                 stores = self.layout.stores_keys(layer, head)
-                if len(far.values[head].codes) != rows or (keys is not None) != stores:
+                if len(distant.values[head].codes) != rows or (keys is not None) != stores:
                     raise PodMismatch(f"layer {layer}, head {head}: the parts are not those of {self.layout.recipe}")
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
 
     def _segments(self, layer: int, wanted: Tensor | None = None) -> list[Segment]:
         """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
-        heads = range(len(self.far[layer].values))
-        positions = [self.far_positions(layer, head) for head in heads]
-        near = self.near.segments(layer)
+        heads = range(len(self.distant[layer].values))
+        positions = [self.distant_positions(layer, head) for head in heads]
+        proximal = self.proximal.segments(layer)
         chosen: list[Tensor | None] = [None] * len(heads)
         if wanted is not None:
-            near = [each.select(wanted) for each in near]
-            near = [each for each in near if len(each.places(0))]
+            proximal = [each.select(wanted) for each in proximal]
+            proximal = [each for each in proximal if len(each.places(0))]
             chosen = [wanted[each].nonzero().squeeze(1) for each in positions]
             positions = [each[rows] for each, rows in zip(positions, chosen, strict=True)]
         if not any(map(len, positions)):
-            return near
+            return proximal
         recipe = self.layout.recipe
         roots = self.layout.roots[layer] if recipe.mode == "A" else None
         if self.layout.maps is not None:
             known = Unpacked(self)
             guess = known.keys(layer, self.layout.maps, positions[0])
-            return [*near, Segment(guess, known.values(layer), positions[0])]
-        dtype = self.near.keys.dtype
-        rows = [dequantize(self.far[layer].values[head], dtype, chosen[head]) for head in heads]
+            return [*proximal, Segment(guess, known.values(layer), positions[0])]
+        dtype = self.proximal.keys.dtype
+        rows = [dequantize(self.distant[layer].values[head], dtype, chosen[head]) for head in heads]
         keys = self._keys(layer, chosen)
-        return [*near, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self.turn)]
+        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self.rotation)]
 
     def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
-        """Far keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
-        packed = [self.far[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
-        dtype = self.near.keys.dtype
+        """Distant keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
+        packed = [self.distant[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
+        dtype = self.proximal.keys.dtype
         return _together([dequantize(own, dtype, rows) for own, rows in zip(packed, chosen, strict=True) if own])
 
     def _whole(self, maps: KeyMaps, wanted: Tensor | None) -> Pod:
         """A pod that keeps all keys, of all tokens or those where `wanted` (T,) is true."""
-        near, positions = self.near, self.far_positions(0, 0)
+        proximal, positions = self.proximal, self.distant_positions(0, 0)
         rows = None if wanted is None else wanted[positions].nonzero().squeeze(1)
         if wanted is not None:
-            near = near.select(wanted[near.positions].nonzero().squeeze(1))
+            proximal = proximal.select(wanted[proximal.positions].nonzero().squeeze(1))
             positions = positions[rows]
-        known, layers = Unpacked(self, rows), range(len(self.far))
-        keys = torch.cat([near.keys, torch.stack([known.keys(layer, maps, positions) for layer in layers])], 2)
-        values = torch.cat([near.values, torch.stack([known.values(layer) for layer in layers])], 2)
-        everywhere, order = torch.cat([near.positions, positions]).sort()
+        known, layers = Unpacked(self, rows), range(len(self.distant))
+        keys = torch.cat([proximal.keys, torch.stack([known.keys(layer, maps, positions) for layer in layers])], 2)
+        values = torch.cat([proximal.values, torch.stack([known.values(layer) for layer in layers])], 2)
+        everywhere, order = torch.cat([proximal.positions, positions]).sort()
         stop = int(everywhere[-1]) + 1 if len(everywhere) else 0
         return Pod(keys.index_select(2, order), values.index_select(2, order), everywhere, stop)
 
     @property
-    def turn(self) -> Tensor | None:
-        """The matrix that far keys and values are rotated by, if they are."""
+    def rotation(self) -> Tensor | None:
+        """The matrix that distant keys and values are rotated by, if they are."""
         recipe = self.layout.recipe
         if not recipe.rotate:
             return None
-        return hadamard(self.near.keys.shape[-1], self.device)
+        return hadamard(self.proximal.keys.shape[-1], self.device)
 
-    def far_positions(self, layer: int, head: int) -> Tensor:
-        """Positions (K,) of a head's far slots."""
+    def distant_positions(self, layer: int, head: int) -> Tensor:
+        """Positions (K,) of a head's distant slots."""
         first = min(self.layout.recipe.sinks, self.num_tokens)
-        count = self.num_tokens - len(self.near.positions)
-        kept = self.far[layer].kept
+        count = self.num_tokens - len(self.proximal.positions)
+        kept = self.distant[layer].kept
         if kept is None:
-            return torch.arange(first, first + count, device=self.near.positions.device)
+            return torch.arange(first, first + count, device=self.proximal.positions.device)
         return unpack(kept[head : head + 1], 1)[0, :count].nonzero().squeeze(1) + first
 
 
-AnyPod = Pod | PackedPod | OpenPod
+AnyPod = Pod | QuantizedPod | OpenPod
 
 
 class Unpacked:
-    """Far rows of a pod with key maps, in the space of the model; all of them, or the given ones (K,).
+    """Distant rows of a pod with key maps, in the space of the model; all of them, or the given ones (K,).
 
     It remembers what it has unpacked: several layers are predicted from the same ones.
     """
 
-    def __init__(self, pod: PackedPod, rows: Tensor | None = None) -> None:
+    def __init__(self, pod: QuantizedPod, rows: Tensor | None = None) -> None:
         self._pod = pod
         self._rows = rows
         self._known: dict[tuple[str, int], Tensor] = {}
@@ -215,14 +220,14 @@ class Unpacked:
 
     def _unpacked(self, name: str, layer: int) -> Tensor:
         if (name, layer) not in self._known:
-            packed = self._pod.far[layer].keys if name == "keys" else self._pod.far[layer].values
-            dtype, turn = self._pod.near.keys.dtype, self._pod.turn
+            packed = self._pod.distant[layer].keys if name == "keys" else self._pod.distant[layer].values
+            dtype, rotation = self._pod.proximal.keys.dtype, self._pod.rotation
             rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
-            self._known[name, layer] = rows if turn is None else rotated(rows, turn)
+            self._known[name, layer] = rows if rotation is None else rotated(rows, rotation)
         return self._known[name, layer]
 
 
-def _wanted(pod: "PackedPod | OpenPod", slots: Tensor) -> Tensor:
+def _wanted(pod: "QuantizedPod | OpenPod", slots: Tensor) -> Tensor:
     """Which of the pod's tokens are among the slots: (T,) of bool."""
     wanted = torch.zeros(pod.num_tokens, dtype=torch.bool)
     wanted[slots.cpu()] = True

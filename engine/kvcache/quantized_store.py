@@ -1,8 +1,8 @@
-"""PackedStore: room for a packed pod that is filled chunk by chunk, while its section is read or loaded.
+"""QuantizedStore: room for a packed pod that is filled chunk by chunk, while its section is read or loaded.
 
 Every part of the pod is one tensor of bytes over all layers and KV heads, in which the tokens of a chunk are one run of
 each head's bytes. So a chunk goes to a block, and comes back from one, by one copy a part. Letters: L layers, G KV
-heads, T tokens, D head size, F far tokens, N near ones.
+heads, T tokens, D head size, F distant tokens, N proximal ones.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from engine.core.kv_shape import KVShape
 from engine.core.quant import GROUP, Packed, hadamard, scale_shape
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import FarLayer, PackedPod
+from engine.kvcache.quantized import DistantLayer, QuantizedPod
 
 ALIGNMENT = 64
 """Of every head's bytes, and of every part of a block; kernels want 16 at least."""
@@ -27,7 +27,7 @@ ALIGNMENT = 64
 class Codec(Protocol):
     """Who quantizes and dequantizes all KV heads of a layer at once; precision.py specifies both."""
 
-    def quantize_into(self, rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
+    def quantize_into(self, rows: Tensor, into: Packed, rotation: Tensor | None = None) -> None:
         """See precision.quantize_into."""
 
     def dequantize_into(self, packed: Packed, out: Tensor) -> None:
@@ -36,10 +36,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of `width` numbers, one for every `unit` tokens: far ones, or near ones."""
+    """Rows of `width` numbers, one for every `unit` tokens: distant ones, or proximal ones."""
 
     name: str
-    far: bool
+    distant: bool
     unit: int
     width: int
     dtype: torch.dtype
@@ -59,10 +59,10 @@ class _Place:
     offset: int
 
 
-class PackedStore:
+class QuantizedStore:
     """Room for the first `held` tokens of a section of `num_tokens`, and what may be done with it.
 
-    A chunk must end where a group of far tokens does; see `cut`.
+    A chunk must end where a group of distant tokens does; see `cut`.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class PackedStore:
         self.layout, self.shape, self.num_tokens, self.device = layout, shape, num_tokens, device
         self.held = num_tokens if held is None else held
         self._sinks = min(layout.recipe.sinks, num_tokens)
-        self._most_far = num_tokens - len(layout.near(num_tokens))
-        self._turn = hadamard(shape.head_dim, device) if layout.recipe.rotate else None
+        self._most_far = num_tokens - len(layout.proximal(num_tokens))
+        self._rotate = hadamard(shape.head_dim, device) if layout.recipe.rotate else None
         self._codec = _codec(device)
         self._parts = {part.name: part for part in _parts(layout, shape)}
         self._rooms = {name: self._room(part) for name, part in self._parts.items()}
@@ -84,17 +84,17 @@ class PackedStore:
         return [*self._rooms.values()]
 
     @property
-    def turn(self) -> Tensor | None:
-        """The matrix (D, D) that far keys and values are rotated by, if they are."""
-        return self._turn
+    def rotation(self) -> Tensor | None:
+        """The matrix (D, D) that distant keys and values are rotated by, if they are."""
+        return self._rotate
 
-    def far(self, tokens: int) -> int:
+    def distant(self, tokens: int) -> int:
         """How many of the first tokens are far."""
         return min(max(0, tokens - self._sinks), self._most_far)
 
-    def near(self, tokens: int) -> int:
+    def proximal(self, tokens: int) -> int:
         """How many of the first tokens are near."""
-        return tokens - self.far(tokens)
+        return tokens - self.distant(tokens)
 
     def cut(self, start: int, size: int) -> int:
         """Where a chunk of about `size` tokens from `start` on ends: with a group, or with the section."""
@@ -103,42 +103,42 @@ class PackedStore:
 
     def is_cut(self, tokens: int) -> bool:
         """Whether a chunk may end there."""
-        far = self.far(tokens)
-        return 0 < tokens <= self.num_tokens and (far % GROUP == 0 or far == self._most_far)
+        distant = self.distant(tokens)
+        return 0 < tokens <= self.num_tokens and (distant % GROUP == 0 or distant == self._most_far)
 
     def put(self, layer: int, start: int, keys: Tensor, values: Tensor) -> None:
         """Keep a layer's keys and values (G, Q, D) of a chunk that begins at a token; what was there is overwritten."""
         stop = start + keys.shape[1]
         lead = min(max(0, self._sinks - start), keys.shape[1])
-        end = lead + self.far(stop) - self.far(start)
-        near = slice(self.near(start), self.near(stop))
+        end = lead + self.distant(stop) - self.distant(start)
+        proximal = slice(self.proximal(start), self.proximal(stop))
         for name, rows, bits, per in self._both(keys, values):
-            self._view(f"near {name}", layer)[:, near] = torch.cat([rows[:, :lead], rows[:, end:]], 1)
+            self._view(f"near {name}", layer)[:, proximal] = torch.cat([rows[:, :lead], rows[:, end:]], 1)
             if end > lead:
-                into = self._packed(name, layer, bits, per, self.far(start), self.far(stop))
-                self._codec.quantize_into(rows[:, lead:end], into, self._turn)
+                into = self._packed(name, layer, bits, per, self.distant(start), self.distant(stop))
+                self._codec.quantize_into(rows[:, lead:end], into, self._rotate)
 
     def exact(self, layer: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """Near keys and values (G, N, D) of the first tokens."""
-        stop = self.near(tokens)
+        """Proximal keys and values (G, N, D) of the first tokens."""
+        stop = self.proximal(tokens)
         return self._view("near keys", layer)[:, :stop], self._view("near values", layer)[:, :stop]
 
     def read(self, layer: int, first: int, stop: int, keys: Tensor, values: Tensor) -> None:
-        """Far keys and values first..stop into (G, stop - first, D) each, rotated as they are kept.
+        """Distant keys and values first..stop into (G, stop - first, D) each, rotated as they are kept.
 
         `first` must be the first of a group.
         """
         for name, out, bits, per in self._both(keys, values):
             self._codec.dequantize_into(self._packed(name, layer, bits, per, first, stop), out)
 
-    def pod(self) -> PackedPod:
+    def pod(self) -> QuantizedPod:
         """The pod of the tokens held, which looks at this store's memory."""
         sinks = min(self._sinks, self.held)
-        positions = [*range(sinks), *range(self.far(self.held) + sinks, self.held)]
-        near = torch.tensor(positions, dtype=torch.long, device=self.device)
+        positions = [*range(sinks), *range(self.distant(self.held) + sinks, self.held)]
+        proximal = torch.tensor(positions, dtype=torch.long, device=self.device)
         keys, values = (self._typed(f"near {name}", self._rooms[f"near {name}"]) for name in ("keys", "values"))
-        far = tuple(self._far_layer(layer) for layer in range(self.shape.layers))
-        return PackedPod(self.layout, Pod(keys, values, near, self.held), far, self.held)
+        distant = tuple(self._distant_layer(layer) for layer in range(self.shape.layers))
+        return QuantizedPod(self.layout, Pod(keys, values, proximal, self.held), distant, self.held)
 
     def num_bytes(self, start: int, stop: int) -> int:
         """Bytes of a chunk's block."""
@@ -161,7 +161,7 @@ class PackedStore:
     def _places(self, start: int, stop: int) -> Iterator[_Place]:
         offset = 0
         for name, part in self._parts.items():
-            count = self.far if part.far else self.near
+            count = self.distant if part.distant else self.proximal
             place = _Place(name, part.byte(count(start)), part.byte(count(stop)), offset)
             yield place
             offset += self._aligned(place)
@@ -177,7 +177,7 @@ class PackedStore:
 
     def _room(self, part: _Part) -> Tensor:
         # Never empty: memory of no bytes cannot be seen as another dtype.
-        size = max(1, part.byte(self.far(self.held) if part.far else self.near(self.held)))
+        size = max(1, part.byte(self.distant(self.held) if part.distant else self.proximal(self.held)))
         size += -size % ALIGNMENT
         layers, heads = self.shape.layers, self.shape.kv_heads
         return torch.empty(layers, heads, size, dtype=torch.uint8, device=self.device)
@@ -188,7 +188,7 @@ class PackedStore:
 
     def _typed(self, name: str, room: Tensor) -> Tensor:
         part = self._parts[name]
-        size = part.byte(self.far(self.held) if part.far else self.near(self.held))
+        size = part.byte(self.distant(self.held) if part.distant else self.proximal(self.held))
         rows = room[..., :size].view(part.dtype)
         return rows.view(*room.shape[:-1], rows.shape[-1] // part.width, part.width)
 
@@ -197,7 +197,7 @@ class PackedStore:
         return ("keys", keys, recipe.key_bits, "channel"), ("values", values, recipe.value_bits, "token")
 
     def _packed(self, name: str, layer: int, bits: int, per: str, first: int, stop: int) -> Packed:
-        """Far rows first..stop of all KV heads: a Packed with a leading G."""
+        """Distant rows first..stop of all KV heads: a Packed with a leading G."""
         codes = self._view(name, layer)[:, first:stop]
         if bits == 16:
             nothing = torch.empty(len(codes), 0, dtype=torch.float16, device=self.device)
@@ -207,11 +207,11 @@ class PackedStore:
         scales, zeros = (self._view(f"{name} {kind}", layer)[:, groups] for kind in ("scales", "zeros"))
         return Packed(bits, per, codes, scales, zeros)
 
-    def _far_layer(self, layer: int) -> FarLayer:
-        recipe, stop = self.layout.recipe, self.far(self.held)
+    def _distant_layer(self, layer: int) -> DistantLayer:
+        recipe, stop = self.layout.recipe, self.distant(self.held)
         keys = self._packed("keys", layer, recipe.key_bits, "channel", 0, stop)
         values = self._packed("values", layer, recipe.value_bits, "token", 0, stop)
-        return FarLayer(_by_head(keys), _by_head(values), None)
+        return DistantLayer(_by_head(keys), _by_head(values), None)
 
 
 def _parts(layout: Layout, shape: KVShape) -> Iterator[_Part]:

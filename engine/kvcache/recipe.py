@@ -33,7 +33,7 @@ class Recipe:
     """Quantize every chunk as soon as it is read, so that those behind it are read over quantized ones, instead of the
     whole section once it is read: its exact keys and values never have to fit in memory."""
     keep: float = 1.0
-    """Share of the far slots that stay, over all layers and KV heads."""
+    """Share of the distant slots that stay, over all layers and KV heads."""
     policy: str = "reread"
     """What decides which slots stay."""
     mode: str = ""
@@ -44,8 +44,8 @@ class Recipe:
     residual_bits: int = 0
     """Of mode `linear`; 0 stores no residual."""
     skip: float = 1.0
-    """Of mode `A`: where near tokens hold at least this share of the attention, far ones are skipped (the paper's
-    tau)."""
+    """Of mode `A`: where proximal tokens hold at least this share of the attention, distant ones are skipped (the
+    paper's tau)."""
     streaming: bool = False
     """Of modes `A` and `B`: share while reading too, as in the paper, instead of dropping keys once it is done."""
     adapter: str = ""
@@ -86,8 +86,8 @@ def parse(text: str) -> Recipe:
     """A recipe from its name or its parts, such as `keep50+k4v4`. Raises RecipeUnknown, which says what there is.
 
     `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
-    mode and saving (`t70`: skip where near tokens hold 70 %; `s`: share while reading), `linear35r2` with a residual of
-    2 bits, `near16,256` exact tokens, `adapter=NAME`.
+    mode and saving (`t70`: skip where proximal tokens hold 70 %; `s`: share while reading), `linear35r2` with a
+    residual of 2 bits, `near16,256` exact tokens, `adapter=NAME`.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():

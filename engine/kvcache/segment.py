@@ -18,7 +18,7 @@ class Segment:
     """Keys and values of a layer, and the position of every slot: (K,), or one such per KV head.
 
     `roots`: per KV head the layer whose queries meet the keys (PoD's mode A); None: this layer's own do.
-    `skip`: where near tokens hold at least this share of the attention, the segment is left out (PoD's tau).
+    `skip`: where proximal tokens hold at least this share of the attention, the segment is left out (PoD's tau).
     """
 
     keys: Rows
@@ -26,7 +26,7 @@ class Segment:
     positions: Tensor | Sequence[Tensor]
     roots: tuple[int, ...] | None = None
     skip: float = 1.0
-    turn: Tensor | None = None
+    rotation: Tensor | None = None
     """An orthogonal, symmetric matrix (D, D) by which keys and values are rotated: queries are before they meet the
     keys, and what comes out is rotated back, which is far less than to rotate the slots."""
 
@@ -44,8 +44,8 @@ class Segment:
         nothing.
         """
         if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and self.roots is None:
-            out, lse = attention(self._turned(query), self.keys, self.values, scale, False)
-            return self._turned(out), lse
+            out, lse = attention(self._rotated(query), self.keys, self.values, scale, False)
+            return self._rotated(out), lse
         parts = []
         for group, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             asker = self._asker(group, query, queries)
@@ -56,7 +56,7 @@ class Segment:
             else:
                 out, lse = attention(asker, keys[None], values[None], scale, False)
             parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
-        return self._turned(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
+        return self._rotated(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
     def logits(self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
         """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of."""
@@ -85,10 +85,10 @@ class Segment:
 
     def _asker(self, group: int, query: Tensor, queries: Mapping[int, Tensor]) -> Tensor:
         """The queries (H / G, Q, D) that meet a KV head's keys."""
-        return self._turned(self._of(group, query if self.roots is None else queries[self.roots[group]]))
+        return self._rotated(self._of(group, query if self.roots is None else queries[self.roots[group]]))
 
-    def _turned(self, rows: Tensor) -> Tensor:
-        return rows if self.turn is None else rotated(rows, self.turn)
+    def _rotated(self, rows: Tensor) -> Tensor:
+        return rows if self.rotation is None else rotated(rows, self.rotation)
 
     def _of(self, group: int, rows: Tensor) -> Tensor:
         """The rows of one KV head's query heads, out of all (H, ...)."""

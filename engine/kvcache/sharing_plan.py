@@ -1,7 +1,7 @@
 """SharingPlan: PoD's blocks of layers for one model, which layer's keys serve which layers (arXiv 2412.02252, stage 1).
 
-Far from a question, consecutive layers look at nearly the same tokens. So the far keys of a block of layers are those
-of its lowest layer, the root; values stay with every layer, and so do the keys of near tokens.
+Far from a question, consecutive layers look at nearly the same tokens. So the distant keys of a block of layers are
+those of its lowest layer, the root; values stay with every layer, and so do the keys of proximal tokens.
 
     python -m engine.sharing.plan_search --model embedded --models DIR --saving 0.35 --out DIR
 
@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import PlanMissing
 
 SHIPPED = Path(__file__).parent / "plans"
@@ -38,7 +38,7 @@ class SharingPlan:
 
     @property
     def saving(self) -> float:
-        """The share of all keys and values that is not stored, for a text so long that near tokens do not count."""
+        """The share of all keys and values that is not stored, for a text so long that proximal tokens do not count."""
         heads = [(layer, root) for layer, row in enumerate(self.roots) for root in row]
         return sum(root != layer for layer, root in heads) / (2 * len(heads))
 
@@ -50,7 +50,7 @@ class SharingPlan:
         path = _path(folder, self.model, self.saving if asked is None else asked)
         rows = ",\n  ".join(json.dumps(row) for row in self.roots)
         head = json.dumps({key: value for key, value in asdict(self).items() if key != "roots"}, indent=1)
-        with whole(path) as scratch:
+        with atomic_write(path) as scratch:
             scratch.write_text(f'{head[:-2]},\n "roots": [\n  {rows}\n ]\n}}\n')
         return path
 

@@ -1,4 +1,4 @@
-"""Tail: the small, growing key/value memory of a question and its answer; the same buffer serves while reading."""
+"""SuffixCache: the small, growing KV cache of a question and its answer; the same buffer serves while reading."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from engine.core.kv_shape import KVShape
 from engine.kvcache.exact import Pod
 
 
-class Tail:
+class SuffixCache:
     """Keys and values of the tokens fed so far, in the model's dtype. Only `append`, `advance` and `crop` change it."""
 
     def __init__(self, shape: KVShape, capacity: int, device: torch.device) -> None:

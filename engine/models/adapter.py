@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import AdapterMismatch
 from engine.models.lora import LowRank
 
@@ -48,7 +48,7 @@ class Adapter:
         """Write the file whole or not at all; returns its path."""
         head = {name: getattr(self, name) for name in _HEAD}
         weights = {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()}
-        with whole(path) as scratch:
+        with atomic_write(path) as scratch:
             save_file(weights, scratch, {"docpod": json.dumps(head)})
         return path
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 from transformers.activations import ACT2FN
 
-from engine.attention.fused import FusedMemory
-from engine.attention.sdpa import Memory
+from engine.attention.fused import FusedKVContext
+from engine.attention.sdpa import KVContext
 from engine.core.rope import HeadNorms, Rotary
 from engine.models import ops as operations
 from engine.models.loader import MOVING_ROPES, Model
@@ -28,7 +28,7 @@ _HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
 @dataclass(frozen=True)
-class Block:
+class DecoderLayer:
     """The weights of one decoder layer; the norms of query and key heads are there where the family has them."""
 
     attention_norm: Norm
@@ -41,7 +41,7 @@ class Block:
     down: Sequence[Weight]
 
 
-Attend = Callable[[int, Block, Tensor], Tensor]
+Attend = Callable[[int, DecoderLayer, Tensor], Tensor]
 """(layer, block, fused projection (Q, (H + 2 G) * D)) -> output (H, Q, D)."""
 
 
@@ -59,7 +59,7 @@ def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
     projections = [layer.get_submodule(name) for layer in network.model.layers for name in (*_PROJECTIONS, *_GATED)]
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return None
-    return FlatModel(network, ops or operations.choose([*projections, network.lm_head]))
+    return FlatModel(network, ops or operations.select_ops([*projections, network.lm_head]))
 
 
 class FlatModel:
@@ -89,7 +89,7 @@ class FlatModel:
             module._forward_hooks or module._forward_pre_hooks for module in self._modules
         )
 
-    def forward(self, ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
+    def forward(self, ids: Tensor, positions: Tensor, kv_context: KVContext, last: int | Tensor) -> Tensor:
         """Logits (last, V) of the last of the tokens `ids` (Q,) at `positions` (Q,), or of those at places `last` (R,).
 
         A memory that can take a fused projection as it is gets it.
@@ -97,10 +97,10 @@ class FlatModel:
         ops = self.ops
         x: Tensor = self._embed(ids)
         attend: Attend
-        if isinstance(memory, FusedMemory) and self._rotary.rope_type not in MOVING_ROPES:
-            attend = self._fused(memory, x, positions)
+        if isinstance(kv_context, FusedKVContext) and self._rotary.rope_type not in MOVING_ROPES:
+            attend = self._fused(kv_context, x, positions)
         else:
-            attend = self._plain(memory, x, positions)
+            attend = self._plain(kv_context, x, positions)
         for layer, block in enumerate(self._blocks):
             seen = attend(layer, block, ops.linear(x, block.qkv, norm=block.attention_norm))
             x = ops.linear(seen.transpose(0, 1).reshape(len(x), -1), block.out, residual=x)
@@ -109,25 +109,27 @@ class FlatModel:
         x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
         return ops.logits(x, self._head, self._norm)
 
-    def _plain(self, memory: Memory, x: Tensor, positions: Tensor) -> Attend:
+    def _plain(self, kv_context: KVContext, x: Tensor, positions: Tensor) -> Attend:
         """Norms of heads and rotary positions one by one, then attention."""
         ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
         cos, sin = self._rotary(x, positions[None])
         sin = torch.cat([-sin[..., : dim // 2], sin[..., dim // 2 :]], -1)
         cos, sin = cos[0][:, None], sin[0][:, None]
 
-        def attend(layer: int, block: Block, rows: Tensor) -> Tensor:
+        def attend(layer: int, block: DecoderLayer, rows: Tensor) -> Tensor:
             qkv = rows.view(len(rows), -1, dim)
             asking = qkv[:, :turned]
             if norms := block.head_norms:
                 query, keys = (norms.query, norms.epsilon), (norms.keys, norms.epsilon)
                 asking = torch.cat((ops.norm(qkv[:, :heads], query), ops.norm(qkv[:, heads:turned], keys)), 1)
             asking = ops.rope(asking, cos, sin).transpose(0, 1)
-            return memory.attend(layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale)
+            return kv_context.attend(
+                layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale
+            )
 
         return attend
 
-    def _fused(self, memory: FusedMemory, x: Tensor, positions: Tensor) -> Attend:
+    def _fused(self, kv_context: FusedKVContext, x: Tensor, positions: Tensor) -> Attend:
         """All of that by the memory, which reads angles in a table of all positions."""
         if self._angles is None or self._angles[0].dtype != x.dtype:
             everywhere = torch.arange(self._positions, device=x.device)
@@ -135,16 +137,16 @@ class FlatModel:
             # Both halves of a head turn by the same angles.
             self._angles = cos[0, :, : self._head_dim // 2].clone(), sin[0, :, : self._head_dim // 2].clone()
         rotary = Rotary(*self._angles, positions)
-        return lambda layer, block, rows: memory.attend_fused(layer, rows, rotary, block.head_norms, self._scale)
+        return lambda layer, block, rows: kv_context.attend_fused(layer, rows, rotary, block.head_norms, self._scale)
 
     def _stamps(self) -> list[tuple[int, int]]:
         """Where every weight is, and how often it was changed."""
         return [(each.data_ptr(), each._version) for each in self._weights]
 
 
-def _block(layer: Any, ops: Ops) -> Block:
+def _block(layer: Any, ops: Ops) -> DecoderLayer:
     attention, gated = layer.self_attn, layer.mlp
-    return Block(
+    return DecoderLayer(
         attention_norm=_norm(layer.input_layernorm),
         qkv=ops.take(attention.q_proj, attention.k_proj, attention.v_proj),
         head_norms=_head_norms(attention),

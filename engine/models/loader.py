@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import ModelMissing, ModelUnsupported, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.models import adapter, embedded
@@ -263,5 +263,5 @@ def _digest(folder: Path, memo: Path, quantization: str) -> str:
 
 def _remember(memo: Path, text: str) -> None:
     """Write a small file whole, whoever reads or writes it at the same time."""
-    with whole(memo) as scratch:
+    with atomic_write(memo) as scratch:
         scratch.write_text(text)

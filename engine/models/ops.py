@@ -134,7 +134,7 @@ class RowOps(PlainOps):
         return nn.functional.silu(_product(x, *gate), inplace=True).mul_(_product(x, *up))
 
 
-def choose(projections: Sequence[nn.Module]) -> PlainOps:
+def select_ops(projections: Sequence[nn.Module]) -> PlainOps:
     """The fastest operations for a network's projections, where it is loaded: by what they are, never by a trial.
 
     The same document must give the same bytes on every day.

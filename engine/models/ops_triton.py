@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from engine.kernels import elementwise
 from engine.kernels.linear import dense_gemv, linear, nf4_dequant
-from engine.kernels.linear import int8_lm_head as quick_head
-from engine.kernels.linear.int8_lm_head import can_quicken, quicken
+from engine.kernels.linear import int8_lm_head as int8_head
+from engine.kernels.linear.int8_lm_head import can_quantize_head, quantize_head
 from engine.kernels.linear.weights import Nf4Weight, weight_of
 from engine.models.ops import Norm, PlainOps, Weight
 
 FEW_ROWS = 64
 """Rows up to which a kernel reads each weight once, packed as it is."""
-QUICK_BYTES = 100_000_000
+INT8_HEAD_BYTES = 100_000_000
 """Bytes of an output head from which half of the reading is worth the memory and two launches more."""
 
 log = logging.getLogger(__name__)
@@ -28,20 +28,20 @@ log = logging.getLogger(__name__)
 class TritonOps(PlainOps):
     """A weight is a pair: the module, and what kernels read of it.
 
-    `overlap`: a launch may begin while the one before it ends, and reads weights until its input is there; by default
+    `pdl`: a launch may begin while the one before it ends, and reads weights until its input is there; by default
     where the GPU can. What is written and read of the chain itself waits, so any other launch may stand between.
 
-    `quick_head`: one row's logits come from the head in eight bits, at 17/32 of its bytes more of memory, and of the
+    `int8_head`: one row's logits come from the head in eight bits, at 17/32 of its bytes more of memory, and of the
     likeliest tokens from the exact one; by default where a GPU has a head large enough to matter.
     """
 
     name = "flat, Triton products"
 
-    def __init__(self, overlap: bool | None = None, quick_head: bool | None = None) -> None:
-        self.overlap = overlaps() if overlap is None else overlap
-        if self.overlap:
+    def __init__(self, pdl: bool | None = None, int8_head: bool | None = None) -> None:
+        self.pdl = supports_pdl() if pdl is None else pdl
+        if self.pdl:
             self.name += ", launches overlap"
-        self._quick_head = quick_head
+        self._int8_head = int8_head
         self.spared_bytes = 0
         """Of weights that a token need not read: what the quick head is smaller by."""
 
@@ -53,12 +53,12 @@ class TritonOps(PlainOps):
         """The exact head as `take` has it, and beside it the quick one or None."""
         (exact,) = self.take(head)
         weight = exact[1]
-        if not can_quicken(weight) or self._quick_head is False:
+        if not can_quantize_head(weight) or self._int8_head is False:
             return exact, None
-        if self._quick_head is None and (weight.nbytes < QUICK_BYTES or not weight.matrix.is_cuda):
+        if self._int8_head is None and (weight.nbytes < INT8_HEAD_BYTES or not weight.matrix.is_cuda):
             return exact, None
         try:
-            quick = quicken(weight)
+            quick = quantize_head(weight)
         except torch.OutOfMemoryError:
             log.warning("The output head is read whole, since there is no memory to hold it in 8 bits too.")
             return exact, None
@@ -70,11 +70,11 @@ class TritonOps(PlainOps):
         """One row by the quick head, if there is one; several, which are to be scored, by the exact one."""
         exact, quick = head
         if quick is not None and len(x) == 1:
-            return quick_head.logits(x, quick, norm)
+            return int8_head.logits(x, quick, norm)
         if len(x) > dense_gemv.MAX_ROWS:
             return super().logits(x, ([exact], exact[0]), norm)
         wide = x.new_empty(len(x), exact[1].rows, dtype=torch.float32)
-        return linear.linear(x, [exact[1]], norm=norm, out=wide, overlap=self.overlap)
+        return linear.linear(x, [exact[1]], norm=norm, out=wide, pdl=self.pdl)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In one pass, also over many heads (B, H, D)."""
@@ -88,7 +88,7 @@ class TritonOps(PlainOps):
         """All products of few rows in one launch, norm and residual included; of many rows in one product."""
         held = [weight for _, weight in weights]
         if len(x) <= FEW_ROWS:
-            return linear.linear(x, held, norm=norm, residual=residual, overlap=self.overlap)
+            return linear.linear(x, held, norm=norm, residual=residual, pdl=self.pdl)
         if norm is not None:
             x = self.norm(x, norm)
         if not all(isinstance(each, Nf4Weight) for each in held):
@@ -99,7 +99,7 @@ class TritonOps(PlainOps):
     def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
         """Both products of few rows in one launch; of many rows in one product."""
         if len(x) <= FEW_ROWS:
-            return linear.gated(x, gate[1], up[1], norm=norm, overlap=self.overlap)
+            return linear.gated(x, gate[1], up[1], norm=norm, pdl=self.pdl)
         return elementwise.gate(self.linear(x, [gate, up], norm=norm))
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -107,6 +107,6 @@ class TritonOps(PlainOps):
         return elementwise.rope(x, cos, sin) if len(x) > FEW_ROWS else super().rope(x, cos, sin)
 
 
-def overlaps() -> bool:
+def supports_pdl() -> bool:
     """Whether the GPU knows launches that wait inside the kernel: NVIDIA's from Hopper on."""
     return torch.version.cuda is not None and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)

@@ -1,4 +1,4 @@
-"""Parking: pods put down as plain bytes in host memory, from where they are back on the device within milliseconds."""
+"""HostCopies: pods offloaded as plain bytes to host memory, and back on the device within milliseconds."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class Parked:
+class HostCopy:
     """The bytes of a pod in slabs of host memory, and what makes a pod of them again."""
 
     slabs: tuple[Tensor, ...]
@@ -47,7 +47,7 @@ def held_bytes(pod: AnyPod) -> int:
     return sum(_storages(pod).values())
 
 
-class Parking:
+class HostCopies:
     """Between one device and host memory, which is pinned where the device is a GPU."""
 
     def __init__(self, device: torch.device, slab_bytes: int = SLAB_BYTES) -> None:
@@ -56,7 +56,7 @@ class Parking:
         self._pinned = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if self._pinned else None  # type: ignore[no-untyped-call]
 
-    def park(self, pod: AnyPod) -> Parked:
+    def park(self, pod: AnyPod) -> HostCopy:
         """A copy of a pod in host memory; returns when it is whole."""
         starts, num_bytes = {}, 0
         for storage, size in _storages(pod).items():
@@ -79,9 +79,9 @@ class Parking:
         if self._stream is not None:
             self._stream.record_event().synchronize()
         hollow = tensor_tree.around(pod, [_NOTHING] * len(places))
-        return Parked(tuple(slabs), num_bytes, tuple(places), hollow)
+        return HostCopy(tuple(slabs), num_bytes, tuple(places), hollow)
 
-    def restore(self, parked: Parked) -> AnyPod:
+    def restore(self, parked: HostCopy) -> AnyPod:
         """The pod on the device, in one piece of memory; whatever the current stream does next finds it whole."""
         flat = torch.empty(parked.num_bytes, dtype=torch.uint8, device=self.device)
         if self._stream is not None:

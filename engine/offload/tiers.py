@@ -1,4 +1,4 @@
-"""Tiers: pods on the device up to one limit, those used longest ago in host memory up to another, then nowhere.
+"""TieredCache: pods on the device up to one limit, those used longest ago in host memory up to another, then nowhere.
 
 A pod never changes, so a copy in host memory stays good: to take such a pod off the device costs nothing. Where host
 memory is the device's own, one tier is all there is.
@@ -16,7 +16,7 @@ import torch
 
 from engine.core import oom
 from engine.kvcache.quantized import AnyPod
-from engine.offload.host_copy import Parked, Parking, held_bytes
+from engine.offload.host_copy import HostCopies, HostCopy, held_bytes
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ HOST_SHARE = 0.25
 class _Entry:
     pod: AnyPod | None
     num_bytes: int
-    parked: "Future[Parked] | None" = None
+    parked: "Future[HostCopy] | None" = None
 
 
-class Tiers:
+class TieredCache:
     """Pods by key, the least recently used first to go. Several threads may use it.
 
     `parking` is the way to host memory; without one there is the device's tier only.
     """
 
-    def __init__(self, device_bytes: int, host_bytes: int = 0, parking: Parking | None = None) -> None:
+    def __init__(self, device_bytes: int, host_bytes: int = 0, parking: HostCopies | None = None) -> None:
         self.device_limit = device_bytes
         self.host_limit = host_bytes if parking else 0
         self._parking = parking
@@ -81,7 +81,7 @@ class Tiers:
                 log.warning("a pod was not kept in host memory: %s", failure)
                 self.forget(key)
                 return None
-            with oom.told(self._parking.device):
+            with oom.translate_oom(self._parking.device):
                 pod = self._parking.restore(parked.result())
             with self._lock:
                 entry.pod, entry.num_bytes = pod, parked.result().num_bytes
@@ -173,10 +173,10 @@ class Tiers:
             yield
 
 
-def tiers_for(device: torch.device, device_bytes: int = 0, host_bytes: int = 0) -> Tiers:
-    """Tiers with these limits; 0 takes a share of what is free at this moment. On a CPU there is only the host's."""
+def tiered_cache(device: torch.device, device_bytes: int = 0, host_bytes: int = 0) -> TieredCache:
+    """With these limits; 0 takes a share of what is free at this moment. On a CPU there is only the host's."""
     host_bytes = host_bytes or int(HOST_SHARE * oom.free_bytes(torch.device("cpu")))
     if device.type != "cuda":
-        return Tiers(host_bytes)
+        return TieredCache(host_bytes)
     device_bytes = device_bytes or int(DEVICE_SHARE * oom.free_bytes(device))
-    return Tiers(device_bytes, host_bytes, Parking(device))
+    return TieredCache(device_bytes, host_bytes, HostCopies(device))

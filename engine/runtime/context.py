@@ -9,40 +9,40 @@ from engine.attention.sdpa import SegmentAttention
 from engine.core.lse import merge
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.segment import Segment
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 
 Head = tuple[int, int]
 """(layer, query head)."""
 
 
-class Looked(Exception):
+class EarlyExit(Exception):
     """Every head to record has looked."""
 
 
 class Context:
     """Pods first, then the tail, then the new tokens among themselves; implements attention.Memory.
 
-    With `heads` it serves for one call, which ends early by Looked: the layers above the last head are not needed.
+    With `heads` it serves for one call, which ends early by EarlyExit: the layers above the last head are not needed.
     """
 
     def __init__(
-        self, pods: Sequence[AnyPod], tail: Tail, attention: SegmentAttention, heads: Sequence[Head] = ()
+        self, pods: Sequence[AnyPod], suffix: SuffixCache, attention: SegmentAttention, heads: Sequence[Head] = ()
     ) -> None:
         self.pods = pods
-        self.tail = tail
+        self.suffix = suffix
         self.attention = attention
         self.heads = tuple(heads)
-        self.looks: dict[Head, list[Tensor]] = {}
+        self.probs: dict[Head, list[Tensor]] = {}
         """Per recorded head and pod: attention mass (Q, T) of the call's tokens on the pod's."""
         self._queries: dict[int, Tensor] = {}
         """Of this call's layers, where a pod's segments ask with another layer's queries."""
-        self._far: dict[int, Tensor] = {}
+        self._distant: dict[int, Tensor] = {}
         """Log-sum-exp (H, Q) of the far segments that may be skipped, by layer."""
 
     @property
     def position(self) -> int:
         """Position of the next token: behind the longest pod and everything in the tail."""
-        return max((pod.num_tokens for pod in self.pods), default=0) + self.tail.length
+        return max((pod.num_tokens for pod in self.pods), default=0) + self.suffix.length
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Attend pods, tail and the new tokens; keep the new keys and values in the tail."""
@@ -51,13 +51,13 @@ class Context:
         if any(segment.roots for segment in segments):
             self._queries[layer] = query
         parts = [each.attend(self.attention, query, self._queries, scale) for each in segments if each.skip == 1]
-        # Tail and new tokens are one segment; a single new token sees it whole.
-        self.tail.append(layer, keys, values)
-        stop = self.tail.length + query.shape[1]
-        held = self.tail.keys[layer, :, :stop], self.tail.values[layer, :, :stop]
+        # SuffixCache and new tokens are one segment; a single new token sees it whole.
+        self.suffix.append(layer, keys, values)
+        stop = self.suffix.length + query.shape[1]
+        held = self.suffix.keys[layer, :, :stop], self.suffix.values[layer, :, :stop]
         parts.append(self.attention(query, *held, scale, query.shape[1] > 1))
         if gated := [each for each in segments if each.skip < 1]:
-            parts += self._unless_near(layer, gated, query, merge(parts)[1], scale)
+            parts += self._unless_proximal(layer, gated, query, merge(parts)[1], scale)
         out, lse = merge(parts)
         self._observe(layer, query, lse, scale, by_pod)
         return out
@@ -68,28 +68,29 @@ class Context:
         """Record where the heads of a layer look, given the log-sum-exp (H, Q) over everything attended."""
         for head in self.heads:
             if head[0] == layer:
-                self.looks[head] = [
+                self.probs[head] = [
                     self._mass(segments, query, lse, head[1], scale, pod.num_tokens)
                     for segments, pod in zip(by_pod, self.pods, strict=True)
                 ]
-        if self.heads and len(self.looks) == len(self.heads):
-            raise Looked
+        if self.heads and len(self.probs) == len(self.heads):
+            raise EarlyExit
 
-    def _unless_near(
-        self, layer: int, far: Sequence[Segment], query: Tensor, near: Tensor, scale: float
+    def _unless_proximal(
+        self, layer: int, distant: Sequence[Segment], query: Tensor, proximal: Tensor, scale: float
     ) -> list[tuple[Tensor, Tensor]]:
-        """Far segments, left out where near tokens, with log-sum-exp (H, Q), are known to hold enough of the attention.
+        """Far segments, left out where proximal tokens, with log-sum-exp (H, Q), are known to hold enough of the
+        attention.
 
-        A block's layers share the far scores of its root, so what those sum to is known before they are used.
+        A block's layers share the distant scores of its root, so what those sum to is known before they are used.
         """
-        skipped = torch.zeros_like(near, dtype=torch.bool)
-        heads = len(near) // len(far[0].keys)
-        for group, root in enumerate(far[0].roots or ()):
+        skipped = torch.zeros_like(proximal, dtype=torch.bool)
+        heads = len(proximal) // len(distant[0].keys)
+        for group, root in enumerate(distant[0].roots or ()):
             if root != layer:
                 rows = slice(group * heads, (group + 1) * heads)
-                skipped[rows] = torch.sigmoid(near[rows] - self._far[root][rows]) >= far[0].skip
-        parts = [segment.attend(self.attention, query, self._queries, scale, skipped) for segment in far]
-        self._far[layer] = torch.stack([lse for _, lse in parts]).logsumexp(0)
+                skipped[rows] = torch.sigmoid(proximal[rows] - self._distant[root][rows]) >= distant[0].skip
+        parts = [segment.attend(self.attention, query, self._queries, scale, skipped) for segment in distant]
+        self._distant[layer] = torch.stack([lse for _, lse in parts]).logsumexp(0)
         return parts
 
     def _mass(

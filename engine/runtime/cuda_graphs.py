@@ -1,4 +1,4 @@
-"""Graphs: work on a GPU, captured once and replayed without the host; where that is refused, it runs as it is."""
+"""CudaGraphs: work on a GPU, captured once and replayed without the host; where that is refused, it runs as it is."""
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
@@ -13,15 +13,15 @@ WARM_UPS = 2
 log = logging.getLogger(__name__)
 
 
-class Graphs:
-    """Graphs of one device by their key, in one pool of memory: they are replayed in turn, never at once.
+class CudaGraphs:
+    """CudaGraphs of one device by their key, in one pool of memory: they are replayed in turn, never at once.
 
     Not for several threads at a time.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.captures = 0
-        """Graphs made so far."""
+        """CudaGraphs made so far."""
         self.refused = "" if device.type == "cuda" else f"{device.type} has no CUDA graphs"
         """Why no more graphs are made; empty as long as they are."""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from engine.core.sampling import SamplingParams, generator_of, sample
-from engine.kvcache.quantized import AnyPod, PackedPod
-from engine.kvcache.suffix import Tail
-from engine.runtime.context import Head, Looked
+from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.kvcache.suffix import SuffixCache
+from engine.runtime.context import EarlyExit, Head
 from engine.runtime.runner import Runner
 
 
@@ -22,22 +22,24 @@ class Step:
     logprob: float
 
 
-def looks(
+def attention_probs(
     runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head]
 ) -> Mapping[Head, Sequence[Tensor]]:
     """Per head and pod: attention mass (Q, T) of a question's tokens on the pod's. The pods stay untouched."""
-    context = runner.context(pods, Tail(runner.model.shape, len(ids), runner.model.device), heads)
-    with suppress(Looked):
+    context = runner.context(pods, SuffixCache(runner.model.shape, len(ids), runner.model.device), heads)
+    with suppress(EarlyExit):
         runner.run(context, ids)
-    return context.looks
+    return context.probs
 
 
-def look(runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
+def question_attention(
+    runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head]
+) -> list[list[float]]:
     """Where the model looks while it takes in a question, before it says a word.
 
     Per pod and token: the attention mass of the question token that looks there most, as the mean over the heads.
     """
-    seen = looks(runner, pods, ids, heads)
+    seen = attention_probs(runner, pods, ids, heads)
     return [torch.stack([seen[head][index] for head in heads]).mean(0).amax(0).tolist() for index in range(len(pods))]
 
 
@@ -52,21 +54,25 @@ def generate(
 
     The runner's stepper serves one answer at a time, and what fits its tables; any other goes the plain way.
     """
-    stepper = runner.stepper
-    if stepper is not None:
+    graph_runner = runner.graph_runner
+    if graph_runner is not None:
         # Kernels predict no keys.
-        pods = [pod.open() if isinstance(pod, PackedPod) and pod.layout.maps else pod for pod in pods]
-    if stepper is not None and not stepper.claim(pods, len(ids), params.max_tokens):
-        stepper = None
+        pods = [pod.open() if isinstance(pod, QuantizedPod) and pod.layout.maps else pod for pod in pods]
+    if graph_runner is not None and not graph_runner.claim(pods, len(ids), params.max_tokens):
+        graph_runner = None
     try:
-        chosen = stepper.tokens(pods, ids, params, stopped) if stepper else _plain(runner, pods, ids, params, stopped)
+        chosen = (
+            graph_runner.tokens(pods, ids, params, stopped)
+            if graph_runner
+            else _plain(runner, pods, ids, params, stopped)
+        )
         for token, logprob in chosen:
             if token in runner.model.stop_ids:
                 return
             yield Step(token, logprob)
     finally:
-        if stepper:
-            stepper.release()
+        if graph_runner:
+            graph_runner.release()
 
 
 def _plain(
@@ -74,9 +80,9 @@ def _plain(
 ) -> Iterator[tuple[int, float]]:
     """Tokens with their log-probabilities, each chosen on the host before the model is called again."""
     generator = generator_of(params)
-    tail = Tail(runner.model.shape, len(ids) + params.max_tokens, runner.model.device)
+    suffix = SuffixCache(runner.model.shape, len(ids) + params.max_tokens, runner.model.device)
     # Unpacked once instead of once per token.
-    context = runner.context([pod.open() for pod in pods] if params.max_tokens > 1 else pods, tail)
+    context = runner.context([pod.open() for pod in pods] if params.max_tokens > 1 else pods, suffix)
     feed = list(ids)
     for _ in range(params.max_tokens):
         if stopped():

@@ -1,4 +1,4 @@
-"""Stepper: an answer as steps that run on the device alone, each in a CUDA graph where there are such.
+"""GraphRunner: an answer as steps that run on the device alone, each in a CUDA graph where there are such.
 
 Every tensor that a step reads or writes stands at an address of its own for ever, so a step is captured once per bucket
 and replayed for every token of every document. What a step chose is the next one's input without a word from the host,
@@ -12,27 +12,27 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from engine.attention.sdpa import Memory
+from engine.attention.sdpa import KVContext
 from engine.core.errors import WindowExceeded
-from engine.core.sampling import SamplingParams, choose, draw, put, uniforms
+from engine.core.sampling import SamplingParams, draw, greedy, store_token, uniforms
 from engine.kvcache.quantized import AnyPod
-from engine.runtime.cuda_graphs import WARM_UPS, Graphs
+from engine.runtime.cuda_graphs import WARM_UPS, CudaGraphs
 
 BUCKETS = (1, 8, 32, 64)
 """Tokens of one step; the last run of a question is padded up to one of them."""
 _SLOTS = 2
 """Steps whose choice the host may not have read yet."""
 
-Forward = Callable[[Tensor, Tensor, Memory, int | Tensor], Tensor]
+Forward = Callable[[Tensor, Tensor, KVContext, int | Tensor], Tensor]
 """(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, or of those at places `last` (R,),
 without a word to the host."""
 
 
-Choose = Callable[[Tensor, Tensor, Tensor], None]
+Greedy = Callable[[Tensor, Tensor, Tensor], None]
 """(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.choose."""
 
 
-class Table(Memory, Protocol):
+class Table(KVContext, Protocol):
     """Pods and a tail at fixed addresses. What `attend` and `positions` do can be captured in a CUDA graph."""
 
     length: int
@@ -61,37 +61,37 @@ class Table(Memory, Protocol):
 def through(network: Any) -> Forward:
     """The forward of a transformers model whose attention is ours."""
 
-    def forward(ids: Tensor, positions: Tensor, memory: Memory, last: int | Tensor) -> Tensor:
+    def forward(ids: Tensor, positions: Tensor, kv_context: KVContext, last: int | Tensor) -> Tensor:
         inputs = {"input_ids": ids[None], "position_ids": positions[None]}
-        logits: Tensor = network(**inputs, use_cache=False, logits_to_keep=last, memory=memory).logits
+        logits: Tensor = network(**inputs, use_cache=False, logits_to_keep=last, kv_context=kv_context).logits
         return logits[0]
 
     return forward
 
 
-class Stepper:
+class GraphRunner:
     """Serves one answer at a time, over whatever pods it brings; `claim` says whether it is free.
 
-    `tail_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held while
-    a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose; by
-    default where launching does not mean waiting. `choose`: how the likeliest token is found.
+    `suffix_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held
+    while a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose;
+    by default where launching does not mean waiting. `greedy`: how the likeliest token is found.
     """
 
     def __init__(
         self,
         forward: Forward,
         table: Table,
-        tail_tokens: int,
+        suffix_tokens: int,
         window: int,
         device: torch.device,
         lock: threading.Lock,
         ahead: bool | None = None,
-        choose: Choose = choose,
+        greedy: Greedy = greedy,
     ) -> None:
         on_gpu = device.type == "cuda"
-        self.graphs = Graphs(device)
-        self._forward, self._table, self._lock, self._choose = forward, table, lock, choose
-        self._tail_tokens, self._window = tail_tokens, window
+        self.graphs = CudaGraphs(device)
+        self._forward, self._table, self._lock, self._greedy = forward, table, lock, greedy
+        self._tail_tokens, self._window = suffix_tokens, window
         self._ahead = on_gpu if ahead is None else ahead
         self._busy = threading.Lock()
         self._start = 0
@@ -102,7 +102,7 @@ class Stepper:
         """Where the last real token of a padded step stands."""
         self._drawn = torch.zeros(1, dtype=torch.long, device=device)
         """Tokens of the answer drawn so far."""
-        self._uniforms = torch.zeros(tail_tokens + WARM_UPS, device=device)
+        self._uniforms = torch.zeros(suffix_tokens + WARM_UPS, device=device)
         self._temperature, self._top_p = torch.ones((), device=device), torch.ones((), device=device)
         self._chosen = torch.zeros(2, dtype=torch.float64, device=device)
         """The token chosen, which float64 holds exactly, and its log-probability: one copy brings both to the host."""
@@ -222,7 +222,7 @@ class Stepper:
         (row,) = self._forward(ids, positions, self._table, last)
         if sampled:
             uniform = self._uniforms.index_select(0, self._drawn)[0]
-            put(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
+            store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
             self._drawn.add_(1)
         else:
-            self._choose(row, self._ids, self._chosen)
+            self._greedy(row, self._ids, self._chosen)

@@ -1,4 +1,4 @@
-"""PodTable: pods and a growing tail behind addresses that never change, for a decode step recorded as a CUDA graph.
+"""KVTable: pods and a growing tail behind addresses that never change, for a decode step recorded as a CUDA graph.
 
 It implements attention.Memory with this folder's kernels. Which pods are attended is written into tables on the device,
 so a recorded graph goes on to be valid when they change, as long as `bucket` stays the same.
@@ -15,15 +15,15 @@ from engine.core.errors import WindowExceeded
 from engine.core.kv_shape import KVShape
 from engine.core.quant import Packed
 from engine.core.rope import HeadNorms, Rotary
-from engine.core.weak_cache import ByIdentity
+from engine.core.weak_cache import WeakCache
 from engine.kernels.attention import append, probs, rope_append, split_kv
-from engine.kernels.attention.kv_ranges import ASKER, LAYER, Rows, Stretches
+from engine.kernels.attention.kv_ranges import ASKER, LAYER, KVRanges, Rows
 from engine.kernels.attention.rope_append import Places
 from engine.kernels.attention.split_kv import Tiling
-from engine.kernels.attention.split_plan import WorkList
+from engine.kernels.attention.split_plan import SplitPlan
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import AnyPod, PackedPod
-from engine.runtime.pod_ranges import rows_of
+from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.runtime.pod_ranges import ranges_of
 
 NARROW = 16
 """Rows of a KV head (query heads that share it x new tokens) up to which a step counts as decoding."""
@@ -31,11 +31,11 @@ _ON_CPU = 8
 """Programs where there is no GPU, and kernels are interpreted."""
 _TILING = Tiling()
 MAX_PODS = 16
-"""That can be attended at once; tables have room for their near and far slots in each KV head."""
+"""That can be attended at once; tables have room for their near and distant slots in each KV head."""
 
 
-class PodTable:
-    """Keys and values of several pods and of at most `tail_tokens` tokens behind them.
+class KVTable:
+    """Keys and values of several pods and of at most `suffix_tokens` tokens behind them.
 
     A step adds up to `max_new` tokens: `attend` once per layer, then `advance`. `watched` are layers to `look` at.
     """
@@ -44,7 +44,7 @@ class PodTable:
         self,
         shape: KVShape,
         query_heads: int,
-        tail_tokens: int,
+        suffix_tokens: int,
         device: torch.device,
         max_new: int = 64,
         tiling: Tiling = _TILING,
@@ -53,13 +53,13 @@ class PodTable:
         self.shape = shape
         self.device = device
         self.max_new = max_new
-        self.tail = shape.empty(tail_tokens, device), shape.empty(tail_tokens, device)
+        self.suffix = shape.empty(suffix_tokens, device), shape.empty(suffix_tokens, device)
         # One addition advances them all.
         self._next = torch.zeros(max_new + 1, dtype=torch.int32, device=device)
         """Positions of the next tokens, then the length of the tail."""
         self._ahead = torch.arange(max_new + 1, dtype=torch.int32, device=device)
         self._ahead[max_new] = 0
-        self.tail_length = self._next[max_new:]
+        self.suffix_length = self._next[max_new:]
         """Tokens in the tail, as kernels see it."""
         self.length = 0
         """The same on the host: whoever runs or replays `advance` adds to it."""
@@ -67,7 +67,7 @@ class PodTable:
         """What is attended; the tables point into it."""
         self._filled: Sequence[weakref.ref[AnyPod]] | None = None
         """What the tables were made for, whether or not it is still held."""
-        self._rows: ByIdentity[AnyPod, Rows | None] = ByIdentity(self._read)
+        self._rows: WeakCache[AnyPod, Rows | None] = WeakCache(self._read)
         self._tiling = tiling
         self._heads = query_heads
         # A look needs the queries of its layer after those above have had theirs.
@@ -82,14 +82,14 @@ class PodTable:
         self._targets = [(packed or _ON_CPU, exact or _ON_CPU) for packed, exact in by_rows]
         """Pieces of a layer over packed slots, and over exact slots alone: of few rows, and of many."""
         room = 2 * MAX_PODS * shape.kv_heads
-        self._narrow, self._wide = (WorkList(self.tail, share, max(*both, room)) for both in self._targets)
+        self._narrow, self._wide = (SplitPlan(self.suffix, share, max(*both, room)) for both in self._targets)
         self.set(())
 
     @property
     def bucket(self) -> Hashable:
         """What a recorded graph depends on: where it changes, record again."""
         lists = (self._narrow, self._wide)
-        return (*(each.grid for each in lists), self._narrow.formats, self._narrow.turned, self._queries.shape[1])
+        return (*(each.grid for each in lists), self._narrow.formats, self._narrow.rotated, self._queries.shape[1])
 
     def fits(self, pods: Sequence[AnyPod]) -> bool:
         """Whether the kernels can attend these pods; others go the way of engine.runtime.context."""
@@ -125,7 +125,7 @@ class PodTable:
             self._queries = self._query_room(self.shape.layers)
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
-        read = Stretches(rows, self.tail, stride, self._queries.stride(0))
+        read = KVRanges(rows, self.suffix, stride, self._queries.stride(0))
         for work, (packed, exact) in zip((self._narrow, self._wide), self._targets, strict=True):
             work.fill(read, packed if read.formats else exact)
 
@@ -136,7 +136,7 @@ class PodTable:
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
         work = self._work(query.shape[1])
-        append.append(work, layer, self._queries, query, keys, values, self.tail_length, work.turned)
+        append.append(work, layer, self._queries, query, keys, values, self.suffix_length, work.rotated)
         return self._attended(work, layer, query.shape[1], scale)
 
     def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
@@ -146,10 +146,10 @@ class PodTable:
         dim = self.shape.head_dim
         places = Places(
             query.view(self._heads, count, dim),
-            self.tail[0][layer],
-            self.tail[1][layer],
-            self.tail_length,
-            rotated.view(self._heads, count, dim) if work.turned else None,
+            self.suffix[0][layer],
+            self.suffix[1][layer],
+            self.suffix_length,
+            rotated.view(self._heads, count, dim) if work.rotated else None,
         )
         rope_append.rope(rows, rotary, norms, places)
         return self._attended(work, layer, count, scale)
@@ -160,7 +160,7 @@ class PodTable:
         As a share of everything attended. The layer must be `watched`, and the step's tokens not advanced over.
         """
         work = self._work(count)
-        masses = probs.look(work, layer, head, self._queries, count, self._lse[layer][:, :count], scale)
+        masses = probs.attention_probs(work, layer, head, self._queries, count, self._lse[layer][:, :count], scale)
         looks, first = [], 0
         for pod in self.pods:
             looks.append(torch.zeros(count, pod.num_tokens, device=self.device))
@@ -178,17 +178,17 @@ class PodTable:
         self.length = min(self.length, length)
         longest = max((pod.num_tokens for pod in self.pods), default=0)
         torch.add(self._ahead, longest + self.length, out=self._next)
-        self.tail_length.fill_(self.length)
+        self.suffix_length.fill_(self.length)
 
-    def _work(self, count: int) -> WorkList:
+    def _work(self, count: int) -> SplitPlan:
         """The work list for so many new tokens. Raises WindowExceeded where they have no room."""
-        if self.length + count > self.tail[0].shape[2] or count > self.max_new:
-            raise WindowExceeded(f"{count} more tokens do not fit a tail of {self.length} in {self.tail[0].shape[2]}")
+        if self.length + count > self.suffix[0].shape[2] or count > self.max_new:
+            raise WindowExceeded(f"{count} more tokens do not fit a tail of {self.length} in {self.suffix[0].shape[2]}")
         return self._narrow if self._narrow.share * count <= NARROW else self._wide
 
-    def _attended(self, work: WorkList, layer: int, count: int, scale: float) -> Tensor:
+    def _attended(self, work: SplitPlan, layer: int, count: int, scale: float) -> Tensor:
         """The output (H, Q, D) of queries, keys and values that are in their places."""
-        out, lse = split_kv.attend(work, layer, self._queries, count, self.tail_length, scale, self._tiling)
+        out, lse = split_kv.attend(work, layer, self._queries, count, self.suffix_length, scale, self._tiling)
         if layer in self._lse:
             self._lse[layer][:, :count] = lse
         return out
@@ -200,35 +200,35 @@ class PodTable:
 
     def _read(self, pod: AnyPod) -> Rows | None:
         """The pod's stretches; None where the kernels cannot read it."""
-        return rows_of(pod) if self._fits(pod) else None
+        return ranges_of(pod) if self._fits(pod) else None
 
-    def _fits(self, pod: AnyPod) -> TypeGuard[Pod | PackedPod]:
-        if isinstance(pod, PackedPod):
+    def _fits(self, pod: AnyPod) -> TypeGuard[Pod | QuantizedPod]:
+        if isinstance(pod, QuantizedPod):
             recipe = pod.layout.recipe
             known = pod.layout.maps is None and recipe.mode != "linear" and recipe.skip == 1
-            near = pod.near
+            proximal = pod.proximal
         elif isinstance(pod, Pod):
-            known, near = True, pod
+            known, proximal = True, pod
         else:
             return False
-        if not known or near.keys.dtype != self.shape.dtype or near.device.type != self.device.type:
+        if not known or proximal.keys.dtype != self.shape.dtype or proximal.device.type != self.device.type:
             return False
         return all(_can_be_read(tensor) for tensor in _tensors(pod))
 
 
 def _positions(pod: AnyPod, layer: int, head: int) -> Iterable[Tensor]:
     """The positions (K,) of a KV head's slots, of each stretch."""
-    assert isinstance(pod, Pod | PackedPod)
-    yield pod.positions if isinstance(pod, Pod) else pod.near.positions
-    if isinstance(pod, PackedPod):
-        yield pod.far_positions(layer, head)
+    assert isinstance(pod, Pod | QuantizedPod)
+    yield pod.positions if isinstance(pod, Pod) else pod.proximal.positions
+    if isinstance(pod, QuantizedPod):
+        yield pod.distant_positions(layer, head)
 
 
-def _tensors(pod: Pod | PackedPod) -> Iterable[Tensor]:
+def _tensors(pod: Pod | QuantizedPod) -> Iterable[Tensor]:
     """Rows that kernels read of a pod, one KV head at a time."""
-    near = pod if isinstance(pod, Pod) else pod.near
-    yield from (near.keys[0, 0], near.values[0, 0])
-    for layer in pod.far if isinstance(pod, PackedPod) else ():
+    proximal = pod if isinstance(pod, Pod) else pod.proximal
+    yield from (proximal.keys[0, 0], proximal.values[0, 0])
+    for layer in pod.distant if isinstance(pod, QuantizedPod) else ():
         for packed in (*layer.keys, *layer.values):
             if isinstance(packed, Packed):
                 yield from (packed.codes, packed.scales, packed.zeros) if packed.bits < 16 else (packed.codes,)

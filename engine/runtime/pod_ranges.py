@@ -21,35 +21,36 @@ from engine.kernels.attention.kv_ranges import (
     VALUES,
     Rows,
     blank,
-    exact_rows,
+    exact_ranges,
 )
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 
 
-def rows_of(pod: Pod | PackedPod) -> Rows:
-    """The stretches of a pod (L, 1 or 2, G, COLUMNS): near slots, then far ones. BEFORE, KIND and QUERY are left open.
+def ranges_of(pod: Pod | QuantizedPod) -> Rows:
+    """The stretches of a pod (L, 1 or 2, G, COLUMNS): proximal slots, then distant ones. BEFORE, KIND and QUERY are
+    left open.
 
     They point into the pod, and keep nothing of it alive.
     """
     if isinstance(pod, Pod):
-        return exact_rows(pod.keys, pod.values)
-    return np.concatenate([exact_rows(pod.near.keys, pod.near.values), _far_rows(pod)], 1)
+        return exact_ranges(pod.keys, pod.values)
+    return np.concatenate([exact_ranges(pod.proximal.keys, pod.proximal.values), _distant_ranges(pod)], 1)
 
 
-def _far_rows(pod: PackedPod) -> Rows:
-    """The stretches (L, 1, G, COLUMNS) of a pod's far slots."""
-    recipe, heads = pod.layout.recipe, len(pod.far[0].values)
+def _distant_ranges(pod: QuantizedPod) -> Rows:
+    """The stretches (L, 1, G, COLUMNS) of a pod's distant slots."""
+    recipe, heads = pod.layout.recipe, len(pod.distant[0].values)
     roots = np.array(pod.layout.roots)
-    keys = [pod.far[root].keys[head] for row in roots.tolist() for head, root in enumerate(row)]
-    values = [each for layer in pod.far for each in layer.values]
-    rows = blank(len(pod.far), heads)
+    keys = [pod.distant[root].keys[head] for row in roots.tolist() for head, root in enumerate(row)]
+    values = [each for layer in pod.distant for each in layer.values]
+    rows = blank(len(pod.distant), heads)
     for packed, columns in (
         (keys, [STOP, KEY_BITS, KEYS, KEY_SCALES, KEY_ZEROS]),
         (values, [STOP, VALUE_BITS, VALUES, VALUE_SCALES, VALUE_ZEROS]),
     ):
         rows[..., columns] = np.array([_parts(each) for each in packed]).reshape(-1, 1, heads, len(columns))
-    dim, bits = pod.near.keys.shape[-1], rows[..., KEY_BITS] + rows[..., VALUE_BITS]
+    dim, bits = pod.proximal.keys.shape[-1], rows[..., KEY_BITS] + rows[..., VALUE_BITS]
     rows[..., BYTES] = rows[..., STOP] * dim * bits // 8
     rows[..., ROTATED] = recipe.rotate
     if recipe.mode == "A":

@@ -9,14 +9,14 @@ from torch import Tensor
 from engine.attention import sdpa
 from engine.core.errors import WindowExceeded
 from engine.kvcache.quantized import AnyPod
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import flatten
 from engine.models.loader import Model
 from engine.models.ops import Ops
 from engine.runtime.context import Context, Head
-from engine.runtime.graph_runner import BUCKETS, Stepper, through
+from engine.runtime.graph_runner import BUCKETS, GraphRunner, through
 
-TAIL_TOKENS = 2048
+SUFFIX_TOKENS = 2048
 """Room for a question and its answer in steps; a longer one goes the plain way."""
 
 
@@ -24,19 +24,19 @@ class Runner:
     """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
 
     def __init__(
-        self, model: Model, graphs: bool = False, overlap: bool | None = None, quick_head: bool | None = None
+        self, model: Model, graphs: bool = False, pdl: bool | None = None, int8_head: bool | None = None
     ) -> None:
         """`graphs`: answer by steps that stay on the device, each in a CUDA graph, with Triton's kernels.
 
-        `overlap`: of their launches, and `quick_head`: see TritonOps; by default where the GPU can, and gains by it.
+        `pdl`: of their launches, and `int8_head`: see TritonOps; by default where the GPU can, and gains by it.
         """
         self.model = model
-        self.attention, reason = sdpa.choose(model.device, model.shape.dtype)
-        self._flat = flatten(model, _kernels(overlap, quick_head) if graphs else None)
+        self.attention, reason = sdpa.select_backend(model.device, model.shape.dtype)
+        self._flat = flatten(model, _kernels(pdl, int8_head) if graphs else None)
         layers = "of transformers" if self._flat is None else self._flat.ops.name
         self.backend = f"{reason}; layers: {layers}"
         self._lock = threading.Lock()
-        self.stepper = self._make_stepper() if graphs else None
+        self.graph_runner = self._make_graph_runner() if graphs else None
         """Runs answers on the device, where it fits one."""
         if graphs:
             self.backend += "; answers: Triton, in CUDA graphs"
@@ -51,9 +51,9 @@ class Runner:
         """Held by whoever calls the model, for a chunk or a token at a time."""
         return self._lock
 
-    def context(self, pods: Sequence[AnyPod], tail: Tail, heads: Sequence[Head] = ()) -> Context:
+    def context(self, pods: Sequence[AnyPod], suffix: SuffixCache, heads: Sequence[Head] = ()) -> Context:
         """A context of this runner's attention."""
-        return Context(pods, tail, self.attention, heads)
+        return Context(pods, suffix, self.attention, heads)
 
     def run(self, context: Context, ids: Sequence[int]) -> Tensor:
         """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""
@@ -71,30 +71,30 @@ class Runner:
                 logits = self._flat.forward(new, positions, context, last)
             else:
                 logits = self._network(new, positions, context, last)
-            context.tail.advance(len(ids))
+            context.suffix.advance(len(ids))
         return logits
 
-    def _make_stepper(self) -> Stepper:
+    def _make_graph_runner(self) -> GraphRunner:
         # Needs Triton, which not every machine has.
-        from engine.kernels.argmax import choose
-        from engine.runtime.kv_table import PodTable
+        from engine.kernels.argmax import greedy
+        from engine.runtime.kv_table import KVTable
 
         model, config = self.model, self.model.network.config
-        tail = min(TAIL_TOKENS, model.window) + BUCKETS[-1]
-        table = PodTable(model.shape, config.num_attention_heads, tail, model.device, max_new=BUCKETS[-1])
+        suffix = min(SUFFIX_TOKENS, model.window) + BUCKETS[-1]
+        table = KVTable(model.shape, config.num_attention_heads, suffix, model.device, max_new=BUCKETS[-1])
         forward = through(model.network) if self._flat is None else self._flat.forward
-        return Stepper(forward, table, tail, model.window, model.device, self._lock, choose=choose)
+        return GraphRunner(forward, table, suffix, model.window, model.device, self._lock, greedy=greedy)
 
     def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
         """Logits (last, V) by transformers' own code."""
         logits: Tensor = self.model.network(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, memory=context
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, kv_context=context
         ).logits
         return logits[0]
 
 
-def _kernels(overlap: bool | None, quick_head: bool | None) -> Ops:
+def _kernels(pdl: bool | None, int8_head: bool | None) -> Ops:
     # Needs Triton, which not every machine has.
     from engine.models.ops_triton import TritonOps
 
-    return TritonOps(overlap, quick_head)
+    return TritonOps(pdl, int8_head)

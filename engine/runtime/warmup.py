@@ -11,35 +11,35 @@ from engine.core.quant import Packed, pack, scale_shape
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import FarLayer, PackedPod
+from engine.kvcache.quantized import DistantLayer, QuantizedPod
 from engine.runtime.generate import generate
 from engine.runtime.graph_runner import BUCKETS
 from engine.runtime.runner import Runner
 
 
-def rehearse(runner: Runner, layout: Layout, num_tokens: int) -> None:
+def warm_up(runner: Runner, layout: Layout, num_tokens: int) -> None:
     """Answer questions of every bucket's length over a section of so many tokens; nothing where no steps are captured.
 
     Raises WindowExceeded where the section leaves no room for a question.
     """
-    if runner.stepper is None or layout.recipe.mode:
+    if runner.graph_runner is None or layout.recipe.mode:
         return
-    pod = hollow_pod(runner.model.shape, layout, num_tokens, runner.model.device)
+    pod = zero_pod(runner.model.shape, layout, num_tokens, runner.model.device)
     for bucket in BUCKETS[1:]:
         list(generate(runner, [pod], [0] * bucket, SamplingParams(max_tokens=2)))
 
 
-def hollow_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.device) -> Pod | PackedPod:
+def zero_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.device) -> Pod | QuantizedPod:
     """A pod of zeros in which all layers and KV heads look at the memory of one; keys that layers share have none."""
     recipe, dim = layout.recipe, shape.head_dim
-    positions = list(range(num_tokens)) if recipe.exact else layout.near(num_tokens)
+    positions = list(range(num_tokens)) if recipe.exact else layout.proximal(num_tokens)
     row = torch.zeros(len(positions), dim, dtype=shape.dtype, device=device)
     rows = row.expand(shape.layers, shape.kv_heads, *row.shape)
-    near = Pod(rows, rows, torch.tensor(positions, dtype=torch.long, device=device), num_tokens)
+    proximal = Pod(rows, rows, torch.tensor(positions, dtype=torch.long, device=device), num_tokens)
     if recipe.exact:
-        return near
-    far = num_tokens - len(positions)
-    count = round(recipe.keep * far)
+        return proximal
+    distant = num_tokens - len(positions)
+    count = round(recipe.keep * distant)
 
     def packed(bits: int, per: str) -> tuple[Packed, ...]:
         dtype, width = (shape.dtype, dim) if bits == 16 else (torch.uint8, dim * bits // 8)
@@ -49,8 +49,8 @@ def hollow_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.de
 
     kept = None
     if recipe.keep < 1:
-        bits = torch.zeros(1, far + -far % 8, dtype=torch.uint8, device=device)
+        bits = torch.zeros(1, distant + -distant % 8, dtype=torch.uint8, device=device)
         bits[:, :count] = 1
         kept = pack(bits, 1).expand(shape.kv_heads, -1)
-    layer = FarLayer(packed(recipe.key_bits, "channel"), packed(recipe.value_bits, "token"), kept)
-    return PackedPod(layout, near, (layer,) * shape.layers, num_tokens)
+    layer = DistantLayer(packed(recipe.key_bits, "channel"), packed(recipe.value_bits, "token"), kept)
+    return QuantizedPod(layout, proximal, (layer,) * shape.layers, num_tokens)

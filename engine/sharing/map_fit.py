@@ -21,7 +21,7 @@ from engine.core.rope import Angles, angles_of
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, inputs, value_layers
 from engine.kvcache.recipe import Recipe
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
@@ -63,7 +63,7 @@ def fit(roots: Sequence[int], samples: Sequence[Pod], angles: Angles) -> dict[in
 
 
 def costs(runner: Runner, maps: KeyMaps, trials: Sequence[Trial]) -> Iterator[tuple[int, float]]:
-    """For each layer that has a map: KL in nats that its predicted far keys alone cost the tokens that follow."""
+    """For each layer that has a map: KL in nats that its predicted distant keys alone cost the tokens that follow."""
     exact = [_logits(runner, trial.pod, trial.asked) for trial in trials]
     for layer in maps.weights:
         cost = 0.0
@@ -73,7 +73,7 @@ def costs(runner: Runner, maps: KeyMaps, trials: Sequence[Trial]) -> Iterator[tu
         yield layer, cost
 
 
-def choose(found: Mapping[int, float], layers: int, saving: float) -> tuple[int, ...]:
+def cheapest_roots(found: Mapping[int, float], layers: int, saving: float) -> tuple[int, ...]:
     """Each layer's root, so that at least `saving` of keys and values is left out: layer 0 keeps its keys, and so do
     those whose prediction costs most. Raises CalibrationFailed where nothing could be left out."""
     predicted = -int(-2 * saving * layers // 1)
@@ -85,16 +85,18 @@ def choose(found: Mapping[int, float], layers: int, saving: float) -> tuple[int,
 
 def _with_prediction(pod: Pod, maps: KeyMaps, layer: int) -> Pod:
     sinks, recent = Recipe().sinks, Recipe().recent
-    far = slice(sinks, pod.num_tokens - recent)
-    values = [pod.values[each, :, far] for each in value_layers(layer)]
+    distant = slice(sinks, pod.num_tokens - recent)
+    values = [pod.values[each, :, distant] for each in value_layers(layer)]
     keys = pod.keys.clone()
-    keys[layer, :, far] = maps.predict(layer, pod.keys[maps.roots[layer], :, far], values, pod.positions[far])
+    keys[layer, :, distant] = maps.predict(
+        layer, pod.keys[maps.roots[layer], :, distant], values, pod.positions[distant]
+    )
     return replace(pod, keys=keys)
 
 
 def _logits(runner: Runner, pod: Pod, asked: Sequence[int]) -> Tensor:
     """Log-probabilities (Q, V) behind each of the tokens (Q,)."""
-    context = runner.context([pod], Tail(runner.model.shape, len(asked), runner.model.device))
+    context = runner.context([pod], SuffixCache(runner.model.shape, len(asked), runner.model.device))
     return runner.score(context, asked, len(asked)).float().log_softmax(-1)
 
 
@@ -120,7 +122,7 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     angles, layers = angles_of(model.network, model.shape.head_dim), model.shape.layers
     for saving in options.saving:
         # What cannot be had is said before minutes are spent.
-        choose({}, layers, saving)
+        cheapest_roots({}, layers, saving)
     text = read_text(options.text) if options.text else sample_text()
     tokens = options.tokens or min(6144, model.window)
     # One more than is fitted to: what a layer's keys are worth is measured on a text that no map has seen.
@@ -141,7 +143,7 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         say(f"layer {layer}: without its own keys KL {cost:.4f}, {time.monotonic() - started:.0f} s")
     facts = {"samples": len(seen), "tokens": tokens, "seed": options.seed, "costs": found}
     for saving in options.saving:
-        roots = choose(found, layers, saving)
+        roots = cheapest_roots(found, layers, saving)
         maps = KeyMaps(roots, fit(roots, samples, angles), angles, facts)
         path = maps.save(options.out, model, saving)
         kept = [layer for layer, root in enumerate(roots) if root == layer]

@@ -23,7 +23,7 @@ from engine.models.loader import Model
 from engine.runtime.runner import Runner
 from engine.sharing import blocks
 from engine.sharing.sample_text import read_text, sample_text
-from engine.sharing.similarity import View, measure
+from engine.sharing.similarity import RowSample, measure
 from engine.sharing.similarity_plot import draw
 
 Facts = dict[str, str | float]
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     text = read_text(options.text) if options.text else sample_text()
-    view = View(options.queries, options.sinks, options.recent, options.whole_row, options.weakest)
+    view = RowSample(options.queries, options.sinks, options.recent, options.whole_row, options.weakest)
     if min(view.queries, view.recent) < 1 or view.sinks < 0:
         raise CalibrationFailed("--queries and --recent must be 1 or more, --sinks 0 or more")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -66,25 +66,27 @@ class RecallMaker:
         head = self._before if chat else []
         room = int(length * (1 - LEAST_HAY)) - len(head)
         facts: list[tuple[list[int], str]] = []
-        tails: list[tuple[list[int], tuple[str, str]]] = []
+        suffixes: list[tuple[list[int], tuple[str, str]]] = []
         for sentence, question, answer in drawn:
             planted = self._plain(f"\n{sentence}\n")
-            tail = self._tail(question, answer, chat, bool(tails))
-            if len(planted) + len(tail) > room:
+            suffix = self._suffix(question, answer, chat, bool(suffixes))
+            if len(planted) + len(suffix) > room:
                 continue
-            room -= len(planted) + len(tail)
+            room -= len(planted) + len(suffix)
             facts.append((planted, sentence))
-            tails.append((tail, (question, answer)))
+            suffixes.append((suffix, (question, answer)))
         if not facts:
             raise AdaptationFailed(f"sequences of {length} tokens are too short for a fact and its question")
         # What is asked first has another lead in the chat, so only the others change places.
-        rest = tails[1:]
+        rest = suffixes[1:]
         rng.shuffle(rest)
-        tails[1:] = rest
+        suffixes[1:] = rest
         rng.shuffle(facts)
-        end = [token for tail, _ in tails for token in tail]
+        end = [token for suffix, _ in suffixes for token in suffix]
         body = self._hide([planted for planted, _ in facts], length - len(head) - len(end), rng)
-        return Recall(head + body + end, tuple(sentence for _, sentence in facts), tuple(asked for _, asked in tails))
+        return Recall(
+            head + body + end, tuple(sentence for _, sentence in facts), tuple(asked for _, asked in suffixes)
+        )
 
     def _hide(self, facts: Sequence[list[int]], length: int, rng: random.Random) -> list[int]:
         """Running text of the corpus with the facts at random places: `length` tokens."""
@@ -110,10 +112,10 @@ class RecallMaker:
                 " ".join(rng.sample(self._words, 2)),
             )
         )
-        told = sentence.format(key=key, value=value)
-        return told, question.format(key=key), told if rng.random() < 0.5 else value
+        translate_oom = sentence.format(key=key, value=value)
+        return translate_oom, question.format(key=key), translate_oom if rng.random() < 0.5 else value
 
-    def _tail(self, question: str, answer: str, chat: bool, later: bool) -> list[int]:
+    def _suffix(self, question: str, answer: str, chat: bool, later: bool) -> list[int]:
         """A question with its answer, as a turn of the chat or as plain lines."""
         if not chat:
             return self._plain(f"\nQ: {question}\nA: {answer}\n")

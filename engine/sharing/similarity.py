@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import CalibrationFailed
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 from engine.runtime.runner import Runner
 
@@ -19,7 +19,7 @@ CHUNK_TOKENS = 512
 
 
 @dataclass(frozen=True)
-class View:
+class RowSample:
     """What is compared: the rows of the last `queries` tokens over the distant tokens, renormalised.
 
     Distant from token i are the tokens j with sinks <= j <= i - recent: those whose keys can be shared. `whole_row`
@@ -39,7 +39,7 @@ class View:
         return self.queries + (0 if self.whole_row else self.sinks + self.recent)
 
 
-def measure(runner: Runner, samples: Iterable[Sequence[int]], view: View) -> Iterator[Tensor]:
+def measure(runner: Runner, samples: Iterable[Sequence[int]], view: RowSample) -> Iterator[Tensor]:
     """Similarity (G, L, L) in float32 on the CPU over the samples so far, after each sample of token ids.
 
     Similarity is 1 - the mean Jensen-Shannon divergence in bits: 1 for layers that look alike, 0 for layers that look
@@ -78,8 +78,8 @@ class _LastQueries(Context):
     """Attention as ever, with the queries (H, Q, D) of the last call's tokens kept for every layer."""
 
     def __init__(self, runner: Runner, num_tokens: int) -> None:
-        plain = runner.context((), Tail(runner.model.shape, num_tokens, runner.model.device))
-        super().__init__(plain.pods, plain.tail, plain.attention)
+        plain = runner.context((), SuffixCache(runner.model.shape, num_tokens, runner.model.device))
+        super().__init__(plain.pods, plain.suffix, plain.attention)
         self.queries: dict[int, Tensor] = {}
         self.scale = 1.0
 
@@ -89,7 +89,7 @@ class _LastQueries(Context):
         return super().attend(layer, query, keys, values, scale)
 
 
-def _divergence(runner: Runner, ids: Sequence[int], view: View) -> Tensor:
+def _divergence(runner: Runner, ids: Sequence[int], view: RowSample) -> Tensor:
     """Divergence (H, L, L) over one sample, in float32 on the CPU."""
     if len(ids) < view.min_tokens:
         raise CalibrationFailed(
@@ -105,13 +105,13 @@ def _divergence(runner: Runner, ids: Sequence[int], view: View) -> Tensor:
     heads = []
     # The keys lie in the tail, so only one head's rows (L, Q, T) exist at a time.
     for group, of_group in enumerate(queries.chunk(runner.model.shape.kv_heads, 1)):
-        keys = seen.tail.keys[:, group].float().transpose(1, 2)
+        keys = seen.suffix.keys[:, group].float().transpose(1, 2)
         for query in of_group.unbind(1):
             heads.append(jensen_shannon(_rows(query.float() @ keys * seen.scale, view)).cpu())
     return torch.stack(heads)
 
 
-def _rows(logits: Tensor, view: View) -> Tensor:
+def _rows(logits: Tensor, view: RowSample) -> Tensor:
     """Attention (L, Q, T) of the last Q tokens from their logits, over the tokens of the view."""
     _, queries, tokens = logits.shape
     position = torch.arange(tokens, device=logits.device)

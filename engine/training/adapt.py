@@ -23,8 +23,8 @@ from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import adapter, loader
 from engine.models.loader import Model
 from engine.training import corpus
-from engine.training.adaptation import MODES, Adaptation, Progress
-from engine.training.settings import Limits, Settings
+from engine.training.adaptation import MODES, Adaptation, TrainingProgress
+from engine.training.settings import Limits, TrainingSettings
 
 SAY_EVERY_SECONDS = 5.0
 DEFAULT_SECONDS = 90.0
@@ -49,7 +49,7 @@ def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     texts = list(corpus.read_texts(options.text))
     text = corpus.load(model.tokenizer, model.digest, texts, options.out, options.max_tokens)
     say(f"{len(text.train)} tokens to train on; {text.num_held} of {text.num_texts} texts are held out")
-    settings = Settings(
+    settings = TrainingSettings(
         mode=mode,
         sinks=options.n_sinks,
         recent=options.n_recent,
@@ -130,7 +130,7 @@ def _maps(options: argparse.Namespace, model: Model) -> KeyMaps:
 
 def _train(
     adaptation: Adaptation, limits: Limits, options: argparse.Namespace, state: Path, say: Callable[[str], None]
-) -> Progress | None:
+) -> TrainingProgress | None:
     """All steps to the limit, with lines of progress, evaluations and saved states in between; the last step."""
     last, said = None, 0.0
     for last in adaptation.run(limits):

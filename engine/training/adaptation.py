@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import AdaptationFailed
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import parse
@@ -27,8 +27,8 @@ from engine.sharing.recall import RecallMaker
 from engine.training.corpus import Corpus
 from engine.training.distillation import Distance, distance
 from engine.training.rounding import Rounding
-from engine.training.settings import Limits, Settings
-from engine.training.shared_attention import SharedAttention, choose
+from engine.training.settings import Limits, TrainingSettings
+from engine.training.shared_attention import SharedAttention, select_kernel
 from engine.training.student import FullStudent, LowRankStudent, Student
 
 BETAS = (0.9, 0.95)
@@ -38,7 +38,7 @@ HELD_SEQUENCES = 4
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """One step: its number, seconds of steps so far, and the means over its positions (nats; a share)."""
 
     step: int
@@ -66,7 +66,7 @@ class Adaptation:
         self,
         model: Model,
         roots: tuple[tuple[int, ...], ...],
-        settings: Settings,
+        settings: TrainingSettings,
         corpus: Corpus,
         maps: KeyMaps | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class Adaptation:
         self._corpus = corpus
         recipe = parse(settings.rounded)
         self._distort = None if recipe.exact else Rounding(recipe)
-        self._windows = choose(model.device, settings.sinks, settings.recent)
+        self._windows = select_kernel(model.device, settings.sinks, settings.recent)
         self._recalls = RecallMaker(model.tokenizer, corpus.train)
         self._student: Student = (
             FullStudent(model.network)
@@ -107,7 +107,7 @@ class Adaptation:
             for name, weight in self._student.weights.items():
                 weight.copy_(adapter.weights[name])
 
-    def run(self, limits: Limits) -> Iterator[Progress]:
+    def run(self, limits: Limits) -> Iterator[TrainingProgress]:
         """Train to the limit, one step for each item.
 
         The first step of a process, which compiles on a GPU, does not count for the seconds. Raises AdaptationFailed
@@ -124,7 +124,9 @@ class Adaptation:
             compiled = True
             self.step += 1
             self.history.append((self.step, *means))
-            yield Progress(self.step, self.seconds, self.settings.sequences * self.settings.length / took, *means)
+            yield TrainingProgress(
+                self.step, self.seconds, self.settings.sequences * self.settings.length / took, *means
+            )
 
     def sequence(self, number: int) -> list[int]:
         """The training sequence of this number, length + 1 tokens; it depends on the seed and on nothing else."""
@@ -146,8 +148,8 @@ class Adaptation:
         for index in range(count):
             start = index * (len(held) - length) // max(count - 1, 1)
             with torch.no_grad():
-                far = self._compare(held[start : start + length].tolist())
-            means += torch.stack([far.kl, far.ce, far.teacher_ce, far.agreement]).cpu() / count
+                distant = self._compare(held[start : start + length].tolist())
+            means += torch.stack([distant.kl, distant.ce, distant.teacher_ce, distant.agreement]).cpu() / count
         return Held(*means.tolist())
 
     def adapter(self, facts: dict[str, Any]) -> Adapter:
@@ -181,7 +183,7 @@ class Adaptation:
             "weights": weights,
             "optimizer": self._optimizer.state_dict(),
         }
-        with whole(path) as scratch:
+        with atomic_write(path) as scratch:
             torch.save(state, scratch)
 
     def restore(self, path: Path) -> None:
@@ -202,10 +204,10 @@ class Adaptation:
         settings = self.settings
         means = torch.zeros(3, device=self.model.device)
         for index in range(settings.sequences):
-            far = self._compare(self.sequence(self.step * settings.sequences + index))
-            loss = (far.kl + settings.ce_weight * far.ce) / settings.sequences
+            distant = self._compare(self.sequence(self.step * settings.sequences + index))
+            loss = (distant.kl + settings.ce_weight * distant.ce) / settings.sequences
             loss.backward()  # type: ignore[no-untyped-call]
-            means += torch.stack([far.kl, far.ce, far.agreement]).detach() / settings.sequences
+            means += torch.stack([distant.kl, distant.ce, distant.agreement]).detach() / settings.sequences
         self._student.settle()
         kl, ce, agreement = means.tolist()
         norm = float(torch.nn.utils.clip_grad_norm_(self._leaves, CLIP_NORM))
@@ -234,7 +236,7 @@ class Adaptation:
 
 
 def _check(
-    model: Model, roots: tuple[tuple[int, ...], ...], settings: Settings, corpus: Corpus, maps: KeyMaps | None
+    model: Model, roots: tuple[tuple[int, ...], ...], settings: TrainingSettings, corpus: Corpus, maps: KeyMaps | None
 ) -> None:
     """Raise AdaptationFailed for what does not go together."""
     wrong = ""

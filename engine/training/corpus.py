@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core.atomic import whole
+from engine.core.atomic import atomic_write
 from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
 from engine.sharing.sample_text import sample_text
@@ -78,7 +78,7 @@ def load(tokenizer: Tokenizer, digest: str, texts: Sequence[str], folder: Path, 
     path = folder / f"tokens-{total.hexdigest()[:16]}.npz"
     if not path.exists():
         tokens = _tokens(tokenizer, train, max_tokens), _tokens(tokenizer, held, max_tokens // 10 + 1)
-        with whole(path) as scratch, scratch.open("wb") as file:
+        with atomic_write(path) as scratch, scratch.open("wb") as file:
             np.savez(file, train=tokens[0], held=tokens[1])
     with np.load(path) as file:
         return Corpus(file["train"], file["held"], len(unique), len(held))

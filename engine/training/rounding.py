@@ -1,4 +1,4 @@
-"""Rounding: far keys and values as they will be read back from few bits, for a training that shall live with that.
+"""Rounding: distant keys and values as they will be read back from few bits, for a training that shall live with that.
 
 Gradients pass as if nothing had been rounded (the straight-through estimator, arXiv 1308.3432).
 """
@@ -25,8 +25,8 @@ class Rounding:
 
     def _rounded(self, rows: Tensor, bits: int, per: str) -> Tensor:
         with torch.no_grad():
-            turn = hadamard(rows.shape[-1], rows.device)
-            wide = rows.float() @ turn if self._recipe.rotate else rows
+            rotation = hadamard(rows.shape[-1], rows.device)
+            wide = rows.float() @ rotation if self._recipe.rotate else rows
             read = torch.stack([dequantize(quantize(head, bits, per), torch.float32) for head in wide])
-            error = (read @ turn if self._recipe.rotate else read) - rows.float()
+            error = (read @ rotation if self._recipe.rotate else read) - rows.float()
         return rows + error.to(rows.dtype)

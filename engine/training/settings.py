@@ -8,7 +8,7 @@ LAST_RATE = 0.05
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What decides the outcome of a post-training. `mode`: A, B or linear, or `dense` for a control without sharing."""
 
     mode: str = "A"
@@ -30,7 +30,7 @@ class Settings:
     ce_weight: float = 0.1
     recall_share: float = 0.15
     rounded: str = "exact"
-    """The recipe whose bits far keys and values are rounded to."""
+    """The recipe whose bits distant keys and values are rounded to."""
     seed: int = 0
 
     @property
@@ -51,7 +51,7 @@ class Limits:
         shares = (seconds / self.seconds if self.seconds else 0.0, steps / self.steps if self.steps else 0.0)
         return min(1.0, max(shares))
 
-    def rate(self, settings: Settings, seconds: float, steps: int) -> float:
+    def rate(self, settings: TrainingSettings, seconds: float, steps: int) -> float:
         """The learning rate of the step that comes next: a linear warm-up in steps, a cosine in what is used."""
         cosine = 0.5 * (1 + math.cos(math.pi * self.used(seconds, steps)))
         rise = min(1.0, (steps + 1) / settings.warm_up) if settings.warm_up else 1.0

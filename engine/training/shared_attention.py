@@ -1,9 +1,9 @@
 """SharedAttention: attention of one whole sequence under PoD's sharing (arXiv 2412.02252, stage 2), with gradients.
 
-For token i, token j is near if j < sinks or i - j < recent, else far. Near tokens are met as usual; far ones by the
-keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B), or by keys predicted from the
-root's (mode linear), under the layer's own. Values are the layer's own.
-One softmax runs over both. Letters: T tokens, H query heads, G key/value heads, D head size.
+For token i, token j is near if j < sinks or i - j < recent, else far. Proximal tokens are met as usual; distant ones by
+the keys of the layer's root, under the root's queries (mode A) or the layer's own (mode B), or by keys predicted from
+the root's (mode linear), under the layer's own. Values are the layer's own. One softmax runs over both. Letters: T
+tokens, H query heads, G key/value heads, D head size.
 
 Sharing may act from some token on only: those before it read as the dense model does, and the ones behind it ask what
 was read, of which the first `sinks` and the last `recent` tokens are near to all of them.
@@ -23,7 +23,7 @@ Met = tuple[Tensor, Tensor, Tensor]
 """Query (H,T,D) that meets keys (G,T,D), and their values (G,T,D)."""
 
 Distort = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(keys (G,T,D), values (G,T,D)) as far tokens will be seen, such as after rounding; it must pass gradients on."""
+"""(keys (G,T,D), values (G,T,D)) as distant tokens will be seen, such as after rounding; it must pass gradients on."""
 
 
 class Windows(Protocol):
@@ -32,8 +32,10 @@ class Windows(Protocol):
     sinks: int
     recent: int
 
-    def attend(self, near: Met, far: Met, scale: float, first: int) -> Tensor:
-        """Output (H,T - first,D) of the tokens from `first` on, which see near ones by `near` and far ones by `far`."""
+    def attend(self, proximal: Met, distant: Met, scale: float, first: int) -> Tensor:
+        """Output (H,T - first,D) of the tokens from `first` on, which see proximal ones by `proximal` and distant ones
+        by `distant`.
+        """
 
 
 class SharedAttention:
@@ -85,8 +87,8 @@ class SharedAttention:
         if self._distort is not None:
             far_keys, far_values = self._distort(far_keys, far_values)
         first = self._first
-        near, far = (query[:, first:], keys, values), (far_query[:, first:], far_keys, far_values)
-        out = self._windows.attend(near, far, scale, first)
+        proximal, distant = (query[:, first:], keys, values), (far_query[:, first:], far_keys, far_values)
+        out = self._windows.attend(proximal, distant, scale, first)
         if not first:
             return out
         return torch.cat([dense(query[:, :first], keys[:, :first], values[:, :first], scale), out], 1)
@@ -97,7 +99,7 @@ class SharedAttention:
         return maps.predict(layer, keys, [self._values[each] for each in value_layers(layer)], positions)
 
 
-def choose(device: torch.device, sinks: int, recent: int) -> Windows:
+def select_kernel(device: torch.device, sinks: int, recent: int) -> Windows:
     """FlexAttention on a GPU, explicit masks elsewhere."""
     return FlexWindows(sinks, recent) if device.type == "cuda" else ExplicitWindows(sinks, recent)
 
@@ -116,13 +118,15 @@ class ExplicitWindows:
         self.sinks = sinks
         self.recent = recent
 
-    def attend(self, near: Met, far: Met, scale: float, first: int = 0) -> Tensor:
-        """Output (H,T - first,D) of one masked softmax over near and far scores."""
-        seen, apart = self.masks(near[1].shape[1], near[0].device, first)
-        scores = torch.where(seen, _scores(near, scale), _scores(far, scale)).masked_fill(~(seen | apart), -torch.inf)
+    def attend(self, proximal: Met, distant: Met, scale: float, first: int = 0) -> Tensor:
+        """Output (H,T - first,D) of one masked softmax over near and distant scores."""
+        seen, apart = self.masks(proximal[1].shape[1], proximal[0].device, first)
+        scores = torch.where(seen, _scores(proximal, scale), _scores(distant, scale)).masked_fill(
+            ~(seen | apart), -torch.inf
+        )
         share = scores.softmax(-1)
-        out = share * seen @ _spread(near[2], near) + share * apart @ _spread(far[2], far)
-        return out.to(near[0].dtype)
+        out = share * seen @ _spread(proximal[2], proximal) + share * apart @ _spread(distant[2], distant)
+        return out.to(proximal[0].dtype)
 
     def masks(self, tokens: int, device: torch.device, first: int = 0) -> tuple[Tensor, Tensor]:
         """Which tokens are near and which are far: two (T - first,T) of bool, one row for each token that looks."""
@@ -132,7 +136,7 @@ class ExplicitWindows:
 
 
 class FlexWindows:
-    """FlexAttention over near and over far tokens, merged by their log-sum-exp, which equals one softmax over both."""
+    """FlexAttention over near and over distant tokens, merged by log-sum-exp: one softmax over both."""
 
     def __init__(self, sinks: int, recent: int, compiled: bool = True) -> None:
         self.sinks = sinks
@@ -142,15 +146,15 @@ class FlexWindows:
         self._flex: Callable[..., Any] = torch.compile(flex, dynamic=False) if compiled else flex
         self._masks: dict[tuple[int, int, torch.device], tuple[BlockMask, BlockMask]] = {}
 
-    def attend(self, near: Met, far: Met, scale: float, first: int = 0) -> Tensor:
+    def attend(self, proximal: Met, distant: Met, scale: float, first: int = 0) -> Tensor:
         """Output (H,T - first,D) of two masked calls."""
-        masks = self._blocks(near[1].shape[1], first, near[0].device)
+        masks = self._blocks(proximal[1].shape[1], first, proximal[0].device)
         (out, lse), (far_out, far_lse) = (
-            self._masked(met, scale, mask) for met, mask in zip((near, far), masks, strict=True)
+            self._masked(met, scale, mask) for met, mask in zip((proximal, distant), masks, strict=True)
         )
         # The first tokens have no far ones: their log-sum-exp is -inf, whose gradient would be no number.
         share = torch.sigmoid(lse - far_lse.clamp(min=-1e30))[..., None]
-        return (share * out + (1 - share) * far_out).to(near[0].dtype)
+        return (share * out + (1 - share) * far_out).to(proximal[0].dtype)
 
     def _masked(self, met: Met, scale: float, mask: BlockMask) -> tuple[Tensor, Tensor]:
         query, keys, values = (part[None].contiguous() for part in _alike(met))
@@ -160,19 +164,19 @@ class FlexWindows:
         return out[0], aux.lse[0]
 
     def _blocks(self, tokens: int, first: int, device: torch.device) -> tuple[BlockMask, BlockMask]:
-        """The masks of near and far tokens, made once for each length. Rows count from `first`."""
+        """The masks of near and distant tokens, made once for each length. Rows count from `first`."""
         sinks, recent = self.sinks, self.recent
 
-        def near(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        def proximal(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return (j <= i + first) & ((j < sinks) | (j >= first - recent if first else i - j < recent))
 
-        def far(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        def distant(batch: Tensor, head: Tensor, i: Tensor, j: Tensor) -> Tensor:
             return (j >= sinks) & (j < first - recent if first else i - j >= recent)
 
         key = (tokens, first, device)
         if key not in self._masks:
             near_blocks, far_blocks = (
-                create_block_mask(mask, None, None, tokens - first, tokens, device) for mask in (near, far)
+                create_block_mask(mask, None, None, tokens - first, tokens, device) for mask in (proximal, distant)
             )
             self._masks[key] = near_blocks, far_blocks
         return self._masks[key]

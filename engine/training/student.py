@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import rms_norm
 
-from engine.attention.sdpa import Memory
+from engine.attention.sdpa import KVContext
 from engine.core.errors import AdaptationFailed
 from engine.models import lora
 from engine.models.lora import LowRank
@@ -26,10 +26,10 @@ class Student(Protocol):
     def settle(self) -> None:
         """Give the leaves the gradients of all `learned` states since the last call; due before they change."""
 
-    def learned(self, ids: Tensor, memory: Memory) -> Tensor:
+    def learned(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) of tokens (T,) with what was learned, with gradients."""
 
-    def taught(self, ids: Tensor, memory: Memory) -> Tensor:
+    def taught(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) of tokens (T,) by the teacher, without gradients."""
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ class LowRankStudent:
             self.additions.remove()
             _fuse_norms(network)
 
-    def learned(self, ids: Tensor, memory: Memory) -> Tensor:
+    def learned(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) with the additions."""
-        return _hidden(self._network, ids, memory, self._with_additions() if self._merges else None)
+        return _hidden(self._network, ids, kv_context, self._with_additions() if self._merges else None)
 
     def settle(self) -> None:
         """Give the additions their gradients, from those of the merged weights, which are then forgotten."""
@@ -78,10 +78,10 @@ class LowRankStudent:
                     down.grad, up.grad = up.T @ grad, grad @ down.T
         self._merged = {}
 
-    def taught(self, ids: Tensor, memory: Memory) -> Tensor:
+    def taught(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) without the additions."""
         with torch.no_grad(), self.additions.off():
-            return _hidden(self._network, ids, memory)
+            return _hidden(self._network, ids, kv_context)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (T,V) of the head that both share."""
@@ -117,15 +117,15 @@ class FullStudent:
     def settle(self) -> None:
         """Nothing to do: the weights are the leaves."""
 
-    def learned(self, ids: Tensor, memory: Memory) -> Tensor:
+    def learned(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) of the copy."""
         with self._narrow(ids.device):
-            return _hidden(self._network, ids, memory)
+            return _hidden(self._network, ids, kv_context)
 
-    def taught(self, ids: Tensor, memory: Memory) -> Tensor:
+    def taught(self, ids: Tensor, kv_context: KVContext) -> Tensor:
         """Last hidden states (T,E) of the network itself."""
         with torch.no_grad():
-            return _hidden(self._teacher, ids, memory)
+            return _hidden(self._teacher, ids, kv_context)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (T,V) of the copy's head."""
@@ -144,11 +144,11 @@ class FullStudent:
         return torch.autocast(device.type, dtype) if dtype in (torch.bfloat16, torch.float16) else nullcontext()
 
 
-def _hidden(network: Any, ids: Tensor, memory: Memory, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+def _hidden(network: Any, ids: Tensor, kv_context: KVContext, weights: Mapping[str, Tensor] | None = None) -> Tensor:
     """The states (T,E) in front of the output head, of one sequence (T,) from position 0; `weights` take the place of
     the network's own."""
     positions = torch.arange(len(ids), device=ids.device)[None]
-    given = {"input_ids": ids[None], "position_ids": positions, "use_cache": False, "memory": memory}
+    given = {"input_ids": ids[None], "position_ids": positions, "use_cache": False, "memory": kv_context}
     body, prefix = network.base_model, f"{network.base_model_prefix}."
     if weights is None:
         out = body(**given)

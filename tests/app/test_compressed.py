@@ -155,7 +155,7 @@ def test_a_damaged_compressed_block_is_made_again(
 
 
 PACKING = "k4v4hs"
-"""Packed while it is read. The tiny model's sections are long enough for far tokens."""
+"""Packed while it is read. The tiny model's sections are long enough for distant tokens."""
 
 
 def test_what_is_packed_while_reading_is_written_once(

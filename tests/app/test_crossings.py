@@ -27,7 +27,7 @@ from tests.app.test_presets import by_recipe
 @pytest.fixture
 def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
     """A running app that looks often for what others left."""
-    monkeypatch.setattr("app.worker.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
     server = open_app()
     server.start()
     server.memory()
@@ -146,7 +146,7 @@ def test_a_reading_that_goes_between_two_looks_at_it_is_no_mistake(
     app = open_app(recipe=recipe)
     document_id = paper.read_here(app, source)
     monkeypatch.setattr(Store, "read_so_far", lambda *_: [])
-    assert app.library.dial(document_id) is not None
+    assert app.library.presets(document_id) is not None
     assert app.library.entry(document_id).document_id == document_id
 
 

@@ -90,7 +90,7 @@ def with_a_turn(app: App, turns: Turns, verb: Callable[[str], None], document_id
     """Some verbs wait for the chunk at hand."""
     thread = threading.Thread(target=verb, args=(document_id,))
     thread.start()
-    paper.wait_until(lambda: document_id in app.library._desk._stops)
+    paper.wait_until(lambda: document_id in app.library._worker._stops)
     turns.give()
     thread.join()
 
@@ -261,7 +261,7 @@ def test_closing_while_reading_loses_at_most_the_chunk_at_hand(
     paper.wait_until(lambda: turns.begun == 4)
     closing = threading.Thread(target=app.close)
     closing.start()
-    paper.wait_until(lambda: app.library._desk._closed)
+    paper.wait_until(lambda: app.library._worker._closed)
     turns.give()
     closing.join()
     read = paper.blocks(settings.home)

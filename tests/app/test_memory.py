@@ -321,7 +321,7 @@ def test_a_damaged_block_is_read_again_when_reading_goes_on(
 def test_the_same_document_is_read_by_one_process_at_a_time(
     app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("app.worker.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
     reading = planned(app, source)
     read_some(app, reading, 2)
     begun = paper.blocks(settings.home)

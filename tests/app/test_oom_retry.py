@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from app import section_reader
-from app.block_store import Journal
+from app.block_store import BlockStore
 from app.errors import ModelUnavailable, OutOfMemory
 from app.main import App
 from app.settings import Settings
 from engine.compression.policies import reread
 from engine.core.kv_shape import KVShape
 from engine.kvcache.exact import Pod
-from engine.offload.tiers import Tiers
+from engine.offload.tiers import TieredCache
 from engine.runtime import generate
 from engine.runtime.context import Context
 from engine.runtime.prefill import builder
@@ -154,7 +154,7 @@ def test_the_background_survives_it(app: App, source: Path, tmp_path: Path, inje
 
 PLACES = {
     "room for what is loaded": (KVShape, "empty"),
-    "loading": (Journal, "_load"),
+    "loading": (BlockStore, "_load"),
     "looking": (Runner, "score"),
     "looking, in a layer": (Context, "attend"),
     "choosing what to answer from": (Pod, "select"),
@@ -268,9 +268,11 @@ def test_people_who_ask_at_once_load_each_section_once(
     again = open_app()
     again.memory()
     loads: list[int] = []
-    load = Journal.load
+    load = BlockStore.load
     monkeypatch.setattr(
-        Journal, "load", lambda journal, section, *about: loads.append(section.id) or load(journal, section, *about)
+        BlockStore,
+        "load",
+        lambda block_store, section, *about: loads.append(section.id) or load(block_store, section, *about),
     )
     threads = [
         threading.Thread(target=lambda: paper.last(again.questions.ask(document_id, QUESTION))) for _ in range(4)
@@ -294,8 +296,8 @@ def test_damage_in_the_last_block_publishes_nothing(
     path.write_bytes(contents)
     again = open_app()
     kept: list[object] = []
-    put = Tiers.put
-    monkeypatch.setattr(Tiers, "put", lambda tiers, key, pod: kept.append(key) or put(tiers, key, pod))
+    put = TieredCache.put
+    monkeypatch.setattr(TieredCache, "put", lambda tiers, key, pod: kept.append(key) or put(tiers, key, pod))
     assert again.memory().recall(sections[0]) is None
     assert again.memory().recall(sections[1]) is not None
     assert kept == [sections[1].id] == again.memory()._loaded.tiers.keys[0]

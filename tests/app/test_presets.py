@@ -60,11 +60,13 @@ def choose(app: App, document_id: str, recipe: str) -> None:
     app.library.choose(document_id, recipe)
     paper.wait_for(app, document_id, "ready")
     # What is replaced goes right after the new one is there.
-    paper.wait_until(lambda: not app.library.dial(document_id).goes or app.library.dial(document_id).goes == (recipe,))
+    paper.wait_until(
+        lambda: not app.library.presets(document_id).goes or app.library.presets(document_id).goes == (recipe,)
+    )
 
 
 def test_the_dial_says_what_each_recipe_costs_and_keeps(app: App, document_id: str, store: Store) -> None:
-    state = app.library.dial(document_id)
+    state = app.library.presets(document_id)
     assert (state.chosen, state.answers_from, state.ready, state.kept, state.goes) == ("exact", "exact", True, (), ())
     assert [each.name for each in state.steps] == list(NAMED)
     assert [each.parts for each in state.steps][1:] == list(NAMED.values())[1:]
@@ -79,7 +81,7 @@ def test_the_dial_says_what_each_recipe_costs_and_keeps(app: App, document_id: s
     for each in others:
         assert each.share == pytest.approx(each.bytes_per_token / exact.bytes_per_token)
         choose(app, document_id, each.name)
-        made = next(step for step in app.library.dial(document_id).steps if step.name == each.name)
+        made = next(step for step in app.library.presets(document_id).steps if step.name == each.name)
         # The forecast knows the pods; their files have heads too.
         assert each.disk_bytes < made.disk_bytes < 1.2 * each.disk_bytes
 
@@ -112,19 +114,19 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
             choose(app, document_id, recipe)
             assert answered_by(app, document_id) == recipe
             assert by_recipe(store, document_id) == {"exact": "ready", recipe: "ready"}
-            assert app.library.dial(document_id).kept == (("exact", sum(map(len, written.values()))),)
+            assert app.library.presets(document_id).kept == (("exact", sum(map(len, written.values()))),)
     assert paper.blocks(settings.home).items() > written.items()
     app.close()
 
     again = open_app()
     again.start()
     again.memory()
-    assert again.library.dial(document_id).chosen == "faithful"
+    assert again.library.presets(document_id).chosen == "faithful"
     assert answered_by(again, document_id) == "faithful"
     again.library.drop(document_id, "exact")
     assert not written.keys() & paper.blocks(settings.home).keys()
-    assert again.library.dial(document_id).kept == ()
-    assert all(each.needs_text or each.ready for each in again.library.dial(document_id).steps)
+    assert again.library.presets(document_id).kept == ()
+    assert all(each.needs_text or each.ready for each in again.library.presets(document_id).steps)
     assert again.verify()[1] == []
 
 
@@ -143,7 +145,7 @@ def test_without_the_exact_memory_the_text_is_read_while_the_old_memory_answers(
     entry = app.library.entry(document_id)
     assert (entry.recipe, entry.answers_from) == ("balanced", "faithful")
     assert answered_by(app, document_id) == "faithful"
-    state = app.library.dial(document_id)
+    state = app.library.presets(document_id)
     assert (state.chosen, state.answers_from, state.kept) == ("balanced", "faithful", ())
     assert set(state.goes) == {"faithful", "balanced"}
     assert isinstance(failure_of(lambda: app.library.drop(document_id, "faithful")), Busy)
@@ -180,7 +182,7 @@ def test_cancelling_the_change_goes_back_to_what_was_there(
     assert by_recipe(store, document_id) == {"faithful": "ready"}
     assert paper.blocks(settings.home) == written
     assert app.library.entry(document_id).progress.stage == "ready"
-    assert app.library.dial(document_id).chosen == "faithful"
+    assert app.library.presets(document_id).chosen == "faithful"
 
 
 def test_choosing_the_old_one_again_while_the_new_one_is_made_is_done_at_once(
@@ -203,7 +205,7 @@ def test_a_recipe_that_is_chosen_half_way_begins_anew_and_what_is_read_answers_m
     turns.give(8)
     paper.wait_until(lambda: turns.begun == 9)
     with_a_turn(app, turns, lambda each: app.library.choose(each, "faithful"), document_id)
-    assert app.library.dial(document_id).goes == ("exact",)
+    assert app.library.presets(document_id).goes == ("exact",)
     assert answered_by(app, document_id) == "exact"
     turns.give_all()
     paper.wait_for(app, document_id, "ready")
@@ -267,7 +269,7 @@ def test_a_recipe_that_is_not_there_says_why_and_changes_nothing(
 ) -> None:
     with pytest.raises(RecipeNotThere, match=why):
         app.library.choose(document_id, recipe)
-    assert app.library.dial(document_id).chosen == "exact"
+    assert app.library.presets(document_id).chosen == "exact"
     assert by_recipe(store, document_id) == {"exact": "ready"}
     # As when another model, which had it, was used before.
     store.choose_recipe(document_id, recipe)
@@ -278,8 +280,8 @@ def test_a_recipe_that_is_not_there_says_why_and_changes_nothing(
 
 def test_a_recipe_of_the_start_is_a_step_of_its_own(open_app: OpenApp, source: Path) -> None:
     app = open_app(recipe="keep50:norm+k8v8h")
-    assert app.library.dial(paper.read_here(app, source)) is not None
-    state = app.library.dial(app.library.entries()[0].document_id)
+    assert app.library.presets(paper.read_here(app, source)) is not None
+    state = app.library.presets(app.library.entries()[0].document_id)
     assert [each.name for each in state.steps] == [*NAMED, "keep50:norm+k8v8h"]
     assert state.chosen == "keep50:norm+k8v8h" and state.ready
 
@@ -325,7 +327,7 @@ def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory
 
 def test_a_document_that_is_not_there_has_no_dial(app: App, document_id: str) -> None:
     app.library.delete(document_id)
-    assert app.library.dial(document_id) is None
+    assert app.library.presets(document_id) is None
     for verb in (app.library.choose, app.library.drop):
         with pytest.raises(DocumentNotFound):
             verb(document_id, "faithful")

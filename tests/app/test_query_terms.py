@@ -25,26 +25,26 @@ def test_weights_are_shares_and_the_rarer_word_weighs_more(pages: list[list[Pass
 
 
 def test_the_passage_beside_counts_a_third(pages: list[list[Passage]]) -> None:
-    sought = seek("Which lease has the rent?", pages)
-    (first, _), (second, _) = sought.shares(pages[1])
-    assert first == pytest.approx(sought.weights["rent"] + sought.weights["leas"] / 3)
-    assert second == pytest.approx(sought.weights["leas"] + sought.weights["rent"] / 3)
+    terms = seek("Which lease has the rent?", pages)
+    (first, _), (second, _) = terms.shares(pages[1])
+    assert first == pytest.approx(terms.weights["rent"] + terms.weights["leas"] / 3)
+    assert second == pytest.approx(terms.weights["leas"] + terms.weights["rent"] / 3)
 
 
 def test_a_name_must_be_in_the_passage_or_beside_it(pages: list[list[Passage]]) -> None:
-    sought = seek("What did Whitlock found?", pages)
-    assert sought.names == {"whitlock"}
-    assert [named for _, named in sought.shares(pages[2])] == [True, True]
-    assert [named for _, named in sought.shares(pages[3])] == [False, False]
+    terms = seek("What did Whitlock found?", pages)
+    assert terms.names == {"whitlock"}
+    assert [named for _, named in terms.shares(pages[2])] == [True, True]
+    assert [named for _, named in terms.shares(pages[3])] == [False, False]
 
 
 def test_a_name_on_most_pages_tells_nothing_apart(pages: list[list[Passage]]) -> None:
-    sought = seek("What does Acme pay?", pages)
-    assert sought.names == frozenset()
-    assert all(named for _, named in sought.shares(pages[3]))
+    terms = seek("What does Acme pay?", pages)
+    assert terms.names == frozenset()
+    assert all(named for _, named in terms.shares(pages[3]))
 
 
 def test_a_question_without_words_seeks_nothing(pages: list[list[Passage]]) -> None:
-    sought = seek("?", pages)
-    assert sought.weights == {}
-    assert {share for page in pages for share, _ in sought.shares(page)} == {0.0}
+    terms = seek("?", pages)
+    assert terms.weights == {}
+    assert {share for page in pages for share, _ in terms.shares(page)} == {0.0}

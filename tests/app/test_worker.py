@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import DamagedDocument, PasswordNeeded
 from app.events import Progress
-from app.worker import Desk
+from app.worker import Worker
 from tests.app.paper import wait_until
 
 
@@ -21,7 +21,7 @@ class Office:
         self.turns = threading.Semaphore(0)
         self.parse_error: dict[str, Exception] = {}
         self.read_error: dict[str, Exception] = {}
-        self.desk = Desk(self.parse, self.read_steps, lambda: None)
+        self.worker = Worker(self.parse, self.read_steps, lambda: None)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         self.parsed.append(document_id)
@@ -43,7 +43,7 @@ class Office:
             self.ended.append(document_id)
 
     def stage(self, document_id: str) -> str:
-        progress = self.desk.progress(document_id)
+        progress = self.worker.progress(document_id)
         return progress.stage if progress else ""
 
     def give(self, turns: int) -> None:
@@ -53,15 +53,15 @@ class Office:
 @pytest.fixture
 def office() -> Iterator[Office]:
     office = Office()
-    office.desk.start()
+    office.worker.start()
     yield office
     office.give(100)
-    office.desk.close()
+    office.worker.close()
 
 
 def test_documents_are_parsed_then_read_in_the_order_they_came(office: Office) -> None:
     for document_id in "abc":
-        office.desk.parse(document_id)
+        office.worker.parse(document_id)
     office.give(9)
     wait_until(lambda: len(office.read) == 3)
     assert office.parsed == office.read == ["a", "b", "c"]
@@ -69,69 +69,69 @@ def test_documents_are_parsed_then_read_in_the_order_they_came(office: Office) -
 
 
 def test_a_long_reading_does_not_hold_up_parsing(office: Office) -> None:
-    office.desk.parse("a")
+    office.worker.parse("a")
     wait_until(lambda: office.stage("a") == "")
-    office.desk.parse("b")
+    office.worker.parse("b")
     wait_until(lambda: office.parsed == ["a", "b"])
     assert office.read == []
 
 
 def test_progress_is_what_happened_last(office: Office) -> None:
-    office.desk.parse("a")
+    office.worker.parse("a")
     office.give(2)
-    wait_until(lambda: office.desk.progress("a") == Progress("a", "reading", 2, 3))
+    wait_until(lambda: office.worker.progress("a") == Progress("a", "reading", 2, 3))
 
 
 def test_a_document_that_is_stopped_ends_at_its_next_step_and_the_next_begins(office: Office) -> None:
-    office.desk.parse("a")
-    office.desk.parse("b")
+    office.worker.parse("a")
+    office.worker.parse("b")
     office.give(1)
     wait_until(lambda: office.stage("a") == "reading")
-    office.desk.stop("a")
+    office.worker.stop("a")
     assert office.stage("a") == ""
     office.give(1)
-    office.desk.settle("a")
+    office.worker.settle("a")
     assert office.ended == ["a"]
     office.give(3)
     wait_until(lambda: office.read == ["b"])
 
 
 def test_a_queued_document_that_is_stopped_never_begins(office: Office) -> None:
-    office.desk.parse("a")
+    office.worker.parse("a")
     wait_until(lambda: office.parsed == ["a"])
-    office.desk.parse("b")
+    office.worker.parse("b")
     wait_until(lambda: office.parsed == ["a", "b"])
-    office.desk.stop("b")
-    office.desk.settle("b")
+    office.worker.stop("b")
+    office.worker.settle("b")
     office.give(3)
     wait_until(lambda: office.read == ["a"])
-    office.desk.parse("c")
+    office.worker.parse("c")
     office.give(3)
     wait_until(lambda: office.read == ["a", "c"])
     assert "b" not in office.ended
 
 
 def test_stopped_and_asked_for_again_within_a_step_goes_on(office: Office) -> None:
-    office.desk.parse("a")
+    office.worker.parse("a")
     office.give(1)
     wait_until(lambda: office.stage("a") == "reading")
-    office.desk.stop("a")
-    office.desk.parse("a")
+    office.worker.stop("a")
+    office.worker.parse("a")
     office.give(100)
     wait_until(lambda: "a" in office.read)
 
 
 def test_settling_waits_for_the_reading_also_when_parsing_ends_meanwhile(office: Office) -> None:
-    office.desk.parse("a")
+    office.worker.parse("a")
     office.give(1)
     wait_until(lambda: office.stage("a") == "reading")
-    office.desk.parse("a")
+    office.worker.parse("a")
     wait_until(lambda: office.parsed == ["a", "a"])
     # Whatever is parsed behind it shows that the second parsing of the first is over.
-    office.desk.parse("b")
+    office.worker.parse("b")
     wait_until(lambda: office.parsed == ["a", "a", "b"])
-    office.desk.stop("a")
-    settled = threading.Thread(target=office.desk.settle, args=("a",))
+    office.worker.stop("a")
+    settled = threading.Thread(target=office.worker.settle, args=("a",))
     settled.start()
     settled.join(0.2)
     assert settled.is_alive() and office.ended == []
@@ -143,30 +143,30 @@ def test_settling_waits_for_the_reading_also_when_parsing_ends_meanwhile(office:
 @pytest.mark.parametrize("where", ["parse_error", "read_error"])
 def test_a_failure_is_said_and_touches_no_other_document(office: Office, where: str) -> None:
     getattr(office, where)["a"] = DamagedDocument("It is torn.", "Mend it.")
-    office.desk.parse("a")
-    office.desk.parse("b")
+    office.worker.parse("a")
+    office.worker.parse("b")
     office.give(3)
     wait_until(lambda: office.read == ["b"])
-    assert office.desk.progress("a") == Progress("a", "failed", message="It is torn.", hint="Mend it.")
+    assert office.worker.progress("a") == Progress("a", "failed", message="It is torn.", hint="Mend it.")
 
 
 def test_a_document_that_needs_a_password_is_locked(office: Office) -> None:
     office.parse_error["a"] = PasswordNeeded("It is encrypted.", "Give its password.")
-    office.desk.parse("a")
+    office.worker.parse("a")
     wait_until(lambda: office.stage("a") == "locked")
     del office.parse_error["a"]
-    office.desk.parse("a")
+    office.worker.parse("a")
     office.give(3)
     wait_until(lambda: office.read == ["a"])
 
 
 def test_a_bug_is_logged_under_an_id_and_ends_no_thread(office: Office, caplog: pytest.LogCaptureFixture) -> None:
     office.parse_error["a"] = ZeroDivisionError("a secret of the code")
-    office.desk.parse("a")
-    office.desk.parse("b")
+    office.worker.parse("a")
+    office.worker.parse("b")
     office.give(3)
     wait_until(lambda: office.read == ["b"])
-    progress = office.desk.progress("a")
+    progress = office.worker.progress("a")
     assert progress is not None and progress.stage == "failed"
     assert "secret" not in progress.message
     (record,) = caplog.records
@@ -175,11 +175,11 @@ def test_a_bug_is_logged_under_an_id_and_ends_no_thread(office: Office, caplog: 
 
 def test_what_was_stopped_or_failed_is_not_taken_up(office: Office) -> None:
     office.parse_error["failed"] = DamagedDocument("The file is damaged.", "Try another.")
-    office.desk.parse("failed")
+    office.worker.parse("failed")
     wait_until(lambda: office.stage("failed") == "failed")
-    office.desk.stop("stopped")
+    office.worker.stop("stopped")
     for document_id in ("stopped", "failed", "left"):
-        office.desk.take_up(document_id)
+        office.worker.take_up(document_id)
     office.give(3)
     wait_until(lambda: office.read == ["left"])
     assert office.parsed == ["failed", "left"]
@@ -187,20 +187,20 @@ def test_what_was_stopped_or_failed_is_not_taken_up(office: Office) -> None:
 
 def test_closing_ends_the_work_at_its_next_step() -> None:
     office = Office()
-    office.desk.start()
+    office.worker.start()
     for document_id in "ab":
-        office.desk.parse(document_id)
+        office.worker.parse(document_id)
     office.give(1)
     wait_until(lambda: office.stage("a") == "reading")
-    closing = threading.Thread(target=office.desk.close)
+    closing = threading.Thread(target=office.worker.close)
     closing.start()
-    wait_until(lambda: office.desk._closed)
+    wait_until(lambda: office.worker._closed)
     office.give(1)
     closing.join()
     assert (office.ended, office.read) == (["a"], [])
 
 
 def test_a_desk_that_never_started_closes() -> None:
-    desk = Office().desk
-    desk.parse("a")
-    desk.close()
+    worker = Office().worker
+    worker.parse("a")
+    worker.close()

@@ -148,12 +148,12 @@ def test_what_answers_otherwise_is_not_timed(
         if fault == "blind" and query.shape[1] == 1 and keys.shape[1] > 33:
             keys, values = keys[:, :-1], values[:, :-1]
         out, lse = sdpa.fused(query, keys, values, scale, causal)
-        far = not causal and keys.shape[1] > 200
-        if far and fault == "merge":
+        distant = not causal and keys.shape[1] > 200
+        if distant and fault == "merge":
             lse = lse + 0.5
-        if far and fault == "values":
+        if distant and fault == "values":
             out = out * 1.2
-        if far and fault == "nan":
+        if distant and fault == "nan":
             out = out.clone()
             out[0, 0, 0] = math.nan
         return out, lse

@@ -13,9 +13,9 @@ from engine.attention import sdpa
 from engine.core.kv_shape import KVShape
 from engine.core.rope import angles_of
 from engine.core.sampling import SamplingParams
-from engine.kvcache.exact import Block, Pod, PodLoader
+from engine.kvcache.exact import Pod, PodBlock, PodLoader
 from engine.kvcache.key_maps import KeyMaps, value_layers
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.generate import generate
@@ -66,7 +66,7 @@ def some_maps(runner: Runner) -> KeyMaps:
     return KeyMaps((0, 0, 0, 0), weights, angles_of(runner.model.network, runner.model.shape.head_dim), {})
 
 
-def feed(builder: PodBuilder, ids: Sequence[int], chunk_tokens: int) -> list[Block]:
+def feed(builder: PodBuilder, ids: Sequence[int], chunk_tokens: int) -> list[PodBlock]:
     """The rest of a document, chunk by chunk; the blocks that would be stored."""
     starts = range(builder.num_read, len(ids), chunk_tokens)
     return [builder.feed(ids[start : start + chunk_tokens]) for start in starts]
@@ -79,7 +79,7 @@ def read(runner: Runner, ids: Sequence[int], chunk_tokens: int = 64) -> Pod:
     return builder.finish()
 
 
-def restored(runner: Runner, blocks: Sequence[Block]) -> Pod:
+def restored(runner: Runner, blocks: Sequence[PodBlock]) -> Pod:
     """A pod from blocks that went through a file: the facts as JSON, the payload as bytes."""
     loader = PodLoader(runner.model.shape, blocks[-1].stop, runner.model.device)
     for block in blocks:
@@ -89,8 +89,8 @@ def restored(runner: Runner, blocks: Sequence[Block]) -> Pod:
 
 def ask(runner: Runner, pods: Sequence[Pod], pieces: Sequence[Sequence[int]]) -> list[Tensor]:
     """The logits (V,) behind each piece of a question that is fed piece by piece."""
-    tail = Tail(runner.model.shape, sum(map(len, pieces)), runner.model.device)
-    context = runner.context(pods, tail)
+    suffix = SuffixCache(runner.model.shape, sum(map(len, pieces)), runner.model.device)
+    context = runner.context(pods, suffix)
     return [runner.run(context, piece) for piece in pieces]
 
 

@@ -20,9 +20,9 @@ from transformers import PreTrainedModel
 from benchmarks.evidence.prose import report
 from engine.evidence.calibration import passage
 from engine.kvcache.exact import Pod
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
-from engine.runtime.generate import look
+from engine.runtime.generate import question_attention
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests import tiny
@@ -169,7 +169,7 @@ def test_asking_leaves_a_pod_as_it_is(tiny_runner: Runner) -> None:
     before = [fingerprint(pod) for pod in pods]
     question = some_ids(tiny_runner, 20, 2)
     first = greedy(tiny_runner, pods, question, 16)
-    look(tiny_runner, pods, question, [(0, 0), (2, 3)])
+    question_attention(tiny_runner, pods, question, [(0, 0), (2, 3)])
     greedy(tiny_runner, [passage(pods[0], 5, 40, 60)], some_ids(tiny_runner, 12, 3), 16)
     assert [fingerprint(pod) for pod in pods] == before
     assert greedy(tiny_runner, pods, question, 16) == first
@@ -179,17 +179,17 @@ def test_a_cropped_tail_forgets(tiny_runner: Runner) -> None:
     """Whatever was said after the crop point is gone, bit for bit, wherever that point is."""
     pod = read(tiny_runner, some_ids(tiny_runner, 150, 1))
     question, other = some_ids(tiny_runner, 20, 2), some_ids(tiny_runner, 30, 3)
-    tail = Tail(tiny_runner.model.shape, 100, tiny_runner.model.device)
-    context = tiny_runner.context([pod], tail)
+    suffix = SuffixCache(tiny_runner.model.shape, 100, tiny_runner.model.device)
+    context = tiny_runner.context([pod], suffix)
     before = fingerprint(pod)
     first = tiny_runner.run(context, question)
-    held = [part.clone() for part in (tail.keys[:, :, :20], tail.values[:, :, :20])]
+    held = [part.clone() for part in (suffix.keys[:, :, :20], suffix.values[:, :, :20])]
     tiny_runner.run(context, other)
-    tail.crop(20)
-    assert (tail.length, context.position) == (20, 170)
-    assert torch.equal(tail.keys[:, :, :20], held[0]) and torch.equal(tail.values[:, :, :20], held[1])
+    suffix.crop(20)
+    assert (suffix.length, context.position) == (20, 170)
+    assert torch.equal(suffix.keys[:, :, :20], held[0]) and torch.equal(suffix.values[:, :, :20], held[1])
     follow_up = tiny_runner.run(context, other[:7])
-    tail.crop(0)
+    suffix.crop(0)
     assert torch.equal(tiny_runner.run(context, question), first)
     assert torch.equal(tiny_runner.run(context, other[:7]), follow_up)
     assert fingerprint(pod) == before
@@ -278,12 +278,12 @@ def test_the_embedded_model_remembers_bit_for_bit(embedded_runner: Runner, one_t
     pod, back = builder.finish(), restored(runner, blocks)
     before = fingerprint(pod)
     assert fingerprint(back) == before
-    tail = Tail(runner.model.shape, 80, runner.model.device)
-    context = runner.context([back], tail)
+    suffix = SuffixCache(runner.model.shape, 80, runner.model.device)
+    context = runner.context([back], suffix)
     first = runner.run(context, question)
     for token in (100, 200, 300):
         runner.run(context, [token])
-    tail.crop(0)
+    suffix.crop(0)
     assert torch.equal(runner.run(context, question), first)
     assert torch.equal(ask(runner, [pod], [question])[0], first)
     assert fingerprint(back) == fingerprint(pod) == before

@@ -25,10 +25,10 @@ from app.events import (
     Answer,
     AskEvent,
     Cited,
-    DialState,
     DocumentEntry,
     Evidence,
     Forecast,
+    PresetState,
     Progress,
     ReaderStatus,
     RecipeStep,
@@ -198,7 +198,7 @@ class FakeLibrary:
         self._document(document_id)
         del self.documents[document_id]
 
-    def dial(self, document_id: str) -> DialState | None:
+    def presets(self, document_id: str) -> PresetState | None:
         document, entry = self._document(document_id), self.entry(document_id)
         if document.stage == "locked":
             return None
@@ -222,7 +222,7 @@ class FakeLibrary:
         answers_from = document.before or (document.recipe if entry.progress.done else "")
         kept = tuple((name, int(EXACT_BYTES * SHARES[name])) for name in document.kept if ready)
         goes = tuple(sorted(there - {"exact"}))
-        return DialState(document_id, document.recipe, answers_from, steps, kept, goes)
+        return PresetState(document_id, document.recipe, answers_from, steps, kept, goes)
 
     def choose(self, document_id: str, recipe: str) -> None:
         document = self._document(document_id)

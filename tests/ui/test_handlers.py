@@ -161,27 +161,27 @@ def test_the_dial_changes_how_a_document_is_kept(app: FakeApp, clock: Clock, doc
         return presets_panel.on_act(app, document_id, "", "", event)
 
     clock.seconds = 11.0
-    assert 'aria-pressed="true" title="exact"' in str(page_state.opened(app, document_id, "").dial)
+    assert 'aria-pressed="true" title="exact"' in str(page_state.opened(app, document_id, "").presets)
     chosen = act("choose", "balanced")
     assert "Becoming balanced: page 0 of 98" in str(chosen.head)
     assert "Becoming balanced" in str(chosen.documents)
-    assert "Until it is there, the exact memory answers." in str(chosen.dial)
+    assert "Until it is there, the exact memory answers." in str(chosen.presets)
     assert chosen.timer == POLLING
     first, seen = library_panel.on_tick(app, document_id, "", "", "", Seen())
-    assert first.dial == chosen.dial
+    assert first.presets == chosen.presets
     clock.seconds = 15.0
     again, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
-    assert again.dial == SKIPPED and again.head != SKIPPED
+    assert again.presets == SKIPPED and again.head != SKIPPED
     clock.seconds = 22.0
     ready, seen = library_panel.on_tick(app, document_id, "", "", "", seen)
-    assert "The exact memory is kept too, 1.9 GB." in str(ready.dial)
-    assert "kept too" not in str(act("drop", "exact").dial)
+    assert "The exact memory is kept too, 1.9 GB." in str(ready.presets)
+    assert "kept too" not in str(act("drop", "exact").presets)
 
 
 def test_a_recipe_that_is_refused_is_explained_under_the_dial(app: FakeApp, document_id: str) -> None:
     event = {"act": "choose", "document": document_id, "recipe": "compact"}
     view = presets_panel.on_act(app, document_id, "", "", event)
-    assert "no plan to share 35 %. The document stays as it is kept now." in str(view.dial)
+    assert "no plan to share 35 %. The document stays as it is kept now." in str(view.presets)
     assert view.notices == SKIPPED
     # Another tab deleted it meanwhile.
     app.library.delete(document_id)
@@ -195,7 +195,7 @@ def test_the_dial_of_another_document_leaves_the_open_one_alone(app: FakeApp, do
     other = app.library.entries()[0].document_id
     event = {"act": "choose", "document": other, "recipe": "faithful"}
     view = presets_panel.on_act(app, document_id, "", "", event)
-    assert (view.dial, view.head) == (SKIPPED, SKIPPED)
+    assert (view.presets, view.head) == (SKIPPED, SKIPPED)
     assert app.library.entry(other).recipe == "faithful"
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.events import Answer, Cited, DialState, DocumentEntry, Evidence, Forecast, Progress, ReaderStatus, RecipeStep
+from app.events import Answer, Cited, DocumentEntry, Evidence, Forecast, PresetState, Progress, ReaderStatus, RecipeStep
 from tests.ui.fake_app import FakeConversation, FakeTurn
 from ui.render import conversation, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
@@ -78,9 +78,9 @@ def step(name: str = "exact", share: float = 1.0, **changes: object) -> RecipeSt
     return replace(made, ready=ready, needs_text=False, **changes)
 
 
-def dial_state(chosen: str = "exact", **changes: object) -> DialState:
+def dial_state(chosen: str = "exact", **changes: object) -> PresetState:
     steps = (step(), step("faithful", 0.31), step("balanced", 0.163))
-    return replace(DialState("d1", chosen, "exact", steps), **changes)
+    return replace(PresetState("d1", chosen, "exact", steps), **changes)
 
 
 @pytest.mark.parametrize("nasty", NASTY)
@@ -100,8 +100,8 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         conversation.failure(nasty, Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
         page.outline(named),
-        presets.dial(
-            DialState(
+        presets.presets(
+            PresetState(
                 nasty,
                 nasty,
                 nasty,
@@ -190,16 +190,16 @@ def test_a_forecast_warns_of_a_small_disk() -> None:
 
 
 def test_the_dial_says_what_the_chosen_recipe_keeps_and_costs() -> None:
-    html = presets.dial(dial_state())
+    html = presets.presets(dial_state())
     said = Tags(html).words
     assert "ExactFaithfulBalanced" in said
     assert "What exact keeps · 23,040 bytes a token · 1.0 GB on disk." in said
     assert html.count('aria-pressed="true"') == 1 and html.count("data-ask=") == 2
-    making = Tags(presets.dial(dial_state("balanced"))).words
+    making = Tags(presets.presets(dial_state("balanced"))).words
     assert "What balanced keeps · 3,756 bytes a token · 16\u00a0% of exact · about 163 MB on disk." in making
     assert "Until it is there, the exact memory answers." in making
-    assert "answers" not in Tags(presets.dial(dial_state("balanced", answers_from=""))).words
-    assert presets.dial(None) == ""
+    assert "answers" not in Tags(presets.presets(dial_state("balanced", answers_from=""))).words
+    assert presets.presets(None) == ""
 
 
 def test_a_change_is_explained_before_it_is_made() -> None:
@@ -220,7 +220,7 @@ def test_a_change_is_explained_before_it_is_made() -> None:
 def test_the_dial_offers_only_what_is_there_and_lists_what_is_kept_beside_it() -> None:
     why_not = "The model has no plan to share 35 %."
     steps = (*dial_state().steps, step("compact", 0.0, why_not=why_not))
-    html = presets.dial(dial_state("faithful", steps=steps, kept=(("exact", 1_000_000_000),)))
+    html = presets.presets(dial_state("faithful", steps=steps, kept=(("exact", 1_000_000_000),)))
     assert f'disabled title="{why_not}"' in html
     said = Tags(html).words
     assert f"Compact is not there: {why_not}" in said

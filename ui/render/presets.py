@@ -1,11 +1,11 @@
 """The dial: by which recipe the open document is kept, as four steps with one line on what that costs and keeps."""
 
-from app.events import DialState, RecipeStep
+from app.events import PresetState, RecipeStep
 from ui.render.words import about, size, text
 from ui.trouble import Trouble
 
 
-def dial(state: DialState | None, trouble: Trouble | None = None) -> str:
+def presets(state: PresetState | None, trouble: Trouble | None = None) -> str:
     """The steps and their line; empty where there is nothing to choose yet."""
     if state is None:
         return ""
@@ -22,7 +22,7 @@ def dial(state: DialState | None, trouble: Trouble | None = None) -> str:
     )
 
 
-def line(state: DialState) -> str:
+def line(state: PresetState) -> str:
     """What the chosen recipe keeps and costs, and what answers until it is there."""
     step = next(each for each in state.steps if each.name == state.chosen)
     meanwhile = ""
@@ -39,7 +39,7 @@ def costs(step: RecipeStep, between: str = ", ") -> str:
     return between.join(pieces)
 
 
-def change(state: DialState, step: RecipeStep) -> str:
+def change(state: PresetState, step: RecipeStep) -> str:
     """What choosing a step means, said before it is done: the cost, the way there, and what goes."""
     sentences = [f"Keeps {step.keeps}: {costs(step)}."]
     if step.ready:
@@ -60,7 +60,7 @@ def change(state: DialState, step: RecipeStep) -> str:
     return " ".join(sentences)
 
 
-def _step(state: DialState, step: RecipeStep) -> str:
+def _step(state: PresetState, step: RecipeStep) -> str:
     label = text(step.name.capitalize())
     if step.name == state.chosen:
         return f'<button type="button" aria-pressed="true" title="{text(step.parts)}">{label}</button>'
@@ -75,7 +75,7 @@ def _step(state: DialState, step: RecipeStep) -> str:
     )
 
 
-def _beside(state: DialState) -> str:
+def _beside(state: PresetState) -> str:
     """Memories that stay beside the chosen one, and the way to be rid of them."""
     pieces = []
     for name, num_bytes in state.kept:

@@ -10,7 +10,7 @@ from engine.kvcache.blocks.scores import Scores
 
 
 @dataclass(frozen=True)
-class RandomChoice:
+class RandomPolicy:
     """Every slot of every head by itself, the same for the same seed."""
 
     pooled: bool = True

@@ -14,7 +14,7 @@ from engine.compression.policies.base import Subject
 from engine.core.errors import WindowExceeded
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.segment import Segment
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 from engine.runtime.runner import Runner
 
@@ -43,7 +43,7 @@ class Reread:
                 raise WindowExceeded(f"a text of {pod.num_tokens} tokens leaves no room to repeat it")
             chunk = subject.ids[scores.done : scores.done + room]
             ids = [*asked, *chunk]
-            context = _Rereading(subject, Tail(runner.model.shape, len(ids), runner.model.device), scores.values)
+            context = _Rereading(subject, SuffixCache(runner.model.shape, len(ids), runner.model.device), scores.values)
             runner.run(context, ids)
             scores = Scores(scores.done + len(chunk), context.best)
             yield scores
@@ -52,8 +52,8 @@ class Reread:
 class _Rereading(Context):
     """Also records the most attention that each of the pod's slots gets from any query."""
 
-    def __init__(self, subject: Subject, tail: Tail, best: Tensor) -> None:
-        super().__init__([subject.pod], tail, subject.runner.attention)
+    def __init__(self, subject: Subject, suffix: SuffixCache, best: Tensor) -> None:
+        super().__init__([subject.pod], suffix, subject.runner.attention)
         self.best = best.clone()
 
     def _observe(

@@ -4,20 +4,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.attention.split_plan import WorkList
-from engine.kernels.pdl import can_overlap, lead
-from engine.kernels.quant.hadamard import turned
+from engine.kernels.attention.split_plan import SplitPlan
+from engine.kernels.pdl import launch_dependents, supports_pdl
+from engine.kernels.quant.hadamard import rotate_row
 
 
 @triton.jit
 def _append(
-    query, keys, values, queries, rotated, tail_keys, tail_values, tail_length, count, capacity,
+    query, keys, values, queries, rotated, tail_keys, tail_values, suffix_length, count, capacity,
     query_head, query_token, key_head, key_token, value_head, value_token,
-    H: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, TURNED: tl.constexpr, OVERLAP: tl.constexpr,
+    H: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, ROTATE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: a query head, or a KV head's key and value; strides count numbers."""
-    if OVERLAP:
-        lead()
+    if PDL:
+        launch_dependents()
     head, token = tl.program_id(0), tl.program_id(1)
     channels = tl.arange(0, WIDTH)
     inside = channels < D
@@ -26,11 +26,11 @@ def _append(
         place = (head * count + token) * D + channels
         asked = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
         tl.store(queries + place, asked, mask=inside)
-        if TURNED:
-            tl.store(rotated + place, turned(asked, D), mask=inside)
+        if ROTATE:
+            tl.store(rotated + place, rotate_row(asked, D), mask=inside)
     else:
         head -= H
-        slot = tl.load(tail_length) + token
+        slot = tl.load(suffix_length) + token
         place = (head * capacity + slot) * D + channels
         # A full tail is refused before; this keeps a recorded launch from writing behind it.
         fits = channels < tl.where(slot < capacity, D, 0)
@@ -41,21 +41,21 @@ def _append(
 
 
 def append(
-    work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
+    work: SplitPlan, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, suffix_length: Tensor,
     rotate: bool,
 ) -> None:  # fmt: skip
     """Put query (H, Q, D), keys and values (G, Q, D) of a layer in their places.
 
-    Keys and values go behind the `tail_length` (1,) tokens of the tail; the query goes into `queries`
+    Keys and values go behind the `suffix_length` (1,) tokens of the tail; the query goes into `queries`
     (2, 1 or L, H * most, D), float32, as it is and, to `rotate`, times precision.hadamard (D, D).
     """
     heads, count, dim = query.shape
-    tail_keys, tail_values = (each[layer] for each in work.tail)
+    tail_keys, tail_values = (each[layer] for each in work.suffix)
     plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0]
     assert query.stride(2) == keys.stride(2) == values.stride(2) == 1
     _append[heads + len(keys), count](
-        query, keys, values, plain, rotated, tail_keys, tail_values, tail_length, count, tail_keys.shape[1],
+        query, keys, values, plain, rotated, tail_keys, tail_values, suffix_length, count, tail_keys.shape[1],
         query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
-        H=heads, D=dim, WIDTH=triton.next_power_of_2(dim), TURNED=rotate, OVERLAP=can_overlap(query.device),
+        H=heads, D=dim, WIDTH=triton.next_power_of_2(dim), ROTATE=rotate, PDL=supports_pdl(query.device),
         num_warps=1,
     )  # fmt: skip

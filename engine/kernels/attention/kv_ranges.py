@@ -1,4 +1,4 @@
-"""Stretches: what every layer of a model reads, as rows of numbers and addresses that kernels understand.
+"""KVRanges: what every layer of a model reads, as rows of numbers and addresses that kernels understand.
 
 A stretch is the slots of one KV head of a layer that are stored alike. Letters: L layers, G KV heads, T slots, D head
 size.
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 FIELDS = 13
-KIND, FIRST, STOP, HEAD, QUERY, KEYS, VALUES, KEY_SCALES, KEY_ZEROS, VALUE_SCALES, VALUE_ZEROS, IS_TAIL, BEFORE = range(
-    FIELDS
+KIND, FIRST, STOP, HEAD, QUERY, KEYS, VALUES, KEY_SCALES, KEY_ZEROS, VALUE_SCALES, VALUE_ZEROS, IS_SUFFIX, BEFORE = (
+    range(FIELDS)
 )
 """Of a piece of work; pointers are addresses, QUERY counts numbers from the start of the query buffer, and BEFORE the
 slots of the same KV head in the stretches before."""
@@ -28,16 +28,16 @@ Format = tuple[int, int]
 Rows = NDArray[np.int64]
 
 
-class Stretches:
+class KVRanges:
     """Those of several pods, and behind them the tail of each KV head, sorted by layer."""
 
-    def __init__(self, pods: Sequence[Rows], tail: tuple[Tensor, Tensor], query_stride: int, planes: int) -> None:
-        """`pods` are those of `rows_of`, `tail` keys and values (L, G, T, D).
+    def __init__(self, pods: Sequence[Rows], suffix: tuple[Tensor, Tensor], query_stride: int, planes: int) -> None:
+        """`pods` are those of `ranges_of`, `suffix` keys and values (L, G, T, D).
 
         `query_stride` is the distance of two layers' queries, `planes` that of plain and rotated ones.
         """
-        last = exact_rows(*tail)
-        last[..., IS_TAIL] = 1
+        last = exact_ranges(*suffix)
+        last[..., IS_SUFFIX] = 1
         rows = np.concatenate([*pods, last], 1)
         slots = rows[..., STOP]
         rows[..., BEFORE] = slots.cumsum(1) - slots
@@ -51,14 +51,14 @@ class Stretches:
             rows[kinds == key_bits * 32 + value_bits, KIND] = number
         self.rows: Rows = rows[held]
         """(N, COLUMNS)."""
-        self.turned = bool(self.rows[:, ROTATED].any())
+        self.rotated = bool(self.rows[:, ROTATED].any())
         """Whether anything is rotated."""
-        self.slots = (slots * (1 - rows[..., IS_TAIL])).sum(1)
+        self.slots = (slots * (1 - rows[..., IS_SUFFIX])).sum(1)
         """Slots of pods by layer and KV head (L, G)."""
 
 
-def exact_rows(keys: Tensor, values: Tensor) -> Rows:
-    """Stretches (L, 1, G, COLUMNS) of exact keys and values (L, G, T, D), contiguous in T and D."""
+def exact_ranges(keys: Tensor, values: Tensor) -> Rows:
+    """KVRanges (L, 1, G, COLUMNS) of exact keys and values (L, G, T, D), contiguous in T and D."""
     layers, heads, slots, dim = keys.shape
     rows = blank(layers, heads)
     rows[..., STOP], rows[..., BYTES] = slots, 2 * slots * dim * keys.itemsize

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.core.quant import GROUP
-from engine.kernels.attention.split_plan import NOTHING, WorkList
+from engine.kernels.attention.split_plan import NOTHING, SplitPlan
 from engine.kernels.attention.tile_ops import asked, exact_scores, group_scales, packed_scores, shrunk
 
 
@@ -35,7 +35,7 @@ def _masses(
 
 
 @triton.jit
-def _look(
+def _attention_probs(
     pieces, queries, sums, masses, scale, count, kind, head, total, KEY_BITS: tl.constexpr, D: tl.constexpr,
     DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUP: tl.constexpr, SHARE: tl.constexpr, EXACT_TOO: tl.constexpr,
     FIELDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
@@ -69,17 +69,19 @@ def _look(
 _DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
-def look(work: WorkList, layer: int, head: int, queries: Tensor, count: int, lse: Tensor, scale: float) -> Tensor:
-    """Attention (Q, S) of a query head on the slots of all pods, in their order, near before far ones of each.
+def attention_probs(
+    work: SplitPlan, layer: int, head: int, queries: Tensor, count: int, lse: Tensor, scale: float
+) -> Tensor:
+    """Attention (Q, S) of a query head on the slots of all pods, in their order, near before distant ones of each.
 
     `queries` as in decode_attention.attend; `lse` (H, Q) is what that gave for the layer.
     """
-    dim, dtype = work.tail[0].shape[3], work.tail[0].dtype
+    dim, dtype = work.suffix[0].shape[3], work.suffix[0].dtype
     total = int(work.slots[layer, head // work.share])
     masses = torch.empty(count, total, device=queries.device)
     block = max(16, triton.next_power_of_2(min(count, 64)))
     for number, (key_bits, _) in enumerate(work.formats or ((16, 16),), 1):
-        _look[work.grid, triton.cdiv(count, block)](
+        _attention_probs[work.grid, triton.cdiv(count, block)](
             work.pieces[layer], queries, lse[head].contiguous(), masses, scale * 1.4426950408889634, count,
             number if work.formats else NOTHING, head, total, KEY_BITS=key_bits, D=dim, DTYPE=_DTYPES[dtype],
             WIDE=tl.float32 if dtype == torch.float32 else tl.float16,

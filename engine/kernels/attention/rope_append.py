@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.core.rope import HeadNorms, Rotary
-from engine.kernels.pdl import can_overlap, follow
-from engine.kernels.quant.hadamard import turned
+from engine.kernels.pdl import supports_pdl, wait_for_primary
+from engine.kernels.quant.hadamard import rotate_row
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Places:
 def _rope(
     rows, cos, sin, positions, query_weight, key_weight, epsilon, query, rotated, keys, values, start, count, slots,
     row_stride, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, NORMED: tl.constexpr,
-    TURNED: tl.constexpr, OVERLAP: tl.constexpr,
+    ROTATE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """One head of one new token: H query heads, then G of keys, then G of values."""
     head, token = tl.program_id(0), tl.program_id(1)
@@ -42,8 +42,8 @@ def _rope(
     inside = channels < D
     # These are older than any product of the step: they are read before the launch before has ended.
     first, position = tl.load(start), tl.load(positions + token)
-    if OVERLAP:
-        ready = follow()
+    if PDL:
+        ready = wait_for_primary()
         token += ready
         position += ready
     row = rows + token * row_stride + head * D
@@ -72,9 +72,9 @@ def _rope(
         else:
             place = (head * count + token) * D + channels
             tl.store(query + place, out.to(query.dtype.element_ty), mask=inside)
-            if TURNED:
-                far = turned(out.to(tl.float32), D)
-                tl.store(rotated + place, far.to(rotated.dtype.element_ty), mask=inside)
+            if ROTATE:
+                distant = rotate_row(out.to(tl.float32), D)
+                tl.store(rotated + place, distant.to(rotated.dtype.element_ty), mask=inside)
 
 
 def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) -> None:
@@ -86,10 +86,10 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
     # Without norms, or a rotation, these are not looked at.
     query_weight, key_weight = (norms.query, norms.keys) if norms else (rows, rows)
     rotated = places.query if places.rotated is None else places.rotated
-    overlap = can_overlap(rows.device)
+    pdl = supports_pdl(rows.device)
     _rope[heads + 2 * kv_heads, count](
         rows, rotary.cos, rotary.sin, rotary.positions, query_weight, key_weight, norms.epsilon if norms else 0.0,
         places.query, rotated, places.keys, places.values, places.start, count, slots, rows.stride(0),
         H=heads, G=kv_heads, D=dim, WIDTH=triton.next_power_of_2(dim), NORMED=norms is not None,
-        TURNED=places.rotated is not None, OVERLAP=overlap, num_warps=1, launch_pdl=overlap,
+        ROTATE=places.rotated is not None, PDL=pdl, num_warps=1, launch_pdl=pdl,
     )  # fmt: skip

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from engine.core.quant import GROUP, channel_group
 from engine.kernels.attention.reduce import merge
-from engine.kernels.attention.split_plan import WorkList
-from engine.kernels.attention.tile_narrow import read_piece
-from engine.kernels.attention.tile_wide import read_wide_piece
-from engine.kernels.pdl import can_overlap, follow
+from engine.kernels.attention.split_plan import SplitPlan
+from engine.kernels.attention.tile_narrow import read_narrow_tile
+from engine.kernels.attention.tile_wide import read_wide_tile
+from engine.kernels.pdl import supports_pdl, wait_for_primary
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Tiling:
     merging_warps: int = 2
     assembly: bool = True
     """Take codes apart by two-lane instructions of the GPU instead of Triton's own."""
-    overlap: bool = True
+    pdl: bool = True
     """Let a launch begin while the one before it ends, where the GPU can."""
 
     def block(self, rows: int, dim: int, packed: bool, exactly: bool) -> tuple[int, int]:
@@ -69,13 +69,13 @@ def _piece(
     BLOCK: tl.constexpr, STAGES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     if ROWS <= 16:
-        read_piece(
+        read_narrow_tile(
             queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows,
             present, seen, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES,
             WARPS, ASM, PRECISION,
         )  # fmt: skip
     else:
-        read_wide_piece(
+        read_wide_tile(
             queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows,
             present, seen, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES,
             ASM, PRECISION,
@@ -84,11 +84,11 @@ def _piece(
 
 @triton.jit
 def _read(
-    pieces, queries, outputs, sums, tail_length, scale, count, kind, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
+    pieces, queries, outputs, sums, suffix_length, scale, count, kind, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
     D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
     SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, FIELDS: tl.constexpr, ROWS: tl.constexpr,
     EXACT_BLOCK: tl.constexpr, BLOCK: tl.constexpr, EXACT_STAGES: tl.constexpr, STAGES: tl.constexpr,
-    WARPS: tl.constexpr, ASM: tl.constexpr, OVERLAP: tl.constexpr, PRECISION: tl.constexpr,
+    WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One piece of the work list, for ROWS of the SHARE * count query rows of its KV head.
 
@@ -106,20 +106,20 @@ def _read(
     queries += asked + head * SHARE * count * D
     outputs += number.to(tl.int64) * SHARE * count * D
     sums += number * SHARE * count
-    if OVERLAP:
+    if PDL:
         # Queries and the tail are of the launch before, and what is written may still be read by an older one.
-        ready = follow()
+        ready = wait_for_primary()
         first += ready
         queries += ready
         outputs += ready
         sums += ready
-        tail_length += ready
+        suffix_length += ready
     # Nested, since `and` would make a value of the GPU of what is known when the kernel is compiled.
     if EXACT_TOO:  # noqa: SIM102
         if its_kind == 0:
             if tl.load(piece + 11) != 0:
                 # A new token sees the tail up to itself.
-                length = tl.load(tail_length)
+                length = tl.load(suffix_length)
                 seen = length + rows % count + 1
                 stop = tl.minimum(stop, length + count)
             exact: tl.constexpr = tl.pointer_type(DTYPE)
@@ -146,24 +146,24 @@ def _read(
 
 
 def attend(
-    work: WorkList,
+    work: SplitPlan,
     layer: int,
     queries: Tensor,
     count: int,
-    tail_length: Tensor,
+    suffix_length: Tensor,
     scale: float,
     tiling: Tiling,
 ) -> tuple[Tensor, Tensor]:
     """Output (H, Q, D) in the tail's dtype and log-sum-exp (H, Q) of `count` new tokens in a layer.
 
     `queries` (2, L, H * most, D) in float32: plain and rotated ones, of each layer or, where L is 1, of this one; rows
-    are (H, Q). The tail holds `tail_length` (1,) tokens and, behind them, the new ones.
+    are (H, Q). The tail holds `suffix_length` (1,) tokens and, behind them, the new ones.
     """
-    keys = work.tail[0]
+    keys = work.suffix[0]
     _, heads, _, dim = keys.shape
     rows = work.share * count
     packed = bool(work.formats)
-    overlap = tiling.overlap and can_overlap(keys.device)
+    pdl = tiling.pdl and supports_pdl(keys.device)
     outputs = torch.empty(work.grid, rows, dim, device=keys.device)
     sums = torch.empty(work.grid, rows, device=keys.device)
     dtype = _DTYPES[keys.dtype]
@@ -172,22 +172,22 @@ def attend(
     limits = {"maxnreg": tiling.registers} if tiling.registers and packed and block <= 16 else {}
     for number, (key_bits, value_bits) in enumerate(work.formats or ((16, 16),), 1):
         _read[work.grid, triton.cdiv(rows, block)](
-            work.pieces[layer], queries, outputs, sums, tail_length, scale * 1.4426950408889634, count, number,
+            work.pieces[layer], queries, outputs, sums, suffix_length, scale * 1.4426950408889634, count, number,
             KEY_BITS=key_bits, VALUE_BITS=value_bits, D=dim, DTYPE=dtype,
             WIDE=tl.float32 if dtype == tl.float32 else tl.float16,
             GROUPS=dim // channel_group(dim), GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1,
             FIELDS=work.pieces.shape[2], ROWS=block,
             EXACT_BLOCK=tiling.beside if packed else tiling.exact, BLOCK=tiling.packed,
             EXACT_STAGES=tiling.exact_stages, STAGES=tiling.packed_stages, WARPS=warps,
-            ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32, OVERLAP=overlap,
-            PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=warps, launch_pdl=overlap, **limits,
+            ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32, PDL=pdl,
+            PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=warps, launch_pdl=pdl, **limits,
         )  # fmt: skip
     out = torch.empty(count, heads * work.share, dim, dtype=keys.dtype, device=keys.device)
     lse = torch.empty(heads * work.share, count, device=keys.device)
     merge[heads * rows,](
         out, lse, outputs, sums, work.ranges[layer], count, heads * work.share, SHARE=work.share, D=dim,
-        WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, TURNED=work.turned, OVERLAP=overlap,
-        num_warps=tiling.merging_warps * (1 if dim <= 128 else 2), launch_pdl=overlap,
+        WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, ROTATE=work.rotated, PDL=pdl,
+        num_warps=tiling.merging_warps * (1 if dim <= 128 else 2), launch_pdl=pdl,
     )  # fmt: skip
     return out.transpose(0, 1), lse
 

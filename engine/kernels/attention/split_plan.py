@@ -19,37 +19,37 @@ from engine.kernels.attention.kv_ranges import (
     FIELDS,
     FIRST,
     HEAD,
-    IS_TAIL,
+    IS_SUFFIX,
     LAYER,
     ROTATED,
     STOP,
     Format,
+    KVRanges,
     Rows,
-    Stretches,
 )
 
 NOTHING = -1
 """The kind of a piece where there is nothing to do."""
-TAIL_SPAN = 128
+SUFFIX_SPAN = 128
 """Slots of the tail that one piece reads."""
 _STEP = 64
 """Programs are started in multiples of this, so that their number rarely changes."""
 
 
-class WorkList:
+class SplitPlan:
     """Tables of at most `most` pieces a layer of pods, and those of one tail (keys and values (L, G, slots, D)).
 
     `share` query heads share a KV head.
     """
 
-    def __init__(self, tail: tuple[Tensor, Tensor], share: int, most: int) -> None:
-        self.tail = tail
+    def __init__(self, suffix: tuple[Tensor, Tensor], share: int, most: int) -> None:
+        self.suffix = suffix
         self.share = share
         self.most = most
-        layers, heads, slots, _ = tail[0].shape
-        device = tail[0].device
+        layers, heads, slots, _ = suffix[0].shape
+        device = suffix[0].device
         self._layers, self._heads = layers, heads
-        capacity = _up(most + -(-slots // TAIL_SPAN) * heads, _STEP)
+        capacity = _up(most + -(-slots // SUFFIX_SPAN) * heads, _STEP)
         # Ranges, then pieces, in one piece of memory: one copy brings both from the host.
         self._start = _up(layers * heads * 3, 4) // 2
         self._table = torch.zeros(self._start + layers * capacity * FIELDS, dtype=torch.int64, device=device)
@@ -61,7 +61,7 @@ class WorkList:
         self.pieces = self._places(self._table, 0)
         """(L, grid, FIELDS)."""
         self.formats: tuple[Format, ...] = ()
-        self.turned = False
+        self.rotated = False
         """Whether anything is rotated."""
         self.slots: NDArray[np.int64] = np.zeros((layers, heads), dtype=np.int64)
         """Slots of pods by layer and KV head."""
@@ -73,20 +73,20 @@ class WorkList:
         """Programs to start: pieces of the fullest layer, rounded up so that it rarely changes."""
         return self.pieces.shape[1]
 
-    def fill(self, read: Stretches, target: int) -> None:
+    def fill(self, read: KVRanges, target: int) -> None:
         """Cut what every layer reads into about `target` pieces of equal work, and write the tables.
 
         Raises PodMismatch where there are too many stretches.
         """
         rows = read.rows[np.lexsort((read.rows[:, ROTATED], read.rows[:, HEAD], read.rows[:, LAYER]))]
-        of_pods = rows[:, IS_TAIL] == 0
+        of_pods = rows[:, IS_SUFFIX] == 0
         # Every stretch is a piece at least.
         limit = np.maximum(target, np.bincount(rows[of_pods, LAYER], minlength=self._layers))
         if int(limit.max()) > self.most:
             raise PodMismatch(f"{of_pods.sum()} stretches are too many for tables of {self.most} pieces a layer")
-        spans = np.full(len(rows), TAIL_SPAN, dtype=np.int64)
+        spans = np.full(len(rows), SUFFIX_SPAN, dtype=np.int64)
         spans[of_pods] = _spans(rows[of_pods], limit)
-        self.formats, self.turned, self.slots = read.formats, read.turned, read.slots
+        self.formats, self.rotated, self.slots = read.formats, read.rotated, read.slots
         self._write(rows, spans)
 
     def _write(self, rows: Rows, spans: NDArray[np.int64]) -> None:

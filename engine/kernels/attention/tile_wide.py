@@ -80,13 +80,13 @@ def _packed_values(
 
 
 @triton.jit
-def read_wide_piece(
+def read_wide_tile(
     queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, present,
     seen, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
     WIDE: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr, STAGES: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """See piece.read_piece."""
+    """See piece.read_narrow_tile."""
     SHARING: tl.constexpr = GROUPS if VALUE_BITS < 16 else 1
     OWN: tl.constexpr = D // SHARING
     channels, real = _places(D, KEY_BITS)

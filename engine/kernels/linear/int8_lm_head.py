@@ -29,7 +29,7 @@ _SLICE = 1024
 
 
 @dataclass(frozen=True)
-class QuickHead:
+class Int8Head:
     """A head (V, K), and beside it `codes` (V, K), bytes around 128, with `scales` (V, K / 32) in float16."""
 
     exact: DenseWeight
@@ -50,12 +50,12 @@ class Tile:
     words: int
 
 
-def can_quicken(weight: object) -> bool:
+def can_quantize_head(weight: object) -> bool:
     """Whether a weight may be such a head."""
     return isinstance(weight, DenseWeight) and weight.bias is None and weight.columns % GROUP == 0
 
 
-def quicken(exact: DenseWeight) -> QuickHead:
+def quantize_head(exact: DenseWeight) -> Int8Head:
     """The codes nearest to a head without a bias, some rows at a time."""
     rows, columns = exact.matrix.shape
     codes = torch.empty(rows, columns, dtype=torch.uint8, device=exact.matrix.device)
@@ -68,7 +68,7 @@ def quicken(exact: DenseWeight) -> QuickHead:
         scales[some] = (wide.abs().amax(2) / 127).clamp_min(2.0**-24)
         steps = wide / scales[some].float()[..., None]
         codes[some] = steps.round_().clamp_(-127, 127).add_(128).flatten(1)
-    return QuickHead(exact, codes, scales)
+    return Int8Head(exact, codes, scales)
 
 
 _CODES = tl.constexpr(
@@ -193,7 +193,7 @@ def _again(
 
 
 def logits(
-    x: Tensor, head: QuickHead, norm: tuple[Tensor, float], again: int = AGAIN, tile: Tile | None = None
+    x: Tensor, head: Int8Head, norm: tuple[Tensor, float], again: int = AGAIN, tile: Tile | None = None
 ) -> Tensor:
     """Logits (1, V) of x (1, K) in float32; `norm` is the RMSNorm before, as its weight (K,) and epsilon."""
     rows, columns = head.codes.shape

@@ -24,14 +24,14 @@ def linear(
     norm: tuple[Tensor, float] | None = None,
     residual: Tensor | None = None,
     out: Tensor | None = None,
-    overlap: bool = False,
+    pdl: bool = False,
 ) -> Tensor:
     """Rows x (B, K) times up to three weights, side by side: (B, sum of N), in x's dtype unless `out` has its own.
 
     `norm`: RMSNorm of x before, as its weight (K,) and epsilon. `residual` (B, sum of N) is added at the end. Weights
     of one kind share a launch. Many rows of dense weights are PyTorch's to multiply, and allocate.
 
-    `overlap` (Hopper): few rows of NF4 weights may be launched while the kernel before ends; they wait for it before
+    `pdl` (Hopper): few rows of NF4 weights may be launched while the kernel before ends; they wait for it before
     they read x or write anything.
     """
     if out is None:
@@ -40,7 +40,7 @@ def linear(
     for _, alike in groupby(weights, _kind):
         group = list(alike)
         end = place + sum(weight.rows for weight in group)
-        launch = _launch(x, group[0], overlap)
+        launch = _launch(x, group[0], pdl)
         launch(x, group, out[:, place:end], norm=norm, residual=None if residual is None else residual[:, place:end])
         place = end
     return out
@@ -53,23 +53,23 @@ def gated(
     *,
     norm: tuple[Tensor, float] | None = None,
     out: Tensor | None = None,
-    overlap: bool = False,
+    pdl: bool = False,
 ) -> Tensor:
     """silu(x @ gate^T) * (x @ up^T) of rows x (B, K): (B, N), in one launch where both weights are of one kind."""
     if out is None:
         out = x.new_empty(x.shape[0], gate.rows)
     if _kind(gate) == _kind(up):
-        _launch(x, gate, overlap)(x, [gate, up], out, norm=norm, is_gated=True)
+        _launch(x, gate, pdl)(x, [gate, up], out, norm=norm, is_gated=True)
         return out
-    both = (linear(x, [each], norm=norm, overlap=overlap) for each in (gate, up))
+    both = (linear(x, [each], norm=norm, pdl=pdl) for each in (gate, up))
     wide = torch.nn.functional.silu(next(both).float()) * next(both)
     return out.copy_(wide)
 
 
-def _launch(x: Tensor, weight: Weight, overlap: bool) -> Callable[..., None]:
+def _launch(x: Tensor, weight: Weight, pdl: bool) -> Callable[..., None]:
     """What multiplies so many rows with weights of this kind."""
     if isinstance(weight, Nf4Weight):
-        return partial(nf4_gemv.launch, overlap=overlap) if x.shape[0] <= nf4_gemv.MAX_ROWS else nf4_gemm.launch
+        return partial(nf4_gemv.launch, pdl=pdl) if x.shape[0] <= nf4_gemv.MAX_ROWS else nf4_gemm.launch
     return dense_gemv.launch if x.shape[0] <= dense_gemv.MAX_ROWS else dense_gemv.multiply
 
 

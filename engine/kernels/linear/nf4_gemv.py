@@ -109,9 +109,9 @@ def _nf4_kernel(
     words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
     K: tl.constexpr, POWER: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
-    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, OVERLAP: tl.constexpr,
+    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    if OVERLAP:
+    if PDL:
         tl.inline_asm_elementwise(
             "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
         )
@@ -145,7 +145,7 @@ def _nf4_kernel(
         if GATED:
             other_ahead = _read(words2, row_at, 0, K, WORDS, EVEN)
     ready = x
-    if OVERLAP:
+    if PDL:
         # Weights do not depend on the kernel before, x does. The sum keeps the compiler from reading x any earlier.
         ready += tl.inline_asm_elementwise(
             "griddepcontrol.wait; mov.b32 $0, 0;", "=r", [], dtype=tl.int32, is_pure=False, pack=1
@@ -209,11 +209,11 @@ def launch(
     is_gated: bool = False,
     tile: Tile | None = None,
     decode: str | None = None,
-    overlap: bool = False,
+    pdl: bool = False,
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), B at most MAX_ROWS, with one to three weights in one launch.
 
-    `overlap` (Hopper): the launch may begin while the one before it ends, and reads weights until x is there.
+    `pdl` (Hopper): the launch may begin while the one before it ends, and reads weights until x is there.
 
     The weights agree in K, in whether their scales are quantized, and in whether and in which dtype they have a bias.
     """
@@ -238,7 +238,7 @@ def launch(
         K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
         NESTED=first.nest_table is not None, DECODE=decode, ROWS=tile.rows, WORDS=tile.words,
-        AHEAD=tile.ahead, OVERLAP=overlap, num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=overlap,
+        AHEAD=tile.ahead, PDL=pdl, num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=pdl,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def _rounds(dim):
 
 
 @triton.jit
-def turned(numbers, D: tl.constexpr):
+def rotate_row(numbers, D: tl.constexpr):
     """Numbers (WIDTH,) of D channels, rotated; WIDTH is the power of two from D on."""
     RUN: tl.constexpr = _run(D)
     WIDTH: tl.constexpr = numbers.shape[0]

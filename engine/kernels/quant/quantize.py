@@ -36,7 +36,7 @@ def _coded(wide, low, high, BITS: tl.constexpr, RECIPROCAL: tl.constexpr):
 def _quantize(
     rows, codes, scales, zeros, signs, count, row_head, row_token, code_head, scale_head, length,
     BITS: tl.constexpr, PER_TOKEN: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, GROUPS: tl.constexpr,
-    GROUP: tl.constexpr, TURNED: tl.constexpr, RECIPROCAL: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, ROTATE: tl.constexpr, RECIPROCAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """GROUP tokens of one KV head; `length` undoes that `signs` (D, D) is the rotation with entries of 0, 1 and -1."""
     group, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -44,7 +44,7 @@ def _quantize(
     inside = (tokens < count)[:, None] & (channels < D)[None, :]
     row = rows + head * row_head + tokens[:, None].to(tl.int64) * row_token
     x = tl.load(row + channels[None, :], mask=inside, other=0.0)
-    if TURNED:
+    if ROTATE:
         both = (channels < D)[:, None] & (channels < D)[None, :]
         matrix = tl.load(signs + channels[:, None] * D + channels[None, :], mask=both, other=0.0)
         x = (tl.dot(x, matrix, input_precision=PRECISION) * length).to(x.dtype)
@@ -79,12 +79,12 @@ def _quantize(
     tl.store(place + columns[None, :], code, mask=stored)
 
 
-def quantize(rows: Tensor, bits: int, per: str, turn: Tensor | None = None) -> list[Packed]:
-    """Rows (G, N, D) of every KV head in so many bits, rotated first by `turn` (D, D) where it is given."""
+def quantize(rows: Tensor, bits: int, per: str, rotation: Tensor | None = None) -> list[Packed]:
+    """Rows (G, N, D) of every KV head in so many bits, rotated first by `rotation` (D, D) where it is given."""
     heads, count, dim = rows.shape
     if bits not in (4, 8) or not count:
-        if turn is not None:
-            rows = quant.rotated(rows, turn)
+        if rotation is not None:
+            rows = quant.rotated(rows, rotation)
         return [quant.quantize(each, bits, per) for each in rows]
     shape = scale_shape(count, dim, per)
     codes = torch.empty(heads, count, dim * bits // 8, dtype=torch.uint8, device=rows.device)
@@ -92,26 +92,26 @@ def quantize(rows: Tensor, bits: int, per: str, turn: Tensor | None = None) -> l
     entries = math.prod(shape)
     room = torch.empty(2, heads, -(-entries // 8) * 8, dtype=torch.float16, device=rows.device)
     scales, zeros = room[..., :entries].view(2, heads, *shape)
-    quantize_into(rows, Packed(bits, per, codes, scales, zeros), turn)
+    quantize_into(rows, Packed(bits, per, codes, scales, zeros), rotation)
     return [Packed(bits, per, codes[head], scales[head], zeros[head]) for head in range(heads)]
 
 
-def quantize_into(rows: Tensor, into: Packed, turn: Tensor | None = None) -> None:
-    """Rows (G, N, D), rotated first by `turn` (D, D) if it is given, into a Packed with a leading G: heads may lie
+def quantize_into(rows: Tensor, into: Packed, rotation: Tensor | None = None) -> None:
+    """Rows (G, N, D), rotated first by `rotation` (D, D) if it is given, into a Packed with a leading G: heads may lie
     apart, each head's rows may not."""
     heads, count, dim = rows.shape
     if into.bits not in (4, 8):
-        quant.quantize_into(rows, into, turn)
+        quant.quantize_into(rows, into, rotation)
         return
     # Whole numbers are exact in every dtype.
     run = dim & -dim
-    signs = rows if turn is None else turn.sign().to(rows.dtype)
+    signs = rows if rotation is None else rotation.sign().to(rows.dtype)
     assert rows.stride(2) == 1 and into.codes.stride()[1:] == (dim * into.bits // 8, 1)
     assert into.scales.stride() == into.zeros.stride()
     _quantize[triton.cdiv(count, GROUP), heads](
         rows, into.codes, into.scales, into.zeros, signs, count, rows.stride(0), rows.stride(1), into.codes.stride(0),
         into.scales.stride(0), run**-0.5,
         BITS=into.bits, PER_TOKEN=into.per == "token", D=dim, WIDTH=triton.next_power_of_2(dim),
-        GROUPS=dim // channel_group(dim), GROUP=GROUP, TURNED=turn is not None, RECIPROCAL=rows.is_cuda,
+        GROUPS=dim // channel_group(dim), GROUP=GROUP, ROTATE=rotation is not None, RECIPROCAL=rows.is_cuda,
         PRECISION="ieee" if rows.dtype == torch.float32 else "tf32", num_warps=8 if dim > 64 else 4,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.core.lse import Seen, merge
+from engine.core.lse import AttentionState, merge
 
 MOST_PARTS = 8
 """That one launch merges."""
@@ -31,15 +31,15 @@ def _product(x, signs, length, channels, D: tl.constexpr, PRECISION: tl.constexp
 
 
 @triton.jit
-def _turn(
+def _rotate(
     rows, out, signs, count, length, D: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, PRECISION: tl.constexpr
 ):  # fmt: skip
     row, channels = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
     inside = (row < count)[:, None] & (channels < D)[None, :]
     places = row[:, None] * D + channels[None, :]
     x = tl.load(rows + places, mask=inside, other=0.0)
-    turned = _product(x, signs, length, channels, D, PRECISION)
-    tl.store(out + places, turned.to(out.dtype.element_ty), mask=inside)
+    rotate = _product(x, signs, length, channels, D, PRECISION)
+    tl.store(out + places, rotate.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -80,26 +80,28 @@ def _merge(
     tl.store(out + place, (sums / weight[:, None]).to(out.dtype.element_ty), mask=inside)
 
 
-class TritonTurning:
-    """An engine.attention.rotation.Turning by these kernels."""
+class TritonRotation:
+    """An engine.attention.rotation.Rotation by these kernels."""
 
-    def turned(self, rows: Tensor, turn: Tensor) -> Tensor:
+    def rotate(self, rows: Tensor, rotation: Tensor) -> Tensor:
         """Rows (..., D) times the matrix, in their dtype."""
         dim = rows.shape[-1]
         rows = rows.contiguous()
         out, count = torch.empty_like(rows), rows.numel() // dim
-        _turn[triton.cdiv(count, _ROWS),](
-            rows, out, _signs(turn, rows), count, _length(dim),
+        _rotate[triton.cdiv(count, _ROWS),](
+            rows, out, _signs(rotation, rows), count, _length(dim),
             D=dim, WIDTH=triton.next_power_of_2(dim), ROWS=_ROWS, PRECISION=_precision(rows), num_warps=8,
         )  # fmt: skip
         return out
 
-    def merged(self, near: Sequence[Seen], far: Sequence[Seen], turn: Tensor | None) -> Tensor:
-        """The output (H,Q,D) over all of them, tokens outermost in memory; the far ones are turned back first."""
-        while len(near) + len(far) > MOST_PARTS:
+    def merge_rotated(
+        self, proximal: Sequence[AttentionState], distant: Sequence[AttentionState], rotation: Tensor | None
+    ) -> Tensor:
+        """The output (H,Q,D) over all of them, tokens outermost in memory; the distant ones are turned back first."""
+        while len(proximal) + len(distant) > MOST_PARTS:
             # So many runs of a power of two are rare.
-            far = [merge(list(far[:2])), *far[2:]]
-        parts = [*far, *near]
+            distant = [merge(list(distant[:2])), *distant[2:]]
+        parts = [*distant, *proximal]
         first = parts[0][0]
         heads, queries, dim = first.shape
         out = torch.empty(queries, heads, dim, dtype=first.dtype, device=first.device)
@@ -109,18 +111,18 @@ class TritonTurning:
             given += [rows, lse.contiguous(), rows.stride(0), rows.stride(1)]
         # What is not there is not looked at.
         given += given[:4] * (MOST_PARTS - len(parts))
-        signs = first if turn is None else _signs(turn, first)
+        signs = first if rotation is None else _signs(rotation, first)
         _merge[triton.cdiv(heads * queries, _ROWS),](
             out, signs, _length(dim), queries, heads, *given,
-            COUNT=len(parts), FAR=len(far) if turn is not None else 0, D=dim, WIDTH=triton.next_power_of_2(dim),
+            COUNT=len(parts), FAR=len(distant) if rotation is not None else 0, D=dim, WIDTH=triton.next_power_of_2(dim),
             ROWS=_ROWS, PRECISION=_precision(first), num_warps=8,
         )  # fmt: skip
         return out.transpose(0, 1)
 
 
-def _signs(turn: Tensor, like: Tensor) -> Tensor:
+def _signs(rotation: Tensor, like: Tensor) -> Tensor:
     """Whole numbers are exact in every dtype."""
-    return turn.sign().to(like.dtype)
+    return rotation.sign().to(like.dtype)
 
 
 def _length(dim: int) -> float:

@@ -15,12 +15,12 @@ def linear(
     norm: tuple[Tensor, float] | None = None,
     residual: Tensor | None = None,
     out: Tensor | None = None,
-    overlap: bool = False,
+    pdl: bool = False,
 ) -> Tensor:
     """Rows x (B, K) times up to three weights, side by side: (B, sum of N).
 
     `norm`: RMSNorm of x before, as its weight (K,) and epsilon. `residual` (B, sum of N) is added at the end.
-    `overlap` is about launches, and changes nothing here.
+    `pdl` is about launches, and changes nothing here.
     """
     wide = _normed(x, norm)
     y = torch.cat([_product(wide, weight) for weight in weights], 1)
@@ -34,7 +34,7 @@ def gated(
     *,
     norm: tuple[Tensor, float] | None = None,
     out: Tensor | None = None,
-    overlap: bool = False,
+    pdl: bool = False,
 ) -> Tensor:
     """silu(x @ gate^T) * (x @ up^T) of rows x (B, K): (B, N)."""
     wide = _normed(x, norm)

@@ -1,6 +1,7 @@
 """Blocks of chunks that were packed while they were read, and the loader that makes the same pod of them again.
 
-A block holds all layers of some tokens: near ones as they are, far ones packed. See engine.kvcache.quantized_store.
+A block holds all layers of some tokens: proximal ones as they are, distant ones packed. See
+engine.kvcache.quantized_store.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,21 +14,21 @@ from torch import Tensor
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging, to_host
-from engine.kvcache.exact import Block
+from engine.kvcache.exact import PodBlock
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
-from engine.kvcache.quantized_store import PackedStore
+from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.quantized_store import QuantizedStore
 
 KIND = "packed chunk"
 
 
-def leaving(store: PackedStore, start: int, stop: int, room: int = 0) -> Callable[[], Block]:
+def leaving(store: QuantizedStore, start: int, stop: int, room: int = 0) -> Callable[[], PodBlock]:
     """A copy of a chunk's bytes on its way to host memory, to `room` bytes at least; the call that waits for it."""
     arrived, meta = to_host(store.gather(start, stop), room), {**_facts(store), "start": start, "stop": stop}
-    return lambda: Block(start, stop, meta, arrived().numpy().data.cast("B"))
+    return lambda: PodBlock(start, stop, meta, arrived().numpy().data.cast("B"))
 
 
-def from_block(store: PackedStore, meta: Mapping[str, Any], payload: memoryview) -> tuple[int, int, Tensor]:
+def from_block(store: QuantizedStore, meta: Mapping[str, Any], payload: memoryview) -> tuple[int, int, Tensor]:
     """The start, the stop and the bytes (n,) of a block of this store's pod. Raises PodMismatch on a foreign one."""
     wanted = _facts(store)
     found = {name: meta.get(name) for name in wanted}
@@ -41,7 +42,7 @@ def from_block(store: PackedStore, meta: Mapping[str, Any], payload: memoryview)
     return start, stop, torch.frombuffer(payload, dtype=torch.uint8)
 
 
-def _facts(store: PackedStore) -> dict[str, Any]:
+def _facts(store: QuantizedStore) -> dict[str, Any]:
     """What all blocks of a pod have in common; the section's length says which tokens are near."""
     recipe, dtype = str(store.layout.recipe), str(store.shape.dtype).removeprefix("torch.")
     return {"kind": KIND, "recipe": recipe, "dtype": dtype, "tokens": store.num_tokens}
@@ -62,7 +63,7 @@ class ChunkLoader:
         staging: Staging | None = None,
         held: int | None = None,
     ) -> None:
-        self._store = PackedStore(layout, shape, num_tokens, device, held)
+        self._store = QuantizedStore(layout, shape, num_tokens, device, held)
         self._staging = staging or Staging(device)
         self._ranges: list[tuple[int, int]] = []
 
@@ -77,7 +78,7 @@ class ChunkLoader:
             self._store.scatter(start, stop, host.to(self._store.device, non_blocking=True))
         self._ranges.append((start, stop))
 
-    def finish(self) -> PackedPod:
+    def finish(self) -> QuantizedPod:
         """The pod, whole for whatever the current stream does next. Raises PodMismatch where tokens are missing or
         came twice."""
         stop = 0

@@ -17,9 +17,9 @@ from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging
 from engine.core.quant import Packed, scale_shape, unpack
-from engine.kvcache.exact import Block, Pod
+from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import FarLayer, PackedPod
+from engine.kvcache.quantized import DistantLayer, QuantizedPod
 
 KIND = "packed"
 BLOCK_BYTES = 8 << 20
@@ -34,13 +34,13 @@ _FIRST_ALIGNMENT = 8
 _Field = tuple[str, torch.dtype, tuple[int, ...]]
 _Place = tuple[torch.dtype, tuple[int, ...], int]
 """Dtype and shape of a tensor, and the byte of its block where it begins."""
-_Part = tuple[range, Tensor, Tensor, FarLayer]
-"""Some heads of a layer: near keys, near values, and what is far."""
+_Part = tuple[range, Tensor, Tensor, DistantLayer]
+"""Some heads of a layer: proximal keys, proximal values, and what is far."""
 
 
-def to_blocks(pod: PackedPod) -> Iterator[Block]:
+def to_blocks(pod: QuantizedPod) -> Iterator[PodBlock]:
     """The pod as blocks that all span its tokens, lowest layers first."""
-    layers, heads = len(pod.far), len(pod.far[0].values)
+    layers, heads = len(pod.distant), len(pod.distant[0].values)
     run = max(1, min(layers, round(layers * BLOCK_BYTES / max(1, pod.nbytes))))
     width = math.ceil(heads / max(1, math.ceil(pod.nbytes / layers / MOST_BYTES)))
     for layer in range(0, layers, run):
@@ -49,22 +49,22 @@ def to_blocks(pod: PackedPod) -> Iterator[Block]:
             yield _block(pod, numbers, range(head, min(head + width, heads) if run == 1 else heads))
 
 
-def _block(pod: PackedPod, layers: range, heads: range) -> Block:
+def _block(pod: QuantizedPod, layers: range, heads: range) -> PodBlock:
     meta = {
         "kind": KIND,
         "recipe": str(pod.layout.recipe),
         "start": 0,
         "layers": [layers.start, layers.stop],
         "heads": [heads.start, heads.stop],
-        "slots": [[len(pod.far[layer].values[head].codes) for head in heads] for layer in layers],
-        "dtype": str(pod.near.keys.dtype).removeprefix("torch."),
+        "slots": [[len(pod.distant[layer].values[head].codes) for head in heads] for layer in layers],
+        "dtype": str(pod.proximal.keys.dtype).removeprefix("torch."),
         "alignment": ALIGNMENT,
     }
     payload = b"".join(_padded(tensor) for layer in layers for tensor in _tensors(pod, layer, heads))
-    return Block(0, pod.num_tokens, meta, memoryview(payload))
+    return PodBlock(0, pod.num_tokens, meta, memoryview(payload))
 
 
-class PackedLoader:
+class QuantizedLoader:
     """Puts stored blocks of a packed pod together. Blocks may come in any order and from several threads at once."""
 
     def __init__(
@@ -82,7 +82,7 @@ class PackedLoader:
         self._staging = staging or Staging(device)
         self._parts: dict[tuple[int, int], _Part] = {}
         """By layer and first head."""
-        self._near = len(layout.near(num_tokens))
+        self._proximal = len(layout.proximal(num_tokens))
 
     def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
         """Where to read a block to. On a CPU the pod keeps it; else it is free again once the block is added."""
@@ -105,20 +105,20 @@ class PackedLoader:
         there = self._staging.send(host)
         for layer, named in zip(layers, places, strict=True):
             tensors = {name: _view(there, *place) for name, place in named.items()}
-            far = self._far(layer, heads, tensors)
-            self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], far
+            distant = self._distant(layer, heads, tensors)
+            self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], distant
 
-    def finish(self) -> PackedPod:
+    def finish(self) -> QuantizedPod:
         """The pod, whole for whatever the current stream does next. Raises PodMismatch where layers are missing."""
         missing = {layer for layer in range(self._shape.layers) if not self._complete(layer)}
         if missing:
             raise PodMismatch(f"{len(missing)} layers are missing")
         self._staging.join()
         layers = [self._whole(layer) for layer in range(self._shape.layers)]
-        near = torch.tensor(self._layout.near(self._num_tokens), dtype=torch.long, device=self._device)
+        proximal = torch.tensor(self._layout.proximal(self._num_tokens), dtype=torch.long, device=self._device)
         keys, values = torch.stack([each[0] for each in layers]), torch.stack([each[1] for each in layers])
-        far = tuple(each[2] for each in layers)
-        return PackedPod(self._layout, Pod(keys, values, near, self._num_tokens), far, self._num_tokens)
+        distant = tuple(each[2] for each in layers)
+        return QuantizedPod(self._layout, Pod(keys, values, proximal, self._num_tokens), distant, self._num_tokens)
 
     def _ranges(self, meta: Mapping[str, Any]) -> tuple[range, range]:
         """Layers and heads of a block that belongs to such a pod."""
@@ -153,13 +153,13 @@ class PackedLoader:
 
     def _fields(self, layer: int, heads: range, counts: list[int]) -> Iterator[_Field]:
         """Name, dtype and shape of each part of a layer's heads, in the order in which they are stored."""
-        dim, exact, near = self._shape.head_dim, self._shape.dtype, self._near
-        if len(counts) != len(heads) or not all(0 <= count <= self._num_tokens - near for count in counts):
+        dim, exact, proximal = self._shape.head_dim, self._shape.dtype, self._proximal
+        if len(counts) != len(heads) or not all(0 <= count <= self._num_tokens - proximal for count in counts):
             raise PodMismatch(f"layer {layer} cannot have kept {counts} slots")
-        yield "near keys", exact, (len(heads), near, dim)
-        yield "near values", exact, (len(heads), near, dim)
+        yield "near keys", exact, (len(heads), proximal, dim)
+        yield "near values", exact, (len(heads), proximal, dim)
         if self._layout.recipe.keep < 1:
-            yield "kept", torch.uint8, (len(heads), -(-(self._num_tokens - near) // 8))
+            yield "kept", torch.uint8, (len(heads), -(-(self._num_tokens - proximal) // 8))
         for head, count in zip(heads, counts, strict=True):
             if self._layout.stores_keys(layer, head):
                 yield from _packed_fields(
@@ -169,12 +169,14 @@ class PackedLoader:
 
     def _check_kept(self, counts: list[int], kept: Tensor | None) -> None:
         """Raise PodMismatch where heads do not have as many rows as slots; `kept` (heads, F / 8) is on the host."""
-        far = self._num_tokens - self._near
-        slots = [far] * len(counts) if kept is None else unpack(kept, 1)[:, :far].sum(1, dtype=torch.long).tolist()
+        distant = self._num_tokens - self._proximal
+        slots = (
+            [distant] * len(counts) if kept is None else unpack(kept, 1)[:, :distant].sum(1, dtype=torch.long).tolist()
+        )
         if slots != counts:
             raise PodMismatch(f"heads have {counts} rows for {slots} slots")
 
-    def _far(self, layer: int, heads: range, tensors: Mapping[str, Tensor]) -> FarLayer:
+    def _distant(self, layer: int, heads: range, tensors: Mapping[str, Tensor]) -> DistantLayer:
         nothing = torch.empty(0, dtype=torch.float16, device=self._device)
 
         def packed(name: str, bits: int, per: str) -> Packed:
@@ -187,26 +189,26 @@ class PackedLoader:
             for head in heads
         )
         values = tuple(packed(f"value {head}", layout.recipe.value_bits, "token") for head in heads)
-        return FarLayer(keys, values, tensors.get("kept"))
+        return DistantLayer(keys, values, tensors.get("kept"))
 
     def _complete(self, layer: int) -> bool:
         """Whether every head of a layer came once."""
         heads = sorted((part[0] for (number, _), part in self._parts.items() if number == layer), key=min)
         return [head for each in heads for head in each] == list(range(self._shape.kv_heads))
 
-    def _whole(self, layer: int) -> tuple[Tensor, Tensor, FarLayer]:
-        """A layer's near keys and values (G, near, D), and what is far, of all heads."""
+    def _whole(self, layer: int) -> tuple[Tensor, Tensor, DistantLayer]:
+        """A layer's proximal keys and values (G, near, D), and what is far, of all heads."""
         parts = [part for (number, _), part in sorted(self._parts.items()) if number == layer]
         if len(parts) == 1:
             return parts[0][1:]
         keys, values = torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts])
         kept = [part[3].kept for part in parts if part[3].kept is not None]
-        far = FarLayer(
+        distant = DistantLayer(
             tuple(each for part in parts for each in part[3].keys),
             tuple(each for part in parts for each in part[3].values),
             torch.cat(kept) if kept else None,
         )
-        return keys, values, far
+        return keys, values, distant
 
 
 def _view(flat: Tensor, dtype: torch.dtype, dims: tuple[int, ...], start: int) -> Tensor:
@@ -240,15 +242,15 @@ def _packed_fields(name: str, count: int, dim: int, bits: int, per: str, exact: 
     yield f"{name} zeros", torch.float16, scale_shape(count, dim, per)
 
 
-def _tensors(pod: PackedPod, layer: int, heads: range) -> Iterator[Tensor]:
-    """The parts of a layer's heads in the order of `PackedLoader._fields`."""
+def _tensors(pod: QuantizedPod, layer: int, heads: range) -> Iterator[Tensor]:
+    """The parts of a layer's heads in the order of `QuantizedLoader._fields`."""
     some = slice(heads.start, heads.stop)
-    yield pod.near.keys[layer, some]
-    yield pod.near.values[layer, some]
-    far = pod.far[layer]
-    if far.kept is not None:
-        yield far.kept[some]
-    for keys, values in zip(far.keys[some], far.values[some], strict=True):
+    yield pod.proximal.keys[layer, some]
+    yield pod.proximal.values[layer, some]
+    distant = pod.distant[layer]
+    if distant.kept is not None:
+        yield distant.kept[some]
+    for keys, values in zip(distant.keys[some], distant.values[some], strict=True):
         for each in (keys, values):
             if each is not None:
                 yield each.codes

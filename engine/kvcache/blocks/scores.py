@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
-from engine.kvcache.exact import Block
+from engine.kvcache.exact import PodBlock
 
 KIND = "scores"
 
@@ -22,11 +22,11 @@ class Scores:
     values: Tensor
 
 
-def to_block(scores: Scores) -> Block:
+def to_block(scores: Scores) -> PodBlock:
     """The scores so far as plain bytes; the block spans no token."""
     values = scores.values.float().cpu().contiguous()
     meta = {"kind": KIND, "start": 0, "done": scores.done, "shape": list(values.shape)}
-    return Block(0, 0, meta, values.view(torch.uint8).numpy().data.cast("B"))
+    return PodBlock(0, 0, meta, values.view(torch.uint8).numpy().data.cast("B"))
 
 
 def from_block(

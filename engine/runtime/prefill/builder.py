@@ -6,13 +6,13 @@ from typing import Any, Protocol
 import torch
 
 from engine.core.errors import PodMismatch
-from engine.kvcache.exact import Block, Pod, from_block, leaving
+from engine.kvcache.exact import Pod, PodBlock, from_block, leaving
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
-from engine.kvcache.suffix import Tail
+from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
-from engine.runtime.prefill.quantizing_builder import PackedBuilder
-from engine.runtime.prefill.sharing_context import SharedReading
+from engine.runtime.prefill.quantizing_builder import QuantizingBuilder
+from engine.runtime.prefill.sharing_context import SharingContext
 from engine.runtime.runner import Runner
 
 _CPU_TOKENS = 1024
@@ -66,27 +66,27 @@ class Builder(Protocol):
     def read(self, ids: Sequence[int]) -> None:
         """Read the next chunk. Raises WindowExceeded."""
 
-    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+    def begin(self, ids: Sequence[int]) -> Callable[[], PodBlock]:
         """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded.
 
         A device may work on the chunk when this returns, and on what is begun next while the bytes go to the host.
         """
 
-    def feed(self, ids: Sequence[int]) -> Block:
+    def feed(self, ids: Sequence[int]) -> PodBlock:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
 
-    def finish(self) -> Pod | PackedPod:
+    def finish(self) -> Pod | QuantizedPod:
         """The pod. Raises PodMismatch while tokens are missing."""
 
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
     """What reads a section of so many tokens by the layout's recipe, or exactly."""
     if layout is not None and layout.recipe.packing:
-        return PackedBuilder(runner, num_tokens, layout)
+        return QuantizingBuilder(runner, num_tokens, layout)
     return PodBuilder(runner, num_tokens, layout)
 
 
-def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | PackedPod:
+def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | QuantizedPod:
     """What reading a document leaves behind: its exact pod, or that of a layout whose recipe packs while reading."""
     builder = builder_for(runner, len(ids), layout)
     chunk = chunk_tokens(runner.model.device)
@@ -98,7 +98,7 @@ def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Po
 class PodBuilder:
     """A Builder of exact pods, of one section of `num_tokens` tokens. The same chunks give the same bytes.
 
-    A layout whose recipe says so makes layers share far keys while they read.
+    A layout whose recipe says so makes layers share distant keys while they read.
     """
 
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
@@ -106,52 +106,52 @@ class PodBuilder:
         self._most_tokens = num_tokens
         self._largest = 0
         """Bytes of a block so far."""
-        self._tail = Tail(runner.model.shape, num_tokens, runner.model.device)
-        self.context = runner.context((), self._tail)
+        self._suffix = SuffixCache(runner.model.shape, num_tokens, runner.model.device)
+        self.context = runner.context((), self._suffix)
         if layout is not None and layout.recipe.streaming:
-            self.context = SharedReading(layout, self._tail, runner.attention)
+            self.context = SharingContext(layout, self._suffix, runner.attention)
             # It writes out the scores of every query with every near token.
             self._most_tokens = _SHARED_TOKENS
 
     @property
     def num_read(self) -> int:
         """Tokens read so far."""
-        return self._tail.length
+        return self._suffix.length
 
     def cut(self, size: int) -> int:
         """Where the next chunk of `size` tokens ends."""
-        return min(self.num_read + size, self._tail.capacity)
+        return min(self.num_read + size, self._suffix.capacity)
 
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
         start, pair = from_block(meta, payload, self._runner.model.shape)
         stop = start + pair.shape[3]
-        if start != self.num_read or stop > self._tail.capacity:
+        if start != self.num_read or stop > self._suffix.capacity:
             raise PodMismatch(f"a block of tokens {start}..{stop} cannot follow token {self.num_read}")
-        self._tail.keys[:, :, start:stop] = pair[0]
-        self._tail.values[:, :, start:stop] = pair[1]
-        self._tail.advance(stop - start)
+        self._suffix.keys[:, :, start:stop] = pair[0]
+        self._suffix.values[:, :, start:stop] = pair[1]
+        self._suffix.advance(stop - start)
 
     def read(self, ids: Sequence[int]) -> None:
         """Read the next tokens. Raises WindowExceeded."""
         for start in range(0, len(ids), self._most_tokens):
             self._runner.run(self.context, ids[start : start + self._most_tokens])
 
-    def begin(self, ids: Sequence[int]) -> Callable[[], Block]:
+    def begin(self, ids: Sequence[int]) -> Callable[[], PodBlock]:
         """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded."""
         start = self.num_read
         self.read(ids)
         stop = self.num_read
         self._largest = max(self._largest, (stop - start) * self._runner.model.shape.token_bytes)
-        keys, values = self._tail.keys[:, :, start:stop], self._tail.values[:, :, start:stop]
+        keys, values = self._suffix.keys[:, :, start:stop], self._suffix.values[:, :, start:stop]
         return leaving(keys, values, start, self._largest)
 
-    def feed(self, ids: Sequence[int]) -> Block:
+    def feed(self, ids: Sequence[int]) -> PodBlock:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
         return self.begin(ids)()
 
     def finish(self) -> Pod:
         """The frozen pod. Raises PodMismatch while tokens are missing."""
-        if self.num_read != self._tail.capacity:
-            raise PodMismatch(f"{self.num_read} of {self._tail.capacity} tokens are read")
-        return self._tail.freeze()
+        if self.num_read != self._suffix.capacity:
+            raise PodMismatch(f"{self.num_read} of {self._suffix.capacity} tokens are read")
+        return self._suffix.freeze()

@@ -1,4 +1,4 @@
-"""PackedReading: a section read over its own packed past, so that no exact one has to fit in memory.
+"""QuantizingContext: a section read over its own packed past, so that no exact one has to fit in memory.
 
 Every chunk is packed, layer by layer, as soon as that layer has attended it; later chunks meet it as a question will.
 Letters as in engine.attention.sdpa.
@@ -10,47 +10,47 @@ from torch import Tensor
 from engine.attention import rotation
 from engine.attention.cudnn import LEAST_TOKENS
 from engine.attention.sdpa import SegmentAttention
-from engine.core.lse import Seen
-from engine.kvcache.quantized_store import PackedStore
-from engine.kvcache.suffix import Tail
+from engine.core.lse import AttentionState
+from engine.kvcache.quantized_store import QuantizedStore
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 
 RUN_TOKENS = 32768
-"""Most far tokens that are unpacked at once, of one layer."""
+"""Most distant tokens that are unpacked at once, of one layer."""
 
 
-class PackedReading(Context):
+class QuantizingContext(Context):
     """Attends what a store holds of the tokens before, and the new ones among themselves; keeps these in the store.
 
     The tail only counts tokens.
     """
 
-    def __init__(self, store: PackedStore, attention: SegmentAttention) -> None:
-        super().__init__((), Tail(store.shape, 0, store.device), attention)
+    def __init__(self, store: QuantizedStore, attention: SegmentAttention) -> None:
+        super().__init__((), SuffixCache(store.shape, 0, store.device), attention)
         self._store = store
-        self._turning = rotation.choose(store.device, store.shape.dtype)
-        shape, most = store.shape, min(RUN_TOKENS, store.far(store.num_tokens))
+        self._rotation = rotation.select_rotation(store.device, store.shape.dtype)
+        shape, most = store.shape, min(RUN_TOKENS, store.distant(store.num_tokens))
         # One for all layers.
         self._scratch = torch.empty(2, shape.kv_heads * most * shape.head_dim, dtype=shape.dtype, device=store.device)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Attend near tokens, far ones run by run, and the new ones; keep the new keys and values."""
-        start, count = self.tail.length, query.shape[1]
+        """Attend proximal tokens, distant ones run by run, and the new ones; keep the new keys and values."""
+        start, count = self.suffix.length, query.shape[1]
         # A single new token sees all of them.
-        near = [self.attention(query, keys, values, scale, count > 1)]
-        if self._store.near(start):
-            near.append(self.attention(query, *self._store.exact(layer, start), scale, False))
-        far = self._attend_far(layer, self._store.far(start), query, scale)
+        proximal = [self.attention(query, keys, values, scale, count > 1)]
+        if self._store.proximal(start):
+            proximal.append(self.attention(query, *self._store.exact(layer, start), scale, False))
+        distant = self._attend_distant(layer, self._store.distant(start), query, scale)
         self._store.put(layer, start, keys, values)
-        return self._turning.merged(near, far, self._store.turn)
+        return self._rotation.merge_rotated(proximal, distant, self._store.rotation)
 
-    def _attend_far(self, layer: int, far: int, query: Tensor, scale: float) -> list[Seen]:
-        """What is seen of the first far tokens, by run, rotated as they are kept."""
-        turn, seen = self._store.turn, []
-        if far and turn is not None:
+    def _attend_distant(self, layer: int, distant: int, query: Tensor, scale: float) -> list[AttentionState]:
+        """What is seen of the first distant tokens, by run, rotated as they are kept."""
+        rotation, seen = self._store.rotation, []
+        if distant and rotation is not None:
             # To turn the queries is far less than to turn every token back.
-            query = self._turning.turned(query, turn)
-        for first, stop in _runs(far):
+            query = self._rotation.rotate(query, rotation)
+        for first, stop in _runs(distant):
             keys, values = self._room(stop - first)
             self._store.read(layer, first, stop, keys, values)
             seen.append(self.attention(query, keys, values, scale, False))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from engine.attention import cudnn
-from engine.attention.sdpa import SegmentAttention, choose, chunked, fused
+from engine.attention.sdpa import SegmentAttention, chunked, fused, select_backend
 from engine.core.kv_shape import KVShape
 from engine.core.lse import merge, reference
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 
 CPU = torch.device("cpu")
@@ -117,7 +117,7 @@ def test_a_long_segment(attention: SegmentAttention, dtype: torch.dtype) -> None
 def test_a_segment_on_a_gpu(heads: tuple[int, int, int]) -> None:
     device = torch.device("cuda")
     for dtype in (torch.bfloat16, torch.float32):
-        attention, _ = choose(device, dtype)
+        attention, _ = select_backend(device, dtype)
         for queries, tokens in itertools.product((*LENGTHS, LONG), (*LENGTHS, LONG)):
             assert_close(attention, *inputs(device, dtype, heads, queries, tokens))
         for queries, tokens in itertools.combinations_with_replacement((*LENGTHS, LONG, 1024, 4097), 2):
@@ -223,30 +223,30 @@ def test_a_segment_that_nobody_looks_at_does_not_matter() -> None:
 def test_chunks_are_the_whole(dtype: torch.dtype, chunk: int) -> None:
     """A context that is fed chunk by chunk gives causal attention over everything; what it lacks is NaN."""
     query, keys, values = inputs(CPU, dtype, (64, 3, 3), 111, 111)
-    tail = Tail(KVShape(1, 3, 64, dtype), 200, CPU)
-    context = Context((), tail, fused)
+    suffix = SuffixCache(KVShape(1, 3, 64, dtype), 200, CPU)
+    context = Context((), suffix, fused)
     out = torch.empty_like(query)
     for start in range(0, 111, chunk):
         new = slice(start, min(start + chunk, 111))
         out[:, new] = context.attend(0, query[:, new], keys[:, new], values[:, new], 64**-0.5)
-        tail.advance(new.stop - new.start)
+        suffix.advance(new.stop - new.start)
     assert_output_close(out, query, keys, values, causal=True)
-    assert torch.equal(tail.segment(0)[0], keys) and torch.equal(tail.segment(0)[1], values)
+    assert torch.equal(suffix.segment(0)[0], keys) and torch.equal(suffix.segment(0)[1], values)
 
 
 def test_the_choice_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
-    assert choose(CPU, torch.float32) == (fused, "attention: PyTorch flash, CPU, float32")
-    assert choose(CPU, torch.float16)[0] is reference
+    assert select_backend(CPU, torch.float32) == (fused, "attention: PyTorch flash, CPU, float32")
+    assert select_backend(CPU, torch.float16)[0] is reference
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
-    assert choose(gpu, torch.bfloat16) == (fused, "attention: PyTorch flash, some GPU, bfloat16")
-    assert choose(gpu, torch.float32)[0] is reference
+    assert select_backend(gpu, torch.bfloat16) == (fused, "attention: PyTorch flash, some GPU, bfloat16")
+    assert select_backend(gpu, torch.float32)[0] is reference
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(cudnn, "works", lambda *facts: True)
     wanted = "attention: PyTorch flash, cuDNN for long chunks, some GPU, bfloat16"
-    assert choose(gpu, torch.bfloat16) == (chunked, wanted)
+    assert select_backend(gpu, torch.bfloat16) == (chunked, wanted)
     monkeypatch.setattr(cudnn, "works", lambda *facts: False)
-    assert choose(gpu, torch.bfloat16)[0] is fused
+    assert select_backend(gpu, torch.bfloat16)[0] is fused
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert choose(gpu, torch.bfloat16)[0] is reference
+    assert select_backend(gpu, torch.bfloat16)[0] is reference

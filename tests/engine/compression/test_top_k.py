@@ -9,7 +9,7 @@ from torch import Tensor
 from engine.compression.compress import compress, pack_pod, score
 from engine.compression.policies import reread
 from engine.compression.policies.base import Subject
-from engine.compression.top_k import POLICIES, choose
+from engine.compression.top_k import POLICIES, top_k
 from engine.core.errors import WindowExceeded
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.layout import Layout
@@ -33,10 +33,10 @@ def some_scores(seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("percent", (2, 30, 50, 98))
 def test_the_best_stay_and_exactly_as_many_as_said(percent: int) -> None:
     scores = some_scores()
-    pooled = choose(scores, layout(f"keep{percent}"), True)
+    pooled = top_k(scores, layout(f"keep{percent}"), True)
     assert pooled.sum() == round(percent / 100 * scores.numel())
     assert scores[pooled].min() > scores[~pooled].max()
-    each = choose(scores, layout(f"keep{percent}"), False)
+    each = top_k(scores, layout(f"keep{percent}"), False)
     assert (each.sum(-1) == round(percent / 100 * FAR)).all()
     for layer in range(LAYERS):
         for head in range(HEADS):
@@ -47,7 +47,7 @@ def test_the_best_stay_and_exactly_as_many_as_said(percent: int) -> None:
 @pytest.mark.parametrize("pooled", (True, False))
 def test_layers_that_share_keys_keep_the_same_slots(pooled: bool) -> None:
     scores = some_scores()
-    kept = choose(scores, layout("A35+keep40", SHARED), pooled)
+    kept = top_k(scores, layout("A35+keep40", SHARED), pooled)
     for layer, row in enumerate(SHARED):
         for head, root in enumerate(row):
             assert torch.equal(kept[layer, head], kept[root, head])
@@ -70,9 +70,9 @@ def test_every_policy_keeps_the_contract(name: str, llama_runner: Runner) -> Non
     assert steps[-1].values.isfinite().all()
     pod = compress(runner, ids, exact, plan)
     pod.check()
-    near, _ = pod.segments(2)
-    assert near.places(0).tolist() == [*range(4), *range(168, 200)]
-    assert torch.equal(near.keys, exact.keys[2][:, near.places(0)])
+    proximal, _ = pod.segments(2)
+    assert proximal.places(0).tolist() == [*range(4), *range(168, 200)]
+    assert torch.equal(proximal.keys, exact.keys[2][:, proximal.places(0)])
     total = 0
     for layer in range(LAYERS):
         for head in range(HEADS):
@@ -90,9 +90,9 @@ def test_streaming_keeps_the_last_and_key_norm_the_smallest(llama_runner: Runner
     exact = read(llama_runner, ids)
     places = compress(llama_runner, ids, exact, layout("keep50:streaming+near4,16")).segments(0)[1].places(0)
     assert places.tolist() == [*range(44, 84)]
-    far = exact.keys[1, 0, 4:84].norm(dim=-1)
+    distant = exact.keys[1, 0, 4:84].norm(dim=-1)
     places = compress(llama_runner, ids, exact, layout("keep25:norm+near4,16")).segments(1)[1].places(0)
-    assert places.tolist() == sorted((far.topk(20, largest=False).indices + 4).tolist())
+    assert places.tolist() == sorted((distant.topk(20, largest=False).indices + 4).tolist())
 
 
 def test_short_texts_are_kept_whole_without_asking(llama_runner: Runner) -> None:
@@ -101,7 +101,7 @@ def test_short_texts_are_kept_whole_without_asking(llama_runner: Runner) -> None
     plan = layout("keep10+k4v4+near4,32")
     assert list(score(llama_runner, ids, exact, plan)) == []
     pod = pack_pod(exact, plan)
-    assert torch.equal(pod.near.keys, exact.keys) and pod.nbytes == exact.nbytes
+    assert torch.equal(pod.proximal.keys, exact.keys) and pod.nbytes == exact.nbytes
 
 
 def test_rereading_scores_are_the_most_attention_of_the_repetition(

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from engine.core.errors import EngineError, OutOfMemory
-from engine.core.oom import free_bytes, told
+from engine.core.oom import free_bytes, translate_oom
 
 CPU = torch.device("cpu")
 
 
 def test_the_hosts_own_refusal_is_told_with_its_bytes() -> None:
     """Real: more than any machine has."""
-    with pytest.raises(OutOfMemory) as caught, told(CPU):
+    with pytest.raises(OutOfMemory) as caught, translate_oom(CPU):
         torch.empty(1 << 60, dtype=torch.uint8)
     assert caught.value.needed_bytes == 1 << 60
     assert 0 < caught.value.free_bytes < 1 << 50
@@ -32,16 +32,16 @@ def test_the_hosts_own_refusal_is_told_with_its_bytes() -> None:
     ],
 )
 def test_every_kind_of_refusal_is_told(error: Exception, needed: int) -> None:
-    with pytest.raises(OutOfMemory) as caught, told(CPU):
+    with pytest.raises(OutOfMemory) as caught, translate_oom(CPU):
         raise error
     assert caught.value.needed_bytes == needed and caught.value.free_bytes > 0
-    with pytest.raises(OutOfMemory), told():
+    with pytest.raises(OutOfMemory), translate_oom():
         raise error
 
 
 def test_other_errors_pass() -> None:
     for error in (RuntimeError("expected scalar type Half"), ValueError(), OutOfMemory(1, 2)):
-        with pytest.raises(type(error)) as caught, told(CPU):
+        with pytest.raises(type(error)) as caught, translate_oom(CPU):
             raise error
         assert caught.value is error
 
@@ -55,7 +55,7 @@ def test_what_the_failed_call_held_is_free_again() -> None:
         held.append(weakref.ref(large))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
 
-    with pytest.raises(OutOfMemory) as caught, told(CPU):
+    with pytest.raises(OutOfMemory) as caught, translate_oom(CPU):
         work()
     gc.collect()
     assert caught.value.needed_bytes == 1 << 30
@@ -70,7 +70,7 @@ def test_free_memory_is_between_nothing_and_everything() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_that_is_full_is_told() -> None:
     device = torch.device("cuda")
-    with pytest.raises(OutOfMemory) as caught, told(device):
+    with pytest.raises(OutOfMemory) as caught, translate_oom(device):
         torch.empty(1 << 45, dtype=torch.uint8, device=device)
     assert caught.value.needed_bytes == 1 << 45
     assert 0 < caught.value.free_bytes <= torch.cuda.get_device_properties(device).total_memory

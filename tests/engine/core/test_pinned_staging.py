@@ -10,7 +10,7 @@ import torch
 from engine.compression.compress import pack_pod
 from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging, to_host
-from engine.kvcache.blocks.by_layer import PackedLoader, to_blocks
+from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import PodLoader, to_block
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
@@ -97,11 +97,11 @@ def test_blocks_of_many_threads_become_one_pod(staging: Staging, recipe: str, mo
     if recipe == "exact":
         cuts = [*range(0, TOKENS, 7), TOKENS]
         blocks = [to_block(source.keys[:, :, a:b], source.values[:, :, a:b], a) for a, b in pairwise(cuts)]
-        loader: PodLoader | PackedLoader = PodLoader(SHAPE, TOKENS, staging.device, staging)
+        loader: PodLoader | QuantizedLoader = PodLoader(SHAPE, TOKENS, staging.device, staging)
     else:
         blocks = [*to_blocks(expected)]
         assert len(blocks) == SHAPE.layers * SHAPE.kv_heads
-        loader = PackedLoader(LAYOUT, SHAPE, TOKENS, staging.device, staging)
+        loader = QuantizedLoader(LAYOUT, SHAPE, TOKENS, staging.device, staging)
     staging._size = 2 * max(len(block.payload) for block in blocks) + 4096
 
     def add(number: int) -> None:

@@ -15,11 +15,11 @@ from engine.core.quant import Packed
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, FarLayer, PackedPod
+from engine.kvcache.quantized import AnyPod, DistantLayer, QuantizedPod
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
-from engine.runtime.kv_table import PodTable
+from engine.runtime.kv_table import KVTable
 
 LAYERS = 2
 
@@ -42,7 +42,9 @@ def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.d
     return Model(KVShape(LAYERS, groups, dim, dtype), groups * share, device)
 
 
-def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Sequence[float] = ()) -> Pod | PackedPod:
+def pod(
+    of: Model, recipe: str, tokens: int, proximal: str = "near4,32", offsets: Sequence[float] = ()
+) -> Pod | QuantizedPod:
     """A random pod, exact or of a recipe; where it keeps some slots, KV heads keep different numbers of them.
 
     `offsets` are added to the first channels of all keys: as real ones have them.
@@ -53,7 +55,7 @@ def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Se
     exact = Pod(pair[0].clone(), pair[1].clone(), torch.arange(tokens), tokens)
     if recipe == "exact":
         return placed(exact, of.device)
-    parsed = parse(f"{recipe}+{near}")
+    parsed = parse(f"{recipe}+{proximal}")
     # Shared keys in all KV heads but the last, or in the only one.
     shared = max(1, shape.kv_heads - 1) if parsed.mode else 0
     rows = [[0 if head < shared else layer for head in range(shape.kv_heads)] for layer in range(LAYERS)]
@@ -64,7 +66,7 @@ def pod(of: Model, recipe: str, tokens: int, near: str = "near4,32", offsets: Se
     return placed(pack_pod(exact, Layout(parsed, tuple(map(tuple, rows))), scores), of.device)
 
 
-def placed(pod: Pod | PackedPod, device: torch.device) -> Pod | PackedPod:
+def placed(pod: Pod | QuantizedPod, device: torch.device) -> Pod | QuantizedPod:
     """The same on a device."""
     if isinstance(pod, Pod):
         return Pod(pod.keys.to(device), pod.values.to(device), pod.positions.to(device), pod.num_tokens)
@@ -73,18 +75,18 @@ def placed(pod: Pod | PackedPod, device: torch.device) -> Pod | PackedPod:
         names = ("codes", "scales", "zeros")
         return packed and replace(packed, **{name: getattr(packed, name).to(device) for name in names})
 
-    far = (
-        FarLayer(
+    distant = (
+        DistantLayer(
             tuple(map(put, each.keys)),
             tuple(map(put, each.values)),
             None if each.kept is None else each.kept.to(device),
         )
-        for each in pod.far
+        for each in pod.distant
     )
-    return PackedPod(pod.layout, placed(pod.near, device), tuple(far), pod.num_tokens)
+    return QuantizedPod(pod.layout, placed(pod.proximal, device), tuple(distant), pod.num_tokens)
 
 
-def widened(pod: Pod | PackedPod) -> Pod | PackedPod:
+def widened(pod: Pod | QuantizedPod) -> Pod | QuantizedPod:
     """The same numbers, to be computed with in float32."""
     if isinstance(pod, Pod):
         return Pod(pod.keys.float(), pod.values.float(), pod.positions, pod.num_tokens)
@@ -92,29 +94,31 @@ def widened(pod: Pod | PackedPod) -> Pod | PackedPod:
     def wide(packed: Packed | None) -> Packed | None:
         return packed if packed is None or packed.bits < 16 else replace(packed, codes=packed.codes.float())
 
-    far = tuple(FarLayer(tuple(map(wide, each.keys)), tuple(map(wide, each.values)), each.kept) for each in pod.far)
-    return PackedPod(pod.layout, widened(pod.near), far, pod.num_tokens)
+    distant = tuple(
+        DistantLayer(tuple(map(wide, each.keys)), tuple(map(wide, each.values)), each.kept) for each in pod.distant
+    )
+    return QuantizedPod(pod.layout, widened(pod.proximal), distant, pod.num_tokens)
 
 
 class Conversation:
     """Steps of new tokens over some pods, the same through a table and through contexts."""
 
-    def __init__(self, of: Model, pods: list[AnyPod], capacity: int = 48, table: PodTable | None = None) -> None:
+    def __init__(self, of: Model, pods: list[AnyPod], capacity: int = 48, table: KVTable | None = None) -> None:
         self.of = of
-        self.table = table or PodTable(of.shape, of.heads, capacity, of.device, max_new=32)
+        self.table = table or KVTable(of.shape, of.heads, capacity, of.device, max_new=32)
         assert self.table.fits(pods)
         self.table.set(pods)
         shape = replace(of.shape, dtype=torch.float32)
-        self.truth = Context([widened(pod) for pod in pods], Tail(shape, capacity, of.device), lse.reference)
-        plain: SegmentAttention = sdpa.choose(of.device, of.shape.dtype)[0]
-        self.plain = Context(pods, Tail(of.shape, capacity, of.device), plain)
+        self.truth = Context([widened(pod) for pod in pods], SuffixCache(shape, capacity, of.device), lse.reference)
+        plain: SegmentAttention = sdpa.select_backend(of.device, of.shape.dtype)[0]
+        self.plain = Context(pods, SuffixCache(of.shape, capacity, of.device), plain)
         self._generator = torch.Generator().manual_seed(5)
 
     def put(self, count: int) -> None:
         """Fill empty tails with so many tokens, without attending to them."""
-        for part, tail in enumerate(self.table.tail):
+        for part, suffix in enumerate(self.table.suffix):
             new = self.of.random(self._generator, LAYERS, self.of.shape.kv_heads, count)
-            for other in (tail, *((each.keys, each.values)[part] for each in (self.plain.tail, self.truth.tail))):
+            for other in (suffix, *((each.keys, each.values)[part] for each in (self.plain.suffix, self.truth.suffix))):
                 other[:, :, :count] = new
         self._count(count)
 
@@ -139,5 +143,5 @@ class Conversation:
     def _count(self, count: int) -> None:
         self.table.advance(count)
         self.table.length += count
-        self.plain.tail.advance(count)
-        self.truth.tail.advance(count)
+        self.plain.suffix.advance(count)
+        self.truth.suffix.advance(count)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from engine.core.lse import merge, reference
 from engine.core.quant import Packed, dequantize, hadamard
-from engine.kernels.attention.split_plan import WorkList
+from engine.kernels.attention.split_plan import SplitPlan
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Stretch:
 
 
 def append(
-    work: WorkList, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, tail_length: Tensor,
+    work: SplitPlan, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, suffix_length: Tensor,
     rotate: bool,
 ) -> None:  # fmt: skip
     """See append.append."""
     count = query.shape[1]
-    slots = tail_length + torch.arange(count, device=query.device)
-    for tail, new in zip(work.tail, (keys, values), strict=True):
-        tail[layer].index_copy_(1, slots, new)
+    slots = suffix_length + torch.arange(count, device=query.device)
+    for suffix, new in zip(work.suffix, (keys, values), strict=True):
+        suffix[layer].index_copy_(1, slots, new)
     rows = query.float().flatten(0, 1)
     plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0, : len(rows)]
     plain.copy_(rows)
@@ -44,26 +44,26 @@ def append(
 
 
 def attend(
-    work: WorkList,
+    work: SplitPlan,
     layer: int,
     queries: Tensor,
     count: int,
-    tail_length: Tensor,
+    suffix_length: Tensor,
     scale: float,
     tiling: object,
 ) -> tuple[Tensor, Tensor]:
     """See decode_attention.attend."""
-    keys, values = (each[layer] for each in work.tail)
+    keys, values = (each[layer] for each in work.suffix)
     heads = len(keys)
     rows = queries[:, :, : heads * work.share * count].reshape(2, -1, heads, work.share, count, keys.shape[2])
     own = layer if queries.shape[1] > 1 else 0
-    length = int(tail_length)
+    length = int(suffix_length)
     outputs, sums = [], []
     for head in range(heads):
         parts = [
             _of(each, rows, scale)
             for pod in work.pods
-            for each in stretches(pod, layer)
+            for each in kv_ranges(pod, layer)
             if each.head == head and _slots(each.keys)
         ]
         ask = rows[0, own, head]
@@ -78,17 +78,17 @@ def attend(
     return torch.cat(outputs).to(keys.dtype), torch.cat(sums)
 
 
-def stretches(pod: AnyPod, layer: int) -> Iterable[Stretch]:
-    """What a layer meets in a pod, per KV head: near slots, then far ones."""
-    assert isinstance(pod, Pod | PackedPod)
-    near = pod if isinstance(pod, Pod) else pod.near
-    pairs = zip(near.keys[layer].unbind(), near.values[layer].unbind(), strict=True)
+def kv_ranges(pod: AnyPod, layer: int) -> Iterable[Stretch]:
+    """What a layer meets in a pod, per KV head: proximal slots, then distant ones."""
+    assert isinstance(pod, Pod | QuantizedPod)
+    proximal = pod if isinstance(pod, Pod) else pod.proximal
+    pairs = zip(proximal.keys[layer].unbind(), proximal.values[layer].unbind(), strict=True)
     for head, (exact_keys, exact_values) in enumerate(pairs):
         yield Stretch(head, exact_keys, exact_values, layer)
-    if isinstance(pod, PackedPod):
+    if isinstance(pod, QuantizedPod):
         recipe = pod.layout.recipe
-        for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.far[layer].values, strict=True)):
-            keys = pod.far[root].keys[head]
+        for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.distant[layer].values, strict=True)):
+            keys = pod.distant[root].keys[head]
             assert keys is not None
             yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
 

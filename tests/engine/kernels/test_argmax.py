@@ -11,7 +11,7 @@ from engine.kernels import argmax
 from tests.engine.kernels.hopper import ptx_of
 
 
-def chosen(logits: Tensor, by=argmax.choose) -> tuple[int, int, float]:
+def chosen(logits: Tensor, by=argmax.greedy) -> tuple[int, int, float]:
     """The token twice, and its log-probability, in places that were poisoned."""
     ids = torch.full((4,), -1, device=logits.device)
     both = torch.full((2,), math.nan, dtype=torch.float64, device=logits.device)
@@ -27,7 +27,7 @@ def test_against_pytorch(count: int, dtype: torch.dtype, device: torch.device) -
         logits = (5 * torch.randn(count, generator=torch.Generator().manual_seed(seed))).to(device, dtype)
         token, again, logprob = chosen(logits)
         # PyTorch's sum of so many exponentials in float32 errs more than this one.
-        expected = chosen(logits.double(), sampling.choose)
+        expected = chosen(logits.double(), sampling.greedy)
         assert token == again == expected[0]
         assert logprob == pytest.approx(float(logits.double().log_softmax(0)[token]), abs=3e-6)
 

@@ -18,7 +18,7 @@ def room(heads: int, count: int, dim: int, bits: int, per: str, device: torch.de
     return Packed(bits, per, codes, scales, zeros)
 
 
-def rows_of(heads: int, count: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def ranges_of(heads: int, count: int, dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     numbers = torch.randn(heads, count, dim, generator=torch.Generator().manual_seed(count))
     return (numbers * torch.linspace(0.1, 9, dim)).to(device, dtype)
 
@@ -31,7 +31,7 @@ def rows_of(heads: int, count: int, dim: int, device: torch.device, dtype: torch
 @pytest.mark.parametrize("bits", (8, 4, 3))
 def test_the_same_numbers(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
     packed = room(heads, count, dim, bits, per, device)
-    quant.quantize_into(rows_of(heads, count, dim, device, dtype), packed)
+    quant.quantize_into(ranges_of(heads, count, dim, device, dtype), packed)
     out = torch.full((heads, count + 7, dim), torch.nan, dtype=dtype, device=device)
     expected = torch.empty(heads, count, dim, dtype=dtype, device=device)
     dequantize_into(packed, out[:, 3:-4])
@@ -44,13 +44,13 @@ def test_the_same_numbers(bits, per, heads, count, dim, dtype, device: torch.dev
 @pytest.mark.parametrize("turned", (False, True))
 @pytest.mark.parametrize(("bits", "per"), ((4, "channel"), (8, "token"), (2, "token"), (16, "channel")))
 def test_quantized_to_where_heads_lie_apart(bits: int, per: str, turned: bool, device: torch.device) -> None:
-    rows, turn = rows_of(3, 100, 64, device, torch.float32), hadamard(64, device)
+    rows, rotation = ranges_of(3, 100, 64, device, torch.float32), hadamard(64, device)
     here = room(3, 100, 64, bits, per, device)
     if bits == 16:
         here = Packed(16, per, torch.empty_like(rows), *torch.empty(2, 3, 0, dtype=torch.float16, device=device))
-    quantize_into(rows, here, turn if turned else None)
+    quantize_into(rows, here, rotation if turned else None)
     back = torch.empty_like(rows)
     quant.dequantize_into(here, back)
-    for head, each in enumerate(rows @ turn if turned else rows):
+    for head, each in enumerate(rows @ rotation if turned else rows):
         expected = quant.dequantize(quant.quantize(each, bits, per), torch.float32)
         assert ((back[head] - expected).abs() > 1e-4).float().mean() < 0.01

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.runtime.kv_table import PodTable
+from engine.runtime.kv_table import KVTable
 from tests.engine.kernels.pods import LAYERS, Conversation, model, pod
 
 
@@ -11,7 +11,7 @@ from tests.engine.kernels.pods import LAYERS, Conversation, model, pod
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_recorded_step_goes_on_when_the_pods_change() -> None:
     of = model(2, 4, 128, torch.bfloat16, torch.device("cuda"))
-    table = PodTable(of.shape, of.heads, 64, of.device)
+    table = KVTable(of.shape, of.heads, 64, of.device)
     first, second = [pod(of, "k4v4h", 1500)], [pod(of, "k4v4h", 1200), pod(of, "exact", 300)]
     scale = of.shape.head_dim**-0.5
     query = of.random(torch.Generator(), LAYERS, of.heads, 1)
@@ -37,15 +37,15 @@ def test_a_recorded_step_goes_on_when_the_pods_change() -> None:
         assert table.bucket == bucket
         for _ in range(3):
             expected = []
-            assert int(table.tail_length) == talk.truth.tail.length
-            generator = torch.Generator().manual_seed(talk.truth.tail.length)
+            assert int(table.suffix_length) == talk.truth.suffix.length
+            generator = torch.Generator().manual_seed(talk.truth.suffix.length)
             for buffer in (query, keys, values):
                 buffer.copy_(of.random(generator, *buffer.shape[:-1]))
             for layer in range(LAYERS):
                 new = (query[layer].float(), keys[layer].float(), values[layer].float())
                 expected.append(talk.truth.attend(layer, *new, scale))
             at = talk.truth.position
-            talk.truth.tail.advance(1)
+            talk.truth.suffix.advance(1)
             graph.replay()
             assert positions.tolist() == [at]
             torch.testing.assert_close(outputs.float(), torch.stack(expected), rtol=2e-2, atol=2e-3)

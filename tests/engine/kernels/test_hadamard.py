@@ -8,16 +8,16 @@ import triton
 import triton.language as tl
 
 from engine.core.quant import hadamard
-from engine.kernels.quant.hadamard import turned
+from engine.kernels.quant.hadamard import rotate_row
 from tests.engine.kernels.hopper import ptx_of
 
 
 @triton.jit
-def _turn(rows, out, D: tl.constexpr, WIDTH: tl.constexpr):
+def _rotate(rows, out, D: tl.constexpr, WIDTH: tl.constexpr):
     channels = tl.arange(0, WIDTH)
     place = tl.program_id(0) * D + channels
     numbers = tl.load(rows + place, mask=channels < D, other=float("nan"))
-    tl.store(out + place, turned(numbers, D), mask=channels < D)
+    tl.store(out + place, rotate_row(numbers, D), mask=channels < D)
 
 
 @pytest.mark.parametrize("dim", (16, 64, 80, 96, 128, 256))
@@ -26,7 +26,7 @@ def test_as_by_the_matrix(dim: int, warps: int, device: torch.device) -> None:
     """Each channel alone, and all together; what stands behind the last one does not matter."""
     rows = torch.cat([torch.eye(dim), torch.randn(3, dim, generator=torch.Generator().manual_seed(0))]).to(device)
     out = torch.empty_like(rows)
-    _turn[len(rows),](rows, out, D=dim, WIDTH=triton.next_power_of_2(dim), num_warps=warps)
+    _rotate[len(rows),](rows, out, D=dim, WIDTH=triton.next_power_of_2(dim), num_warps=warps)
     torch.testing.assert_close(out, rows @ hadamard(dim, device), rtol=1e-5, atol=1e-6)
 
 

@@ -8,21 +8,21 @@ import pytest
 import torch
 
 from engine.kernels.linear import int8_lm_head
-from engine.kernels.linear.int8_lm_head import QuickHead, can_quicken, quicken
+from engine.kernels.linear.int8_lm_head import Int8Head, can_quantize_head, quantize_head
 from engine.kernels.reference import linear, lm_head
 from tests.engine.kernels import layers, ptx
 from tests.engine.kernels.hopper import ptx_of
 
 
-def head_of(rows: int, columns: int, device: torch.device, dtype: torch.dtype = torch.float32) -> QuickHead:
-    return quicken(layers.dense(rows, columns, device, dtype))
+def head_of(rows: int, columns: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Int8Head:
+    return quantize_head(layers.dense(rows, columns, device, dtype))
 
 
 def test_codes_are_the_nearest(device: torch.device) -> None:
     """Half a step of 1/127 of the largest of 32 at most, and a little for rounding scales to float16."""
     head = head_of(5000, 96, device)
     head.exact.matrix[7, 32:64] = 0.0
-    head = quicken(head.exact)
+    head = quantize_head(head.exact)
     blocks = head.exact.matrix.unflatten(1, (-1, 32))
     error = (lm_head.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
     assert (error <= blocks.abs().amax(2) / 127 * 0.57).all()
@@ -71,7 +71,7 @@ def test_the_likeliest_is_found_though_its_code_is_not(device: torch.device) -> 
     rows = head.exact.matrix
     rows[100] = 4 * x[0]
     rows[1400] = 4 * x[0] * (1 + 1e-4)
-    head = quicken(head.exact)
+    head = quantize_head(head.exact)
     head.codes[1400], head.scales[1400] = head.codes[100] - 3, head.scales[100]
     assert lm_head.logits(x, head, norm, again=0).argmax() == 100
     assert int8_lm_head.logits(x, head, norm, 8).argmax() == 1400
@@ -85,10 +85,10 @@ def test_what_is_no_number_stays_none(device: torch.device) -> None:
 
 
 def test_which_heads_can(device: torch.device) -> None:
-    assert can_quicken(layers.dense(40, 64, device, torch.bfloat16))
-    assert not can_quicken(layers.dense(40, 80, device, torch.bfloat16))
-    assert not can_quicken(layers.dense(40, 64, device, torch.bfloat16, bias=True))
-    assert not can_quicken(layers.nf4(40, 64, device))
+    assert can_quantize_head(layers.dense(40, 64, device, torch.bfloat16))
+    assert not can_quantize_head(layers.dense(40, 80, device, torch.bfloat16))
+    assert not can_quantize_head(layers.dense(40, 64, device, torch.bfloat16, bias=True))
+    assert not can_quantize_head(layers.nf4(40, 64, device))
 
 
 def test_every_code_at_every_place() -> None:

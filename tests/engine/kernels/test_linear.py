@@ -234,13 +234,13 @@ def test_launches_that_overlap_wait_for_their_input(gpu: torch.device, columns: 
     weights = [layer("nf4", columns, columns, gpu, seed=seed) for seed in range(2)]
     tile = nf4_gemv.Tile(8, 256, 2, ahead)
     x = rows_of_x(1, columns, gpu, torch.bfloat16)
-    rows = {overlap: [poison(1, columns, gpu, torch.bfloat16) for _ in range(20)] for overlap in (False, True)}
+    rows = {pdl: [poison(1, columns, gpu, torch.bfloat16) for _ in range(20)] for pdl in (False, True)}
     norm = (vector(columns, 3, gpu), EPSILON)
 
-    def chain(overlap: bool) -> None:
+    def chain(pdl: bool) -> None:
         before = x
-        for number, out in enumerate(rows[overlap]):
-            nf4_gemv.launch(before, [weights[number % 2]], out, norm=norm, residual=before, tile=tile, overlap=overlap)
+        for number, out in enumerate(rows[pdl]):
+            nf4_gemv.launch(before, [weights[number % 2]], out, norm=norm, residual=before, tile=tile, pdl=pdl)
             before = out
 
     chain(False)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from engine.core import lse
-from engine.kvcache.suffix import Tail
-from engine.runtime.context import Context, Looked
-from engine.runtime.kv_table import PodTable
+from engine.kvcache.suffix import SuffixCache
+from engine.runtime.context import Context, EarlyExit
+from engine.runtime.kv_table import KVTable
 from tests.engine.kernels.pods import LAYERS, model, pod
 
 
@@ -16,26 +16,26 @@ from tests.engine.kernels.pods import LAYERS, model, pod
 def test_looks_are_those_of_the_context(kinds: tuple[str, ...], device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
     pods = [pod(of, kind, 150 + 20 * number) for number, kind in enumerate(kinds)]
-    table = PodTable(of.shape, of.heads, 30, device, watched=range(LAYERS))
+    table = KVTable(of.shape, of.heads, 30, device, watched=range(LAYERS))
     table.set(pods)
     generator = torch.Generator().manual_seed(1)
     heads = [(1, 3), (0, 1), (1, 0)]
-    tail = Tail(of.shape, 30, device)
+    suffix = SuffixCache(of.shape, 30, device)
     for count in (3, 20):
-        context = Context(pods, tail, lse.reference, heads)
+        context = Context(pods, suffix, lse.reference, heads)
         for layer in range(LAYERS):
             new = of.random(generator, of.heads, count), *of.random(generator, 2, 2, count)
             table.attend(layer, *new, 0.125)
             if layer == LAYERS - 1:
-                with pytest.raises(Looked):
+                with pytest.raises(EarlyExit):
                     context.attend(layer, *new, 0.125)
             else:
                 context.attend(layer, *new, 0.125)
         for layer, head in heads:
             got = table.look(layer, head, count, 0.125)
-            for ours, theirs in zip(got, context.looks[layer, head], strict=True):
+            for ours, theirs in zip(got, context.probs[layer, head], strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
             assert 0.5 < sum(float(each.sum()) for each in got) / count < 1
-        tail.advance(count)
+        suffix.advance(count)
         table.advance(count)
         table.length += count

@@ -9,7 +9,7 @@ from engine.core.quant import dequantize, hadamard
 from engine.kernels.quant.quantize import quantize
 
 
-def rows_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def ranges_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Rows with channels that are large at every token, one that never changes, and zeros of both signs."""
     numbers = torch.randn(heads, count, dim, generator=torch.Generator().manual_seed(count)) * torch.linspace(
         0.1, 9, dim
@@ -24,7 +24,7 @@ def rows_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.
 @pytest.mark.parametrize("per", ("channel", "token"))
 @pytest.mark.parametrize("bits", (8, 4, 3))
 def test_the_same_bits(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
-    rows = rows_of(heads, count, dim, dtype, device)
+    rows = ranges_of(heads, count, dim, dtype, device)
     for got, head in zip(quantize(rows, bits, per), rows, strict=True):
         expected = quant.quantize(head, bits, per)
         assert (got.bits, got.per, got.nbytes) == (bits, per, expected.nbytes)
@@ -37,10 +37,10 @@ def test_the_same_bits(bits, per, heads, count, dim, dtype, device: torch.device
 @pytest.mark.parametrize(("bits", "dim"), ((8, 64), (4, 96), (4, 128), (2, 64)))
 def test_rotated_first(bits: int, dim: int, per: str, device: torch.device) -> None:
     """A rotation sums in another order, so a code may differ by one where a number lies between two."""
-    turn = hadamard(dim, device)
-    rows = rows_of(2, 100, dim, torch.float32, device)
-    for got, head in zip(quantize(rows, bits, per, turn), rows, strict=True):
-        expected = quant.quantize(head @ turn, bits, per)
+    rotation = hadamard(dim, device)
+    rows = ranges_of(2, 100, dim, torch.float32, device)
+    for got, head in zip(quantize(rows, bits, per, rotation), rows, strict=True):
+        expected = quant.quantize(head @ rotation, bits, per)
         torch.testing.assert_close(got.scales, expected.scales, rtol=2e-3, atol=1e-6)
         step = expected.scales.float().max()
         differences = (dequantize(got, torch.float32) - dequantize(expected, torch.float32)).abs()
@@ -48,7 +48,7 @@ def test_rotated_first(bits: int, dim: int, per: str, device: torch.device) -> N
 
 
 def test_heads_seen_through_strides_and_no_rows(device: torch.device) -> None:
-    rows = rows_of(70, 2, 64, torch.float32, device).transpose(0, 1)
+    rows = ranges_of(70, 2, 64, torch.float32, device).transpose(0, 1)
     for got, head in zip(quantize(rows, 4, "token"), rows, strict=True):
         assert torch.equal(got.codes, quant.quantize(head, 4, "token").codes)
     assert [len(each.codes) for each in quantize(rows[:, :0], 4, "channel")] == [0, 0]

@@ -8,7 +8,7 @@ from engine.core.rope import HeadNorms, Rotary
 from engine.kernels.attention import rope_append
 from engine.kernels.attention.rope_append import Places
 from engine.kernels.reference import rope as reference_rope
-from engine.runtime.kv_table import PodTable
+from engine.runtime.kv_table import KVTable
 from tests.engine.kernels.pods import Model, model, pod
 
 
@@ -81,7 +81,7 @@ def test_a_full_tail_is_not_written_behind(device: torch.device) -> None:
 @pytest.mark.parametrize("recipe", ("k4v4h", "A35+k8v8"))
 def test_attention_from_a_fused_projection(recipe: str, device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
-    fused, plain = (PodTable(of.shape, of.heads, 8, device) for _ in range(2))
+    fused, plain = (KVTable(of.shape, of.heads, 8, device) for _ in range(2))
     generator = torch.Generator().manual_seed(2)
     for table in (fused, plain):
         table.set([pod(of, recipe, 100)])

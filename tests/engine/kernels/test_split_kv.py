@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from engine.runtime.kv_table import PodTable
+from engine.runtime.kv_table import KVTable
 from tests.engine.kernels import reference_attention
 from tests.engine.kernels.pods import Conversation, model, pod
 
@@ -119,7 +119,7 @@ def test_strided_new_tokens(device: torch.device) -> None:
     outputs = []
     query, keys, values = (of.random(generator, 3, heads).transpose(0, 1) for heads in (4, 2, 2))
     for as_given in (True, False):
-        table = PodTable(of.shape, of.heads, 8, device)
+        table = KVTable(of.shape, of.heads, 8, device)
         table.set(pods)
         new = (query, keys, values) if as_given else (each.contiguous() for each in (query, keys, values))
         outputs.append(table.attend(1, *new, 0.125))

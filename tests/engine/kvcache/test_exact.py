@@ -9,8 +9,8 @@ import torch
 
 from engine.core.errors import PodMismatch, WindowExceeded
 from engine.core.kv_shape import KVShape
-from engine.kvcache.exact import Block, Pod, PodLoader, from_block, pieces, to_block
-from engine.kvcache.suffix import Tail
+from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces, to_block
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, fingerprint, read, some_ids
@@ -21,11 +21,11 @@ WHOLE = torch.arange(2 * 3 * 2 * 50 * 8).reshape(2, 3, 2, 50, 8).to(torch.bfloat
 """Keys and values of fifty tokens."""
 
 
-def block(start: int, stop: int) -> Block:
+def block(start: int, stop: int) -> PodBlock:
     return to_block(WHOLE[0, :, :, start:stop], WHOLE[1, :, :, start:stop], start)
 
 
-def load(*blocks: Block, num_tokens: int = 50) -> Pod:
+def load(*blocks: PodBlock, num_tokens: int = 50) -> Pod:
     loader = PodLoader(SHAPE, num_tokens, CPU)
     for each in blocks:
         loader.add(each.meta, each.payload)
@@ -231,14 +231,14 @@ def test_a_finished_pod_holds_what_was_read(llama_runner: Runner) -> None:
 
 
 def test_a_tail_refuses_what_does_not_fit() -> None:
-    tail = Tail(SHAPE, 5, CPU)
+    suffix = SuffixCache(SHAPE, 5, CPU)
     keys = WHOLE[0, 0, :, :4]
-    tail.append(0, keys, keys)
-    assert tail.length == 0, "a layer alone does not make a token"
-    tail.advance(4)
+    suffix.append(0, keys, keys)
+    assert suffix.length == 0, "a layer alone does not make a token"
+    suffix.advance(4)
     with pytest.raises(WindowExceeded, match="6 tokens do not fit a tail of 5"):
-        tail.append(0, keys[:, :2], keys[:, :2])
-    tail.crop(9)
-    assert tail.length == 4
-    tail.crop(1)
-    assert tail.length == 1 and tail.segment(0)[0].shape == (2, 1, 8)
+        suffix.append(0, keys[:, :2], keys[:, :2])
+    suffix.crop(9)
+    assert suffix.length == 4
+    suffix.crop(1)
+    assert suffix.length == 1 and suffix.segment(0)[0].shape == (2, 1, 8)

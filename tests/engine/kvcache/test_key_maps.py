@@ -72,19 +72,21 @@ def test_what_is_linear_is_found() -> None:
     for layer in maps.weights:
         wanted = fresh.keys[layer]
         assert (predicted(maps, fresh, layer) - wanted).norm() < 0.02 * wanted.norm()
-    far = fresh.select(torch.arange(30, 40))
-    torch.testing.assert_close(predicted(maps, far, 4), predicted(maps, fresh, 4)[:, 30:40])
+    distant = fresh.select(torch.arange(30, 40))
+    torch.testing.assert_close(predicted(maps, distant, 4), predicted(maps, fresh, 4)[:, 30:40])
 
 
 def test_the_costliest_layers_keep_their_keys() -> None:
     costs = {1: 0.1, 2: 0.5, 3: 0.2, 4: 0.4, 5: 0.3}
-    assert map_fit.choose(costs, 6, 1 / 12) == (0, 0, 2, 3, 4, 5)
-    assert map_fit.choose(costs, 6, 0.25) == (0, 0, 2, 2, 4, 4)
-    assert map_fit.choose(costs, 6, 0.2) == map_fit.choose(costs, 6, 0.25)  # at least what was asked for
-    assert map_fit.choose(costs, 6, 5 / 12) == (0, 0, 0, 0, 0, 0)
+    assert map_fit.cheapest_roots(costs, 6, 1 / 12) == (0, 0, 2, 3, 4, 5)
+    assert map_fit.cheapest_roots(costs, 6, 0.25) == (0, 0, 2, 2, 4, 4)
+    assert map_fit.cheapest_roots(costs, 6, 0.2) == map_fit.cheapest_roots(
+        costs, 6, 0.25
+    )  # at least what was asked for
+    assert map_fit.cheapest_roots(costs, 6, 5 / 12) == (0, 0, 0, 0, 0, 0)
     for none in (0.0, 0.45):
         with pytest.raises(CalibrationFailed, match="layers their keys"):
-            map_fit.choose(costs, 6, none)
+            map_fit.cheapest_roots(costs, 6, none)
 
 
 def test_a_layer_costs_what_its_prediction_changes(llama_runner: Runner) -> None:
@@ -139,7 +141,7 @@ def test_the_command_makes_maps_that_recipes_find(tiny_model_dir: Path, tmp_path
     map_fit.main([*arguments, "--saving", "0.25", "0.375"], said.append)
     assert sum("without its own keys" in line for line in said) == 3
     assert "linear25" in said[-2] and "0, " in said[-2] and "linear38" in said[-1]
-    model = map_fit.models.load(str(tiny_model_dir), tmp_path, said.append)
+    model = map_fit.loader.load(str(tiny_model_dir), tmp_path, said.append)
     plan = layout_of(model, parse("linear25"), [tmp_path / "maps"])
     assert plan.maps is not None and sum(root[0] == layer for layer, root in enumerate(plan.roots)) == 2
     assert plan.maps.facts["tokens"] == 400

@@ -13,13 +13,13 @@ from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.core.quant import dequantize, hadamard, quantize
 from engine.core.rope import Angles
-from engine.kvcache.blocks.by_layer import PackedLoader, to_blocks
+from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.layout import Layout, expected_bytes
-from engine.kvcache.quantized import AnyPod, PackedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.offload import tensor_tree
 from engine.runtime.context import Context
 from engine.runtime.runner import Runner
@@ -49,8 +49,8 @@ RECIPES = (
 )
 
 
-def layout(text: str, near: str = "near4,32") -> Layout:
-    recipe = parse(f"{text}+{near}")
+def layout(text: str, proximal: str = "near4,32") -> Layout:
+    recipe = parse(f"{text}+{proximal}")
     if recipe.mode == "linear":
         generator = torch.Generator().manual_seed(9)
         weights = {
@@ -70,7 +70,7 @@ def random_pod(tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Pod:
 
 def attended(pods: Sequence[AnyPod], queries: Tensor, heads: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Context]:
     """What every layer makes of its queries (L, H, Q, D) in front of the pods, with new keys and values of zeros."""
-    context = Context(pods, Tail(SHAPE, 8, CPU), reference, heads)
+    context = Context(pods, SuffixCache(SHAPE, 8, CPU), reference, heads)
     new = torch.zeros(GROUPS, queries.shape[2], DIM)
     return torch.stack([context.attend(layer, queries[layer], new, new, 0.25) for layer in range(LAYERS)]), context
 
@@ -79,8 +79,8 @@ def some_queries(count: int = 3) -> Tensor:
     return torch.randn(LAYERS, HEADS, count, DIM, generator=torch.Generator().manual_seed(77))
 
 
-def far_keys(pod: PackedPod, exact: Pod, layer: int, group: int) -> tuple[Tensor, Tensor]:
-    """Positions and keys of the far slots by the definition, in float64: the root's, quantized, or predicted."""
+def far_keys(pod: QuantizedPod, exact: Pod, layer: int, group: int) -> tuple[Tensor, Tensor]:
+    """Positions and keys of the distant slots by the definition, in float64: the root's, quantized, or predicted."""
     plan = pod.layout
     first, last = 4, exact.num_tokens - 32
     kept = pod.segments(layer)[1].places(group)
@@ -117,19 +117,19 @@ def bare(keys: Tensor, positions: Tensor, direction: int = -1) -> Tensor:
     return torch.cat([pairs.real, pairs.imag], 1)
 
 
-def far_values(pod: PackedPod, exact: Pod, layer: int, group: int) -> Tensor:
-    """Values of the far slots by the definition, in float64."""
+def far_values(pod: QuantizedPod, exact: Pod, layer: int, group: int) -> Tensor:
+    """Values of the distant slots by the definition, in float64."""
     plan = pod.layout.recipe
     values = exact.values[layer, group][pod.segments(layer)[1].places(group)]
     if plan.value_bits == 16:
         return values.double()
-    turn = hadamard(DIM, CPU) if plan.rotate else torch.eye(DIM)
-    return (dequantize(quantize(values @ turn, plan.value_bits, "token"), torch.float32) @ turn).double()
+    rotation = hadamard(DIM, CPU) if plan.rotate else torch.eye(DIM)
+    return (dequantize(quantize(values @ rotation, plan.value_bits, "token"), torch.float32) @ rotation).double()
 
 
-def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
+def by_hand(pod: QuantizedPod, exact: Pod, queries: Tensor) -> Tensor:
     """One softmax per layer, head and query over near, far and new tokens, in float64."""
-    plan, near = pod.layout, pod.near.positions
+    plan, proximal = pod.layout, pod.proximal.positions
     out = torch.zeros(queries.shape, dtype=torch.float64)
     for layer in range(LAYERS):
         for head in range(HEADS):
@@ -138,17 +138,17 @@ def by_hand(pod: PackedPod, exact: Pod, queries: Tensor) -> Tensor:
             values = far_values(pod, exact, layer, group)
             asking = plan.roots[layer][group] if plan.recipe.mode == "A" else layer
             for query in range(queries.shape[2]):
-                own, far = queries[layer, head, query].double(), queries[asking, head, query].double()
+                own, distant = queries[layer, head, query].double(), queries[asking, head, query].double()
                 logits = torch.cat(
                     [
-                        exact.keys[layer, group][near].double() @ own,
-                        keys @ far,
+                        exact.keys[layer, group][proximal].double() @ own,
+                        keys @ distant,
                         torch.zeros(query + 1, dtype=torch.float64),
                     ]
                 )
                 everything = torch.cat(
                     [
-                        exact.values[layer, group][near].double(),
+                        exact.values[layer, group][proximal].double(),
                         values,
                         torch.zeros(query + 1, DIM, dtype=torch.float64),
                     ]
@@ -216,11 +216,11 @@ def test_looks_are_shares_at_the_tokens_own_positions(llama_runner: Runner) -> N
     for text in ("A35+keep30:norm", "B35", "k4v4"):
         pod = compress(llama_runner, range(TOKENS), exact, layout(text))
         heads = [(4, 1), (2, 3)]
-        context = Context([pod, exact], Tail(SHAPE, 8, CPU), reference, heads)
+        context = Context([pod, exact], SuffixCache(SHAPE, 8, CPU), reference, heads)
         new = torch.zeros(GROUPS, 3, DIM)
         for layer in range(LAYERS - 1):
             context.attend(layer, queries[layer], new, new, 0.25)
-        looks = context.looks[2, 3]
+        looks = context.probs[2, 3]
         assert [each.shape for each in looks] == [(3, TOKENS), (3, TOKENS)]
         own = sum(each.sum(1) for each in looks)
         assert ((own > 0) & (own < 1)).all()
@@ -233,12 +233,12 @@ def test_looks_are_shares_at_the_tokens_own_positions(llama_runner: Runner) -> N
 
 
 def test_the_gate_leaves_far_tokens_out_where_near_ones_hold_enough() -> None:
-    """PoD's tau: where sigmoid(LSE near - LSE far of the root) reaches it, the output is that of near tokens alone."""
+    """PoD's tau: where sigmoid(LSE near - LSE far of the root) reaches it, proximal tokens alone count."""
     exact, queries = random_pod(), some_queries()
     full, never, always = (pack_pod(exact, layout(text)) for text in ("A35", "A35t99", "A35t1"))
     torch.testing.assert_close(attended([never], queries)[0], attended([full], queries)[0])
-    near = pack_pod(exact, layout("A35")).near
-    got, alone, dense = (attended([pod], queries)[0] for pod in (always, near, full))
+    proximal = pack_pod(exact, layout("A35")).proximal
+    got, alone, dense = (attended([pod], queries)[0] for pod in (always, proximal, full))
     for layer, row in enumerate(SHARED):
         for head in range(HEADS):
             expected = dense if row[head // 2] == layer else alone
@@ -273,9 +273,9 @@ def test_a_selection_is_the_same_memory_with_fewer_tokens(text: str, llama_runne
     assert again.num_tokens == 30 and all(len(layer) <= 1 for layer in again.layers)
 
 
-def restored(pod: PackedPod) -> PackedPod:
+def restored(pod: QuantizedPod) -> QuantizedPod:
     """The pod from blocks that went through a file, in another order."""
-    loader = PackedLoader(pod.layout, SHAPE, pod.num_tokens, CPU)
+    loader = QuantizedLoader(pod.layout, SHAPE, pod.num_tokens, CPU)
     scratch = bytearray()
     for block in reversed([*to_blocks(pod)]):
         assert (block.start, block.stop) == (0, pod.num_tokens)
@@ -314,19 +314,23 @@ def test_a_large_layer_is_stored_by_heads(text: str, llama_runner: Runner, monke
     assert [(block.meta, bytes(block.payload)) for block in back] == [
         (block.meta, bytes(block.payload)) for block in whole
     ]
-    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    loader = QuantizedLoader(pod.layout, SHAPE, TOKENS, CPU)
     for number in (*range(1, LAYERS * GROUPS), 1):
         loader.add(blocks[number].meta, memoryview(bytearray(blocks[number].payload)))
     with pytest.raises(PodMismatch, match="1 layers are missing"):
         loader.finish()
 
 
-def first_edition(pod: PackedPod) -> tuple[dict[str, object], bytes]:
+def first_edition(pod: QuantizedPod) -> tuple[dict[str, object], bytes]:
     """A block as it was written before blocks named their heads and their alignment: at multiples of 8 bytes."""
     pieces = []
-    for layer, far in enumerate(pod.far):
-        pieces += [pod.near.keys[layer], pod.near.values[layer], *([] if far.kept is None else [far.kept])]
-        for both in zip(far.keys, far.values, strict=True):
+    for layer, distant in enumerate(pod.distant):
+        pieces += [
+            pod.proximal.keys[layer],
+            pod.proximal.values[layer],
+            *([] if distant.kept is None else [distant.kept]),
+        ]
+        for both in zip(distant.keys, distant.values, strict=True):
             for each in both:
                 if each is not None:
                     pieces += [each.codes, each.scales, each.zeros] if each.bits < 16 else [each.codes]
@@ -341,7 +345,7 @@ def first_edition(pod: PackedPod) -> tuple[dict[str, object], bytes]:
 def test_blocks_of_the_first_edition_still_load(text: str, tokens: int, llama_runner: Runner) -> None:
     pod = compress(llama_runner, range(tokens), random_pod(tokens), layout(text))
     meta, payload = first_edition(pod)
-    loader = PackedLoader(pod.layout, SHAPE, tokens, CPU)
+    loader = QuantizedLoader(pod.layout, SHAPE, tokens, CPU)
     loader.add(meta, memoryview(bytearray(payload)))
     old = loader.finish()
     old.check()
@@ -353,15 +357,15 @@ def test_blocks_of_the_first_edition_still_load(text: str, tokens: int, llama_ru
 def test_what_is_loaded_looks_at_the_block_that_was_read(text: str, llama_runner: Runner) -> None:
     """Without a copy, at multiples of 64 bytes."""
     pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
-    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    loader = QuantizedLoader(pod.layout, SHAPE, TOKENS, CPU)
     (block,) = to_blocks(pod)
     with loader.room(len(block.payload)) as room:
         room[:] = block.payload
         loader.add(block.meta, room)
     start = torch.frombuffer(room, dtype=torch.uint8).data_ptr()
-    far = [each for layer in loader.finish().far for each in tensor_tree.tensors(layer) if each.numel()]
-    assert far and start % 64 == 0
-    assert all(start <= each.data_ptr() < start + len(room) and each.data_ptr() % 64 == 0 for each in far)
+    distant = [each for layer in loader.finish().distant for each in tensor_tree.tensors(layer) if each.numel()]
+    assert distant and start % 64 == 0
+    assert all(start <= each.data_ptr() < start + len(room) and each.data_ptr() % 64 == 0 for each in distant)
 
 
 @pytest.mark.parametrize("text", ["keep40:random+k4v4", "keep40:norm"])
@@ -369,11 +373,11 @@ def test_a_bitmap_that_does_not_count_its_rows_is_refused(text: str, llama_runne
     """Before anything of it is used, since it says where rows stand."""
     pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))
     (block,) = to_blocks(pod)
-    near = 2 * GROUPS * 36 * DIM * 4
+    proximal = 2 * GROUPS * 36 * DIM * 4
     payload = bytearray(block.payload)
-    assert bytes(payload[near : near + 15]) == pod.far[0].kept.numpy().tobytes()[:15]
-    payload[near] ^= 1
-    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    assert bytes(payload[proximal : proximal + 15]) == pod.distant[0].kept.numpy().tobytes()[:15]
+    payload[proximal] ^= 1
+    loader = QuantizedLoader(pod.layout, SHAPE, TOKENS, CPU)
     with pytest.raises(PodMismatch, match=r"rows for .* slots"):
         loader.add(block.meta, memoryview(payload))
     with pytest.raises(PodMismatch, match="5 layers are missing"):
@@ -383,7 +387,7 @@ def test_a_bitmap_that_does_not_count_its_rows_is_refused(text: str, llama_runne
 def test_rows_that_are_missing_without_a_bitmap_are_refused() -> None:
     pod = pack_pod(random_pod(), layout("k8v8"))
     (block,) = to_blocks(pack_pod(random_pod(TOKENS - 1), layout("k8v8")))
-    loader = PackedLoader(pod.layout, SHAPE, TOKENS, CPU)
+    loader = QuantizedLoader(pod.layout, SHAPE, TOKENS, CPU)
     with pytest.raises(PodMismatch, match="rows for"):
         loader.add(block.meta, memoryview(bytearray(block.payload)))
 
@@ -392,8 +396,8 @@ def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
     pod = pack_pod(random_pod(), layout("k4v4"))
     (block,) = to_blocks(pod)
 
-    def load(plan: Layout = pod.layout, meta: object = None, payload: bytes | None = None) -> PackedPod:
-        loader = PackedLoader(plan, SHAPE, TOKENS, CPU)
+    def load(plan: Layout = pod.layout, meta: object = None, payload: bytes | None = None) -> QuantizedPod:
+        loader = QuantizedLoader(plan, SHAPE, TOKENS, CPU)
         changed = {**block.meta, **(meta if isinstance(meta, dict) else {})}
         loader.add(changed, memoryview(bytearray(block.payload if payload is None else payload)))
         return loader.finish()
@@ -419,7 +423,7 @@ def test_foreign_and_torn_blocks_are_refused(llama_runner: Runner) -> None:
         with pytest.raises(PodMismatch, match="bytes"):
             load(payload=payload)
     with pytest.raises(PodMismatch, match="layers are missing"):
-        PackedLoader(pod.layout, SHAPE, TOKENS, CPU).finish()
+        QuantizedLoader(pod.layout, SHAPE, TOKENS, CPU).finish()
 
 
 @pytest.mark.parametrize("text", ("k8v8", "k8v8h"))

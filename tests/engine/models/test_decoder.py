@@ -20,7 +20,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models import decoder, lora
 from engine.models.decoder import FlatModel, flatten
 from engine.models.lora import LowRank
@@ -121,7 +121,7 @@ def test_bfloat16_is_no_further_from_the_truth_than_the_network_is(case: str, op
 
 def test_several_last_logits(llama_runner: Runner) -> None:
     def score(runner: Runner) -> Tensor:
-        context = runner.context((), Tail(runner.model.shape, 40, runner.model.device))
+        context = runner.context((), SuffixCache(runner.model.shape, 40, runner.model.device))
         return runner.score(context, some_ids(runner, 40, 4), 13)
 
     ours, theirs = score(llama_runner), score(by_network(llama_runner))
@@ -138,7 +138,7 @@ def test_logits_of_chosen_tokens(llama_runner: Runner) -> None:
 
     def forward(last: int | Tensor) -> Tensor:
         with torch.inference_mode():
-            context = llama_runner.context((), Tail(shape, 40, llama_runner.model.device))
+            context = llama_runner.context((), SuffixCache(shape, 40, llama_runner.model.device))
             return FlatModel(network, PlainOps()).forward(ids, torch.arange(40), context, last)
 
     torch.testing.assert_close(forward(torch.tensor([30])), forward(40)[30:31], rtol=1e-4, atol=1e-4)

@@ -12,12 +12,12 @@ from benchmarks.speed.shapes import SHAPES
 from benchmarks.speed.subject import random_model
 from engine.attention import rotation
 from engine.kernels.linear.weights import DenseWeight, Nf4Weight, weight_of
-from engine.kernels.quant.rotate import TritonTurning
+from engine.kernels.quant.rotate import TritonRotation
 from engine.kernels.reference import linear as reference_linear
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import FlatModel, flatten
 from engine.models.loader import Model
 from engine.models.ops import Ops, PlainOps, Weight
@@ -48,14 +48,17 @@ def logits(runner: Runner, ops: Ops, chunks: Sequence[int]) -> Tensor:
     model = runner.model
     flat = flatten(model, ops)
     assert isinstance(flat, FlatModel) and flat.ops is ops
-    ids, context = some_ids(runner, sum(chunks), 1), runner.context((), Tail(model.shape, sum(chunks), model.device))
+    ids, context = (
+        some_ids(runner, sum(chunks), 1),
+        runner.context((), SuffixCache(model.shape, sum(chunks), model.device)),
+    )
     found = []
     with torch.inference_mode():
         for count in chunks:
-            start = context.tail.length
+            start = context.suffix.length
             new, positions = torch.tensor(ids[start : start + count]), torch.arange(start, start + count)
             found.append(flat.forward(new, positions, context, count))
-            context.tail.advance(count)
+            context.suffix.advance(count)
     return torch.cat(found)
 
 
@@ -68,7 +71,7 @@ def test_logits_are_not_rounded(one_thread: None) -> None:
     """In float32 whatever the head is in, by a kernel or by PyTorch; the interpreter knows float16, not bfloat16."""
     torch.manual_seed(0)
     head, gain = nn.Linear(64, 300, bias=False, dtype=torch.float16), torch.rand(64).half()
-    ops = TritonOps(quick_head=False)
+    ops = TritonOps(int8_head=False)
     for rows in (1, 8, 9, 70):
         x = torch.randn(rows, 64).half()
         with torch.no_grad():
@@ -103,19 +106,19 @@ def test_a_section_is_packed_as_by_plain_pytorch(llama_runner: Runner, monkeypat
     plan = Layout(parse("k4v4hs+near4,32"), tuple((layer, layer) for layer in range(4)))
     ids = some_ids(llama_runner, 400, 2)
 
-    def built() -> PackedPod:
+    def built() -> QuantizedPod:
         builder = builder_for(llama_runner, len(ids), plan)
         while builder.num_read < len(ids):
             builder.feed(ids[builder.num_read : builder.cut(128)])
         pod = builder.finish()
-        assert isinstance(pod, PackedPod)
+        assert isinstance(pod, QuantizedPod)
         return pod
 
     wanted = built()
-    monkeypatch.setattr(rotation, "choose", lambda device, dtype: TritonTurning())
+    monkeypatch.setattr(rotation, "choose", lambda device, dtype: TritonRotation())
     pod = built()
-    torch.testing.assert_close(pod.near.values, wanted.near.values, rtol=1e-3, atol=1e-3)
-    for ours, theirs in zip(pod.far, wanted.far, strict=True):
+    torch.testing.assert_close(pod.proximal.values, wanted.proximal.values, rtol=1e-3, atol=1e-3)
+    for ours, theirs in zip(pod.distant, wanted.distant, strict=True):
         for a, b in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
             assert (a.codes == b.codes).float().mean() > 0.99
 

@@ -1,4 +1,4 @@
-"""Tiers: which pods stay where, by bytes and last use; and that every byte is the same wherever it has been."""
+"""TieredCache: which pods stay where, by bytes and last use; and that every byte is the same wherever it has been."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,14 +9,14 @@ import torch
 from engine.compression.compress import pack_pod
 from engine.core.errors import OutOfMemory
 from engine.core.kv_shape import KVShape
-from engine.kvcache.blocks.by_layer import PackedLoader, to_blocks
+from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, FarLayer, PackedPod
+from engine.kvcache.quantized import AnyPod, DistantLayer, QuantizedPod
 from engine.kvcache.recipe import parse
 from engine.offload import tensor_tree
-from engine.offload.host_copy import Parking, held_bytes
-from engine.offload.tiers import Tiers, tiers_for
+from engine.offload.host_copy import HostCopies, held_bytes
+from engine.offload.tiers import TieredCache, tiered_cache
 
 SHAPE = KVShape(3, 2, 16, torch.float32)
 TOKENS = 200
@@ -47,27 +47,27 @@ def made(recipe: str, device: torch.device, seed: int = 0) -> AnyPod:
         kept = None
         if layout.recipe.keep < 1:
             # One head keeps nothing: its tensors are empty.
-            far = torch.rand(3, 2, TOKENS - 36, generator=torch.Generator().manual_seed(seed)) < 0.4
-            far[1, 1] = False
-            kept = far
+            distant = torch.rand(3, 2, TOKENS - 36, generator=torch.Generator().manual_seed(seed)) < 0.4
+            distant[1, 1] = False
+            kept = distant
         pod = packed(exact(seed), layout, kept)
     return tensor_tree.around(pod, [each.to(device) for each in tensor_tree.tensors(pod)])
 
 
-def packed(pod: Pod, layout: Layout, kept: torch.Tensor | None) -> PackedPod:
+def packed(pod: Pod, layout: Layout, kept: torch.Tensor | None) -> QuantizedPod:
     from engine.compression.compress import _bits, _Packing
 
     if kept is None:
         return pack_pod(pod, layout)
     packing = _Packing(pod, layout, 4, TOKENS - 32, kept)
-    far: tuple[FarLayer, ...] = tuple(packing.layer(layer) for layer in range(3))
-    assert torch.equal(far[0].kept, _bits(kept[0]))
-    return PackedPod(layout, pod.select(torch.tensor(layout.near(TOKENS))), far, TOKENS)
+    distant: tuple[DistantLayer, ...] = tuple(packing.layer(layer) for layer in range(3))
+    assert torch.equal(distant[0].kept, _bits(kept[0]))
+    return QuantizedPod(layout, pod.select(torch.tensor(layout.proximal(TOKENS))), distant, TOKENS)
 
 
-def loaded(pod: PackedPod, device: torch.device) -> PackedPod:
+def loaded(pod: QuantizedPod, device: torch.device) -> QuantizedPod:
     """The pod from its blocks: its tensors look at a few pieces of memory."""
-    loader = PackedLoader(pod.layout, SHAPE, TOKENS, device)
+    loader = QuantizedLoader(pod.layout, SHAPE, TOKENS, device)
     for block in to_blocks(pod):
         loader.add(block.meta, memoryview(bytearray(block.payload)))
     return loader.finish()
@@ -85,7 +85,7 @@ def contents(pod: AnyPod) -> list[tuple[torch.dtype, torch.Size, bytes]]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, device: torch.device) -> None:
     """Whatever the size of a slab, and whether tensors have memory of their own or share it."""
-    parking = Parking(device, slab_bytes)
+    parking = HostCopies(device, slab_bytes)
     pod = made(recipe, device)
     forms = [pod] if recipe == "exact" else [pod, loaded(pod, device)]
     for form in forms:
@@ -106,7 +106,7 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
 
 
 def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
-    tiers, older, newer = Tiers(1 << 30), exact(1), exact(2)
+    tiers, older, newer = TieredCache(1 << 30), exact(1), exact(2)
     begun, going_on = threading.Event(), threading.Event()
 
     def load() -> Pod:
@@ -127,7 +127,7 @@ def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
 
 
 def test_a_parked_pod_holds_nothing_on_the_device() -> None:
-    parked = Parking(CPU).park(made("k4v4h", CPU))
+    parked = HostCopies(CPU).park(made("k4v4h", CPU))
     assert held_bytes(parked.hollow) == 0
     assert parked.hollow.layout.roots is OWN
 
@@ -142,7 +142,7 @@ def test_held_bytes_count_memory_once_and_whole() -> None:
 SIZE = held_bytes(exact())
 
 
-def stocked(tiers: Tiers, count: int, device: torch.device) -> list[AnyPod]:
+def stocked(tiers: TieredCache, count: int, device: torch.device) -> list[AnyPod]:
     pods = [made("exact", device, seed) for seed in range(count)]
     for number, pod in enumerate(pods):
         tiers.put(number, pod)
@@ -150,7 +150,7 @@ def stocked(tiers: Tiers, count: int, device: torch.device) -> list[AnyPod]:
 
 
 def test_one_tier_keeps_what_was_used_last() -> None:
-    tiers = Tiers(3 * SIZE)
+    tiers = TieredCache(3 * SIZE)
     pods = stocked(tiers, 3, CPU)
     assert tiers.get(0) is pods[0]
     tiers.put(3, exact(3))
@@ -160,7 +160,7 @@ def test_one_tier_keeps_what_was_used_last() -> None:
 
 
 def test_one_pod_stays_even_if_it_is_larger_than_the_limit() -> None:
-    tiers = Tiers(1)
+    tiers = TieredCache(1)
     stocked(tiers, 2, CPU)
     assert tiers.keys == ([1], []) and tiers.nbytes == (SIZE, 0)
 
@@ -168,7 +168,7 @@ def test_one_pod_stays_even_if_it_is_larger_than_the_limit() -> None:
 def test_pods_go_down_and_come_back(device: torch.device) -> None:
     # What comes back is rounded up a little.
     room = 2 * SIZE + 1024
-    tiers = Tiers(room, room, Parking(device, 4096))
+    tiers = TieredCache(room, room, HostCopies(device, 4096))
     pods = stocked(tiers, 5, device)
     before = [contents(pod) for pod in pods]
     assert tiers.keys == ([3, 4], [1, 2])
@@ -185,11 +185,11 @@ def test_pods_go_down_and_come_back(device: torch.device) -> None:
 
 
 def test_what_was_copied_once_is_not_copied_again(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiers = Tiers(SIZE, 9 * SIZE, Parking(device, 4096))
+    tiers = TieredCache(SIZE, 9 * SIZE, HostCopies(device, 4096))
     stocked(tiers, 2, device)
     parked: list[AnyPod] = []
-    park = Parking.park
-    monkeypatch.setattr(Parking, "park", lambda parking, pod: parked.append(pod) or park(parking, pod))
+    park = HostCopies.park
+    monkeypatch.setattr(HostCopies, "park", lambda parking, pod: parked.append(pod) or park(parking, pod))
     for _ in range(3):
         tiers.get(0), tiers.get(1)
     # Pod 1 had none yet.
@@ -198,7 +198,7 @@ def test_what_was_copied_once_is_not_copied_again(device: torch.device, monkeypa
 
 
 def test_a_pod_in_use_stays_whole_while_it_is_moved(device: torch.device) -> None:
-    tiers = Tiers(SIZE, SIZE, Parking(device, 4096))
+    tiers = TieredCache(SIZE, SIZE, HostCopies(device, 4096))
     (pod,) = stocked(tiers, 1, device)
     before = contents(pod)
     tiers.put(1, made("exact", device, 1))
@@ -206,7 +206,7 @@ def test_a_pod_in_use_stays_whole_while_it_is_moved(device: torch.device) -> Non
 
 
 def test_forgetting_drops_every_copy(device: torch.device) -> None:
-    tiers = Tiers(SIZE, 4 * SIZE, Parking(device, 4096))
+    tiers = TieredCache(SIZE, 4 * SIZE, HostCopies(device, 4096))
     stocked(tiers, 3, device)
     for key in (0, 2, "unknown"):
         tiers.forget(key)
@@ -216,25 +216,25 @@ def test_forgetting_drops_every_copy(device: torch.device) -> None:
 
 
 def test_a_pod_too_large_for_host_memory_is_not_copied(device: torch.device) -> None:
-    tiers = Tiers(SIZE, SIZE - 1, Parking(device, 4096))
+    tiers = TieredCache(SIZE, SIZE - 1, HostCopies(device, 4096))
     stocked(tiers, 2, device)
     assert tiers.keys == ([1], [])
 
 
 def test_relief_empties_the_device_and_loses_nothing(device: torch.device) -> None:
-    tiers = Tiers(3 * SIZE, 9 * SIZE, Parking(device, 4096))
+    tiers = TieredCache(3 * SIZE, 9 * SIZE, HostCopies(device, 4096))
     before = [contents(pod) for pod in stocked(tiers, 3, device)]
     assert tiers.relieve() == 3 * SIZE
     assert tiers.keys == ([], [0, 1, 2]) and tiers.nbytes[0] == 0
     assert tiers.relieve() == 0
     assert [contents(tiers.get(number)) for number in range(3)] == before
-    alone = Tiers(3 * SIZE)
+    alone = TieredCache(3 * SIZE)
     stocked(alone, 3, CPU)
     assert alone.relieve() == 3 * SIZE and alone.keys == ([], [])
 
 
 def test_a_pod_of_another_length_is_loaded_anew() -> None:
-    tiers = Tiers(9 * SIZE)
+    tiers = TieredCache(9 * SIZE)
     short, long = exact(tokens=50), exact()
     assert tiers.fetch("a", 50, lambda: short) is short
     assert tiers.fetch("a", TOKENS, lambda: long) is long
@@ -243,7 +243,7 @@ def test_a_pod_of_another_length_is_loaded_anew() -> None:
 
 
 def test_nothing_is_kept_of_a_load_that_fails() -> None:
-    tiers = Tiers(9 * SIZE)
+    tiers = TieredCache(9 * SIZE)
     assert tiers.fetch("a", TOKENS, lambda: None) is None
 
     def broken() -> AnyPod:
@@ -257,7 +257,7 @@ def test_nothing_is_kept_of_a_load_that_fails() -> None:
 
 @pytest.mark.parametrize("host", [False, True])
 def test_threads_that_want_the_same_pod_wait_for_one_load(host: bool) -> None:
-    tiers = Tiers(9 * SIZE, 9 * SIZE, Parking(CPU, 4096) if host else None)
+    tiers = TieredCache(9 * SIZE, 9 * SIZE, HostCopies(CPU, 4096) if host else None)
     begun, loads, enough = threading.Barrier(4), [], threading.Event()
 
     def load() -> AnyPod:
@@ -279,7 +279,7 @@ def test_threads_that_want_the_same_pod_wait_for_one_load(host: bool) -> None:
 
 
 def test_different_pods_do_not_wait_for_each_other() -> None:
-    tiers = Tiers(9 * SIZE)
+    tiers = TieredCache(9 * SIZE)
     other_is_there = threading.Event()
 
     def slow() -> AnyPod:
@@ -296,12 +296,12 @@ def test_different_pods_do_not_wait_for_each_other() -> None:
 def test_a_copy_that_fails_costs_a_load_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tiers = Tiers(SIZE, 9 * SIZE, Parking(CPU, 4096))
+    tiers = TieredCache(SIZE, 9 * SIZE, HostCopies(CPU, 4096))
 
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    monkeypatch.setattr(Parking, "_slab", fail)
+    monkeypatch.setattr(HostCopies, "_slab", fail)
     stocked(tiers, 2, CPU)
     tiers.relieve()
     again = exact()
@@ -310,14 +310,14 @@ def test_a_copy_that_fails_costs_a_load_and_nothing_else(
 
 
 def test_a_pod_that_does_not_fit_the_device_stays_in_host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiers = Tiers(SIZE, 9 * SIZE, Parking(CPU, 4096))
+    tiers = TieredCache(SIZE, 9 * SIZE, HostCopies(CPU, 4096))
     before = contents(stocked(tiers, 2, CPU)[0])
 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has ...")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Parking, "restore", fail)
+        patch.setattr(HostCopies, "restore", fail)
         with pytest.raises(OutOfMemory, match=r"1\.61 GB"):
             tiers.get(0)
     assert tiers.keys == ([1], [0])
@@ -326,9 +326,9 @@ def test_a_pod_that_does_not_fit_the_device_stays_in_host_memory(monkeypatch: py
 
 def test_limits_that_are_not_given_are_shares_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.core.oom.free_bytes", lambda device: 1_000 if device.type == "cpu" else 10_000)
-    automatic = tiers_for(CPU)
+    automatic = tiered_cache(CPU)
     assert (automatic.device_limit, automatic.host_limit) == (250, 0)
-    assert tiers_for(CPU, 7, 77).device_limit == 77
+    assert tiered_cache(CPU, 7, 77).device_limit == 77
 
 
 @pytest.mark.gpu
@@ -336,7 +336,7 @@ def test_limits_that_are_not_given_are_shares_of_what_is_free(monkeypatch: pytes
 def test_on_a_gpu_both_limits_are_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.core.oom.free_bytes", lambda device: 1_000 if device.type == "cpu" else 10_000)
     device = torch.device("cuda")
-    automatic = tiers_for(device)
+    automatic = tiered_cache(device)
     assert (automatic.device_limit, automatic.host_limit) == (5_000, 250)
-    given = tiers_for(device, 7, 77)
+    given = tiered_cache(device, 7, 77)
     assert (given.device_limit, given.host_limit) == (7, 77)

@@ -15,14 +15,14 @@ class PlainTable:
     Its bucket is the power of two that the longest pod fits; rows behind it are not attended.
     """
 
-    def __init__(self, shape: KVShape, tail_tokens: int, device: torch.device, max_tokens: int) -> None:
-        self.shape, self.room, self.max_tokens = shape, tail_tokens, max_tokens
+    def __init__(self, shape: KVShape, suffix_tokens: int, device: torch.device, max_tokens: int) -> None:
+        self.shape, self.room, self.max_tokens = shape, suffix_tokens, max_tokens
         # Zeros: what is masked is still multiplied.
         self.keys, self.values = (shape.empty(max_tokens, device).zero_() for _ in range(2))
         self.counts = torch.zeros(shape.layers, shape.kv_heads, dtype=torch.long, device=device)
         self.start = torch.zeros(1, dtype=torch.long, device=device)
-        self.tail_keys, self.tail_values = (shape.empty(tail_tokens, device).zero_() for _ in range(2))
-        self.tail_length = torch.zeros(1, dtype=torch.long, device=device)
+        self.tail_keys, self.tail_values = (shape.empty(suffix_tokens, device).zero_() for _ in range(2))
+        self.suffix_length = torch.zeros(1, dtype=torch.long, device=device)
         self.length = 0
         self.rows = 1
         self.sets = 0
@@ -48,15 +48,15 @@ class PlainTable:
     def set(self, pods: Sequence[AnyPod]) -> None:
         self.sets += 1
         self.length = 0
-        self.tail_length.zero_()
+        self.suffix_length.zero_()
         for layer in range(self.shape.layers):
             parts = [part for pod in pods for part in pod.open().segments(layer)]
             for head in range(self.shape.kv_heads):
                 at = 0
                 for part in parts:
                     keys, values = part.keys[head], part.values[head]
-                    if part.turn is not None:
-                        keys, values = ((rows.float() @ part.turn).to(rows.dtype) for rows in (keys, values))
+                    if part.rotation is not None:
+                        keys, values = ((rows.float() @ part.rotation).to(rows.dtype) for rows in (keys, values))
                     self.keys[layer, head, at : at + len(keys)] = keys
                     self.values[layer, head, at : at + len(keys)] = values
                     at += len(keys)
@@ -68,25 +68,25 @@ class PlainTable:
         self.left = self.length
 
     def positions(self, count: int) -> Tensor:
-        return self.start + self.tail_length + torch.arange(count, device=self.start.device)
+        return self.start + self.suffix_length + torch.arange(count, device=self.start.device)
 
     def advance(self, count: int) -> None:
-        self.tail_length.add_(count)
+        self.suffix_length.add_(count)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         heads, count, dim = query.shape
         groups = self.shape.kv_heads
         new = torch.arange(count, device=query.device)
-        self.tail_keys[layer].index_copy_(1, self.tail_length + new, keys)
-        self.tail_values[layer].index_copy_(1, self.tail_length + new, values)
+        self.tail_keys[layer].index_copy_(1, self.suffix_length + new, keys)
+        self.tail_values[layer].index_copy_(1, self.suffix_length + new, values)
         all_keys = torch.cat([self.keys[layer, :, : self.rows], self.tail_keys[layer]], 1).float()
         all_values = torch.cat([self.values[layer, :, : self.rows], self.tail_values[layer]], 1).float()
         slots = torch.arange(self.room, device=query.device)
-        far = (
+        distant = (
             slots.new_ones(count, 1) * torch.arange(self.rows, device=query.device) < self.counts[layer, :, None, None]
         )
-        near = (slots <= (self.tail_length + new)[:, None]).expand(groups, -1, -1)
-        seen = torch.cat([far, near], 2).repeat_interleave(heads // groups, 0)
+        proximal = (slots <= (self.suffix_length + new)[:, None]).expand(groups, -1, -1)
+        seen = torch.cat([distant, proximal], 2).repeat_interleave(heads // groups, 0)
         each = query.float().reshape(groups, -1, dim)
         logits = (each @ all_keys.transpose(1, 2) * scale).reshape(heads, count, -1)
         weights = logits.masked_fill(~seen, -torch.inf).softmax(-1).reshape(groups, heads // groups * count, -1)

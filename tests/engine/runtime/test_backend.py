@@ -14,7 +14,7 @@ from tests.engine.reading import runner_of
 
 
 def test_a_processor_gets_the_plain_one() -> None:
-    assert backend.runner_for(runner_of(tiny.llama()).model).stepper is None
+    assert backend.runner_for(runner_of(tiny.llama()).model).graph_runner is None
 
 
 def test_an_answer_of_no_numbers_is_refused() -> None:

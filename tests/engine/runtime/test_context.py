@@ -7,20 +7,20 @@ import torch
 
 from engine.core.lse import reference
 from engine.kvcache.exact import Pod
-from engine.kvcache.suffix import Tail
-from engine.runtime.context import Looked
+from engine.kvcache.suffix import SuffixCache
+from engine.runtime.context import EarlyExit
 from engine.runtime.runner import Runner
 from tests.engine.reading import ask, read, some_ids
 
 
 def test_new_tokens_stand_behind_the_longest_pod(llama_runner: Runner) -> None:
     pods = [read(llama_runner, some_ids(llama_runner, count, count)) for count in (30, 70, 50)]
-    tail = Tail(llama_runner.model.shape, 20, llama_runner.model.device)
-    context = llama_runner.context(pods, tail)
+    suffix = SuffixCache(llama_runner.model.shape, 20, llama_runner.model.device)
+    context = llama_runner.context(pods, suffix)
     assert context.position == 70
     llama_runner.run(context, some_ids(llama_runner, 9, 0))
     assert context.position == 79
-    assert llama_runner.context((), Tail(llama_runner.model.shape, 1, llama_runner.model.device)).position == 0
+    assert llama_runner.context((), SuffixCache(llama_runner.model.shape, 1, llama_runner.model.device)).position == 0
 
 
 def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
@@ -36,12 +36,12 @@ def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
         return reference(query, keys, values, scale, causal)
 
     every = [(layer, head) for layer in range(4) for head in range(4)]
-    tail = Tail(runner.model.shape, 40, runner.model.device)
-    runner.run(runner.context(pods, tail), some_ids(runner, 5, 1))
-    context = runner.context(pods, tail, every)
+    suffix = SuffixCache(runner.model.shape, 40, runner.model.device)
+    runner.run(runner.context(pods, suffix), some_ids(runner, 5, 1))
+    context = runner.context(pods, suffix, every)
     context.attention = spy
     question = some_ids(runner, 11, 2)
-    with pytest.raises(Looked):
+    with pytest.raises(EarlyExit):
         runner.run(context, question)
 
     assert len(calls) == 4
@@ -53,8 +53,8 @@ def test_looks_are_shares_of_everything_attended(llama_runner: Runner) -> None:
         logits = query[head].double() @ keys.T * 16**-0.5
         logits[:, -11:] += torch.full((11, 11), -torch.inf, dtype=torch.float64).triu(1)
         shares = logits.softmax(-1)
-        torch.testing.assert_close(context.looks[layer, head][0].double(), shares[:, :30], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(context.looks[layer, head][1].double(), shares[:, 30:100], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(context.probs[layer, head][0].double(), shares[:, :30], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(context.probs[layer, head][1].double(), shares[:, 30:100], rtol=1e-4, atol=1e-6)
 
 
 def test_the_layers_above_the_last_head_are_not_run(llama_runner: Runner) -> None:
@@ -66,12 +66,16 @@ def test_the_layers_above_the_last_head_are_not_run(llama_runner: Runner) -> Non
         return reference(*args)
 
     question = some_ids(runner, 6, 1)
-    context = runner.context([], Tail(runner.model.shape, 6, runner.model.device), [(0, 1), (2, 2)])
+    context = runner.context([], SuffixCache(runner.model.shape, 6, runner.model.device), [(0, 1), (2, 2)])
     context.attention = spy
-    with pytest.raises(Looked):
+    with pytest.raises(EarlyExit):
         runner.run(context, question)
-    assert (len(layers), set(context.looks)) == (3, {(0, 1), (2, 2)})
-    assert runner.run(runner.context([], Tail(runner.model.shape, 6, runner.model.device)), question).isfinite().all()
+    assert (len(layers), set(context.probs)) == (3, {(0, 1), (2, 2)})
+    assert (
+        runner.run(runner.context([], SuffixCache(runner.model.shape, 6, runner.model.device)), question)
+        .isfinite()
+        .all()
+    )
 
 
 def test_an_empty_pod_adds_nothing(llama_runner: Runner) -> None:

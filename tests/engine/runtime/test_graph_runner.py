@@ -22,7 +22,7 @@ from engine.kvcache.recipe import parse
 from engine.models import loader
 from engine.runtime import cuda_graphs
 from engine.runtime.generate import Step, generate
-from engine.runtime.graph_runner import BUCKETS, Forward, Stepper, through
+from engine.runtime.graph_runner import BUCKETS, Forward, GraphRunner, through
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import fingerprint, read, runner_of, some_ids, some_maps
@@ -39,13 +39,13 @@ def stepped(plain: Runner, ahead: bool = True, forward: Forward | None = None, m
     runner, model = Runner(plain.model), plain.model
     table = PlainTable(model.shape, TAIL, model.device, max_tokens)
     forward = forward or through(model.network)
-    runner.stepper = Stepper(forward, table, TAIL, model.window, model.device, runner.lock, ahead)
+    runner.graph_runner = GraphRunner(forward, table, TAIL, model.window, model.device, runner.lock, ahead)
     return runner
 
 
 def table_of(runner: Runner) -> PlainTable:
-    assert runner.stepper is not None
-    table = runner.stepper._table
+    assert runner.graph_runner is not None
+    table = runner.graph_runner._table
     assert isinstance(table, PlainTable)
     return table
 
@@ -241,7 +241,7 @@ def test_threads_take_turns_and_do_not_disturb_each_other(plain: Runner, pods: l
         got = list(threads.map(answer, range(3)))
     for number in range(3):
         assert_same(got[number], steps(plain, [pods[number]], questions[number], WARM))
-    assert turns.overlaps == 0
+    assert turns.supports_pdl == 0
     assert table_of(runner).sets >= 1
 
 
@@ -275,21 +275,21 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Captures succeed on the CPU, after the same trials as on a GPU."""
     seen: list[str] = []
 
-    def capture(self: cuda_graphs.Graphs, work: Callable[[], None]) -> Any:
+    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
         for _ in range(cuda_graphs.WARM_UPS):
             work()
         seen.append("captured")
         return Replay(work)
 
-    monkeypatch.setattr(cuda_graphs.Graphs, "_capture", capture)
+    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
     return seen
 
 
-def willing(runner: Runner) -> cuda_graphs.Graphs:
+def willing(runner: Runner) -> cuda_graphs.CudaGraphs:
     """The runner's graphs, on a device that has none, ready to try."""
-    assert runner.stepper is not None
-    runner.stepper.graphs.refused = ""
-    return runner.stepper.graphs
+    assert runner.graph_runner is not None
+    runner.graph_runner.graphs.refused = ""
+    return runner.graph_runner.graphs
 
 
 def test_a_capture_in_the_middle_of_an_answer_changes_nothing(
@@ -330,12 +330,12 @@ def test_a_refused_capture_is_said_once_and_answers_go_on(
 ) -> None:
     tried = []
 
-    def capture(self: cuda_graphs.Graphs, work: Callable[[], None]) -> Any:
+    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
         work()
         tried.append(work)
         raise error
 
-    monkeypatch.setattr(cuda_graphs.Graphs, "_capture", capture)
+    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
     runner, question = stepped(plain), some_ids(plain, 100, 2)
     seen = willing(runner)
     with caplog.at_level(logging.WARNING):
@@ -386,8 +386,8 @@ def gpu_runner() -> Runner:
 def eager(plain: Runner) -> Runner:
     """The same stepper, without a graph."""
     runner = stepped(plain)
-    assert runner.stepper is not None
-    runner.stepper.graphs.refused = "for a test"
+    assert runner.graph_runner is not None
+    runner.graph_runner.graphs.refused = "for a test"
     return runner
 
 
@@ -408,10 +408,10 @@ def test_graphs_say_what_their_steps_say(gpu_runner: Runner, params: SamplingPar
             rows = 1 << sum(pod.num_tokens for pod in memory).bit_length()
             runs = {min(asked, 64), *([asked % 64] if asked > 64 else [])}
             captured |= {(next(each for each in BUCKETS if each >= run), rows) for run in runs} | {(1, rows)}
-    assert runner.stepper is not None and without.stepper is not None
-    assert runner.stepper.graphs.refused == ""
-    assert runner.stepper.graphs.captures == len(captured)
-    assert without.stepper.graphs.captures == 0
+    assert runner.graph_runner is not None and without.graph_runner is not None
+    assert runner.graph_runner.graphs.refused == ""
+    assert runner.graph_runner.graphs.captures == len(captured)
+    assert without.graph_runner.graphs.captures == 0
 
 
 @pytest.mark.gpu
@@ -423,7 +423,7 @@ def test_graphs_and_the_plain_loop_choose_alike(gpu_runner: Runner) -> None:
     runner = stepped(plain)
     for params in (COLD, WARM, replace(WARM, seed=4, temperature=1.2)):
         assert_same(steps(runner, [pod], question, params), steps(plain, [pod], question, params), 1e-3)
-    assert runner.stepper is not None and runner.stepper.graphs.captures == 4
+    assert runner.graph_runner is not None and runner.graph_runner.graphs.captures == 4
 
 
 @pytest.mark.gpu
@@ -444,8 +444,8 @@ def test_a_model_that_waits_for_the_host_runs_without_graphs(
     stream = torch.cuda.current_stream()
     with caplog.at_level(logging.WARNING):
         assert_same(steps(runner, [pod], question, WARM), expected, 1e-3)
-    assert runner.stepper is not None
-    assert runner.stepper.graphs.refused and runner.stepper.graphs.captures == 0
+    assert runner.graph_runner is not None
+    assert runner.graph_runner.graphs.refused and runner.graph_runner.graphs.captures == 0
     assert len(caplog.records) == 1
     assert torch.cuda.current_stream() == stream
     held = torch.cuda.memory_reserved()
@@ -455,7 +455,7 @@ def test_a_model_that_waits_for_the_host_runs_without_graphs(
     assert torch.cuda.memory_reserved() <= held, "freed memory goes back"
     again = stepped(gpu_runner)
     assert_same(steps(again, [pod], question, WARM), expected, 1e-3)
-    assert again.stepper is not None and again.stepper.graphs.captures == 2
+    assert again.graph_runner is not None and again.graph_runner.graphs.captures == 2
 
 
 @pytest.mark.gpu
@@ -467,5 +467,5 @@ def test_four_bit_weights_can_be_captured(tiny_model_dir: Path, tmp_path: Path) 
     runner = stepped(plain)
     for params in (COLD, WARM):
         assert_same(steps(runner, [pod], question, params), steps(eager(plain), [pod], question, params), 1e-3)
-    assert runner.stepper is not None
-    assert (runner.stepper.graphs.captures, runner.stepper.graphs.refused) == (4, "")
+    assert runner.graph_runner is not None
+    assert (runner.graph_runner.graphs.captures, runner.graph_runner.graphs.refused) == (4, "")

@@ -16,11 +16,11 @@ from engine.core.errors import PodMismatch
 from engine.core.lse import reference
 from engine.core.quant import dequantize
 from engine.kvcache.blocks.by_chunk import ChunkLoader
-from engine.kvcache.exact import Block, Pod
+from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout, expected_bytes
-from engine.kvcache.quantized import PackedPod
+from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.offload.tensor_tree import tensors
 from engine.runtime.context import Context
 from engine.runtime.prefill import quantizing_context
@@ -32,32 +32,32 @@ OWN = ((0, 0), (1, 1), (2, 2), (3, 3))
 RECIPES = ("k4v4hs", "k8v8s", "k3v2hs", "k16v4hs")
 
 
-def layout(text: str, near: str = "near4,32") -> Layout:
-    return Layout(parse(f"{text}+{near}"), OWN)
+def layout(text: str, proximal: str = "near4,32") -> Layout:
+    return Layout(parse(f"{text}+{proximal}"), OWN)
 
 
-def feed(builder: Builder, ids: Sequence[int], size: int) -> list[Block]:
+def feed(builder: Builder, ids: Sequence[int], size: int) -> list[PodBlock]:
     blocks = []
     while builder.num_read < len(ids):
         blocks.append(builder.feed(ids[builder.num_read : builder.cut(size)]))
     return blocks
 
 
-def stored(block: Block) -> tuple[dict[str, object], memoryview]:
+def stored(block: PodBlock) -> tuple[dict[str, object], memoryview]:
     """A block as it comes back from a file."""
     return json.loads(json.dumps(dict(block.meta))), memoryview(bytearray(block.payload))
 
 
-def built(runner: Runner, plan: Layout, ids: Sequence[int], size: int = 128) -> tuple[PackedPod, list[Block]]:
+def built(runner: Runner, plan: Layout, ids: Sequence[int], size: int = 128) -> tuple[QuantizedPod, list[PodBlock]]:
     builder = builder_for(runner, len(ids), plan)
     blocks = feed(builder, ids, size)
     pod = builder.finish()
-    assert isinstance(pod, PackedPod)
+    assert isinstance(pod, QuantizedPod)
     pod.check()
     return pod, blocks
 
 
-def assert_same(one: PackedPod, other: PackedPod) -> None:
+def assert_same(one: QuantizedPod, other: QuantizedPod) -> None:
     assert one.num_tokens == other.num_tokens
     for a, b in zip(tensors(one), tensors(other), strict=True):
         assert torch.equal(a, b)
@@ -67,21 +67,21 @@ class Slow(Context):
     """The specification: everything before the chunk as `pack_pod` would keep it, unpacked anew in every layer."""
 
     def __init__(self, runner: Runner, num_tokens: int, plan: Layout) -> None:
-        super().__init__((), Tail(runner.model.shape, num_tokens, runner.model.device), reference)
+        super().__init__((), SuffixCache(runner.model.shape, num_tokens, runner.model.device), reference)
         self._plan = plan
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        self.tail.append(layer, keys, values)
-        recipe, start, stop = self._plan.recipe, self.tail.length, self.tail.length + query.shape[1]
-        seen = [tensor[layer, :, :stop].clone() for tensor in (self.tail.keys, self.tail.values)]
-        far = min(start, self.tail.capacity - recipe.recent)
-        if far > recipe.sinks:
+        self.suffix.append(layer, keys, values)
+        recipe, start, stop = self._plan.recipe, self.suffix.length, self.suffix.length + query.shape[1]
+        seen = [tensor[layer, :, :stop].clone() for tensor in (self.suffix.keys, self.suffix.values)]
+        distant = min(start, self.suffix.capacity - recipe.recent)
+        if distant > recipe.sinks:
             # As if the section ended so that just these tokens are far.
-            padded = (torch.nn.functional.pad(rows[None, :, :far], (0, 0, 0, recipe.recent)) for rows in seen)
-            exact = Pod(*padded, torch.arange(far + recipe.recent), far + recipe.recent)
+            padded = (torch.nn.functional.pad(rows[None, :, :distant], (0, 0, 0, recipe.recent)) for rows in seen)
+            exact = Pod(*padded, torch.arange(distant + recipe.recent), distant + recipe.recent)
             segment = pack_pod(exact, Layout(recipe, OWN[:1])).segments(0)[1]
             for rows, kept in zip(seen, (segment.keys, segment.values), strict=True):
-                rows[:, recipe.sinks : far] = kept if segment.turn is None else kept @ segment.turn
+                rows[:, recipe.sinks : distant] = kept if segment.rotation is None else kept @ segment.rotation
         return reference(query, *seen, scale, True)[0]
 
 
@@ -92,33 +92,33 @@ def test_the_first_chunk_has_the_bits_of_packing_afterwards(recipe: str, llama_r
     pod, blocks = built(llama_runner, plan, ids)
     afterwards = pack_pod(read(llama_runner, ids, blocks[0].stop), plan)
     assert blocks[0].stop == 4 + 128 and pod.nbytes == afterwards.nbytes
-    for ours, theirs in zip(pod.far, afterwards.far, strict=True):
+    for ours, theirs in zip(pod.distant, afterwards.distant, strict=True):
         for a, b in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
             assert torch.equal(a.codes[:128], b.codes[:128])
             if a.bits < 16:
                 rows = 2 if a.per == "channel" else 128
                 assert torch.equal(a.scales[:rows], b.scales[:rows]) and torch.equal(a.zeros[:rows], b.zeros[:rows])
-    assert torch.equal(pod.near.keys[:, :, :4], afterwards.near.keys[:, :, :4])
-    assert torch.equal(pod.near.positions, afterwards.near.positions)
+    assert torch.equal(pod.proximal.keys[:, :, :4], afterwards.proximal.keys[:, :, :4])
+    assert torch.equal(pod.proximal.positions, afterwards.proximal.positions)
     assert expected_bytes(plan, llama_runner.model.shape, len(ids)) == pod.nbytes
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize(
-    ("tokens", "near", "size"), ((400, "near4,32", 128), (333, "near0,1", 64), (300, "near70,90", 50))
+    ("tokens", "proximal", "size"), ((400, "near4,32", 128), (333, "near0,1", 64), (300, "near70,90", 50))
 )
 def test_step_by_step(
-    recipe: str, tokens: int, near: str, size: int, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
+    recipe: str, tokens: int, proximal: str, size: int, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantizing_context, "RUN_TOKENS", 128)
-    ids, plan = some_ids(llama_runner, tokens, 2), layout(recipe, near)
+    ids, plan = some_ids(llama_runner, tokens, 2), layout(recipe, proximal)
     pod, blocks = built(llama_runner, plan, ids, size)
     slow = Slow(llama_runner, tokens, plan)
     for block in blocks:
         llama_runner.run(slow, ids[block.start : block.stop])
-    expected = pack_pod(slow.tail.freeze(), plan)
-    torch.testing.assert_close(pod.near.values, expected.near.values, rtol=2e-2, atol=2e-2)
-    for ours, theirs in zip(pod.far, expected.far, strict=True):
+    expected = pack_pod(slow.suffix.freeze(), plan)
+    torch.testing.assert_close(pod.proximal.values, expected.proximal.values, rtol=2e-2, atol=2e-2)
+    for ours, theirs in zip(pod.distant, expected.distant, strict=True):
         for a, b in zip((*ours.keys, *ours.values), (*theirs.keys, *theirs.values), strict=True):
             # Where a number lies between two codes, either may be taken.
             away = (dequantize(a, torch.float32) - dequantize(b, torch.float32)).abs()
@@ -126,13 +126,13 @@ def test_step_by_step(
     # Another past than an exact one was read.
     exact = read(llama_runner, ids).values
     if recipe == "k3v2hs":
-        assert (exact[3] - slow.tail.values[3]).abs().max() > 0.1
+        assert (exact[3] - slow.suffix.values[3]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("tokens", (1, 4, 5, 36, 37, 100, 101, 132, 196, 250))
-@pytest.mark.parametrize("near", ("near4,32", "near0,1"))
-def test_short_sections(tokens: int, near: str, llama_runner: Runner) -> None:
-    ids, plan = some_ids(llama_runner, tokens, 3), layout("k4v4hs", near)
+@pytest.mark.parametrize("proximal", ("near4,32", "near0,1"))
+def test_short_sections(tokens: int, proximal: str, llama_runner: Runner) -> None:
+    ids, plan = some_ids(llama_runner, tokens, 3), layout("k4v4hs", proximal)
     pod, blocks = built(llama_runner, plan, ids, 64)
     if len(blocks) == 1:
         assert_same(pod, pack_pod(read(llama_runner, ids, 512), plan))
@@ -151,7 +151,7 @@ def test_an_interrupted_builder_gives_the_same_bytes(llama_runner: Runner) -> No
         rest = feed(builder, ids, 128)
         assert [bytes(each.payload) for each in rest] == [bytes(each.payload) for each in blocks[count:]]
         again = builder.finish()
-        assert isinstance(again, PackedPod)
+        assert isinstance(again, QuantizedPod)
         assert_same(again, pod)
 
 
@@ -174,16 +174,16 @@ def test_a_chunk_that_failed_halfway_is_read_again(llama_runner: Runner, monkeyp
     ids, plan = some_ids(llama_runner, 500, 4), layout("k4v4hs")
     pod, _ = built(llama_runner, plan, ids)
     builder = builder_for(llama_runner, len(ids), plan)
-    attend = quantizing_context.PackedReading.attend
+    attend = quantizing_context.QuantizingContext.attend
 
-    def fails(self: quantizing_context.PackedReading, layer: int, *rest: object) -> Tensor:
+    def fails(self: quantizing_context.QuantizingContext, layer: int, *rest: object) -> Tensor:
         if layer == 2:
             raise RuntimeError("no room")
         return attend(self, layer, *rest)
 
     builder.feed(ids[: builder.cut(128)])
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(quantizing_context.PackedReading, "attend", fails)
+        patch.setattr(quantizing_context.QuantizingContext, "attend", fails)
         builder.feed(ids[builder.num_read : builder.cut(256)])
     feed(builder, ids, 128)
     assert_same(builder.finish(), pod)
@@ -203,9 +203,9 @@ def test_blocks_in_any_order_and_from_several_threads(recipe: str, llama_runner:
     assert greedy(llama_runner, [pod], ids[:9], 5) == greedy(llama_runner, [pod.open()], ids[:9], 5)
 
 
-@pytest.mark.parametrize("near", ("near4,32", "near0,1", "near70,90"))
-def test_the_beginning_of_a_section_can_be_asked(near: str, llama_runner: Runner) -> None:
-    ids, plan = some_ids(llama_runner, 700, 5), layout("k4v4hs", near)
+@pytest.mark.parametrize("proximal", ("near4,32", "near0,1", "near70,90"))
+def test_the_beginning_of_a_section_can_be_asked(proximal: str, llama_runner: Runner) -> None:
+    ids, plan = some_ids(llama_runner, 700, 5), layout("k4v4hs", proximal)
     whole, blocks = built(llama_runner, plan, ids)
     shape, device = llama_runner.model.shape, llama_runner.model.device
     for count in range(1, len(blocks)):

@@ -9,10 +9,10 @@ from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 from engine.runtime.prefill.builder import PodBuilder
-from engine.runtime.prefill.sharing_context import SharedReading
+from engine.runtime.prefill.sharing_context import SharingContext
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, read, some_ids
 
@@ -45,17 +45,17 @@ def by_hand(plan: Layout, queries: Tensor, keys: Tensor, values: Tensor) -> Tens
             for i in range(queries.shape[2]):
                 logits = []
                 for j in range(i + 1):
-                    near = j < plan.recipe.sinks or i - j < plan.recipe.recent
-                    query = queries[layer if near else asking, head, i]
-                    logits.append(query @ keys[layer if near else root, group, j])
+                    proximal = j < plan.recipe.sinks or i - j < plan.recipe.recent
+                    query = queries[layer if proximal else asking, head, i]
+                    logits.append(query @ keys[layer if proximal else root, group, j])
                 out[layer, head, i] = (torch.stack(logits) * 0.3).softmax(0) @ values[layer, group, : i + 1]
     return out
 
 
 def in_chunks(plan: Layout, queries: Tensor, keys: Tensor, values: Tensor, chunk: int) -> Tensor:
     tokens = queries.shape[2]
-    tail = Tail(SHAPE, tokens, CPU)
-    context = SharedReading(plan, tail, reference)
+    suffix = SuffixCache(SHAPE, tokens, CPU)
+    context = SharingContext(plan, suffix, reference)
     out = torch.empty_like(queries)
     for start in range(0, tokens, chunk):
         now = slice(start, start + chunk)
@@ -63,7 +63,7 @@ def in_chunks(plan: Layout, queries: Tensor, keys: Tensor, values: Tensor, chunk
             out[layer, :, now] = context.attend(
                 layer, queries[layer, :, now], keys[layer, :, now], values[layer, :, now], 0.3
             )
-        tail.advance(len(range(tokens)[now]))
+        suffix.advance(len(range(tokens)[now]))
     return out
 
 
@@ -97,18 +97,18 @@ def test_the_masks_of_figure_2() -> None:
 def test_the_cache_table_of_figure_2() -> None:
     """Six tokens, one block of three layers: upper layers keep keys x1, x5, x6; the root keeps all; values all stay."""
     shape = KVShape(3, 1, DIM, torch.float32)
-    tail = Tail(shape, 6, CPU)
+    suffix = SuffixCache(shape, 6, CPU)
     for layer in range(3):
         rows = torch.arange(1.0, 7.0)[None, :, None].expand(1, 6, DIM)
-        tail.append(layer, rows, rows)
-    tail.advance(6)
-    pod = pack_pod(tail.freeze(), Layout(parse("A35+near1,2"), ((0,), (0,), (0,))))
+        suffix.append(layer, rows, rows)
+    suffix.advance(6)
+    pod = pack_pod(suffix.freeze(), Layout(parse("A35+near1,2"), ((0,), (0,), (0,))))
     for layer in range(3):
-        assert pod.near.keys[layer, 0, :, 0].tolist() == [1, 5, 6]
-        far = pod.far[layer]
-        assert far.values[0].codes[:, 0].tolist() == [2, 3, 4]
-        assert (far.keys[0] is None) == (layer > 0)
-    assert pod.far[0].keys[0].codes[:, 0].tolist() == [2, 3, 4]
+        assert pod.proximal.keys[layer, 0, :, 0].tolist() == [1, 5, 6]
+        distant = pod.distant[layer]
+        assert distant.values[0].codes[:, 0].tolist() == [2, 3, 4]
+        assert (distant.keys[0] is None) == (layer > 0)
+    assert pod.distant[0].keys[0].codes[:, 0].tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize("mode", "AB")
@@ -131,7 +131,7 @@ def test_nothing_shared_or_nothing_far_is_dense(mode: str, llama_runner: Runner)
 
 @pytest.mark.parametrize("mode", "AB")
 def test_a_question_goes_on_where_reading_ended(mode: str, llama_runner: Runner) -> None:
-    """The first token behind the text sees the same far and near tokens as if it were read with the text."""
+    """The first token behind the text sees the same far and proximal tokens as if it were read with the text."""
     runner = llama_runner
     ids = some_ids(runner, 151, 2)
     shared = ((0, 0), (0, 1), (0, 1), (3, 1))
@@ -142,5 +142,5 @@ def test_a_question_goes_on_where_reading_ended(mode: str, llama_runner: Runner)
     feed(builder, ids[:150], 64)
     # The question's own token is one of the recent ones, so the pod keeps one less.
     pod = pack_pod(builder.finish(), layout(mode, 4, 32, shared))
-    context = Context([pod], Tail(runner.model.shape, 1, CPU), reference)
+    context = Context([pod], SuffixCache(runner.model.shape, 1, CPU), reference)
     torch.testing.assert_close(runner.run(context, ids[150:]), logits, rtol=1e-3, atol=1e-3)

@@ -11,16 +11,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.compression.compress import pack_pod
 from engine.core.sampling import SamplingParams
-from engine.kernels.linear.int8_lm_head import QuickHead
+from engine.kernels.linear.int8_lm_head import Int8Head
 from engine.kernels.linear.weights import DenseWeight
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import FlatModel
 from engine.models.ops_triton import TritonOps
 from engine.runtime.generate import generate
-from engine.runtime.kv_table import PodTable
+from engine.runtime.kv_table import KVTable
 from engine.runtime.runner import Runner
 from tests.engine.models import test_decoder
 from tests.engine.models.test_decoder import by_network, network_of
@@ -39,11 +39,11 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
     """Short, since kernels are interpreted where there is no GPU."""
     plain, steps = llama_runner, runner_of(llama_runner.model.network, graphs=True)
     assert "Triton" in steps.backend and "Triton" not in plain.backend
-    assert steps.stepper is not None
+    assert steps.graph_runner is not None
     question, params = some_ids(plain, 2, 2), SamplingParams(max_tokens=2)
     _, pod = pods(plain)
-    assert steps.stepper.claim([pod], len(question), 2)
-    steps.stepper.release()
+    assert steps.graph_runner.claim([pod], len(question), 2)
+    steps.graph_runner.release()
     wanted, found = (list(generate(runner, [pod], question, params)) for runner in (plain, steps))
     assert [step.token_id for step in found] == [step.token_id for step in wanted]
     logprobs = torch.tensor([[step.logprob for step in each] for each in (found, wanted)])
@@ -53,7 +53,7 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
 CASES = ["llama with biases", "llama, scaled", "llama 3", "llama, yarn", "qwen2", "qwen3", "mistral"]
 
 
-def logits(flat: FlatModel, table: PodTable, ids: list[int]) -> Tensor:
+def logits(flat: FlatModel, table: KVTable, ids: list[int]) -> Tensor:
     """Logits (V,) of the last of some tokens in a table, which keeps them."""
     with torch.inference_mode():
         found = flat.forward(torch.tensor(ids), table.positions(len(ids)), table, 1)[0]
@@ -70,12 +70,12 @@ def test_heads_that_the_table_norms_and_turns_are_those_of_transformers(
     runner = runner_of(network_of(case))
     theirs, shape = by_network(runner), runner.model.shape
     pod = read(runner, some_ids(runner, 60, 1), 60)
-    table, tail = PodTable(shape, 4, 16, runner.model.device, max_new=8), Tail(shape, 16, runner.model.device)
+    table, suffix = KVTable(shape, 4, 16, runner.model.device, max_new=8), SuffixCache(shape, 16, runner.model.device)
     monkeypatch.setattr(table, "attend", lambda *rest: pytest.fail("heads were turned one by one"))
     table.set([pod])
     assert runner._flat is not None
     for ids in (some_ids(runner, 5, 2), [7], [9]):
-        wanted = theirs.run(theirs.context([pod], tail), ids)
+        wanted = theirs.run(theirs.context([pod], suffix), ids)
         assert wanted.std() > 0.5
         torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
 
@@ -87,12 +87,12 @@ def test_angles_that_depend_on_the_length_are_worked_out_anew(
     rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
     monkeypatch.setitem(test_decoder.CASES, "moving", (*test_decoder.CASES["llama"][:2], {"rope_parameters": rope}))
     runner = runner_of(network_of("moving"))
-    table = PodTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
+    table = KVTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
     monkeypatch.setattr(table, "attend_fused", lambda *rest: pytest.fail("a table of angles"))
-    theirs, tail = by_network(runner), Tail(runner.model.shape, 16, runner.model.device)
+    theirs, suffix = by_network(runner), SuffixCache(runner.model.shape, 16, runner.model.device)
     assert runner._flat is not None
     ids = some_ids(runner, 5, 2)
-    wanted = theirs.run(theirs.context([], tail), ids)
+    wanted = theirs.run(theirs.context([], suffix), ids)
     torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -111,37 +111,37 @@ class Operations(TorchDispatchMode):
 
 def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
     """Between the embedding and the next token PyTorch launches nothing; the head is quick here, and says the same."""
-    runner = Runner(llama_runner.model, graphs=True, quick_head=True)
+    runner = Runner(llama_runner.model, graphs=True, int8_head=True)
     question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
     exact = read(runner, some_ids(runner, 40, 1), 40)
     wanted, found = (list(generate(each, [exact], question, params)) for each in (llama_runner, runner))
     assert [step.token_id for step in found] == [step.token_id for step in wanted]
-    assert runner.stepper is not None
-    runner.stepper._table.set([exact])
+    assert runner.graph_runner is not None
+    runner.graph_runner._table.set([exact])
     with torch.inference_mode(), Operations() as seen:
-        runner.stepper._step(1, False)
+        runner.graph_runner._step(1, False)
     # The interpreter copies what a kernel reads and writes.
     assert seen.names - {"empty", "new_empty", "set_", "copy_"} == {"embedding"}
 
 
-def test_a_quick_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_int8_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where it is wanted: by default on a GPU alone, and not by several rows, which are to be scored."""
-    monkeypatch.setattr("engine.models.ops_triton.QUICK_BYTES", 0)
-    told: list[tuple[str, int]] = []
-    for name in ("linear.linear", "quick_head.logits"):
-        monkeypatch.setattr(f"engine.kernels.{name}", lambda x, *rest, name=name, **more: told.append((name, len(x))))
+    monkeypatch.setattr("engine.models.ops_triton.INT8_HEAD_BYTES", 0)
+    said: list[tuple[str, int]] = []
+    for name in ("linear.linear.linear", "linear.int8_lm_head.logits"):
+        monkeypatch.setattr(f"engine.kernels.{name}", lambda x, *rest, name=name, **more: said.append((name, len(x))))
     module, norm = torch.nn.Linear(64, 100, bias=False), (torch.ones(64), 1e-5)
     for wish in (True, False, None):
-        ops = TritonOps(quick_head=wish)
+        ops = TritonOps(int8_head=wish)
         head = ops.take_head(module)
         assert ("8 bits" in ops.name) == bool(wish)
         # A byte for four, and two for the scale of 32.
         assert ops.spared_bytes == (100 * 64 * (4 - 1 - 2 / 32) if wish else 0)
         for rows in (1, 2):
             ops.logits(torch.zeros(rows, 64), head, norm)
-    exactly = [("linear.linear", 1), ("linear.linear", 2)]
-    assert told == [("quick_head.logits", 1), ("linear.linear", 2), *exactly, *exactly]
-    assert TritonOps(quick_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
+    exactly = [("linear.linear.linear", 1), ("linear.linear.linear", 2)]
+    assert said == [("linear.int8_lm_head.logits", 1), ("linear.linear.linear", 2), *exactly, *exactly]
+    assert TritonOps(int8_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
 
 
 @pytest.mark.gpu
@@ -153,12 +153,12 @@ def test_large_heads_are_quick_on_a_gpu() -> None:
         assert (head[1] is not None) == ("8 bits" in ops.name) == quick
 
 
-def test_no_memory_for_a_quick_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def refuse(exact: DenseWeight) -> QuickHead:
+def test_no_memory_for_an_int8_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(exact: DenseWeight) -> Int8Head:
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr("engine.models.ops_triton.quicken", refuse)
-    ops = TritonOps(quick_head=True)
+    monkeypatch.setattr("engine.models.ops_triton.quantize_head", refuse)
+    ops = TritonOps(int8_head=True)
     assert ops.take_head(torch.nn.Linear(64, 100, bias=False))[1] is None
     assert "8 bits" not in ops.name and "no memory to hold it in 8 bits" in caplog.text
 
@@ -173,22 +173,22 @@ def test_launches_overlap_where_the_gpu_can(
     monkeypatch.setattr("torch.version.cuda", cuda)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
-    told: list[bool] = []
+    said: list[bool] = []
     for name in ("linear", "gated"):
-        monkeypatch.setattr(f"engine.kernels.linear.linear.{name}", lambda *rest, overlap, **more: told.append(overlap))
+        monkeypatch.setattr(f"engine.kernels.linear.linear.{name}", lambda *rest, pdl, **more: said.append(pdl))
     x, modules = torch.zeros(1, 64), [torch.nn.Linear(64, 64) for _ in range(2)]
     for wish in (None, True, False):
         ops = TritonOps(wish)
         ops.linear(x, ops.take(*modules))
         ops.gated(x, *ops.take(*modules))
-        assert ("overlap" in ops.name) == ops.overlap
-    assert told == [expected, expected, True, True, False, False]
+        assert ("overlap" in ops.name) == ops.pdl
+    assert said == [expected, expected, True, True, False, False]
 
 
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where they were let go in between, as after every answer."""
     shape = llama_runner.model.shape
-    table = PodTable(shape, 4, 64, llama_runner.model.device)
+    table = KVTable(shape, 4, 64, llama_runner.model.device)
     filled: list[int] = []
     fill = table._fill
     monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
@@ -203,7 +203,7 @@ def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkey
 
 def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
     """The tables hold numbers about them only; one that comes to stand at the address of another is read anew."""
-    table = PodTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    table = KVTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
     seen = []
     for tokens in (40, 50):
         exact = read(llama_runner, some_ids(llama_runner, tokens, 1), tokens)

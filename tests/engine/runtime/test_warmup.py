@@ -7,16 +7,16 @@ from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
 from engine.offload.tensor_tree import tensors
 from engine.runtime.runner import Runner
-from engine.runtime.warmup import hollow_pod, rehearse
+from engine.runtime.warmup import warm_up, zero_pod
 from tests.engine.reading import runner_of
 
 
 @pytest.mark.parametrize("recipe", ["exact", "k4v4hs", "k8v8", "k16v4h", "keep50+k8v4h"])
 def test_a_hollow_pod_leads_to_the_steps_of_a_real_one(recipe: str, llama_runner: Runner) -> None:
     runner = runner_of(llama_runner.model.network, graphs=True)
-    model, table = runner.model, runner.stepper._table
+    model, table = runner.model, runner.graph_runner._table
     layout = layout_of(model, parse(recipe))
-    hollow, real = hollow_pod(model.shape, layout, 900, model.device), random_pod(model, layout, 900)
+    hollow, real = zero_pod(model.shape, layout, 900, model.device), random_pod(model, layout, 900)
     hollow.check()
     buckets = []
     for pod in (hollow, real):
@@ -35,7 +35,7 @@ def test_answers_of_every_length_are_tried_out(llama_runner: Runner, monkeypatch
     monkeypatch.setattr(
         "engine.runtime.warmup.generate", lambda runner, pods, ids, params: asked.append(len(ids)) or ()
     )
-    rehearse(llama_runner, layout, 400)
+    warm_up(llama_runner, layout, 400)
     assert asked == [], "nothing is captured without a stepper"
-    rehearse(runner_of(llama_runner.model.network, graphs=True), layout, 400)
+    warm_up(runner_of(llama_runner.model.network, graphs=True), layout, 400)
     assert asked == [8, 32, 64]

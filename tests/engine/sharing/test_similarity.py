@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.core.errors import CalibrationFailed
 from engine.runtime.runner import Runner
-from engine.sharing.similarity import View, jensen_shannon, measure
+from engine.sharing.similarity import RowSample, jensen_shannon, measure
 from tests.engine.reading import some_ids
 
 
@@ -21,7 +21,7 @@ def divergence(p: Tensor, q: Tensor) -> float:
     return total
 
 
-def by_hand(runner: Runner, ids: list[int], view: View) -> Tensor:
+def by_hand(runner: Runner, ids: list[int], view: RowSample) -> Tensor:
     """Similarity (G, L, L) in float64 from the attention that plain transformers gives out."""
     network = runner.model.network
     network.set_attn_implementation("eager")
@@ -48,9 +48,10 @@ def by_hand(runner: Runner, ids: list[int], view: View) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "view", (View(5, 4, 20), View(5, 0, 1), View(5, 4, 20, whole_row=True), View(5, 4, 20, weakest=True))
+    "view",
+    (RowSample(5, 4, 20), RowSample(5, 0, 1), RowSample(5, 4, 20, whole_row=True), RowSample(5, 4, 20, weakest=True)),
 )
-def test_against_plain_transformers(tiny_runner: Runner, view: View) -> None:
+def test_against_plain_transformers(tiny_runner: Runner, view: RowSample) -> None:
     samples = [some_ids(tiny_runner, count, count) for count in (90, 70)]
     expected = torch.stack([by_hand(tiny_runner, ids, view) for ids in samples])
     first, both = measure(tiny_runner, samples, view)
@@ -70,5 +71,5 @@ def test_the_ends_of_the_scale() -> None:
 
 def test_a_sample_without_distant_tokens_is_refused(llama_runner: Runner) -> None:
     with pytest.raises(CalibrationFailed, match="too short"):
-        list(measure(llama_runner, [some_ids(llama_runner, 28, 1)], View(5, 4, 20)))
-    assert len(list(measure(llama_runner, [some_ids(llama_runner, 29, 1)], View(5, 4, 20)))) == 1
+        list(measure(llama_runner, [some_ids(llama_runner, 28, 1)], RowSample(5, 4, 20)))
+    assert len(list(measure(llama_runner, [some_ids(llama_runner, 29, 1)], RowSample(5, 4, 20)))) == 1

@@ -18,10 +18,10 @@ from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import adapter, loader
 from engine.runtime.runner import Runner
 from engine.training import adapt, corpus
-from engine.training.adaptation import Adaptation, Progress
+from engine.training.adaptation import Adaptation, TrainingProgress
 from engine.training.corpus import Corpus
 from engine.training.distillation import distance
-from engine.training.settings import Limits, Settings
+from engine.training.settings import Limits, TrainingSettings
 from engine.training.shared_attention import ExplicitWindows, SharedAttention
 from engine.training.student import LowRankStudent
 from tests import tiny
@@ -29,7 +29,7 @@ from tests.engine.reading import runner_of, some_ids, some_maps
 from tests.engine.reports import TEXTS, report_corpus
 
 ROOTS = ((0, 0), (0, 1), (2, 1), (2, 1))
-SMALL = Settings(sinks=2, recent=8, rank=8, length=96, warm_up=2, recall_share=0.0)
+SMALL = TrainingSettings(sinks=2, recent=8, rank=8, length=96, warm_up=2, recall_share=0.0)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def text(tmp_path: Path) -> Corpus:
     return report_corpus(tmp_path)
 
 
-def losses(progress: Iterator[Progress]) -> list[tuple[float, float, float]]:
+def losses(progress: Iterator[TrainingProgress]) -> list[tuple[float, float, float]]:
     """KL, cross entropy and agreement of every step."""
     return [(step.kl, step.ce, step.agreement) for step in progress]
 
@@ -82,8 +82,8 @@ def test_merged_additions_learn_what_additions_beside_the_weights_learn(first: i
             ids = torch.tensor(some_ids(runner_of(tiny.llama()), 61, seed))
             memory = SharedAttention(ROOTS, "A", ExplicitWindows(2, 8), first=first)
             taught = student.taught(ids[:-1], SharedAttention((), "dense", ExplicitWindows(2, 8)))
-            far = distance(student, student.learned(ids[:-1], memory)[first:], taught[first:], ids[first + 1 :])
-            (far.kl + far.ce).backward()
+            distant = distance(student, student.learned(ids[:-1], memory)[first:], taught[first:], ids[first + 1 :])
+            (distant.kl + distant.ce).backward()
         student.settle()
         found.append({name: weight.grad for name, weight in student.weights.items()})
     merged, beside = found
@@ -187,7 +187,7 @@ def test_the_rate_rises_then_falls_along_a_cosine() -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused(
-    llama_runner: Runner, text: Corpus, roots: tuple[tuple[int, ...], ...], settings: Settings, reason: str
+    llama_runner: Runner, text: Corpus, roots: tuple[tuple[int, ...], ...], settings: TrainingSettings, reason: str
 ) -> None:
     with pytest.raises(AdaptationFailed, match=reason):
         Adaptation(llama_runner.model, roots, settings, text)
@@ -226,7 +226,7 @@ def test_the_command_line(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit, match="2"):
         adapt.main([*command, "--steps", "2"], lines.append)
     assert "no sharing plan" in capsys.readouterr().err
-    model = adapt.models.load(str(tiny_model_dir), tmp_path / "models", lines.append)
+    model = adapt.loader.load(str(tiny_model_dir), tmp_path / "models", lines.append)
     SharingPlan(model.name, model.digest, ROOTS, {}).save(tmp_path / "out")
     shared = [*command, "--plan-saving", str(SharingPlan("", "", ROOTS, {}).saving)]
     adapt.main([*shared, "--steps", "2"], lines.append)

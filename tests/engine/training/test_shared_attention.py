@@ -13,7 +13,7 @@ from engine.core.rope import angles_of
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
-from engine.kvcache.suffix import Tail
+from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing import map_fit
@@ -44,7 +44,7 @@ def run(
 
 
 def slow(layers: Sequence[QKV], mode: str, sinks: int, recent: int, far_value: float = 1.0) -> list[Tensor]:
-    """Method, §4.1: two softmaxes of near and far tokens and the gate, for every layer, head and token by itself."""
+    """Method, §4.1: two softmaxes of near and distant tokens and the gate, for every layer, head and token."""
     outs = []
     for layer, (query, keys, values) in enumerate(layers):
         out = torch.zeros(query.shape, dtype=torch.float64)
@@ -53,18 +53,18 @@ def slow(layers: Sequence[QKV], mode: str, sinks: int, recent: int, far_value: f
             root = ROOTS[layer][group]
             asking = layers[root][0] if mode == "A" else query
             for i in range(query.shape[1]):
-                near, far = [], []
+                proximal, distant = [], []
                 for j in range(i + 1):
                     if j < sinks or i - j < recent:
-                        near.append((math.exp(SCALE * float(query[head, i] @ keys[group, j])), values[group, j]))
+                        proximal.append((math.exp(SCALE * float(query[head, i] @ keys[group, j])), values[group, j]))
                     else:
                         score = SCALE * float(asking[head, i] @ layers[root][1][group, j])
-                        far.append((math.exp(score), far_value * values[group, j]))
-                near_sum, far_sum = sum(weight for weight, _ in near), sum(weight for weight, _ in far)
+                        distant.append((math.exp(score), far_value * values[group, j]))
+                near_sum, far_sum = sum(weight for weight, _ in proximal), sum(weight for weight, _ in distant)
                 gate = near_sum / (near_sum + far_sum)
-                out[head, i] = gate * sum(weight / near_sum * value for weight, value in near)
-                if far:
-                    out[head, i] += (1 - gate) * sum(weight / far_sum * value for weight, value in far)
+                out[head, i] = gate * sum(weight / near_sum * value for weight, value in proximal)
+                if distant:
+                    out[head, i] += (1 - gate) * sum(weight / far_sum * value for weight, value in distant)
         outs.append(out)
     return outs
 
@@ -81,7 +81,7 @@ def test_every_layer_is_as_defined(mode: str, sinks: int, recent: int) -> None:
 
 @pytest.mark.parametrize("mode", ["A", "B"])
 def test_tokens_that_ask_share_and_those_before_them_read_densely(mode: str) -> None:
-    """What the tokens from `first` on see is what a pod keeps: sinks, its last tokens, and far ones by their roots."""
+    """What the tokens from `first` on see is what a pod keeps: sinks, last tokens, distant ones by their roots."""
     tokens, first, sinks, recent = 23, 15, 2, 4
     layers = some_layers(tokens)
     for windows in (ExplicitWindows(sinks, recent), FlexWindows(sinks, recent, compiled=False)):
@@ -97,18 +97,18 @@ def test_tokens_that_ask_share_and_those_before_them_read_densely(mode: str) -> 
                 root = ROOTS[layer][group]
                 asking = layers[root][0] if mode == "A" else query
                 for i in range(first, tokens):
-                    far = torch.tensor([sinks <= j < first - recent for j in range(i + 1)])
+                    distant = torch.tensor([sinks <= j < first - recent for j in range(i + 1)])
                     own, shared = (
                         keys[group, : i + 1] @ query[head, i],
                         layers[root][1][group, : i + 1] @ asking[head, i],
                     )
-                    share = (SCALE * torch.where(far, shared, own)).softmax(0)
+                    share = (SCALE * torch.where(distant, shared, own)).softmax(0)
                     torch.testing.assert_close(out[head, i], share @ values[group, : i + 1])
 
 
 @pytest.mark.parametrize("mode", ["A", "B", "linear"])
 def test_a_document_is_asked_in_training_as_it_is_from_a_pod(llama_runner: Runner, mode: str) -> None:
-    """The same logits as from the pod that keeps the roots' far keys, made after dense reading."""
+    """The same logits as from the pod that keeps the roots' distant keys, made after dense reading."""
     ids = some_ids(llama_runner, 80, 0)
     roots, maps = ROOTS, None
     if mode == "linear":
@@ -117,7 +117,7 @@ def test_a_document_is_asked_in_training_as_it_is_from_a_pod(llama_runner: Runne
         weights = map_fit.fit(own, [read(llama_runner, some_ids(llama_runner, 300, 1))], angles)
         roots, maps = tuple((root,) * GROUPS for root in own), KeyMaps(own, weights, angles, {})
     pod = pack_pod(read(llama_runner, ids[:60]), Layout(parse(f"{mode}35+near2,8"), roots, maps))
-    context = llama_runner.context([pod], Tail(llama_runner.model.shape, 20, llama_runner.model.device))
+    context = llama_runner.context([pod], SuffixCache(llama_runner.model.shape, 20, llama_runner.model.device))
     asked = llama_runner.score(context, ids[60:], 20)
     trained = network_logits(llama_runner, ids, SharedAttention(roots, mode, ExplicitWindows(2, 8), None, 60, maps))
     torch.testing.assert_close(trained[60:], asked, rtol=0, atol=1e-4)
@@ -138,11 +138,11 @@ def test_modes_and_sharing_make_a_difference(mode: str) -> None:
 
 
 def test_the_masks_are_those_of_figure_2() -> None:
-    near, far = ExplicitWindows(1, 2).masks(6, torch.device("cpu"))
+    proximal, distant = ExplicitWindows(1, 2).masks(6, torch.device("cpu"))
     drawn = ("N.....", "NN....", "NNN...", "NFNN..", "NFFNN.", "NFFFNN")
     for i, row in enumerate(drawn):
         for j, cell in enumerate(row):
-            assert (bool(near[i, j]), bool(far[i, j])) == (cell == "N", cell == "F"), (i, j)
+            assert (bool(proximal[i, j]), bool(distant[i, j])) == (cell == "N", cell == "F"), (i, j)
 
 
 @pytest.mark.parametrize("mode", ["A", "B"])
@@ -191,7 +191,7 @@ def test_gradients_flow_into_the_roots(one_thread: None, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["A", "B"])
 def test_far_tokens_can_be_distorted(mode: str) -> None:
-    """In every layer, the roots too; near tokens stay as they are."""
+    """In every layer, the roots too; proximal tokens stay as they are."""
     layers = some_layers(23)
     outs = run(layers, mode, ExplicitWindows(2, 5), lambda keys, values: (keys, 3 * values))
     for out, expected in zip(outs, slow(layers, mode, 2, 5, far_value=3.0), strict=True):

@@ -23,16 +23,16 @@ from engine.kernels.attention.kv_ranges import (
     VALUES,
 )
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import AnyPod, PackedPod
-from engine.runtime.kv_table import MAX_PODS, PodTable
-from engine.runtime.pod_ranges import rows_of
+from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.runtime.kv_table import MAX_PODS, KVTable
+from engine.runtime.pod_ranges import ranges_of
 from tests.engine.kernels import reference_attention
 from tests.engine.kernels.pods import Conversation, model, pod
 
 
-def addresses(table: PodTable) -> list[int]:
+def addresses(table: KVTable) -> list[int]:
     lists = (table._narrow, table._wide)
-    tensors = (*table.tail, table.tail_length, *(each.pieces for each in lists), *(each.ranges for each in lists))
+    tensors = (*table.suffix, table.suffix_length, *(each.pieces for each in lists), *(each.ranges for each in lists))
     return [each.data_ptr() for each in tensors]
 
 
@@ -44,7 +44,7 @@ def test_other_pods_are_attended_through_the_same_addresses(device: torch.device
     talk.step(2)
     for pods in (second, first):
         again = Conversation(of, pods, table=table)
-        assert (table.length, int(table.tail_length)) == (0, 0)
+        assert (table.length, int(table.suffix_length)) == (0, 0)
         for count in (2, 1):
             got, _, truth = again.step(count)
             torch.testing.assert_close(got, truth, rtol=1e-4, atol=1e-5)
@@ -53,7 +53,7 @@ def test_other_pods_are_attended_through_the_same_addresses(device: torch.device
 
 def test_the_bucket_tells_what_a_recorded_graph_depends_on(device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
-    table = PodTable(of.shape, of.heads, 16, device)
+    table = KVTable(of.shape, of.heads, 16, device)
     seen = set()
     for recipe in ("exact", "k4v4", "k4v4h", "k8v8", "A35+k8v8"):
         table.set([pod(of, recipe, 150)])
@@ -66,7 +66,7 @@ def test_a_cropped_tail_is_as_if_it_had_not_grown(device: torch.device) -> None:
     talk = Conversation(of, [pod(of, "exact", 20)])
     talk.step(3)
     talk.step(2)
-    for each in (talk.table, talk.plain.tail, talk.truth.tail):
+    for each in (talk.table, talk.plain.suffix, talk.truth.suffix):
         each.crop(3)
     talk.table.crop(7)
     assert (talk.table.length, talk.table.positions(2).tolist()) == (3, [23, 24])
@@ -76,7 +76,7 @@ def test_a_cropped_tail_is_as_if_it_had_not_grown(device: torch.device) -> None:
 
 def test_what_does_not_fit(device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
-    table = PodTable(of.shape, of.heads, 4, device)
+    table = KVTable(of.shape, of.heads, 4, device)
     good = pod(of, "A35+k4v4", 100)
     exact = pod(of, "exact", 40)
     assert table.fits([]) and table.fits([good, exact])
@@ -97,7 +97,7 @@ def test_what_does_not_fit(device: torch.device) -> None:
 
 def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) -> None:
     of = model(2, 2, 64, torch.float32, device)
-    table = PodTable(of.shape, of.heads, 300, device)
+    table = KVTable(of.shape, of.heads, 300, device)
     table._targets = [(40, 40)] * 2
     pods = [pod(of, "keep40:random+k4v4h", 4000), pod(of, "exact", 500)]
     table.set(pods)
@@ -110,8 +110,8 @@ def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) 
             assert piece[1] == covered.setdefault(piece[5], [0])[-1]
             covered[piece[5]].append(piece[2])
         held = _keys(pods, layer)
-        tails = [keys for keys in covered if keys not in {keys.data_ptr() for keys in held}]
-        assert len(tails) == 2 and all(covered[keys] == [0, 128, 256, 300] for keys in tails)
+        suffixes = [keys for keys in covered if keys not in {keys.data_ptr() for keys in held}]
+        assert len(suffixes) == 2 and all(covered[keys] == [0, 128, 256, 300] for keys in suffixes)
         assert all(covered[keys.data_ptr()][-1] == len(keys) for keys in held)
         assert work.slots[layer].sum() == sum(map(len, held))
         assert 30 < len(used) - 6 <= 40
@@ -122,7 +122,7 @@ def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) 
 def test_the_bucket_stays_while_the_tail_grows(device: torch.device) -> None:
     """A graph is recorded once for a document, not once for every token."""
     of = model(2, 2, 64, torch.float32, device)
-    table = PodTable(of.shape, of.heads, 600, device)
+    table = KVTable(of.shape, of.heads, 600, device)
     table.set([pod(of, "k4v4h", 150)])
     seen = set()
     for _ in range(60):
@@ -133,23 +133,23 @@ def test_the_bucket_stays_while_the_tail_grows(device: torch.device) -> None:
 
 
 def _keys(pods: Sequence[AnyPod], layer: int) -> list[Tensor]:
-    """Rows of keys that a layer reads, by pod, near and far ones, and KV head."""
-    near, exact = pods
-    assert isinstance(near, PackedPod) and isinstance(exact, Pod)
-    far = [keys.codes for keys in near.far[layer].keys if keys is not None]
-    return [*near.near.keys[layer], *far, *exact.keys[layer]]
+    """Rows of keys that a layer reads, by pod, near and distant ones, and KV head."""
+    proximal, exact = pods
+    assert isinstance(proximal, QuantizedPod) and isinstance(exact, Pod)
+    distant = [keys.codes for keys in proximal.distant[layer].keys if keys is not None]
+    return [*proximal.proximal.keys[layer], *distant, *exact.keys[layer]]
 
 
 @pytest.mark.parametrize("recipe", ["exact", "k4v4h", "k16v3", "A35+k8v4h", "keep40:random+k4v4"])
 def test_rows_are_the_stretches_of_the_specification(recipe: str, device: torch.device) -> None:
-    """Addresses, sizes and askers of every layer and KV head, also where near rows are part of wider ones."""
+    """Addresses, sizes and askers of every layer and KV head, also where proximal rows are part of wider ones."""
     of = model(3, 1, 64, torch.float32, device)
     held = pod(of, recipe, 150)
     if isinstance(held, Pod):
         held = Pod(held.keys[:, :, :120], held.values[:, :, 30:], held.positions[:120], 120)
-    rows = rows_of(held)
+    rows = ranges_of(held)
     for layer in range(2):
-        wanted = list(reference_attention.stretches(held, layer))
+        wanted = list(reference_attention.kv_ranges(held, layer))
         found = rows[layer].reshape(-1, rows.shape[-1]).tolist()
         assert len(found) == len(wanted)
         for row, stretch in zip(found, wanted, strict=True):
