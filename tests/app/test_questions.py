@@ -183,13 +183,13 @@ def test_the_documents_ids_never_move(
 
     before, written = prefix(), paper.blocks(settings.home)
     suffixes: list[list[int]] = []
-    look = questions.look
+    look = questions.question_attention
 
     def seen(runner: object, pods: object, ids: list[int], heads: object) -> object:
         suffixes.append(ids)
         return look(runner, pods, ids, heads)
 
-    monkeypatch.setattr(questions, "look", seen)
+    monkeypatch.setattr(questions, "question_attention", seen)
     conversation_id = ""
     for turn in range(20):
         if turn % 4 == 3:
