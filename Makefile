@@ -1,5 +1,5 @@
 # make run    set up, and open DocPod in the browser; options: make run ARGS="--port 7861 --no-browser"
-# make test   set up, then lint, type check and test
+# make test   set up, then lint, type check and test what guards users; `make test-all`: the slow rest too
 # make setup  only set up: .venv with the packages of requirements*.txt
 # make clean  remove everything that the others made
 #
@@ -18,15 +18,22 @@ stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
 RUNTIME := $(call stamp,runtime,requirements.txt)
 DEV := $(call stamp,dev,requirements.txt requirements-gpu.txt requirements-dev.txt)
 
-.PHONY: run test setup clean
+.PHONY: run test test-all setup clean
 
 run: $(RUNTIME)
 	@$(BIN)/python run_app.py $(ARGS)
 
+# mypy runs beside the tests; either of them fails the build.
+define check
+$(BIN)/ruff check . && browser=$$(.ci/browser) && { $(BIN)/mypy & types=$$!; DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 \
+  $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal $(1); tests=$$?; wait $$types && exit $$tests; }
+endef
+
 test: $(DEV)
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@browser=$$(.ci/browser) && DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(call check,-m "not slow")
+
+test-all: $(DEV)
+	@export DOCPOD_KILLS=12; $(call check)
 
 setup: $(DEV)
 	@echo "DocPod is set up. Start it with: make run"
