@@ -10,7 +10,7 @@ from app.events import ReaderStatus
 from app.prompts import Prompts
 from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
-from engine.core.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.core.errors import AdapterMismatch, EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.core.sampling import SamplingParams
@@ -86,7 +86,7 @@ class ReaderModel:
                 "Close other programs that use memory, or choose a smaller model: --model embedded.",
             )
         except EngineError as error:
-            hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
+            hint = error.hint if isinstance(error, ModelRefused) else ModelRefused.hint
             self._failure = ModelUnavailable(str(error), hint)
         finally:
             if self._loaded is None:
