@@ -1,8 +1,13 @@
 """Evidence heads: the few attention heads that look at the passage which holds the answer, one small file per model."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from engine.core.atomic import atomic_write
+
+log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent / "calibrated"
 
@@ -23,24 +28,31 @@ class EvidenceHeads:
 
     def save(self, folder: Path) -> Path:
         """Write the file that `find` reads; returns its path."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = _path(folder, self.model)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        path = _path(folder, self.model, self.digest)
+        with atomic_write(path) as scratch:
+            scratch.write_text(json.dumps(asdict(self), indent=1) + "\n")
         return path
 
 
 def find(model: str, digest: str, *folders: Path) -> EvidenceHeads | None:
     """The calibrated heads of a model from the first folder that has them; None if none has.
 
-    Another model of the same name, which a folder may well hold, has other heads: its digest tells.
+    Another model of the same name has other heads: its digest tells. A file that holds no heads is none.
     """
     for folder in (*folders, SHIPPED):
-        path = _path(folder, model)
-        if path.exists() and (facts := json.loads(path.read_text()))["digest"] == digest:
+        path = _path(folder, model, digest)
+        if not path.exists():
+            continue
+        try:
+            facts = json.loads(path.read_text())
             heads = tuple((int(layer), int(head)) for layer, head in facts["heads"])
-            return EvidenceHeads(facts["model"], digest, heads, tuple(facts["mass"]), facts["answers_from"])
+            if facts["digest"] == digest and heads and facts["answers_from"] in ("passage", "sections"):
+                return EvidenceHeads(facts["model"], digest, heads, tuple(facts["mass"]), facts["answers_from"])
+            log.warning("%s holds no heads of this model, which are found out anew", path)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s holds no heads, which are found out anew: %s: %s", path, type(error).__name__, error)
     return None
 
 
-def _path(folder: Path, model: str) -> Path:
-    return folder / f"{model.replace('/', '--')}.heads.json"
+def _path(folder: Path, model: str, digest: str) -> Path:
+    return folder / f"{model.replace('/', '--')}.{digest[:12]}.heads.json"
