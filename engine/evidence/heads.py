@@ -9,6 +9,8 @@ from engine.core.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
+DEFAULT_DEPTHS = (0.5, 0.6, 0.7)
+"""Where the heads lie that look things up (arXiv 2404.15574), as shares of a model's layers."""
 SHIPPED = Path(__file__).parent / "calibrated"
 
 
@@ -25,6 +27,11 @@ class EvidenceHeads:
     heads: tuple[tuple[int, int], ...]
     mass: tuple[float, ...]
     answers_from: str
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether these were found for this model, and not taken for want of better ones."""
+        return bool(self.mass)
 
     def save(self, folder: Path) -> Path:
         """Write the file that `find` reads; returns its path."""
@@ -52,6 +59,16 @@ def find(model: str, digest: str, *folders: Path) -> EvidenceHeads | None:
         except (OSError, KeyError, TypeError, ValueError) as error:
             log.warning("%s holds no heads, which are found out anew: %s: %s", path, type(error).__name__, error)
     return None
+
+
+def default(model: str, digest: str, layers: int, heads: int) -> EvidenceHeads:
+    """What to look at until a model's own heads are found: all heads of some layers behind its middle.
+
+    Of the embedded model they look at the asked fact as surely as its own do, and a third as much.
+    """
+    depths = sorted({int(layers * share) for share in DEFAULT_DEPTHS})
+    every = tuple((layer, head) for layer in depths for head in range(heads))
+    return EvidenceHeads(model, digest, every, (), "sections")
 
 
 def _path(folder: Path, model: str, digest: str) -> Path:

@@ -132,7 +132,7 @@ def test_a_reading_that_cannot_go_on_says_so_and_keeps_what_was_read(
 
 def test_room_for_a_section_is_made_before_it_is_read(app: App, store: Store, source: Path, inject: Any) -> None:
     app.memory()
-    failed = inject(builder, "Tail", once)
+    failed = inject(builder, "SuffixCache", once)
     document_id = paper.read_here(app, source)
     assert failed == [0] and store.readings(document_id)[0].state == "ready"
 
@@ -158,7 +158,7 @@ PLACES = {
     "looking": (Runner, "score"),
     "looking, in a layer": (Context, "attend"),
     "choosing what to answer from": (Pod, "select"),
-    "the tail of an answer": (generate, "Tail"),
+    "the tail of an answer": (generate, "SuffixCache"),
 }
 
 
@@ -296,8 +296,8 @@ def test_damage_in_the_last_block_publishes_nothing(
     path.write_bytes(contents)
     again = open_app()
     kept: list[object] = []
-    put = TieredCache.put
-    monkeypatch.setattr(TieredCache, "put", lambda tiers, key, pod: kept.append(key) or put(tiers, key, pod))
+    keep = TieredCache._keep
+    monkeypatch.setattr(TieredCache, "_keep", lambda tiers, key, *rest: kept.append(key) or keep(tiers, key, *rest))
     assert again.memory().recall(sections[0]) is None
     assert again.memory().recall(sections[1]) is not None
     assert kept == [sections[1].id] == again.memory()._loaded.tiers.keys[0]
