@@ -166,6 +166,7 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
+    _wait(app.loaded, lambda: app.status().why)
     facts = examine(app)
     if not options.json:
         for key, value in facts.items():

@@ -135,6 +135,9 @@ class ReaderModel:
             if not self._idle.wait():
                 raise _Closed
 
+        # Whoever waited for the model goes first.
+        with self._idle.work():
+            pass
         try:
             with translate_oom():
                 loaded.heads = calibrate(loaded.runner, pause=pause)

@@ -71,6 +71,22 @@ def test_reading_and_asking_do_not_wait_for_it(
     assert paper.last(app.questions.ask(document_id, QUESTION)).citations
 
 
+def test_who_waited_for_the_model_goes_first(
+    settings: Settings, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long loading took, somebody has to be idle for a while before anything is found out."""
+    monkeypatch.setattr(idle, "QUIET_SECONDS", 600.0)
+    model = ReaderModel(settings, settings.home / "models")
+    began: list[bool] = []
+    monkeypatch.setattr(model._idle, "_since", -1e9)
+    wait = model._idle.wait
+    monkeypatch.setattr(model._idle, "wait", lambda: began.append(wait()) or False)
+    model.ready()
+    paper.wait_until(lambda: model.status().doing != "")
+    model.close()
+    assert began == [False]
+
+
 def test_what_was_found_is_there_at_the_next_start(settings: Settings) -> None:
     """By the real calibration, in which everything takes its turn."""
     first = ReaderModel(settings, settings.home / "models")
