@@ -90,8 +90,8 @@ class BlockStore:
                     log.warning("section %d is scored again: %s", section.id, error)
         return None
 
-    def finish(self, section: Section, packed: QuantizedPod | None) -> None:
-        """The section is ready; a compressed pod takes the place of its chunks, if there is one.
+    def finish(self, section: Section, packed: QuantizedPod | None, seconds: float) -> None:
+        """The section is ready, after the last `seconds`; a compressed pod takes the place of its chunks, if any.
 
         Raises StorageFull or NotStored.
         """
@@ -100,7 +100,7 @@ class BlockStore:
         with self._dropping(rows):
             for place, block in enumerate(blocks):
                 rows.append(self._write_file(section, block, place, f"l{place:03d}"))
-            self._unlink(self._store.finish_section(section.id, 0.0, rows))
+            self._unlink(self._store.finish_section(section.id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """Get blocks moving that will be loaded in a moment."""

@@ -13,10 +13,15 @@ from typing import Any
 from app.doctor import examine
 from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
+from app.log_file import log_file
 from app.main import App
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
+
+_STEP_SECONDS = 0.2
+"""Between two looks at what goes on in the background."""
+log = logging.getLogger(__name__)
 
 Serve = Callable[[App], None]
 PROGRAM = "docpod" if Path(sys.argv[0]).stem == "docpod" else "run_app.py"
@@ -26,13 +31,21 @@ _MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "ch
 
 def main(arguments: Sequence[str], serve: Serve) -> int:
     """Run one command; returns the exit code. `serve` shows the page until it is closed."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=[terminal])
     options = _parser().parse_args(arguments)
-    as_json = getattr(options, "json", False)
     try:
         app = App(_settings(options))
     except AppError as error:
-        return _report(error, as_json)
+        return _report(error, getattr(options, "json", False))
+    with log_file(app.settings.home):
+        log.info("DocPod begins: %s", options.command or "serve")
+        return _run(app, options, serve)
+
+
+def _run(app: App, options: argparse.Namespace, serve: Serve) -> int:
+    as_json = getattr(options, "json", False)
     try:
         if options.command in (None, "serve"):
             app.start()
@@ -65,6 +78,7 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
             raise
         intake.unlock(document, options.password)
         _show(intake.parse(document))
+    _wait(app.loaded, lambda: app.status().why)
     already_read = app.library.plan(document.id).state == "ready"
     _show(app.library.read_here(document.id))
     entry, reading = app.library.entry(document.id), app.library.plan(document.id)
@@ -87,13 +101,17 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
         before = " (read before)" if already_read else ""
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        print(f'Ask: {PROGRAM} ask {document.id[:8]} "..."')
+        print(f'Ask: {PROGRAM} ask {document.id[:8]} "..."', flush=True)
+    if doing := app.status().doing:
+        print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
+        _wait(app.calibrated, lambda: app.status().doing)
     return facts
 
 
 def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Ask a document; the passages come first, the model's own words after them."""
     document = app.library.catalogue.find(options.document)
+    _wait(app.loaded, lambda: app.status().why)
     answer: Answer | None = None
     try:
         for event in app.questions.ask(document.id, options.question, recipe=app.settings.recipe):
@@ -107,6 +125,8 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
         recipe = f" --recipe {app.settings.recipe}" if app.settings.recipe else ""
         raise NotRead(error.message, f"Read it first: {PROGRAM} read{recipe} {document.file_name!r}") from error
     assert answer is not None
+    if doing := app.status().doing:
+        print(f"\n{doing}", file=sys.stderr)
     if not options.json:
         first_word, reading = answer.first_token_seconds, answer.reading_seconds
         print(f"\n\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
@@ -148,6 +168,7 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
+    _wait(app.loaded, lambda: app.status().why)
     facts = examine(app)
     if not options.json:
         for key, value in facts.items():
@@ -242,6 +263,16 @@ def _parse(source: str, value: Any, kind: Any) -> Any:
     if not value.isascii() or not value.isdigit() or int(value) < least:
         raise BadSetting(f"{source} is {value!r}.", f"Give a whole number, at least {least}.")
     return int(value)
+
+
+def _wait(ended: Callable[[float], bool], sentence: Callable[[], str]) -> None:
+    """Wait for what goes on in the background, on a terminal with a line on stderr that says what that is."""
+    shown = sys.stderr.isatty()
+    while not ended(_STEP_SECONDS):
+        if shown:
+            print(f"\r\033[K{sentence()}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
 
 
 def _show(work: Iterable[Progress]) -> None:

@@ -60,6 +60,14 @@ class App:
         """What the page may say of the model."""
         return self._model.status()
 
+    def loaded(self, seconds: float) -> bool:
+        """Begin to load the model and wait at most so long; whether it is there, or failed, by then."""
+        return self._model.settled(seconds)
+
+    def calibrated(self, seconds: float) -> bool:
+        """Wait at most so long; whether nothing more is being found out about the model by then."""
+        return self._model.calibrated(seconds)
+
     def recipes(self) -> dict[str, str]:
         """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
         loaded = self._model.ready()

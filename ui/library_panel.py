@@ -197,5 +197,9 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
             outline=page.outline(opened),
             awaited="",
         )
-    busy = status.state == "loading" or any(entry.progress.stage in library.BUSY_STAGES for entry in everything)
+    busy = (
+        status.state == "loading"
+        or bool(status.doing)
+        or any(entry.progress.stage in library.BUSY_STAGES for entry in everything)
+    )
     return replace(view, timer=POLLING if busy or shown != seen else RESTING), shown

