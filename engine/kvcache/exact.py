@@ -51,8 +51,8 @@ class Pod:
         """Where it is."""
         return self.positions.device
 
-    def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here."""
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """See AnyPod."""
         # PyTorch's flash attention ends the process over a segment without slots.
         slots = len(self.positions)
         return [Segment(self.keys[layer], self.values[layer], self.positions)] if slots else []

@@ -7,6 +7,7 @@ tokens, or a passage, needs unpacked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -56,8 +57,8 @@ class OpenPod:
         """Where it is."""
         return self.layers[0][0].places(0).device
 
-    def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here."""
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """See AnyPod."""
         return list(self.layers[layer])
 
     def select(self, slots: Tensor) -> "OpenPod":
@@ -93,8 +94,8 @@ class QuantizedPod:
         """Where it is."""
         return self.proximal.positions.device
 
-    def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here: proximal tokens, then distant ones, unpacked."""
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """Proximal tokens, then distant ones, unpacked; see AnyPod."""
         return self._segments(layer)
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
@@ -190,7 +191,32 @@ class QuantizedPod:
         return unpack(kept[head : head + 1], 1)[0, :count].nonzero().squeeze(1) + first
 
 
-AnyPod = Pod | QuantizedPod | OpenPod
+class AnyPod(Protocol):
+    """The frozen KV cache of a section, however it is kept: what the model attends to.
+
+    Another way to read one (clusters, pages) is a pod around a pod, which chooses in `segments`.
+    """
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were read: what follows stands behind them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything a load must bring back."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """What a layer's query (H, Q, D), its rotary positions applied, attends to here; without one, everything."""
+
+    def select(self, slots: Tensor) -> "AnyPod":
+        """The same memory restricted to some tokens; see Pod.select."""
+
+    def open(self) -> "AnyPod":
+        """The same ready for many queries, unpacked once; itself where nothing is packed."""
 
 
 class Unpacked:

@@ -46,7 +46,7 @@ class Context:
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Attend pods, tail and the new tokens; keep the new keys and values in the tail."""
-        by_pod = [pod.segments(layer) for pod in self.pods]
+        by_pod = [pod.segments(layer, query) for pod in self.pods]
         segments = [segment for each in by_pod for segment in each]
         if any(segment.roots for segment in segments):
             self._queries[layer] = query
