@@ -58,9 +58,10 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     exact = read(runner, ids)
     truth = [answers(runner, exact, question) for question in document.questions]
     scores: dict[tuple[int, str], Scores] = {}
-    streamed: dict[tuple[int, str], Pod | QuantizedPod] = {}
+    streamed: dict[tuple[int, str], AnyPod] = {}
     for entry in entries:
-        row, source = rows[entry.name], exact
+        row = rows[entry.name]
+        source: AnyPod = exact
         if entry.recipe.while_reading or entry.runner is not runner:
             # Several recipes of one adapted model start from what it read, once.
             plan = entry.layout if entry.recipe.while_reading else None
@@ -69,7 +70,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
                 streamed[key] = read(entry.runner, ids, plan)
             source = streamed[key]
         start = time.perf_counter()
-        pod = source
+        pod: AnyPod = source
         if isinstance(source, Pod) and not entry.recipe.exact:
             # Scores are the same for every recipe with this policy.
             asked = (id(source), entry.recipe.policy)
@@ -90,7 +91,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     return rows
 
 
-def stored_bytes(pod: Pod | QuantizedPod) -> int:
+def stored_bytes(pod: AnyPod) -> int:
     """Bytes of a pod whose exact numbers take two each, as they do in every model but one that is measured wider."""
     if isinstance(pod, QuantizedPod):
         exact = [
@@ -101,6 +102,7 @@ def stored_bytes(pod: Pod | QuantizedPod) -> int:
         ]
         wide = [pod.proximal.keys, pod.proximal.values, *(each.codes for each in exact)]
     else:
+        assert isinstance(pod, Pod)
         wide = [pod.keys, pod.values]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
 

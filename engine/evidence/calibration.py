@@ -15,7 +15,6 @@ import torch
 
 from engine.core.sampling import SamplingParams
 from engine.evidence.heads import EvidenceHeads
-from engine.kvcache.exact import Pod
 from engine.kvcache.quantized import AnyPod
 from engine.models import loader
 from engine.runtime.context import Head
@@ -92,7 +91,7 @@ class Fact:
 class Sample:
     """A document of planted facts, read once; `spans` are the slots (first, last) of each fact."""
 
-    pod: Pod
+    pod: AnyPod
     head_tokens: int
     facts: Sequence[Fact]
     spans: Sequence[tuple[int, int]]
@@ -111,11 +110,11 @@ def calibrate(runner: Runner, samples: int = 6, seed: int = 0) -> EvidenceHeads:
         sample = _read_sample(runner, rng)
         for index in range(0, len(sample.facts), 2):
             scores += _score(runner, sample, index, every)
-            right["passage"] += _answers(
-                runner,
-                [passage(sample.pod, sample.head_tokens, sample.spans[index][0] - LEAD_TOKENS, sample.spans[index][1])],
-                sample.facts[index],
-            )
+            if not model.shape.windows:
+                # A window does not reach back to a passage: such a model answers from sections.
+                first, last = sample.spans[index]
+                part = passage(sample.pod, sample.head_tokens, first - LEAD_TOKENS, last)
+                right["passage"] += _answers(runner, [part], sample.facts[index])
             right["sections"] += _answers(runner, [sample.pod], sample.facts[index])
             asked += 1
     best = (scores / asked).topk(min(NUM_HEADS, len(every)))

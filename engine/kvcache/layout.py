@@ -55,7 +55,7 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
     exact = proximal * shape.token_bytes
     distant = num_tokens - proximal
     if recipe.exact or not distant:
-        return num_tokens * shape.token_bytes
+        return shape.num_bytes(num_tokens)
     rows = round(recipe.keep * distant)
     values = packed_bytes(rows, shape.head_dim, recipe.value_bits, "token", shape.dtype)
     total = exact + shape.layers * shape.kv_heads * values
@@ -68,9 +68,15 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
 
 
 def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Layout:
-    """The layout of a recipe for this model. Raises PlanMissing where the model was not calibrated for it."""
+    """The layout of a recipe for this model. Raises PlanMissing where the model was not calibrated for it, or cannot
+    be read by it."""
     shape = model.shape
-    own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
+    own = tuple((layer,) * each.kv_heads for layer, each in enumerate(shape.per_layer))
+    if shape.windows and not recipe.exact:
+        raise PlanMissing(
+            f"{model.name} has layers that see the last {shape.windows[-1]:,} tokens only, of which nothing else is "
+            "kept anyway: it is read by the recipe exact"
+        )
     if not recipe.mode:
         return Layout(recipe, own)
     if recipe.mode == "linear":

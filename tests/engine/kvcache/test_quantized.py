@@ -26,7 +26,7 @@ from engine.runtime.runner import Runner
 from tests.engine.reading import ask, greedy, read, some_ids
 
 LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
-SHAPE = KVShape(LAYERS, GROUPS, DIM, torch.float32)
+SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float32)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))

@@ -18,7 +18,7 @@ from engine.offload import tensor_tree
 from engine.offload.host_copy import HostCopies, held_bytes
 from engine.offload.tiers import TieredCache, tiered_cache
 
-SHAPE = KVShape(3, 2, 16, torch.float32)
+SHAPE = KVShape.uniform(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
