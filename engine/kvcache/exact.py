@@ -55,6 +55,11 @@ class Pod:
         """Where it is."""
         return self.positions.device
 
+    @property
+    def groups(self) -> "tuple[Pod, ...]":
+        """Itself; see GroupedPod."""
+        return (self,)
+
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
         """See AnyPod."""
         # PyTorch's flash attention ends the process over a segment without slots.
@@ -161,13 +166,12 @@ def to_block(keys: Tensor, values: Tensor, start: int) -> PodBlock:
 
 def to_blocks(pod: ExactPod) -> Iterator[PodBlock]:
     """A whole pod as blocks, in which layers with a window have the end of the section alone."""
-    groups = pod.groups if isinstance(pod, GroupedPod) else (pod,)
-    starts = [pod.num_tokens - len(each.positions) for each in groups]
+    starts = [pod.num_tokens - len(each.positions) for each in pod.groups]
     tokens = pod.num_tokens - min(starts)
     step = max(1, MOST_BYTES * tokens // max(1, pod.nbytes))
     for first in range(min(starts), pod.num_tokens, step):
         some = [slice(max(0, first - start), max(0, first + step - start)) for start in starts]
-        rows = [(each.keys[:, :, part], each.values[:, :, part]) for each, part in zip(groups, some, strict=True)]
+        rows = [(each.keys[:, :, part], each.values[:, :, part]) for each, part in zip(pod.groups, some, strict=True)]
         yield leaving(rows, first)()
 
 
@@ -230,7 +234,8 @@ class PodLoader:
         self._held = [shape.per_layer[layers[0]].held(num_tokens) for layers in shape.groups]
         rooms = [(held, device, group) for group, held in enumerate(self._held)]
         self._rows = [(shape.empty(*room), shape.empty(*room)) for room in rooms]
-        self._ranges: list[tuple[int, int]] = []
+        self._ranges: list[tuple[int, int, list[int]]] = []
+        """Of each block: its tokens, and how many slots of each group it filled."""
 
     def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
         """Where to read a block to, until it is added."""
@@ -241,6 +246,7 @@ class PodLoader:
         start, stop, pairs = from_block(meta, payload, self._shape)
         if stop > self._num_tokens:
             raise PodMismatch(f"a block ends at token {stop} of {self._num_tokens}")
+        filled = []
         with self._staging.sending(*(each for rows in self._rows for each in rows)):
             for rows, pair, held in zip(self._rows, pairs, self._held, strict=True):
                 # Counted from the first token that is held.
@@ -250,18 +256,21 @@ class PodLoader:
                 there = pair[..., max(0, -begin) :, :].to(rows[0].device, non_blocking=True)
                 for room, new in zip(rows, there, strict=True):
                     room[:, :, max(0, begin) : max(0, end)] = new
-        self._ranges.append((start, stop))
+                filled.append(there.shape[3])
+        self._ranges.append((start, stop, filled))
 
     def finish(self) -> ExactPod:
         """The pod, whole for whatever the current stream does next. Raises PodMismatch where tokens are missing or
         came twice; of those that no layer sees any more, all or some may be there."""
         needed = self._num_tokens - max(self._held)
-        stop = min([needed, *(start for start, _ in self._ranges)])
-        for start, end in sorted(self._ranges):
+        stop = min([needed, *(start for start, _, _ in self._ranges)])
+        for start, end, _ in sorted(self._ranges):
             if start != stop:
                 raise PodMismatch(f"a block starts at token {start}, expected {stop}")
             stop = end
         if stop != self._num_tokens:
             raise PodMismatch(f"blocks hold {stop} tokens, expected {self._num_tokens}")
+        if any(sum(each[2][group] for each in self._ranges) < held for group, held in enumerate(self._held)):
+            raise PodMismatch("blocks hold less than the windows of some layers")
         self._staging.join()
         return grouped(self._shape, self._rows, self._num_tokens)

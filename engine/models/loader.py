@@ -57,6 +57,11 @@ class Model:
         """Of the model as it was before any adaptation: what plans and heads are found for."""
         return self.adapted_from or self.digest
 
+    def need_every_token(self) -> None:
+        """Raise ModelUnsupported where layers with a window see no more than that: none can stand for another."""
+        if self.shape.windows:
+            raise ModelUnsupported(f"{self.name} has layers with a sliding window, and such layers share no keys")
+
 
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
     """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).

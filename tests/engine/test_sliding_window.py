@@ -1,6 +1,7 @@
 """Layers with a sliding window: stored as a window, attended as a window, and equal to plain transformers."""
 
 import itertools
+import json
 import logging
 from collections.abc import Callable
 
@@ -10,11 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.attention.sdpa import fused, sliding
-from engine.core.errors import PodMismatch
+from engine.core.errors import ModelUnsupported, PodMismatch
+from engine.core.kv_shape import KVShape, LayerShape
 from engine.core.lse import reference
 from engine.evidence.calibration import calibrate, passage
-from engine.kvcache.exact import GroupedPod, Pod, pieces, to_blocks
+from engine.kvcache.exact import Pod, PodLoader, leaving, pieces, to_blocks
 from engine.kvcache.suffix import SuffixCache
+from engine.runtime.context import Context
 from engine.runtime.generate import attention_probs
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
@@ -107,11 +110,10 @@ def test_only_the_window_is_kept(windowed_runner: Runner) -> None:
     builder = PodBuilder(runner, len(document))
     chunks = feed(builder, document, 50)
     pod = builder.finish()
-    groups = pod.groups if isinstance(pod, GroupedPod) else (pod,)
-    held = {each.window: len(each.positions) for each in groups}
-    full = len(groups) > 1
+    held = {each.window: len(each.positions) for each in pod.groups}
+    full = len(pod.groups) > 1
     assert held == {WINDOW: WINDOW - 1, **({None: 130} if full else {})}
-    assert all(int(each.positions[-1]) == 129 for each in groups)
+    assert all(int(each.positions[-1]) == 129 for each in pod.groups)
     assert pod.nbytes == shape.num_bytes(130) < 130 * shape.token_bytes
     blocks = list(to_blocks(pod))
     assert sum(len(block.payload) for block in blocks) == pod.nbytes
@@ -141,6 +143,17 @@ def test_large_blocks_are_cut(windowed_runner: Runner, monkeypatch: pytest.Monke
         restored(runner, [blocks[0], *blocks[2:]])
 
 
+def test_blocks_of_a_shorter_window_are_refused(one_thread: None) -> None:
+    """As where a section was read further than the pod whose blocks these are."""
+    shape = runner_of(tiny.windowed(WINDOW)["qwen3, every other layer"]()).model.shape
+    rows = [torch.zeros(2, 2, count, 16) for count in (40, WINDOW - 2)]
+    short = leaving([(each, each) for each in rows], 0)()
+    loader = PodLoader(shape, 40, torch.device("cpu"))
+    loader.add(short.meta, short.payload)
+    with pytest.raises(PodMismatch, match="less than the windows"):
+        loader.finish()
+
+
 def test_attention_is_seen_inside_the_window_alone(windowed_runner: Runner) -> None:
     """Recorded heads look where transformers' own attention says."""
     runner = windowed_runner
@@ -160,6 +173,40 @@ def test_such_a_model_answers_from_sections(windowed_runner: Runner) -> None:
     with pytest.raises(PodMismatch, match="no part of it can be chosen"):
         passage(pod, 5, 20, 30)
     assert calibrate(windowed_runner, samples=1).answers_from == "sections"
+
+
+def test_layers_of_any_shape(one_thread: None) -> None:
+    """Heads, head sizes and windows may differ from layer to layer: kept, stored and attended each in its own shape."""
+    wide, narrow, short = LayerShape(2, 64), LayerShape(1, 32, window=9), LayerShape(2, 64, window=5)
+    shape = KVShape((wide, narrow, wide, short), torch.float32)
+    assert shape.groups == ((0, 2), (1,), (3,)) and shape.windows == (5, 9)
+    assert shape.token_bytes == 4 * 2 * (3 * 2 * 64 + 32)
+    with pytest.raises(ModelUnsupported, match="different heads"):
+        _ = shape.kv_heads
+    generator, device = torch.Generator().manual_seed(1), torch.device("cpu")
+    every = [torch.randn(2, each.kv_heads, 50, each.head_dim, generator=generator) for each in shape.per_layer]
+    suffix = SuffixCache(shape, 40, device)
+    for layer, (keys, values) in enumerate(every):
+        suffix.append(layer, keys[:, :40], values[:, :40])
+    suffix.advance(40)
+    pod = suffix.freeze()
+    assert pod.nbytes == shape.num_bytes(40) == 4 * 2 * (40 * 2 * 2 * 64 + 8 * 32 + 4 * 2 * 64)
+    loader = PodLoader(shape, 40, device)
+    for block in to_blocks(pod):
+        loader.add(json.loads(json.dumps(dict(block.meta))), memoryview(bytearray(block.payload)))
+    for kept in (pod, loader.finish()):
+        context = Context([kept], SuffixCache(shape, 10, device), reference)
+        for layer, (keys, values) in enumerate(every):
+            query = torch.randn(4, 10, keys.shape[2], generator=generator)
+            out = context.attend(layer, query, keys[:, 40:], values[:, 40:], 0.2)
+            wanted, _ = masked(query, keys, values, 0.2, shape.per_layer[layer].window or 100, 40)
+            torch.testing.assert_close(out.double(), wanted, rtol=0, atol=1e-5)
+
+
+def test_such_layers_share_no_keys(windowed_runner: Runner, llama_runner: Runner) -> None:
+    llama_runner.model.need_every_token()
+    with pytest.raises(ModelUnsupported, match="share no keys"):
+        windowed_runner.model.need_every_token()
 
 
 def test_several_sections(one_thread: None) -> None:
