@@ -121,7 +121,7 @@ class BlockStore:
         """What takes the blocks of a section that is read so far."""
         model = self._runner.model
         facts = model.shape, num_tokens, model.device, self._staging
-        if layout.recipe.packing:
+        if layout.recipe.precision.while_reading:
             return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
         if section.state == "ready" and not layout.recipe.exact:
             return QuantizedLoader(layout, *facts)

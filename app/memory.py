@@ -303,7 +303,7 @@ class Memory:
         recipe = self.recipes[reading.recipe].layout.recipe
         longest = max(sections, default=0)
         shape = self._loaded.runner.model.shape
-        kept = recipe.packing or (recipe.exact and not shape.windows)
+        kept = recipe.precision.while_reading or (recipe.exact and not shape.windows)
         while_reading = 0 if kept else longest * shape.token_bytes
         return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 

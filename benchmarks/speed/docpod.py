@@ -85,7 +85,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
         here = 1e3 * statistics.median(firsts[1:])
         from_disk = from_host = None
         if task.stored:
-            if not (task.prefill and task.layout.recipe.packing):
+            if not (task.prefill and task.layout.recipe.precision.while_reading):
                 folder.clear()
                 folder.write_pod(pod)
             if device.type == "cuda":

@@ -87,7 +87,7 @@ def _check(runner: Runner, name: str, recipe: Recipe, exact: AnyPod, document: l
 def _kept(runner: Runner, recipe: Recipe, exact: AnyPod, document: list[int]) -> AnyPod:
     """The document as the recipe keeps it."""
     layout = layout_of(runner.model, recipe)
-    if not recipe.packing:
+    if not recipe.precision.while_reading:
         return pack_pod(exact, layout) if isinstance(exact, Pod) and not recipe.exact else exact
     builder = builder_for(runner, len(document), layout)
     while builder.num_read < len(document):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import PodMismatch
-from engine.core.quant import Packed, dequantize, hadamard, rotated, unpack
+from engine.core.quant import Packed, dequantize, rotated, unpack
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
@@ -142,8 +142,8 @@ class QuantizedPod:
             positions = [each[rows] for each, rows in zip(positions, chosen, strict=True)]
         if not any(map(len, positions)):
             return proximal
-        recipe = self.layout.recipe
-        roots = self.layout.roots[layer] if recipe.mode == "A" else None
+        sharing = self.layout.recipe.sharing
+        roots = sharing.asking(self.layout.roots[layer])
         if self.layout.maps is not None:
             known = Unpacked(self)
             guess = known.keys(layer, self.layout.maps, positions[0])
@@ -151,7 +151,7 @@ class QuantizedPod:
         dtype = self.proximal.keys.dtype
         rows = [dequantize(self.distant[layer].values[head], dtype, chosen[head]) for head in heads]
         keys = self._keys(layer, chosen)
-        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self.rotation)]
+        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, sharing.skip, self.rotation)]
 
     def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
         """Distant keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
@@ -176,10 +176,7 @@ class QuantizedPod:
     @property
     def rotation(self) -> Tensor | None:
         """The matrix that distant keys and values are rotated by, if they are."""
-        recipe = self.layout.recipe
-        if not recipe.rotate:
-            return None
-        return hadamard(self.proximal.keys.shape[-1], self.device)
+        return self.layout.recipe.precision.rotation(self.proximal.keys.shape[-1], self.device)
 
     def distant_positions(self, layer: int, head: int) -> Tensor:
         """Positions (K,) of a head's distant slots."""
@@ -247,9 +244,9 @@ class Unpacked:
     def _unpacked(self, name: str, layer: int) -> Tensor:
         if (name, layer) not in self._known:
             packed = self._pod.distant[layer].keys if name == "keys" else self._pod.distant[layer].values
-            dtype, rotation = self._pod.proximal.keys.dtype, self._pod.rotation
+            dtype = self._pod.proximal.keys.dtype
             rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
-            self._known[name, layer] = rows if rotation is None else rotated(rows, rotation)
+            self._known[name, layer] = rotated(rows, self._pod.rotation)
         return self._known[name, layer]
 
 

@@ -116,7 +116,7 @@ class Segment:
         return self._rotated(self._of(group, query if self.roots is None else queries[self.roots[group]]))
 
     def _rotated(self, rows: Tensor) -> Tensor:
-        return rows if self.rotation is None else rotated(rows, self.rotation)
+        return rotated(rows, self.rotation)
 
     def _of(self, group: int, rows: Tensor) -> Tensor:
         """The rows of one KV head's query heads, out of all (H, ...)."""

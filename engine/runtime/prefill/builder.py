@@ -81,7 +81,7 @@ class Builder(Protocol):
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
     """What reads a section of so many tokens by the layout's recipe, or exactly."""
-    if layout is not None and layout.recipe.packing:
+    if layout is not None and layout.recipe.precision.while_reading:
         return QuantizingBuilder(runner, num_tokens, layout)
     return PodBuilder(runner, num_tokens, layout)
 
@@ -108,7 +108,7 @@ class PodBuilder:
         """Bytes of a block so far."""
         self._suffix = SuffixCache(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._suffix)
-        if layout is not None and layout.recipe.streaming:
+        if layout is not None and layout.recipe.sharing.while_reading:
             self.context = SharingContext(layout, self._suffix, runner.attention)
             # It writes out the scores of every query with every near token.
             self._most_tokens = _SHARED_TOKENS

@@ -41,7 +41,7 @@ def by_hand(plan: Layout, queries: Tensor, keys: Tensor, values: Tensor) -> Tens
         for head in range(HEADS):
             group = head // (HEADS // GROUPS)
             root = plan.roots[layer][group]
-            asking = root if plan.recipe.mode == "A" else layer
+            asking = root if plan.recipe.sharing.mode == "A" else layer
             for i in range(queries.shape[2]):
                 logits = []
                 for j in range(i + 1):
