@@ -302,7 +302,9 @@ class Memory:
         sections = [each.num_tokens for each in self._store.read_so_far(reading.id)]
         recipe = self.recipes[reading.recipe].layout.recipe
         longest = max(sections, default=0)
-        while_reading = 0 if recipe.exact or recipe.packing else self.recipes.num_bytes("exact", longest)
+        shape = self._loaded.runner.model.shape
+        kept = recipe.precision.while_reading or (recipe.exact and not shape.windows)
+        while_reading = 0 if kept else longest * shape.token_bytes
         return sum(self.recipes.num_bytes(reading.recipe, tokens) for tokens in sections) + while_reading
 
     def _twin(self, reading: Reading, section: Section) -> Section | None:
