@@ -3,9 +3,6 @@
 The numbers are those of engine.models.ops.PlainOps up to the order of sums, rounded where transformers rounds them.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 import torch
 import triton
 import triton.language as tl

@@ -5,7 +5,8 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.kernels.attention.split_plan import SplitPlan
-from engine.kernels.pdl import launch_dependents, supports_pdl
+from engine.kernels.card import card_of
+from engine.kernels.pdl import launch_dependents
 from engine.kernels.quant.hadamard import rotate_row
 
 
@@ -56,6 +57,6 @@ def append(
     _append[heads + len(keys), count](
         query, keys, values, plain, rotated, tail_keys, tail_values, suffix_length, count, tail_keys.shape[1],
         query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), values.stride(0), values.stride(1),
-        H=heads, D=dim, WIDTH=triton.next_power_of_2(dim), ROTATE=rotate, PDL=supports_pdl(query.device),
+        H=heads, D=dim, WIDTH=triton.next_power_of_2(dim), ROTATE=rotate, PDL=card_of(query.device).pdl,
         num_warps=1,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.core.quant import GROUP
 from engine.kernels.attention.split_plan import NOTHING, SplitPlan
-from engine.kernels.attention.tile_ops import asked, exact_scores, group_scales, packed_scores, shrunk
+from engine.kernels.attention.tile_ops import exact_scores, group_scales, load_queries, packed_scores, shrunk
 
 
 @triton.jit
@@ -17,7 +17,7 @@ def _masses(
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The attention of `rows` on slots first..stop; logits and `sums` are in base 2."""
-    q = asked(queries, rows, present, D, BITS, DTYPE if BITS == 16 else WIDE)
+    q = load_queries(queries, rows, present, D, BITS, DTYPE if BITS == 16 else WIDE)
     whole = tl.load(sums + rows, mask=present, other=0.0) * 1.4426950408889634
     for start in tl.range(first, stop, BLOCK):
         slots = start + tl.arange(0, BLOCK)

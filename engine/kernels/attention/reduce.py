@@ -3,12 +3,12 @@
 import triton
 import triton.language as tl
 
-from engine.kernels.pdl import wait_for_primary
+from engine.kernels.pdl import launch_dependents, wait_for_primary
 from engine.kernels.quant.hadamard import rotate_row
 
 
 @triton.jit
-def merge(
+def reduce_splits(
     out, lse, outputs, sums, ranges, count, heads, SHARE: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr,
     BLOCK: tl.constexpr, ROTATE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
@@ -23,6 +23,7 @@ def merge(
     rows = SHARE * count
     if PDL:
         row += wait_for_primary()
+        launch_dependents()
     most = tl.full((256,), float("-inf"), tl.float32)
     for start in tl.range(first, stop, 256):
         pieces = start + tl.arange(0, 256)

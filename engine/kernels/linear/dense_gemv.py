@@ -1,8 +1,5 @@
 """A few rows times a dense matrix, with the same surroundings as the product with NF4 weights."""
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,8 +1,5 @@
 """What surrounds the products of a linear layer, whatever its weights are: RMSNorm before, sums and gates after."""
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
-
 import triton
 import triton.language as tl
 

@@ -3,9 +3,6 @@
 A program takes ROWS rows of a weight and up to 64 rows of x, and goes along K in whole blocks.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.kernels.card import card_of
 from engine.kernels.linear.epilogue import store, with_bias
-from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, held_table
-from engine.kernels.linear.nf4_gemv import arguments, chosen, decoding
+from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, table_entries
+from engine.kernels.linear.nf4_gemv import arguments, chosen
 from engine.kernels.linear.weights import BLOCK, Nf4Weight
 
 
@@ -35,9 +33,9 @@ def tile_for(columns: int) -> PromptTile:
 
 
 @triton.jit
-def _matrix(words, held, scale, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DECODE: tl.constexpr):
+def _matrix(words, entries, scale, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ASM: tl.constexpr):
     """Weights (ROWS, COLUMNS) in float32 of words and scales (ROWS, COLUMNS / 8)."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, held, DECODE)
+    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, entries, ASM)
     # The place in a word becomes three dimensions of two, the one that counts by four first.
     even = tl.join(tl.join(t0 * scale, t4 * scale), tl.join(t2 * scale, t6 * scale))
     odd = tl.join(tl.join(t1 * scale, t5 * scale), tl.join(t3 * scale, t7 * scale))
@@ -52,7 +50,7 @@ def _nf4_prompt_kernel(
     words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
     K: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
-    DECODE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
+    ASM: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
         tl.program_id(0),
@@ -72,7 +70,7 @@ def _nf4_prompt_kernel(
     # Rows past the end do the last row's work again, and are not written.
     near = tl.minimum(row, rows - 1)[:, None]
     b = (tl.program_id(1) * B + tl.arange(0, B))[:, None]
-    held = held_table(table, ROWS, WORDS, DECODE)
+    entries = table_entries(table, ROWS, WORDS, ASM)
     sums = tl.full((B, ROWS), 0.0, tl.float32)
     others = tl.full((B, ROWS), 0.0, tl.float32)
     squares = tl.full((B,), 0.0, tl.float32)
@@ -86,12 +84,12 @@ def _nf4_prompt_kernel(
         word = start // 8 + tl.arange(0, WORDS)[None, :]
         at = near * (K // 8) + word
         block = near * (K // (8 * _WORDS)) + word // _WORDS
-        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, DECODE)
-        weight = _matrix(tl.load(words + at), held, scale, ROWS, COLUMNS, DECODE).to(read.dtype)
+        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, ASM)
+        weight = _matrix(tl.load(words + at), entries, scale, ROWS, COLUMNS, ASM).to(read.dtype)
         sums = tl.dot(read, tl.trans(weight), sums, input_precision=PRECISION)
         if GATED:
-            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, DECODE)
-            weight = _matrix(tl.load(words2 + at), held, scale, ROWS, COLUMNS, DECODE).to(read.dtype)
+            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, ASM)
+            weight = _matrix(tl.load(words2 + at), entries, scale, ROWS, COLUMNS, ASM).to(read.dtype)
             others = tl.dot(read, tl.trans(weight), others, input_precision=PRECISION)
 
     if NORM:
@@ -116,7 +114,7 @@ def launch(
     residual: Tensor | None = None,
     is_gated: bool = False,
     tile: PromptTile | None = None,
-    decode: str | None = None,
+    asm: bool | None = None,
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), of any B, with one to three weights in one launch.
 
@@ -141,7 +139,7 @@ def launch(
         *arguments(weights),
         K=columns, B=together, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
-        NESTED=first.nest_table is not None, DECODE=decode or decoding(x),
+        NESTED=first.nest_table is not None, ASM=card_of(x.device).ptx if asm is None else asm,
         PRECISION="ieee", ROWS=tile.rows, COLUMNS=tile.columns, STAGES=tile.stages,
         num_warps=tile.warps, enable_fp_fusion=True,
     )  # fmt: skip
