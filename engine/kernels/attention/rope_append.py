@@ -1,8 +1,8 @@
 """What stands between a layer's fused projection and its attention: norms of heads, rotary positions, and the places.
 
-For a step of few tokens: queries go to where the attention kernel finds them, keys and values into the tail. Norms and
-rotary positions are those of transformers (Qwen3's per-head RMSNorm; halves of the head dim are the two coordinates),
-in float32 up to the result.
+For a step of few tokens: queries go to where the attention kernel finds them, keys and values into the suffix cache.
+Norms and rotary positions are those of transformers (Qwen3's per-head RMSNorm; halves of the head size are the two
+coordinates), in float32 up to the result.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from engine.kernels.quant.hadamard import rotate_row
 class Places:
     """Where to: query (H, Q, D), keys and values (G, slots, D) from slot `start` (1,) on, contiguous in D and Q.
 
-    `rotated`, like `query`, gets the query times precision.hadamard (D, D) where the pods need it.
+    `rotated`, like `query`, gets the query times quant.hadamard (D, D) where the pods need it.
     """
 
     query: Tensor
@@ -50,7 +50,7 @@ def _rope_append(
         position += ready
     row = rows + token * row_stride + head * D
     slot = first + token
-    # A full tail is refused before; this keeps a recorded launch from writing behind it.
+    # A full suffix cache is refused before; this keeps a recorded launch from writing behind it.
     fits = channels < tl.where(slot < slots, D, 0)
     x = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
     if head >= H + G:

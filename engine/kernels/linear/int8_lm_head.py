@@ -167,7 +167,7 @@ def _again(
     column = tl.arange(0, POWER)
     wide = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
     factor = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / K + epsilon)
-    asked = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
+    normed = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     read = tl.load(logits + place, mask=place < rows, other=float("-inf"))
     spans = tl.arange(0, NUMBER)
@@ -185,7 +185,7 @@ def _again(
     for _ in range(tl.sum(wanted.to(tl.int32), 0)):
         token = tl.min(tl.where(wanted & (place > token), place, rows - 1), 0)
         row = tl.load(matrix + token.to(tl.int64) * K + column, mask=column < K, other=0.0).to(tl.float32)
-        result = tl.where(place == token, tl.sum(row * asked, 0) * factor, result)
+        result = tl.where(place == token, tl.sum(row * normed, 0) * factor, result)
     tl.store(out + place, result, mask=place < rows)
 
 
@@ -197,8 +197,8 @@ def logits(
     gain, epsilon = norm
     tile = tile or Tile(4, next((width for width in (256, 128, 64) if columns // 8 % width == 0), 128))
     assert x.shape == (1, columns) and x.stride(1) == gain.stride(0) == 1
-    # Eight numbers of x are read at a time, and addresses of codes are counted in 32 bits.
-    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0 and head.codes.numel() < 2**34
+    # Eight numbers of x are read at a time.
+    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
     near, out = torch.empty(rows, device=x.device), torch.empty(1, rows, device=x.device)
     number = triton.cdiv(rows, SPAN)
     maxima = torch.empty(number, device=x.device)

@@ -11,9 +11,9 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.kernels.card import card_of
-from engine.kernels.linear.epilogue import store, with_bias
+from engine.kernels.linear.epilogue import check, chosen, store, with_bias
 from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, table_entries
-from engine.kernels.linear.nf4_gemv import arguments, chosen
+from engine.kernels.linear.nf4_gemv import arguments
 from engine.kernels.linear.weights import BLOCK, Nf4Weight
 
 
@@ -52,13 +52,14 @@ def _nf4_prompt_kernel(
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
     ASM: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+    tile, picked, place = chosen(
         tl.program_id(0),
-        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        (words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1),
+        (words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2),
+        (words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3),
         COUNT, ROWS,
     )  # fmt: skip
+    words, scales, nest_table, nest_scales, offset, bias, rows = picked
     shift = 0.0
     other_shift = 0.0
     if NESTED:
@@ -118,18 +119,14 @@ def launch(
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), of any B, with one to three weights in one launch.
 
-    As `nf4.launch`, except that x, under a norm, and each weight are rounded to x's dtype before they meet.
+    As `nf4_gemv.launch`, except that x, under a norm, and each weight are rounded to x's dtype before they meet.
     """
     first = weights[0]
     batch, columns = x.shape
     gain, epsilon = norm or (x, 0.0)
     tile = tile or tile_for(columns)
-    assert 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
+    check(x, weights, out, gain, residual, is_gated)
     assert columns % tile.columns == 0 and tile.columns % BLOCK == 0
-    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
-    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
-    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
-    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
     programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
     # No fewer than 16 rows make a product on tensor cores.
     together = min(64, max(16, triton.next_power_of_2(batch)))

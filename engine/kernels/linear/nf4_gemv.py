@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.kernels.card import card_of
-from engine.kernels.linear.epilogue import inverse_rms, store, with_bias
+from engine.kernels.linear.epilogue import check, chosen, inverse_rms, store, with_bias
 from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, eight, table_entries
 from engine.kernels.linear.weights import Nf4Weight
 from engine.kernels.pdl import launch_dependents, wait_for_primary
@@ -43,32 +43,6 @@ def tile_for(batch: int, columns: int, is_gated: bool) -> Tile:
     height = {1: 4 if is_gated or width == 256 else 8, 2: 4}.get(batch, 2)
     # Where one stride is the whole row, its words can be read before x is there at no price.
     return Tile(height, width, max(1, width // 128), ahead=words <= width)
-
-
-@triton.jit
-def chosen(
-    tile,
-    words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-    words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-    words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
-    COUNT: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """Which of up to three weights a program works on: its tile in it, the weight, and where its outputs begin."""
-    words, scales, nest_table, nest_scales = words1, scales1, nest_table1, nest_scales1
-    offset, bias, rows, place = offset1, bias1, rows1, 0
-    if COUNT > 1:
-        tiles = (rows1 + ROWS - 1) // ROWS
-        if tile >= tiles:
-            tile -= tiles
-            words, scales, nest_table, nest_scales = words2, scales2, nest_table2, nest_scales2
-            offset, bias, rows, place = offset2, bias2, rows2, rows1
-            if COUNT > 2:
-                tiles = (rows2 + ROWS - 1) // ROWS
-                if tile >= tiles:
-                    tile -= tiles
-                    words, scales, nest_table, nest_scales = words3, scales3, nest_table3, nest_scales3
-                    offset, bias, rows, place = offset3, bias3, rows3, rows1 + rows2
-    return tile, words, scales, nest_table, nest_scales, offset, bias, rows, place
 
 
 @triton.jit
@@ -112,13 +86,14 @@ def _nf4_kernel(
 ):  # fmt: skip
     if PDL:
         launch_dependents()
-    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+    tile, picked, place = chosen(
         tl.program_id(0),
-        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        (words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1),
+        (words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2),
+        (words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3),
         COUNT, ROWS,
     )  # fmt: skip
+    words, scales, nest_table, nest_scales, offset, bias, rows = picked
     shift = 0.0
     other_shift = 0.0
     if NESTED:
@@ -216,14 +191,9 @@ def launch(
     batch, columns = x.shape
     gain, epsilon = norm or (x, 0.0)
     tile = tile or tile_for(batch, columns, is_gated)
-    assert 1 <= batch <= MAX_ROWS and 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
-    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
-    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
-    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
-    # Addresses are counted in 32 bits, and eight numbers of x are read at a time.
-    assert max(weight.words.numel() for weight in weights) < 2**31 and x.stride(0) % 8 == 0
-    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
-    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
+    check(x, weights, out, gain, residual, is_gated)
+    # Eight numbers of x are read at a time.
+    assert 1 <= batch <= MAX_ROWS and x.stride(0) % 8 == x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
     programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
     _nf4_kernel[(programs[0] if is_gated else sum(programs),)](
         x, gain, out if residual is None else residual, out, first.table, epsilon,

@@ -51,8 +51,8 @@ def rotate_loaded(
     """
     channels = tl.arange(0, WIDTH)
     rotated = tl.zeros((rows.shape[0], WIDTH), tl.float32)
-    for part in tl.static_range(WIDTH // CHUNK):
-        chunk = part * CHUNK + tl.arange(0, CHUNK)
+    for start in tl.range(0, WIDTH, CHUNK, num_stages=1):
+        chunk = start + tl.arange(0, CHUNK)
         x = tl.load(rows + chunk[None, :], mask=row_mask[:, None] & (chunk < D)[None, :], other=0.0)
         inside = (chunk < D)[:, None] & (channels < D)[None, :]
         matrix = tl.load(signs + chunk[:, None] * D + channels[None, :], mask=inside, other=0.0)

@@ -1,4 +1,4 @@
-"""Keys and values to few bits in one launch for all KV heads of a layer: the same bits as precision.quantize.
+"""Keys and values to few bits in one launch for all KV heads of a layer: the same bits as quant.quantize.
 
 Eight and four bits; two and three, whose ranges are searched, go through PyTorch.
 """

@@ -11,6 +11,7 @@ from engine.kernels.linear import linear, nf4_gemv
 from engine.kernels.reference import linear as reference_linear
 from tests.engine.kernels.compiling import Case, compiled
 from tests.engine.kernels.layers import layer, rows_of_x, vector
+from tests.pairwise import pairwise
 
 KINDS = ["nf4", "nf4-flat", "float32", "bfloat16"]
 EPSILON = 1e-5
@@ -46,10 +47,9 @@ def test_products(device: torch.device, kind: str, batch: int, sizes: list[int],
     close(out, reference_linear.linear(x, weights))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("normed", [False, True])
-@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "bias", "normed", "added"), pairwise(KINDS, (False, True), (False, True), (False, True))
+)
 def test_what_surrounds_them(device: torch.device, kind: str, bias: bool, normed: bool, added: bool) -> None:
     columns, sizes = 320, [24, 11]
     weights = [layer(kind, size, columns, device, bias=bias, seed=seed) for seed, size in enumerate(sizes)]
@@ -59,14 +59,14 @@ def test_what_surrounds_them(device: torch.device, kind: str, bias: bool, normed
     close(ours, reference_linear.linear(x, weights, norm=norm, residual=residual))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("surrounded", [False, True])
 @pytest.mark.parametrize(
-    ("batch", "sizes", "columns"), [(9, [37], 64), (16, [20, 33, 5], 192), (50, [35, 8], 256), (70, [40], 128)]
+    ("kind", "shape", "surrounded"),
+    pairwise(KINDS, ((9, [37], 64), (16, [20, 33, 5], 192), (50, [35, 8], 256), (70, [40], 128)), (False, True)),
 )
 def test_products_of_many_rows(
-    device: torch.device, kind: str, batch: int, sizes: list[int], columns: int, surrounded: bool
+    device: torch.device, kind: str, shape: tuple[int, list[int], int], surrounded: bool
 ) -> None:
+    batch, sizes, columns = shape
     weights = [layer(kind, size, columns, device, bias=surrounded, seed=seed) for seed, size in enumerate(sizes)]
     x, out = rows_of_x(batch, columns, device), poison(batch, sum(sizes), device)
     norm = (vector(columns, 3, device), EPSILON) if surrounded else None

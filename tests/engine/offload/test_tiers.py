@@ -21,15 +21,13 @@ from engine.offload.tiers import TieredCache, tiered_cache
 SHAPE = KVShape(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
-CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if torch.cuda.is_available() else [])]
 OWN = tuple((layer,) * SHAPE.kv_heads for layer in range(SHAPE.layers))
 RECIPES = ("exact", "k4v4h", "keep40:random+k4v3", "k16v8+keep40:norm")
 
 
-@pytest.fixture(params=["cpu", CUDA])
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     return torch.device(request.param)
 
 
