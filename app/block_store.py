@@ -1,4 +1,4 @@
-"""The journal: every chunk that is read is a block on the disk before the next begins, and is verified when used."""
+"""The block store: every chunk that is read is a block on the disk before the next begins, verified when it is used."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -19,6 +19,8 @@ from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
 
 Serve = Callable[[App], None]
+PROGRAM = "docpod" if Path(sys.argv[0]).stem == "docpod" else "run_app.py"
+"""What the user types: the installed command, or the file of a source tree."""
 _MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "chunk_tokens")
 
 
@@ -85,7 +87,7 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
         before = " (read before)" if already_read else ""
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        print(f'Ask: run_app.py ask {document.id[:8]} "..."')
+        print(f'Ask: {PROGRAM} ask {document.id[:8]} "..."')
     return facts
 
 
@@ -103,7 +105,7 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
                 print(event.text, end="", flush=True)
     except NotRead as error:
         recipe = f" --recipe {app.settings.recipe}" if app.settings.recipe else ""
-        raise NotRead(error.message, f"Read it first: run_app.py read{recipe} {document.file_name!r}") from error
+        raise NotRead(error.message, f"Read it first: {PROGRAM} read{recipe} {document.file_name!r}") from error
     assert answer is not None
     if not options.json:
         first_word, reading = answer.first_token_seconds, answer.reading_seconds
@@ -122,7 +124,7 @@ def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
         for entry in entries:
             print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
         if not entries:
-            print("The library is empty. Add a document: run_app.py read FILE")
+            print(f"The library is empty. Add a document: {PROGRAM} read FILE")
     return [_facts(entry) for entry in entries]
 
 
@@ -189,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
             shared.add_argument(flag, default=argparse.SUPPRESS, metavar=field.name.upper())
     output = argparse.ArgumentParser(add_help=False, parents=[shared])
     output.add_argument("--json", action="store_true", help="print one JSON value at the end")
-    parser = argparse.ArgumentParser(prog="run_app.py", description=__doc__, parents=[shared])
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", parents=[shared], help="show the page (the default)")
     for name, run in _COMMANDS.items():

@@ -1,4 +1,4 @@
-"""The recipe book: what each recipe means for the loaded model, found out when it is first asked for."""
+"""The recipe registry: what each recipe means for the loaded model, found out when it is first asked for."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The dial under the title of the open document: choosing how its memory is kept."""
+"""The presets under the title of the open document: choosing how its memory is kept."""
 
 from collections.abc import Mapping
 from dataclasses import replace

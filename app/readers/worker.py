@@ -75,7 +75,3 @@ def _restart_clock(seconds: float) -> None:
     """End this process after so many more processor seconds, unless called again before."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-if __name__ == "__main__":
-    main()

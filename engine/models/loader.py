@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,8 @@ def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why
         return _load_folder(folder, folder.resolve().name, models, on_progress, why)
     if choice.count("/") != 1 or choice.startswith(("/", ".", "~")):
         raise ModelMissing(f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}")
+    if torch.cuda.is_available() and not find_spec("bitsandbytes"):
+        raise ModelMissing(f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes: pip install 'docpod[gpu]'")
     on_progress(f"Fetching {choice} (once).")
     return _load_folder(_fetch(choice), choice, models, on_progress, why)
 

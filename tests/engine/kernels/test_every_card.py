@@ -1,7 +1,6 @@
 """Every kernel compiled for every card, without one: what it needs of shared memory the card has.
 
-Combinations are chosen so that each value meets each other one of card, head size, rows and format; all of them are
-left to `-m slow`.
+A few by default; with `-m slow` so many that every card meets every head size, number of rows and format.
 """
 
 from collections.abc import Sequence
@@ -9,7 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.engine.kernels.compiling import SHARED_BYTES, Case, compiled
+from tests.pairwise import pairwise
 
+CARDS = tuple(SHARED_BYTES)
 HEAD_SIZES = (64, 80, 96, 128, 192, 256)
 ROWS = (4, 16, 64)
 """Of a KV head: few, many for a narrow tile, and those of a wide one."""
@@ -29,17 +30,18 @@ TIGHT = (
     Case("products", (1, "nf4", False), 120),
 )
 """What needs most of the smallest cards, and one of each kind of kernel."""
-ALL = (
-    *(Case("attention", (dim, rows, *bits), card)
-      for card in SHARED_BYTES for dim in HEAD_SIZES for rows in ROWS for bits in FORMATS),
-    *(Case("quantization", (dim, bits, per, rotated), card)
-      for card in SHARED_BYTES for dim in HEAD_SIZES
-      for bits, per, rotated in ((8, "channel", False), (4, "channel", True), (8, "token", True), (4, "token", False))),
-    *(Case(name, (dim,), card) for card in SHARED_BYTES for dim in HEAD_SIZES
-      for name in ("rotation", "new_tokens", "many_rows")),
-    *(Case("products", (batch, kind, gated), card) for card in SHARED_BYTES for batch in (1, 2, 8, 32)
-      for kind in ("nf4", "nf4-flat", "dense") for gated in (False, True)),
-    *(Case("head", (), card) for card in SHARED_BYTES),
+MOST = (
+    # The largest heads on the smallest card, whatever else.
+    *(Case("attention", (dim, rows, *bits), 86) for dim in (192, 256) for rows in ROWS for bits in FORMATS),
+    *(Case("attention", (dim, rows, *bits), card) for card, dim, rows, bits in pairwise(
+        CARDS, HEAD_SIZES, ROWS, FORMATS)),
+    *(Case("quantization", tuple(given), card) for card, *given in pairwise(
+        CARDS, HEAD_SIZES, (8, 4), ("channel", "token"), (False, True))),
+    *(Case("products", tuple(given), card) for card, *given in pairwise(
+        CARDS, (1, 2, 8, 32), ("nf4", "nf4-flat", "dense"), (False, True))),
+    *(Case(name, (dim,), card) for name, card, dim in pairwise(
+        ("rotation", "new_tokens", "many_rows"), CARDS, HEAD_SIZES)),
+    *(Case("head", (), card) for card in CARDS),
 )  # fmt: skip
 
 
@@ -48,10 +50,9 @@ def test_the_tightest_fit() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, len(ALL), 20))
-@pytest.mark.timeout(3600)
-def test_all_fit(first: int) -> None:
-    assert not problems(ALL[first : first + 20])
+@pytest.mark.parametrize("first", range(0, len(MOST), 20))
+def test_everything_fits(first: int) -> None:
+    assert not problems(MOST[first : first + 20])
 
 
 def problems(cases: Sequence[Case]) -> list[str]:

@@ -21,7 +21,8 @@ from engine.offload.tiers import TieredCache, tiered_cache
 SHAPE = KVShape(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
-DEVICES = ["cpu", *([pytest.param("cuda", marks=pytest.mark.gpu)] if torch.cuda.is_available() else [])]
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+DEVICES = ["cpu", CUDA] if torch.cuda.is_available() else ["cpu"]
 OWN = tuple((layer,) * SHAPE.kv_heads for layer in range(SHAPE.layers))
 RECIPES = ("exact", "k4v4h", "keep40:random+k4v3", "k16v8+keep40:norm")
 
