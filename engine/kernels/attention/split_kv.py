@@ -12,25 +12,29 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.core.quant import GROUP, channel_group
-from engine.kernels.attention import kv_ranges
 from engine.kernels.attention.reduce import reduce_splits
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kernels.attention.tile_narrow import read_narrow_tile
+from engine.kernels.attention.tile_ops import (
+    DTYPES,
+    FIELDS,
+    FIRST,
+    HEAD,
+    IS_SUFFIX,
+    KEY_SCALES,
+    KEY_ZEROS,
+    KEYS,
+    KIND,
+    LOG2_E,
+    QUERY,
+    STOP,
+    VALUE_SCALES,
+    VALUE_ZEROS,
+    VALUES,
+)
 from engine.kernels.attention.tile_wide import read_wide_tile
 from engine.kernels.card import Card, card_of
 from engine.kernels.pdl import launch_dependents, wait_for_primary
-
-LOG2_E = 1.4426950408889634
-"""Scores times this are logits in base 2, in which kernels take exponentials."""
-_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-_FIELDS = tl.constexpr(kv_ranges.FIELDS)
-_KIND, _FIRST, _STOP = (tl.constexpr(each) for each in (kv_ranges.KIND, kv_ranges.FIRST, kv_ranges.STOP))
-_HEAD, _QUERY = tl.constexpr(kv_ranges.HEAD), tl.constexpr(kv_ranges.QUERY)
-_KEYS, _VALUES = tl.constexpr(kv_ranges.KEYS), tl.constexpr(kv_ranges.VALUES)
-_KEY_SCALES, _KEY_ZEROS = tl.constexpr(kv_ranges.KEY_SCALES), tl.constexpr(kv_ranges.KEY_ZEROS)
-_VALUE_SCALES, _VALUE_ZEROS = tl.constexpr(kv_ranges.VALUE_SCALES), tl.constexpr(kv_ranges.VALUE_ZEROS)
-_IS_SUFFIX = tl.constexpr(kv_ranges.IS_SUFFIX)
-
 
 _LARGE_SHARED = 160_000
 """Bytes of shared memory a block from which the tiles that are fastest on Hopper fit heads of 256, too."""
@@ -114,11 +118,11 @@ def _split_kv(
     Splits of another kind than `kind` (and EXACT, where EXACT_TOO) are another launch's.
     """
     number = tl.program_id(0)
-    split = splits + number * _FIELDS
-    kind_here = tl.load(split + _KIND)
-    first, stop = tl.load(split + _FIRST).to(tl.int32), tl.load(split + _STOP).to(tl.int32)
-    head, query = tl.load(split + _HEAD), tl.load(split + _QUERY)
-    keys, values = tl.load(split + _KEYS), tl.load(split + _VALUES)
+    split = splits + number * FIELDS
+    kind_here = tl.load(split + KIND)
+    first, stop = tl.load(split + FIRST).to(tl.int32), tl.load(split + STOP).to(tl.int32)
+    head, query = tl.load(split + HEAD), tl.load(split + QUERY)
+    keys, values = tl.load(split + KEYS), tl.load(split + VALUES)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     row_mask = rows < SHARE * count
     causal_stop = tl.full((ROWS,), 0x7FFFFFFF, tl.int32)
@@ -137,7 +141,7 @@ def _split_kv(
     # Nested, since `and` would make a value of the GPU of what is known when the kernel is compiled.
     if EXACT_TOO:  # noqa: SIM102
         if kind_here == 0:
-            if tl.load(split + _IS_SUFFIX) != 0:
+            if tl.load(split + IS_SUFFIX) != 0:
                 # A new token sees the suffix up to itself.
                 length = tl.load(suffix_length)
                 causal_stop = length + rows % count + 1
@@ -150,8 +154,8 @@ def _split_kv(
             )  # fmt: skip
     if KEY_BITS + VALUE_BITS < 32:  # noqa: SIM102
         if kind_here == kind:
-            key_scales, key_zeros = tl.load(split + _KEY_SCALES), tl.load(split + _KEY_ZEROS)
-            value_scales, value_zeros = tl.load(split + _VALUE_SCALES), tl.load(split + _VALUE_ZEROS)
+            key_scales, key_zeros = tl.load(split + KEY_SCALES), tl.load(split + KEY_ZEROS)
+            value_scales, value_zeros = tl.load(split + VALUE_SCALES), tl.load(split + VALUE_ZEROS)
             half: tl.constexpr = tl.pointer_type(tl.float16)
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             value_type: tl.constexpr = tl.pointer_type(DTYPE if VALUE_BITS == 16 else tl.int16)
@@ -187,7 +191,7 @@ def attend(
     tiling = tiling.fitted(card, dim)
     outputs = torch.empty(work.grid, rows, dim, device=keys.device)
     sums = torch.empty(work.grid, rows, device=keys.device)
-    dtype = _DTYPES[keys.dtype]
+    dtype = DTYPES[keys.dtype]
     block, warps = tiling.block(rows, dim, packed, dtype == tl.float32)
     for number, (key_bits, value_bits) in enumerate(work.formats or ((16, 16),), 1):
         _split_kv[work.grid, triton.cdiv(rows, block)](

@@ -4,11 +4,23 @@ Letters: M rows of queries, N slots of a tile; a slice is WIDTH of the D channel
 long side of a tensor core's tile and rows along the short one, since few rows are the rule.
 """
 
+import torch
 import triton
 import triton.language as tl
 
+from engine.kernels.attention import kv_ranges
 from engine.kernels.attention.unpack import field, half, largest, parts, size, width
 
+DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+LOG2_E = 1.4426950408889634
+"""Scores times this are logits in base 2, in which kernels take exponentials."""
+FIELDS = tl.constexpr(kv_ranges.FIELDS)
+"""Columns of a row of a split plan, as of kv_ranges."""
+KIND, FIRST, STOP = (tl.constexpr(each) for each in (kv_ranges.KIND, kv_ranges.FIRST, kv_ranges.STOP))
+HEAD, QUERY, BEFORE = (tl.constexpr(each) for each in (kv_ranges.HEAD, kv_ranges.QUERY, kv_ranges.BEFORE))
+KEYS, VALUES, IS_SUFFIX = (tl.constexpr(each) for each in (kv_ranges.KEYS, kv_ranges.VALUES, kv_ranges.IS_SUFFIX))
+KEY_SCALES, KEY_ZEROS = tl.constexpr(kv_ranges.KEY_SCALES), tl.constexpr(kv_ranges.KEY_ZEROS)
+VALUE_SCALES, VALUE_ZEROS = tl.constexpr(kv_ranges.VALUE_SCALES), tl.constexpr(kv_ranges.VALUE_ZEROS)
 KEY_SCALE = 2.0**-6
 """Packed keys, or the queries that meet them, are this much smaller, so that no product leaves float16."""
 
