@@ -5,7 +5,6 @@ each head's bytes. So a chunk goes to a block, and comes back from one, by one c
 heads, T tokens, D head size, F distant tokens, N proximal ones.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ from torch import Tensor
 from engine.core import quant
 from engine.core.kv_shape import KVShape
 from engine.core.quant import GROUP, Packed, scale_shape
+from engine.kernels.card import why_not_triton
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
@@ -228,9 +228,9 @@ def _by_head(packed: Packed) -> tuple[Packed, ...]:
 
 
 def _codec(device: torch.device) -> Codec:
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if why_not_triton(device):
         return quant
     # Needs Triton, which not every machine has.
-    from engine.kernels.quant import codec
+    from engine.kernels import quant as kernels
 
-    return codec
+    return kernels

@@ -97,6 +97,13 @@ def adapted(model: Model, name: str, *folders: Path) -> Model:
     return replace(model, digest=digest, adapted_from=model.digest)
 
 
+def select_device() -> torch.device:
+    """Where models run: NVIDIA's GPU (or AMD's, which PyTorch calls by the same name), Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     if free < GPU_DEFAULT_BYTES:
@@ -168,8 +175,8 @@ def _load_folder(
 ) -> Model:
     sdpa.register()
     refuse_foreign(folder, name)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(models / "cpu-dtype.txt")
+    device = select_device()
+    dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
     quantized = device.type == "cuda" and name != embedded.NAME
     on_progress(f"Loading {name}.")
     config = _config(folder, name)

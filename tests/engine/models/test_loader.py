@@ -13,8 +13,10 @@ import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
+from engine.attention.sdpa import select_backend
 from engine.core.errors import EngineError, ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
 from engine.core.kv_shape import KVShape
+from engine.core.lse import reference
 from engine.models import embedded, loader
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture
@@ -390,6 +393,15 @@ def test_auto_without_a_gpu_says_why_and_what_would_be_better(embedded_model_dir
     assert model.name == embedded.NAME
     assert "embedded model" in model.why and "no GPU was found" in model.why
     assert f"--model {loader.GPU_DEFAULT}" in model.better
+
+
+def test_a_model_runs_on_the_gpu_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loader.select_device().type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    apple = loader.select_device()
+    assert apple.type == "mps" and select_backend(apple, torch.bfloat16)[0] is reference
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loader.select_device().type == "cuda"
 
 
 def seen_gpu(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> list[str]:
