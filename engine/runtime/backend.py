@@ -1,13 +1,13 @@
 """The fastest runner of a model that works on this machine, found out by asking it once."""
 
 import importlib.util
-import logging
 
 import torch
 
 from engine.core.sampling import SamplingParams
 from engine.models.loader import Model
 from engine.runtime.generate import generate
+from engine.runtime.graph_runner import BUCKETS
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 
@@ -16,30 +16,44 @@ _TRIED_TOKENS = 128
 _OLDEST = (8, 0)
 """Compute capability from which kernels were seen to be right: Ampere."""
 
-log = logging.getLogger(__name__)
-
 
 def runner_for(model: Model) -> Runner:
-    """With Triton's kernels and CUDA graphs on a GPU, if an answer can be had that way; else without."""
+    """With Triton's kernels and CUDA graphs on a GPU, if an answer can be had that way; else without, which is noted.
+
+    Without graphs alone where only those are refused; see engine.runtime.cuda_graphs.
+    """
     device = model.device
-    if device.type != "cuda" or torch.version.hip is not None or importlib.util.find_spec("triton") is None:
+    if device.type != "cuda":
         return Runner(model)
-    if torch.cuda.get_device_capability(device) < _OLDEST:
-        return Runner(model)
-    try:
-        runner = Runner(model, graphs=True)
-        try_out(runner)
-    except Exception as error:
-        # Triton compiles here and now, with a compiler of the machine: there are many ways to fail.
-        log.warning("Answers go without Triton's kernels, and are slower: %s: %s", type(error).__name__, error)
-        return Runner(model)
-    return runner
+    why: object = ""
+    if torch.version.hip is not None:
+        why = "they were not tried on AMD's GPUs"
+    elif importlib.util.find_spec("triton") is None:
+        why = "Triton is not installed"
+    elif torch.cuda.get_device_capability(device) < _OLDEST:
+        why = "this GPU is older than Ampere"
+    else:
+        try:
+            runner = Runner(model, graphs=True)
+            try_out(runner)
+            return runner
+        except Exception as error:
+            # Triton compiles here and now, with a compiler of the machine: there are many ways to fail.
+            why = error
+    plain = Runner(model)
+    plain.fallbacks.note("Everything goes without Triton's kernels", why)
+    return plain
 
 
 def try_out(runner: Runner) -> None:
-    """Read a little and answer two tokens. Raises whatever goes wrong, and ValueError for what is no probability."""
+    """Read a little, and answer two tokens to questions of every bucket's length.
+
+    Raises whatever goes wrong, and ValueError for what is no probability.
+    """
     builder = PodBuilder(runner, _TRIED_TOKENS)
     builder.feed([0] * _TRIED_TOKENS)
-    steps = list(generate(runner, [builder.finish()], [0], SamplingParams(max_tokens=2)))
-    if not all(step.logprob <= 0 for step in steps):
-        raise ValueError("an answer's probabilities are no numbers")
+    pod = builder.finish()
+    for bucket in BUCKETS:
+        steps = generate(runner, [pod], [0] * bucket, SamplingParams(max_tokens=2))
+        if not all(step.logprob <= 0 for step in steps):
+            raise ValueError("an answer's probabilities are no numbers")
