@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,10 @@ class QueryTerms:
         found = []
         for index, own in enumerate(held):
             beside = frozenset().union(*held[max(0, index - 1) : index + 2]) - own
+            if not own and not beside:
+                # As of most passages.
+                found.append((0.0, not self.names))
+                continue
             share = sum(self.weights[each] for each in own) + BESIDE * sum(self.weights[each] for each in beside)
             found.append((min(1.0, share), not self.names or not self.names.isdisjoint(own | beside)))
         return found
@@ -38,8 +43,9 @@ def seek(question: str, pages: Sequence[Sequence[Passage]]) -> QueryTerms:
     """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs."""
     wanted = {stem(term) for term in terms(question)}
     by_page = [[passage.stems & wanted for passage in page] for page in pages]
-    held = [each for page in by_page for each in page]
-    rarity = {each: math.log(1 + len(held) / (1 + sum(each in other for other in held))) for each in wanted}
+    count = sum(map(len, by_page))
+    holding = Counter(each for page in by_page for held in page for each in held)
+    rarity = {each: math.log(1 + count / (1 + holding[each])) for each in wanted}
     total = sum(rarity.values()) or 1.0
     names = {stem(name.lower()) for name in _NAME.findall(question)} & wanted
     common = {

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -166,7 +166,9 @@ class Questions:
             asked = stack.enter_context(Question(loaded.runner, pods, ids, loaded.heads.heads, params))
             ranked = rank(chosen.terms, indexes, memory.oom_retry.run(asked.attention), chosen.pages)
             found = bool(ranked) and ranked[0].found
-            citations = cite(best_passages(ranked), pages)
+            best = best_passages(ranked)
+            pages.fetch({each.passage.page for each in best})
+            citations = cite(best, pages)
             decoding = time.perf_counter()
             if not (found and whole):
                 asked.close()
@@ -305,18 +307,21 @@ def _passage(recalled: Sequence[Recalled], best: Ranked) -> AnyPod:
 
 
 class _Pages(dict[int, Page]):
-    """Pages of a document by number, each fetched when it is first wanted: hardly any is shown."""
+    """Pages of a document by number, each fetched when it is wanted: hardly any is shown."""
 
     def __init__(self, store: Store, document_id: str) -> None:
         super().__init__()
         self._store, self._document_id = store, document_id
 
+    def fetch(self, numbers: Collection[int]) -> None:
+        """Have some pages at once."""
+        self.update((page.number, page) for page in self._store.pages(self._document_id, numbers))
+
     def __missing__(self, number: int) -> Page:
-        found = self._store.pages(self._document_id, [number])
-        if not found:
+        self.fetch([number])
+        if number not in self:
             raise DocumentNotFound("The document was deleted while the question was answered.", "Ask another document.")
-        self[number] = found[0]
-        return found[0]
+        return self[number]
 
 
 def _restored(message: Message, citations: Sequence[Citation], conversation_id: str) -> Answer:

@@ -144,6 +144,8 @@ class KVTable:
         if self._queries.shape[1] == 1 and any((each[..., ASKER] != each[..., LAYER]).any() for each in rows):
             # Layers ask with the queries of their root: those of all layers are kept.
             self._queries = self._query_room(self.shape.layers)
+            # Plans say where queries stand.
+            self._plans = []
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
         read = KVRanges(rows, self.suffix, stride, self._queries.stride(0))

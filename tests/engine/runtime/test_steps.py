@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.compression.compress import pack_pod
 from engine.core.sampling import SamplingParams
+from engine.kernels.attention.kv_ranges import QUERY
 from engine.kernels.linear.int8_lm_head import Int8Head
 from engine.kernels.linear.weights import DenseWeight
 from engine.kvcache.layout import Layout
@@ -194,16 +195,29 @@ def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkey
     monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
     exact, four = pods(llama_runner)
     places = []
-    for asked in ([exact], [exact], [four], [exact, four], [four, exact], [exact], [four], [], []):
+    for asked in ([four], [exact], [exact], [four], [exact, four], [four, exact], [exact], [four], [], []):
         table.set(asked)
         assert table.pods == tuple(asked)
         places.append((table._narrow.pieces.tolist(), table._wide.ranges.tolist(), table.bucket))
         table.forget()
         assert table.pods == ()
-    # The last four are known, also the one without any pods.
+    # The last four are known.
     assert filled == [1, 1, 2, 2, 0]
-    assert places[0] == places[1] == places[5] and places[2] == places[6]
+    assert places[1] == places[2] == places[6] and places[0] == places[3] == places[7] and places[8] == places[9]
     assert len({str(each) for each in places}) == 5
+
+
+def test_plans_are_made_anew_once_queries_stand_elsewhere(llama_runner: Runner) -> None:
+    """Pods whose layers share scores need the queries of all layers."""
+    table = KVTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    exact, shared = pods(llama_runner)
+    other = KVTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    for asked in ([exact], [shared], [exact]):
+        table.set(asked)
+    for asked in ([shared], [exact]):
+        other.set(asked)
+    # Addresses of the tails differ; where queries stand does not.
+    assert table._wide.pieces[..., QUERY].tolist() == other._wide.pieces[..., QUERY].tolist()
 
 
 def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
