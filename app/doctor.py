@@ -17,11 +17,13 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 
 def examine(app: App) -> dict[str, Any]:
-    """Facts by name; `damaged_blocks` names every block file whose checksum fails."""
+    """Facts by name; `damaged_blocks` names every block file whose checksum fails, `slow_paths` says what goes slower
+    than it could, and why."""
     recipes: dict[str, str] = {}
     room: dict[str, str] = {}
+    slow: tuple[str, ...] = ()
     try:
-        recipes, room = app.recipes(), app.room()
+        recipes, room, slow = app.recipes(), app.room(), app.slow_paths()
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
@@ -39,6 +41,7 @@ def examine(app: App) -> dict[str, Any]:
         "better": status.better,
         **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
+        "slow_paths": list(slow),
         "documents": len(app.library.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,

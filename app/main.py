@@ -77,6 +77,10 @@ class App:
         """How much of the memory for pods is used, by where it is; waits for the model. Raises ModelUnavailable."""
         return self._model.ready().room()
 
+    def slow_paths(self) -> tuple[str, ...]:
+        """What went a slower way than it could have, and why; waits for the model. Raises ModelUnavailable."""
+        return self._model.ready().runner.fallbacks.reasons
+
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""
         return self._home.free_bytes()
