@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.errors import ModelUnavailable
@@ -16,17 +17,21 @@ from engine.core.pinned_staging import Staging
 from engine.core.sampling import SamplingParams
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
+from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.models import loader
 from engine.offload.tiers import tiered_cache
 from engine.runtime.backend import runner_for
 from engine.runtime.generate import generate, question_attention
-from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.prefill.builder import PodBuilder, chunk_tokens
+from engine.runtime.prefill.warmup import prepare_reading
 from engine.runtime.warmup import warm_up
 
 MB = 1_000_000
 _PROBE_TOKENS = 256
 _PROBE_QUESTION_TOKENS = 16
+_PACKING = "k4v4hs"
+"""Reads by the kernels of most recipes that pack while reading."""
 
 
 class ReaderModel:
@@ -118,6 +123,10 @@ class Loaded:
         if self.runner.graph_runner is not None:
             on_progress(f"Trying out how {model.name} answers.")
         warm_up(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
+        self.prefill = ThreadPoolExecutor(1, "prefill")
+        """The thread that reads on a GPU: attention's plans for long chunks belong to the thread that made them."""
+        chunk = settings.chunk_tokens or chunk_tokens(model.device)
+        self.prefill.submit(prepare_reading, self.runner, self._read_by(settings), chunk, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
@@ -132,6 +141,11 @@ class Loaded:
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
         return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
+
+    def _read_by(self, settings: Settings) -> list[Layout]:
+        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
+        layouts = (self.recipes[name].layout for name in dict.fromkeys(("exact", _PACKING, settings.recipe or "exact")))
+        return [each for each in layouts if each.recipe.exact or each.recipe.packing]
 
     def _room(self) -> dict[str, tuple[int, int]]:
         """Bytes held and their limit."""

@@ -29,8 +29,6 @@ _ALIGNMENT = 64
 _HEADER_AT = len(_MAGIC) + _LENGTH.size
 _PIECE_BYTES = 1 << 20
 """Read and digested at once by a thread: it fits the processor's cache, and threads seldom meet at Python's lock."""
-_SHARE_BYTES = 4 << 20
-"""The same where several threads share the work, and wait for each other after every piece."""
 
 _Fill = Callable[[memoryview, int], None]
 """Fills a view from a place in the file. Raises BlockDamaged where the file ends before."""
@@ -81,7 +79,10 @@ def read_block(
 def _read(
     fill: _Fill, view: memoryview, name: str, expected_checksum: str | None, threads: int
 ) -> tuple[dict[str, Any], memoryview]:
-    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it."""
+    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it.
+
+    Several threads read a share each and then digest all of it: to wait for each other after every piece takes longer.
+    """
     if len(view) < _HEADER_AT:
         raise BlockDamaged(f"cut off after {len(view)} bytes", f"{name}, first bytes")
     fill(view[:_HEADER_AT], 0)
@@ -101,7 +102,7 @@ def _read(
     if payload_ends + _DIGEST_BYTES != len(view):
         raise BlockDamaged(f"{len(view)} bytes instead of {payload_ends + _DIGEST_BYTES}", f"{name}, payload")
     digest.update(view[header_ends:payload_at])
-    step = _PIECE_BYTES if threads == 1 else threads * _SHARE_BYTES
+    step = _PIECE_BYTES if threads == 1 else len(view)
     for start in range(payload_at, payload_ends, step):
         piece = view[start : min(start + step, payload_ends)]
         fill(piece, start)

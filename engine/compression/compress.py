@@ -52,6 +52,8 @@ class _Packing:
         self._first = first
         self._stop = stop
         self._kept = kept
+        dim, device = exact.keys.shape[-1], exact.keys.device
+        self._rotation = hadamard(dim, device) if layout.recipe.rotate else None
         self._read_back: dict[tuple[str, int], Tensor] = {}
         """Keys and values (G, K, D) as they will be read back, which predictions are made from."""
 
@@ -90,15 +92,13 @@ class _Packing:
         return rows if self._kept is None else rows[self._kept[layer, head]]
 
     def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
-        if self._layout.recipe.rotate:
-            rows = rotated(rows, hadamard(rows.shape[1], rows.device))
+        if self._rotation is not None:
+            rows = rotated(rows, self._rotation)
         return quantize(rows, bits, per)
 
     def _unpack(self, packed: Packed) -> Tensor:
         rows = dequantize(packed, self._exact.keys.dtype)
-        if not self._layout.recipe.rotate:
-            return rows
-        return rotated(rows, hadamard(rows.shape[1], rows.device))
+        return rows if self._rotation is None else rotated(rows, self._rotation)
 
 
 def _bits(kept: Tensor) -> Tensor:

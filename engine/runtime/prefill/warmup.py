@@ -1,0 +1,57 @@
+"""Warm-up of reading: kernels are compiled and attention is planned before the first document is read.
+
+It reads a section that holds nothing, in chunks of every length that a reading ends with.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from engine.attention.cudnn import LEAST_TOKENS
+from engine.kvcache.layout import Layout
+from engine.runtime.prefill.builder import builder_for, tapered
+from engine.runtime.runner import Runner
+
+log = logging.getLogger(__name__)
+
+
+def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_tokens: int) -> None:
+    """Read a little by each layout, in chunks of about `chunk` tokens, and plan attention for `num_tokens` of them.
+
+    To be called in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only
+    the time that it would have saved.
+    """
+    if runner.model.device.type != "cuda":
+        return
+    try:
+        for layout in layouts:
+            # Kernels differ by whether a length is a multiple of 16.
+            for more in (0, 3) if layout.recipe.packing else (3,):
+                _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
+        _plan(runner, chunk, num_tokens)
+    except Exception as error:
+        # Triton compiles here and now, with a compiler of the machine, and memory may be short: many ways to fail.
+        log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
+
+
+def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
+    builder = builder_for(runner, count, layout)
+    while (left := count - builder.num_read) > 0:
+        builder.feed([0] * (builder.cut(tapered(chunk, left)) - builder.num_read))
+
+
+def _plan(runner: Runner, chunk: int, num_tokens: int) -> None:
+    """Attention of every long chunk over every run of the tokens before it."""
+    shape, device = runner.model.shape, runner.model.device
+    heads = runner.model.network.config.num_attention_heads
+    run = LEAST_TOKENS
+    with torch.inference_mode():
+        while run < num_tokens:
+            keys = torch.zeros(shape.kv_heads, run, shape.head_dim, dtype=shape.dtype, device=device)
+            size = chunk
+            while size >= LEAST_TOKENS:
+                query = torch.zeros(heads, size, shape.head_dim, dtype=shape.dtype, device=device)
+                runner.attention(query, keys, keys, 1.0, False)
+                size //= 2
+            run *= 2
