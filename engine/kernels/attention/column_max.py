@@ -53,7 +53,7 @@ def column_max(query: Tensor, keys: Tensor, lse: Tensor, scale: float, best: Ten
     narrower = max(1, width // _WIDTH)
     assert best.is_contiguous() and keys.stride(2) == 1
     _column_max[triton.cdiv(tokens, _KEYS // narrower), groups](
-        query.contiguous(), lse.float() * math.log2(math.e), keys, best, rows, tokens, keys.stride(0), keys.stride(1),
-        scale * math.log2(math.e), DIM=dim, WIDTH=width, KEYS=_KEYS // narrower, ROWS=_ROWS // narrower,
+        query.contiguous(), lse.float().contiguous() * math.log2(math.e), keys, best,
+        rows, tokens, keys.stride(0), keys.stride(1), scale * math.log2(math.e), DIM=dim, WIDTH=width, KEYS=_KEYS // narrower, ROWS=_ROWS // narrower,
         num_warps=4,
     )  # fmt: skip

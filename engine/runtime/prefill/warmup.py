@@ -3,12 +3,14 @@
 It reads a section that holds nothing, in chunks of every length that a reading ends with.
 """
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 
 import torch
 
 from engine.attention.cudnn import LEAST_TOKENS
+from engine.core.errors import EngineError
 from engine.kvcache.layout import Layout
 from engine.runtime.prefill.builder import builder_for, tapered
 from engine.runtime.runner import Runner
@@ -22,16 +24,19 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
     To be called in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only
     the time that it would have saved.
     """
-    if runner.model.device.type != "cuda":
+    if runner.model.device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return
+    # Needs Triton, which not every machine has.
+    from triton.errors import TritonError
+
     try:
         for layout in layouts:
             # Kernels differ by whether a length is a multiple of 16.
             for more in (0, 3) if layout.recipe.packing else (3,):
                 _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
         _plan(runner, chunk, num_tokens)
-    except Exception as error:
-        # Triton compiles here and now, with a compiler of the machine, and memory may be short: many ways to fail.
+    except (TritonError, RuntimeError, OSError, EngineError) as error:
+        # Memory may be short, or the compiler of this machine fails; PyTorch's errors are RuntimeErrors.
         log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
 
 
