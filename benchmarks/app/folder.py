@@ -23,7 +23,8 @@ def model_folder(shape: Shape, folder: Path, tokenizer: Path) -> Path:
         torch.manual_seed(0)
         network = AutoModelForCausalLM.from_config(shape.config(), dtype=torch.bfloat16)
     made = folder.with_name(f".{folder.name}.partial")
-    network.save_pretrained(made)
+    # Parts as those of models on the hub, which are hashed at once.
+    network.save_pretrained(made, max_shard_size="5GB")
     for name in _TOKENIZER:
         shutil.copy(tokenizer / name, made)
     made.rename(folder)

@@ -54,6 +54,6 @@ def column_max(query: Tensor, keys: Tensor, lse: Tensor, scale: float, best: Ten
     assert best.is_contiguous() and keys.stride(2) == 1
     _column_max[triton.cdiv(tokens, _KEYS // narrower), groups](
         query.contiguous(), lse.float().contiguous() * math.log2(math.e), keys, best,
-        rows, tokens, keys.stride(0), keys.stride(1), scale * math.log2(math.e), DIM=dim, WIDTH=width, KEYS=_KEYS // narrower, ROWS=_ROWS // narrower,
-        num_warps=4,
+        rows, tokens, keys.stride(0), keys.stride(1), scale * math.log2(math.e),
+        DIM=dim, WIDTH=width, KEYS=_KEYS // narrower, ROWS=_ROWS // narrower, num_warps=4,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging
-from engine.core.quant import Packed, scale_shape, unpack
+from engine.core.quant import Packed, scale_shape
 from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
@@ -177,9 +177,11 @@ class QuantizedLoader:
     def _check_kept(self, counts: list[int], kept: Tensor | None) -> None:
         """Raise PodMismatch where heads do not have as many rows as slots; `kept` (heads, F / 8) is on the host."""
         distant = self._num_tokens - self._proximal
-        slots = (
-            [distant] * len(counts) if kept is None else unpack(kept, 1)[:, :distant].sum(1, dtype=torch.long).tolist()
-        )
+        if kept is None:
+            slots = [distant] * len(counts)
+        else:
+            rows = [int.from_bytes(row.numpy().tobytes(), "little") for row in kept]
+            slots = [(row & (1 << distant) - 1).bit_count() for row in rows]
         if slots != counts:
             raise PodMismatch(f"heads have {counts} rows for {slots} slots")
 

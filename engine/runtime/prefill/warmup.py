@@ -10,10 +10,15 @@ from collections.abc import Sequence
 import torch
 
 from engine.attention.cudnn import LEAST_TOKENS
+from engine.attention.rotation import select_rotation
 from engine.core.errors import EngineError
+from engine.core.quant import hadamard
 from engine.kvcache.layout import Layout
 from engine.runtime.prefill.builder import builder_for, tapered
 from engine.runtime.runner import Runner
+
+_MOST_RUNS = 6
+"""Powers of two, and what is left, that the past of most sections is cut into."""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,8 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
             # Kernels differ by whether a length is a multiple of 16.
             for more in (0, 3) if layout.recipe.packing else (3,):
                 _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
+                if layout.recipe.packing:
+                    _merge(runner, layout, chunk - more)
         _plan(runner, chunk, num_tokens)
     except (TritonError, RuntimeError, OSError, EngineError) as error:
         # Memory may be short, or the compiler of this machine fails; PyTorch's errors are RuntimeErrors.
@@ -44,6 +51,17 @@ def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
     builder = builder_for(runner, count, layout)
     while (left := count - builder.num_read) > 0:
         builder.feed([0] * (builder.cut(tapered(chunk, left)) - builder.num_read))
+
+
+def _merge(runner: Runner, layout: Layout, size: int) -> None:
+    """What a chunk sees of the past, in every number of runs: a kernel is made for each."""
+    shape, device = runner.model.shape, runner.model.device
+    rotation = hadamard(shape.head_dim, device) if layout.recipe.rotate else None
+    heads = runner.model.network.config.num_attention_heads
+    out = torch.zeros(heads, size, shape.head_dim, dtype=shape.dtype, device=device)
+    part = out, torch.zeros(heads, size, device=device)
+    for count in range(1, _MOST_RUNS + 1):
+        select_rotation(device, shape.dtype).merge_rotated([part] * 2, [part] * count, rotation)
 
 
 def _plan(runner: Runner, chunk: int, num_tokens: int) -> None:
