@@ -264,7 +264,8 @@ class Memory:
             self._texts = {key: each for key, each in self._texts.items() if key in kept} | {section.id: text}
 
     def forget(self, reading_id: int) -> None:
-        """Drop the cached pods of a reading."""
+        """Drop the cached pods of a reading, and the words of all."""
+        tokenize.cache_clear()
         for section in self._store.sections(reading_id):
             self._loaded.tiers.forget(section.id)
             with self._texts_lock:
