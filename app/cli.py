@@ -54,22 +54,20 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
     path = Path(options.file)
     if not path.is_file() or not os.access(path, os.R_OK):
         raise BadSetting(f"There is no file {path} that can be read.", "Check the path.")
-    intake = app.library.intake
-    document = intake.keep(path, path.name, move=False)
+    document_id = app.library.add(path, path.name, move=False)
     try:
-        _show(intake.parse(document))
+        had_to_read = _follow(app.library.wait(document_id))
     except PasswordNeeded:
         if options.password is None:
             raise
-        intake.unlock(document, options.password)
-        _show(intake.parse(document))
-    already_read = app.library.plan(document.id).state == "ready"
-    _show(app.library.read_here(document.id))
-    entry, reading = app.library.entry(document.id), app.library.plan(document.id)
+        app.library.unlock(document_id, options.password)
+        had_to_read = _follow(app.library.wait(document_id))
+    entry = app.library.catalogue.entry(document_id)
+    *_, reading = app.library.catalogue.readings(document_id)
     if reading.state != "ready":
         raise Busy("Another DocPod process paused or cancelled this reading.", "Read the file again to go on.")
     facts = {
-        "document_id": document.id,
+        "document_id": document_id,
         "title": entry.title,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
@@ -79,13 +77,13 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": round(reading.num_tokens / reading.seconds, 1) if reading.seconds else 0.0,
         "pod_bytes": reading.num_bytes,
         "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
-        "already_read": already_read,
+        "already_read": not had_to_read,
     }
     if not options.json:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
-        before = " (read before)" if already_read else ""
+        before = "" if had_to_read else " (read before)"
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        print(f'Ask: run_app.py ask {document.id[:8]} "..."')
+        print(f'Ask: run_app.py ask {document_id[:8]} "..."')
     return facts
 
 
@@ -117,7 +115,7 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the library."""
-    entries = app.library.entries(options.search)
+    entries = app.library.catalogue.entries(options.search)
     if not options.json:
         for entry in entries:
             print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
@@ -128,7 +126,7 @@ def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _show_document(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Everything known about a document."""
-    facts = _facts(app.library.entry(app.library.catalogue.find(options.document).id))
+    facts = _facts(app.library.catalogue.entry(app.library.catalogue.find(options.document).id))
     if not options.json:
         for key, value in facts.items():
             print(f"{key:20} {value}")
@@ -242,19 +240,24 @@ def _parse(source: str, value: Any, kind: Any) -> Any:
     return int(value)
 
 
-def _show(work: Iterable[Progress]) -> None:
-    """Follow the work to its end, on a terminal with one line on stderr that is written over."""
+def _follow(work: Iterable[Progress]) -> bool:
+    """Follow the work to its end, on a terminal with one line on stderr that is written over; whether it read."""
     shown = sys.stderr.isatty()
+    read = False
     for progress in work:
+        read = read or progress.stage == "reading"
         if shown:
             print(f"\r\033[K{_line(progress)}", end="", file=sys.stderr, flush=True)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
+    return read
 
 
 def _line(progress: Progress) -> str:
     if progress.stage == "parsing":
         return f"parsing page {progress.done} of {progress.total}"
+    if progress.stage == "queued":
+        return "loading the model"
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
     speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
     return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"

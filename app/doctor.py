@@ -36,7 +36,7 @@ def examine(app: App) -> dict[str, Any]:
         "better": status.better,
         **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
-        "documents": len(app.library.entries()),
+        "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
     }

@@ -3,19 +3,19 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict
 
 from app.citations import best_passages, cite, with_support
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
-from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
+from app.events import Answer, AskEvent, Cited, ConversationEntry, Evidence, TextDelta, Turn
 from app.evidence import Ranked, rank
-from app.memory import Memory, Recalled
-from app.presets import Presets
+from app.model_handle import ModelHandle
+from app.pod_engine import PodEngine
 from app.prompts import Exchange
 from app.reader_model import Loaded
+from app.recall import Recalled, Recaller
 from app.routing import Route, route
 from app.streaming import stream, without_echo
 from engine.core.sampling import SamplingParams
@@ -29,38 +29,12 @@ log = logging.getLogger(__name__)
 NOT_FOUND = "Not found in the document."
 
 
-@dataclass(frozen=True)
-class ConversationEntry:
-    """One line in the list of a document's conversations."""
-
-    conversation_id: str
-    title: str
-    updated_at: datetime
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question and its answer, as remembered."""
-
-    question: str
-    answer: Answer
-
-
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(
-        self,
-        store: Store,
-        loaded: Callable[[], Loaded],
-        memory: Callable[[], Memory],
-        presets: Presets,
-        max_answer_tokens: int,
-    ) -> None:
+    def __init__(self, store: Store, model: ModelHandle, max_answer_tokens: int) -> None:
         self._store = store
-        self._loaded = loaded
-        self._memory = memory
-        self._presets = presets
+        self._model = model
         self._max_answer_tokens = max_answer_tokens
 
     def ask(
@@ -125,16 +99,17 @@ class Questions:
         stop: threading.Event,
         recipe: str = "",
     ) -> Iterator[AskEvent]:
-        loaded, memory = self._loaded(), self._memory()
+        engine = self._model.wait()
+        loaded = engine.loaded
         start = time.perf_counter()
         exchanges = [Exchange(q.content, a.content) for q, a in zip(messages[::2], messages[1::2], strict=False)]
         chosen = route(question, [each.question for each in exchanges], document_id, self._store)
         ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
-        recalled, reading = self._recall(memory, document_id, chosen, recipe)
-        coverage = memory.coverage(reading)
+        recalled, reading = self._recall(engine, document_id, chosen, recipe)
+        coverage = engine.recaller.coverage(reading)
         texts = self._texts(document_id, recalled)
         every = [each.pod for each in recalled]
-        looks = memory.oom_retry.run(lambda: question_attention(loaded.runner, every, ids, loaded.heads.heads))
+        looks = engine.oom_retry.run(lambda: question_attention(loaded.runner, every, ids, loaded.heads.heads))
         ranked = rank(chosen.terms, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
         found = bool(ranked) and ranked[0].found
         citations = cite(best_passages(ranked), texts)
@@ -164,10 +139,10 @@ class Questions:
         try:
             yield Evidence(found, citations, coverage)
             if found:
-                pods = memory.oom_retry.run(lambda: _view(loaded, recalled, ranked[0]))
+                pods = engine.oom_retry.run(lambda: _view(loaded, recalled, ranked[0]))
                 room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
                 params = SamplingParams(min(self._max_answer_tokens, room), *_variation(again, len(messages)))
-                for piece in memory.oom_retry.begun(lambda: stream(loaded, pods, ids, params, stop)):
+                for piece in engine.oom_retry.begun(lambda: stream(loaded, pods, ids, params, stop)):
                     first_token = first_token or time.perf_counter() - start
                     count += 1
                     text += piece
@@ -193,16 +168,18 @@ class Questions:
             )
         return ids
 
-    def _recall(self, memory: Memory, document_id: str, chosen: Route, recipe: str) -> tuple[list[Recalled], Reading]:
+    def _recall(
+        self, engine: PodEngine, document_id: str, chosen: Route, recipe: str
+    ) -> tuple[list[Recalled], Reading]:
         """The sections that matter, as far as they are read, in the order of the document; and their reading.
 
         Another recipe's memory may take the place of the one that answers at any moment; then that one answers.
         """
         tried = 0
-        while (reading := self._presets.serving(memory, document_id, recipe)) is not None and reading.id != tried:
+        while (reading := engine.presets.serving(document_id, recipe)) is not None and reading.id != tried:
             tried = reading.id
             try:
-                if recalled := self._sections(memory, reading, chosen):
+                if recalled := self._sections(engine.recaller, reading, chosen):
                     with _kept():
                         self._store.touch_reading(reading.id)
                     return sorted(recalled, key=lambda each: each.section.position), reading
@@ -212,15 +189,15 @@ class Questions:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
 
-    def _sections(self, memory: Memory, reading: Reading, chosen: Route) -> list[Recalled]:
+    def _sections(self, recaller: Recaller, reading: Reading, chosen: Route) -> list[Recalled]:
         """As many sections as matter, of those that can be recalled."""
         candidates = [each for each in chosen.order(self._store.sections(reading.id)) if each.state != "waiting"]
-        memory.expect(candidates[: chosen.num_sections])
+        recaller.expect(candidates[: chosen.num_sections])
         recalled: list[Recalled] = []
         for section in candidates:
             if len(recalled) == chosen.num_sections:
                 break
-            if each := memory.recall(section):
+            if each := recaller.recall(section):
                 recalled.append(each)
         return recalled
 

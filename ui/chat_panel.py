@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from app.events import Answer, AskEvent, Evidence, TextDelta
+from app.main import App
 from ui import page_state, presets_panel
-from ui.backend import App
 from ui.render import conversation
 from ui.render.words import count, text
 from ui.stops import Stops

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import gradio as gr
 
+from app.main import App
 from ui import page_state
-from ui.backend import App
 from ui.render import conversation, library, page
 from ui.stops import Stops
 from ui.trouble import Trouble, explain
@@ -138,12 +138,10 @@ def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Map
     document_id = str(event.get("document", ""))
     verbs = app.library
     match event.get("act"):
-        case "read":
+        case "read" | "resume":
             verbs.read(document_id)
         case "pause":
             verbs.pause(document_id)
-        case "resume":
-            verbs.resume(document_id)
         case "cancel":
             verbs.cancel(document_id)
         case "unlock":
@@ -175,9 +173,9 @@ def on_tick(app: App, open_id: str, conversation_id: str, search: str, awaited: 
     `awaited`: the document whose first page is shown as soon as it is known.
     """
     status = app.status()
-    everything = app.library.entries()
+    everything = app.library.catalogue.entries()
     reader = library.reader(status)
-    documents = library.documents(app.library.entries(search) if search else everything, open_id, search)
+    documents = library.documents(app.library.catalogue.entries(search) if search else everything, open_id, search)
     head = page_state.head(app, open_id, conversation_id)
     presets = page_state.presets_of(app, open_id)
     opened = next((entry for entry in everything if entry.document_id == open_id), None)

@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from app.main import App
 from ui import chat_panel, library_panel, page_panel, page_state, presets_panel
-from ui.backend import App
 from ui.render import library
 from ui.render.icons import icon
 from ui.stops import Stops

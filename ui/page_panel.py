@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from app.main import App
 from ui import page_state
-from ui.backend import App
 from ui.render import page
 from ui.view import QUIET, Regions, View, surface
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from app.main import App
 from ui import page_state
-from ui.backend import App
 from ui.render import presets
 from ui.trouble import explain
 from ui.view import POLLING, QUIET, Regions, View, surface

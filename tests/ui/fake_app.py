@@ -33,6 +33,7 @@ from app.events import (
     ReaderStatus,
     RecipeStep,
     TextDelta,
+    Turn,
 )
 from app.settings import Settings
 
@@ -64,14 +65,6 @@ ANSWER = (
 )
 
 
-@dataclass(frozen=True)
-class FakeTurn:
-    """A remembered question and answer."""
-
-    question: str
-    answer: Answer
-
-
 @dataclass
 class FakeConversation:
     """A conversation and its turns."""
@@ -80,7 +73,7 @@ class FakeConversation:
     document_id: str
     title: str
     updated_at: datetime
-    turns: list[FakeTurn] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
 
 
 @dataclass
@@ -111,6 +104,7 @@ class FakeLibrary:
         self.folder = folder
         self.documents: dict[str, FakeDocument] = {}
         self.questions: FakeQuestions | None = None
+        self.catalogue = self
 
     def add(self, path: Path, name: str) -> str:
         data = path.read_bytes()
@@ -187,9 +181,6 @@ class FakeLibrary:
         document = self._document(document_id)
         document.read_seconds += self.clock() - document.since
         document.stage = "paused"
-
-    def resume(self, document_id: str) -> None:
-        self._start(document_id)
 
     def cancel(self, document_id: str) -> None:
         self._document(document_id).stage = "cancelled"
@@ -364,9 +355,9 @@ class FakeQuestions:
             self.asked,
         )
         if replaced is None:
-            conversation.turns.append(FakeTurn(question, answer))
+            conversation.turns.append(Turn(question, answer))
         else:
-            conversation.turns[replaced] = FakeTurn(question, answer)
+            conversation.turns[replaced] = Turn(question, answer)
         conversation.updated_at = datetime.now(UTC)
         yield answer
 
@@ -374,7 +365,7 @@ class FakeQuestions:
         mine = [each for each in self.known.values() if each.document_id == document_id]
         return sorted(mine, key=lambda each: each.updated_at, reverse=True)
 
-    def turns(self, conversation_id: str) -> list[FakeTurn]:
+    def turns(self, conversation_id: str) -> list[Turn]:
         return list(self.known[conversation_id].turns)
 
     def delete(self, conversation_id: str) -> None:

@@ -74,8 +74,8 @@ def test_an_upload_is_added_opened_and_leaves_nothing_behind(app: FakeApp, tmp_p
         uploaded(tmp_path, "empty.pdf", b""),
     ]
     view = library_panel.on_upload(app, files, "", "", "")
-    assert [entry.file_name for entry in app.library.entries()] == ["evil.txt", "A <b>report.pdf"]
-    assert view.document_id == app.library.entries()[1].document_id
+    assert [entry.file_name for entry in app.library.catalogue.entries()] == ["evil.txt", "A <b>report.pdf"]
+    assert view.document_id == app.library.catalogue.entries()[1].document_id
     assert "photo.png" in str(view.notices)
     assert "neither a PDF nor text" in str(view.notices)
     assert "empty.pdf" in str(view.notices)
@@ -92,7 +92,7 @@ def test_the_same_upload_twice_at_once_is_no_error(app: FakeApp, tmp_path: Path)
     file = uploaded(tmp_path, "a.pdf", b"%PDF-1.7 a")
     view = library_panel.on_upload(app, [file, file], "", "", "")
     assert view.notices == ""
-    assert len(app.library.entries()) == 1
+    assert len(app.library.catalogue.entries()) == 1
 
 
 def test_the_buttons_of_a_document(app: FakeApp, clock: Clock, document_id: str) -> None:
@@ -110,7 +110,7 @@ def test_the_buttons_of_a_document(app: FakeApp, clock: Clock, document_id: str)
 
 def test_a_wrong_password_is_said_and_the_right_one_reads(app: FakeApp, tmp_path: Path) -> None:
     library_panel.on_upload(app, [uploaded(tmp_path, "a.pdf", b"%PDF /Encrypt")], "", "", "")
-    document_id = app.library.entries()[0].document_id
+    document_id = app.library.catalogue.entries()[0].document_id
 
     def unlock(password: str) -> View:
         event = {"act": "unlock", "document": document_id, "password": password}
@@ -124,7 +124,7 @@ def test_deleting_the_open_document_closes_it(app: FakeApp, document_id: str) ->
     view = library_panel.on_delete(app, document_id, "")
     assert view.document_id == ""
     assert "Try the sample" in str(view.history)
-    assert app.library.entries() == []
+    assert app.library.catalogue.entries() == []
 
 
 def test_the_sample_is_read(app: FakeApp) -> None:
@@ -192,11 +192,11 @@ def test_a_recipe_that_is_refused_is_explained_under_the_dial(app: FakeApp, docu
 
 def test_the_dial_of_another_document_leaves_the_open_one_alone(app: FakeApp, document_id: str, tmp_path: Path) -> None:
     library_panel.on_upload(app, [uploaded(tmp_path, "b.pdf", b"%PDF b")], document_id, document_id, "")
-    other = app.library.entries()[0].document_id
+    other = app.library.catalogue.entries()[0].document_id
     event = {"act": "choose", "document": other, "recipe": "faithful"}
     view = presets_panel.on_act(app, document_id, "", "", event)
     assert (view.presets, view.head) == (SKIPPED, SKIPPED)
-    assert app.library.entry(other).recipe == "faithful"
+    assert app.library.catalogue.entry(other).recipe == "faithful"
 
 
 def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> None:
@@ -205,7 +205,7 @@ def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> Non
     first, seen = library_panel.on_tick(app, document_id, "", "", document_id, Seen())
     assert "data:image/png" in str(first.sheet)
     assert "Risk factors" in str(first.outline)
-    assert app.library.entry(document_id).title in str(first.history)
+    assert app.library.catalogue.entry(document_id).title in str(first.history)
     assert first.awaited == ""
     again, _ = library_panel.on_tick(app, document_id, "", "", "", seen)
     assert (again.sheet, again.awaited) == (SKIPPED, SKIPPED)
@@ -214,7 +214,7 @@ def test_pages_appear_once_they_are_known(app: FakeApp, document_id: str) -> Non
 def test_a_document_without_pages_yet_is_awaited(
     app: FakeApp, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = replace(app.library.entry(document_id), pages=0)
+    entry = replace(app.library.catalogue.entry(document_id), pages=0)
     monkeypatch.setattr(app.library, "entry", lambda document_id: entry)
     monkeypatch.setattr(app.library, "entries", lambda *search: [entry])
     assert page_state.opened(app, document_id, None).awaited == document_id

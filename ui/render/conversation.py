@@ -4,8 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from app.events import Answer, Cited, DocumentEntry, Evidence
-from ui.backend import ConversationEntry, Turn
+from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
 from ui.render.icons import icon
 from ui.render.library import controls, state_line
 from ui.render.words import count, duration, prose, text
