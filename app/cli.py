@@ -14,6 +14,7 @@ from app.doctor import examine
 from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
+from app.readers import NAMES
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
@@ -193,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run in _COMMANDS.items():
         command = commands.add_parser(name, parents=[output], help=run.__doc__)
         if name == "read":
-            command.add_argument("file", help="a PDF, text or Markdown file")
+            command.add_argument("file", help=f"a file: {NAMES}")
             command.add_argument("--password", help="of an encrypted PDF")
         if name in ("ask", "show", "delete"):
             command.add_argument("document", help="the start of its id, its title or file name")

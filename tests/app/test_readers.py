@@ -14,6 +14,7 @@ from app.readers import READERS, ParsedPage, ReaderLimits, open_document, page_i
 from app.readers.alignment import align
 from app.readers.base import clean
 from app.readers.sandbox import ROOT
+from tests.app import test_readers_epub
 
 
 def write_pdf(path: Path) -> None:
@@ -29,8 +30,23 @@ def write_text(path: Path) -> None:
     path.write_text("\n\n".join(f"{n}. The pilot boat left at {n % 24}:00 for the bar. " * 4 for n in range(60)))
 
 
-WRITERS = {"application/pdf": write_pdf, "text/markdown": write_text, "text/plain": write_text}
-SUFFIXES = {"application/pdf": ".pdf", "text/markdown": ".md", "text/plain": ".txt"}
+def write_epub(path: Path) -> None:
+    chapters = (f"<h1>{n}</h1>" + "<p>The pilot boat left for the bar. </p>" * 60 for n in range(3))
+    test_readers_epub.book(path, *chapters)
+
+
+WRITERS = {
+    "application/pdf": write_pdf,
+    "application/epub+zip": write_epub,
+    "text/markdown": write_text,
+    "text/plain": write_text,
+}
+SUFFIXES = {
+    "application/pdf": ".pdf",
+    "application/epub+zip": ".epub",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+}
 
 
 @pytest.fixture(params=[form.media_type for form in READERS])
