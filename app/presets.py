@@ -1,4 +1,4 @@
-"""The dial: by which recipe each document is kept, and what another one would cost."""
+"""Presets: by which recipe each document is kept, and what another one would cost."""
 
 from collections.abc import Sequence
 

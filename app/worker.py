@@ -1,4 +1,4 @@
-"""The desk: two background threads, one that parses documents and one that reads them, in the order they came."""
+"""The worker: two background threads, one that parses documents and one that reads them, in the order they came."""
 
 import logging
 import queue

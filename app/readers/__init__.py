@@ -5,10 +5,11 @@ The files are untrusted: everything but `sniff` runs in a process with limits of
 """
 
 from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
-from app.readers.formats import NAMES, READERS, sniff
+from app.readers.formats import ACCEPT, NAMES, READERS, sniff
 from app.readers.sandbox import open_document, page_image, unlock
 
 __all__ = [
+    "ACCEPT",
     "NAMES",
     "READERS",
     "DocumentInfo",

@@ -90,7 +90,7 @@ def with_a_turn(app: App, turns: Turns, verb: Callable[[str], None], document_id
     """Some verbs wait for the chunk at hand."""
     thread = threading.Thread(target=verb, args=(document_id,))
     thread.start()
-    paper.wait_until(lambda: document_id in app.library._worker._stops)
+    paper.wait_until(lambda: stage(app, document_id) != "reading")
     turns.give()
     thread.join()
 

@@ -10,7 +10,7 @@ from fpdf import FPDF
 from PIL import Image
 
 from app.errors import DamagedDocument, DocumentTooLarge, EmptyDocument, UnsupportedFile
-from app.readers import READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
+from app.readers import ACCEPT, NAMES, READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
 from app.readers.alignment import align
 from app.readers.base import clean
 from app.readers.sandbox import ROOT
@@ -105,6 +105,11 @@ def assert_ink_matches(image: Image.Image, page: ParsedPage) -> None:
         box = (word.x0 * image.width, word.y0 * image.height, word.x1 * image.width, word.y1 * image.height)
         dark.paste(0, (int(box[0]) - 1, int(box[1]) - 1, int(box[2]) + 2, int(box[3]) + 2))
     assert dark.getbbox() is None
+
+
+def test_the_names_of_the_formats_and_what_may_be_chosen_come_from_their_list() -> None:
+    assert NAMES == "PDF, EPUB, Markdown or text"
+    assert {*ACCEPT.split(",")} == {*SUFFIXES, *SUFFIXES.values(), ".markdown"}
 
 
 class TestSniff:
