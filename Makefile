@@ -1,6 +1,6 @@
 # make run    set up, and open DocPod in the browser; options: make run ARGS="--port 7861 --no-browser"
-# make test   set up, then lint, type check and test
-# make setup  only set up: .venv with the packages of requirements.txt and requirements-dev.txt
+# make test   set up, then lint, type check and test what guards users; `make test-all`: the slow rest too
+# make setup  only set up: .venv with the packages of requirements*.txt
 # make clean  remove everything that the others made
 #
 # Needs Python 3.11 or newer with venv: on Debian and Ubuntu, `sudo apt-get install make python3-venv`.
@@ -16,17 +16,24 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 # A stamp carries the checksum of the requirements it stands for, so a second run has nothing to do.
 stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
 RUNTIME := $(call stamp,runtime,requirements.txt)
-DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
+DEV := $(call stamp,dev,requirements.txt requirements-gpu.txt requirements-dev.txt)
 
-.PHONY: run test setup clean
+.PHONY: run test test-all setup clean
 
 run: $(RUNTIME)
 	@$(BIN)/python run_app.py $(ARGS)
 
+# mypy runs beside the tests; either of them fails the build.
+define check
+$(BIN)/ruff check . && browser=$$(.ci/browser) && { $(BIN)/mypy & types=$$!; DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 \
+  $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal $(1); tests=$$?; wait $$types && exit $$tests; }
+endef
+
 test: $(DEV)
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@browser=$$(.ci/browser) && DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(call check,-m "not slow")
+
+test-all: $(DEV)
+	@export DOCPOD_KILLS=12; $(call check)
 
 setup: $(DEV)
 	@echo "DocPod is set up. Start it with: make run"
@@ -50,10 +57,10 @@ $(RUNTIME): | $(BIN)/python
 	  'from urllib.request import urlopen; urlopen("$(CPU_TORCH)/torch/", timeout=10)' 2>/dev/null; \
 	  then index="--extra-index-url $(CPU_TORCH)"; fi; \
 	  $(PIP) --no-deps $$index "$$(grep '^torch>' requirements.txt)"
-	@$(PIP) -r requirements.txt
+	@$(PIP) -r requirements.txt $$(nvidia-smi -L >/dev/null 2>&1 && echo -r requirements-gpu.txt)
 	@rm -f $(VENV)/runtime-*; touch $@
 
 $(DEV): $(RUNTIME)
 	@echo "Installing the packages DocPod is tested with."
-	@$(PIP) -r requirements-dev.txt
+	@$(PIP) -r requirements-gpu.txt -r requirements-dev.txt
 	@rm -f $(VENV)/dev-*; touch $@

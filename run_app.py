@@ -1,11 +1,11 @@
-"""DocPod: read a long PDF once, ask for ever. `run_app.py --help` lists the commands."""
+"""DocPod: read a long PDF once, ask for ever. `docpod --help`, or `run_app.py --help`, lists the commands."""
 
 import os
 import signal
 import sys
 import threading
 
-from app.cli import main
+from app import cli
 from app.main import App
 
 
@@ -24,9 +24,14 @@ def show_page(app: App) -> None:
     print("DocPod has stopped. Everything is kept.")
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1:], show_page)
+def main() -> None:
+    """Run one command, and end the process with its exit code."""
+    code = cli.main(sys.argv[1:], show_page)
     sys.stdout.flush()
     # Everything is closed. A model that is still being loaded in the background must not hold up the end: interrupted
     # by Python's own way out, it would end the process with a crash.
     os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

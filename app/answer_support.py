@@ -1,4 +1,4 @@
-"""The second witness: does a passage hold what the model's own words say?"""
+"""Answer support: does a passage hold what the model's own words say?"""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The journal: every chunk that is read is a block on the disk before the next begins, and is verified when used."""
+"""The block store: every chunk that is read is a block on the disk before the next begins, verified when it is used."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +81,8 @@ class BlockStore:
                     log.warning("section %d is scored again: %s", section.id, error)
         return None
 
-    def finish(self, section: Section, packed: QuantizedPod | None) -> None:
-        """The section is ready; a compressed pod takes the place of its chunks, if there is one.
+    def finish(self, section: Section, packed: QuantizedPod | None, seconds: float) -> None:
+        """The section is ready, after the last `seconds`; a compressed pod takes the place of its chunks, if any.
 
         Raises StorageFull or NotStored.
         """
@@ -91,7 +91,7 @@ class BlockStore:
         with self._dropping(rows):
             for place, block in enumerate(blocks):
                 rows.append(self._write_file(section, block, place, f"l{place:03d}"))
-            self._unlink(self._store.finish_section(section.id, 0.0, rows))
+            self._unlink(self._store.finish_section(section.id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """Get blocks moving that will be loaded in a moment."""

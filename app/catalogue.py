@@ -28,7 +28,7 @@ class Catalogue:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise DocumentNotFound(f"No document is called {name!r}.", "`run_app.py ls` lists the library.")
+            raise DocumentNotFound(f"No document is called {name!r}.", "The command `ls` lists the library.")
         titles = ", ".join(f"{document.id[:8]} ({document.file_name})" for document in found[:5])
         raise DocumentNotFound(f"{len(found)} documents match {name!r}: {titles}.", "Give more of the id.")
 

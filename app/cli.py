@@ -6,32 +6,47 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.doctor import examine
 from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
+from app.log_file import log_file
 from app.main import App
 from app.readers import NAMES
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
 
+_STEP_SECONDS = 0.2
+"""Between two looks at what goes on in the background."""
+log = logging.getLogger(__name__)
+
 Serve = Callable[[App], None]
+PROGRAM = "docpod" if Path(sys.argv[0]).stem == "docpod" else "run_app.py"
+"""What the user types: the installed command, or the file of a source tree."""
 _MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "chunk_tokens")
 
 
 def main(arguments: Sequence[str], serve: Serve) -> int:
     """Run one command; returns the exit code. `serve` shows the page until it is closed."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=[terminal])
     options = _parser().parse_args(arguments)
-    as_json = getattr(options, "json", False)
     try:
         app = App(_settings(options))
     except AppError as error:
-        return _report(error, as_json)
+        return _report(error, getattr(options, "json", False))
+    with log_file(app.settings.home):
+        log.info("DocPod begins: %s", options.command or "serve")
+        return _run(app, options, serve)
+
+
+def _run(app: App, options: argparse.Namespace, serve: Serve) -> int:
+    as_json = getattr(options, "json", False)
     try:
         if options.command in (None, "serve"):
             app.start()
@@ -57,12 +72,12 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         raise BadSetting(f"There is no file {path} that can be read.", "Check the path.")
     document_id = app.library.add(path, path.name, move=False)
     try:
-        had_to_read = _follow(app.library.wait(document_id))
+        had_to_read = _follow(app, document_id)
     except PasswordNeeded:
         if options.password is None:
             raise
         app.library.unlock(document_id, options.password)
-        had_to_read = _follow(app.library.wait(document_id))
+        had_to_read = _follow(app, document_id)
     entry = app.library.catalogue.entry(document_id)
     *_, reading = app.library.catalogue.readings(document_id)
     if reading.state != "ready":
@@ -84,13 +99,17 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
         before = "" if had_to_read else " (read before)"
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        print(f'Ask: run_app.py ask {document_id[:8]} "..."')
+        print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
+    if doing := app.status().doing:
+        print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
+        _wait(app.model.calibrated, lambda: app.status().doing)
     return facts
 
 
 def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Ask a document; the passages come first, the model's own words after them."""
     document = app.library.catalogue.find(options.document)
+    _wait(app.model.settled, lambda: app.status().why)
     answer: Answer | None = None
     try:
         for event in app.questions.ask(document.id, options.question, recipe=app.settings.recipe):
@@ -102,8 +121,10 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
                 print(event.text, end="", flush=True)
     except NotRead as error:
         recipe = f" --recipe {app.settings.recipe}" if app.settings.recipe else ""
-        raise NotRead(error.message, f"Read it first: run_app.py read{recipe} {document.file_name!r}") from error
+        raise NotRead(error.message, f"Read it first: {PROGRAM} read{recipe} {document.file_name!r}") from error
     assert answer is not None
+    if doing := app.status().doing:
+        print(f"\n{doing}", file=sys.stderr)
     if not options.json:
         first_word, reading = answer.first_token_seconds, answer.reading_seconds
         print(f"\n\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
@@ -121,7 +142,7 @@ def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
         for entry in entries:
             print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
         if not entries:
-            print("The library is empty. Add a document: run_app.py read FILE")
+            print(f"The library is empty. Add a document: {PROGRAM} read FILE")
     return [_facts(entry) for entry in entries]
 
 
@@ -145,6 +166,7 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
+    _wait(app.model.settled, lambda: app.status().why)
     facts = examine(app)
     if not options.json:
         for key, value in facts.items():
@@ -188,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
             shared.add_argument(flag, default=argparse.SUPPRESS, metavar=field.name.upper())
     output = argparse.ArgumentParser(add_help=False, parents=[shared])
     output.add_argument("--json", action="store_true", help="print one JSON value at the end")
-    parser = argparse.ArgumentParser(prog="run_app.py", description=__doc__, parents=[shared])
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", parents=[shared], help="show the page (the default)")
     for name, run in _COMMANDS.items():
@@ -241,14 +263,25 @@ def _parse(source: str, value: Any, kind: Any) -> Any:
     return int(value)
 
 
-def _follow(work: Iterable[Progress]) -> bool:
-    """Follow the work to its end, on a terminal with one line on stderr that is written over; whether it read."""
+def _wait(ended: Callable[[float], bool], sentence: Callable[[], str]) -> None:
+    """Wait for what goes on in the background, on a terminal with a line on stderr that says what that is."""
+    shown = sys.stderr.isatty()
+    while not ended(_STEP_SECONDS):
+        if shown:
+            print(f"\r\033[K{sentence()}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def _follow(app: App, document_id: str) -> bool:
+    """Read to the end, on a terminal with one line on stderr that is written over; whether anything had to be read."""
     shown = sys.stderr.isatty()
     read = False
-    for progress in work:
+    for progress in app.library.wait(document_id):
         read = read or progress.stage == "reading"
         if shown:
-            print(f"\r\033[K{_line(progress)}", end="", file=sys.stderr, flush=True)
+            line = app.status().why if progress.stage == "queued" else _line(progress)
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
     return read
@@ -257,8 +290,6 @@ def _follow(work: Iterable[Progress]) -> bool:
 def _line(progress: Progress) -> str:
     if progress.stage == "parsing":
         return f"parsing page {progress.done} of {progress.total}"
-    if progress.stage == "queued":
-        return "loading the model"
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
     speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
     return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"

@@ -85,7 +85,8 @@ class Answer:
     stopped: bool = False
     coverage: str = ""
     reading_seconds: float = 0.0
-    """Seconds it took to read these sections once: what a reader without memory would spend again."""
+    """Seconds it took to read these sections once: what a reader without memory would spend again. As far as that is
+    known: of a memory whose exact one is gone, what making it took."""
     conversation_id: str = ""
     message_id: int = 0
 
@@ -179,3 +180,5 @@ class ReaderStatus:
     name: str
     why: str
     better: str = ""
+    doing: str = ""
+    """What goes on in the background while it is ready, and what that means meanwhile."""

@@ -31,3 +31,7 @@ class ModelHandle:
     def settled(self, seconds: float) -> bool:
         """Wait at most so long; whether the model is there, or failed, by then."""
         return self._model.settled(seconds)
+
+    def calibrated(self, seconds: float) -> bool:
+        """Wait at most so long; whether nothing more is being found out about the model by then."""
+        return self._model.calibrated(seconds)

@@ -27,16 +27,18 @@ class OomRetry:
     def __init__(self, loaded: Loaded) -> None:
         self._device = loaded.runner.model.device
         self._tiers = loaded.tiers
+        self._idle = loaded.idle
 
     def run(self, work: Callable[[], Done]) -> Done:
         """The work, and where memory is short once more with all that can be spared. Raises OutOfMemory."""
-        try:
-            with translate_oom(self._device):
+        with self._idle.work():
+            try:
+                with translate_oom(self._device):
+                    return work()
+            except Shortage as shortage:
+                self._make_room(shortage)
+            with self._said():
                 return work()
-        except Shortage as shortage:
-            self._make_room(shortage)
-        with self._said():
-            return work()
 
     def begin(self, builder: Builder, ids: Sequence[int], size: int) -> tuple[Callable[[], PodBlock], int]:
         """Begin to read the next chunk of about `size` tokens, or a smaller one; also the size that went well.
@@ -57,14 +59,15 @@ class OomRetry:
         """Every step of work that can go on from any of them. Raises OutOfMemory."""
         work = begin(known)
         while True:
-            try:
-                with translate_oom(self._device):
-                    step = next(work, None)
-            except Shortage as shortage:
-                self._make_room(shortage)
-                work = begin(known)
-                with self._said():
-                    step = next(work, None)
+            with self._idle.work():
+                try:
+                    with translate_oom(self._device):
+                        step = next(work, None)
+                except Shortage as shortage:
+                    self._make_room(shortage)
+                    work = begin(known)
+                    with self._said():
+                        step = next(work, None)
             if step is None:
                 return
             yield step
@@ -77,11 +80,12 @@ class OomRetry:
             work = begin()
             return work, next(work, None)
 
-        work, step = self.run(start)
-        while step is not None:
-            yield step
-            with self._said():
-                step = next(work, None)
+        with self._idle.work():
+            work, step = self.run(start)
+            while step is not None:
+                yield step
+                with self._said():
+                    step = next(work, None)
 
     def _make_room(self, shortage: Shortage) -> None:
         freed = self._tiers.relieve()

@@ -26,14 +26,13 @@ class Prompts:
     """Builds ids from the model's own chat template; what people wrote can never become a control token."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        """Raises ModelUnsupported for a template that cannot be used."""
         self._tokenizer = tokenizer
-        rendered = tokenizer.chat([{"role": "system", "content": SYSTEM}, {"role": "user", "content": _DOCUMENT}])
-        self._head = tokenizer.encode_template(rendered.split(_DOCUMENT)[0]) + tokenizer.encode("Document:\n")[0]
-
-    @property
-    def template(self) -> str:
-        """The rendered template around a document: part of a pod's identity."""
-        return self._tokenizer.chat([{"role": "system", "content": SYSTEM}, {"role": "user", "content": _DOCUMENT}])
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": _DOCUMENT}]
+        before, after = tokenizer.around(messages, _DOCUMENT)
+        self.template = before + _DOCUMENT + after
+        """The rendered template around a document: part of a pod's identity, and the same on every day."""
+        self._head = tokenizer.encode_template(before) + tokenizer.encode("Document:\n")[0]
 
     def head(self) -> list[int]:
         """Ids in front of every section's text."""
@@ -50,7 +49,7 @@ class Prompts:
             role = "assistant" if index % 2 else "user"
             mark = f"\ue000{index}\ue000"
             messages.append({"role": role, "content": _DOCUMENT + mark if index == 0 else mark})
-        behind = self._tokenizer.chat(messages).split(_DOCUMENT)[1]
+        _, behind = self._tokenizer.around(messages, _DOCUMENT)
         ids: list[int] = []
         for part in re.split("(\ue000\\d+\ue000)", behind):
             if part.startswith("\ue000"):

@@ -132,7 +132,7 @@ class Questions:
                 recipe=reading.recipe,
                 stopped=stopped,
                 coverage=coverage,
-                reading_seconds=sum(each.section.seconds for each in recalled),
+                reading_seconds=self._store.seconds_to_read([each.section for each in recalled]),
             )
             return self._remember(document_id, question, answer, conversation_id, messages, again)
 

@@ -1,16 +1,20 @@
 """The model behind the library, loaded in the background so that the page is there first."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ModelUnavailable
 from app.events import ReaderStatus
+from app.idle import Idle
+from app.log_file import NAME
 from app.prompts import Prompts
 from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
-from engine.core.errors import AdapterMismatch, EngineError, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.core.errors import AdapterMismatch, EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.core.sampling import SamplingParams
@@ -24,9 +28,15 @@ from engine.runtime.generate import generate, question_attention
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.warmup import warm_up
 
+log = logging.getLogger(__name__)
+
 MB = 1_000_000
 _PROBE_TOKENS = 256
 _PROBE_QUESTION_TOKENS = 16
+
+
+class _Closed(Exception):
+    """Nobody wants what is being worked on any longer."""
 
 
 class ReaderModel:
@@ -35,11 +45,15 @@ class ReaderModel:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
-        self._thread = threading.Thread(target=self._load, name="model", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._starting = threading.Lock()
         self._settled = threading.Event()
+        self._calibrated = threading.Event()
+        self._idle = Idle()
         self._status = ReaderStatus("loading", settings.model, "Loading the model.")
-        self._failure = ModelUnavailable("The model was not loaded.", "Start DocPod again; the log may say why.")
+        self._failure = ModelUnavailable(
+            "The model was not loaded.", f"Start DocPod again; {NAME} in the home folder may say why."
+        )
         self._loaded: Loaded | None = None
 
     def start(self) -> None:
@@ -65,9 +79,25 @@ class ReaderModel:
         self.start()
         return self._settled.wait(seconds)
 
+    def calibrated(self, seconds: float) -> bool:
+        """Wait at most so long; whether nothing more is being found out about the model by then."""
+        return self._calibrated.wait(seconds)
+
     def close(self) -> None:
-        """Let nobody wait for the model any longer; loading ends with the process."""
+        """Let nobody wait for the model any longer; loading ends with the process, calibration after its step."""
+        self._idle.close()
         self._settled.set()
+        if self._loaded is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._load()
+            if self._loaded is not None and not self._loaded.heads.calibrated:
+                self._calibrate(self._loaded)
+        finally:
+            self._status = replace(self._status, doing="")
+            self._calibrated.set()
 
     def _load(self) -> None:
         try:
@@ -75,8 +105,9 @@ class ReaderModel:
                 model = loader.load(self._settings.model, self._folder, self._say, self._settings.threads)
                 if adapter := parse(self._settings.recipe or "exact").adapter:
                     model = loader.adapted(model, adapter, self._folder)
-                loaded = Loaded(model, self._settings, self._folder, self._say)
-            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better)
+                loaded = Loaded(model, self._settings, self._folder, self._say, self._idle)
+            doing = "" if loaded.heads.calibrated else _calibrating(model.name, 0.0)
+            self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better, doing)
             self._loaded = loaded
         except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
@@ -86,7 +117,7 @@ class ReaderModel:
                 "Close other programs that use memory, or choose a smaller model: --model embedded.",
             )
         except EngineError as error:
-            hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
+            hint = error.hint if isinstance(error, ModelRefused) else ModelRefused.hint
             self._failure = ModelUnavailable(str(error), hint)
         finally:
             if self._loaded is None:
@@ -95,24 +126,55 @@ class ReaderModel:
                 self._status = ReaderStatus("failed", self._settings.model, message, hint)
             self._settled.set()
 
+    def _calibrate(self, loaded: "Loaded") -> None:
+        """Find the model's evidence heads, once, while nobody else needs it."""
+        name = loaded.runner.model.name
+
+        def pause(share: float) -> None:
+            self._status = replace(self._status, doing=_calibrating(name, share))
+            if not self._idle.wait():
+                raise _Closed
+
+        # Whoever waited for the model goes first.
+        with self._idle.work():
+            pass
+        try:
+            with translate_oom():
+                loaded.heads = calibrate(loaded.runner, pause=pause)
+            log.info("found out where %s looks for an answer", name)
+            loaded.heads.save(self._folder)
+        except _Closed:
+            log.info("where %s looks for an answer is found out at another start", name)
+        except (EngineError, OSError) as error:
+            log.warning("where %s looks for an answer was not found out, or not kept: %s", name, error)
+
     def _say(self, sentence: str) -> None:
+        log.info(sentence)
         self._status = ReaderStatus("loading", self._settings.model, sentence)
+
+
+def _calibrating(name: str, share: float) -> str:
+    return (
+        f"Finding out where {name} looks for an answer, once: {share:.0%}. "
+        "Until then passages are chosen by their words above all."
+    )
 
 
 class Loaded:
     """A model that can be asked, with everything that a pod's identity depends on."""
 
     def __init__(
-        self, model: loader.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None]
+        self, model: loader.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None], idle: Idle
     ) -> None:
         self.runner = runner_for(model)
+        self.idle = idle
+        """Everybody who works with the runner is counted here."""
         self.prompts = Prompts(model.tokenizer)
-        known = heads.find(model.name, model.base_digest, folder)
-        if known is None:
-            on_progress(f"Finding out where {model.name} looks for an answer (once).")
-            known = calibrate(self.runner)
-            known.save(folder)
-        self.heads = known
+        layers, num_heads = model.shape.layers, model.network.config.num_attention_heads
+        self.heads = heads.find(model.name, model.base_digest, folder) or heads.default(
+            model.name, model.base_digest, layers, num_heads
+        )
+        """Others may take their place while the model is used; whoever needs them twice keeps them."""
         self.recipes = RecipeRegistry(model, self.prompts, folder, settings.recipe or "exact")
         self.tokens_per_second = self._probe()
         if self.runner.graph_runner is not None:

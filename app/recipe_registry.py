@@ -1,4 +1,4 @@
-"""The recipe book: what each recipe means for the loaded model, found out when it is first asked for."""
+"""The recipe registry: what each recipe means for the loaded model, found out when it is first asked for."""
 
 import hashlib
 import json
@@ -66,12 +66,16 @@ class RecipeRegistry:
         return known
 
     def costs(self, section_tokens: int) -> dict[str, str]:
-        """Every recipe with its parts and the bytes per token of a full section, or why it is not there."""
-        return {
-            name: self.why_not(name)
-            or f"{parse(name)}: {self.num_bytes(name, section_tokens) / section_tokens:,.0f} bytes a token"
-            for name in self.names
-        }
+        """Every recipe with its parts and what it stores of sections of so many tokens, or why it is not there."""
+        return {name: self.why_not(name) or self._cost(name, section_tokens) for name in self.names}
+
+    def _cost(self, name: str, section_tokens: int) -> str:
+        layout = self[name].layout
+        ends = 0 if layout.recipe.exact else len(layout.proximal(section_tokens))
+        at_ends = self.num_bytes(name, ends)
+        rate = (self.num_bytes(name, section_tokens) - at_ends) / max(1, section_tokens - ends)
+        exact = f", and {at_ends:,} a section for the {ends} at its ends, which stay exact" if ends else ""
+        return f"{layout.recipe}: {rate:,.0f} bytes a token{exact}"
 
     def _prepare(self, recipe: Recipe) -> Prepared:
         if recipe.adapter not in ("", self._adapter):

@@ -51,15 +51,17 @@ class SectionReader:
     ) -> Iterator[int]:
         """The tokens read, after every piece of work; ends early where `stopped()`.
 
-        `twin` is the same section as it was read exactly, which need not be read again. Raises OutOfMemory,
+        `twin` is the same section as it was read exactly, which need not be read again: the section's seconds are then
+        those of making it from that. Raises OutOfMemory,
         StorageFull, and NotStored for a deleted document.
         """
+        began = time.perf_counter()
         builder = self._relief.run(partial(self._block_store.resume, section, layout, twin))
-        if twin is not None and builder.num_read and not section.seconds:
-            self._store.add_section_seconds(section.id, twin.seconds)
+        resuming = time.perf_counter() - began
         yield from self._chunks(section, builder, ids, stopped)
         if builder.num_read < len(ids):
             return
+        began = time.perf_counter() - resuming
         pod = builder.finish()
         packed: QuantizedPod | None = None
         if isinstance(pod, Pod) and not layout.recipe.exact:
@@ -68,11 +70,12 @@ class SectionReader:
             for each in self._relief.resumed(scoring, scores):
                 self._block_store.write_scores(section, each)
                 if stopped():
+                    self._store.add_section_seconds(section.id, time.perf_counter() - began)
                     return
                 scores = each
                 yield len(ids)
             packed = self._relief.run(partial(pack_pod, pod, layout, scores))
-        self._block_store.finish(section, packed)
+        self._block_store.finish(section, packed, time.perf_counter() - began)
         self._loaded.tiers.put(section.id, packed or pod)
 
     def _chunks(

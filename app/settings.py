@@ -8,7 +8,7 @@ from platformdirs import user_data_path
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting; each is an option of `run_app.py` and an environment variable `DOCPOD_<NAME>`."""
+    """Every setting; each is an option of `docpod` and an environment variable `DOCPOD_<NAME>`."""
 
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False))
     """Folder that holds the library, the pods and the embedded model."""

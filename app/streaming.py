@@ -1,4 +1,4 @@
-"""Speech: the model's own words as they stream, and the end of them where they only repeat themselves."""
+"""Streaming: the model's own words as they stream, and the end of them where they only repeat themselves."""
 
 import re
 import threading

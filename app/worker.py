@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from app.errors import AppError, Busy, PasswordNeeded
 from app.events import Progress
+from app.log_file import NAME
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,9 @@ class Worker:
                 short_id = uuid4().hex[:6]
                 log.exception("%s of %s failed (%s)", stage, document_id[:12], short_id)
                 message = f"Something went wrong while {stage} this document (id {short_id})."
-                self._show(Progress(document_id, "failed", message=message, hint="The log has the details."))
+                self._show(
+                    Progress(document_id, "failed", message=message, hint=f"{NAME} in the home folder has the details.")
+                )
             finally:
                 with self._lock:
                     self._busy.discard((stage, document_id))

@@ -125,7 +125,7 @@ class Reading(Base, kw_only=True):
     num_bytes: Mapped[int] = mapped_column(default=0)
     """Of all blocks written so far."""
     seconds: Mapped[float] = mapped_column(default=0.0)
-    """Spent reading so far."""
+    """Spent so far on reading it, or on making it from another reading's memory."""
     error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from storage.errors import BlockConflict
 from storage.models import Block, Document, Reading, ReadingState, Section, utc_now
@@ -126,6 +126,24 @@ class Readings(Sessions):
         """None where there is none."""
         with self._read() as session:
             return session.get(Section, section_id)
+
+    def seconds_to_read(self, sections: Sequence[Section]) -> float:
+        """What reading these sections took: the longest of every reading by their model, since others are made of it.
+
+        Of a deleted section, its own seconds.
+        """
+        alike, other = aliased(Reading), aliased(Section)
+        longest = (
+            select(Section.id, func.max(other.seconds))
+            .join(Reading, Reading.id == Section.reading_id)
+            .join(alike, (alike.document_id == Reading.document_id) & (alike.model_name == Reading.model_name))
+            .join(other, (other.reading_id == alike.id) & (other.position == Section.position))
+            .where(Section.id.in_([section.id for section in sections]))
+            .group_by(Section.id)
+        )
+        with self._read() as session:
+            found = {row[0]: row[1] for row in session.execute(longest)}
+        return sum(found.get(section.id, section.seconds) for section in sections)
 
     def add_section_seconds(self, section_id: int, seconds: float) -> None:
         """Add to the time that the section and its reading took. Raises NotStored."""

@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+from tests import architecture
+
 ROOT = Path(__file__).parent.parent
 NOT_OURS = {".git", ".venv", "build", "data", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -246,6 +248,16 @@ def test_every_setting_is_documented_and_reachable() -> None:
         assert docstring, f"{name} has no docstring"
         assert re.search(option, usage), f"{name} is not an option of run_app.py"
         assert re.search(rf"^\| `{option}", text(Path("README.md")), re.MULTILINE), f"{name} is not in README's table"
+
+
+def test_the_architecture_page_lists_every_file() -> None:
+    listed = architecture.listed(text(Path("docs/architecture.md")))
+    assert listed.splitlines() == architecture.listing().splitlines(), "renew it: python -m tests.architecture"
+    assert [line for line in listed.splitlines() if not re.fullmatch(r" *\S+ +\S.*", line)] == []
+
+
+def test_readme_is_short() -> None:
+    assert len(text(Path("README.md")).splitlines()) <= 180
 
 
 def test_no_file_names_a_folder_of_somebodys_machine() -> None:

@@ -1,6 +1,6 @@
 """Reading survives `kill -9` at any moment: nothing is read twice, and the pod is the same to the byte.
 
-`DOCPOD_KILLS` says how often the process is killed (6 without it); with `DOCPOD_KILL_MODEL=embedded` the embedded model
+`DOCPOD_KILLS` says how often the process is killed (3 without it); with `DOCPOD_KILL_MODEL=embedded` the embedded model
 reads instead of a tiny random one.
 """
 
@@ -22,7 +22,7 @@ from app.settings import Settings
 from tests.app import paper
 
 SEED = 20_260_101
-KILLS = int(os.environ.get("DOCPOD_KILLS", "6"))
+KILLS = int(os.environ.get("DOCPOD_KILLS", "3"))
 EMBEDDED = os.environ.get("DOCPOD_KILL_MODEL") == "embedded"
 PAGES = 200 if EMBEDDED else 60  # a page is fewer tokens to a model whose tokens are no single bytes
 

@@ -172,6 +172,7 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
         pages = page_panel.opened(page.app, replace(at, entry=entry))
         # Its title is known since then, too.
         view = {**view, **pages, **({} if conversation_id else {"history": conversation.invitation(entry)})}
-    loading = page.app.status().state == "loading"
+    status = page.app.status()
+    loading = status.state == "loading" or bool(status.doing)
     busy = loading or any(each.progress.stage in library.BUSY_STAGES for each in entries)
     return {**view, "timer": POLLING if busy or view["seen"] != seen else RESTING}

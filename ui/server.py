@@ -22,7 +22,7 @@ from ui.theme import head, theme
 
 log = logging.getLogger(__name__)
 
-PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal")
+PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal", "docpod.log", "docpod.log.1")
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 PORTS_TRIED = 50
 STALE_SECONDS = 86_400.0

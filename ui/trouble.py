@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from app.errors import AppError
+from app.log_file import NAME
 
 log = logging.getLogger(__name__)
 
@@ -23,5 +24,5 @@ def explain(error: Exception) -> Trouble:
         return Trouble(error.message, error.hint)
     bug_id = uuid4().hex[:4]
     log.error("bug %s", bug_id, exc_info=error)
-    hint = "Please try again; the log has the details under this id."
+    hint = f"Please try again; {NAME} in the home folder has the details under this id."
     return Trouble(f"Something went wrong (id {bug_id}).", hint)

@@ -13,8 +13,9 @@ from typing import Any
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 
-ROOT = Path(__file__).resolve().parents[2]
 MAX_REPLY_BYTES = 64 << 20
+_START = "import sys; sys.path[:] = sys.argv[1:]; from app.readers.worker import main; main()"
+"""The reading process finds what this one finds, from a source tree or installed, whatever the environment says."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def _one_reply(request: dict[str, object], limits: ReaderLimits) -> dict[str, An
 def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[str, Any]]:
     """What a fresh reading process answers, until it ends, hangs or breaks the protocol."""
     with subprocess.Popen(
-        [sys.executable, "-m", "app.readers.worker"],
-        cwd=ROOT,
+        [sys.executable, "-c", _START, *sys.path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

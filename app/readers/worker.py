@@ -74,7 +74,3 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
 def _restart_clock(seconds: float) -> None:
     """End this process after so many more processor seconds, unless called again before."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Rotation rows by the matrix that distant keys and values are rotated by, and merging what is seen turned with what is
+"""Rotating rows by the matrix that distant keys and values are rotated by, and merging what is seen turned with what is
 not.
 
 Letters as in engine.attention.sdpa.

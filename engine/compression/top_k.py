@@ -1,4 +1,4 @@
-"""Selection: from scores to the distant slots that stay, per layer and KV head."""
+"""Top-k: from scores to the distant slots that stay, per layer and KV head."""
 
 from collections.abc import Mapping
 

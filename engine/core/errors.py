@@ -5,12 +5,30 @@ class EngineError(Exception):
     """A request that the engine cannot serve; the text says why, with the facts."""
 
 
-class ModelMissing(EngineError):
-    """The model cannot be found, fetched or loaded."""
+class ModelRefused(EngineError):
+    """A model that cannot be used; `hint` says what to do about it."""
+
+    hint = "Choose another model: --model FOLDER."
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint or self.hint
 
 
-class ModelUnsupported(EngineError):
-    """The model loads, but its attention is of a kind that pods do not hold."""
+class ModelMissing(ModelRefused):
+    """The model cannot be found or fetched."""
+
+    hint = "Check the network once, or choose a model that is on this disk: --model FOLDER."
+
+
+class ModelDamaged(ModelRefused):
+    """The model's files are incomplete, broken, or hold what is no number."""
+
+    hint = "Copy or download the model's folder again, or choose another model: --model FOLDER."
+
+
+class ModelUnsupported(ModelRefused):
+    """The model is whole, but of a kind that DocPod does not read with."""
 
 
 class WindowExceeded(EngineError):

@@ -1,4 +1,4 @@
-"""Shortage: memory that is not there, told in the engine's own words; and how much of it is free."""
+"""Out of memory: memory that is not there, told in the engine's own words; and how much of it is free."""
 
 import os
 import re

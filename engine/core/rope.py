@@ -1,4 +1,4 @@
-"""Angles: rotary positions as such, which turn keys to a position and back to none (arXiv 2104.09864).
+"""RoPE: rotary positions as such, which turn keys to a position and back to none (arXiv 2104.09864).
 
 Letters: K tokens, D head size.
 """

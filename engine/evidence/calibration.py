@@ -9,6 +9,7 @@ import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -98,8 +99,13 @@ class Sample:
     spans: Sequence[tuple[int, int]]
 
 
-def calibrate(runner: Runner, samples: int = 6, seed: int = 0) -> EvidenceHeads:
-    """Rank all heads on planted facts, and see whether the model answers better from the passage or from everything."""
+def calibrate(
+    runner: Runner, samples: int = 6, seed: int = 0, pause: Callable[[float], None] = lambda share: None
+) -> EvidenceHeads:
+    """Rank all heads on planted facts, and see whether the model answers better from the passage or from everything.
+
+    `pause` gets the share that is done in front of every chunk, question and answer: it may wait, or raise to end this.
+    """
     model = runner.model
     config = model.network.config
     every = [(layer, head) for layer in range(model.shape.layers) for head in range(config.num_attention_heads)]
@@ -107,22 +113,25 @@ def calibrate(runner: Runner, samples: int = 6, seed: int = 0) -> EvidenceHeads:
     rng = random.Random(seed)
     right = {"passage": 0, "sections": 0}
     asked = 0
-    for _ in range(samples):
-        sample = _read_sample(runner, rng)
+    for number in range(samples):
+        sample = _read_sample(runner, rng, partial(pause, number / samples))
         for index in range(0, len(sample.facts), 2):
+            (first, last), share = sample.spans[index], (number + index / len(sample.facts)) / samples
+            pause(share)
             scores += _score(runner, sample, index, every)
-            right["passage"] += _answers(
-                runner,
-                [passage(sample.pod, sample.head_tokens, sample.spans[index][0] - LEAD_TOKENS, sample.spans[index][1])],
-                sample.facts[index],
-            )
-            right["sections"] += _answers(runner, [sample.pod], sample.facts[index])
+            pods = {
+                "passage": passage(sample.pod, sample.head_tokens, first - LEAD_TOKENS, last),
+                "sections": sample.pod,
+            }
+            for source, pod in pods.items():
+                pause(share)
+                right[source] += _answers(runner, [pod], sample.facts[index])
             asked += 1
     best = (scores / asked).topk(min(NUM_HEADS, len(every)))
     # Whole sections carry more than one passage does, so they win ties.
     source = "passage" if right["passage"] > right["sections"] else "sections"
     heads = tuple(every[int(i)] for i in best.indices)
-    return EvidenceHeads(model.name, model.digest, heads, tuple(round(float(v), 3) for v in best.values), source)
+    return EvidenceHeads(model.name, model.base_digest, heads, tuple(round(float(v), 3) for v in best.values), source)
 
 
 def passage(pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
@@ -134,7 +143,7 @@ def passage(pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
     return pod.select(keep)
 
 
-def _read_sample(runner: Runner, rng: random.Random) -> Sample:
+def _read_sample(runner: Runner, rng: random.Random, pause: Callable[[], None]) -> Sample:
     """A document of about 1,500 tokens: facts of every shape, two of each, between filler."""
     tokenizer = runner.model.tokenizer
     facts = [_fact(shape, rng) for shape in _SHAPES for _ in range(2)]
@@ -151,6 +160,7 @@ def _read_sample(runner: Runner, rng: random.Random) -> Sample:
     kept = [span for span in spans if span[1] < len(ids)]
     builder = PodBuilder(runner, len(ids))
     for start in range(0, len(ids), 512):
+        pause()
         builder.feed(ids[start : start + 512])
     return Sample(builder.finish(), head_tokens, facts[: len(kept)], kept)
 

@@ -1,4 +1,4 @@
-"""The likeliest token and its log-probability in two small launches: what sampling.choose does, on a GPU."""
+"""Argmax: the likeliest token and its log-probability in two small launches, as sampling does it, on a GPU."""
 
 import torch
 import triton

@@ -63,7 +63,7 @@ class KeyMaps:
 
     def save(self, folder: Path, model: Model, saving: float) -> Path:
         """Write the file that `find` reads for this saving, in half precision; returns its path."""
-        path = _path(folder, model.name, saving)
+        path = _path(folder, model.name, model.digest, saving)
         tensors = {str(layer): weight.half().contiguous() for layer, weight in self.weights.items()}
         facts = {"digest": model.digest, "roots": self.roots, "facts": dict(self.facts)}
         with atomic_write(path) as scratch:
@@ -89,7 +89,7 @@ def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps
     Raises PlanMissing for a file that holds no maps.
     """
     for folder in (*folders, SHIPPED):
-        path = _path(folder, model.name, saving)
+        path = _path(folder, model.name, model.base_digest, saving)
         if not path.exists():
             continue
         try:
@@ -105,5 +105,5 @@ def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps
     return None
 
 
-def _path(folder: Path, model: str, saving: float) -> Path:
-    return folder / f"{model.replace('/', '--')}.linear{round(100 * saving)}.safetensors"
+def _path(folder: Path, model: str, digest: str, saving: float) -> Path:
+    return folder / f"{model.replace('/', '--')}.{digest[:12]}.linear{round(100 * saving)}.safetensors"

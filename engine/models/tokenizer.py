@@ -2,9 +2,21 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
+
+from engine.core.errors import ModelUnsupported
+
+PINNED_DATE = datetime(2024, 7, 26)
+"""What a chat template that asks for the date is told, every day: the one that Llama's templates fall back to."""
+_DIRECTIVES = "".join(f"|replace('%{each}', '{PINNED_DATE.strftime('%' + each)}')" for each in "aAbBdHIjmMpSyY")
+# As a macro, since transformers hands no functions to a template; it goes before the global of the same name. Templates
+# are rendered with trim_blocks: the line's end is no part of what is said.
+_PINNED_CLOCK = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{% endmacro %}}\n"
 
 
 class Tokenizer:
@@ -40,18 +52,49 @@ class Tokenizer:
         return str(text)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The messages in the model's chat template, ready for the assistant's turn."""
-        return str(
-            self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-        )
+        """The messages in the model's chat template, ready for the assistant's turn; the same on every day.
+
+        Where the template has no system role, the system's words begin the first user turn. Raises ModelUnsupported
+        for a template that cannot be used.
+        """
+        first, *rest = messages
+        if first["role"] == "system":
+            with suppress(ModelUnsupported):
+                rendered = self._render(messages)
+                if first["content"] in rendered:
+                    return rendered
+            messages = [{"role": "user", "content": f"{first['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+        return self._render(messages)
+
+    def around(self, messages: Sequence[Mapping[str, str]], mark: str) -> tuple[str, str]:
+        """The chat template in front of and behind a text that stands in one of the messages.
+
+        Raises ModelUnsupported for a template that cannot be used.
+        """
+        parts = self.chat(messages).split(mark)
+        if len(parts) != 2:
+            raise ModelUnsupported(f"the chat template says {len(parts) - 1} times what a user says once")
+        return parts[0], parts[1]
 
     def user_turn(self) -> tuple[list[int], list[int]]:
         """Ids in front of and behind what a user says in a conversation of one message."""
         mark = "\ue000"
-        before, after = self.chat([{"role": "user", "content": mark}]).split(mark)
+        before, after = self.around([{"role": "user", "content": mark}], mark)
         return self.encode_template(before), self.encode_template(after)
+
+    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        try:
+            template = self._tokenizer.get_chat_template()
+            if "strftime_now" in template:
+                template = _PINNED_CLOCK + template
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A template is a program of the model's makers, and may fail as programs do.
+            raise ModelUnsupported(f"the chat template cannot be used: {type(error).__name__}: {error}") from error
+        return str(rendered)

@@ -1,4 +1,4 @@
-"""Parts: the tensors inside a pod, in a fixed order, and the same pod around other tensors."""
+"""Tensor tree: the tensors inside a pod, in a fixed order, and the same pod around other tensors."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace

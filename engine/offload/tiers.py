@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -33,6 +33,16 @@ class _Entry:
     parked: "Future[HostCopy] | None" = None
 
 
+@dataclass(eq=False)
+class _Turn:
+    """Whose turn it is with a key: there for as long as anybody is at work with it or waits."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    users: int = 0
+    forgotten: int = 0
+    """How often the key was forgotten since: what somebody began to load before that is not kept."""
+
+
 class TieredCache:
     """Pods by key, the least recently used first to go. Several threads may use it.
 
@@ -45,21 +55,22 @@ class TieredCache:
         self._parking = parking
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._lock = threading.Lock()
-        self._turns: dict[Hashable, threading.RLock] = {}
+        self._turns: dict[Hashable, _Turn] = {}
         # One at a time, in the background: a question that takes another pod's place must not wait for the copy.
         self._parker = ThreadPoolExecutor(1, "parking") if parking else None
 
     def fetch(self, key: Hashable, num_tokens: int, load: Callable[[], AnyPod | None]) -> AnyPod | None:
         """The pod of so many tokens on the device: kept, or loaded once however many threads ask for it.
 
-        A kept pod of another length is an older state of it and goes. Raises OutOfMemory.
+        A kept pod of another length is an older state of it and goes. One that is forgotten while it loads is given
+        back and not kept. Raises OutOfMemory.
         """
-        with self._turn(key):
+        with self._turn(key) as still_wanted:
             pod = self.get(key)
             if pod is None or pod.num_tokens != num_tokens:
                 pod = load()
                 if pod is not None:
-                    self.put(key, pod)
+                    self._keep(key, pod, still_wanted)
             return pod
 
     def get(self, key: Hashable) -> AnyPod | None:
@@ -90,16 +101,15 @@ class TieredCache:
 
     def put(self, key: Hashable, pod: AnyPod) -> None:
         """Keep a pod that is on the device, in the place of what is kept or being fetched under its key."""
-        with self._turn(key), self._lock:
-            self._entries.pop(key, None)
-            self._entries[key] = _Entry(pod, held_bytes(pod))
-            self._shrink(key)
+        with self._turn(key) as still_wanted:
+            self._keep(key, pod, still_wanted)
 
     def forget(self, key: Hashable) -> None:
-        """Drop a pod from every tier."""
+        """Drop a pod from every tier, and whatever is being loaded under its key."""
         with self._lock:
             self._entries.pop(key, None)
-            self._turns.pop(key, None)
+            if (turn := self._turns.get(key)) is not None:
+                turn.forgotten += 1
 
     def relieve(self) -> int:
         """Take every pod off the device, to host memory as far as its limit goes; returns the bytes that were held.
@@ -165,12 +175,28 @@ class TieredCache:
     def _host_bytes(self) -> int:
         return sum(entry.num_bytes for entry in self._entries.values() if entry.parked is not None)
 
-    @contextmanager
-    def _turn(self, key: Hashable) -> Iterator[None]:
+    def _keep(self, key: Hashable, pod: AnyPod, still_wanted: Callable[[], bool]) -> None:
         with self._lock:
-            turn = self._turns.setdefault(key, threading.RLock())
-        with turn:
-            yield
+            if still_wanted():
+                self._entries.pop(key, None)
+                self._entries[key] = _Entry(pod, held_bytes(pod))
+                self._shrink(key)
+
+    @contextmanager
+    def _turn(self, key: Hashable) -> Iterator[Callable[[], bool]]:
+        """Be the only one at work with a key; whether it was not forgotten since this began."""
+        with self._lock:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.users += 1
+            began = turn.forgotten
+        try:
+            with turn.lock:
+                yield lambda: turn.forgotten == began
+        finally:
+            with self._lock:
+                turn.users -= 1
+                if not turn.users:
+                    del self._turns[key]
 
 
 def tiered_cache(device: torch.device, device_bytes: int = 0, host_bytes: int = 0) -> TieredCache:

@@ -1,4 +1,4 @@
-"""Rehearsal: answers over a long section that holds nothing, so that kernels are compiled and steps captured before the
+"""Warm-up: answers over a long section that holds nothing, so that kernels are compiled and steps captured before the
 first real one.
 
 What a captured step depends on hardly changes from one long section to another; see engine.runtime.kv_table.

@@ -372,7 +372,7 @@ def test_the_process_ends_quietly_while_the_model_is_loaded(settings: Settings, 
     """The page is closed before anything is loaded, and Python's own end would crash in the loading thread."""
     script = tmp_path / "closed_at_once.py"
     source = (paper.ROOT / "run_app.py").read_text()
-    script.write_text(source.replace("main(sys.argv[1:], show_page)", "main(sys.argv[1:], lambda app: None)"))
+    script.write_text(source.replace("sys.argv[1:], show_page", "sys.argv[1:], lambda app: None"))
     environment = {**os.environ, "DOCPOD_HOME": str(settings.home), "DOCPOD_MODEL": settings.model}
     environment["PYTHONPATH"] = str(paper.ROOT)
     ended = subprocess.run([sys.executable, script], capture_output=True, env=environment, text=True, check=False)

@@ -1,5 +1,7 @@
 """Documents kept by every recipe: compressed once they are read, the same after a restart, made from what is there."""
 
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from engine.kvcache.blocks import by_layer
 from engine.runtime.prefill.builder import PodBuilder
 from storage import StorageFull, Store
 from tests.app import paper
-from tests.app.conftest import OpenApp
+from tests.app.conftest import PAGES, OpenApp
 from tests.app.test_memory import flip_a_byte, read_some
 
 QUESTION = "What is the access code of room 3?"
@@ -99,17 +101,47 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
     paper.read_here(exact, source)
     exact_blocks = paper.blocks(settings.home)
     exact.close()
+    for section in store.sections(store.readings(document_id)[0].id):
+        # As on a slow machine.
+        store.add_section_seconds(section.id, 1_000.0)
     again = open_app(recipe="balanced")
     again.model.wait()
     monkeypatch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
+    began = time.perf_counter()
     paper.read_here(again, source)
     reading, balanced = store.readings(document_id)
-    assert balanced.seconds == pytest.approx(reading.seconds)
+    assert reading.seconds > 2_000
+    assert 0 < balanced.seconds <= time.perf_counter() - began, "what making it took"
     made = {name: data for name, data in paper.blocks(settings.home).items() if name not in exact_blocks}
     assert paper.blocks(settings.home).items() >= exact_blocks.items()
     # The section's number in the database is part of a block's facts, nothing else differs.
     assert sum(map(len, made.values())) == sum(map(len, from_text))
-    assert paper.last(again.questions.ask(document_id, QUESTION)).citations[0].page == 3
+    answer = paper.last(again.questions.ask(document_id, QUESTION))
+    assert answer.citations[0].page == 3
+    read = store.sections(reading.id)
+    assert answer.reading_seconds == pytest.approx(sum(read[position].seconds for position in answer.sections))
+
+
+@pytest.mark.parametrize("recipe", ["exact", "faithful", "balanced", "compact"])
+def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_app: OpenApp, tmp_path: Path) -> None:
+    """Of short documents too, of which the exact tokens at the ends are the greater part."""
+    app = open_app(recipe=recipe)
+    said = re.search(
+        r": ([\d,]+) bytes a token(?:, and ([\d,]+) a section for the (\d+) at its ends)?", app.recipes()[recipe]
+    )
+    assert said is not None
+    rate, at_ends, ends = (int((number or "0").replace(",", "")) for number in said.groups())
+    assert (ends > 0) == (recipe != "exact")
+    lengths = []
+    for pages in (2, 4, PAGES):
+        document_id = paper.read_here(app, paper.text(tmp_path / f"{pages}.txt", pages))
+        reading = app.library.plan(document_id)
+        sections = app._store.sections(reading.id)
+        lengths += [each.num_tokens for each in sections]
+        for section in sections:
+            stored = app.model.wait().recaller.recall(section).pod.nbytes
+            assert at_ends + rate * (section.num_tokens - ends) == pytest.approx(stored, rel=0.02)
+    assert max(lengths) > 1.5 * min(lengths)
 
 
 def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(

@@ -266,7 +266,6 @@ def test_a_document_that_is_deleted_while_it_is_parsed_ends_quietly(app: App, tm
     assert app.library.catalogue.entries() == []
 
 
-@pytest.mark.slow
 def test_a_long_pdf(app: App, tmp_path: Path) -> None:
     page = PdfReader(paper.pdf(tmp_path / "one.pdf", pages=1)).pages[0]
     writer = PdfWriter()

@@ -3,6 +3,8 @@
 import re
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from tests.app import paper
 
 
 @pytest.fixture
-def reader_model(settings: Settings) -> ReaderModel:
-    return ReaderModel(settings, settings.home / "models")
+def reader_model(settings: Settings) -> Iterator[ReaderModel]:
+    reader_model = ReaderModel(settings, settings.home / "models")
+    yield reader_model
+    reader_model.close()
 
 
 def test_the_model_is_loaded_once_and_says_why_it_was_chosen(reader_model: ReaderModel, settings: Settings) -> None:
@@ -39,7 +43,8 @@ def test_the_model_is_loaded_once_and_says_why_it_was_chosen(reader_model: Reade
 def test_a_reader_is_known_by_what_shapes_a_pod_and_not_by_its_place(settings: Settings, tmp_path: Path) -> None:
     def reader(**changes: object) -> str:
         changed = replace(settings, **changes)
-        return ReaderModel(changed, settings.home / "models").ready().recipes[changed.recipe or "exact"].reader
+        with closing(ReaderModel(changed, settings.home / "models")) as reader_model:
+            return reader_model.ready().recipes[changed.recipe or "exact"].reader
 
     moved = tmp_path / "elsewhere" / Path(settings.model).name
     shutil.copytree(settings.model, moved)

@@ -13,8 +13,7 @@ from app.errors import DamagedDocument, DocumentTooLarge, EmptyDocument, Unsuppo
 from app.readers import ACCEPT, NAMES, READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
 from app.readers.alignment import align
 from app.readers.base import clean
-from app.readers.sandbox import ROOT
-from tests.app import test_readers_epub
+from tests.app import paper, test_readers_epub
 
 
 def write_pdf(path: Path) -> None:
@@ -180,5 +179,16 @@ def test_clean_keeps_words_and_drops_what_is_no_text() -> None:
 def test_the_reading_process_loads_neither_model_nor_database() -> None:
     """It starts for every document and page image, so it must start fast, and it should hold nothing worth stealing."""
     code = "import sys, app.readers.worker; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=paper.ROOT, capture_output=True, text=True, check=True)
     assert not {"torch", "transformers", "sqlalchemy", "gradio", "engine", "storage"} & set(done.stdout.split())
+
+
+def test_the_reading_process_starts_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it imports is found where this process finds it, whatever the folder and the environment say."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('another app')")
+    write_text(tmp_path / "notes.txt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert next(open_document(Path("notes.txt"), "text/plain").pages()).text.startswith("0. The pilot boat")

@@ -278,7 +278,6 @@ class TestDamage:
             open_document(saved(PdfWriter(), tmp_path / "a.pdf"), PDF)
 
 
-@pytest.mark.slow
 def test_2400_pages_are_all_read(tmp_path: Path) -> None:
     pages = read(saved(words_pdf(*(f"Harbour log, day {n}." for n in range(1, 2401))), tmp_path / "a.pdf"))
     assert [page.text.strip() for page in pages] == [f"Harbour log, day {n}." for n in range(1, 2401)]

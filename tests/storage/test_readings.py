@@ -57,6 +57,24 @@ def test_the_last_section_makes_the_reading_ready(store: Store, reading: Reading
     assert (done.state, done.num_bytes, done.num_tokens, done.seconds) == ("ready", 300, 6, 3.0)
 
 
+def test_how_long_reading_took_is_known_of_what_is_made_from_it(store: Store, reading: Reading) -> None:
+    """Whichever memory of the model took longest was read; another model's says nothing, nor does another section's."""
+    made = store.start_reading(A, "packed", "model", "balanced", [section(0), section(1)])
+    foreign = store.start_reading(A, "foreign", "another model", "exact", [section(0), section(1)])
+    for of, seconds in ((reading, (60.0, 40.0)), (made, (1.0, 2.0)), (foreign, (900.0, 900.0))):
+        for each, took in zip(store.sections(of.id), seconds, strict=True):
+            store.add_section_seconds(each.id, took)
+    first, second = store.sections(made.id)
+    assert store.seconds_to_read([first]) == 60.0
+    assert store.seconds_to_read([second, first]) == 100.0
+    assert store.seconds_to_read(store.sections(foreign.id)) == 1_800.0
+    store.delete_reading(reading.id)
+    assert store.seconds_to_read([first, second]) == 3.0
+    store.delete_reading(made.id)
+    assert store.seconds_to_read([first, second]) == 3.0, "as they were known"
+    assert store.seconds_to_read([]) == 0.0
+
+
 def test_how_far_each_section_is_read(store: Store, reading: Reading) -> None:
     first, second = (each.id for each in store.sections(reading.id))
     assert store.read_so_far(reading.id) == [(1, 1, 4, 0), (2, 2, 2, 0)]

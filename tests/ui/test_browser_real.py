@@ -9,7 +9,7 @@ from benchmarks.evidence.planted import planted_report
 from tests.ui import driver
 from tests.ui.served_process import serving, unused_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 
 RUN_APP = (sys.executable, "run_app.py")
 OPTIONS = ("--no-browser", "--model", "embedded", "--chunk-tokens", "128")

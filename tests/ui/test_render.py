@@ -103,7 +103,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty),
         library.documents([], "", nasty),
         library.notices([(nasty, Trouble(nasty, nasty))]),
-        library.reader(ReaderStatus(nasty, nasty, nasty, nasty)),
+        library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         conversation.head(named, [talk], nasty),
         conversation.invitation(named),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))]),

@@ -172,6 +172,7 @@ def notices(troubles: Sequence[tuple[str, Trouble]]) -> str:
 def reader(status: ReaderStatus) -> str:
     """The quiet line about the model behind the page."""
     state = {"loading": "is loading", "ready": "is ready", "failed": "could not be loaded"}.get(status.state, "")
+    doing = f'<p class="doing">{text(status.doing)}</p>' if status.doing else ""
     better = (
         f'<p><span class="label">A better reader for this machine</span>{text(status.better)}</p>'
         if status.better
@@ -180,5 +181,5 @@ def reader(status: ReaderStatus) -> str:
     return (
         f'<details class="reader" data-state="{text(status.state)}"><summary><span class="dot"></span>'
         f'<span class="name">{text(status.name or "The reader")}</span> <span>{state}</span></summary>'
-        f'<p><span class="label">Why this reader</span>{text(status.why)}</p>{better}</details>'
+        f'<p><span class="label">Why this reader</span>{text(status.why)}</p>{better}</details>{doing}'
     )

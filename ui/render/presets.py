@@ -1,4 +1,4 @@
-"""The dial: by which recipe the open document is kept, as four steps with one line on what that costs and keeps."""
+"""The presets: by which recipe the open document is kept, as four steps with one line on what that costs and keeps."""
 
 from app.events import PresetState, RecipeStep
 from ui.render.words import about, size, text

@@ -1,4 +1,4 @@
-"""Work list: which program of the attention kernel reads what, as tables at addresses that never change.
+"""Split plan: which program of the attention kernel reads what, as tables at addresses that never change.
 
 One list serves every layer of a model: (L, W) pieces of work, each a run of slots of one KV head that are stored alike,
 so that a kernel recorded in a CUDA graph stays valid when other pods are put in front of it, as long as W is the same.

@@ -1,4 +1,4 @@
-"""What int8_head.logits computes, in plain PyTorch: the specification."""
+"""What int8_lm_head.logits computes, in plain PyTorch: the specification."""
 
 import torch
 from torch import Tensor

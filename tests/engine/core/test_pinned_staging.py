@@ -14,13 +14,11 @@ from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import PodLoader, to_block
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
-from tests.engine.offload.test_tiers import CPU, CUDA, OWN, SHAPE, TOKENS, contents, exact
+from tests.engine.offload.test_tiers import CPU, DEVICES, OWN, SHAPE, TOKENS, contents, exact
 
 
-@pytest.fixture(params=["cpu", CUDA])
+@pytest.fixture(params=DEVICES)
 def staging(request: pytest.FixtureRequest) -> Staging:
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     return Staging(torch.device(request.param), 1 << 20)
 
 

@@ -34,9 +34,40 @@ def test_heads_of_another_model_are_not_found(tmp_path: Path) -> None:
     SOME.save(tmp_path)
     assert heads.find(SOME.model, "b2" * 32, tmp_path) is None
     assert heads.find("someone/other-model", SOME.digest, tmp_path) is None
-    other = dataclasses.replace(SOME, digest="b2" * 32)
-    other.save(tmp_path / "second")
-    assert heads.find(SOME.model, "b2" * 32, tmp_path, tmp_path / "second") == other
+    other = dataclasses.replace(SOME, digest="b2" * 32, heads=((9, 9),))
+    other.save(tmp_path)
+    assert heads.find(SOME.model, "b2" * 32, tmp_path) == other
+    assert heads.find(SOME.model, SOME.digest, tmp_path) == SOME, "neither takes the place of the other"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"digest": "a1a1',
+        "[]",
+        "null",
+        "\x00" * 40,
+        '{"heads": [[1, 2]], "mass": [1]}',
+        '{"digest": 1, "heads": 2}',
+    ]
+    + [
+        json.dumps({**dataclasses.asdict(SOME), **change})
+        for change in ({"heads": []}, {"heads": [[1]]}, {"digest": ""})
+    ],
+)
+def test_a_file_that_holds_no_heads_is_none(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said in the log; another folder's file still counts, and a new one takes its place."""
+    path = SOME.save(tmp_path)
+    path.write_text(text)
+    assert heads.find(SOME.model, SOME.digest, tmp_path) is None
+    assert str(path) in caplog.text and "found out anew" in caplog.text
+    SOME.save(tmp_path / "second")
+    assert heads.find(SOME.model, SOME.digest, tmp_path, tmp_path / "second") == SOME
+    SOME.save(tmp_path)
+    assert heads.find(SOME.model, SOME.digest, tmp_path) == SOME
+    assert list(tmp_path.glob("*.json*")) == [path]
 
 
 def test_ones_own_calibration_goes_before_the_shipped_one(tmp_path: Path) -> None:

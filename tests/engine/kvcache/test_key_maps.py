@@ -177,7 +177,7 @@ def test_normed_keys_are_predicted_too(tmp_path: Path) -> None:
 
 
 def test_the_embedded_models_maps_ship() -> None:
-    with safe_open(key_maps.SHIPPED / f"{embedded.NAME}.linear35.safetensors", "pt") as file:
+    with safe_open(key_maps.SHIPPED / f"{embedded.NAME}.{embedded.SHA256[:12]}.linear35.safetensors", "pt") as file:
         facts = json.loads(file.metadata()["docpod"])
         kept = [layer for layer, root in enumerate(facts["roots"]) if root == layer]
         assert facts["digest"] == embedded.SHA256 and len(kept) == 9

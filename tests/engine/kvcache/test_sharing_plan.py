@@ -58,7 +58,7 @@ def test_savings_are_met_as_nearly_as_blocks_allow(saving: float) -> None:
 def test_a_plan_comes_back_for_its_model_only(tmp_path: Path) -> None:
     assert PLAN.saving == 3 / 16
     path = PLAN.save(tmp_path / "made", 0.2)
-    assert path.name == "someone--a-model.pod20.json"
+    assert path.name == "someone--a-model.dddddddddddd.pod20.json"
     assert sharing_plan.find(PLAN.model, PLAN.digest, 0.2, tmp_path, tmp_path / "made") == PLAN
     assert sharing_plan.find(PLAN.model, "e" * 64, 0.2, path.parent) is None
     assert sharing_plan.find(PLAN.model, PLAN.digest, 0.35, path.parent) is None

@@ -22,14 +22,13 @@ SHAPE = KVShape(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+DEVICES = ["cpu", CUDA] if torch.cuda.is_available() else ["cpu"]
 OWN = tuple((layer,) * SHAPE.kv_heads for layer in range(SHAPE.layers))
 RECIPES = ("exact", "k4v4h", "keep40:random+k4v3", "k16v8+keep40:norm")
 
 
-@pytest.fixture(params=["cpu", CUDA])
+@pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU here")
     return torch.device(request.param)
 
 
@@ -124,6 +123,49 @@ def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
         assert fetching.result() is older
         putting.result()
     assert tiers.get("a") is newer
+
+
+def test_what_is_forgotten_while_it_loads_is_not_put_back() -> None:
+    """Nor loaded twice at once; who asks after it was forgotten waits, and what they load is kept."""
+    tiers, older, newer = TieredCache(1 << 30), exact(1), exact(2)
+    begun, going_on, at_once = threading.Event(), threading.Event(), []
+
+    def load_older() -> Pod:
+        at_once.append(1)
+        begun.set()
+        assert going_on.wait(60)
+        at_once.pop()
+        return older
+
+    def load_newer() -> Pod:
+        assert not at_once, "one load at a time"
+        return newer
+
+    with ThreadPoolExecutor(2) as threads:
+        fetching = threads.submit(tiers.fetch, "a", TOKENS, load_older)
+        assert begun.wait(60)
+        tiers.forget("a")
+        tiers.forget("b")
+        again = threads.submit(tiers.fetch, "a", TOKENS, load_newer)
+        # Time to go wrong.
+        wait([again], 0.2)
+        going_on.set()
+        assert fetching.result() is older, "whoever asked before still gets an answer"
+        assert again.result() is newer
+    assert tiers.get("a") is newer
+    tiers.forget("a")
+    assert tiers.get("a") is None and tiers.keys == ([], [])
+
+
+def test_nothing_stays_of_a_pod_that_is_forgotten_while_it_loads() -> None:
+    tiers = TieredCache(1 << 30)
+
+    def load() -> Pod:
+        tiers.forget("a")
+        return exact()
+
+    assert tiers.fetch("a", TOKENS, load) is not None
+    assert tiers.get("a") is None and tiers.nbytes == (0, 0)
 
 
 def test_a_parked_pod_holds_nothing_on_the_device() -> None:
