@@ -1,7 +1,7 @@
 """The block store: every chunk that is read is a block on the disk before the next begins, verified when it is used."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from secrets import token_hex
@@ -9,7 +9,6 @@ from secrets import token_hex
 from engine.core.errors import PodMismatch
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
-from engine.kvcache.blocks import by_layer
 from engine.kvcache.blocks import scores as score_blocks
 from engine.kvcache.blocks.by_chunk import ChunkLoader
 from engine.kvcache.blocks.by_layer import QuantizedLoader
@@ -17,7 +16,7 @@ from engine.kvcache.blocks.load import Source, load
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import PodBlock, PodLoader, pieces
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.kvcache.quantized import AnyPod
 from engine.runtime.prefill.builder import Builder, builder_for
 from engine.runtime.runner import Runner
 from storage import (
@@ -42,8 +41,8 @@ _SCORES_AT = -1
 class BlockStore:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
 
-    While a section is read its blocks are chunks. Exact ones make way for the compressed pod in `finish`; those that
-    were packed while reading stay.
+    While a section is read its blocks are chunks. Exact ones make way in `finish` for a compressed pod, or for one of
+    which layers keep a window; those that were packed while reading stay.
     """
 
     def __init__(self, store: Store, home: Home, runner: Runner, staging: Staging) -> None:
@@ -81,12 +80,11 @@ class BlockStore:
                     log.warning("section %d is scored again: %s", section.id, error)
         return None
 
-    def finish(self, section: Section, packed: QuantizedPod | None, seconds: float) -> None:
-        """The section is ready, after the last `seconds`; a compressed pod takes the place of its chunks, if any.
+    def finish(self, section: Section, seconds: float, blocks: Iterable[PodBlock] = ()) -> None:
+        """The section is ready, after the last `seconds`; the blocks of its pod, if any, take its chunks' place.
 
         Raises StorageFull or NotStored.
         """
-        blocks = by_layer.to_blocks(packed) if packed else ()
         rows: list[Block] = []
         with self._dropping(rows):
             for place, block in enumerate(blocks):
@@ -114,7 +112,7 @@ class BlockStore:
         """What takes the blocks of a section that is read so far."""
         model = self._runner.model
         facts = model.shape, num_tokens, model.device, self._staging
-        if layout.recipe.packing:
+        if layout.recipe.precision.while_reading:
             return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
         if section.state == "ready" and not layout.recipe.exact:
             return QuantizedLoader(layout, *facts)

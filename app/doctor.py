@@ -8,6 +8,8 @@ from typing import Any
 
 from app.errors import ModelUnavailable
 from app.main import App
+from engine.kernels.card import why_not_triton
+from engine.models.loader import select_device
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def examine(app: App) -> dict[str, Any]:
         "free_disk_gb": round(app.free_bytes() / 1e9, 1),
         "model": status.name,
         "model_state": status.state,
+        "kernels": why_not_triton(select_device()) or "Triton's",
         "why": status.why,
         "better": status.better,
         **{f"pods, {place}": used for place, used in room.items()},

@@ -47,7 +47,7 @@ class Forecaster:
 
     def disk_bytes(self, reading: Reading) -> int:
         """Most bytes that the reading takes on the disk; what is packed once it is read is exact until then."""
-        recipe = self._recipes[reading.recipe].layout.recipe
+        recipe, shape = self._recipes[reading.recipe].layout.recipe, self._loaded.runner.model.shape
         longest = max((each.num_tokens for each in self._store.read_so_far(reading.id)), default=0)
-        while_reading = 0 if recipe.exact or recipe.packing else self._recipes.num_bytes("exact", longest)
-        return self.num_bytes(reading, reading.recipe) + while_reading
+        kept = recipe.precision.while_reading or (recipe.exact and not shape.windows)
+        return self.num_bytes(reading, reading.recipe) + (0 if kept else longest * shape.token_bytes)

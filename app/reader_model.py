@@ -110,7 +110,7 @@ class ReaderModel:
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better, doing)
             self._loaded = loaded
         except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
-            self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe faithful.")
+            self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe exact.")
         except OutOfMemory as error:
             self._failure = ModelUnavailable(
                 f"{self._settings.model} does not fit: {error}.",

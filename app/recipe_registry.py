@@ -25,8 +25,8 @@ class Prepared:
     @property
     def passes(self) -> float:
         """How often an exact memory goes through the model once more before it is compressed."""
-        recipe = self.layout.recipe
-        return 1.0 if recipe.keep < 1 and recipe.policy == "reread" else 0.0
+        selection = self.layout.recipe.selection
+        return 1.0 if selection.drops and selection.policy == "reread" else 0.0
 
 
 class RecipeRegistry:
@@ -103,8 +103,8 @@ def kept_by(name: str) -> str:
     recipe = parse(name)
     if recipe.exact:
         return "everything, as it was read"
-    tokens = "every token" if recipe.keep == 1 else f"{round(100 * recipe.keep)} % of the tokens"
-    bits = sorted({recipe.key_bits, recipe.value_bits} - {16})
-    shared = ", with keys shared between layers" if recipe.mode else ""
+    tokens = f"{round(100 * recipe.selection.keep)} % of the tokens" if recipe.selection.drops else "every token"
+    bits = sorted({recipe.precision.keys, recipe.precision.values} - {16})
+    shared = ", with keys shared between layers" if recipe.sharing.mode else ""
     precision = f" in {' and '.join(map(str, bits))} bits" if bits else ""
     return f"{tokens}{precision}{shared}"

@@ -1,7 +1,7 @@
 """The section reader: reads one section to its end; a GPU reads the next chunk while one is written."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,8 @@ from app.block_store import BlockStore
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
-from engine.kvcache.exact import Pod, PodBlock
+from engine.kvcache.blocks import by_layer
+from engine.kvcache.exact import Pod, PodBlock, to_blocks
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.runtime.prefill.builder import Builder, reads_ahead, tapered
@@ -63,7 +64,7 @@ class SectionReader:
             return
         began = time.perf_counter() - resuming
         pod = builder.finish()
-        packed: QuantizedPod | None = None
+        blocks: Iterable[PodBlock] = ()
         if isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
             scoring = partial(score, self._loaded.runner, ids, pod, layout)
@@ -74,9 +75,13 @@ class SectionReader:
                     return
                 scores = each
                 yield len(ids)
-            packed = self._relief.run(partial(pack_pod, pod, layout, scores))
-        self._block_store.finish(section, packed, time.perf_counter() - began)
-        self._loaded.tiers.put(section.id, packed or pod)
+            pod = self._relief.run(partial(pack_pod, pod, layout, scores))
+            blocks = by_layer.to_blocks(pod)
+        elif not isinstance(pod, QuantizedPod) and self._loaded.runner.model.shape.windows:
+            # Chunks hold all tokens, so that reading can go on behind each of them; what is done needs its window.
+            blocks = to_blocks(pod)
+        self._block_store.finish(section, time.perf_counter() - began, blocks)
+        self._loaded.tiers.put(section.id, pod)
 
     def _chunks(
         self, section: Section, builder: Builder, ids: Sequence[int], stopped: Callable[[], bool]

@@ -11,15 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-if not Path("/dev/nvidiactl").exists():
+HAS_GPU = Path("/dev/nvidiactl").exists()
+
+if not HAS_GPU:
     # Without a GPU kernels run in Triton's interpreter. Triton looks at this when it is imported, and transformers
     # imports it where it can.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no process is idle at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no process idles at the end; what needs a GPU is left out."""
     items.sort(key=lambda item: item.path.name != "test_kill_resume.py")
+    needing = [item for item in items if not HAS_GPU and item.get_closest_marker("gpu")]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -34,14 +36,31 @@ def qwen2() -> PreTrainedModel:
     return _build(Qwen2ForCausalLM, Qwen2Config)
 
 
-def qwen3() -> PreTrainedModel:
+def qwen3(**facts: object) -> PreTrainedModel:
     """Qwen3 of the same size: norms on query and key."""
-    return _build(Qwen3ForCausalLM, Qwen3Config)
+    return _build(Qwen3ForCausalLM, partial(Qwen3Config, **facts))
 
 
-def mistral() -> PreTrainedModel:
-    """Mistral of the same size, without a sliding window."""
-    return _build(MistralForCausalLM, partial(MistralConfig, sliding_window=None))
+def mistral(window: int | None = None) -> PreTrainedModel:
+    """Mistral of the same size, without a sliding window or with one."""
+    return _build(MistralForCausalLM, partial(MistralConfig, sliding_window=window))
+
+
+def phi3(window: int | None = None, **facts: object) -> PreTrainedModel:
+    """Phi-3 of the same size: fused projections, and positions on half of a head's channels."""
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+    return _build(Phi3ForCausalLM, partial(Phi3Config, **{"sliding_window": window, "rope_parameters": rope, **facts}))
+
+
+def windowed(window: int) -> dict[str, Callable[[], PreTrainedModel]]:
+    """Models of the same size with a sliding window: in every layer, or in every other one."""
+    kinds = ["sliding_attention", "full_attention"] * 2
+    mixed = {"layer_types": kinds, "use_sliding_window": True, "sliding_window": window}
+    return {
+        "mistral": partial(mistral, window),
+        "phi3": partial(phi3, window),
+        "qwen3, every other layer": partial(qwen3, **mixed),
+    }
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -11,7 +11,7 @@ from benchmarks.fidelity.documents import Document, Question
 from benchmarks.fidelity.measures import Judged, judge
 from engine.compression.compress import pack_pod, score
 from engine.kvcache.blocks.scores import Scores
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import ExactPod, Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.kvcache.recipe import Recipe
@@ -58,7 +58,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     exact = read(runner, ids)
     truth = [answers(runner, exact, question) for question in document.questions]
     scores: dict[tuple[int, str], Scores] = {}
-    streamed: dict[tuple[int, str], Pod | QuantizedPod] = {}
+    streamed: dict[tuple[int, str], ExactPod | QuantizedPod] = {}
     for entry in entries:
         row, source = rows[entry.name], exact
         if entry.recipe.while_reading or entry.runner is not runner:
@@ -72,11 +72,11 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
         pod = source
         if isinstance(source, Pod) and not entry.recipe.exact:
             # Scores are the same for every recipe with this policy.
-            asked = (id(source), entry.recipe.policy)
+            asked = (id(source), entry.recipe.selection.policy)
             if asked not in scores:
                 steps = list(score(entry.runner, ids, source, entry.layout))
                 scores.update({asked: steps[-1]} if steps else {})
-            pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.keep < 1 else None)
+            pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.selection.drops else None)
         row.seconds += time.perf_counter() - start
         if document.length:
             row.num_bytes.setdefault(document.length, []).append(stored_bytes(pod) / len(ids))
@@ -90,7 +90,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     return rows
 
 
-def stored_bytes(pod: Pod | QuantizedPod) -> int:
+def stored_bytes(pod: ExactPod | QuantizedPod) -> int:
     """Bytes of a pod whose exact numbers take two each, as they do in every model but one that is measured wider."""
     if isinstance(pod, QuantizedPod):
         exact = [
@@ -101,13 +101,13 @@ def stored_bytes(pod: Pod | QuantizedPod) -> int:
         ]
         wide = [pod.proximal.keys, pod.proximal.values, *(each.codes for each in exact)]
     else:
-        wide = [pod.keys, pod.values]
+        wide = [rows for each in pod.groups for rows in (each.keys, each.values)]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
 
 
 def _way(plan: Layout) -> str:
     """What of a layout shapes the reading itself."""
-    return str(plan.recipe) if plan.recipe.packing else f"{plan.roots} {plan.recipe.mode}"
+    return str(plan.recipe) if plan.recipe.precision.while_reading else f"{plan.roots} {plan.recipe.sharing.mode}"
 
 
 def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:

@@ -57,7 +57,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     say(f"{model.name}: {shape.layers} layers, {model.network.config.num_attention_heads} heads over {shape.kv_heads} "
         f"KV heads of {shape.head_dim}, weights {weights}, arithmetic {shape.dtype}")  # fmt: skip
     recipes = {name: parse(RECIPES.get(name, name)) for name in split_recipes(options.kv)}
-    _check(model, weights, {name: recipe for name, recipe in recipes.items() if recipe.keep == 1}, say)
+    _check(model, weights, {name: recipe for name, recipe in recipes.items() if not recipe.selection.drops}, say)
     # On a GPU answers go by steps with kernels, which is what is measured there.
     runner = Runner(model, graphs=model.device.type == "cuda", pdl=False if options.apart else None)
     say(runner.backend)

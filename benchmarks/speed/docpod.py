@@ -20,7 +20,7 @@ from benchmarks.speed.subject import read_bytes
 from engine.compression.compress import pack_pod, score
 from engine.core.errors import EngineError
 from engine.core.sampling import SamplingParams
-from engine.kvcache.exact import Pod, PodBlock
+from engine.kvcache.exact import ExactPod, Pod, PodBlock
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.models.loader import Model
@@ -85,7 +85,7 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
         here = 1e3 * statistics.median(firsts[1:])
         from_disk = from_host = None
         if task.stored:
-            if not (task.prefill and task.layout.recipe.packing):
+            if not (task.prefill and task.layout.recipe.precision.while_reading):
                 folder.clear()
                 folder.write_pod(pod)
             if device.type == "cuda":
@@ -111,7 +111,9 @@ def measure(runner: Runner, task: Task, say: Callable[[str], None]) -> Row:
     )
 
 
-def read(runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]) -> tuple[Pod | QuantizedPod, float]:
+def read(
+    runner: Runner, task: Task, folder: Folder, say: Callable[[str], None]
+) -> tuple[ExactPod | QuantizedPod, float]:
     """Read, write every chunk, compress, write what is kept; the pod, and tokens a second.
 
     On a GPU a chunk is written while the next one is read.
@@ -174,7 +176,7 @@ def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> C
     return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
-def answer(runner: Runner, pod: Pod | QuantizedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
+def answer(runner: Runner, pod: ExactPod | QuantizedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
     """Seconds to the first token, and tokens per second after it. Raises Failed for what is no probability."""
     clock = Clock(runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(tokens + 1))
@@ -188,7 +190,7 @@ def answer(runner: Runner, pod: Pod | QuantizedPod, question: Sequence[int], tok
     return first, (len(logprobs) - 1) / seconds
 
 
-def _from_host(runner: Runner, host: Pod | QuantizedPod, question: Sequence[int]) -> float:
+def _from_host(runner: Runner, host: ExactPod | QuantizedPod, question: Sequence[int]) -> float:
     clock = Clock(runner.model.device)
     pod = to_device(host, runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(2))

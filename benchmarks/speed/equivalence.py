@@ -52,7 +52,7 @@ def check(model: Model, recipes: dict[str, Recipe]) -> list[str]:
     return [_check(runner, name, recipe, exact, document, question) for name, recipe in recipes.items()]
 
 
-def _check(runner: Runner, name: str, recipe: Recipe, exact: Pod, document: list[int], question: list[int]) -> str:
+def _check(runner: Runner, name: str, recipe: Recipe, exact: AnyPod, document: list[int], question: list[int]) -> str:
     model = runner.model
     pod = _kept(runner, recipe, exact, document)
     context = runner.context([pod], SuffixCache(model.shape, len(question), model.device))
@@ -84,11 +84,11 @@ def _check(runner: Runner, name: str, recipe: Recipe, exact: Pod, document: list
     return f"checked on {model.name}: kv {name}, {facts}"
 
 
-def _kept(runner: Runner, recipe: Recipe, exact: Pod, document: list[int]) -> AnyPod:
+def _kept(runner: Runner, recipe: Recipe, exact: AnyPod, document: list[int]) -> AnyPod:
     """The document as the recipe keeps it."""
     layout = layout_of(runner.model, recipe)
-    if not recipe.packing:
-        return exact if recipe.exact else pack_pod(exact, layout)
+    if not recipe.precision.while_reading:
+        return pack_pod(exact, layout) if isinstance(exact, Pod) and not recipe.exact else exact
     builder = builder_for(runner, len(document), layout)
     while builder.num_read < len(document):
         builder.feed(document[builder.num_read : builder.cut(1024)])

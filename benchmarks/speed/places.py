@@ -5,7 +5,7 @@ The files are plain: facts as JSON, bytes, and a BLAKE3 checksum over both, read
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -18,16 +18,15 @@ from torch import Tensor
 
 from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging
-from engine.kvcache.blocks import by_chunk
+from engine.kvcache.blocks import by_chunk, by_layer
 from engine.kvcache.blocks.by_chunk import ChunkLoader
-from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
+from engine.kvcache.blocks.by_layer import QuantizedLoader
 from engine.kvcache.blocks.load import Source, load
-from engine.kvcache.exact import Pod, PodBlock, PodLoader, to_block
+from engine.kvcache.exact import ExactPod, PodBlock, PodLoader, to_blocks
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.models.loader import Model
 
-_BLOCK_TOKENS = 512
 _HEAD_BYTES = 40
 """The length of the facts, and the checksum."""
 _ALIGNMENT = 64
@@ -70,16 +69,17 @@ class Folder:
             os.fsync(file.fileno())
         return len(block.payload)
 
-    def write_pod(self, pod: Pod | QuantizedPod) -> int:
+    def write_pod(self, pod: ExactPod | QuantizedPod) -> int:
         """Write a whole pod; returns its bytes."""
-        return sum(self.write(block) for block in _blocks(pod))
+        blocks = by_layer.to_blocks(pod) if isinstance(pod, QuantizedPod) else to_blocks(pod)
+        return sum(map(self.write, blocks))
 
     def clear(self) -> None:
         """Drop all blocks."""
         for path in self._path.glob("*.block"):
             path.unlink()
 
-    def load(self, model: Model, layout: Layout, num_tokens: int, staging: Staging) -> Pod | QuantizedPod:
+    def load(self, model: Model, layout: Layout, num_tokens: int, staging: Staging) -> AnyPod:
         """The pod, verified, on the model's device. Raises PodMismatch."""
         paths = sorted(self._path.glob("*.block"))
         sources = [Source(path.stat().st_size, partial(_verified, path)) for path in paths]
@@ -127,15 +127,6 @@ def _kind(path: Path) -> object:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         return json.loads(file.read(int.from_bytes(head[:8], "little"))).get("kind")
-
-
-def _blocks(pod: Pod | QuantizedPod) -> Iterator[PodBlock]:
-    if isinstance(pod, QuantizedPod):
-        yield from to_blocks(pod)
-        return
-    for start in range(0, pod.num_tokens, _BLOCK_TOKENS):
-        stop = min(start + _BLOCK_TOKENS, pod.num_tokens)
-        yield to_block(pod.keys[:, :, start:stop], pod.values[:, :, start:stop], start)
 
 
 def _moved(part: Any, change: Callable[[Tensor], Tensor]) -> Any:

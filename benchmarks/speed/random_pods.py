@@ -29,7 +29,7 @@ def random_pod(model: Model, layout: Layout, num_tokens: int, seed: int = 0) -> 
         keys, values = (_rows(model, num_tokens, generator)[None] for _ in range(2))
         exact = Pod(keys, values, positions, num_tokens)
         scores = None
-        if layout.recipe.keep < 1:
+        if layout.recipe.selection.drops:
             random = torch.rand(1, shape.kv_heads, num_tokens, generator=generator, device=model.device)
             scores = Scores(num_tokens, random)
         layers.append(pack_pod(exact, alone, scores))

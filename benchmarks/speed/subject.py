@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.speed.shapes import SHAPES, Shape
 from engine.attention import sdpa
-from engine.core.kv_shape import KVShape
 from engine.models import loader
+from engine.models.families.base import kv_shape
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.runner import Runner
@@ -98,7 +98,7 @@ def random_model(shape: Shape, weights: str, device: torch.device, spread: float
     return Model(
         network=network,
         tokenizer=Tokenizer(_tokenizer()),
-        shape=KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, dtype),
+        shape=kv_shape(config, dtype),
         device=device,
         window=config.max_position_embeddings,
         stop_ids=frozenset(),

@@ -13,7 +13,7 @@ from engine.core.rope import HeadNorms, Rotary
 
 @runtime_checkable
 class FusedKVContext(KVContext, Protocol):
-    """A memory that norms and turns the heads itself, on the way to their places."""
+    """A memory that norms the heads and gives them rotary positions itself, on the way to their places."""
 
     def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
-        """Take a layer's rows (Q, (H + 2 G) * D): queries, keys, values, not turned yet; give the output (H,Q,D)."""
+        """Take a layer's rows (Q, (H + 2 G) * D): queries, keys, values without positions; give the output (H,Q,D)."""

@@ -1,10 +1,8 @@
-"""Rotating rows by the matrix that distant keys and values are rotated by, and merging what is seen turned with what is
-not.
+"""The Hadamard rotation of distant keys and values (QuaRot, arXiv 2404.00456), and merging attention over both kinds.
 
 Letters as in engine.attention.sdpa.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from engine.core.lse import AttentionState, merge
 from engine.core.quant import rotated
+from engine.kernels.card import why_not_triton
 
 
 class Rotation(Protocol):
@@ -24,7 +23,7 @@ class Rotation(Protocol):
     def merge_rotated(
         self, proximal: Sequence[AttentionState], distant: Sequence[AttentionState], rotation: Tensor | None
     ) -> Tensor:
-        """The output (H,Q,D) over all of them, of which the distant ones are turned back first."""
+        """The output (H,Q,D) over all of them, of which the distant ones are rotated back first."""
 
 
 class TorchRotation:
@@ -47,7 +46,7 @@ class TorchRotation:
 
 def select_rotation(device: torch.device, dtype: torch.dtype) -> Rotation:
     """The fastest on this device: kernels on a GPU, for dtypes whose products have tensor cores."""
-    if device.type != "cuda" or dtype.itemsize != 2 or importlib.util.find_spec("triton") is None:
+    if dtype.itemsize != 2 or why_not_triton(device):
         return TorchRotation()
     # Needs Triton, which not every machine has.
     from engine.kernels.quant.rotate import TritonRotation

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from engine.attention import cudnn
-from engine.core.lse import merge, reference
+from engine.core.lse import AttentionState, merge, reference
 
 NAME = "docpod"
 
@@ -84,6 +84,40 @@ def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: b
     if not cudnn.suits(query):
         return fused(query, keys, values, scale, causal)
     return merge(cudnn.parts(query, keys, values, scale, causal, fused))
+
+
+def sliding(
+    attention: SegmentAttention, query: Tensor, keys: Tensor, values: Tensor, scale: float, window: int, first: int
+) -> AttentionState:
+    """Attention in which a query sees `window` tokens, itself the last of them (Longformer, arXiv 2004.05150).
+
+    Keys (G,T,D) stand at places 0..T, the queries (H,Q,D) from `first` on: T = first + Q where their own keys are among
+    them, otherwise T <= first. No mask is needed: a run of queries no longer than the window sees its middle alike, its
+    end causally, and of its beginning a triangle, which is causal attention from behind.
+    """
+    tokens, end, states = keys.shape[1], first + query.shape[1], []
+    own = tokens > first
+    # Behind the last place that sees anything.
+    last = end if own else min(end, tokens + window - 1)
+    start, stop = first, min(last, window if first < window else first + window)
+    while start < last:
+        middle = max(0, stop - window)
+        run = query[:, start - first : stop - first]
+        seen = slice(middle, min(tokens, stop))
+        state = attention(run, keys[:, seen], values[:, seen], scale, own and stop - start > 1)
+        edge = stop - start - 1 if start >= window else 0
+        if edge:
+            cut = slice(middle - edge, middle)
+            asking, hidden, weighed = (each.flip(1) for each in (run[:, :edge], keys[:, cut], values[:, cut]))
+            out, lse = (each.flip(1) for each in attention(asking, hidden, weighed, scale, edge > 1))
+            out, lse = nn.functional.pad(out, (0, 0, 0, 1)), nn.functional.pad(lse, (0, 1), value=-torch.inf)
+            state = merge([state, (out, lse)])
+        states.append(state)
+        start, stop = stop, min(last, stop + window)
+    if last < end:
+        blind = query[:, max(0, last - first) :]
+        states.append((torch.zeros_like(blind), blind.new_full(blind.shape[:2], -torch.inf, dtype=torch.float32)))
+    return torch.cat([out for out, _ in states], 1), torch.cat([lse for _, lse in states], 1)
 
 
 def select_backend(device: torch.device, dtype: torch.dtype) -> tuple[SegmentAttention, str]:

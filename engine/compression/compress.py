@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.compression.policies.base import Subject
 from engine.compression.top_k import POLICIES, top_k
-from engine.core.quant import Packed, dequantize, hadamard, pack, quantize, rotated
+from engine.core.quant import Packed, dequantize, pack, quantize, rotated
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
@@ -26,19 +26,19 @@ def score(
     runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, known: Scores | None = None, seed: int = 0
 ) -> Iterator[Scores]:
     """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
-    if layout.recipe.keep < 1 and exact.num_tokens > layout.recipe.sinks + layout.recipe.recent:
-        yield from POLICIES[layout.recipe.policy].score(Subject(runner, ids, exact, seed), known)
+    recipe = layout.recipe
+    if recipe.selection.drops and recipe.distant(exact.num_tokens):
+        yield from POLICIES[recipe.selection.policy].score(Subject(runner, ids, exact, seed), known)
 
 
 def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:
     """The compressed pod, from whole scores where the recipe does not keep every slot."""
-    proximal = layout.proximal(exact.num_tokens)
-    first, stop = min(layout.recipe.sinks, exact.num_tokens), exact.num_tokens
-    stop -= len(proximal) - first
+    proximal, far = layout.proximal(exact.num_tokens), layout.recipe.distant(exact.num_tokens)
     kept = None
     if scores is not None:
-        kept = top_k(scores.values[:, :, first:stop], layout, POLICIES[layout.recipe.policy].pooled)
-    packing = _Packing(exact, layout, first, stop, kept)
+        pooled = POLICIES[layout.recipe.selection.policy].pooled
+        kept = top_k(scores.values[:, :, far.start : far.stop], layout, pooled)
+    packing = _Packing(exact, layout, far, kept)
     distant = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
     return QuantizedPod(layout, exact.select(torch.tensor(proximal, dtype=torch.long)), distant, exact.num_tokens)
 
@@ -46,11 +46,11 @@ def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> Quanti
 class _Packing:
     """Packs one layer after the other; predicted keys need those of the layers below as they will be read back."""
 
-    def __init__(self, exact: Pod, layout: Layout, first: int, stop: int, kept: Tensor | None) -> None:
+    def __init__(self, exact: Pod, layout: Layout, far: range, kept: Tensor | None) -> None:
         self._exact = exact
         self._layout = layout
-        self._first = first
-        self._stop = stop
+        self._far = far
+        self._rotation = layout.recipe.precision.rotation(exact.keys.shape[-1], exact.device)
         self._kept = kept
         self._read_back: dict[tuple[str, int], Tensor] = {}
         """Keys and values (G, K, D) as they will be read back, which predictions are made from."""
@@ -58,17 +58,18 @@ class _Packing:
     def layer(self, layer: int) -> DistantLayer:
         """The distant part of one layer."""
         heads, recipe = range(self._exact.keys.shape[1]), self._layout.recipe
-        values = [self._pack(self._rows(self._exact.values, layer, head), recipe.value_bits, "token") for head in heads]
-        if recipe.residual_bits:
+        bits = recipe.precision.values
+        values = [self._pack(self._rows(self._exact.values, layer, head), bits, "token") for head in heads]
+        if recipe.sharing.residual_bits:
             self._read_back["values", layer] = torch.stack([self._unpack(each) for each in values])
         keys = self._keys(layer, heads)
-        bits = None if self._kept is None else _bits(self._kept[layer])
-        return DistantLayer(tuple(keys), tuple(values), bits)
+        kept = None if self._kept is None else _bits(self._kept[layer])
+        return DistantLayer(tuple(keys), tuple(values), kept)
 
     def _keys(self, layer: int, heads: range) -> Sequence[Packed | None]:
         layout = self._layout
         exact = [self._rows(self._exact.keys, layer, head) for head in heads]
-        if layout.maps is not None and layout.recipe.residual_bits and layout.maps.roots[layer] != layer:
+        if layout.maps is not None and layout.recipe.sharing.residual_bits and layout.maps.roots[layer] != layer:
             predicted = self._predicted(layer, layout.maps)
             exact = [rows - there for rows, there in zip(exact, predicted, strict=True)]
         keys = [
@@ -81,24 +82,19 @@ class _Packing:
 
     def _predicted(self, layer: int, maps: KeyMaps) -> Tensor:
         values = [self._read_back["values", below] for below in value_layers(layer)]
-        positions = torch.arange(self._first, self._stop, device=self._exact.keys.device)
+        positions = torch.arange(self._far.start, self._far.stop, device=self._exact.keys.device)
         return maps.predict(layer, self._read_back["keys", maps.roots[layer]], values, positions)
 
     def _rows(self, tensor: Tensor, layer: int, head: int) -> Tensor:
         """The kept distant rows (K, D) of exact keys or values."""
-        rows = tensor[layer, head, self._first : self._stop]
+        rows = tensor[layer, head, self._far.start : self._far.stop]
         return rows if self._kept is None else rows[self._kept[layer, head]]
 
     def _pack(self, rows: Tensor, bits: int, per: str) -> Packed:
-        if self._layout.recipe.rotate:
-            rows = rotated(rows, hadamard(rows.shape[1], rows.device))
-        return quantize(rows, bits, per)
+        return quantize(rotated(rows, self._rotation), bits, per)
 
     def _unpack(self, packed: Packed) -> Tensor:
-        rows = dequantize(packed, self._exact.keys.dtype)
-        if not self._layout.recipe.rotate:
-            return rows
-        return rotated(rows, hadamard(rows.shape[1], rows.device))
+        return rotated(dequantize(packed, self._exact.keys.dtype), self._rotation)
 
 
 def _bits(kept: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def top_k(scores: Tensor, layout: Layout, pooled: bool) -> Tensor:
     best = torch.full((layers * heads, distant), -torch.inf, device=scores.device)
     best = best.scatter_reduce(0, blocks.flatten()[:, None].expand(-1, distant), scores.flatten(0, 1).float(), "amax")
     if not pooled:
-        count = round(layout.recipe.keep * distant)
+        count = layout.recipe.selection.slots(distant)
         kept = torch.zeros_like(best, dtype=torch.bool)
         kept.scatter_(1, best.topk(count, 1).indices, True)
         return kept[blocks.flatten()].view(layers, heads, distant)
@@ -41,5 +41,5 @@ def top_k(scores: Tensor, layout: Layout, pooled: bool) -> Tensor:
     order = best.flatten().argsort(descending=True, stable=True)
     spent = sizes.repeat_interleave(distant)[order].cumsum(0)
     kept = torch.zeros(layers * heads * distant, dtype=torch.bool, device=scores.device)
-    kept[order[spent <= round(layout.recipe.keep * layers * heads * distant)]] = True
+    kept[order[spent <= layout.recipe.selection.slots(layers * heads * distant)]] = True
     return kept.view(-1, distant)[blocks.flatten()].view(layers, heads, distant)

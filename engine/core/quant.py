@@ -86,16 +86,14 @@ def dequantize(packed: Packed, dtype: torch.dtype, chosen: Tensor | None = None)
     return rows.to(dtype)
 
 
-def rotated(rows: Tensor, rotation: Tensor) -> Tensor:
-    """Rows (..., D) times the matrix (D, D), in float32, in their dtype."""
-    return (rows.float() @ rotation).to(rows.dtype)
+def rotated(rows: Tensor, rotation: Tensor | None) -> Tensor:
+    """Rows (..., D) times the matrix (D, D), if there is one, in float32, in their dtype."""
+    return rows if rotation is None else (rows.float() @ rotation).to(rows.dtype)
 
 
 def quantize_into(rows: Tensor, into: Packed, rotation: Tensor | None = None) -> None:
     """Rows (G, N, D) of every KV head, rotated first by `rotation` (D, D) if given, into a Packed with a leading G."""
-    if rotation is not None:
-        rows = rotated(rows, rotation)
-    for head, each in enumerate(rows):
+    for head, each in enumerate(rotated(rows, rotation)):
         made = quantize(each, into.bits, into.per)
         into.codes[head] = made.codes
         into.scales[head] = made.scales

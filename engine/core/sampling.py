@@ -25,6 +25,9 @@ class SamplingParams:
 
 def sample(logits: Tensor, params: SamplingParams, generator: torch.Generator) -> tuple[int, float]:
     """The next token id and its log-probability under the untouched distribution; logits (V,)."""
+    if logits.device.type == "mps":
+        # It has no float64.
+        logits = logits.cpu()
     if params.temperature == 0:
         token, logprob = likeliest(logits)
     else:

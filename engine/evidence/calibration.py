@@ -16,7 +16,6 @@ import torch
 
 from engine.core.sampling import SamplingParams
 from engine.evidence.heads import EvidenceHeads
-from engine.kvcache.exact import Pod
 from engine.kvcache.quantized import AnyPod
 from engine.models import loader
 from engine.runtime.context import Head
@@ -93,7 +92,7 @@ class Fact:
 class Sample:
     """A document of planted facts, read once; `spans` are the slots (first, last) of each fact."""
 
-    pod: Pod
+    pod: AnyPod
     head_tokens: int
     facts: Sequence[Fact]
     spans: Sequence[tuple[int, int]]
@@ -119,13 +118,13 @@ def calibrate(
             (first, last), share = sample.spans[index], (number + index / len(sample.facts)) / samples
             pause(share)
             scores += _score(runner, sample, index, every)
-            pods = {
-                "passage": passage(sample.pod, sample.head_tokens, first - LEAD_TOKENS, last),
-                "sections": sample.pod,
-            }
-            for source, pod in pods.items():
+            if not model.shape.windows:
+                # A window does not reach back to a passage: such a model answers from sections.
+                part = passage(sample.pod, sample.head_tokens, first - LEAD_TOKENS, last)
                 pause(share)
-                right[source] += _answers(runner, [pod], sample.facts[index])
+                right["passage"] += _answers(runner, [part], sample.facts[index])
+            pause(share)
+            right["sections"] += _answers(runner, [sample.pod], sample.facts[index])
             asked += 1
     best = (scores / asked).topk(min(NUM_HEADS, len(every)))
     # Whole sections carry more than one passage does, so they win ties.

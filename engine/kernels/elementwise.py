@@ -3,9 +3,6 @@
 The numbers are those of engine.models.ops.PlainOps up to the order of sums, rounded where transformers rounds them.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 import torch
 import triton
 import triton.language as tl
@@ -15,7 +12,7 @@ _NUMBERS = 4096
 """That a program of norms takes at least."""
 _TOKENS = 16
 _HEADS = 8
-"""Tokens and heads that a program turns: angles are read once for all its heads."""
+"""Tokens and heads that a program of rotary positions takes: angles are read once for all its heads."""
 
 
 @triton.jit
@@ -87,7 +84,7 @@ def gate(both: Tensor) -> Tensor:
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn heads (B, H, D) to their positions, heads outermost in memory; cos and sin (B, 1, D), see operations.Ops."""
+    """Rotary positions for heads (B, H, D), heads outermost in memory; cos and sin (B, 1, D), see models.ops.Ops."""
     count, heads, dim = x.shape
     assert x.stride(2) == 1 and cos.shape == sin.shape == (count, 1, dim)
     out = torch.empty(heads, count, dim, dtype=x.dtype, device=x.device)

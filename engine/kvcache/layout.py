@@ -32,17 +32,17 @@ class Layout:
 
     def proximal(self, num_tokens: int) -> list[int]:
         """The positions that stay exact in a section of so many tokens."""
-        sinks = min(self.recipe.sinks, num_tokens)
-        return [*range(sinks), *range(max(sinks, num_tokens - self.recipe.recent), num_tokens)]
+        distant = self.recipe.distant(num_tokens)
+        return [*range(distant.start), *range(distant.stop, num_tokens)]
 
     def stores_keys(self, layer: int, kv_head: int) -> bool:
         """Whether something of this layer's own distant keys is stored: the keys, or what their prediction misses."""
-        own = self.roots[layer][kv_head] == layer
-        return own or (self.recipe.mode == "linear" and self.recipe.residual_bits > 0)
+        return self.key_bits(layer, kv_head) > 0
 
     def key_bits(self, layer: int, kv_head: int) -> int:
-        """Bits of what is stored of this layer's distant keys."""
-        return self.recipe.key_bits if self.roots[layer][kv_head] == layer else self.recipe.residual_bits
+        """Bits of what is stored of this layer's distant keys; 0 where nothing is."""
+        own = self.roots[layer][kv_head] == layer
+        return self.recipe.precision.keys if own else self.recipe.sharing.residual_bits
 
 
 def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
@@ -51,41 +51,45 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
     Exact where every head keeps as many slots; with pooled selection heads differ, and their last groups' scales with
     them.
     """
-    recipe, proximal = layout.recipe, len(layout.proximal(num_tokens))
-    exact = proximal * shape.token_bytes
-    distant = num_tokens - proximal
+    recipe, distant = layout.recipe, len(layout.recipe.distant(num_tokens))
     if recipe.exact or not distant:
-        return num_tokens * shape.token_bytes
-    rows = round(recipe.keep * distant)
-    values = packed_bytes(rows, shape.head_dim, recipe.value_bits, "token", shape.dtype)
-    total = exact + shape.layers * shape.kv_heads * values
+        return shape.num_bytes(num_tokens)
+    rows = recipe.selection.slots(distant)
+    values = packed_bytes(rows, shape.head_dim, recipe.precision.values, "token", shape.dtype)
+    total = (num_tokens - distant) * shape.token_bytes + shape.layers * shape.kv_heads * values
     for layer in range(shape.layers):
         for head in range(shape.kv_heads):
             if layout.stores_keys(layer, head):
                 bits = layout.key_bits(layer, head)
                 total += packed_bytes(rows, shape.head_dim, bits, "channel", shape.dtype)
-    return total + (shape.layers * shape.kv_heads * -(-distant // 8) if recipe.keep < 1 else 0)
+    return total + (shape.layers * shape.kv_heads * -(-distant // 8) if recipe.selection.drops else 0)
 
 
 def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Layout:
-    """The layout of a recipe for this model. Raises PlanMissing where the model was not calibrated for it."""
+    """The layout of a recipe for this model. Raises PlanMissing where the model was not calibrated for it, or cannot
+    be read by it."""
     shape = model.shape
-    own = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
-    if not recipe.mode:
+    own = tuple((layer,) * each.kv_heads for layer, each in enumerate(shape.per_layer))
+    if shape.windows and not recipe.exact:
+        raise PlanMissing(
+            f"{model.name} has layers that see the last {shape.windows[-1]:,} tokens only, of which nothing else is "
+            "kept anyway: it is read by the recipe exact"
+        )
+    saving = recipe.sharing.saving
+    if not recipe.sharing.mode:
         return Layout(recipe, own)
-    if recipe.mode == "linear":
-        maps = key_maps.find(model, recipe.saving, angles_of(model.network, shape.head_dim), *folders)
+    if recipe.sharing.mode == "linear":
+        maps = key_maps.find(model, saving, angles_of(model.network, shape.head_dim), *folders)
         if maps is None:
             raise PlanMissing(
-                f"{model.name} has no key maps to save {round(100 * recipe.saving)} %: "
-                f"make them with python -m engine.sharing.map_fit --model ... --saving {recipe.saving}"
+                f"{model.name} has no key maps to save {round(100 * saving)} %: "
+                f"make them with python -m engine.sharing.map_fit --model ... --saving {saving}"
             )
         return Layout(recipe, tuple((root,) * shape.kv_heads for root in maps.roots), maps)
-    plan = sharing_plan.find(model.name, model.base_digest, recipe.saving, *folders)
+    plan = sharing_plan.find(model.name, model.base_digest, saving, *folders)
     if plan is None:
-        percent = round(100 * recipe.saving)
         raise PlanMissing(
-            f"{model.name} has no plan to share {percent} %: "
-            f"make one with python -m engine.sharing.plan_search --model ... --saving {recipe.saving}"
+            f"{model.name} has no plan to share {round(100 * saving)} %: "
+            f"make one with python -m engine.sharing.plan_search --model ... --saving {saving}"
         )
     return Layout(recipe, plan.roots)

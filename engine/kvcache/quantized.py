@@ -7,12 +7,13 @@ tokens, or a passage, needs unpacked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from engine.core.errors import PodMismatch
-from engine.core.quant import Packed, dequantize, hadamard, rotated, unpack
+from engine.core.quant import Packed, dequantize, rotated, unpack
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
@@ -56,8 +57,8 @@ class OpenPod:
         """Where it is."""
         return self.layers[0][0].places(0).device
 
-    def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here."""
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """See AnyPod."""
         return list(self.layers[layer])
 
     def select(self, slots: Tensor) -> "OpenPod":
@@ -93,8 +94,8 @@ class QuantizedPod:
         """Where it is."""
         return self.proximal.positions.device
 
-    def segments(self, layer: int) -> list[Segment]:
-        """What a layer meets here: proximal tokens, then distant ones, unpacked."""
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """Proximal tokens, then distant ones, unpacked; see AnyPod."""
         return self._segments(layer)
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
@@ -141,8 +142,8 @@ class QuantizedPod:
             positions = [each[rows] for each, rows in zip(positions, chosen, strict=True)]
         if not any(map(len, positions)):
             return proximal
-        recipe = self.layout.recipe
-        roots = self.layout.roots[layer] if recipe.mode == "A" else None
+        sharing = self.layout.recipe.sharing
+        roots = sharing.asking(self.layout.roots[layer])
         if self.layout.maps is not None:
             known = Unpacked(self)
             guess = known.keys(layer, self.layout.maps, positions[0])
@@ -150,7 +151,7 @@ class QuantizedPod:
         dtype = self.proximal.keys.dtype
         rows = [dequantize(self.distant[layer].values[head], dtype, chosen[head]) for head in heads]
         keys = self._keys(layer, chosen)
-        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, recipe.skip, self.rotation)]
+        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, sharing.skip, self.rotation)]
 
     def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
         """Distant keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
@@ -175,10 +176,7 @@ class QuantizedPod:
     @property
     def rotation(self) -> Tensor | None:
         """The matrix that distant keys and values are rotated by, if they are."""
-        recipe = self.layout.recipe
-        if not recipe.rotate:
-            return None
-        return hadamard(self.proximal.keys.shape[-1], self.device)
+        return self.layout.recipe.precision.rotation(self.proximal.keys.shape[-1], self.device)
 
     def distant_positions(self, layer: int, head: int) -> Tensor:
         """Positions (K,) of a head's distant slots."""
@@ -190,7 +188,32 @@ class QuantizedPod:
         return unpack(kept[head : head + 1], 1)[0, :count].nonzero().squeeze(1) + first
 
 
-AnyPod = Pod | QuantizedPod | OpenPod
+class AnyPod(Protocol):
+    """The frozen KV cache of a section, however it is kept: what the model attends to.
+
+    Another way to read one (clusters, pages) is a pod around a pod, which chooses in `segments`.
+    """
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were read: what follows stands behind them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything a load must bring back."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        """What a layer's query (H, Q, D), its rotary positions applied, attends to here; without one, everything."""
+
+    def select(self, slots: Tensor) -> "AnyPod":
+        """The same memory restricted to some tokens; see Pod.select."""
+
+    def open(self) -> "AnyPod":
+        """The same ready for many queries, unpacked once; itself where nothing is packed."""
 
 
 class Unpacked:
@@ -221,9 +244,9 @@ class Unpacked:
     def _unpacked(self, name: str, layer: int) -> Tensor:
         if (name, layer) not in self._known:
             packed = self._pod.distant[layer].keys if name == "keys" else self._pod.distant[layer].values
-            dtype, rotation = self._pod.proximal.keys.dtype, self._pod.rotation
+            dtype = self._pod.proximal.keys.dtype
             rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
-            self._known[name, layer] = rows if rotation is None else rotated(rows, rotation)
+            self._known[name, layer] = rotated(rows, self._pod.rotation)
         return self._known[name, layer]
 
 

@@ -5,7 +5,6 @@ each head's bytes. So a chunk goes to a block, and comes back from one, by one c
 heads, T tokens, D head size, F distant tokens, N proximal ones.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from engine.core import quant
 from engine.core.kv_shape import KVShape
-from engine.core.quant import GROUP, Packed, hadamard, scale_shape
+from engine.core.quant import GROUP, Packed, scale_shape
+from engine.kernels.card import why_not_triton
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
@@ -70,9 +70,10 @@ class QuantizedStore:
     ) -> None:
         self.layout, self.shape, self.num_tokens, self.device = layout, shape, num_tokens, device
         self.held = num_tokens if held is None else held
-        self._sinks = min(layout.recipe.sinks, num_tokens)
-        self._most_far = num_tokens - len(layout.proximal(num_tokens))
-        self._rotate = hadamard(shape.head_dim, device) if layout.recipe.rotate else None
+        distant, precision = layout.recipe.distant(num_tokens), layout.recipe.precision
+        self._sinks, self._most_far = distant.start, len(distant)
+        self.rotation = precision.rotation(shape.head_dim, device)
+        """The matrix (D, D) that distant keys and values are rotated by, if they are."""
         self._codec = _codec(device)
         self._parts = {part.name: part for part in _parts(layout, shape)}
         self._rooms = {name: self._room(part) for name, part in self._parts.items()}
@@ -82,11 +83,6 @@ class QuantizedStore:
     def rooms(self) -> list[Tensor]:
         """All memory of the store."""
         return [*self._rooms.values()]
-
-    @property
-    def rotation(self) -> Tensor | None:
-        """The matrix (D, D) that distant keys and values are rotated by, if they are."""
-        return self._rotate
 
     def distant(self, tokens: int) -> int:
         """How many of the first tokens are far."""
@@ -116,7 +112,7 @@ class QuantizedStore:
             self._view(f"near {name}", layer)[:, proximal] = torch.cat([rows[:, :lead], rows[:, end:]], 1)
             if end > lead:
                 into = self._packed(name, layer, bits, per, self.distant(start), self.distant(stop))
-                self._codec.quantize_into(rows[:, lead:end], into, self._rotate)
+                self._codec.quantize_into(rows[:, lead:end], into, self.rotation)
 
     def exact(self, layer: int, tokens: int) -> tuple[Tensor, Tensor]:
         """Proximal keys and values (G, N, D) of the first tokens."""
@@ -192,9 +188,9 @@ class QuantizedStore:
         rows = room[..., :size].view(part.dtype)
         return rows.view(*room.shape[:-1], rows.shape[-1] // part.width, part.width)
 
-    def _both(self, keys: Tensor, values: Tensor) -> tuple[tuple[str, Tensor, int, str], ...]:
-        recipe = self.layout.recipe
-        return ("keys", keys, recipe.key_bits, "channel"), ("values", values, recipe.value_bits, "token")
+    def _both(self, keys: Tensor, values: Tensor) -> Iterator[tuple[str, Tensor, int, str]]:
+        for (name, bits, per), rows in zip(self.layout.recipe.precision.parts, (keys, values), strict=True):
+            yield name, rows, bits, per
 
     def _packed(self, name: str, layer: int, bits: int, per: str, first: int, stop: int) -> Packed:
         """Distant rows first..stop of all KV heads: a Packed with a leading G."""
@@ -208,15 +204,14 @@ class QuantizedStore:
         return Packed(bits, per, codes, scales, zeros)
 
     def _distant_layer(self, layer: int) -> DistantLayer:
-        recipe, stop = self.layout.recipe, self.distant(self.held)
-        keys = self._packed("keys", layer, recipe.key_bits, "channel", 0, stop)
-        values = self._packed("values", layer, recipe.value_bits, "token", 0, stop)
-        return DistantLayer(_by_head(keys), _by_head(values), None)
+        both, stop = self.layout.recipe.precision.parts, self.distant(self.held)
+        keys, values = (_by_head(self._packed(name, layer, bits, per, 0, stop)) for name, bits, per in both)
+        return DistantLayer(keys, values, None)
 
 
 def _parts(layout: Layout, shape: KVShape) -> Iterator[_Part]:
-    dim, recipe = shape.head_dim, layout.recipe
-    for name, bits, per in (("keys", recipe.key_bits, "channel"), ("values", recipe.value_bits, "token")):
+    dim = shape.head_dim
+    for name, bits, per in layout.recipe.precision.parts:
         yield _Part(f"near {name}", False, 1, dim, shape.dtype)
         if bits == 16:
             yield _Part(name, True, 1, dim, shape.dtype)
@@ -233,9 +228,9 @@ def _by_head(packed: Packed) -> tuple[Packed, ...]:
 
 
 def _codec(device: torch.device) -> Codec:
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if why_not_triton(device):
         return quant
     # Needs Triton, which not every machine has.
-    from engine.kernels.quant import codec
+    from engine.kernels import quant as kernels
 
-    return codec
+    return kernels

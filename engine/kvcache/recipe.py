@@ -1,41 +1,75 @@
 """Recipe: how a pod is compressed, as parts that multiply: keys that layers share, slots that stay, bits."""
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from engine.core.errors import RecipeUnknown
+from engine.core.quant import hadamard
 
 NAMED = {"exact": "", "faithful": "keep60+k8v4h", "balanced": "keep40+k4v4h", "compact": "keep27+k4v4h+near4,32"}
 """The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
 BITS = (2, 3, 4, 8, 16)
 POLICIES = ("reread", "norm", "streaming", "random")
-MODES = ("A", "B", "linear")
-
-_PRECISION = re.compile(r"k(\d+)v(\d+)(h?)(s?)")
-_KEEP = re.compile(r"keep(\d+)(?::([a-z]+))?")
-_SHARE = re.compile(r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)")
-_NEAR = re.compile(r"near(\d+),(\d+)")
-_ADAPTER = re.compile(r"adapter=([\w.-]+)")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The parts, each of which is off by default.
+class Precision:
+    """Bits of distant keys and values."""
 
-    `sinks` and `recent`: tokens at the start and the end of a section that stay exact, once anything is compressed.
-    """
-
-    key_bits: int = 16
-    value_bits: int = 16
+    keys: int = 16
+    values: int = 16
     rotate: bool = False
     """Rotate keys and values by a Hadamard matrix before they are quantized."""
-    packing: bool = False
+    while_reading: bool = False
     """Quantize every chunk as soon as it is read, so that those behind it are read over quantized ones, instead of the
     whole section once it is read: its exact keys and values never have to fit in memory."""
+
+    def __str__(self) -> str:
+        marks = ("h" if self.rotate else "") + ("s" if self.while_reading else "")
+        return f"k{self.keys}v{self.values}{marks}" if min(self.keys, self.values) < 16 else ""
+
+    @property
+    def parts(self) -> tuple[tuple[str, int, str], tuple[str, int, str]]:
+        """Name, bits, and along what scales are shared, of keys and of values."""
+        return ("keys", self.keys, "channel"), ("values", self.values, "token")
+
+    def rotation(self, dim: int, device: torch.device) -> Tensor | None:
+        """The matrix (D, D) that distant keys and values are rotated by, if they are."""
+        return hadamard(dim, device) if self.rotate else None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which distant slots stay."""
+
     keep: float = 1.0
-    """Share of the distant slots that stay, over all layers and KV heads."""
+    """Their share, over all layers and KV heads."""
     policy: str = "reread"
-    """What decides which slots stay."""
+    """What decides which ones."""
+
+    def __str__(self) -> str:
+        by = f":{self.policy}" if self.policy != "reread" else ""
+        return f"keep{round(100 * self.keep)}{by}" if self.drops else ""
+
+    @property
+    def drops(self) -> bool:
+        """Whether some do not stay."""
+        return self.keep < 1
+
+    def slots(self, distant: int) -> int:
+        """How many of so many stay."""
+        return round(self.keep * distant)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Distant keys that layers have in common, or that are predicted from those of others."""
+
     mode: str = ""
     """`A`: a block's layers share the root's scores (its queries and keys); `B`: its keys, under their own queries;
     `linear`: keys predicted from the root's keys, plus a residual."""
@@ -46,40 +80,68 @@ class Recipe:
     skip: float = 1.0
     """Of mode `A`: where proximal tokens hold at least this share of the attention, distant ones are skipped (the
     paper's tau)."""
-    streaming: bool = False
+    while_reading: bool = False
     """Of modes `A` and `B`: share while reading too, as in the paper, instead of dropping keys once it is done."""
+
+    def __str__(self) -> str:
+        residual = f"r{self.residual_bits}" if self.residual_bits else ""
+        skip = f"t{round(100 * self.skip)}" if self.skip < 1 else ""
+        mark = "s" if self.while_reading else ""
+        return f"{self.mode}{round(100 * self.saving)}{residual}{skip}{mark}" if self.mode else ""
+
+    def asking(self, roots: Sequence[int]) -> tuple[int, ...] | None:
+        """The layers whose queries meet the keys of these roots, one per KV head; None: each layer's own do."""
+        return tuple(roots) if self.mode == "A" else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts, each of which is off by default.
+
+    `sinks` and `recent`: tokens at the start and the end of a section that stay exact, once anything is compressed.
+    `adapter`: low-rank weights that the model was trained with for sharing.
+    """
+
+    sharing: Sharing = Sharing()
     adapter: str = ""
-    """Low-rank weights that the model was trained with for sharing."""
+    selection: Selection = Selection()
+    precision: Precision = Precision()
     sinks: int = 16
     recent: int = 256
 
     @property
     def exact(self) -> bool:
         """Whether nothing is compressed."""
-        return self.key_bits == self.value_bits == 16 and self.keep == 1.0 and not self.mode
+        return not any(map(str, (self.sharing, self.selection, self.precision)))
 
     @property
     def while_reading(self) -> bool:
         """Whether the text is read otherwise than exactly, so that no exact memory can take its place."""
-        return self.streaming or self.packing
+        return self.sharing.while_reading or self.precision.while_reading
+
+    def distant(self, num_tokens: int) -> range:
+        """The tokens that do not stay exact, of a section of so many."""
+        first = min(self.sinks, num_tokens)
+        return range(first, max(first, num_tokens - self.recent))
 
     def __str__(self) -> str:
         """The parts in the form that `parse` takes; the same recipe always reads the same."""
-        parts = []
-        if self.mode:
-            residual = f"r{self.residual_bits}" if self.residual_bits else ""
-            skip = f"t{round(100 * self.skip)}" if self.skip < 1 else ""
-            parts.append(f"{self.mode}{round(100 * self.saving)}{residual}{skip}{'s' if self.streaming else ''}")
-        if self.adapter:
-            parts.append(f"adapter={self.adapter}")
-        if self.keep < 1:
-            parts.append(f"keep{round(100 * self.keep)}" + (f":{self.policy}" if self.policy != "reread" else ""))
-        if min(self.key_bits, self.value_bits) < 16:
-            marks = ("h" if self.rotate else "") + ("s" if self.packing else "")
-            parts.append(f"k{self.key_bits}v{self.value_bits}{marks}")
-        if not self.exact and (self.sinks, self.recent) != (16, 256):
-            parts.append(f"near{self.sinks},{self.recent}")
-        return "+".join(parts) or "exact"
+        adapter = f"adapter={self.adapter}" if self.adapter else ""
+        near = f"near{self.sinks},{self.recent}" if not self.exact and (self.sinks, self.recent) != (16, 256) else ""
+        parts = (self.sharing, adapter, self.selection, self.precision, near)
+        return "+".join(filter(None, map(str, parts))) or "exact"
+
+
+_FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
+    r"k(\d+)v(\d+)(h?)(s?)": lambda k, v, h, s: {"precision": Precision(int(k), int(v), bool(h), bool(s))},
+    r"keep(\d+)(?::([a-z]+))?": lambda keep, by: {"selection": Selection(int(keep) / 100, by or "reread")},
+    r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)": lambda mode, saving, r, t, s: {
+        "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100, bool(s))
+    },
+    r"near(\d+),(\d+)": lambda sinks, recent: {"sinks": int(sinks), "recent": int(recent)},
+    r"adapter=([\w.-]+)": lambda name: {"adapter": name},
+}
+"""How each part is written, and what of a recipe it is."""
 
 
 def parse(text: str) -> Recipe:
@@ -91,52 +153,36 @@ def parse(text: str) -> Recipe:
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
-        if found := _PRECISION.fullmatch(part):
-            key_bits, value_bits = int(found[1]), int(found[2])
-            rotate, packing = bool(found[3]), bool(found[4])
-            recipe = replace(recipe, key_bits=key_bits, value_bits=value_bits, rotate=rotate, packing=packing)
-        elif found := _KEEP.fullmatch(part):
-            recipe = replace(recipe, keep=int(found[1]) / 100, policy=found[2] or "reread")
-        elif found := _SHARE.fullmatch(part):
-            recipe = replace(
-                recipe,
-                mode=found[1],
-                saving=int(found[2]) / 100,
-                residual_bits=int(found[3] or 0),
-                skip=int(found[4] or 100) / 100,
-                streaming=bool(found[5]),
+        known = [made(*found.groups()) for form, made in _FORMS.items() if (found := re.fullmatch(form, part))]
+        if not known:
+            raise RecipeUnknown(
+                f"{part!r} is no part of a recipe; recipes are {', '.join(NAMED)}, or parts: k4v4, k4v4hs, keep50, "
+                "keep50:norm, A35, B35, linear35r2, near16,256, joined by +"
             )
-        elif found := _NEAR.fullmatch(part):
-            recipe = replace(recipe, sinks=int(found[1]), recent=int(found[2]))
-        elif found := _ADAPTER.fullmatch(part):
-            recipe = replace(recipe, adapter=found[1])
-        else:
-            raise RecipeUnknown(f"{part!r} is no part of a recipe; recipes are {', '.join(NAMED)}, or parts: {_FORMS}")
+        recipe = replace(recipe, **known[0])
     _check(recipe, text)
     return recipe
 
 
-_FORMS = "k4v4, k4v4hs, keep50, keep50:norm, A35, B35, linear35r2, near16,256, joined by +"
-
-
 def _check(recipe: Recipe, text: str) -> None:
     """Raise RecipeUnknown for parts that do not exist or do not go together."""
+    sharing, selection, precision = recipe.sharing, recipe.selection, recipe.precision
     wrong = ""
-    if not {recipe.key_bits, recipe.value_bits} <= set(BITS) or recipe.residual_bits not in (0, *BITS[:3]):
+    if not {precision.keys, precision.values} <= set(BITS) or sharing.residual_bits not in (0, *BITS[:3]):
         wrong = f"bits are {', '.join(map(str, BITS))}, of a residual 2, 3 or 4"
-    elif not 0 < recipe.keep <= 1 or recipe.policy not in POLICIES:
+    elif not 0 < selection.keep <= 1 or selection.policy not in POLICIES:
         wrong = f"keep 1 to 100 percent, by {', '.join(POLICIES)}"
-    elif recipe.mode and not 0 < recipe.saving < 0.5:
+    elif sharing.mode and not 0 < sharing.saving < 0.5:
         wrong = "sharing keys can save 1 to 49 percent of keys and values"
-    elif recipe.mode != "linear" and recipe.residual_bits:
+    elif sharing.mode != "linear" and sharing.residual_bits:
         wrong = "only linear sharing has a residual"
-    elif recipe.mode == "linear" and (recipe.keep < 1 or recipe.streaming):
+    elif sharing.mode == "linear" and (selection.drops or sharing.while_reading):
         wrong = "linear sharing predicts a slot from every head of the root, so all of them must stay"
-    elif recipe.mode != "A" and recipe.skip < 1:
+    elif sharing.mode != "A" and sharing.skip < 1:
         wrong = "only mode A knows the far scores before it computes them"
-    elif recipe.packing and min(recipe.key_bits, recipe.value_bits) == 16:
+    elif precision.while_reading and min(precision.keys, precision.values) == 16:
         wrong = "16 bits leave nothing to quantize while reading"
-    elif recipe.packing and (recipe.keep < 1 or recipe.mode):
+    elif precision.while_reading and (selection.drops or sharing.mode):
         wrong = "quantizing while reading keeps every slot, and keys that no layers share"
     elif recipe.recent < 1:
         wrong = "at least the last token stays exact"

@@ -6,11 +6,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.attention.sdpa import SegmentAttention
+from engine.attention.sdpa import SegmentAttention, sliding
+from engine.core.errors import PodMismatch
 from engine.core.quant import rotated
 
 Rows = Tensor | Sequence[Tensor]
 """(G, K, D), or one (K, D) per KV head where their numbers of slots differ."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How many `tokens` a query sees, itself the last of them; and the position of a segment's `first` slot, behind
+    which its others follow without a gap."""
+
+    tokens: int
+    first: int
+
+    def hides(self, positions: Tensor, queries: Tensor) -> Tensor:
+        """Which slots at positions (K,) queries at others (Q,) do not see any more: (Q, K) of bool."""
+        return positions <= queries[:, None] - self.tokens
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Segment:
     rotation: Tensor | None = None
     """An orthogonal, symmetric matrix (D, D) by which keys and values are rotated: queries are before they meet the
     keys, and what comes out is rotated back, which is far less than to rotate the slots."""
+    window: Window | None = None
 
     def attend(
         self,
@@ -36,14 +51,19 @@ class Segment:
         query: Tensor,
         queries: Mapping[int, Tensor],
         scale: float,
+        position: int,
         skipped: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Output (H, Q, D) and log-sum-exp (H, Q) of a layer's query (H, Q, D); `queries` are those of the roots.
+        """Output (H, Q, D) and log-sum-exp (H, Q) of a layer's query (H, Q, D), whose first token stands at a position;
+        `queries` are those of the roots.
 
         Where `skipped` (H, Q), the log-sum-exp says that nothing was seen; a KV head that is skipped whole costs
         nothing.
         """
         if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and self.roots is None:
+            if self.window is not None:
+                first = position - self.window.first
+                return sliding(attention, query, self.keys, self.values, scale, self.window.tokens, first)
             out, lse = attention(self._rotated(query), self.keys, self.values, scale, False)
             return self._rotated(out), lse
         parts = []
@@ -58,19 +78,27 @@ class Segment:
             parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
         return self._rotated(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
-    def logits(self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float) -> tuple[Tensor, Tensor]:
-        """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of."""
+    def logits(
+        self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float, position: int
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of; see `attend`."""
         heads = len(query) // len(self.keys)
         group = head // heads
         asker = self._asker(group, query, queries)[head % heads]
-        return (asker @ self.keys[group].T).float() * scale, self.places(group)
+        logits, places = (asker @ self.keys[group].T).float() * scale, self.places(group)
+        if self.window is not None:
+            hidden = self.window.hides(places, position + torch.arange(query.shape[1], device=places.device))
+            logits = logits.masked_fill(hidden, -torch.inf)
+        return logits, places
 
     def places(self, group: int) -> Tensor:
         """The positions (K,) of one KV head's slots."""
         return self.positions if isinstance(self.positions, Tensor) else self.positions[group]
 
     def select(self, wanted: Tensor) -> "Segment":
-        """The same restricted to the tokens where `wanted` (T,) is true."""
+        """The same restricted to the tokens where `wanted` (T,) is true. Raises PodMismatch where there is a window."""
+        if self.window is not None:
+            raise PodMismatch("a layer with a window holds the end of a section only: no part of it can be chosen")
         if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and isinstance(self.positions, Tensor):
             (slots,) = wanted[self.positions].nonzero(as_tuple=True)
             keys, values = self.keys.index_select(1, slots), self.values.index_select(1, slots)
@@ -88,7 +116,7 @@ class Segment:
         return self._rotated(self._of(group, query if self.roots is None else queries[self.roots[group]]))
 
     def _rotated(self, rows: Tensor) -> Tensor:
-        return rows if self.rotation is None else rotated(rows, self.rotation)
+        return rotated(rows, self.rotation)
 
     def _of(self, group: int, rows: Tensor) -> Tensor:
         """The rows of one KV head's query heads, out of all (H, ...)."""

@@ -5,29 +5,41 @@ from torch import Tensor
 
 from engine.core.errors import WindowExceeded
 from engine.core.kv_shape import KVShape
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import ExactPod, grouped
 
 
 class SuffixCache:
     """Keys and values of the tokens fed so far, in the model's dtype. Only `append`, `advance` and `crop` change it."""
 
     def __init__(self, shape: KVShape, capacity: int, device: torch.device) -> None:
-        self.keys = shape.empty(capacity, device)
-        self.values = shape.empty(capacity, device)
+        self.shape = shape
+        self.capacity = capacity
+        self.groups = [
+            (shape.empty(capacity, device, group), shape.empty(capacity, device, group))
+            for group in range(len(shape.groups))
+        ]
+        """Keys and values (L, G, capacity, D) of each group of layers."""
         self.length = 0
 
     @property
-    def capacity(self) -> int:
-        """Tokens that fit."""
-        return self.keys.shape[2]
+    def keys(self) -> Tensor:
+        """All layers' (L, G, capacity, D), where they are one group."""
+        ((keys, _),) = self.groups
+        return keys
+
+    @property
+    def values(self) -> Tensor:
+        """As `keys`."""
+        ((_, values),) = self.groups
+        return values
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Write a layer's new keys and values (G, Q, D) behind the tokens held so far."""
         stop = self.length + keys.shape[1]
         if stop > self.capacity:
             raise WindowExceeded(f"{stop} tokens do not fit a tail of {self.capacity}")
-        self.keys[layer, :, self.length : stop] = keys
-        self.values[layer, :, self.length : stop] = values
+        for held, new in zip(self.segment(layer, stop), (keys, values), strict=True):
+            held[:, self.length :] = new
 
     def advance(self, tokens: int) -> None:
         """Count tokens as held, once every layer has appended them."""
@@ -37,11 +49,17 @@ class SuffixCache:
         """Forget everything behind the first `length` tokens."""
         self.length = min(self.length, length)
 
-    def segment(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values (G, length, D) of a layer."""
-        return self.keys[layer, :, : self.length], self.values[layer, :, : self.length]
+    def segment(self, layer: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
+        """Keys and values (G, stop, D) of a layer; by default of the tokens held."""
+        group, place = self.shape.places[layer]
+        keys, values = self.groups[group]
+        stop = self.length if stop is None else stop
+        return keys[place, :, :stop], values[place, :, :stop]
 
-    def freeze(self) -> Pod:
-        """The tokens held so far as a pod, without a copy; the tail must not be used afterwards."""
-        keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
-        return Pod(keys, values, torch.arange(self.length, device=keys.device), self.length)
+    def rows(self, start: int, stop: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values (L, G, stop - start, D) of some tokens, of each group of layers."""
+        return [(keys[:, :, start:stop], values[:, :, start:stop]) for keys, values in self.groups]
+
+    def freeze(self) -> ExactPod:
+        """The tokens held so far as a pod, without a copy but of windows; the tail must not be used afterwards."""
+        return grouped(self.shape, self.rows(0, self.length), self.length)

@@ -1,6 +1,6 @@
 """FlatModel: a loaded network's decoder blocks as a short loop, without the layers of Python that transformers has.
 
-The supported families are one block with options: biases on the projections, a norm on every query and key head.
+The supported families are one block with options; see engine.models.families.
 Letters: Q new tokens, E hidden size, H query heads, G key/value heads, D head size, V vocabulary.
 """
 
@@ -9,22 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from engine.attention.fused import FusedKVContext
 from engine.attention.sdpa import KVContext
 from engine.core.rope import HeadNorms, Rotary
 from engine.models import ops as operations
+from engine.models.families.base import Family
+from engine.models.families.registry import family_of
 from engine.models.loader import MOVING_ROPES, Model
 from engine.models.ops import Norm, Ops, Weight
-
-NETWORKS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
-_PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-_GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-_PARTS = ("", "self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
-_HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 
 
 @dataclass(frozen=True)
@@ -36,8 +31,7 @@ class DecoderLayer:
     head_norms: HeadNorms | None
     out: Sequence[Weight]
     gated_norm: Norm
-    gate: Weight
-    up: Weight
+    gate_up: Sequence[Weight]
     down: Sequence[Weight]
 
 
@@ -51,32 +45,32 @@ def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
     `ops`: what it is made of, by default the fastest that PyTorch has for these weights.
     """
     network = model.network
-    if type(network) not in NETWORKS or network.training or not _plain_layers(network):
+    family = family_of(network)
+    if family is None or network.training or not _plain_layers(network, family):
         return None
-    rotary = network.model.rotary_emb
-    if 2 * len(rotary.inv_freq) != model.shape.head_dim:
-        return None
-    projections = [layer.get_submodule(name) for layer in network.model.layers for name in (*_PROJECTIONS, *_GATED)]
+    projections = [layer.get_submodule(name) for layer in network.model.layers for name in family.projections]
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return None
-    return FlatModel(network, ops or operations.select_ops([*projections, network.lm_head]))
+    return FlatModel(network, family, ops or operations.select_ops([*projections, network.lm_head]))
 
 
 class FlatModel:
     """Runs a network's weights; the network itself stays usable. `ops.name` says how."""
 
-    def __init__(self, network: Any, ops: Ops) -> None:
+    def __init__(self, network: Any, family: Family, ops: Ops) -> None:
         self.ops = ops
         self._embed = network.model.embed_tokens
         self._rotary = network.model.rotary_emb
         self._positions = network.config.max_position_embeddings
         self._angles: tuple[Tensor, Tensor] | None = None
         """Cosines and sines (P, D / 2) of the network's own rotary positions, whatever their scaling; once wanted."""
-        self._blocks = [_block(layer, ops) for layer in network.model.layers]
+        self._blocks = [_block(layer, family, ops) for layer in network.model.layers]
         self._norm = _norm(network.model.norm)
         self._head = ops.take_head(network.lm_head)
         attention = network.model.layers[0].self_attn
         self._head_dim, self._scale = attention.head_dim, attention.scaling
+        self._rotated = 2 * len(self._rotary.inv_freq)
+        """Channels of a head that have positions: the first."""
         self._heads, self._kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
         self._weights = list(network.parameters())
         self._modules = [module for module in network.modules() if module is not network]
@@ -97,23 +91,31 @@ class FlatModel:
         ops = self.ops
         x: Tensor = self._embed(ids)
         attend: Attend
-        if isinstance(kv_context, FusedKVContext) and self._rotary.rope_type not in MOVING_ROPES:
+        known = self._rotary.rope_type not in MOVING_ROPES and self._rotated == self._head_dim
+        if known and isinstance(kv_context, FusedKVContext):
             attend = self._fused(kv_context, x, positions)
         else:
             attend = self._plain(kv_context, x, positions)
         for layer, block in enumerate(self._blocks):
             seen = attend(layer, block, ops.linear(x, block.qkv, norm=block.attention_norm))
             x = ops.linear(seen.transpose(0, 1).reshape(len(x), -1), block.out, residual=x)
-            opened = ops.gated(x, block.gate, block.up, norm=block.gated_norm)
+            opened = self._gated(x, block)
             x = ops.linear(opened, block.down, residual=x)
         x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
         return ops.logits(x, self._head, self._norm)
+
+    def _gated(self, x: Tensor, block: DecoderLayer) -> Tensor:
+        """silu(gate x) * (up x), from two projections or from one."""
+        if len(block.gate_up) == 2:
+            return self.ops.gated(x, *block.gate_up, norm=block.gated_norm)
+        gate, up = self.ops.linear(x, block.gate_up, norm=block.gated_norm).chunk(2, -1)
+        return nn.functional.silu(gate) * up
 
     def _plain(self, kv_context: KVContext, x: Tensor, positions: Tensor) -> Attend:
         """Norms of heads and rotary positions one by one, then attention."""
         ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
         cos, sin = self._rotary(x, positions[None])
-        sin = torch.cat([-sin[..., : dim // 2], sin[..., dim // 2 :]], -1)
+        sin = torch.cat([-sin[..., : self._rotated // 2], sin[..., self._rotated // 2 :]], -1)
         cos, sin = cos[0][:, None], sin[0][:, None]
 
         def attend(layer: int, block: DecoderLayer, rows: Tensor) -> Tensor:
@@ -122,7 +124,9 @@ class FlatModel:
             if norms := block.head_norms:
                 query, keys = (norms.query, norms.epsilon), (norms.keys, norms.epsilon)
                 asking = torch.cat((ops.norm(qkv[:, :heads], query), ops.norm(qkv[:, heads:turned], keys)), 1)
-            asking = ops.rope(asking, cos, sin).transpose(0, 1)
+            plain = asking[..., self._rotated :]
+            asking = ops.rope(asking[..., : self._rotated], cos, sin)
+            asking = (torch.cat([asking, plain], -1) if plain.shape[-1] else asking).transpose(0, 1)
             return kv_context.attend(
                 layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale
             )
@@ -144,17 +148,15 @@ class FlatModel:
         return [(each.data_ptr(), each._version) for each in self._weights]
 
 
-def _block(layer: Any, ops: Ops) -> DecoderLayer:
-    attention, gated = layer.self_attn, layer.mlp
+def _block(layer: Any, family: Family, ops: Ops) -> DecoderLayer:
     return DecoderLayer(
         attention_norm=_norm(layer.input_layernorm),
-        qkv=ops.take(attention.q_proj, attention.k_proj, attention.v_proj),
-        head_norms=_head_norms(attention),
-        out=ops.take(attention.o_proj),
+        qkv=ops.take(*map(layer.get_submodule, family.qkv)),
+        head_norms=_head_norms(layer, family),
+        out=ops.take(layer.self_attn.o_proj),
         gated_norm=_norm(layer.post_attention_layernorm),
-        gate=ops.take(gated.gate_proj)[0],
-        up=ops.take(gated.up_proj)[0],
-        down=ops.take(gated.down_proj),
+        gate_up=[ops.take(layer.get_submodule(name))[0] for name in family.gate_up],
+        down=ops.take(layer.mlp.down_proj),
     )
 
 
@@ -162,20 +164,18 @@ def _norm(module: Any) -> Norm:
     return module.weight, module.variance_epsilon
 
 
-def _head_norms(attention: Any) -> HeadNorms | None:
-    if not hasattr(attention, "q_norm"):
+def _head_norms(layer: Any, family: Family) -> HeadNorms | None:
+    if not family.head_norms:
         return None
-    query, keys = attention.q_norm, attention.k_norm
+    query, keys = map(layer.get_submodule, family.head_norms)
     assert query.variance_epsilon == keys.variance_epsilon
     return HeadNorms(query.weight, keys.weight, query.variance_epsilon)
 
 
-def _plain_layers(network: Any) -> bool:
-    """Whether every layer is full attention, made of the parts that are known here."""
-    known = {*_PARTS, *_PROJECTIONS, *_GATED, "mlp.act_fn"}
-    if isinstance(network, Qwen3ForCausalLM):
-        known |= set(_HEAD_NORMS)
+def _plain_layers(network: Any, family: Family) -> bool:
+    """Whether every layer is made of the family's parts, and nothing else."""
     return all(
-        {name for name, _ in layer.named_modules()} == known and type(layer.mlp.act_fn) is type(ACT2FN["silu"])
+        {name for name, _ in layer.named_modules()} == family.modules
+        and type(layer.get_submodule(family.activation)) is type(ACT2FN["silu"])
         for layer in network.model.layers
     )

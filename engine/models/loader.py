@@ -19,18 +19,17 @@ from engine.core.atomic import atomic_write
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.models import adapter, embedded
+from engine.models.families.base import kv_shape, layer_types, settle_longrope
+from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 
 GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
 GPU_DEFAULT_BYTES = 6 << 30
 """Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral")
-"""Model types whose every layer is full attention with rotary keys, seen equal to plain transformers in the tests."""
-
 ADAPTERS = Path(__file__).parent / "adapters"
 
-MOVING_ROPES = ("dynamic", "longrope")
+MOVING_ROPES = ("dynamic",)
 """Rotary positions whose frequencies depend on how long the text is."""
 
 
@@ -59,6 +58,11 @@ class Model:
     def base_digest(self) -> str:
         """Of the model as it was before any adaptation: what plans and heads are found for."""
         return self.adapted_from or self.digest
+
+    def need_every_token(self) -> None:
+        """Raise ModelUnsupported where layers with a window see no more than that: none can stand for another."""
+        if self.shape.windows:
+            raise ModelUnsupported(f"{self.name} has layers with a sliding window, and such layers share no keys")
 
 
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
@@ -91,6 +95,13 @@ def adapted(model: Model, name: str, *folders: Path) -> Model:
         additions.merge()
     digest = hashlib.sha256(f"{model.digest} {found.digest}".encode()).hexdigest()
     return replace(model, digest=digest, adapted_from=model.digest)
+
+
+def select_device() -> torch.device:
+    """Where models run: NVIDIA's GPU (or AMD's, which PyTorch calls by the same name), Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
@@ -164,8 +175,8 @@ def _load_folder(
 ) -> Model:
     sdpa.register()
     refuse_foreign(folder, name)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else _cpu_dtype(models / "cpu-dtype.txt")
+    device = select_device()
+    dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
     quantized = device.type == "cuda" and name != embedded.NAME
     on_progress(f"Loading {name}.")
     config = _config(folder, name)
@@ -197,12 +208,12 @@ def _load_folder(
         message = f"{name} has no chat template; DocPod asks chat or instruct models"
         raise ModelUnsupported(message, "Choose the chat or instruct model of this family: --model FOLDER.")
     network.eval()
+    settle_longrope(network)
     stops = network.generation_config.eos_token_id
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Model(
         network=network,
         tokenizer=Tokenizer(tokenizer),
-        shape=KVShape(config.num_hidden_layers, config.num_key_value_heads, head_dim, dtype),
+        shape=kv_shape(config, dtype),
         device=device,
         window=config.max_position_embeddings,
         stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),
@@ -241,19 +252,17 @@ def _config(folder: Path, name: str) -> Any:
 
 
 def _refuse_unsupported(config: Any, name: str) -> None:
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if getattr(config, "sliding_window", None):
-        kinds.add("sliding_attention")
+    kinds = set(layer_types(config))
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") in MOVING_ROPES:
         raise ModelUnsupported(
             f"{name} has {rope['rope_type']!r} rotary positions, which change with the length of the text: "
             "what DocPod keeps of one length would not fit another"
         )
-    if config.model_type not in FAMILIES or kinds != {"full_attention"}:
+    if config.model_type not in FAMILIES or not kinds <= {"full_attention", "sliding_attention"}:
         raise ModelUnsupported(
-            f"{name} is a {config.model_type!r} model with {', '.join(sorted(kinds))} layers; "
-            f"DocPod reads with full-attention models of the families {', '.join(FAMILIES)}"
+            f"{name} is a {config.model_type!r} model with {', '.join(sorted(kinds))} layers; DocPod reads with models "
+            f"of the families {', '.join(FAMILIES)}, whose layers see everything or a sliding window"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.kernels import elementwise
+from engine.kernels.card import card_of
 from engine.kernels.linear import dense_gemv, linear, nf4_dequant
 from engine.kernels.linear import int8_lm_head as int8_head
 from engine.kernels.linear.int8_lm_head import can_quantize_head, quantize_head
@@ -38,7 +39,8 @@ class TritonOps(PlainOps):
     name = "flat, Triton products"
 
     def __init__(self, pdl: bool | None = None, int8_head: bool | None = None) -> None:
-        self.pdl = supports_pdl() if pdl is None else pdl
+        gpu = torch.cuda.is_available()
+        self.pdl = gpu and card_of(torch.device("cuda")).pdl if pdl is None else pdl
         if self.pdl:
             self.name += ", launches overlap"
         self._int8_head = int8_head
@@ -105,8 +107,3 @@ class TritonOps(PlainOps):
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """In one pass, which leaves heads outermost, as attention likes them."""
         return elementwise.rope(x, cos, sin) if len(x) > FEW_ROWS else super().rope(x, cos, sin)
-
-
-def supports_pdl() -> bool:
-    """Whether the GPU knows launches that wait inside the kernel: NVIDIA's from Hopper on."""
-    return torch.version.cuda is not None and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)

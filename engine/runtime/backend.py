@@ -1,11 +1,9 @@
 """The fastest runner of a model that works on this machine, found out by asking it once."""
 
-import importlib.util
 import logging
 
-import torch
-
 from engine.core.sampling import SamplingParams
+from engine.kernels.card import why_not_triton
 from engine.models.loader import Model
 from engine.runtime.generate import generate
 from engine.runtime.prefill.builder import PodBuilder
@@ -13,8 +11,6 @@ from engine.runtime.runner import Runner
 
 _TRIED_TOKENS = 128
 """More than go the way of few rows."""
-_OLDEST = (8, 0)
-"""Compute capability from which kernels were seen to be right: Ampere."""
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +18,7 @@ log = logging.getLogger(__name__)
 def runner_for(model: Model) -> Runner:
     """With Triton's kernels and CUDA graphs on a GPU, if an answer can be had that way; else without."""
     device = model.device
-    if device.type != "cuda" or torch.version.hip is not None or importlib.util.find_spec("triton") is None:
-        return Runner(model)
-    if torch.cuda.get_device_capability(device) < _OLDEST:
+    if why_not_triton(device):
         return Runner(model)
     try:
         runner = Runner(model, graphs=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.attention.sdpa import SegmentAttention
+from engine.attention.sdpa import SegmentAttention, sliding
 from engine.core.lse import merge
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.segment import Segment
@@ -46,16 +46,19 @@ class Context:
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Attend pods, tail and the new tokens; keep the new keys and values in the tail."""
-        by_pod = [pod.segments(layer) for pod in self.pods]
+        by_pod = [pod.segments(layer, query) for pod in self.pods]
         segments = [segment for each in by_pod for segment in each]
         if any(segment.roots for segment in segments):
             self._queries[layer] = query
-        parts = [each.attend(self.attention, query, self._queries, scale) for each in segments if each.skip == 1]
+        start, window = self.position, self.suffix.shape.per_layer[layer].window
+        parts = [each.attend(self.attention, query, self._queries, scale, start) for each in segments if each.skip == 1]
         # SuffixCache and new tokens are one segment; a single new token sees it whole.
         self.suffix.append(layer, keys, values)
-        stop = self.suffix.length + query.shape[1]
-        held = self.suffix.keys[layer, :, :stop], self.suffix.values[layer, :, :stop]
-        parts.append(self.attention(query, *held, scale, query.shape[1] > 1))
+        held = self.suffix.segment(layer, self.suffix.length + query.shape[1])
+        if window is None:
+            parts.append(self.attention(query, *held, scale, query.shape[1] > 1))
+        else:
+            parts.append(sliding(self.attention, query, *held, scale, window, self.suffix.length))
         if gated := [each for each in segments if each.skip < 1]:
             parts += self._unless_proximal(layer, gated, query, merge(parts)[1], scale)
         out, lse = merge(parts)
@@ -89,7 +92,9 @@ class Context:
             if root != layer:
                 rows = slice(group * heads, (group + 1) * heads)
                 skipped[rows] = torch.sigmoid(proximal[rows] - self._distant[root][rows]) >= distant[0].skip
-        parts = [segment.attend(self.attention, query, self._queries, scale, skipped) for segment in distant]
+        parts = [
+            segment.attend(self.attention, query, self._queries, scale, self.position, skipped) for segment in distant
+        ]
         self._distant[layer] = torch.stack([lse for _, lse in parts]).logsumexp(0)
         return parts
 
@@ -99,6 +104,6 @@ class Context:
         """Attention mass (Q, T) of one query head on the tokens of one pod, as a share of everything attended."""
         mass = torch.zeros(query.shape[1], num_tokens, device=query.device)
         for segment in segments:
-            logits, positions = segment.logits(head, query, self._queries, scale)
+            logits, positions = segment.logits(head, query, self._queries, scale, self.position)
             mass.index_copy_(1, positions, torch.exp(logits - lse[head][:, None]))
         return mass

@@ -204,8 +204,7 @@ class KVTable:
 
     def _fits(self, pod: AnyPod) -> TypeGuard[Pod | QuantizedPod]:
         if isinstance(pod, QuantizedPod):
-            recipe = pod.layout.recipe
-            known = pod.layout.maps is None and recipe.mode != "linear" and recipe.skip == 1
+            known = pod.layout.maps is None and pod.layout.recipe.sharing.skip == 1
             proximal = pod.proximal
         elif isinstance(pod, Pod):
             known, proximal = True, pod

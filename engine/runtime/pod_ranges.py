@@ -52,8 +52,8 @@ def _distant_ranges(pod: QuantizedPod) -> Rows:
         rows[..., columns] = np.array([_parts(each) for each in packed]).reshape(-1, 1, heads, len(columns))
     dim, bits = pod.proximal.keys.shape[-1], rows[..., KEY_BITS] + rows[..., VALUE_BITS]
     rows[..., BYTES] = rows[..., STOP] * dim * bits // 8
-    rows[..., ROTATED] = recipe.rotate
-    if recipe.mode == "A":
+    rows[..., ROTATED] = recipe.precision.rotate
+    if recipe.sharing.mode == "A":
         rows[..., ASKER] = roots[:, None]
     return rows
 

@@ -1,5 +1,6 @@
 """Runner: one model on one device, behind one lock that is held for a chunk or a token at a time."""
 
+import logging
 import threading
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from engine.models.loader import Model
 from engine.models.ops import Ops
 from engine.runtime.context import Context, Head
 from engine.runtime.graph_runner import BUCKETS, GraphRunner, through
+
+log = logging.getLogger(__name__)
 
 SUFFIX_TOKENS = 2048
 """Room for a question and its answer in steps; a longer one goes the plain way."""
@@ -36,10 +39,13 @@ class Runner:
         layers = "of transformers" if self._flat is None else self._flat.ops.name
         self.backend = f"{reason}; layers: {layers}"
         self._lock = threading.Lock()
-        self.graph_runner = self._make_graph_runner() if graphs else None
+        self.graph_runner = self._make_graph_runner() if graphs and not model.shape.windows else None
         """Runs answers on the device, where it fits one."""
-        if graphs:
+        if self.graph_runner is not None:
             self.backend += "; answers: Triton, in CUDA graphs"
+        elif graphs:
+            log.warning("%s answers without CUDA graphs: its layers have windows, which no kernel reads", model.name)
+            self.backend += "; answers: plain PyTorch, because layers have windows"
 
     @property
     def spared_bytes(self) -> int:

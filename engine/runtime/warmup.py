@@ -22,7 +22,7 @@ def warm_up(runner: Runner, layout: Layout, num_tokens: int) -> None:
 
     Raises WindowExceeded where the section leaves no room for a question.
     """
-    if runner.graph_runner is None or layout.recipe.mode:
+    if runner.graph_runner is None or layout.recipe.sharing.mode:
         return
     pod = zero_pod(runner.model.shape, layout, num_tokens, runner.model.device)
     for bucket in BUCKETS[1:]:
@@ -39,7 +39,7 @@ def zero_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.devi
     if recipe.exact:
         return proximal
     distant = num_tokens - len(positions)
-    count = round(recipe.keep * distant)
+    count = recipe.selection.slots(distant)
 
     def packed(bits: int, per: str) -> tuple[Packed, ...]:
         dtype, width = (shape.dtype, dim) if bits == 16 else (torch.uint8, dim * bits // 8)
@@ -48,9 +48,10 @@ def zero_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.devi
         return (Packed(bits, per, codes, scales, scales),) * shape.kv_heads
 
     kept = None
-    if recipe.keep < 1:
+    if recipe.selection.drops:
         bits = torch.zeros(1, distant + -distant % 8, dtype=torch.uint8, device=device)
         bits[:, :count] = 1
         kept = pack(bits, 1).expand(shape.kv_heads, -1)
-    layer = DistantLayer(packed(recipe.key_bits, "channel"), packed(recipe.value_bits, "token"), kept)
+    keys, values = (packed(bits, per) for _, bits, per in recipe.precision.parts)
+    layer = DistantLayer(keys, values, kept)
     return QuantizedPod(layout, proximal, (layer,) * shape.layers, num_tokens)

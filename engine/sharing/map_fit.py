@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     runner = Runner(loader.load(options.model, options.models, say))
     model, started = runner.model, time.monotonic()
+    model.need_every_token()
     angles, layers = angles_of(model.network, model.shape.head_dim), model.shape.layers
     for saving in options.saving:
         # What cannot be had is said before minutes are spent.

@@ -52,11 +52,6 @@ def draw_samples(model: Model, text: str, samples: int, tokens: int, seed: int) 
     return [head + ids[piece * body : (piece + 1) * body] for piece in pieces]
 
 
-def kinds_of_layers(model: Model) -> Sequence[str]:
-    """The kind of attention of every layer, by which blocks are bounded."""
-    return getattr(model.network.config, "layer_types", None) or ["full_attention"] * model.shape.layers
-
-
 def make_plan(
     model: Model, strength: Tensor, facts: Facts, *, saving: float | None = None, threshold: float | None = None
 ) -> SharingPlan:
@@ -91,6 +86,7 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         raise CalibrationFailed("--queries and --recent must be 1 or more, --sinks 0 or more")
     options.out.mkdir(parents=True, exist_ok=True)
     model = loader.load(options.model, options.models, say)
+    model.need_every_token()
     tokens = options.tokens or min(6144, model.window)
     samples = draw_samples(model, text, options.samples, tokens, options.seed)
     say(f"Reading {len(samples)} samples of {tokens} tokens.")
@@ -110,7 +106,7 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "criterion": options.criterion,
         "excluded_layers": options.exclude,
     }
-    strength = blocks.strengths(so_far[-1], options.criterion, kinds_of_layers(model), options.exclude)
+    strength = blocks.strengths(so_far[-1], options.criterion, excluded=options.exclude)
     wishes = [{"threshold": options.threshold}] if options.threshold is not None else None
     for wish in wishes or [{"saving": saving} for saving in options.saving]:
         plan = make_plan(model, strength, facts, **wish)

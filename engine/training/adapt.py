@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 def _adapt(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model = loader.load(options.model, options.models, say)
+    model.need_every_token()
     mode = "dense" if options.dense else options.mode
     maps = _maps(options, model) if mode == "linear" else None
     plan = None if options.dense else _plan(options, model, maps)

@@ -83,7 +83,7 @@ class Adaptation:
         self._maps = maps
         self._corpus = corpus
         recipe = parse(settings.rounded)
-        self._distort = None if recipe.exact else Rounding(recipe)
+        self._distort = None if recipe.exact else Rounding(recipe.precision)
         self._windows = select_kernel(model.device, settings.sinks, settings.recent)
         self._recalls = RecallMaker(model.tokenizer, corpus.train)
         self._student: Student = (

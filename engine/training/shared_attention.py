@@ -26,6 +26,16 @@ Distort = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(keys (G,T,D), values (G,T,D)) as distant tokens will be seen, such as after rounding; it must pass gradients on."""
 
 
+_TUNED = (64, 128)
+"""Head sizes for which PyTorch chooses FlexAttention's tiles by itself, in half precision."""
+_SMALL_TILES = {
+    **dict.fromkeys(("fwd_BLOCK_M", "fwd_BLOCK_N", "bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2"), 32),
+    "num_stages": 1,
+    "num_warps": 4,
+}
+"""Of all others, forward and backward: its guesses can need more shared memory than any card has."""
+
+
 class Windows(Protocol):
     """Near and far attention under one softmax."""
 
@@ -158,8 +168,16 @@ class FlexWindows:
 
     def _masked(self, met: Met, scale: float, mask: BlockMask) -> tuple[Tensor, Tensor]:
         query, keys, values = (part[None].contiguous() for part in _alike(met))
+        tuned = query.shape[-1] in _TUNED and query.dtype.itemsize == 2
         out, aux = self._flex(
-            query, keys, values, block_mask=mask, scale=scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
+            query,
+            keys,
+            values,
+            block_mask=mask,
+            scale=scale,
+            enable_gqa=True,
+            kernel_options={} if tuned else _SMALL_TILES,
+            return_aux=AuxRequest(lse=True),
         )
         return out[0], aux.lse[0]
 

@@ -216,6 +216,7 @@ def test_doctor(cli: Cli, document_id: str, settings: Settings) -> None:
     assert (well["documents"], well["damaged_blocks"], well["model_state"]) == (1, [], "ready")
     assert well["blocks_checked"] == len(paper.blocks(settings.home)) > 0
     assert well["home"] == str(settings.home) and well["torch"]
+    assert well["kernels"] == "Triton's" or "NVIDIA GPU" in well["kernels"]
     path, *others = sorted((settings.home / "pods").iterdir())
     path.write_bytes(others[0].read_bytes())
     assert cli("doctor", "--json").json["damaged_blocks"] == [path.name]

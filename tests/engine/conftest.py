@@ -7,11 +7,18 @@ import pytest
 import torch
 
 from engine.models import loader
+from engine.models.families.registry import FAMILIES
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import runner_of
 
-NETWORKS = {"llama": tiny.llama, "mistral": tiny.mistral, "qwen2": tiny.qwen2, "qwen3": tiny.qwen3}
+NETWORKS = {
+    "llama": tiny.llama,
+    "mistral": tiny.mistral,
+    "phi3": tiny.phi3,
+    "qwen2": tiny.qwen2,
+    "qwen3": tiny.qwen3,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +40,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=loader.FAMILIES)
+@pytest.fixture(params=FAMILIES)
 def tiny_runner(request: pytest.FixtureRequest, one_thread: None) -> Runner:
     """A tiny random model of each family that `models.load` takes."""
     return runner_of(NETWORKS[request.param]())

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.attention import sdpa
-from engine.core.kv_shape import KVShape
 from engine.core.rope import angles_of
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod, PodBlock, PodLoader
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.suffix import SuffixCache
+from engine.models.families.base import kv_shape
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.generate import generate
@@ -29,10 +29,10 @@ def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
     sdpa.register()
     network.set_attn_implementation(sdpa.NAME)
     config = network.config
-    shape = KVShape(config.num_hidden_layers, config.num_key_value_heads, config.head_dim, network.dtype)
     window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
     tokenizer = Tokenizer(tiny.tokenizer())
-    model = Model(network, tokenizer, shape, network.device, window, stops, "tiny", "0" * 64, "for a test")
+    facts = network, tokenizer, kv_shape(config, network.dtype), network.device, window, stops
+    model = Model(*facts, "tiny", "0" * 64, "for a test")
     return Runner(model, graphs)
 
 

@@ -281,7 +281,7 @@ class FakeQuestions:
     def ask(
         self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None
     ) -> Iterator[AskEvent]:
-        entry = self.library.entry(document_id)
+        entry = self.library.catalogue.entry(document_id)
         if not question.strip():
             raise QuestionRejected("The question is empty.", "Write what you would like to know.")
         if entry.progress.stage == "locked":
@@ -303,7 +303,7 @@ class FakeQuestions:
         self, conversation: FakeConversation, question: str, stop: Event, replaced: int | None
     ) -> Iterator[AskEvent]:
         self.asked += 1
-        entry = self.library.entry(conversation.document_id)
+        entry = self.library.catalogue.entry(conversation.document_id)
         reading = entry.progress.stage == "reading"
         coverage = f"pages 1-{entry.progress.pages_done} of {entry.pages}" if reading else ""
         found = "unicorn" not in question.lower()

@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]
 
 
 class KVRanges:
-    """Those of several pods, and behind them the tail of each KV head, sorted by layer."""
+    """Those of several pods, and behind them the suffix cache of each KV head, sorted by layer."""
 
     def __init__(self, pods: Sequence[Rows], suffix: tuple[Tensor, Tensor], query_stride: int, planes: int) -> None:
         """`pods` are those of `ranges_of`, `suffix` keys and values (L, G, T, D).

@@ -7,66 +7,85 @@ from torch import Tensor
 
 from engine.core.quant import GROUP
 from engine.kernels.attention.split_plan import NOTHING, SplitPlan
-from engine.kernels.attention.tile_ops import asked, exact_scores, group_scales, packed_scores, shrunk
+from engine.kernels.attention.tile_ops import (
+    BEFORE,
+    DTYPES,
+    FIELDS,
+    FIRST,
+    HEAD,
+    IS_SUFFIX,
+    KEY_SCALES,
+    KEY_ZEROS,
+    KEYS,
+    KIND,
+    LOG2_E,
+    QUERY,
+    STOP,
+    exact_scores,
+    group_scales,
+    load_queries,
+    packed_scores,
+    shrunk,
+)
+
+_LOG2_E = tl.constexpr(LOG2_E)
 
 
 @triton.jit
 def _masses(
-    queries, sums, masses, keys, scales, zeros, first, stop, rows, present, scale, total,
+    queries, sums, masses, keys, scales, zeros, first, stop, rows, row_mask, scale, total,
     BITS: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The attention of `rows` on slots first..stop; logits and `sums` are in base 2."""
-    q = asked(queries, rows, present, D, BITS, DTYPE if BITS == 16 else WIDE)
-    whole = tl.load(sums + rows, mask=present, other=0.0) * 1.4426950408889634
+    """The attention of `rows` on slots first..stop; scores and `sums` are in base 2."""
+    q = load_queries(queries, rows, row_mask, D, BITS, DTYPE if BITS == 16 else WIDE)
+    whole = tl.load(sums + rows, mask=row_mask, other=0.0) * _LOG2_E
     for start in tl.range(first, stop, BLOCK):
         slots = start + tl.arange(0, BLOCK)
-        held = slots < stop
+        col_mask = slots < stop
         if BITS == 16:
-            logits = exact_scores(q, keys, tl.minimum(slots, stop - 1), D, PRECISION)
+            qk = exact_scores(q, keys, tl.minimum(slots, stop - 1), D, PRECISION)
         else:
             scale_of = group_scales(scales, start, BITS, D, GROUP)
             zero_of = group_scales(zeros, start, BITS, D, GROUP)
-            held_slots = tl.minimum(slots, stop - 1)
-            logits = packed_scores(q, keys, scale_of, zero_of, held_slots, BITS, D, WIDE, False, PRECISION)
-        mass = tl.exp2(logits * (scale / shrunk(BITS)) - whole[None, :])
-        inside = present[None, :] & held[:, None]
+            safe_slots = tl.minimum(slots, stop - 1)
+            qk = packed_scores(q, keys, scale_of, zero_of, safe_slots, BITS, D, WIDE, False, PRECISION)
+        mass = tl.exp2(qk * (scale / shrunk(BITS)) - whole[None, :])
+        inside = row_mask[None, :] & col_mask[:, None]
         tl.store(masses + rows[None, :] * total + slots[:, None], mass, mask=inside)
 
 
 @triton.jit
 def _attention_probs(
-    pieces, queries, sums, masses, scale, count, kind, head, total, KEY_BITS: tl.constexpr, D: tl.constexpr,
+    splits, queries, sums, masses, scale, count, kind, head, total, KEY_BITS: tl.constexpr, D: tl.constexpr,
     DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUP: tl.constexpr, SHARE: tl.constexpr, EXACT_TOO: tl.constexpr,
-    FIELDS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One piece of the work list, for ROWS of the `count` new tokens of one query head."""
-    piece = pieces + tl.program_id(0) * FIELDS
-    its_kind = tl.load(piece)
-    first, stop = tl.load(piece + 1).to(tl.int32), tl.load(piece + 2).to(tl.int32)
+    """One split, for ROWS of the `count` new tokens of one query head."""
+    split = splits + tl.program_id(0) * FIELDS
+    kind_here = tl.load(split + KIND)
+    first, stop = tl.load(split + FIRST).to(tl.int32), tl.load(split + STOP).to(tl.int32)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    present = rows < count
-    queries += tl.load(piece + 4) + head * count * D
-    masses += tl.load(piece + 12)
-    if tl.load(piece + 3) == head // SHARE and tl.load(piece + 11) == 0:
+    row_mask = rows < count
+    queries += tl.load(split + QUERY) + head * count * D
+    masses += tl.load(split + BEFORE)
+    if tl.load(split + HEAD) == head // SHARE and tl.load(split + IS_SUFFIX) == 0:
         if EXACT_TOO:  # noqa: SIM102
-            if its_kind == 0:
-                keys = tl.multiple_of(tl.load(piece + 5).to(tl.pointer_type(DTYPE)), 16)
+            if kind_here == 0:
+                keys = tl.multiple_of(tl.load(split + KEYS).to(tl.pointer_type(DTYPE)), 16)
                 _masses(
-                    queries, sums, masses, keys, keys, keys, first, stop, rows, present, scale, total,
+                    queries, sums, masses, keys, keys, keys, first, stop, rows, row_mask, scale, total,
                     16, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
                 )  # fmt: skip
-        if its_kind == kind:
+        if kind_here == kind:
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             half: tl.constexpr = tl.pointer_type(tl.float16)
             _masses(
-                queries, sums, masses, tl.multiple_of(tl.load(piece + 5).to(key_type), 16),
-                tl.multiple_of(tl.load(piece + 7).to(half), 16), tl.multiple_of(tl.load(piece + 8).to(half), 16),
-                first, stop, rows, present, scale, total, KEY_BITS, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
+                queries, sums, masses, tl.multiple_of(tl.load(split + KEYS).to(key_type), 16),
+                tl.multiple_of(tl.load(split + KEY_SCALES).to(half), 16),
+                tl.multiple_of(tl.load(split + KEY_ZEROS).to(half), 16),
+                first, stop, rows, row_mask, scale, total, KEY_BITS, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
             )  # fmt: skip
-
-
-_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 def attention_probs(
@@ -74,7 +93,7 @@ def attention_probs(
 ) -> Tensor:
     """Attention (Q, S) of a query head on the slots of all pods, in their order, near before distant ones of each.
 
-    `queries` as in decode_attention.attend; `lse` (H, Q) is what that gave for the layer.
+    `queries` as in split_kv.attend; `lse` (H, Q) is what that gave for the layer.
     """
     dim, dtype = work.suffix[0].shape[3], work.suffix[0].dtype
     total = int(work.slots[layer, head // work.share])
@@ -82,10 +101,10 @@ def attention_probs(
     block = max(16, triton.next_power_of_2(min(count, 64)))
     for number, (key_bits, _) in enumerate(work.formats or ((16, 16),), 1):
         _attention_probs[work.grid, triton.cdiv(count, block)](
-            work.pieces[layer], queries, lse[head].contiguous(), masses, scale * 1.4426950408889634, count,
-            number if work.formats else NOTHING, head, total, KEY_BITS=key_bits, D=dim, DTYPE=_DTYPES[dtype],
+            work.pieces[layer], queries, lse[head].contiguous(), masses, scale * LOG2_E, count,
+            number if work.formats else NOTHING, head, total, KEY_BITS=key_bits, D=dim, DTYPE=DTYPES[dtype],
             WIDE=tl.float32 if dtype == torch.float32 else tl.float16,
-            GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, FIELDS=work.pieces.shape[2], ROWS=block, BLOCK=64,
+            GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, ROWS=block, BLOCK=64,
             PRECISION="ieee" if dtype == torch.float32 else "tf32",
         )  # fmt: skip
     return masses

@@ -1,8 +1,8 @@
 """What stands between a layer's fused projection and its attention: norms of heads, rotary positions, and the places.
 
-For a step of few tokens: queries go to where the attention kernel finds them, keys and values into the tail. Norms and
-rotary positions are those of transformers (Qwen3's per-head RMSNorm; halves of the head dim are the two coordinates),
-in float32 up to the result.
+For a step of few tokens: queries go to where the attention kernel finds them, keys and values into the suffix cache.
+Norms and rotary positions are those of transformers (Qwen3's per-head RMSNorm; halves of the head size are the two
+coordinates), in float32 up to the result.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.core.rope import HeadNorms, Rotary
-from engine.kernels.pdl import supports_pdl, wait_for_primary
+from engine.kernels.card import card_of
+from engine.kernels.pdl import launch_dependents, wait_for_primary
 from engine.kernels.quant.hadamard import rotate_row
 
 
@@ -20,7 +21,7 @@ from engine.kernels.quant.hadamard import rotate_row
 class Places:
     """Where to: query (H, Q, D), keys and values (G, slots, D) from slot `start` (1,) on, contiguous in D and Q.
 
-    `rotated`, like `query`, gets the query times precision.hadamard (D, D) where the pods need it.
+    `rotated`, like `query`, gets the query times quant.hadamard (D, D) where the pods need it.
     """
 
     query: Tensor
@@ -31,7 +32,7 @@ class Places:
 
 
 @triton.jit
-def _rope(
+def _rope_append(
     rows, cos, sin, positions, query_weight, key_weight, epsilon, query, rotated, keys, values, start, count, slots,
     row_stride, H: tl.constexpr, G: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, NORMED: tl.constexpr,
     ROTATE: tl.constexpr, PDL: tl.constexpr,
@@ -44,11 +45,12 @@ def _rope(
     first, position = tl.load(start), tl.load(positions + token)
     if PDL:
         ready = wait_for_primary()
+        launch_dependents()
         token += ready
         position += ready
     row = rows + token * row_stride + head * D
     slot = first + token
-    # A full tail is refused before; this keeps a recorded launch from writing behind it.
+    # A full suffix cache is refused before; this keeps a recorded launch from writing behind it.
     fits = channels < tl.where(slot < slots, D, 0)
     x = tl.load(row + channels, mask=inside, other=0.0).to(tl.float32)
     if head >= H + G:
@@ -86,8 +88,8 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
     # Without norms, or a rotation, these are not looked at.
     query_weight, key_weight = (norms.query, norms.keys) if norms else (rows, rows)
     rotated = places.query if places.rotated is None else places.rotated
-    pdl = supports_pdl(rows.device)
-    _rope[heads + 2 * kv_heads, count](
+    pdl = card_of(rows.device).pdl
+    _rope_append[heads + 2 * kv_heads, count](
         rows, rotary.cos, rotary.sin, rotary.positions, query_weight, key_weight, norms.epsilon if norms else 0.0,
         places.query, rotated, places.keys, places.values, places.start, count, slots, rows.stride(0),
         H=heads, G=kv_heads, D=dim, WIDTH=triton.next_power_of_2(dim), NORMED=norms is not None,

@@ -1,9 +1,10 @@
-"""Attention of a few new tokens over everything in a work list: many programs read a piece each, one merges a row.
+"""Split-KV attention (flash decoding, arXiv 2311.01282) of a few new tokens over exact and packed keys and values.
 
-Letters: H query heads, G KV heads, Q new tokens, D head dim, W pieces of a layer, M = H / G * Q rows of a KV head.
+Many programs read a split each, and one merges a row. Letters: H query heads, G KV heads, Q new tokens, D head size,
+W splits of a layer, M = H / G * Q rows of a KV head.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -11,11 +12,32 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.core.quant import GROUP, channel_group
-from engine.kernels.attention.reduce import merge
+from engine.kernels.attention.reduce import reduce_splits
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kernels.attention.tile_narrow import read_narrow_tile
+from engine.kernels.attention.tile_ops import (
+    DTYPES,
+    FIELDS,
+    FIRST,
+    HEAD,
+    IS_SUFFIX,
+    KEY_SCALES,
+    KEY_ZEROS,
+    KEYS,
+    KIND,
+    LOG2_E,
+    QUERY,
+    STOP,
+    VALUE_SCALES,
+    VALUE_ZEROS,
+    VALUES,
+)
 from engine.kernels.attention.tile_wide import read_wide_tile
-from engine.kernels.pdl import supports_pdl, wait_for_primary
+from engine.kernels.card import Card, card_of
+from engine.kernels.pdl import launch_dependents, wait_for_primary
+
+_LARGE_SHARED = 160_000
+"""Bytes of shared memory a block from which the tiles that are fastest on Hopper fit heads of 256, too."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +63,15 @@ class Tiling:
     """The same over exact slots alone."""
     wide_programs: int = 8
     """The same of all blocks of many rows together; over exact slots alone half as many."""
-    registers: int | None = None
-    """Most of them for a thread of few rows over packed slots, if the compiler is to be held to that."""
     merged: int = 32
-    """Pieces that are merged at once."""
+    """Splits that are merged at once."""
     merging_warps: int = 2
-    assembly: bool = True
-    """Take codes apart by two-lane instructions of the GPU instead of Triton's own."""
-    pdl: bool = True
-    """Let a launch begin while the one before it ends, where the GPU can."""
+
+    def fitted(self, card: Card, dim: int) -> "Tiling":
+        """The same, in smaller tiles where heads of `dim` would need more shared memory than a card has."""
+        if dim <= 128 or card.shared_bytes >= _LARGE_SHARED:
+            return self
+        return replace(self, exact=32, packed=32)
 
     def block(self, rows: int, dim: int, packed: bool, exactly: bool) -> tuple[int, int]:
         """Rows that a program takes, of so many of a KV head, and its warps. `exactly`: products are of float32."""
@@ -57,58 +79,60 @@ class Tiling:
         if exactly or rows <= (32 if packed else 16):
             block = min(16, max(8, triton.next_power_of_2(rows)))
             few = packed and not exactly
-            return block, self.packed_warps * max(1, block * dim // 1024) if few else self.warps
+            # A power of two, also where the head size is none.
+            return block, self.packed_warps << max(1, block * dim // 1024).bit_length() - 1 if few else self.warps
         return self.rows, self.rows // 16 * (1 if dim <= 128 else 2)
 
 
 @triton.jit
-def _piece(
-    queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, present,
-    seen, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
+def _read_tile(
+    queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, row_mask,
+    causal_stop, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
     WIDE: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr, STAGES: tl.constexpr, WARPS: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     if ROWS <= 16:
         read_narrow_tile(
             queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows,
-            present, seen, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES,
-            WARPS, ASM, PRECISION,
+            row_mask, causal_stop, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK,
+            STAGES, WARPS, ASM, PRECISION,
         )  # fmt: skip
     else:
         read_wide_tile(
             queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows,
-            present, seen, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES,
-            ASM, PRECISION,
+            row_mask, causal_stop, scale, KEY_BITS, VALUE_BITS, CAUSAL, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK,
+            STAGES, ASM, PRECISION,
         )  # fmt: skip
 
 
 @triton.jit
-def _read(
-    pieces, queries, outputs, sums, suffix_length, scale, count, kind, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
+def _split_kv(
+    splits, queries, outputs, sums, suffix_length, scale, count, kind, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr,
     D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr,
-    SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, FIELDS: tl.constexpr, ROWS: tl.constexpr,
+    SHARE: tl.constexpr, EXACT_TOO: tl.constexpr, ROWS: tl.constexpr,
     EXACT_BLOCK: tl.constexpr, BLOCK: tl.constexpr, EXACT_STAGES: tl.constexpr, STAGES: tl.constexpr,
     WARPS: tl.constexpr, ASM: tl.constexpr, PDL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One piece of the work list, for ROWS of the SHARE * count query rows of its KV head.
+    """One split, for ROWS of the SHARE * count query rows of its KV head.
 
-    Pieces of another kind than `kind` (and EXACT, where EXACT_TOO) are another launch's.
+    Splits of another kind than `kind` (and EXACT, where EXACT_TOO) are another launch's.
     """
     number = tl.program_id(0)
-    piece = pieces + number * FIELDS
-    its_kind = tl.load(piece)
-    first, stop = tl.load(piece + 1).to(tl.int32), tl.load(piece + 2).to(tl.int32)
-    head, asked = tl.load(piece + 3), tl.load(piece + 4)
-    keys, values = tl.load(piece + 5), tl.load(piece + 6)
+    split = splits + number * FIELDS
+    kind_here = tl.load(split + KIND)
+    first, stop = tl.load(split + FIRST).to(tl.int32), tl.load(split + STOP).to(tl.int32)
+    head, query = tl.load(split + HEAD), tl.load(split + QUERY)
+    keys, values = tl.load(split + KEYS), tl.load(split + VALUES)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    present = rows < SHARE * count
-    seen = tl.full((ROWS,), 0x7FFFFFFF, tl.int32)
-    queries += asked + head * SHARE * count * D
+    row_mask = rows < SHARE * count
+    causal_stop = tl.full((ROWS,), 0x7FFFFFFF, tl.int32)
+    queries += query + head * SHARE * count * D
     outputs += number.to(tl.int64) * SHARE * count * D
     sums += number * SHARE * count
     if PDL:
-        # Queries and the tail are of the launch before, and what is written may still be read by an older one.
+        # Queries and the suffix are of the launch before, and what is written may still be read by an older one.
         ready = wait_for_primary()
+        launch_dependents()
         first += ready
         queries += ready
         outputs += ready
@@ -116,31 +140,31 @@ def _read(
         suffix_length += ready
     # Nested, since `and` would make a value of the GPU of what is known when the kernel is compiled.
     if EXACT_TOO:  # noqa: SIM102
-        if its_kind == 0:
-            if tl.load(piece + 11) != 0:
-                # A new token sees the tail up to itself.
+        if kind_here == 0:
+            if tl.load(split + IS_SUFFIX) != 0:
+                # A new token sees the suffix up to itself.
                 length = tl.load(suffix_length)
-                seen = length + rows % count + 1
+                causal_stop = length + rows % count + 1
                 stop = tl.minimum(stop, length + count)
             exact: tl.constexpr = tl.pointer_type(DTYPE)
             k, v = tl.multiple_of(keys.to(exact), 16), tl.multiple_of(values.to(exact), 16)
-            _piece(
-                queries, outputs, sums, k, k, k, v, v, v, first, stop, rows, present, seen, scale,
+            _read_tile(
+                queries, outputs, sums, k, k, k, v, v, v, first, stop, rows, row_mask, causal_stop, scale,
                 16, 16, True, DTYPE, WIDE, D, 1, GROUP, ROWS, EXACT_BLOCK, EXACT_STAGES, WARPS, ASM, PRECISION,
             )  # fmt: skip
     if KEY_BITS + VALUE_BITS < 32:  # noqa: SIM102
-        if its_kind == kind:
-            key_scales, key_zeros = tl.load(piece + 7), tl.load(piece + 8)
-            value_scales, value_zeros = tl.load(piece + 9), tl.load(piece + 10)
+        if kind_here == kind:
+            key_scales, key_zeros = tl.load(split + KEY_SCALES), tl.load(split + KEY_ZEROS)
+            value_scales, value_zeros = tl.load(split + VALUE_SCALES), tl.load(split + VALUE_ZEROS)
             half: tl.constexpr = tl.pointer_type(tl.float16)
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             value_type: tl.constexpr = tl.pointer_type(DTYPE if VALUE_BITS == 16 else tl.int16)
-            _piece(
+            _read_tile(
                 queries, outputs, sums, tl.multiple_of(keys.to(key_type), 16),
                 tl.multiple_of(key_scales.to(half), 16), tl.multiple_of(key_zeros.to(half), 16),
                 tl.multiple_of(values.to(value_type), 16),
                 tl.multiple_of(value_scales.to(half), 16), tl.multiple_of(value_zeros.to(half), 16),
-                first, stop, rows, present, seen, scale,
+                first, stop, rows, row_mask, causal_stop, scale,
                 KEY_BITS, VALUE_BITS, False, DTYPE, WIDE, D, GROUPS, GROUP, ROWS, BLOCK, STAGES, WARPS, ASM, PRECISION,
             )  # fmt: skip
 
@@ -154,42 +178,37 @@ def attend(
     scale: float,
     tiling: Tiling,
 ) -> tuple[Tensor, Tensor]:
-    """Output (H, Q, D) in the tail's dtype and log-sum-exp (H, Q) of `count` new tokens in a layer.
+    """Output (H, Q, D) in the suffix cache's dtype and log-sum-exp (H, Q) of `count` new tokens in a layer.
 
     `queries` (2, L, H * most, D) in float32: plain and rotated ones, of each layer or, where L is 1, of this one; rows
-    are (H, Q). The tail holds `suffix_length` (1,) tokens and, behind them, the new ones.
+    are (H, Q). The suffix cache holds `suffix_length` (1,) tokens and, behind them, the new ones.
     """
     keys = work.suffix[0]
     _, heads, _, dim = keys.shape
     rows = work.share * count
     packed = bool(work.formats)
-    pdl = tiling.pdl and supports_pdl(keys.device)
+    card = card_of(keys.device)
+    tiling = tiling.fitted(card, dim)
     outputs = torch.empty(work.grid, rows, dim, device=keys.device)
     sums = torch.empty(work.grid, rows, device=keys.device)
-    dtype = _DTYPES[keys.dtype]
+    dtype = DTYPES[keys.dtype]
     block, warps = tiling.block(rows, dim, packed, dtype == tl.float32)
-    # Left out where it is None: the interpreter knows no such option.
-    limits = {"maxnreg": tiling.registers} if tiling.registers and packed and block <= 16 else {}
     for number, (key_bits, value_bits) in enumerate(work.formats or ((16, 16),), 1):
-        _read[work.grid, triton.cdiv(rows, block)](
-            work.pieces[layer], queries, outputs, sums, suffix_length, scale * 1.4426950408889634, count, number,
+        _split_kv[work.grid, triton.cdiv(rows, block)](
+            work.pieces[layer], queries, outputs, sums, suffix_length, scale * LOG2_E, count, number,
             KEY_BITS=key_bits, VALUE_BITS=value_bits, D=dim, DTYPE=dtype,
             WIDE=tl.float32 if dtype == tl.float32 else tl.float16,
             GROUPS=dim // channel_group(dim), GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1,
-            FIELDS=work.pieces.shape[2], ROWS=block,
-            EXACT_BLOCK=tiling.beside if packed else tiling.exact, BLOCK=tiling.packed,
+            ROWS=block, EXACT_BLOCK=tiling.beside if packed else tiling.exact, BLOCK=tiling.packed,
             EXACT_STAGES=tiling.exact_stages, STAGES=tiling.packed_stages, WARPS=warps,
-            ASM=tiling.assembly and keys.is_cuda and dtype != tl.float32, PDL=pdl,
-            PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=warps, launch_pdl=pdl, **limits,
+            ASM=card.ptx and dtype != tl.float32, PDL=card.pdl,
+            PRECISION="ieee" if dtype == tl.float32 else "tf32", num_warps=warps, launch_pdl=card.pdl,
         )  # fmt: skip
     out = torch.empty(count, heads * work.share, dim, dtype=keys.dtype, device=keys.device)
     lse = torch.empty(heads * work.share, count, device=keys.device)
-    merge[heads * rows,](
+    reduce_splits[heads * rows,](
         out, lse, outputs, sums, work.ranges[layer], count, heads * work.share, SHARE=work.share, D=dim,
-        WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, ROTATE=work.rotated, PDL=pdl,
-        num_warps=tiling.merging_warps * (1 if dim <= 128 else 2), launch_pdl=pdl,
+        WIDTH=triton.next_power_of_2(dim), BLOCK=tiling.merged, ROTATE=work.rotated, PDL=card.pdl,
+        num_warps=tiling.merging_warps * (1 if dim <= 128 else 2), launch_pdl=card.pdl,
     )  # fmt: skip
     return out.transpose(0, 1), lse
-
-
-_DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}

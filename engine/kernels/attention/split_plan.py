@@ -31,13 +31,13 @@ from engine.kernels.attention.kv_ranges import (
 NOTHING = -1
 """The kind of a piece where there is nothing to do."""
 SUFFIX_SPAN = 128
-"""Slots of the tail that one piece reads."""
+"""Slots of the suffix cache that one piece reads."""
 _STEP = 64
 """Programs are started in multiples of this, so that their number rarely changes."""
 
 
 class SplitPlan:
-    """Tables of at most `most` pieces a layer of pods, and those of one tail (keys and values (L, G, slots, D)).
+    """Tables of at most `most` pieces a layer of pods, and those of one suffix cache (keys, values (L, G, slots, D)).
 
     `share` query heads share a KV head.
     """

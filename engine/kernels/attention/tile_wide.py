@@ -1,19 +1,16 @@
-"""One piece of the work list for many rows of queries: codes are taken apart once for all of them, in shared memory.
+"""A split of the keys and values for many rows of queries: codes are unpacked once for all, in shared memory.
 
-Like piece, but rows stand along the long side of a tensor core's tile, and scales of keys go into the keys.
-Letters: M rows of queries, N slots of a tile, C channels of a group of values, in the order of slices (see codes).
+As tile_narrow, but rows stand along the long side of a tensor core's tile, and scales of keys go into the keys.
+Letters: M rows of queries, N slots of a tile, C channels of a group of values, in the order of slices (see unpack).
 """
-
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment,misc"
 
 import triton
 import triton.language as tl
 
-from engine.kernels.attention.tile_ops import group_scales, token_scales, units_of
+from engine.kernels.attention.tile_ops import KEY_SCALE, group_scales, softmax_step, token_scales, units_of
 from engine.kernels.attention.unpack import field, half, parts, size, width
 
-_SHRUNK = tl.constexpr(2.0**-6)
+_KEY_SCALE = tl.constexpr(KEY_SCALE)
 
 
 @triton.jit
@@ -55,13 +52,13 @@ def _exact_rows(rows, slots, D: tl.constexpr):
 def _packed_keys(
     keys, scales, zeros, slots, BITS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr, ASM: tl.constexpr
 ):  # fmt: skip
-    """Keys (N, C) in few bits, as numbers times `_SHRUNK`: so no scale, times what fields lack, leaves float16."""
+    """Keys (N, C) in few bits, as numbers times `_KEY_SCALE`: so no scale, times what fields lack, leaves float16."""
     units, high = units_of(keys, slots[:, None], tl.arange(0, width(D, BITS))[None, :], BITS, D, D, 0)
     slices = ()
     for part in tl.static_range(parts(BITS)):
         codes = field(units, high, BITS, part, ASM).to(WIDE) * 32768.0
-        s = half(scales[part // 4], part % 4).to(WIDE) * (_SHRUNK / 32768.0 / size(BITS, part))
-        z = half(zeros[part // 4], part % 4).to(WIDE) * _SHRUNK
+        s = half(scales[part // 4], part % 4).to(WIDE) * (_KEY_SCALE / 32768.0 / size(BITS, part))
+        z = half(zeros[part // 4], part % 4).to(WIDE) * _KEY_SCALE
         slices = slices + (codes * s[None, :] + z[None, :],)
     return _row(slices, parts(BITS))
 
@@ -81,71 +78,61 @@ def _packed_values(
 
 @triton.jit
 def read_wide_tile(
-    queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, present,
-    seen, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
+    queries, outputs, sums, keys, key_scales, key_zeros, values, value_scales, value_zeros, first, stop, rows, row_mask,
+    causal_stop, scale, KEY_BITS: tl.constexpr, VALUE_BITS: tl.constexpr, CAUSAL: tl.constexpr, DTYPE: tl.constexpr,
     WIDE: tl.constexpr, D: tl.constexpr, GROUPS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr, STAGES: tl.constexpr, ASM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """See piece.read_narrow_tile."""
+    """See tile_narrow.read_narrow_tile."""
     SHARING: tl.constexpr = GROUPS if VALUE_BITS < 16 else 1
     OWN: tl.constexpr = D // SHARING
-    channels, real = _places(D, KEY_BITS)
-    inside = present[:, None] & real[None, :]
-    q = tl.load(queries + rows[:, None] * D + channels[None, :], mask=inside, other=0.0)
+    channels, in_head = _places(D, KEY_BITS)
+    mask = row_mask[:, None] & in_head[None, :]
+    q = tl.load(queries + rows[:, None] * D + channels[None, :], mask=mask, other=0.0)
     q = q.to(DTYPE if KEY_BITS == 16 else WIDE)
-    factor = scale if KEY_BITS == 16 else scale / _SHRUNK
-    grown, shared = (), ()
+    factor = scale if KEY_BITS == 16 else scale / _KEY_SCALE
+    acc, zero_acc = (), ()
     for _ in tl.static_range(SHARING):
-        grown = grown + (tl.zeros((ROWS, width(OWN, VALUE_BITS) * parts(VALUE_BITS)), tl.float32),)
-        shared = shared + (tl.zeros((ROWS,), tl.float32),)
-    total = tl.zeros((ROWS,), tl.float32)
-    most = tl.full((ROWS,), float("-inf"), tl.float32)
+        acc = acc + (tl.zeros((ROWS, width(OWN, VALUE_BITS) * parts(VALUE_BITS)), tl.float32),)
+        zero_acc = zero_acc + (tl.zeros((ROWS,), tl.float32),)
+    l_i = tl.zeros((ROWS,), tl.float32)
+    m_i = tl.full((ROWS,), float("-inf"), tl.float32)
     slots = tl.minimum(first + tl.arange(0, BLOCK), stop - 1)
     scales, zeros = token_scales(value_scales, value_zeros, slots, VALUE_BITS, GROUPS)
     for start in tl.range(first, stop, BLOCK, num_stages=STAGES):
-        numbers = start + tl.arange(0, BLOCK)
-        slots = tl.minimum(numbers, stop - 1)
+        columns = start + tl.arange(0, BLOCK)
+        slots = tl.minimum(columns, stop - 1)
         scales_now, zeros_now = scales, zeros
-        ahead = tl.minimum(numbers + BLOCK, stop - 1)
+        ahead = tl.minimum(columns + BLOCK, stop - 1)
         scales, zeros = token_scales(value_scales, value_zeros, ahead, VALUE_BITS, GROUPS)
         if KEY_BITS == 16:
             k = _exact_rows(keys, slots, D)
         else:
-            group_scale = group_scales(key_scales, start, KEY_BITS, D, GROUP)
-            group_zero = group_scales(key_zeros, start, KEY_BITS, D, GROUP)
-            k = _packed_keys(keys, group_scale, group_zero, slots, KEY_BITS, D, WIDE, ASM)
-        logits = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        unheld = tl.where(numbers < stop, 0.0, float("-inf"))
-        logits = logits * factor + unheld[None, :]
-        if CAUSAL:
-            logits = tl.where(numbers[None, :] < seen[:, None], logits, float("-inf"))
-        higher = tl.maximum(most, tl.max(logits, 1))
-        base = higher
-        if CAUSAL:
-            base = tl.where(higher == float("-inf"), 0.0, higher)
-        p = tl.exp2(logits - base[:, None])
-        shrink = tl.exp2(most - base)
-        total = total * shrink + tl.sum(p, 1)
-        most = higher
+            key_scale = group_scales(key_scales, start, KEY_BITS, D, GROUP)
+            key_zero = group_scales(key_zeros, start, KEY_BITS, D, GROUP)
+            k = _packed_keys(keys, key_scale, key_zero, slots, KEY_BITS, D, WIDE, ASM)
+        qk = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        p, alpha, m_i = softmax_step(qk, factor, columns, stop, causal_stop, m_i, CAUSAL, 1)
+        l_i = l_i * alpha + tl.sum(p, 1)
         if VALUE_BITS == 16:
             v = _exact_rows(values, slots, D)
-            grown = (tl.dot(p.to(DTYPE), v, grown[0] * shrink[:, None], input_precision=PRECISION),)
+            acc = (tl.dot(p.to(DTYPE), v, acc[0] * alpha[:, None], input_precision=PRECISION),)
         else:
-            more, offsets = (), ()
+            new_acc, offsets = (), ()
             for group in tl.static_range(SHARING):
                 s, z = scales_now[group].to(tl.float32), zeros_now[group].to(tl.float32)
                 weight = (p * s[None, :]).to(WIDE)
-                offsets = offsets + (shared[group] * shrink + tl.sum(p * z[None, :], 1),)
+                offsets = offsets + (zero_acc[group] * alpha + tl.sum(p * z[None, :], 1),)
                 v = _packed_values(values, slots, VALUE_BITS, D, OWN, group, WIDE, ASM)
-                more = more + (tl.dot(weight, v, grown[group] * shrink[:, None], input_precision=PRECISION),)
-            grown, shared = more, offsets
-    weight = tl.where(total > 0, total, 1.0)
-    channels, real = _places(OWN, VALUE_BITS)
-    owed = tl.zeros(channels.shape, tl.float32)
+                new_acc = new_acc + (tl.dot(weight, v, acc[group] * alpha[:, None], input_precision=PRECISION),)
+            acc, zero_acc = new_acc, offsets
+    l_safe = tl.where(l_i > 0, l_i, 1.0)
+    channels, in_head = _places(OWN, VALUE_BITS)
+    unscale = tl.zeros(channels.shape, tl.float32)
     for part in tl.static_range(parts(VALUE_BITS)):
-        owed = tl.where(channels % parts(VALUE_BITS) == part, 1 / size(VALUE_BITS, part), owed)
-    inside = present[:, None] & real[None, :]
+        unscale = tl.where(channels % parts(VALUE_BITS) == part, 1 / size(VALUE_BITS, part), unscale)
+    mask = row_mask[:, None] & in_head[None, :]
     for group in tl.static_range(SHARING):
-        out = (grown[group] * owed[None, :] + shared[group][:, None]) / weight[:, None]
-        tl.store(outputs + rows[:, None] * D + (channels + group * OWN)[None, :], out, mask=inside)
-    tl.store(sums + rows, most + tl.log2(weight), mask=present)
+        out = (acc[group] * unscale[None, :] + zero_acc[group][:, None]) / l_safe[:, None]
+        tl.store(outputs + rows[:, None] * D + (channels + group * OWN)[None, :], out, mask=mask)
+    tl.store(sums + rows, m_i + tl.log2(l_safe), mask=row_mask)

@@ -1,8 +1,5 @@
 """A few rows times a dense matrix, with the same surroundings as the product with NF4 weights."""
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.linear.epilogue import inverse_rms, store, with_bias
+from engine.kernels.linear.epilogue import check, chosen, inverse_rms, store, with_bias
 from engine.kernels.linear.weights import DenseWeight
 
 MAX_ROWS = 8
@@ -52,19 +49,10 @@ def _dense_kernel(
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
-    matrix, bias, rows, place = matrix1, bias1, rows1, 0
-    if COUNT > 1:
-        tiles = (rows1 + ROWS - 1) // ROWS
-        if tile >= tiles:
-            tile -= tiles
-            matrix, bias, rows, place = matrix2, bias2, rows2, rows1
-            if COUNT > 2:
-                tiles = (rows2 + ROWS - 1) // ROWS
-                if tile >= tiles:
-                    tile -= tiles
-                    matrix, bias, rows, place = matrix3, bias3, rows3, rows1 + rows2
-
+    tile, picked, place = chosen(
+        tl.program_id(0), (matrix1, bias1, rows1), (matrix2, bias2, rows2), (matrix3, bias3, rows3), COUNT, ROWS
+    )
+    matrix, bias, rows = picked
     row = tile * ROWS + tl.arange(0, ROWS)
     # Rows past the end do the last row's work again, and are not written.
     near = tl.minimum(row, rows - 1)[:, None]
@@ -119,14 +107,8 @@ def launch(
     batch, columns = x.shape
     gain, epsilon = norm or (x, 0.0)
     tile = tile or tile_for(batch, sum(weight.rows for weight in weights), columns)
-    assert 1 <= batch <= MAX_ROWS and 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
-    assert x.stride(1) == out.stride(1) == 1 and gain.shape[-1] == columns and gain.stride(-1) == 1
-    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
-    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
-    # Addresses are counted in 32 bits.
-    assert max(weight.matrix.numel() for weight in weights) < 2**31
-    assert all(weight.matrix.is_contiguous() for weight in weights)
-    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
+    check(x, weights, out, gain, residual, is_gated)
+    assert 1 <= batch <= MAX_ROWS and all(weight.matrix.is_contiguous() for weight in weights)
     pointers = []
     for weight in [*weights, first, first][:3]:
         # What is not there is not read: any pointer of the right type stands for it.

@@ -1,10 +1,32 @@
 """What surrounds the products of a linear layer, whatever its weights are: RMSNorm before, sums and gates after."""
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+from collections.abc import Sequence
 
 import triton
 import triton.language as tl
+from torch import Tensor
+
+from engine.kernels.linear.weights import Weight
+
+
+@triton.jit
+def chosen(tile, first, second, third, COUNT: tl.constexpr, ROWS: tl.constexpr):
+    """Of up to three weights, tuples that end with their rows, a program's: its tile, the tuple, its outputs' place."""
+    weight = first
+    place = 0
+    if COUNT > 1:
+        tiles = (first[-1] + ROWS - 1) // ROWS
+        if tile >= tiles:
+            tile -= tiles
+            weight = second
+            place = first[-1]
+            if COUNT > 2:
+                tiles = (second[-1] + ROWS - 1) // ROWS
+                if tile >= tiles:
+                    tile -= tiles
+                    weight = third
+                    place = first[-1] + second[-1]
+    return tile, weight, place
 
 
 @triton.jit
@@ -32,3 +54,16 @@ def store(y, residual, out, valid, RESIDUAL: tl.constexpr):
     if RESIDUAL:
         y += tl.load(residual, mask=valid, other=0.0).to(tl.float32)
     tl.store(out, y.to(out.dtype.element_ty), mask=valid)
+
+
+def check(
+    x: Tensor, weights: Sequence[Weight], out: Tensor, gain: Tensor, residual: Tensor | None, is_gated: bool
+) -> None:
+    """That a launch may count on what it is given: shapes that fit each other, and numbers side by side."""
+    batch, columns = x.shape
+    first = weights[0]
+    assert 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
+    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
+    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
+    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
+    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)

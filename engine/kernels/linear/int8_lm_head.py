@@ -4,9 +4,6 @@ All logits come from codes with a scale for every 32 of a row. At least the `aga
 exact weights, so the likeliest token is the exact head's as long as it is among them. One row of x.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
-
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from engine.kernels.card import card_of
 from engine.kernels.linear.nf4_decode import eight
-from engine.kernels.linear.nf4_gemv import decoding
 from engine.kernels.linear.weights import DenseWeight
 
 GROUP = 32
@@ -83,9 +80,9 @@ _OUTPUTS = tl.constexpr("=&f," * 8 + "l")
 
 
 @triton.jit
-def _codes(words, DECODE: tl.constexpr):
+def _codes(words, ASM: tl.constexpr):
     """The eight codes of each word (int64), as float32 around zero."""
-    if DECODE == "load":
+    if not ASM:
         return (
             (words & 255).to(tl.float32) - 128,
             ((words >> 8) & 255).to(tl.float32) - 128,
@@ -101,9 +98,9 @@ def _codes(words, DECODE: tl.constexpr):
 
 
 @triton.jit
-def _scale(pointer, DECODE: tl.constexpr):
+def _scale(pointer, ASM: tl.constexpr):
     """One float16 as float32; what threads ask for twice is read once."""
-    if DECODE == "load":
+    if not ASM:
         return tl.load(pointer).to(tl.float32)
     else:
         return tl.inline_asm_elementwise(
@@ -119,7 +116,7 @@ def _scale(pointer, DECODE: tl.constexpr):
 @triton.jit
 def _products(
     x, gain, codes, scales, out, rows, K: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr,
-    DECODE: tl.constexpr,
+    ASM: tl.constexpr,
 ):  # fmt: skip
     """ROWS logits (V,) of x times the norm's weight, without the norm's factor, which changes no order."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -136,13 +133,13 @@ def _products(
         read = tl.load(codes + near * (K // 8) + word, eviction_policy="evict_first")
         # The compiler would read each row's words just before it needs them; across a barrier it cannot put that off.
         tl.debug_barrier()
-        scale = _scale(scales + near * (K // GROUP) + word // (GROUP // 8), DECODE)
+        scale = _scale(scales + near * (K // GROUP) + word // (GROUP // 8), ASM)
         if not EVEN:
             scale = tl.where(inside, scale, 0.0)
         column = tl.broadcast_to(word * 8, (ROWS, WORDS))
-        x0, x1, x2, x3, x4, x5, x6, x7 = eight(x, column, DECODE)
-        g0, g1, g2, g3, g4, g5, g6, g7 = eight(gain, column, DECODE)
-        c0, c1, c2, c3, c4, c5, c6, c7 = _codes(read, DECODE)
+        x0, x1, x2, x3, x4, x5, x6, x7 = eight(x, column, ASM)
+        g0, g1, g2, g3, g4, g5, g6, g7 = eight(gain, column, ASM)
+        c0, c1, c2, c3, c4, c5, c6, c7 = _codes(read, ASM)
         low = c0 * (x0 * g0) + c1 * (x1 * g1) + c2 * (x2 * g2) + c3 * (x3 * g3)
         high = c4 * (x4 * g4) + c5 * (x5 * g5) + c6 * (x6 * g6) + c7 * (x7 * g7)
         sums += (low + high) * scale
@@ -170,7 +167,7 @@ def _again(
     column = tl.arange(0, POWER)
     wide = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
     factor = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / K + epsilon)
-    asked = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
+    normed = wide * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     read = tl.load(logits + place, mask=place < rows, other=float("-inf"))
     spans = tl.arange(0, NUMBER)
@@ -188,7 +185,7 @@ def _again(
     for _ in range(tl.sum(wanted.to(tl.int32), 0)):
         token = tl.min(tl.where(wanted & (place > token), place, rows - 1), 0)
         row = tl.load(matrix + token.to(tl.int64) * K + column, mask=column < K, other=0.0).to(tl.float32)
-        result = tl.where(place == token, tl.sum(row * asked, 0) * factor, result)
+        result = tl.where(place == token, tl.sum(row * normed, 0) * factor, result)
     tl.store(out + place, result, mask=place < rows)
 
 
@@ -200,14 +197,14 @@ def logits(
     gain, epsilon = norm
     tile = tile or Tile(4, next((width for width in (256, 128, 64) if columns // 8 % width == 0), 128))
     assert x.shape == (1, columns) and x.stride(1) == gain.stride(0) == 1
-    # Eight numbers of x are read at a time, and addresses of codes are counted in 32 bits.
-    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0 and head.codes.numel() < 2**34
+    # Eight numbers of x are read at a time.
+    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
     near, out = torch.empty(rows, device=x.device), torch.empty(1, rows, device=x.device)
     number = triton.cdiv(rows, SPAN)
     maxima = torch.empty(number, device=x.device)
     _products[triton.cdiv(rows, tile.rows),](
         x, gain, head.codes.view(torch.int64), head.scales, near, rows, K=columns, GROUP=GROUP, ROWS=tile.rows,
-        WORDS=tile.words, DECODE=decoding(x), num_warps=max(1, tile.words // 64), enable_fp_fusion=True,
+        WORDS=tile.words, ASM=card_of(x.device).ptx, num_warps=max(1, tile.words // 64), enable_fp_fusion=True,
     )  # fmt: skip
     _maxima[triton.cdiv(number, 16),](near, maxima, rows, number, SPANS=16, SPAN=SPAN, num_warps=4)
     _again[triton.cdiv(rows, 256),](

@@ -3,9 +3,6 @@
 The numbers are those of bitsandbytes' own unpacking, which takes a launch for the numbers and several for their scales.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, held_table
-from engine.kernels.linear.nf4_gemv import arguments, decoding
+from engine.kernels.card import card_of
+from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, table_entries
+from engine.kernels.linear.nf4_gemv import arguments
 from engine.kernels.linear.weights import Nf4Weight
 
 _ROWS, _COLUMNS = 8, 1024
@@ -24,7 +22,7 @@ _ROWS, _COLUMNS = 8, 1024
 @triton.jit
 def _unpack(
     words, scales, table, nest_table, nest_scales, offset, out, count,
-    NESTED: tl.constexpr, DECODE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    NESTED: tl.constexpr, ASM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """ROWS * COLUMNS consecutive weights of `count` words."""
     WORDS: tl.constexpr = COLUMNS // 8
@@ -35,8 +33,8 @@ def _unpack(
     at = row * WORDS + tl.arange(0, WORDS)[None, :]
     # Words past the end are the last one again, and are not written.
     near = tl.minimum(at, count - 1)
-    scale = block_scale(scales, nest_table, nest_scales, shift, near // _WORDS, NESTED, DECODE)
-    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(tl.load(words + near), held_table(table, ROWS, WORDS, DECODE), DECODE)
+    scale = block_scale(scales, nest_table, nest_scales, shift, near // _WORDS, NESTED, ASM)
+    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(tl.load(words + near), table_entries(table, ROWS, WORDS, ASM), ASM)
     # The place in a word becomes three dimensions of two, the one that counts by four first.
     even = tl.join(tl.join(t0 * scale, t4 * scale), tl.join(t2 * scale, t6 * scale))
     odd = tl.join(tl.join(t1 * scale, t5 * scale), tl.join(t3 * scale, t7 * scale))
@@ -55,7 +53,7 @@ def matrix_of(weights: Sequence[Nf4Weight], like: Tensor) -> Tensor:
         words, scales, *nest = arguments([each])[:5]
         _unpack[triton.cdiv(count * 8, _ROWS * _COLUMNS),](
             words, scales, each.table, *nest, part, count,
-            NESTED=each.nest_table is not None, DECODE=decoding(like), ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=8,
+            NESTED=each.nest_table is not None, ASM=card_of(like.device).ptx, ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=8,
         )  # fmt: skip
     return out
 

@@ -3,9 +3,6 @@
 A program takes ROWS rows of a weight and up to 64 rows of x, and goes along K in whole blocks.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.linear.epilogue import store, with_bias
-from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, held_table
-from engine.kernels.linear.nf4_gemv import arguments, chosen, decoding
+from engine.kernels.card import card_of
+from engine.kernels.linear.epilogue import check, chosen, store, with_bias
+from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, table_entries
+from engine.kernels.linear.nf4_gemv import arguments
 from engine.kernels.linear.weights import BLOCK, Nf4Weight
 
 
@@ -35,9 +33,9 @@ def tile_for(columns: int) -> PromptTile:
 
 
 @triton.jit
-def _matrix(words, held, scale, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DECODE: tl.constexpr):
+def _matrix(words, entries, scale, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ASM: tl.constexpr):
     """Weights (ROWS, COLUMNS) in float32 of words and scales (ROWS, COLUMNS / 8)."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, held, DECODE)
+    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, entries, ASM)
     # The place in a word becomes three dimensions of two, the one that counts by four first.
     even = tl.join(tl.join(t0 * scale, t4 * scale), tl.join(t2 * scale, t6 * scale))
     odd = tl.join(tl.join(t1 * scale, t5 * scale), tl.join(t3 * scale, t7 * scale))
@@ -52,15 +50,16 @@ def _nf4_prompt_kernel(
     words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
     K: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
-    DECODE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
+    ASM: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+    tile, picked, place = chosen(
         tl.program_id(0),
-        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        (words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1),
+        (words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2),
+        (words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3),
         COUNT, ROWS,
     )  # fmt: skip
+    words, scales, nest_table, nest_scales, offset, bias, rows = picked
     shift = 0.0
     other_shift = 0.0
     if NESTED:
@@ -72,7 +71,7 @@ def _nf4_prompt_kernel(
     # Rows past the end do the last row's work again, and are not written.
     near = tl.minimum(row, rows - 1)[:, None]
     b = (tl.program_id(1) * B + tl.arange(0, B))[:, None]
-    held = held_table(table, ROWS, WORDS, DECODE)
+    entries = table_entries(table, ROWS, WORDS, ASM)
     sums = tl.full((B, ROWS), 0.0, tl.float32)
     others = tl.full((B, ROWS), 0.0, tl.float32)
     squares = tl.full((B,), 0.0, tl.float32)
@@ -86,12 +85,12 @@ def _nf4_prompt_kernel(
         word = start // 8 + tl.arange(0, WORDS)[None, :]
         at = near * (K // 8) + word
         block = near * (K // (8 * _WORDS)) + word // _WORDS
-        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, DECODE)
-        weight = _matrix(tl.load(words + at), held, scale, ROWS, COLUMNS, DECODE).to(read.dtype)
+        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, ASM)
+        weight = _matrix(tl.load(words + at), entries, scale, ROWS, COLUMNS, ASM).to(read.dtype)
         sums = tl.dot(read, tl.trans(weight), sums, input_precision=PRECISION)
         if GATED:
-            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, DECODE)
-            weight = _matrix(tl.load(words2 + at), held, scale, ROWS, COLUMNS, DECODE).to(read.dtype)
+            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, ASM)
+            weight = _matrix(tl.load(words2 + at), entries, scale, ROWS, COLUMNS, ASM).to(read.dtype)
             others = tl.dot(read, tl.trans(weight), others, input_precision=PRECISION)
 
     if NORM:
@@ -116,22 +115,18 @@ def launch(
     residual: Tensor | None = None,
     is_gated: bool = False,
     tile: PromptTile | None = None,
-    decode: str | None = None,
+    asm: bool | None = None,
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), of any B, with one to three weights in one launch.
 
-    As `nf4.launch`, except that x, under a norm, and each weight are rounded to x's dtype before they meet.
+    As `nf4_gemv.launch`, except that x, under a norm, and each weight are rounded to x's dtype before they meet.
     """
     first = weights[0]
     batch, columns = x.shape
     gain, epsilon = norm or (x, 0.0)
     tile = tile or tile_for(columns)
-    assert 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
+    check(x, weights, out, gain, residual, is_gated)
     assert columns % tile.columns == 0 and tile.columns % BLOCK == 0
-    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
-    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
-    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
-    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
     programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
     # No fewer than 16 rows make a product on tensor cores.
     together = min(64, max(16, triton.next_power_of_2(batch)))
@@ -141,7 +136,7 @@ def launch(
         *arguments(weights),
         K=columns, B=together, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
-        NESTED=first.nest_table is not None, DECODE=decode or decoding(x),
+        NESTED=first.nest_table is not None, ASM=card_of(x.device).ptx if asm is None else asm,
         PRECISION="ieee", ROWS=tile.rows, COLUMNS=tile.columns, STAGES=tile.stages,
         num_warps=tile.warps, enable_fp_fusion=True,
     )  # fmt: skip

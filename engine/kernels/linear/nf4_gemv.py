@@ -4,9 +4,6 @@ A program takes ROWS rows of a weight. Its threads stand along K: each reads fou
 row, and the numbers of x that belong to them once. Nothing is shared before the sum at the end.
 """
 
-# Triton's language has no types that a checker could follow.
-# mypy: disable-error-code="no-untyped-def,untyped-decorator,assignment"
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.linear.epilogue import inverse_rms, store, with_bias
-from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, eight, held_table
+from engine.kernels.card import card_of
+from engine.kernels.linear.epilogue import check, chosen, inverse_rms, store, with_bias
+from engine.kernels.linear.nf4_decode import _WORDS, block_scale, decoded, eight, table_entries
 from engine.kernels.linear.weights import Nf4Weight
+from engine.kernels.pdl import launch_dependents, wait_for_primary
 
 MAX_ROWS = 8
 """Rows of x at most: each has sums of its own in registers."""
@@ -47,32 +46,6 @@ def tile_for(batch: int, columns: int, is_gated: bool) -> Tile:
 
 
 @triton.jit
-def chosen(
-    tile,
-    words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-    words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-    words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
-    COUNT: tl.constexpr, ROWS: tl.constexpr,
-):  # fmt: skip
-    """Which of up to three weights a program works on: its tile in it, the weight, and where its outputs begin."""
-    words, scales, nest_table, nest_scales = words1, scales1, nest_table1, nest_scales1
-    offset, bias, rows, place = offset1, bias1, rows1, 0
-    if COUNT > 1:
-        tiles = (rows1 + ROWS - 1) // ROWS
-        if tile >= tiles:
-            tile -= tiles
-            words, scales, nest_table, nest_scales = words2, scales2, nest_table2, nest_scales2
-            offset, bias, rows, place = offset2, bias2, rows2, rows1
-            if COUNT > 2:
-                tiles = (rows2 + ROWS - 1) // ROWS
-                if tile >= tiles:
-                    tile -= tiles
-                    words, scales, nest_table, nest_scales = words3, scales3, nest_table3, nest_scales3
-                    offset, bias, rows, place = offset3, bias3, rows3, rows1 + rows2
-    return tile, words, scales, nest_table, nest_scales, offset, bias, rows, place
-
-
-@triton.jit
 def _read(words, row_at, start, K: tl.constexpr, WORDS: tl.constexpr, EVEN: tl.constexpr):
     """The words of each row from `start` on; they are read once, and need not stay in a cache."""
     word = start + tl.arange(0, WORDS)[None, :]
@@ -84,15 +57,15 @@ def _read(words, row_at, start, K: tl.constexpr, WORDS: tl.constexpr, EVEN: tl.c
 
 @triton.jit
 def _added(
-    sums, x, x_stride, gain, words, held, scale, column, B: tl.constexpr, NORM: tl.constexpr, DECODE: tl.constexpr
+    sums, x, x_stride, gain, words, entries, scale, column, B: tl.constexpr, NORM: tl.constexpr, ASM: tl.constexpr
 ):
     """The sums of each row of x, one tensor each, plus the products of these words."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, held, DECODE)
+    t0, t1, t2, t3, t4, t5, t6, t7 = decoded(words, entries, ASM)
     if NORM:
-        g0, g1, g2, g3, g4, g5, g6, g7 = eight(gain, column, DECODE)
+        g0, g1, g2, g3, g4, g5, g6, g7 = eight(gain, column, ASM)
     added = ()
     for b in tl.static_range(B):
-        x0, x1, x2, x3, x4, x5, x6, x7 = eight(x + b * x_stride, column, DECODE)
+        x0, x1, x2, x3, x4, x5, x6, x7 = eight(x + b * x_stride, column, ASM)
         if NORM:
             # On x, and not on the weight, since x is shared by all rows.
             x0, x1, x2, x3, x4, x5, x6, x7 = x0 * g0, x1 * g1, x2 * g2, x3 * g3, x4 * g4, x5 * g5, x6 * g6, x7 * g7
@@ -109,19 +82,18 @@ def _nf4_kernel(
     words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
     K: tl.constexpr, POWER: tl.constexpr, B: tl.constexpr, COUNT: tl.constexpr,
     GATED: tl.constexpr, NORM: tl.constexpr, RESIDUAL: tl.constexpr, BIAS: tl.constexpr, NESTED: tl.constexpr,
-    DECODE: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, PDL: tl.constexpr,
+    ASM: tl.constexpr, ROWS: tl.constexpr, WORDS: tl.constexpr, AHEAD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     if PDL:
-        tl.inline_asm_elementwise(
-            "griddepcontrol.launch_dependents; // $0", "=r", [], dtype=tl.int32, is_pure=False, pack=1
-        )
-    tile, words, scales, nest_table, nest_scales, offset, bias, rows, place = chosen(
+        launch_dependents()
+    tile, picked, place = chosen(
         tl.program_id(0),
-        words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1,
-        words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2,
-        words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3,
+        (words1, scales1, nest_table1, nest_scales1, offset1, bias1, rows1),
+        (words2, scales2, nest_table2, nest_scales2, offset2, bias2, rows2),
+        (words3, scales3, nest_table3, nest_scales3, offset3, bias3, rows3),
         COUNT, ROWS,
     )  # fmt: skip
+    words, scales, nest_table, nest_scales, offset, bias, rows = picked
     shift = 0.0
     other_shift = 0.0
     if NESTED:
@@ -131,7 +103,7 @@ def _nf4_kernel(
     row = tile * ROWS + tl.arange(0, ROWS)
     # Rows past the end do the last row's work again, and are not written.
     near = tl.minimum(row, rows - 1)[:, None]
-    held = held_table(table, ROWS, WORDS, DECODE)
+    entries = table_entries(table, ROWS, WORDS, ASM)
     zeros = tl.full((ROWS, WORDS), 0.0, tl.float32)
     sums = ()
     others = ()
@@ -147,9 +119,7 @@ def _nf4_kernel(
     ready = x
     if PDL:
         # Weights do not depend on the kernel before, x does. The sum keeps the compiler from reading x any earlier.
-        ready += tl.inline_asm_elementwise(
-            "griddepcontrol.wait; mov.b32 $0, 0;", "=r", [], dtype=tl.int32, is_pure=False, pack=1
-        )
+        ready += wait_for_primary()
     for start in range(0, K // 8, WORDS):
         if AHEAD:
             read = ahead
@@ -175,15 +145,15 @@ def _nf4_kernel(
             column = tl.minimum(column, K - 8)
         column = tl.broadcast_to(column, (ROWS, WORDS))
         block = tl.broadcast_to(block, (ROWS, WORDS)) + near * (K // (8 * _WORDS))
-        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, DECODE)
+        scale = block_scale(scales, nest_table, nest_scales, shift, block, NESTED, ASM)
         if not EVEN:
             scale = tl.where(inside, scale, 0.0)
-        sums = _added(sums, ready, x_stride, gain, read, held, scale, column, B, NORM, DECODE)
+        sums = _added(sums, ready, x_stride, gain, read, entries, scale, column, B, NORM, ASM)
         if GATED:
-            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, DECODE)
+            scale = block_scale(scales2, nest_table2, nest_scales2, other_shift, block, NESTED, ASM)
             if not EVEN:
                 scale = tl.where(inside, scale, 0.0)
-            others = _added(others, ready, x_stride, gain, other, held, scale, column, B, NORM, DECODE)
+            others = _added(others, ready, x_stride, gain, other, entries, scale, column, B, NORM, ASM)
 
     valid = row < rows
     for b in tl.static_range(B):
@@ -208,7 +178,7 @@ def launch(
     residual: Tensor | None = None,
     is_gated: bool = False,
     tile: Tile | None = None,
-    decode: str | None = None,
+    asm: bool | None = None,
     pdl: bool = False,
 ) -> None:
     """Write into `out` (B, N) the products of x (B, K), B at most MAX_ROWS, with one to three weights in one launch.
@@ -221,15 +191,9 @@ def launch(
     batch, columns = x.shape
     gain, epsilon = norm or (x, 0.0)
     tile = tile or tile_for(batch, columns, is_gated)
-    decode = decode or decoding(x)
-    assert 1 <= batch <= MAX_ROWS and 1 <= len(weights) <= 3 and all(weight.columns == columns for weight in weights)
-    assert x.stride(1) == out.stride(1) == gain.stride(-1) == 1 and gain.shape[-1] == columns
-    assert out.shape == (batch, first.rows if is_gated else sum(weight.rows for weight in weights))
-    assert residual is None or (residual.shape == out.shape and residual.stride(1) == 1)
-    # Addresses are counted in 32 bits, and eight numbers of x are read at a time.
-    assert max(weight.words.numel() for weight in weights) < 2**31 and x.stride(0) % 8 == 0
-    assert x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
-    assert not is_gated or (len(weights) == 2 and first.rows == weights[1].rows and residual is None)
+    check(x, weights, out, gain, residual, is_gated)
+    # Eight numbers of x are read at a time.
+    assert 1 <= batch <= MAX_ROWS and x.stride(0) % 8 == x.data_ptr() % 16 == gain.data_ptr() % 16 == 0
     programs = [triton.cdiv(weight.rows, tile.rows) for weight in weights]
     _nf4_kernel[(programs[0] if is_gated else sum(programs),)](
         x, gain, out if residual is None else residual, out, first.table, epsilon,
@@ -237,8 +201,9 @@ def launch(
         *arguments(weights),
         K=columns, POWER=triton.next_power_of_2(columns), B=batch, COUNT=1 if is_gated else len(weights),
         GATED=is_gated, NORM=norm is not None, RESIDUAL=residual is not None, BIAS=first.bias is not None,
-        NESTED=first.nest_table is not None, DECODE=decode, ROWS=tile.rows, WORDS=tile.words,
-        AHEAD=tile.ahead, PDL=pdl, num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=pdl,
+        NESTED=first.nest_table is not None, ASM=card_of(x.device).ptx if asm is None else asm,
+        ROWS=tile.rows, WORDS=tile.words, AHEAD=tile.ahead, PDL=pdl,
+        num_warps=tile.warps, enable_fp_fusion=True, launch_pdl=pdl,
     )  # fmt: skip
 
 
@@ -252,13 +217,3 @@ def arguments(weights: Sequence[Nf4Weight]) -> list[Any]:
         bias = weight.table if weight.bias is None else weight.bias
         found += [weight.words, weight.scales, *nest, bias, weight.rows]
     return found
-
-
-def decoding(x: Tensor) -> str:
-    """How codes are looked up on x's device: by PTX on an NVIDIA GPU from Ampere on, elsewhere from memory.
-
-    On an H100 "shuffle" is fastest for every shape of an 8B model, 1.43 TB/s over its layers; others take up to 40 %
-    longer.
-    """
-    target = None if x.device.type == "cpu" else triton.runtime.driver.active.get_current_target()
-    return "shuffle" if target is not None and target.backend == "cuda" and target.arch >= 80 else "load"

@@ -16,6 +16,8 @@ BLOCK = 64
 """Weights that share a scale."""
 NEST = 256
 """Scales that share a scale, where they are quantized too."""
+MOST_NUMBERS = 2**31 - 1
+"""Of one weight, or words of eight: kernels count addresses in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ Weight = Nf4Weight | DenseWeight
 def weight_of(module: torch.nn.Module) -> Weight:
     """The weight of an `nn.Linear` or a bitsandbytes `Linear4bit`, by what it holds; nothing is copied.
 
-    Raises ModelUnsupported for another 4-bit format, or for rows that are no whole number of blocks.
+    Raises ModelUnsupported for another 4-bit format, for rows that are no whole number of blocks, and for a weight too
+    large for kernels.
     """
     weight: Any = module.weight
     bias: Any = module.bias
@@ -81,6 +84,7 @@ def weight_of(module: torch.nn.Module) -> Weight:
         return nf4_weight(weight.data, state, bias)
     if weight.ndim != 2 or not weight.is_floating_point() or not weight.is_contiguous():
         raise ModelUnsupported(f"a linear layer holds {weight.dtype} numbers of shape {tuple(weight.shape)}: no matrix")
+    _refuse_too_large(weight.numel())
     return DenseWeight(weight.data, None if bias is None else bias.data)
 
 
@@ -102,6 +106,7 @@ def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Wei
         raise ModelUnsupported(
             f"4-bit weights of another kind: {state.quant_type}, {state.blocksize} a block, {columns} a row"
         )
+    _refuse_too_large(packed.nbytes // 4)
     return Nf4Weight(
         rows=rows,
         columns=columns,
@@ -115,9 +120,6 @@ def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Wei
     )
 
 
-def quantize_nf4(matrix: Tensor, bias: Tensor | None = None) -> Nf4Weight:
-    """A dense matrix (N, K) in NF4 with double quantization, by bitsandbytes itself; for an `lm_head` kept dense."""
-    from bitsandbytes.functional import quantize_4bit
-
-    packed, state = quantize_4bit(matrix, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
-    return nf4_weight(packed, state, bias)
+def _refuse_too_large(numbers: int) -> None:
+    if numbers > MOST_NUMBERS:
+        raise ModelUnsupported(f"a weight of {numbers:,} numbers is too large for kernels, which take {MOST_NUMBERS:,}")

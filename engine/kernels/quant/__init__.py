@@ -1,1 +1,6 @@
-"""Quantize, dequantize and rotate keys and values."""
+"""Quantize, dequantize and rotate keys and values of all KV heads of a layer; as a module, a quantized_store.Codec."""
+
+from engine.kernels.quant.dequantize import dequantize_into
+from engine.kernels.quant.quantize import quantize_into
+
+__all__ = ["dequantize_into", "quantize_into"]

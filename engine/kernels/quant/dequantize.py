@@ -1,4 +1,4 @@
-"""Packed keys or values to numbers in one launch for all KV heads of a layer: what precision.dequantize_into does.
+"""Packed keys or values to numbers in one launch for all KV heads of a layer: what quant.dequantize_into does.
 
 Eight and four bits; two, three and sixteen go through PyTorch. Numbers stay rotated, if they are: whoever attends them
 rotates its queries, which are fewer.

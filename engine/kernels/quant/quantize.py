@@ -1,4 +1,4 @@
-"""Keys and values to few bits in one launch for all KV heads of a layer: the same bits as precision.quantize.
+"""Keys and values to few bits in one launch for all KV heads of a layer: the same bits as quant.quantize.
 
 Eight and four bits; two and three, whose ranges are searched, go through PyTorch.
 """
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from engine.core import quant
 from engine.core.quant import GROUP, Packed, channel_group, scale_shape
+from engine.kernels.card import card_of
+from engine.kernels.quant.hadamard import chunk_of, rotate_loaded, signs_of
 
 
 @triton.jit
@@ -36,18 +38,17 @@ def _coded(wide, low, high, BITS: tl.constexpr, RECIPROCAL: tl.constexpr):
 def _quantize(
     rows, codes, scales, zeros, signs, count, row_head, row_token, code_head, scale_head, length,
     BITS: tl.constexpr, PER_TOKEN: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, GROUPS: tl.constexpr,
-    GROUP: tl.constexpr, ROTATE: tl.constexpr, RECIPROCAL: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, ROTATE: tl.constexpr, CHUNK: tl.constexpr, RECIPROCAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """GROUP tokens of one KV head; `length` undoes that `signs` (D, D) is the rotation with entries of 0, 1 and -1."""
+    """GROUP tokens of one KV head; `signs` (D, D) and `length` as in rotate_loaded."""
     group, head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     tokens, channels = group * GROUP + tl.arange(0, GROUP), tl.arange(0, WIDTH)
     inside = (tokens < count)[:, None] & (channels < D)[None, :]
     row = rows + head * row_head + tokens[:, None].to(tl.int64) * row_token
-    x = tl.load(row + channels[None, :], mask=inside, other=0.0)
     if ROTATE:
-        both = (channels < D)[:, None] & (channels < D)[None, :]
-        matrix = tl.load(signs + channels[:, None] * D + channels[None, :], mask=both, other=0.0)
-        x = (tl.dot(x, matrix, input_precision=PRECISION) * length).to(x.dtype)
+        x = rotate_loaded(row, tokens < count, signs, length, D, WIDTH, CHUNK, PRECISION).to(rows.dtype.element_ty)
+    else:
+        x = tl.load(row + channels[None, :], mask=inside, other=0.0)
     wide = x.to(tl.float32)
     least, most = tl.where(inside, wide, float("inf")), tl.where(inside, wide, float("-inf"))
     if PER_TOKEN:
@@ -103,15 +104,14 @@ def quantize_into(rows: Tensor, into: Packed, rotation: Tensor | None = None) ->
     if into.bits not in (4, 8):
         quant.quantize_into(rows, into, rotation)
         return
-    # Whole numbers are exact in every dtype.
-    run = dim & -dim
-    signs = rows if rotation is None else rotation.sign().to(rows.dtype)
+    signs, length = (rows, 1.0) if rotation is None else signs_of(rotation, rows.dtype)
     assert rows.stride(2) == 1 and into.codes.stride()[1:] == (dim * into.bits // 8, 1)
     assert into.scales.stride() == into.zeros.stride()
     _quantize[triton.cdiv(count, GROUP), heads](
         rows, into.codes, into.scales, into.zeros, signs, count, rows.stride(0), rows.stride(1), into.codes.stride(0),
-        into.scales.stride(0), run**-0.5,
+        into.scales.stride(0), length,
         BITS=into.bits, PER_TOKEN=into.per == "token", D=dim, WIDTH=triton.next_power_of_2(dim),
-        GROUPS=dim // channel_group(dim), GROUP=GROUP, ROTATE=rotation is not None, RECIPROCAL=rows.is_cuda,
+        GROUPS=dim // channel_group(dim), GROUP=GROUP, ROTATE=rotation is not None,
+        CHUNK=chunk_of(GROUP, rows), RECIPROCAL=card_of(rows.device).ptx,
         PRECISION="ieee" if rows.dtype == torch.float32 else "tf32", num_warps=8 if dim > 64 else 4,
     )  # fmt: skip

@@ -1,10 +1,11 @@
-"""Products with the weights of linear layers in plain PyTorch: the specification of `engine.kernels.linear.linear`."""
+"""Products with the weights of linear layers in plain PyTorch: the specification of `engine.kernels.linear`."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from engine.kernels.linear.int8_lm_head import AGAIN, GROUP, Int8Head
 from engine.kernels.linear.weights import BLOCK, NEST, DenseWeight, Weight
 
 
@@ -41,8 +42,19 @@ def gated(
     return _rounded(torch.nn.functional.silu(_product(wide, gate)) * _product(wide, up), x, out)
 
 
-def dequantized(weight: Weight) -> Tensor:
+def logits(x: Tensor, head: Int8Head, norm: tuple[Tensor, float], again: int = AGAIN) -> Tensor:
+    """See int8_lm_head.logits. Of exactly `again` tokens the logits are exact; kernels may take some more."""
+    wide = _normed(x, norm)
+    out = wide @ dequantized(head).T
+    largest = out[0].topk(min(again, out.shape[1])).indices
+    out[:, largest] = wide @ head.exact.matrix[largest].float().T
+    return out
+
+
+def dequantized(weight: Weight | Int8Head) -> Tensor:
     """The matrix (N, K) in float32."""
+    if isinstance(weight, Int8Head):
+        return (weight.codes.float() - 128) * weight.scales.float().repeat_interleave(GROUP, 1)
     if isinstance(weight, DenseWeight):
         return weight.matrix.float()
     scales = weight.scales

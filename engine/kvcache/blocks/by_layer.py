@@ -158,14 +158,14 @@ class QuantizedLoader:
             raise PodMismatch(f"layer {layer} cannot have kept {counts} slots")
         yield "near keys", exact, (len(heads), proximal, dim)
         yield "near values", exact, (len(heads), proximal, dim)
-        if self._layout.recipe.keep < 1:
+        if self._layout.recipe.selection.drops:
             yield "kept", torch.uint8, (len(heads), -(-(self._num_tokens - proximal) // 8))
         for head, count in zip(heads, counts, strict=True):
             if self._layout.stores_keys(layer, head):
                 yield from _packed_fields(
                     f"key {head}", count, dim, self._layout.key_bits(layer, head), "channel", exact
                 )
-            yield from _packed_fields(f"value {head}", count, dim, self._layout.recipe.value_bits, "token", exact)
+            yield from _packed_fields(f"value {head}", count, dim, self._layout.recipe.precision.values, "token", exact)
 
     def _check_kept(self, counts: list[int], kept: Tensor | None) -> None:
         """Raise PodMismatch where heads do not have as many rows as slots; `kept` (heads, F / 8) is on the host."""
@@ -188,7 +188,7 @@ class QuantizedLoader:
             packed(f"key {head}", layout.key_bits(layer, head), "channel") if layout.stores_keys(layer, head) else None
             for head in heads
         )
-        values = tuple(packed(f"value {head}", layout.recipe.value_bits, "token") for head in heads)
+        values = tuple(packed(f"value {head}", layout.recipe.precision.values, "token") for head in heads)
         return DistantLayer(keys, values, tensors.get("kept"))
 
     def _complete(self, layer: int) -> bool:

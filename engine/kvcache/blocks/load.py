@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from engine.core.pinned_staging import ARENA_BYTES
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import ExactPod
 from engine.kvcache.quantized import QuantizedPod
 
 MOST_THREADS = 16
@@ -24,7 +24,7 @@ class Loader(Protocol):
     def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take a verified block."""
 
-    def finish(self) -> Pod | QuantizedPod:
+    def finish(self) -> ExactPod | QuantizedPod:
         """The pod."""
 
 
@@ -39,7 +39,7 @@ class Source:
     read: Callable[[memoryview, int], tuple[Mapping[str, Any], memoryview]]
 
 
-def load(loader: Loader, sources: Sequence[Source], threads: int | None = None) -> Pod | QuantizedPod:
+def load(loader: Loader, sources: Sequence[Source], threads: int | None = None) -> ExactPod | QuantizedPod:
     """The pod of these blocks. Raises what `read` and the loader raise; what has not begun by then is not read.
 
     `threads`: by default one for every processor that this process may use. Each reads a block; where there is room

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 
 from engine.core.errors import PodMismatch
-from engine.kvcache.exact import Pod, PodBlock, from_block, leaving
+from engine.kvcache.exact import ExactPod, PodBlock, from_block, leaving
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.suffix import SuffixCache
@@ -75,18 +75,18 @@ class Builder(Protocol):
     def feed(self, ids: Sequence[int]) -> PodBlock:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
 
-    def finish(self) -> Pod | QuantizedPod:
+    def finish(self) -> ExactPod | QuantizedPod:
         """The pod. Raises PodMismatch while tokens are missing."""
 
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
     """What reads a section of so many tokens by the layout's recipe, or exactly."""
-    if layout is not None and layout.recipe.packing:
+    if layout is not None and layout.recipe.precision.while_reading:
         return QuantizingBuilder(runner, num_tokens, layout)
     return PodBuilder(runner, num_tokens, layout)
 
 
-def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Pod | QuantizedPod:
+def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> ExactPod | QuantizedPod:
     """What reading a document leaves behind: its exact pod, or that of a layout whose recipe packs while reading."""
     builder = builder_for(runner, len(ids), layout)
     chunk = chunk_tokens(runner.model.device)
@@ -108,7 +108,7 @@ class PodBuilder:
         """Bytes of a block so far."""
         self._suffix = SuffixCache(runner.model.shape, num_tokens, runner.model.device)
         self.context = runner.context((), self._suffix)
-        if layout is not None and layout.recipe.streaming:
+        if layout is not None and layout.recipe.sharing.while_reading:
             self.context = SharingContext(layout, self._suffix, runner.attention)
             # It writes out the scores of every query with every near token.
             self._most_tokens = _SHARED_TOKENS
@@ -124,12 +124,13 @@ class PodBuilder:
 
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
-        start, pair = from_block(meta, payload, self._runner.model.shape)
-        stop = start + pair.shape[3]
-        if start != self.num_read or stop > self._suffix.capacity:
+        start, stop, pairs = from_block(meta, payload, self._runner.model.shape)
+        whole = all(start + pair.shape[3] == stop for pair in pairs)
+        if start != self.num_read or stop > self._suffix.capacity or not whole:
             raise PodMismatch(f"a block of tokens {start}..{stop} cannot follow token {self.num_read}")
-        self._suffix.keys[:, :, start:stop] = pair[0]
-        self._suffix.values[:, :, start:stop] = pair[1]
+        for rows, pair in zip(self._suffix.rows(start, stop), pairs, strict=True):
+            for room, stored in zip(rows, pair, strict=True):
+                room.copy_(stored)
         self._suffix.advance(stop - start)
 
     def read(self, ids: Sequence[int]) -> None:
@@ -143,14 +144,13 @@ class PodBuilder:
         self.read(ids)
         stop = self.num_read
         self._largest = max(self._largest, (stop - start) * self._runner.model.shape.token_bytes)
-        keys, values = self._suffix.keys[:, :, start:stop], self._suffix.values[:, :, start:stop]
-        return leaving(keys, values, start, self._largest)
+        return leaving(self._suffix.rows(start, stop), start, self._largest)
 
     def feed(self, ids: Sequence[int]) -> PodBlock:
         """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
         return self.begin(ids)()
 
-    def finish(self) -> Pod:
+    def finish(self) -> ExactPod:
         """The frozen pod. Raises PodMismatch while tokens are missing."""
         if self.num_read != self._suffix.capacity:
             raise PodMismatch(f"{self.num_read} of {self._suffix.capacity} tokens are read")

@@ -39,9 +39,9 @@ class SharingContext(Context):
         heads = len(query) // len(own)
         rooted = torch.stack([self.suffix.keys[root, group, :stop] for group, root in enumerate(roots)])
         asking = query
-        if recipe.mode == "A":
+        if askers := recipe.sharing.asking(roots):
             asking = torch.cat(
-                [self._queries[root][group * heads : (group + 1) * heads] for group, root in enumerate(roots)]
+                [self._queries[root][group * heads : (group + 1) * heads] for group, root in enumerate(askers)]
             )
         parts = []
         if lead:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from engine.core.quant import GROUP, channel_group, dequantize, hadamard, pack, packed_bytes, quantize, unpack
+from tests.pairwise import pairwise
 
 BITS = (2, 3, 4, 8)
 PER = ("channel", "token")
@@ -24,9 +25,7 @@ def test_codes_come_back(bits: int) -> None:
     assert torch.equal(unpack(packed, bits), codes)
 
 
-@pytest.mark.parametrize("count", (1, 63, 64, 65, 200))
-@pytest.mark.parametrize("per", PER)
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(("count", "bits", "per"), pairwise((1, 63, 64, 65, 200), BITS, PER))
 def test_against_a_slow_reference(bits: int, per: str, count: int) -> None:
     """Every number lies within half a step of what its group's range allows, in float64 by hand."""
     wide = rows(count)
@@ -61,10 +60,9 @@ def test_more_bits_are_nearer_and_exact_rows_stay_themselves() -> None:
     assert torch.equal(dequantize(quantize(wide.bfloat16(), 16, "token"), torch.bfloat16), wide.bfloat16())
 
 
-@pytest.mark.parametrize("dim", (64, 96, 128, 256))
-@pytest.mark.parametrize("count", (0, 1, 64, 111))
-@pytest.mark.parametrize("per", PER)
-@pytest.mark.parametrize("bits", (*BITS, 16))
+@pytest.mark.parametrize(
+    ("bits", "dim", "count", "per"), pairwise((*BITS, 16), (64, 96, 128, 256), (0, 1, 64, 111), PER)
+)
 def test_bytes_are_those_of_the_formula(bits: int, per: str, count: int, dim: int) -> None:
     packed = quantize(rows(count, dim).bfloat16(), bits, per)
     assert packed.nbytes == packed_bytes(count, dim, bits, per, torch.bfloat16)

@@ -39,7 +39,7 @@ class Model:
 
 
 def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.device) -> Model:
-    return Model(KVShape(LAYERS, groups, dim, dtype), groups * share, device)
+    return Model(KVShape.uniform(LAYERS, groups, dim, dtype), groups * share, device)
 
 
 def pod(

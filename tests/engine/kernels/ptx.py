@@ -19,10 +19,6 @@ def run(code: str, inputs: dict[str, Warp]) -> dict[str, Warp]:
         if not name or name == ".reg":
             continue
         operands = re.findall(r"[$\w]+", rest)
-        if name == "mov.b32":
-            low, high, source = operands
-            held[low], held[high] = [v & 0xFFFF for v in read(source)], [v >> 16 for v in read(source)]
-            continue
         target, *sources = operands
         held[target] = _step(name, [read(source) for source in sources])
     return held
@@ -68,6 +64,4 @@ def _one(name: str, *values: int) -> int:
             # The highest bit of a pick asks for the sign of the byte.
             chosen = [eight[pick & 7] if pick < 8 else 255 * (eight[pick & 7] >> 7) for pick in picks]
             return int.from_bytes(bytes(chosen), "little")
-        case "cvt.f32.f16":
-            return from_float([struct.unpack("<e", struct.pack("<H", values[0]))[0]])[0]
     raise AssertionError(f"an instruction that is not known here: {name}")

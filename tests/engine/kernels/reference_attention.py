@@ -90,7 +90,7 @@ def kv_ranges(pod: AnyPod, layer: int) -> Iterable[Stretch]:
         for head, (root, values) in enumerate(zip(pod.layout.roots[layer], pod.distant[layer].values, strict=True)):
             keys = pod.distant[root].keys[head]
             assert keys is not None
-            yield Stretch(head, keys, values, root if recipe.mode == "A" else layer, recipe.rotate)
+            yield Stretch(head, keys, values, root if recipe.sharing.mode == "A" else layer, recipe.precision.rotate)
 
 
 def _of(stretch: Stretch, rows: Tensor, scale: float) -> tuple[Tensor, Tensor]:

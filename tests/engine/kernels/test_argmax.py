@@ -8,7 +8,6 @@ from torch import Tensor
 
 from engine.core import sampling
 from engine.kernels import argmax
-from tests.engine.kernels.hopper import ptx_of
 
 
 def chosen(logits: Tensor, by=argmax.greedy) -> tuple[int, int, float]:
@@ -60,10 +59,3 @@ def test_whatever_the_logits_are_the_token_is_one(bad: float, everywhere: bool, 
     token, _, logprob = chosen(logits)
     assert 0 <= token < 3000
     assert logprob <= 0 if bad == -math.inf and not everywhere else math.isnan(logprob)
-
-
-def test_it_compiles_for_hopper() -> None:
-    types = {"logits": "*bf16", "parts": "*fp32", "tokens": "*i32", "count": "i32", "stride": "i32"}
-    assert "ld.global" in ptx_of("engine.kernels.argmax._parts", types, {"BLOCK": 1024}, warps=4)
-    types = {"parts": "*fp32", "tokens": "*i32", "ids": "*i64", "chosen": "*fp64", "number": "i32", "stride": "i32"}
-    assert "st.global" in ptx_of("engine.kernels.argmax._whole", types, {"COUNT": 128}, warps=4)

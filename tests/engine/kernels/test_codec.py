@@ -5,7 +5,7 @@ import torch
 
 from engine.core import quant
 from engine.core.quant import dequantize
-from engine.kernels.quant import codec
+from engine.kernels import quant as kernels
 from engine.kvcache import quantized_store
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
@@ -23,7 +23,7 @@ def test_the_same_pod(recipe: str, device: torch.device, monkeypatch: pytest.Mon
     runner = runner_of(tiny.llama().to(device))
     ids = some_ids(runner, 233, 1)
     monkeypatch.setattr(quantizing_context, "RUN_TOKENS", 128)
-    ours, plain = (read(runner, recipe, ids, each, monkeypatch) for each in (codec, quant))
+    ours, plain = (read(runner, recipe, ids, each, monkeypatch) for each in (kernels, quant))
     assert ours.nbytes == plain.nbytes
     for one, other in zip(ours.distant, plain.distant, strict=True):
         for a, b in zip((*one.keys, *one.values), (*other.keys, *other.values), strict=True):

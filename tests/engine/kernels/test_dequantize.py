@@ -8,6 +8,7 @@ from engine.core import quant
 from engine.core.quant import Packed, hadamard, scale_shape
 from engine.kernels.quant.dequantize import dequantize_into
 from engine.kernels.quant.quantize import quantize_into
+from tests.pairwise import pairwise
 
 
 def room(heads: int, count: int, dim: int, bits: int, per: str, device: torch.device) -> Packed:
@@ -23,13 +24,17 @@ def ranges_of(heads: int, count: int, dim: int, device: torch.device, dtype: tor
     return (numbers * torch.linspace(0.1, 9, dim)).to(device, dtype)
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
 @pytest.mark.parametrize(
-    ("heads", "count", "dim"), ((2, 1, 64), (1, 63, 128), (2, 111, 96), (1, 1000, 256), (1, 4097, 64))
+    ("sizes", "dtype", "bits", "per"),
+    pairwise(
+        ((2, 1, 64), (1, 63, 128), (2, 111, 96), (1, 1000, 256), (1, 4097, 64)),
+        (torch.float32, torch.float16, torch.bfloat16),
+        (8, 4, 3),
+        ("channel", "token"),
+    ),
 )
-@pytest.mark.parametrize("per", ("channel", "token"))
-@pytest.mark.parametrize("bits", (8, 4, 3))
-def test_the_same_numbers(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
+def test_the_same_numbers(sizes, dtype, bits, per, device: torch.device) -> None:
+    heads, count, dim = sizes
     packed = room(heads, count, dim, bits, per, device)
     quant.quantize_into(ranges_of(heads, count, dim, device, dtype), packed)
     out = torch.full((heads, count + 7, dim), torch.nan, dtype=dtype, device=device)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from engine.core.quant import hadamard
 from engine.kernels.quant.hadamard import rotate_row
-from tests.engine.kernels.hopper import ptx_of
+from tests.engine.kernels.compiling import Case, compiled
 
 
 @triton.jit
@@ -32,25 +32,17 @@ def test_as_by_the_matrix(dim: int, warps: int, device: torch.device) -> None:
 
 def test_placing_a_query_reads_no_matrix() -> None:
     """For Hopper: nor is anything of the launch before read before its end."""
-    floats = dict.fromkeys(("rows", "cos", "sin", "query_weight", "key_weight", "keys", "values"), "*bf16")
-    types = floats | {"query": "*fp32", "rotated": "*fp32", "positions": "*i64", "start": "*i32", "epsilon": "fp32"}
-    types |= {"count": "i32", "slots": "i32", "row_stride": "i32"}
-    fixed = {"H": 32, "G": 8, "D": 128, "WIDTH": 128, "NORMED": False, "ROTATE": True, "PDL": True}
-    code = ptx_of("engine.kernels.attention.rope_append._rope", types, fixed, warps=1)
+    (kernels,) = compiled([Case("new_tokens", (128,))])
+    (code,) = (each.ptx for each in kernels if each.name == "_rope_append")
     wait = code.index("griddepcontrol.wait")
     reads = [found.start() for found in re.finditer(r"ld\.global", code)]
     # Ahead: the tail's length and the position.
-    assert len([at for at in reads if at < wait]) == 2 and len(reads) <= 16
+    assert len([at for at in reads if at < wait]) == 2 and len(reads) <= 20
     assert all(found.start() > wait for found in re.finditer(r"st\.global", code))
 
 
 def test_merging_reads_no_matrix() -> None:
-    """Where rotated pieces begin, and nothing else."""
-    types = {"out": "*bf16", **dict.fromkeys(("lse", "outputs", "sums"), "*fp32"), "ranges": "*i32"}
-    types |= {"count": "i32", "heads": "i32"}
-    fixed = {"SHARE": 4, "D": 128, "WIDTH": 128, "BLOCK": 64, "ROTATE": True, "PDL": True}
-    plain, turning = (
-        ptx_of("engine.kernels.attention.reduce.merge", types, fixed | {"ROTATE": each}, warps=8)
-        for each in (False, True)
-    )
-    assert turning.count("ld.global") == plain.count("ld.global") + 1
+    """Where rotated splits begin, and nothing else."""
+    plain, rotated = compiled([Case("attention", (128, 4, 16, 16)), Case("attention", (128, 4, 4, 4))])
+    plain_reads, rotated_reads = (kernels[-1].ptx.count("ld.global") for kernels in (plain, rotated))
+    assert plain[-1].name == "reduce_splits" and rotated_reads == plain_reads + 1

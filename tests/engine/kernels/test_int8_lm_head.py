@@ -9,9 +9,9 @@ import torch
 
 from engine.kernels.linear import int8_lm_head
 from engine.kernels.linear.int8_lm_head import Int8Head, can_quantize_head, quantize_head
-from engine.kernels.reference import linear, lm_head
+from engine.kernels.reference import linear
 from tests.engine.kernels import layers, ptx
-from tests.engine.kernels.hopper import ptx_of
+from tests.engine.kernels.compiling import Case, compiled
 
 
 def head_of(rows: int, columns: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Int8Head:
@@ -24,7 +24,7 @@ def test_codes_are_the_nearest(device: torch.device) -> None:
     head.exact.matrix[7, 32:64] = 0.0
     head = quantize_head(head.exact)
     blocks = head.exact.matrix.unflatten(1, (-1, 32))
-    error = (lm_head.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
+    error = (linear.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
     assert (error <= blocks.abs().amax(2) / 127 * 0.57).all()
     assert error[7, 1] == 0.0
     assert head.nbytes == 5000 * 96 + 5000 * 3 * 2
@@ -36,10 +36,10 @@ def test_codes_are_the_nearest(device: torch.device) -> None:
 )
 def test_against_the_exact_head(rows: int, columns: int, again: int, device: torch.device) -> None:
     head, norm = head_of(rows, columns, device), (layers.vector(columns, 3, device), 1e-5)
-    near = lm_head.logits(layers.rows_of_x(1, columns, device), head, norm, again=0)[0]
+    near = linear.logits(layers.rows_of_x(1, columns, device), head, norm, again=0)[0]
     x = layers.rows_of_x(1, columns, device)
     exact = linear.linear(x, [head.exact], norm=norm)[0]
-    expected = lm_head.logits(x, head, norm, again)[0]
+    expected = linear.logits(x, head, norm, again)[0]
     got = int8_lm_head.logits(x, head, norm, again)[0]
     # The largest are exact, all others near or exact, and only in a small vocabulary all of them.
     largest = near.topk(min(again, rows)).indices
@@ -73,7 +73,7 @@ def test_the_likeliest_is_found_though_its_code_is_not(device: torch.device) -> 
     rows[1400] = 4 * x[0] * (1 + 1e-4)
     head = quantize_head(head.exact)
     head.codes[1400], head.scales[1400] = head.codes[100] - 3, head.scales[100]
-    assert lm_head.logits(x, head, norm, again=0).argmax() == 100
+    assert linear.logits(x, head, norm, again=0).argmax() == 100
     assert int8_lm_head.logits(x, head, norm, 8).argmax() == 1400
 
 
@@ -107,21 +107,12 @@ def test_every_code_at_every_place() -> None:
             assert ptx.as_float(found[f"${place}"]) == expected
 
 
-FIXED = {"K": 4096, "GROUP": 32, "ROWS": 4, "WORDS": 256, "DECODE": "shuffle"}
-
-
-@pytest.mark.parametrize("x", ("bf16", "fp32"))
-def test_the_kernels_compile_for_hopper(x: str) -> None:
-    """Codes are read 16 bytes at a time: four rows of two words a thread, and x, the norm and scales once each."""
-    types = {"x": f"*{x}", "gain": f"*{x}", "codes": "*i64", "scales": "*fp16", "out": "*fp32", "rows": "i32"}
-    code = ptx_of("engine.kernels.linear.int8_lm_head._products", types, FIXED, warps=4)
-    assert len(re.findall(r"ld\.global\S*evict_first\S*\.v2\.b64", code)) == 4
-    assert len(re.findall(r"ld\.global\.v4\.b32", code)) == 2 * 2 * (1 if x == "bf16" else 2)
-    assert code.count("ld.global.nc.b16") == 4
-    types = {"logits": "*fp32", "maxima": "*fp32", "rows": "i32", "number": "i32"}
-    assert "st.global" in ptx_of(
-        "engine.kernels.linear.int8_lm_head._maxima", types, {"SPANS": 16, "SPAN": 64}, warps=4
-    )
-    types |= {"x": f"*{x}", "gain": f"*{x}", "matrix": "*bf16", "out": "*fp32", "epsilon": "fp32"}
-    fixed = {"K": 4096, "POWER": 4096, "AGAIN": 64, "NUMBER": 2048, "BLOCK": 256, "ROUNDS": 12}
-    assert "st.global" in ptx_of("engine.kernels.linear.int8_lm_head._again", types, fixed, warps=4)
+def test_the_product_reads_everything_once() -> None:
+    """Compiled for Hopper: codes 16 bytes at a time, four rows of two words a thread; x, the norm and scales once."""
+    for kernels, reads_of_x in zip(
+        compiled([Case("head", (x,)) for x in ("bfloat16", "float32")]), (1, 2), strict=True
+    ):
+        (code,) = (each.ptx for each in kernels if each.name == "_products")
+        assert len(re.findall(r"ld\.global\S*evict_first\S*\.v2\.b64", code)) == 4
+        assert len(re.findall(r"ld\.global\.v4\.b32", code)) == 2 * 2 * reads_of_x
+        assert code.count("ld.global.nc.b16") == 4

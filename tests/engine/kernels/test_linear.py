@@ -1,11 +1,7 @@
 """Products of a few rows with the weights of linear layers: every kind of weight against the specification."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +9,9 @@ from torch import Tensor
 
 from engine.kernels.linear import linear, nf4_gemv
 from engine.kernels.reference import linear as reference_linear
-from tests.engine.kernels import overlapping
+from tests.engine.kernels.compiling import Case, compiled
 from tests.engine.kernels.layers import layer, rows_of_x, vector
+from tests.pairwise import pairwise
 
 KINDS = ["nf4", "nf4-flat", "float32", "bfloat16"]
 EPSILON = 1e-5
@@ -50,10 +47,9 @@ def test_products(device: torch.device, kind: str, batch: int, sizes: list[int],
     close(out, reference_linear.linear(x, weights))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("normed", [False, True])
-@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "bias", "normed", "added"), pairwise(KINDS, (False, True), (False, True), (False, True))
+)
 def test_what_surrounds_them(device: torch.device, kind: str, bias: bool, normed: bool, added: bool) -> None:
     columns, sizes = 320, [24, 11]
     weights = [layer(kind, size, columns, device, bias=bias, seed=seed) for seed, size in enumerate(sizes)]
@@ -63,14 +59,14 @@ def test_what_surrounds_them(device: torch.device, kind: str, bias: bool, normed
     close(ours, reference_linear.linear(x, weights, norm=norm, residual=residual))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("surrounded", [False, True])
 @pytest.mark.parametrize(
-    ("batch", "sizes", "columns"), [(9, [37], 64), (16, [20, 33, 5], 192), (50, [35, 8], 256), (70, [40], 128)]
+    ("kind", "shape", "surrounded"),
+    pairwise(KINDS, ((9, [37], 64), (16, [20, 33, 5], 192), (50, [35, 8], 256), (70, [40], 128)), (False, True)),
 )
 def test_products_of_many_rows(
-    device: torch.device, kind: str, batch: int, sizes: list[int], columns: int, surrounded: bool
+    device: torch.device, kind: str, shape: tuple[int, list[int], int], surrounded: bool
 ) -> None:
+    batch, sizes, columns = shape
     weights = [layer(kind, size, columns, device, bias=surrounded, seed=seed) for seed, size in enumerate(sizes)]
     x, out = rows_of_x(batch, columns, device), poison(batch, sum(sizes), device)
     norm = (vector(columns, 3, device), EPSILON) if surrounded else None
@@ -156,15 +152,11 @@ def test_an_overlapping_launch_waits_before_it_touches_the_chain() -> None:
 
     A compiler is free to move loads; what it made of this is looked at here.
     """
-    command = [sys.executable, "-W", "ignore", overlapping.__file__]
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(Path(nf4_gemv.__file__).parents[2])}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    kernels = done.stdout.split(overlapping.SEAM)[:-1]
-    assert len(kernels) == 2
+    kernels = compiled([Case("chained_product", (columns,)) for columns in (4096, 14336)])
     # Plain loads of 16 bytes are the input's, of two the residual's; weights say that they are read once.
     chain = r"ld\.global\.v4\.b32|ld\.global\.b16|st\.global"
-    for code in kernels:
-        before, after = code.split("griddepcontrol.wait")
+    for (kernel,) in kernels:
+        before, after = kernel.ptx.split("griddepcontrol.wait")
         assert "griddepcontrol.launch_dependents" in before and "ld.global" in before
         assert re.findall(chain, before) == []
         assert {"ld.global.v4.b32", "ld.global.b16", "st.global"} == set(re.findall(chain, after))
@@ -212,16 +204,14 @@ def test_real_gates(gpu: torch.device, kind: str, batch: int) -> None:
 @pytest.mark.parametrize("kind", ["nf4", "nf4-flat"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("columns", [1152, 4096])
-def test_every_look_up_gives_the_same(gpu: torch.device, kind: str, dtype: torch.dtype, columns: int) -> None:
+def test_both_look_ups_give_the_same(gpu: torch.device, kind: str, dtype: torch.dtype, columns: int) -> None:
     weights = [layer(kind, 100, columns, gpu)]
     x = rows_of_x(2, columns, gpu, dtype)
-    found = {}
-    for decode in ("load", "shuffle", "permute", "mixed"):
-        found[decode] = poison(2, 100, gpu)
-        nf4_gemv.launch(x, weights, found[decode], decode=decode)
-    torch.testing.assert_close(found["shuffle"], found["load"], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found["permute"], found["load"], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found["mixed"], found["load"], rtol=1e-3, atol=1e-3)
+    found: dict[bool, Tensor] = {}
+    for asm in (False, True):
+        found[asm] = poison(2, 100, gpu)
+        nf4_gemv.launch(x, weights, found[asm], asm=asm)
+    torch.testing.assert_close(found[True], found[False], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.gpu

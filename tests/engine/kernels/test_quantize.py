@@ -7,6 +7,7 @@ from torch import Tensor
 from engine.core import quant
 from engine.core.quant import dequantize, hadamard
 from engine.kernels.quant.quantize import quantize
+from tests.pairwise import pairwise
 
 
 def ranges_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -19,12 +20,17 @@ def ranges_of(heads: int, count: int, dim: int, dtype: torch.dtype, device: torc
     return numbers.to(device, dtype)
 
 
-@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
-@pytest.mark.parametrize(("heads", "count", "dim"), ((2, 1, 64), (1, 63, 128), (2, 200, 96), (3, 111, 256)))
-@pytest.mark.parametrize("per", ("channel", "token"))
-@pytest.mark.parametrize("bits", (8, 4, 3))
-def test_the_same_bits(bits, per, heads, count, dim, dtype, device: torch.device) -> None:
-    rows = ranges_of(heads, count, dim, dtype, device)
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "bits", "per"),
+    pairwise(
+        ((2, 1, 64), (1, 63, 128), (2, 200, 96), (3, 111, 256)),
+        (torch.float32, torch.float16, torch.bfloat16),
+        (8, 4, 3),
+        ("channel", "token"),
+    ),
+)
+def test_the_same_bits(sizes, dtype, bits, per, device: torch.device) -> None:
+    rows = ranges_of(*sizes, dtype, device)
     for got, head in zip(quantize(rows, bits, per), rows, strict=True):
         expected = quant.quantize(head, bits, per)
         assert (got.bits, got.per, got.nbytes) == (bits, per, expected.nbytes)
@@ -34,7 +40,7 @@ def test_the_same_bits(bits, per, heads, count, dim, dtype, device: torch.device
 
 
 @pytest.mark.parametrize("per", ("channel", "token"))
-@pytest.mark.parametrize(("bits", "dim"), ((8, 64), (4, 96), (4, 128), (2, 64)))
+@pytest.mark.parametrize(("bits", "dim"), ((8, 64), (4, 96), (4, 128), (2, 64), (4, 256)))
 def test_rotated_first(bits: int, dim: int, per: str, device: torch.device) -> None:
     """A rotation sums in another order, so a code may differ by one where a number lies between two."""
     rotation = hadamard(dim, device)

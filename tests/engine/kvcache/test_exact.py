@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.core.errors import PodMismatch, WindowExceeded
-from engine.core.kv_shape import KVShape
+from engine.core.kv_shape import KVShape, LayerShape
 from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces, to_block
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import PodBuilder
@@ -16,7 +16,7 @@ from engine.runtime.runner import Runner
 from tests.engine.reading import feed, fingerprint, read, some_ids
 
 CPU = torch.device("cpu")
-SHAPE = KVShape(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
+SHAPE = KVShape.uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
 WHOLE = torch.arange(2 * 3 * 2 * 50 * 8).reshape(2, 3, 2, 50, 8).to(torch.bfloat16)
 """Keys and values of fifty tokens."""
 
@@ -41,7 +41,7 @@ def test_sizes_to_the_byte() -> None:
     assert SHAPE.token_bytes == 2 * 3 * 2 * 8 * 2
     assert replace(SHAPE, dtype=torch.float32).token_bytes == 2 * 3 * 2 * 8 * 4
     # The embedded model: 30 layers, 3 heads of 64 dimensions, two bytes each.
-    assert KVShape(30, 3, 64, torch.bfloat16).token_bytes == 23_040
+    assert KVShape.uniform(30, 3, 64, torch.bfloat16).token_bytes == 23_040
     assert load(block(0, 50)).nbytes == 50 * SHAPE.token_bytes
     assert len(block(10, 17).payload) == 7 * SHAPE.token_bytes
 
@@ -52,8 +52,8 @@ def test_a_block_is_keys_then_values_layer_by_layer() -> None:
     assert (made.start, made.stop) == (10, 17)
     assert made.meta == {"dtype": "bfloat16", "shape": [2, 3, 2, 7, 8], "start": 10}
     assert bytes(made.payload) == WHOLE[:, :, :, 10:17].contiguous().view(torch.uint8).numpy().tobytes()
-    start, pair = from_block(made.meta, made.payload, SHAPE)
-    assert start == 10 and torch.equal(pair, WHOLE[:, :, :, 10:17])
+    start, stop, (pair,) = from_block(made.meta, made.payload, SHAPE)
+    assert (start, stop) == (10, 17) and torch.equal(pair, WHOLE[:, :, :, 10:17])
 
 
 @pytest.mark.parametrize("most_bytes", [1, 1000, 7 * 192, 40 * 192, 1 << 20])
@@ -114,9 +114,10 @@ def test_gaps_overlaps_and_wrong_lengths_are_refused(pairs: list[tuple[int, int]
     [
         replace(SHAPE, dtype=torch.float32),
         replace(SHAPE, dtype=torch.float16),
-        replace(SHAPE, layers=4),
-        replace(SHAPE, kv_heads=1),
-        replace(SHAPE, head_dim=16),
+        KVShape.uniform(4, 2, 8, torch.bfloat16),
+        KVShape.uniform(3, 1, 8, torch.bfloat16),
+        KVShape.uniform(3, 2, 16, torch.bfloat16),
+        KVShape((*SHAPE.per_layer[:2], LayerShape(2, 8, window=9)), torch.bfloat16),
     ],
 )
 def test_blocks_of_another_model_are_refused(foreign: KVShape) -> None:

@@ -26,7 +26,7 @@ from engine.runtime.runner import Runner
 from tests.engine.reading import ask, greedy, read, some_ids
 
 LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
-SHAPE = KVShape(LAYERS, GROUPS, DIM, torch.float32)
+SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float32)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
@@ -51,7 +51,7 @@ RECIPES = (
 
 def layout(text: str, proximal: str = "near4,32") -> Layout:
     recipe = parse(f"{text}+{proximal}")
-    if recipe.mode == "linear":
+    if recipe.sharing.mode == "linear":
         generator = torch.Generator().manual_seed(9)
         weights = {
             layer: 0.1 * torch.randn((1 + min(3, layer + 1)) * GROUPS * DIM + 1, GROUPS * DIM, generator=generator)
@@ -59,7 +59,7 @@ def layout(text: str, proximal: str = "near4,32") -> Layout:
         }
         maps = KeyMaps((0, 0, 0, 3, 3), weights, Angles(0.5 ** torch.arange(DIM // 2)), {})
         return Layout(recipe, tuple((root,) * GROUPS for root in maps.roots), maps)
-    return Layout(recipe, SHARED if recipe.mode else OWN)
+    return Layout(recipe, SHARED if recipe.sharing.mode else OWN)
 
 
 def random_pod(tokens: int = TOKENS, dtype: torch.dtype = torch.float32) -> Pod:
@@ -89,25 +89,25 @@ def far_keys(pod: QuantizedPod, exact: Pod, layer: int, group: int) -> tuple[Ten
     def coded(rows: Tensor, bits: int) -> Tensor:
         if bits == 16:
             return rows
-        if plan.recipe.rotate:
+        if plan.recipe.precision.rotate:
             rows = rows @ hadamard(DIM, CPU)
         read = dequantize(quantize(rows, bits, "channel"), torch.float32)
-        return read @ hadamard(DIM, CPU) if plan.recipe.rotate else read
+        return read @ hadamard(DIM, CPU) if plan.recipe.precision.rotate else read
 
     if plan.maps is None:
-        return kept, coded(exact.keys[root, group][kept], plan.recipe.key_bits).double()
+        return kept, coded(exact.keys[root, group][kept], plan.recipe.precision.keys).double()
     if root == layer:
-        return kept, coded(exact.keys[layer, group, first:last], plan.recipe.key_bits).double()
+        return kept, coded(exact.keys[layer, group, first:last], plan.recipe.precision.keys).double()
     below = torch.cat([bare(far_keys(pod, exact, root, each)[1], kept) for each in range(GROUPS)], 1)
     sources = [(each, head) for each in range(max(0, layer - 2), layer + 1) for head in range(GROUPS)]
     values = torch.cat([far_values(pod, exact, *each) for each in sources], 1)
     inputs = torch.cat([below, values, torch.ones(last - first, 1, dtype=torch.float64)], 1)
     own = slice(group * DIM, (group + 1) * DIM)
     predicted = bare(inputs @ plan.maps.weights[layer][:, own].double(), kept, 1)
-    if not plan.recipe.residual_bits:
+    if not plan.recipe.sharing.residual_bits:
         return kept, predicted
     missed = (exact.keys[layer, group, first:last].double() - predicted).float()
-    return kept, predicted + coded(missed, plan.recipe.residual_bits).double()
+    return kept, predicted + coded(missed, plan.recipe.sharing.residual_bits).double()
 
 
 def bare(keys: Tensor, positions: Tensor, direction: int = -1) -> Tensor:
@@ -121,10 +121,10 @@ def far_values(pod: QuantizedPod, exact: Pod, layer: int, group: int) -> Tensor:
     """Values of the distant slots by the definition, in float64."""
     plan = pod.layout.recipe
     values = exact.values[layer, group][pod.segments(layer)[1].places(group)]
-    if plan.value_bits == 16:
+    if plan.precision.values == 16:
         return values.double()
-    rotation = hadamard(DIM, CPU) if plan.rotate else torch.eye(DIM)
-    return (dequantize(quantize(values @ rotation, plan.value_bits, "token"), torch.float32) @ rotation).double()
+    rotation = hadamard(DIM, CPU) if plan.precision.rotate else torch.eye(DIM)
+    return (dequantize(quantize(values @ rotation, plan.precision.values, "token"), torch.float32) @ rotation).double()
 
 
 def by_hand(pod: QuantizedPod, exact: Pod, queries: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def by_hand(pod: QuantizedPod, exact: Pod, queries: Tensor) -> Tensor:
             group = head // (HEADS // GROUPS)
             keys = far_keys(pod, exact, layer, group)[1]
             values = far_values(pod, exact, layer, group)
-            asking = plan.roots[layer][group] if plan.recipe.mode == "A" else layer
+            asking = plan.roots[layer][group] if plan.recipe.sharing.mode == "A" else layer
             for query in range(queries.shape[2]):
                 own, distant = queries[layer, head, query].double(), queries[asking, head, query].double()
                 logits = torch.cat(
@@ -194,10 +194,10 @@ def test_bytes_are_those_of_the_formula(text: str, tokens: int, llama_runner: Ru
     plan = layout(text)
     pod = compress(llama_runner, range(tokens), random_pod(tokens), plan)
     formula = expected_bytes(plan, SHAPE, tokens)
-    if plan.recipe.policy == "random":
+    if plan.recipe.selection.policy == "random":
         # Heads keep different numbers of slots, so the scales of their last groups differ, and so does the number of
         # slots for which a block has keys.
-        assert pod.nbytes == pytest.approx(formula, rel=0.15 if plan.recipe.mode else 0.06)
+        assert pod.nbytes == pytest.approx(formula, rel=0.15 if plan.recipe.sharing.mode else 0.06)
     else:
         assert pod.nbytes == formula
 

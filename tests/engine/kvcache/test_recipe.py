@@ -3,7 +3,7 @@
 import pytest
 
 from engine.core.errors import RecipeUnknown
-from engine.kvcache.recipe import NAMED, Recipe, parse
+from engine.kvcache.recipe import NAMED, Precision, Recipe, Selection, Sharing, parse
 
 TEXTS = (
     "k4v4",
@@ -35,13 +35,14 @@ def test_names_stand_for_parts() -> None:
 
 def test_every_part_means_what_it_says() -> None:
     recipe = parse("A35t70s+adapter=x+keep40:norm+k4v3h+near8,128")
-    assert (recipe.mode, recipe.saving, recipe.skip, recipe.streaming) == ("A", 0.35, 0.7, True)
-    assert (recipe.adapter, recipe.keep, recipe.policy) == ("x", 0.4, "norm")
-    assert (recipe.key_bits, recipe.value_bits, recipe.rotate) == (4, 3, True)
+    assert recipe.sharing == Sharing("A", saving=0.35, skip=0.7, while_reading=True)
+    assert (recipe.adapter, recipe.selection) == ("x", Selection(0.4, "norm"))
+    assert recipe.precision == Precision(4, 3, rotate=True)
     assert (recipe.sinks, recipe.recent) == (8, 128)
-    assert parse("k4v4hs").packing and parse("k4v4s").packing and not parse("k4v4h").packing
+    packing = {text: parse(text).precision.while_reading for text in ("k4v4hs", "k4v4s", "k4v4h")}
+    assert packing == {"k4v4hs": True, "k4v4s": True, "k4v4h": False}
     assert parse("A35s").while_reading and parse("k8v8s").while_reading and not parse("A35+k4v4h").while_reading
-    assert parse("linear20r3").residual_bits == 3
+    assert parse("linear20r3").sharing.residual_bits == 3
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,15 @@ import torch
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
+from engine.attention.sdpa import select_backend
 from engine.core.errors import EngineError, ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
 from engine.core.kv_shape import KVShape
+from engine.core.lse import reference
 from engine.models import embedded, loader
 from engine.models.loader import Model
+from engine.runtime.runner import Runner
 from tests import tiny
+from tests.engine.reading import ask, read
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
 
@@ -25,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_a_local_folder(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     model = load(folder, tmp_path, said)
     assert (model.name, model.window, model.stop_ids) == ("some-model", 2048, frozenset([257]))
-    assert model.shape == KVShape(4, 2, 16, model.network.dtype)
+    assert model.shape == KVShape.uniform(4, 2, 16, model.network.dtype)
     assert model.shape.dtype in (torch.float32, torch.bfloat16)
     assert model.device == torch.device("cpu")
     assert model.network.config._attn_implementation == "docpod"
@@ -253,18 +258,12 @@ def test_weights_that_are_no_numbers(number: float, dtype: torch.dtype, folder: 
     [
         (configure(model_type="gpt2", architectures=["GPT2LMHeadModel"]), "'gpt2' model"),
         (
-            configure(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=128),
-            "sliding_attention",
-        ),
-        (
             configure(
                 model_type="qwen3",
                 architectures=["Qwen3ForCausalLM"],
-                layer_types=["full_attention", "sliding_attention"] * 2,
-                use_sliding_window=True,
-                sliding_window=64,
+                layer_types=["full_attention", "chunked_attention"] * 2,
             ),
-            "full_attention, sliding_attention layers",
+            "chunked_attention, full_attention layers",
         ),
         (
             configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
@@ -279,6 +278,32 @@ def test_what_pods_cannot_hold_is_refused(
     with pytest.raises(ModelUnsupported, match=words) as raised:
         load(folder, tmp_path)
     assert "some-model" in str(raised.value) and "DocPod" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", tiny.windowed(64))
+def test_a_sliding_window_is_of_the_layers_that_have_it(kind: str, folder: Path, tmp_path: Path) -> None:
+    tiny.windowed(64)[kind]().save_pretrained(folder)
+    model = load(folder, tmp_path)
+    every_other = [64, None] * 2 if "other" in kind else [64] * 4
+    assert [layer.window for layer in model.shape.per_layer] == every_other
+    assert (model.window, model.shape.kv_heads, model.shape.head_dim) == (2048, 2, 16)
+
+
+def test_longrope_has_the_frequencies_of_long_texts(folder: Path, tmp_path: Path, one_thread: None) -> None:
+    """Whatever has been read so far; for a text longer than the model first knew they are transformers' own."""
+    factors = {"short_factor": [1.0, 1.1, 1.2, 1.5], "long_factor": [1.0, 2.0, 4.0, 9.0]}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.5, **factors}
+    network = tiny.phi3(rope_parameters=rope, original_max_position_embeddings=64)
+    network.save_pretrained(folder)
+    ids = torch.randint(0, 250, (1, 100), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = network(input_ids=ids, use_cache=False).logits[0]
+        (tmp_path / "cpu-dtype.txt").write_text("float32")
+        runner = Runner(load(folder, tmp_path))
+        pod = read(runner, ids[0, :40].tolist())
+        asked = ask(runner, [pod], [ids[0, 40:].tolist()])[0]
+    torch.testing.assert_close(asked, expected[-1], rtol=0, atol=1e-4)
+    assert "layers: flat" in runner.backend
 
 
 def test_a_sliding_window_that_is_switched_off_is_fine(folder: Path, tmp_path: Path) -> None:
@@ -368,6 +393,15 @@ def test_auto_without_a_gpu_says_why_and_what_would_be_better(embedded_model_dir
     assert model.name == embedded.NAME
     assert "embedded model" in model.why and "no GPU was found" in model.why
     assert f"--model {loader.GPU_DEFAULT}" in model.better
+
+
+def test_a_model_runs_on_the_gpu_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert loader.select_device().type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    apple = loader.select_device()
+    assert apple.type == "mps" and select_backend(apple, torch.bfloat16)[0] is reference
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert loader.select_device().type == "cuda"
 
 
 def seen_gpu(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> list[str]:

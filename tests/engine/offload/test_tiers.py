@@ -18,7 +18,7 @@ from engine.offload import tensor_tree
 from engine.offload.host_copy import HostCopies, held_bytes
 from engine.offload.tiers import TieredCache, tiered_cache
 
-SHAPE = KVShape(3, 2, 16, torch.float32)
+SHAPE = KVShape.uniform(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -44,7 +44,7 @@ def made(recipe: str, device: torch.device, seed: int = 0) -> AnyPod:
     if recipe != "exact":
         layout = Layout(parse(f"{recipe}+near4,32"), OWN)
         kept = None
-        if layout.recipe.keep < 1:
+        if layout.recipe.selection.drops:
             # One head keeps nothing: its tensors are empty.
             distant = torch.rand(3, 2, TOKENS - 36, generator=torch.Generator().manual_seed(seed)) < 0.4
             distant[1, 1] = False
@@ -58,7 +58,7 @@ def packed(pod: Pod, layout: Layout, kept: torch.Tensor | None) -> QuantizedPod:
 
     if kept is None:
         return pack_pod(pod, layout)
-    packing = _Packing(pod, layout, 4, TOKENS - 32, kept)
+    packing = _Packing(pod, layout, layout.recipe.distant(TOKENS), kept)
     distant: tuple[DistantLayer, ...] = tuple(packing.layer(layer) for layer in range(3))
     assert torch.equal(distant[0].kept, _bits(kept[0]))
     return QuantizedPod(layout, pod.select(torch.tensor(layout.proximal(TOKENS))), distant, TOKENS)

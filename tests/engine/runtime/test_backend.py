@@ -42,14 +42,13 @@ def test_kernels_that_do_not_run_here_are_left_out(
 
     monkeypatch.setattr(backend, "Runner", make)
     monkeypatch.setattr(backend, "try_out", try_out)
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(backend, "why_not_triton", lambda device: "")
     model: Any = SimpleNamespace(device=torch.device("cuda"))
     with caplog.at_level(logging.WARNING):
         runner: Any = backend.runner_for(model)
     assert runner.graphs is (failure is None) and made == ([True] if failure is None else [True, False])
     assert ("slower" in caplog.text) is (failure is not None)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(backend, "why_not_triton", lambda device: "this GPU is too old")
     made.clear()
     backend.runner_for(model)
     assert made == [False]

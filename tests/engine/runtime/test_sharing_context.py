@@ -17,7 +17,7 @@ from engine.runtime.runner import Runner
 from tests.engine.reading import feed, read, some_ids
 
 LAYERS, GROUPS, HEADS, DIM = 5, 2, 4, 8
-SHAPE = KVShape(LAYERS, GROUPS, DIM, torch.float64)
+SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float64)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
@@ -41,7 +41,7 @@ def by_hand(plan: Layout, queries: Tensor, keys: Tensor, values: Tensor) -> Tens
         for head in range(HEADS):
             group = head // (HEADS // GROUPS)
             root = plan.roots[layer][group]
-            asking = root if plan.recipe.mode == "A" else layer
+            asking = root if plan.recipe.sharing.mode == "A" else layer
             for i in range(queries.shape[2]):
                 logits = []
                 for j in range(i + 1):
@@ -96,7 +96,7 @@ def test_the_masks_of_figure_2() -> None:
 
 def test_the_cache_table_of_figure_2() -> None:
     """Six tokens, one block of three layers: upper layers keep keys x1, x5, x6; the root keeps all; values all stay."""
-    shape = KVShape(3, 1, DIM, torch.float32)
+    shape = KVShape.uniform(3, 1, DIM, torch.float32)
     suffix = SuffixCache(shape, 6, CPU)
     for layer in range(3):
         rows = torch.arange(1.0, 7.0)[None, :, None].expand(1, 6, DIM)

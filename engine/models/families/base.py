@@ -1,0 +1,62 @@
+"""Family: how the modules of a decoder layer are called in one family; and the shape of a config's keys and values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from engine.core.kv_shape import KVShape, LayerShape
+
+
+@dataclass(frozen=True)
+class Family:
+    """A decoder layer is attention and a gated MLP, each behind an RMSNorm; by default under Llama's names.
+
+    One name in `qkv` or `gate_up`: a single projection gives all of them side by side, in this order.
+    """
+
+    network: type[Any]
+    """transformers' class of its causal language models."""
+    qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
+    activation: str = "mlp.act_fn"
+    head_norms: tuple[str, ...] = ()
+    """The RMSNorms of every query and key head."""
+    dropouts: tuple[str, ...] = ()
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The matrices of a layer."""
+        return (*self.qkv, "self_attn.o_proj", *self.gate_up, "mlp.down_proj")
+
+    @property
+    def modules(self) -> set[str]:
+        """Everything that a layer is made of."""
+        parts = ("", "self_attn", "mlp", "input_layernorm", "post_attention_layernorm")
+        return {*parts, *self.projections, self.activation, *self.head_norms, *self.dropouts}
+
+
+def layer_types(config: Any) -> list[str]:
+    """What kind of attention each layer of a config has, in transformers' words."""
+    every = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
+    return getattr(config, "layer_types", None) or [every] * config.num_hidden_layers
+
+
+def kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
+    """The shape of a config's keys and values."""
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    windows = (config.sliding_window if kind == "sliding_attention" else None for kind in layer_types(config))
+    return KVShape(tuple(LayerShape(config.num_key_value_heads, head_dim, window) for window in windows), dtype)
+
+
+def settle_longrope(network: Any) -> None:
+    """Give longrope positions (arXiv 2402.13753) the frequencies of long texts whatever the length, as vLLM does.
+
+    transformers changes them once a text is longer than the model first knew; what is kept of it would fit no more.
+    """
+    rotary = network.model.rotary_emb
+    if rotary.rope_type == "longrope":
+        beyond = rotary.config.rope_parameters["original_max_position_embeddings"] + 1
+        rotary.inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](rotary.config, rotary.inv_freq.device, seq_len=beyond)
+        rotary.rope_type = "default"
