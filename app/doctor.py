@@ -17,11 +17,15 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 
 def examine(app: App) -> dict[str, Any]:
-    """Facts by name; `damaged_blocks` names every block file whose checksum fails."""
+    """Facts by name; `damaged_blocks` names every block file whose checksum fails, `slow_paths` says what goes slower
+    than it could, and why."""
     recipes: dict[str, str] = {}
     room: dict[str, str] = {}
+    slow: tuple[str, ...] = ()
     try:
-        recipes, room = app.recipes(), app.room()
+        loaded = app.model.wait().loaded
+        recipes, room = loaded.recipes.costs(loaded.section_tokens), loaded.room()
+        slow = loaded.runner.fallbacks.reasons
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
@@ -39,6 +43,7 @@ def examine(app: App) -> dict[str, Any]:
         "better": status.better,
         **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
+        "slow_paths": list(slow),
         "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,

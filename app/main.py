@@ -41,15 +41,6 @@ class App:
         """What the page may say of the model."""
         return self._reader_model.status()
 
-    def recipes(self) -> dict[str, str]:
-        """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
-        loaded = self.model.wait().loaded
-        return loaded.recipes.costs(loaded.section_tokens)
-
-    def room(self) -> dict[str, str]:
-        """How much of the memory for pods is used, by where it is; waits for the model. Raises ModelUnavailable."""
-        return self.model.wait().loaded.room()
-
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""
         return self._home.free_bytes()

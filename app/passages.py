@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from app.readers import Word
+from app.words import stems
 
 Box = tuple[float, float, float, float]
 
@@ -41,20 +43,29 @@ class Passage:
                 lead = match.end()
         return lead
 
+    @cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of its words."""
+        return stems(self.text)
+
     @property
     def quote(self) -> str:
         """The text on one line, without headings."""
         return " ".join(self.text[self.lead :].split())
 
 
-def split(page: int, text: str) -> list[Passage]:
-    """The passages of a page in order: sentences, list items, or lines of a table; none longer than MAX_CHARS."""
-    return [
+@lru_cache(maxsize=1024)
+def split(page: int, text: str) -> tuple[Passage, ...]:
+    """The passages of a page in order: sentences, list items, or lines of a table; none longer than MAX_CHARS.
+
+    Every question comes back to the same pages.
+    """
+    return tuple(
         Passage(page, start, end, text[start:end])
         for first, last in _sentences(text)
         for start, end in _shortened(text, first, last)
         if text[start:end].strip()
-    ]
+    )
 
 
 def boxes(passage: Passage, words: Sequence[Word]) -> tuple[Box, ...]:

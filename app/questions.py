@@ -3,25 +3,27 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 
 from app.citations import best_passages, cite, with_support
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
 from app.events import Answer, AskEvent, Cited, ConversationEntry, Evidence, TextDelta, Turn
-from app.evidence import Ranked, rank
+from app.evidence import PassageIndex, Ranked, index, rank
 from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.prompts import Exchange
 from app.reader_model import Loaded
 from app.recall import Recalled, Recaller
 from app.routing import Route, route
+from app.sections import SectionText
 from app.streaming import stream, without_echo
 from engine.core.sampling import SamplingParams
+from engine.core.weak_cache import WeakCache
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.runtime.generate import question_attention
+from engine.runtime.generate import Question
 from storage import Citation, Message, MessageState, NotStored, Page, Reading, StorageFull, Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Questions:
         self._store = store
         self._model = model
         self._max_answer_tokens = max_answer_tokens
+        self._indexes: WeakCache[SectionText, list[PassageIndex]] = WeakCache(lambda _: [])
 
     def ask(
         self,
@@ -107,21 +110,19 @@ class Questions:
         ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
         recalled, reading = self._recall(engine, document_id, chosen, recipe)
         coverage = engine.recaller.coverage(reading)
-        texts = self._texts(document_id, recalled)
-        every = [each.pod for each in recalled]
-        looks = engine.oom_retry.run(lambda: question_attention(loaded.runner, every, ids, loaded.heads.heads))
-        ranked = rank(chosen.terms, [each.text for each in recalled], looks, _text_of(texts), chosen.pages)
-        found = bool(ranked) and ranked[0].found
-        citations = cite(best_passages(ranked), texts)
+        indexes, pages = self._indexed(document_id, recalled), _Pages(self._store, document_id)
+        pods, variation = [each.pod for each in recalled], _variation(again, len(messages))
+        # Where the answer is from the same pods, it goes on from the step that looked.
+        whole = loaded.heads.answers_from == "sections"
+        params = self._params(loaded, pods, ids, variation) if whole else None
         text, first_token, count = "", 0.0, 0
-        decoding = time.perf_counter()
 
         def remember(stopped: bool) -> Answer:
             now = time.perf_counter()
             answer = Answer(
                 answer=without_echo(text) if found else NOT_FOUND,
                 found=found,
-                citations=with_support(text, citations, ranked, texts) if found else citations,
+                citations=with_support(text, citations, ranked, pages) if found else citations,
                 sections=tuple(each.section.position for each in recalled),
                 reused_tokens=sum(each.pod.num_tokens for each in recalled),
                 recomputed_tokens=len(ids),
@@ -136,24 +137,51 @@ class Questions:
             )
             return self._remember(document_id, question, answer, conversation_id, messages, again)
 
-        try:
-            yield Evidence(found, citations, coverage)
-            if found:
-                pods = engine.oom_retry.run(lambda: _view(loaded, recalled, ranked[0]))
-                room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
-                params = SamplingParams(min(self._max_answer_tokens, room), *_variation(again, len(messages)))
-                for piece in engine.oom_retry.begun(lambda: stream(loaded, pods, ids, params, stop)):
-                    first_token = first_token or time.perf_counter() - start
-                    count += 1
-                    text += piece
-                    if piece:
-                        yield TextDelta(piece)
-        except GeneratorExit:
-            # Whoever listened has gone; what was said so far is kept, unless there is no place for it any longer.
-            with suppress(AppError):
-                remember(stopped=True)
-            raise
+        with ExitStack() as stack:
+            asked = stack.enter_context(Question(loaded.runner, pods, ids, loaded.heads.heads, params))
+            ranked = rank(chosen.terms, indexes, engine.oom_retry.run(asked.attention), chosen.pages)
+            found = bool(ranked) and ranked[0].found
+            best = best_passages(ranked)
+            pages.fetch({each.passage.page for each in best})
+            citations = cite(best, pages)
+            decoding = time.perf_counter()
+            if not (found and whole):
+                asked.close()
+            try:
+                yield Evidence(found, citations, coverage)
+                if found:
+                    if not whole:
+                        pods = [engine.oom_retry.run(lambda: _passage(recalled, ranked[0]))]
+                        params = self._params(loaded, pods, ids, variation)
+                        asked = stack.enter_context(Question(loaded.runner, pods, ids, params=params))
+                    tokenizer = loaded.runner.model.tokenizer
+                    for piece in engine.oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set))):
+                        first_token = first_token or time.perf_counter() - start
+                        count += 1
+                        text += piece
+                        if piece:
+                            yield TextDelta(piece)
+            except GeneratorExit:
+                # Whoever listened has gone; what was said so far is kept, unless there is no place for it any longer.
+                with suppress(AppError):
+                    remember(stopped=True)
+                raise
         yield remember(stop.is_set())
+
+    def _params(
+        self, loaded: Loaded, pods: Sequence[AnyPod], ids: Sequence[int], variation: tuple[float, float, int]
+    ) -> SamplingParams:
+        """How the answer is chosen, as long as the window allows."""
+        room = loaded.runner.model.window - max(each.num_tokens for each in pods) - len(ids)
+        return SamplingParams(min(self._max_answer_tokens, room), *variation)
+
+    def _indexed(self, document_id: str, recalled: Sequence[Recalled]) -> list[PassageIndex]:
+        """The passages of each section, found once for as long as its text is kept."""
+        for each in recalled:
+            if not (known := self._indexes(each.text)):
+                pages = self._store.pages(document_id, {page.number for page in each.text.pages})
+                known.append(index(each.text, {page.number: page.text for page in pages}))
+        return [self._indexes(each.text)[0] for each in recalled]
 
     def _ids(self, loaded: Loaded, question: str, history: Sequence[Exchange]) -> list[int]:
         if not question:
@@ -200,10 +228,6 @@ class Questions:
             if each := recaller.recall(section):
                 recalled.append(each)
         return recalled
-
-    def _texts(self, document_id: str, recalled: Sequence[Recalled]) -> dict[int, Page]:
-        numbers = {page.number for each in recalled for page in each.text.pages}
-        return {page.number: page for page in self._store.pages(document_id, numbers)}
 
     def _messages(self, conversation_id: str) -> list[Message]:
         return self._store.messages(conversation_id) if conversation_id else []
@@ -252,17 +276,29 @@ def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
 
 
-def _view(loaded: Loaded, recalled: Sequence[Recalled], best: Ranked) -> list[AnyPod]:
-    """What the model answers from: the page up to the end of the best passage, or the sections, as calibrated."""
-    if loaded.heads.answers_from == "sections":
-        return [each.pod for each in recalled]
+def _passage(recalled: Sequence[Recalled], best: Ranked) -> AnyPod:
+    """What the model answers from, if not from the sections: the page up to the end of the best passage."""
     each = recalled[best.section]
     first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
-    return [passage(each.pod, len(each.text.head), first, best.slots[1])]
+    return passage(each.pod, len(each.text.head), first, best.slots[1])
 
 
-def _text_of(pages: Mapping[int, Page]) -> dict[int, str]:
-    return {number: page.text for number, page in pages.items()}
+class _Pages(dict[int, Page]):
+    """Pages of a document by number, each fetched when it is wanted: hardly any is shown."""
+
+    def __init__(self, store: Store, document_id: str) -> None:
+        super().__init__()
+        self._store, self._document_id = store, document_id
+
+    def fetch(self, numbers: Collection[int]) -> None:
+        """Have some pages at once."""
+        self.update((page.number, page) for page in self._store.pages(self._document_id, numbers))
+
+    def __missing__(self, number: int) -> Page:
+        self.fetch([number])
+        if number not in self:
+            raise DocumentNotFound("The document was deleted while the question was answered.", "Ask another document.")
+        return self[number]
 
 
 def _restored(message: Message, citations: Sequence[Citation], conversation_id: str) -> Answer:

@@ -17,14 +17,12 @@ from app.settings import Settings
 from engine.core.errors import AdapterMismatch, EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
-from engine.core.sampling import SamplingParams
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from engine.kvcache.recipe import parse
 from engine.models import loader
 from engine.offload.tiers import tiered_cache
 from engine.runtime.backend import runner_for
-from engine.runtime.generate import generate, question_attention
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.warmup import warm_up
 
@@ -32,7 +30,6 @@ log = logging.getLogger(__name__)
 
 MB = 1_000_000
 _PROBE_TOKENS = 256
-_PROBE_QUESTION_TOKENS = 16
 
 
 class _Closed(Exception):
@@ -179,7 +176,9 @@ class Loaded:
         self.tokens_per_second = self._probe()
         if self.runner.graph_runner is not None:
             on_progress(f"Trying out how {model.name} answers.")
-        warm_up(self.runner, self.recipes[settings.recipe or "exact"].layout, self.section_tokens)
+        whole = self.heads.answers_from == "sections"
+        for recipe in dict.fromkeys(("exact", settings.recipe or "exact")):
+            warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
@@ -213,17 +212,11 @@ class Loaded:
         return (self.runner.model.window - self.section_tokens) * 2 // 3
 
     def _probe(self) -> float:
-        """Reading speed of a short chunk: a first guess for forecasts.
-
-        Everything that a question does is done once, so that the first one need not wait for what happens only once.
-        """
+        """Reading speed of a short chunk, the second of two: a first guess for forecasts."""
         count = min(_PROBE_TOKENS, self.section_tokens)
         for _ in range(2):
             builder = PodBuilder(self.runner, count)
             start = time.perf_counter()
             builder.feed([0] * count)
             seconds = time.perf_counter() - start
-        pods, ids = [builder.finish()], [0] * _PROBE_QUESTION_TOKENS
-        question_attention(self.runner, pods, ids, self.heads.heads)
-        list(generate(self.runner, pods, ids, SamplingParams(max_tokens=2)))
         return count / seconds

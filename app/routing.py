@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.evidence import PAGE_WEIGHT
-from app.passages import split
+from app.passages import Passage, split
 from app.query_terms import QueryTerms, seek
 from app.words import terms
 from storage import Section, Store
@@ -29,25 +29,33 @@ class Route:
     pages: Mapping[int, float]
     """BM25 scores of the pages with any of the words, as shares of the best; best first."""
     depends: bool
-    _scores: Mapping[int, float]
+    _passages: Mapping[int, Sequence[Passage]]
+    """Of the same pages."""
     num_sections: int = NUM_SECTIONS
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
-        """The sections, the one with the best page first; without any hit, in the order of the document."""
-        return sorted(sections, key=self._score, reverse=True)
+        """The sections, the one with the best page first; without any hit, in the order of the document.
 
-    def _score(self, section: Section) -> float:
-        """The best page counts in full, further ones less and less."""
-        scores = [score for page, score in self._scores.items() if section.first_page <= page <= section.last_page]
-        return sum((score / 4.0**place for place, score in enumerate(sorted(scores, reverse=True))), 0.0)
+        A page is worth what its best passage holds of the question, and a little for its BM25 score: words that stand
+        together say more than words spread over a page.
+        """
+        if len(sections) < 2:
+            return list(sections)
+        scores = {
+            number: PAGE_WEIGHT * self.pages[number] + max((share for share, _ in self.terms.shares(each)), default=0.0)
+            for number, each in self._passages.items()
+        }
+
+        def score(section: Section) -> float:
+            """The best page counts in full, further ones less and less."""
+            own = [each for page, each in scores.items() if section.first_page <= page <= section.last_page]
+            return sum((each / 4.0**place for place, each in enumerate(sorted(own, reverse=True))), 0.0)
+
+        return sorted(sections, key=score, reverse=True)
 
 
 def route(question: str, earlier: Sequence[str], document_id: str, store: Store) -> Route:
-    """Search the pages for the question's words, and the previous question's where this one leans on it.
-
-    A page is worth what its best passage holds of the question, and a little for its BM25 score: words that stand
-    together say more than words spread over a page.
-    """
+    """Search the pages for the question's words, and the previous question's where this one leans on it."""
     depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
     words = f"{question} {earlier[-1]}" if depends else question
     found = dict(store.search_pages(document_id, terms(words), _PAGES))
@@ -55,8 +63,4 @@ def route(question: str, earlier: Sequence[str], document_id: str, store: Store)
     query = seek(words, list(passages.values()))
     best = max(found.values(), default=0.0) or 1.0
     pages = {number: max(0.0, score) / best for number, score in found.items()}
-    scores = {
-        number: PAGE_WEIGHT * pages[number] + max((share for share, _ in query.shares(each)), default=0.0)
-        for number, each in passages.items()
-    }
-    return Route(query, pages, depends, scores)
+    return Route(query, pages, depends, passages)

@@ -1,25 +1,20 @@
 """Streaming: the model's own words as they stream, and the end of them where they only repeat themselves."""
 
 import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from app.reader_model import Loaded
-from engine.core.sampling import SamplingParams
-from engine.kvcache.quantized import AnyPod
-from engine.runtime.generate import generate
+from engine.models.tokenizer import Tokenizer
+from engine.runtime.generate import Step
 
 
-def stream(
-    loaded: Loaded, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stop: threading.Event
-) -> Iterator[str]:
+def stream(tokenizer: Tokenizer, steps: Iterable[Step]) -> Iterator[str]:
     """The newest piece of text, token by token, some empty; ends where the model begins to repeat itself."""
     tokens: list[int] = []
     shown = ""
-    for step in generate(loaded.runner, pods, ids, params, stop.is_set):
+    for step in steps:
         tokens.append(step.token_id)
         # A character of several tokens is shown once it is whole.
-        text = loaded.runner.model.tokenizer.decode(tokens).lstrip().rstrip("\ufffd")
+        text = tokenizer.decode(tokens).lstrip().rstrip("\ufffd")
         if _echoes(text):
             return
         yield text[len(shown) :]

@@ -52,7 +52,6 @@ def terms(text: str) -> list[str]:
     return list(dict.fromkeys([word for word in found if word not in _STOP] or found))
 
 
-@lru_cache(maxsize=4096)
 def stems(text: str) -> frozenset[str]:
-    """The stems of a text. A question looks at each passage of its pages several times, and so does the next one."""
+    """The stems of a text."""
     return frozenset(stem(word) for word, _, _ in words(text))

@@ -18,11 +18,12 @@ from engine.core.pinned_staging import Staging
 from engine.core.sampling import SamplingParams
 from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
-from engine.runtime.generate import generate
+from engine.runtime.generate import Question
 from engine.runtime.runner import Runner
 from engine.runtime.warmup import warm_up
 
 _WARM_TOKENS = 512
+_HEADS = ((0, 0),)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,15 +45,15 @@ def first_token_ms(options: argparse.Namespace, say: Callable[[str], None]) -> f
     question = ids_of(model, QUESTION_TOKENS, 1)
     # As the app does while it loads a model: what happens only once has happened.
     answer(runner, random_pod(model, layout, _WARM_TOKENS), question, 2)
-    warm_up(runner, layout, options.length)
+    warm_up(runner, layout, options.length, _HEADS, whole=True)
     staging = Staging(model.device)
     staging.warm()
     captured = _captures(runner)
     clock, start = Clock(model.device), time.perf_counter()
     pod = Folder(options.folder).load(model, layout, options.length, staging)
     loaded = time.perf_counter()
-    steps = generate(runner, [pod], question, SamplingParams(2))
-    next(steps)
+    asked = Question(runner, [pod], question, _HEADS, SamplingParams(2))
+    next(asked.steps())
     ms, done = 1e3 * clock.seconds(), time.perf_counter()
     say(
         f"{pod.nbytes / 1e9:.2f} GB loaded in {1e3 * (loaded - start):.0f} ms, "

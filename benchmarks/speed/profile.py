@@ -44,9 +44,8 @@ def report(runner: Runner, task: Task, say: Callable[[str], None]) -> None:
     except FAILURES as error:
         say(f"{where}: none, {type(error).__name__}: {(str(error).splitlines() or ['no word'])[0]}")
         return
-    graphs = runner.graph_runner.graphs if runner.graph_runner else None
-    if graphs and graphs.refused:
-        say(f"{where}: without graphs, {graphs.refused}")
+    for reason in runner.fallbacks.reasons:
+        say(f"{where}: {reason}")
     for line in lines(kernels, 1e6 / rate):
         say(f"{where}: {line}")
 

@@ -5,18 +5,20 @@ It stays packed in memory: a layer is unpacked when it is attended, and forgotte
 tokens, or a passage, needs unpacked.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from engine.core.errors import PodMismatch
-from engine.core.quant import Packed, dequantize, rotated, unpack
+from engine.core.quant import Packed, dequantize, quantize, rotated, unpack
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
+from engine.kvcache.recipe import Sharing
 from engine.kvcache.segment import Rows, Segment
 
 
@@ -103,8 +105,17 @@ class QuantizedPod:
         wanted = _wanted(self, slots)
         if self.layout.maps is not None:
             return self._whole(self.layout.maps, wanted)
-        layers = (self._segments(layer, wanted) for layer in range(len(self.distant)))
-        return OpenPod(tuple(map(tuple, layers)), _stop(slots))
+        proximal = self.proximal.select(wanted[self.proximal.positions].nonzero().squeeze(1))
+        # One look at all layers: to ask each KV head what it kept would be hundreds of waits for the device.
+        counts, rows, places, positions = self._chosen(wanted)
+        keys, values = (torch.split(each, counts) for each in self._unpacked(rows, places, counts))
+        where, sharing, heads = torch.split(positions, counts), self.layout.recipe.sharing, len(self.distant[0].values)
+        layers = []
+        for layer, roots in enumerate(self.layout.roots):
+            own = slice(layer * heads, (layer + 1) * heads)
+            segment = Segment(keys[own], values[own], where[own], sharing.asking(roots), sharing.skip, self.rotation)
+            layers.append((*proximal.segments(layer), *([segment] if sum(counts[own]) else [])))
+        return OpenPod(tuple(layers), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
         """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
@@ -129,17 +140,11 @@ class QuantizedPod:
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
 
-    def _segments(self, layer: int, wanted: Tensor | None = None) -> list[Segment]:
-        """Segments of a layer, restricted to the tokens where `wanted` (T,) is true."""
+    def _segments(self, layer: int) -> list[Segment]:
+        """Segments of a layer."""
         heads = range(len(self.distant[layer].values))
         positions = [self.distant_positions(layer, head) for head in heads]
         proximal = self.proximal.segments(layer)
-        chosen: list[Tensor | None] = [None] * len(heads)
-        if wanted is not None:
-            proximal = [each.select(wanted) for each in proximal]
-            proximal = [each for each in proximal if len(each.places(0))]
-            chosen = [wanted[each].nonzero().squeeze(1) for each in positions]
-            positions = [each[rows] for each, rows in zip(positions, chosen, strict=True)]
         if not any(map(len, positions)):
             return proximal
         sharing = self.layout.recipe.sharing
@@ -149,15 +154,61 @@ class QuantizedPod:
             guess = known.keys(layer, self.layout.maps, positions[0])
             return [*proximal, Segment(guess, known.values(layer), positions[0])]
         dtype = self.proximal.keys.dtype
-        rows = [dequantize(self.distant[layer].values[head], dtype, chosen[head]) for head in heads]
-        keys = self._keys(layer, chosen)
-        return [*proximal, Segment(keys, _together(rows), _places(positions), roots, sharing.skip, self.rotation)]
+        values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
+        keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
+        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
-    def _keys(self, layer: int, chosen: Sequence[Tensor | None]) -> Rows:
-        """Distant keys (K, D) per KV head, rotated as they are kept: its own, or its root's."""
+    def _keys(self, layer: int) -> list[Packed]:
+        """Distant keys per KV head, rotated as they are kept: its own, or its root's."""
         packed = [self.distant[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
+        return [each for each in packed if each]
+
+    def _chosen(self, wanted: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
+        """The distant slots of the tokens where `wanted` (T,) is true: how many each (layer, KV head) has, and of all N
+        of them which of these it is of (N,), which of its slots it is (N,), and its position (N,)."""
+        first, count = self._distant_tokens
+        part, heads = wanted[first : first + count], len(self.distant[0].values)
+        if self.distant[0].kept is None:
+            kept = torch.ones(len(self.distant) * heads, count, dtype=torch.uint8, device=self.device)
+        else:
+            bits = torch.cat([layer.kept for layer in self.distant if layer.kept is not None])
+            kept = unpack(bits, 1)[:, :count]
+        chosen = kept.bool() & part
+        rows, tokens = chosen.nonzero(as_tuple=True)
+        places = (kept.cumsum(1, dtype=torch.int32) - 1)[rows, tokens]
+        return chosen.sum(1).tolist(), rows, places, tokens + first
+
+    def _unpacked(self, rows: Tensor, places: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, D), rotated as they are kept, of what `_chosen` gave."""
         dtype = self.proximal.keys.dtype
-        return _together([dequantize(own, dtype, rows) for own, rows in zip(packed, chosen, strict=True) if own])
+        keys = [each for layer in range(len(self.distant)) for each in self._keys(layer)]
+        values = [each for layer in self.distant for each in layer.values]
+        if gather := gather_rows(self.device):
+            return gather(keys, rows, places, dtype), gather(values, rows, places, dtype)
+        slots = torch.split(places, list(counts))
+        both = (
+            [dequantize(each, dtype, chosen) for each, chosen in zip(every, slots, strict=True)]
+            for every in (keys, values)
+        )
+        unpacked_keys, unpacked_values = map(torch.cat, both)
+        return unpacked_keys, unpacked_values
+
+    def with_all_keys(self) -> "QuantizedPod":
+        """The same with a key for every layer: predicted ones are worked out, and kept in the model's dtype."""
+        layout, maps = self.layout, self.layout.maps
+        if maps is None:
+            return self
+        known, positions, rotation = Unpacked(self), self.distant_positions(0, 0), self.rotation
+        distant = []
+        for layer, held in enumerate(self.distant):
+            if layout.roots[layer][0] != layer:
+                guess = known.keys(layer, maps, positions)
+                rows = guess if rotation is None else rotated(guess, rotation)
+                held = replace(held, keys=tuple(quantize(each, 16, "channel") for each in rows))
+            distant.append(held)
+        recipe = replace(layout.recipe, sharing=Sharing())
+        roots = tuple((layer,) * len(each) for layer, each in enumerate(layout.roots))
+        return QuantizedPod(Layout(recipe, roots), self.proximal, tuple(distant), self.num_tokens)
 
     def _whole(self, maps: KeyMaps, wanted: Tensor | None) -> Pod:
         """A pod that keeps all keys, of all tokens or those where `wanted` (T,) is true."""
@@ -180,12 +231,16 @@ class QuantizedPod:
 
     def distant_positions(self, layer: int, head: int) -> Tensor:
         """Positions (K,) of a head's distant slots."""
-        first = min(self.layout.recipe.sinks, self.num_tokens)
-        count = self.num_tokens - len(self.proximal.positions)
+        first, count = self._distant_tokens
         kept = self.distant[layer].kept
         if kept is None:
             return torch.arange(first, first + count, device=self.proximal.positions.device)
         return unpack(kept[head : head + 1], 1)[0, :count].nonzero().squeeze(1) + first
+
+    @property
+    def _distant_tokens(self) -> tuple[int, int]:
+        """The first distant token, and how many there are."""
+        return min(self.layout.recipe.sinks, self.num_tokens), self.num_tokens - len(self.proximal.positions)
 
 
 class AnyPod(Protocol):
@@ -248,6 +303,16 @@ class Unpacked:
             rows = torch.stack([dequantize(each, dtype, self._rows) for each in packed if each])
             self._known[name, layer] = rotated(rows, self._pod.rotation)
         return self._known[name, layer]
+
+
+def gather_rows(device: torch.device) -> Callable[[Sequence[Packed], Tensor, Tensor, torch.dtype], Tensor] | None:
+    """What dequantizes chosen rows of many Packed in one launch; None where that is no gain, or Triton is missing."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    # Needs Triton, which not every machine has.
+    from engine.kernels.quant.gather import gather
+
+    return gather
 
 
 def _wanted(pod: "QuantizedPod | OpenPod", slots: Tensor) -> Tensor:

@@ -22,16 +22,23 @@ class EarlyExit(Exception):
 class Context:
     """Pods first, then the tail, then the new tokens among themselves; implements attention.Memory.
 
-    With `heads` it serves for one call, which ends early by EarlyExit: the layers above the last head are not needed.
+    `heads` are observed in every call. Where it `ends` a call ends early, by EarlyExit: the layers above the last head
+    are not needed.
     """
 
     def __init__(
-        self, pods: Sequence[AnyPod], suffix: SuffixCache, attention: SegmentAttention, heads: Sequence[Head] = ()
+        self,
+        pods: Sequence[AnyPod],
+        suffix: SuffixCache,
+        attention: SegmentAttention,
+        heads: Sequence[Head] = (),
+        ends: bool = True,
     ) -> None:
         self.pods = pods
         self.suffix = suffix
         self.attention = attention
         self.heads = tuple(heads)
+        self.ends = ends
         self.probs: dict[Head, list[Tensor]] = {}
         """Per recorded head and pod: attention mass (Q, T) of the call's tokens on the pod's."""
         self._queries: dict[int, Tensor] = {}
@@ -75,7 +82,7 @@ class Context:
                     self._mass(segments, query, lse, head[1], scale, pod.num_tokens)
                     for segments, pod in zip(by_pod, self.pods, strict=True)
                 ]
-        if self.heads and len(self.probs) == len(self.heads):
+        if self.ends and self.heads and len(self.probs) == len(self.heads):
             raise EarlyExit
 
     def _unless_proximal(

@@ -7,7 +7,8 @@ which reads it one step later.
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +16,15 @@ from torch import Tensor
 from engine.attention.sdpa import KVContext
 from engine.core.errors import WindowExceeded
 from engine.core.sampling import SamplingParams, draw, greedy, store_token, uniforms
-from engine.kvcache.quantized import AnyPod
+from engine.core.weak_cache import WeakCache
+from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.runtime.context import EarlyExit, Head
 from engine.runtime.cuda_graphs import WARM_UPS, CudaGraphs
+from engine.runtime.fallbacks import Fallbacks
+
+if TYPE_CHECKING:
+    # Needs Triton, which not every machine has.
+    from engine.runtime.attention_probe import AttentionProbe
 
 BUCKETS = (1, 8, 32, 64)
 """Tokens of one step; the last run of a question is padded up to one of them."""
@@ -37,13 +45,18 @@ class Table(KVContext, Protocol):
 
     length: int
     """Tokens in the tail, as the host knows it: whoever advances adds to it."""
+    probe: "AttentionProbe"
+    """What observes where heads look, in the steps that `attend` is called in."""
 
     @property
     def bucket(self) -> Hashable:
         """What a captured step depends on besides the contents of the tables: another bucket, another capture."""
 
-    def fits(self, pods: Sequence[AnyPod]) -> bool:
-        """Whether these pods can be put into the tables."""
+    def why_not(self, pods: Sequence[AnyPod]) -> str:
+        """Why these pods cannot be put into the tables; empty where they can."""
+
+    def refuse(self, pods: Sequence[AnyPod], reason: str) -> None:
+        """Have a reason not to take pods of the formats that these are in."""
 
     def set(self, pods: Sequence[AnyPod]) -> None:
         """Attend to these pods from now on, with an empty tail."""
@@ -74,7 +87,8 @@ class GraphRunner:
 
     `suffix_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held
     while a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose;
-    by default where launching does not mean waiting. `greedy`: how the likeliest token is found.
+    by default where launching does not mean waiting. `greedy`: how the likeliest token is found. `failures`: what a
+    compiler of kernels raises.
     """
 
     def __init__(
@@ -87,13 +101,20 @@ class GraphRunner:
         lock: threading.Lock,
         ahead: bool | None = None,
         greedy: Greedy = greedy,
+        fallbacks: Fallbacks | None = None,
+        failures: tuple[type[Exception], ...] = (),
     ) -> None:
         on_gpu = device.type == "cuda"
-        self.graphs = CudaGraphs(device)
+        self.failures = failures
+        """What is raised where kernels cannot be compiled for some pods, which must go the plain way then."""
+        self.graphs = CudaGraphs(device, fallbacks, failures)
         self._forward, self._table, self._lock, self._greedy = forward, table, lock, greedy
         self._tail_tokens, self._window = suffix_tokens, window
         self._ahead = on_gpu if ahead is None else ahead
         self._busy = threading.Lock()
+        self._predicted: WeakCache[QuantizedPod, QuantizedPod] = WeakCache(QuantizedPod.with_all_keys)
+        self._params: SamplingParams | None = None
+        """Of the answer at hand; None where a question is only looked at."""
         self._start = 0
         """Position of the tail's first token."""
         self._ids = torch.zeros(BUCKETS[-1], dtype=torch.long, device=device)
@@ -110,54 +131,83 @@ class GraphRunner:
         event: Any = torch.cuda.Event
         self._events = [event() for _ in range(_SLOTS)] if on_gpu else []
 
-    def claim(self, pods: Sequence[AnyPod], question_tokens: int, max_tokens: int) -> bool:
-        """Take it for an answer, unless another one has it or this one does not fit. Who took it must `release` it."""
+    def claim(self, pods: Sequence[AnyPod], question_tokens: int, max_tokens: int) -> str:
+        """Take it for a question and its answer; or why that cannot be. Who took it must `release` it."""
         needed = question_tokens + max(max_tokens, BUCKETS[-1])  # the question's last run may be padded
-        if not question_tokens or needed > self._tail_tokens or not self._busy.acquire(blocking=False):
-            return False
-        fits = False
+        if not question_tokens or needed > self._tail_tokens:
+            return f"a question and its answer are longer than the {self._tail_tokens} tokens that fit"
+        if not self._busy.acquire(blocking=False):
+            return "another question is being answered"
+        reason = "its pods could not be looked into"
         try:
-            fits = self._table.fits(pods)
+            reason = self._table.why_not(pods)
         finally:
-            if not fits:
+            if reason:
                 self._busy.release()
-        return fits
+        return reason
 
     def release(self) -> None:
         """Leave it to the next answer, and its pods to whoever needs their memory."""
         self._table.forget()
         self._busy.release()
 
-    def tokens(
-        self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams, stopped: Callable[[], bool]
-    ) -> Iterator[tuple[int, float]]:
-        """Tokens with their log-probabilities until `max_tokens` or `stopped()`. Raises WindowExceeded.
+    def readable(self, pods: Sequence[AnyPod]) -> list[AnyPod]:
+        """The pods with every key that kernels would have to predict, which is worked out once a pod."""
+        return [self._predicted(pod) if isinstance(pod, QuantizedPod) and pod.layout.maps else pod for pod in pods]
+
+    def refuse(self, pods: Sequence[AnyPod], error: Exception) -> str:
+        """Leave pods of these formats to the plain way from now on, where a kernel for them failed; says so."""
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        self._table.refuse(pods, reason)
+        return reason
+
+    def ask(
+        self, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head], params: SamplingParams | None
+    ) -> None:
+        """Feed a question, and observe where these heads look meanwhile. Raises WindowExceeded.
+
+        With `params` its last step chooses the answer's first token; without, steps end behind the last of the heads.
+        """
+        self._begin(pods, ids, heads, params)
+        for start in range(0, len(ids), BUCKETS[-1]):
+            self._feed(ids[start : start + BUCKETS[-1]])
+        # What follows is the answer.
+        self._table.probe.watch(pods, (), False)
+        if params is not None:
+            self._send(0)
+
+    def attention(self) -> list[Tensor]:
+        """Per pod the attention probability (T,) of each token, on the host: the mean over the heads that were
+        observed, of which the largest over the question's tokens counts."""
+        return self._table.probe.read()
+
+    def tokens(self, stopped: Callable[[], bool]) -> Iterator[tuple[int, float]]:
+        """The answer's tokens with their log-probabilities until `max_tokens` or `stopped()`. Raises WindowExceeded.
 
         A step more than was asked for may have been launched when it ends: the next answer's tail begins empty.
         """
-        launched = 0
-        for number in range(params.max_tokens):
+        assert self._params is not None
+        most, launched = self._params.max_tokens, 1
+        for number in range(most):
             if stopped():
                 return
             if launched == number:
-                self._launch(launched, pods, ids, params)
+                self._need(1)
+                self._launch(launched)
                 launched += 1
-            if self._ahead and launched < params.max_tokens and self._room(1):
-                self._launch(launched, pods, ids, params)
+            if self._ahead and launched < most and self._room(1):
+                self._launch(launched)
                 launched += 1
             yield self._read(number)
 
-    def _launch(self, number: int, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams) -> None:
+    def _launch(self, number: int) -> None:
         """Launch the step that chooses the answer's token of this number, and its way to the host."""
-        sampled = params.temperature > 0
-        if number == 0:
-            self._begin(pods, ids, params)
-            for start in range(0, len(ids), BUCKETS[-1]):
-                self._feed(ids[start : start + BUCKETS[-1]], sampled)
-        else:
-            self._need(1)
-            with self._lock, torch.inference_mode():
-                self._run(1, 1, sampled)
+        with self._lock, torch.inference_mode():
+            self._run(1, 1)
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        """Let the token that the last step chose go to the host."""
         slot = number % _SLOTS
         self._slots[slot].copy_(self._chosen, non_blocking=True)
         if self._events:
@@ -171,18 +221,23 @@ class GraphRunner:
         token, logprob = self._slots[slot].tolist()
         return int(token), logprob
 
-    def _begin(self, pods: Sequence[AnyPod], ids: Sequence[int], params: SamplingParams) -> None:
+    def _begin(
+        self, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head], params: SamplingParams | None
+    ) -> None:
         """Put pods, and what an answer's choices depend on, where the steps look for them."""
         with self._lock, torch.inference_mode():
+            self._params = params
             self._table.set(pods)
+            self._table.probe.watch(pods, heads, params is None)
             self._start = max((pod.num_tokens for pod in pods), default=0)
             self._need(len(ids))
-            self._temperature.fill_(params.temperature)
-            self._top_p.fill_(params.top_p)
-            if params.temperature > 0:
+            if params is not None:
+                self._temperature.fill_(params.temperature)
+                self._top_p.fill_(params.top_p)
+            if params is not None and params.temperature > 0:
                 self._uniforms[: params.max_tokens].copy_(uniforms(params))
 
-    def _feed(self, ids: Sequence[int], sampled: bool) -> None:
+    def _feed(self, ids: Sequence[int]) -> None:
         """One run of a question. Tokens of an older step stand behind it where it is shorter than its bucket.
 
         No real token sees those; what they leave in the tail is not counted, and is written over.
@@ -194,7 +249,7 @@ class GraphRunner:
             self._last.fill_(count - 1)
             # Each run chooses a token, which only the last one's matters of: the first of the answer.
             self._drawn.zero_()
-            self._run(bucket, count, sampled)
+            self._run(bucket, count)
 
     def _need(self, count: int) -> None:
         """Raise WindowExceeded where so many more tokens have no position."""
@@ -205,24 +260,31 @@ class GraphRunner:
     def _room(self, count: int) -> bool:
         return self._start + self._table.length + count <= self._window
 
-    def _run(self, bucket: int, count: int, sampled: bool) -> None:
+    def _run(self, bucket: int, count: int) -> None:
         """One step, in its graph where there is one, of which so many tokens are real."""
-        # Trying a step out before it is captured chooses tokens.
-        chosen = (self._ids, self._drawn)
-        self.graphs.run((bucket, sampled, self._table.bucket), lambda: self._step(bucket, sampled), chosen)
+        sampled = self._params is not None and self._params.temperature > 0
+        # Trying a step out before it is captured chooses tokens, which may be observed then.
+        touched = (self._ids, self._drawn, self._table.probe.kept)
+        self.graphs.run((bucket, sampled, self._table.bucket), lambda: self._step(bucket, sampled), touched)
         self._table.advance(count)
         self._table.length += count
 
     def _step(self, bucket: int, sampled: bool) -> None:
-        """Feed the first tokens of `_ids`, choose the next one and put it there; everything stays on the device."""
+        """Feed the first tokens of `_ids`, choose the next one and put it there; everything stays on the device.
+
+        A step that ends early chooses none.
+        """
         ids, positions, last = self._ids[:bucket], self._table.positions(bucket), 1 if bucket == 1 else self._last
         if bucket > 1:
             # Padding may stand where the model knows no position.
             positions = positions.clamp(max=self._window - 1)
-        (row,) = self._forward(ids, positions, self._table, last)
-        if sampled:
-            uniform = self._uniforms.index_select(0, self._drawn)[0]
-            store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
-            self._drawn.add_(1)
-        else:
-            self._greedy(row, self._ids, self._chosen)
+        self._table.probe.start()
+        with suppress(EarlyExit):
+            (row,) = self._forward(ids, positions, self._table, last)
+            if sampled:
+                uniform = self._uniforms.index_select(0, self._drawn)[0]
+                store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
+                self._drawn.add_(1)
+            else:
+                self._greedy(row, self._ids, self._chosen)
+        self._table.probe.finish(bucket, last)

@@ -6,8 +6,8 @@ so a recorded graph goes on to be valid when they change, as long as `bucket` st
 
 import weakref
 from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,13 +16,14 @@ from engine.core.kv_shape import KVShape
 from engine.core.quant import Packed
 from engine.core.rope import HeadNorms, Rotary
 from engine.core.weak_cache import WeakCache
-from engine.kernels.attention import append, probs, rope_append, split_kv
-from engine.kernels.attention.kv_ranges import ASKER, LAYER, KVRanges, Rows
+from engine.kernels.attention import append, rope_append, split_kv
+from engine.kernels.attention.kv_ranges import ASKER, KEY_BITS, LAYER, ROTATED, STOP, VALUE_BITS, KVRanges, Rows
 from engine.kernels.attention.rope_append import Places
 from engine.kernels.attention.split_kv import Tiling
-from engine.kernels.attention.split_plan import SplitPlan
+from engine.kernels.attention.split_plan import Plan, SplitPlan
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.kvcache.quantized import AnyPod, OpenPod, QuantizedPod
+from engine.runtime.attention_probe import AttentionProbe
 from engine.runtime.pod_ranges import ranges_of
 
 NARROW = 16
@@ -32,12 +33,14 @@ _ON_CPU = 8
 _TILING = Tiling()
 MAX_PODS = 16
 """That can be attended at once; tables have room for their near and distant slots in each KV head."""
+_PLANS = 4
+"""Pods whose plans are kept: those of a question, and the passage that it is answered from, come in turns."""
 
 
 class KVTable:
     """Keys and values of several pods and of at most `suffix_tokens` tokens behind them.
 
-    A step adds up to `max_new` tokens: `attend` once per layer, then `advance`. `watched` are layers to `look` at.
+    A step adds up to `max_new` tokens: `attend` once per layer, then `advance`. `probe` observes chosen heads.
     """
 
     def __init__(
@@ -48,7 +51,6 @@ class KVTable:
         device: torch.device,
         max_new: int = 64,
         tiling: Tiling = _TILING,
-        watched: Sequence[int] = (),
     ) -> None:
         self.shape = shape
         self.device = device
@@ -65,16 +67,17 @@ class KVTable:
         """The same on the host: whoever runs or replays `advance` adds to it."""
         self.pods: Sequence[AnyPod] = ()
         """What is attended; the tables point into it."""
-        self._filled: Sequence[weakref.ref[AnyPod]] | None = None
-        """What the tables were made for, whether or not it is still held."""
-        self._rows: WeakCache[AnyPod, Rows | None] = WeakCache(self._read)
+        self._plans: list[tuple[tuple[weakref.ref[AnyPod], ...], tuple[Plan, Plan]]] = []
+        """What the tables held for the last pods, newest first, whether or not those are still held."""
+        self._rows: WeakCache[AnyPod, Rows | str] = WeakCache(self._read)
+        self._refused: dict[Hashable, str] = {}
+        """Why pods of some formats are not taken."""
         self._tiling = tiling
         self._heads = query_heads
-        # A look needs the queries of its layer after those above have had theirs.
-        self._queries = self._query_room(shape.layers if watched else 1)
-        self._lse = {layer: torch.zeros(query_heads, max_new, device=device) for layer in watched}
+        self._queries = self._query_room(1)
         processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0
         share = query_heads // shape.kv_heads
+        self.probe = AttentionProbe(share, max_new, device)
         # Many new tokens come in several blocks of rows, each of which needs as few programs less.
         blocks = max(1, share * max_new // tiling.rows)
         wide = tiling.wide_programs * processors // blocks
@@ -89,19 +92,37 @@ class KVTable:
     def bucket(self) -> Hashable:
         """What a recorded graph depends on: where it changes, record again."""
         lists = (self._narrow, self._wide)
-        return (*(each.grid for each in lists), self._narrow.formats, self._narrow.rotated, self._queries.shape[1])
+        kept = self._queries.shape[1]
+        return *(each.grid for each in lists), self._narrow.formats, self._narrow.rotated, kept, self.probe.bucket
 
-    def fits(self, pods: Sequence[AnyPod]) -> bool:
-        """Whether the kernels can attend these pods; others go the way of engine.runtime.context."""
-        return len(pods) <= MAX_PODS and all(self._rows(pod) is not None for pod in pods)
+    def why_not(self, pods: Sequence[AnyPod]) -> str:
+        """Why the kernels cannot attend these pods, which then go the way of engine.runtime.context; empty if they
+        can."""
+        if len(pods) > MAX_PODS:
+            return f"{len(pods)} pods at once are more than {MAX_PODS}"
+        every = [self._rows(pod) for pod in pods]
+        reasons = (rows if isinstance(rows, str) else self._refused.get(_format(rows), "") for rows in every)
+        return next(filter(None, reasons), "")
+
+    def refuse(self, pods: Sequence[AnyPod], reason: str) -> None:
+        """Have a reason not to take pods of the formats that these are in, as where their kernels do not compile."""
+        for rows in map(self._rows, pods):
+            if not isinstance(rows, str):
+                self._refused[_format(rows)] = reason
 
     def set(self, pods: Sequence[AnyPod]) -> None:
-        """Attend these pods from now on, with an empty tail. They must be such that `fits`."""
-        filled = self._filled
-        if filled is None or len(pods) != len(filled) or any(a is not b() for a, b in zip(pods, filled, strict=True)):
-            self._filled = None
+        """Attend these pods from now on, with an empty tail. `why_not` must have nothing against them."""
+        self._plans = [(of, plans) for of, plans in self._plans if all(each() is not None for each in of)]
+        same = (each for each in self._plans if len(each[0]) == len(pods))
+        known = next((each for each in same if all(a() is b for a, b in zip(each[0], pods, strict=True))), None)
+        if known is None:
             self._fill(pods)
-            self._filled = tuple(map(weakref.ref, pods))
+            known = tuple(map(weakref.ref, pods)), (self._narrow.plan, self._wide.plan)
+        else:
+            self._plans = [each for each in self._plans if each is not known]
+            for work, plan in zip((self._narrow, self._wide), known[1], strict=True):
+                work.show(plan)
+        self._plans = [known, *self._plans][:_PLANS]
         self._hold(pods)
         self.crop(0)
 
@@ -118,11 +139,13 @@ class KVTable:
 
     def _fill(self, pods: Sequence[AnyPod]) -> None:
         """Point the tables at these pods."""
-        rows = [each for each in map(self._rows, pods) if each is not None]
+        rows = [each for each in map(self._rows, pods) if not isinstance(each, str)]
         assert len(rows) == len(pods)
         if self._queries.shape[1] == 1 and any((each[..., ASKER] != each[..., LAYER]).any() for each in rows):
             # Layers ask with the queries of their root: those of all layers are kept.
             self._queries = self._query_room(self.shape.layers)
+            # Plans say where queries stand.
+            self._plans = []
         kept = self._queries.shape[1]
         stride = self._queries.stride(1) if kept > 1 else 0
         read = KVRanges(rows, self.suffix, stride, self._queries.stride(0))
@@ -154,21 +177,6 @@ class KVTable:
         rope_append.rope(rows, rotary, norms, places)
         return self._attended(work, layer, count, scale)
 
-    def look(self, layer: int, head: int, count: int, scale: float) -> list[Tensor]:
-        """Attention (Q, T) of one query head on the tokens of each pod, in the last step of `count` tokens.
-
-        As a share of everything attended. The layer must be `watched`, and the step's tokens not advanced over.
-        """
-        work = self._work(count)
-        masses = probs.attention_probs(work, layer, head, self._queries, count, self._lse[layer][:, :count], scale)
-        looks, first = [], 0
-        for pod in self.pods:
-            looks.append(torch.zeros(count, pod.num_tokens, device=self.device))
-            for positions in _positions(pod, layer, head // work.share):
-                looks[-1].index_copy_(1, positions, masses[:, first : first + len(positions)])
-                first += len(positions)
-        return looks
-
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
         self._next += count
@@ -189,8 +197,7 @@ class KVTable:
     def _attended(self, work: SplitPlan, layer: int, count: int, scale: float) -> Tensor:
         """The output (H, Q, D) of queries, keys and values that are in their places."""
         out, lse = split_kv.attend(work, layer, self._queries, count, self.suffix_length, scale, self._tiling)
-        if layer in self._lse:
-            self._lse[layer][:, :count] = lse
+        self.probe.record(work, layer, self._queries, count, lse, scale)
         return out
 
     def _query_room(self, layers: int) -> Tensor:
@@ -198,39 +205,47 @@ class KVTable:
         rows = self._heads * self.max_new
         return torch.zeros(2, layers, rows, self.shape.head_dim, device=self.device)
 
-    def _read(self, pod: AnyPod) -> Rows | None:
-        """The pod's stretches; None where the kernels cannot read it."""
-        return ranges_of(pod) if self._fits(pod) else None
-
-    def _fits(self, pod: AnyPod) -> TypeGuard[Pod | QuantizedPod]:
-        if isinstance(pod, QuantizedPod):
-            known = pod.layout.maps is None and pod.layout.recipe.sharing.skip == 1
-            proximal = pod.proximal
-        elif isinstance(pod, Pod):
-            known, proximal = True, pod
+    def _read(self, pod: AnyPod) -> Rows | str:
+        """The pod's ranges, or why the kernels cannot read it."""
+        if not isinstance(pod, Pod | QuantizedPod | OpenPod):
+            return f"kernels do not know the ranges of a {type(pod).__name__}"
+        held = pod.layers[0][0].keys[0] if isinstance(pod, OpenPod) else _proximal(pod).keys
+        if held.dtype != self.shape.dtype or held.device.type != self.device.type:
+            return f"a pod of {held.dtype} on {held.device.type} is beside a model of {self.shape.dtype}"
+        if isinstance(pod, OpenPod):
+            skips = any(segment.skip < 1 for layer in pod.layers for segment in layer)
         else:
-            return False
-        if not known or proximal.keys.dtype != self.shape.dtype or proximal.device.type != self.device.type:
-            return False
-        return all(_can_be_read(tensor) for tensor in _tensors(pod))
+            skips = isinstance(pod, QuantizedPod) and pod.layout.recipe.sharing.skip < 1
+        if skips:
+            return "distant tokens are skipped only by the plain path (tau of PoD's mode A)"
+        if isinstance(pod, QuantizedPod) and pod.layout.recipe.sharing.mode == "linear":
+            return "kernels predict no keys"
+        return ranges_of(pod) if all(map(_can_be_read, _tensors(pod))) else "rows are not aligned to 16 bytes"
 
 
-def _positions(pod: AnyPod, layer: int, head: int) -> Iterable[Tensor]:
-    """The positions (K,) of a KV head's slots, of each stretch."""
-    assert isinstance(pod, Pod | QuantizedPod)
-    yield pod.positions if isinstance(pod, Pod) else pod.proximal.positions
-    if isinstance(pod, QuantizedPod):
-        yield pod.distant_positions(layer, head)
+def _format(rows: Rows) -> Hashable:
+    """Bits of keys and of values, and whether anything is rotated: what kernels are compiled for."""
+    held = rows[rows[..., STOP] > 0]
+    return frozenset(map(tuple, np.unique(held[:, [KEY_BITS, VALUE_BITS, ROTATED]], axis=0).tolist()))
 
 
-def _tensors(pod: Pod | QuantizedPod) -> Iterable[Tensor]:
+def _tensors(pod: Pod | QuantizedPod | OpenPod) -> Iterable[Tensor]:
     """Rows that kernels read of a pod, one KV head at a time."""
-    proximal = pod if isinstance(pod, Pod) else pod.proximal
+    if isinstance(pod, OpenPod):
+        for segments in pod.layers:
+            for segment in segments:
+                yield from (*segment.keys, *segment.values)
+        return
+    proximal = _proximal(pod)
     yield from (proximal.keys[0, 0], proximal.values[0, 0])
     for layer in pod.distant if isinstance(pod, QuantizedPod) else ():
         for packed in (*layer.keys, *layer.values):
             if isinstance(packed, Packed):
                 yield from (packed.codes, packed.scales, packed.zeros) if packed.bits < 16 else (packed.codes,)
+
+
+def _proximal(pod: Pod | QuantizedPod) -> Pod:
+    return pod if isinstance(pod, Pod) else pod.proximal
 
 
 def _can_be_read(rows: Tensor) -> bool:

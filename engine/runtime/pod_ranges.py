@@ -24,10 +24,10 @@ from engine.kernels.attention.kv_ranges import (
     exact_ranges,
 )
 from engine.kvcache.exact import Pod
-from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.quantized import AnyPod, OpenPod, QuantizedPod
 
 
-def ranges_of(pod: Pod | QuantizedPod) -> Rows:
+def ranges_of(pod: AnyPod) -> Rows:
     """The stretches of a pod (L, 1 or 2, G, COLUMNS): proximal slots, then distant ones. BEFORE, KIND and QUERY are
     left open.
 
@@ -35,7 +35,27 @@ def ranges_of(pod: Pod | QuantizedPod) -> Rows:
     """
     if isinstance(pod, Pod):
         return exact_ranges(pod.keys, pod.values)
+    if isinstance(pod, OpenPod):
+        return _open_ranges(pod)
+    assert isinstance(pod, QuantizedPod)
     return np.concatenate([exact_ranges(pod.proximal.keys, pod.proximal.values), _distant_ranges(pod)], 1)
+
+
+def _open_ranges(pod: OpenPod) -> Rows:
+    """The ranges (L, segments, G, COLUMNS) of an open pod, whose KV heads may hold different numbers of slots."""
+    most, heads = max(map(len, pod.layers)), len(pod.layers[0][0].keys)
+    rows = np.concatenate([blank(len(pod.layers), heads)] * most, 1)
+    for layer, segments in zip(rows, pod.layers, strict=True):
+        for row, segment in zip(layer, segments, strict=False):
+            keys, values = list(segment.keys), list(segment.values)
+            row[:, STOP] = [len(each) for each in keys]
+            row[:, KEYS] = [each.data_ptr() for each in keys]
+            row[:, VALUES] = [each.data_ptr() for each in values]
+            row[:, BYTES] = 2 * row[:, STOP] * keys[0].shape[1] * keys[0].itemsize
+            row[:, ROTATED] = segment.rotation is not None
+            if segment.roots is not None:
+                row[:, ASKER] = segment.roots
+    return rows
 
 
 def _distant_ranges(pod: QuantizedPod) -> Rows:

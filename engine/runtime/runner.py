@@ -15,6 +15,7 @@ from engine.models.decoder import flatten
 from engine.models.loader import Model
 from engine.models.ops import Ops
 from engine.runtime.context import Context, Head
+from engine.runtime.fallbacks import Fallbacks
 from engine.runtime.graph_runner import BUCKETS, GraphRunner, through
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Runner:
         self._flat = flatten(model, _kernels(pdl, int8_head) if graphs else None)
         layers = "of transformers" if self._flat is None else self._flat.ops.name
         self.backend = f"{reason}; layers: {layers}"
+        self.fallbacks = Fallbacks()
+        """What went a slower way than it could have."""
         self._lock = threading.Lock()
         self.graph_runner = self._make_graph_runner() if graphs and not model.shape.windows else None
         """Runs answers on the device, where it fits one."""
@@ -57,9 +60,11 @@ class Runner:
         """Held by whoever calls the model, for a chunk or a token at a time."""
         return self._lock
 
-    def context(self, pods: Sequence[AnyPod], suffix: SuffixCache, heads: Sequence[Head] = ()) -> Context:
+    def context(
+        self, pods: Sequence[AnyPod], suffix: SuffixCache, heads: Sequence[Head] = (), ends: bool = True
+    ) -> Context:
         """A context of this runner's attention."""
-        return Context(pods, suffix, self.attention, heads)
+        return Context(pods, suffix, self.attention, heads, ends)
 
     def run(self, context: Context, ids: Sequence[int]) -> Tensor:
         """Feed tokens behind everything in the context; logits (V,) of the last one. Raises WindowExceeded."""
@@ -82,6 +87,8 @@ class Runner:
 
     def _make_graph_runner(self) -> GraphRunner:
         # Needs Triton, which not every machine has.
+        from triton.errors import TritonError
+
         from engine.kernels.argmax import greedy
         from engine.runtime.kv_table import KVTable
 
@@ -89,7 +96,9 @@ class Runner:
         suffix = min(SUFFIX_TOKENS, model.window) + BUCKETS[-1]
         table = KVTable(model.shape, config.num_attention_heads, suffix, model.device, max_new=BUCKETS[-1])
         forward = through(model.network) if self._flat is None else self._flat.forward
-        return GraphRunner(forward, table, suffix, model.window, model.device, self._lock, greedy=greedy)
+        return GraphRunner(
+            forward, table, suffix, model.window, model.device, self._lock, None, greedy, self.fallbacks, (TritonError,)
+        )
 
     def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
         """Logits (last, V) by transformers' own code."""

@@ -1,8 +1,10 @@
-"""Warm-up: answers over a long section that holds nothing, so that kernels are compiled and steps captured before the
-first real one.
+"""Warm-up: questions over long sections that hold nothing, so that whatever happens only once has happened before the
+first real one: kernels compiled and tuned, steps captured.
 
-What a captured step depends on hardly changes from one long section to another; see engine.runtime.kv_table.
+What a captured step depends on does not change from one long section to another; see engine.runtime.kv_table.
 """
+
+from collections.abc import Sequence
 
 import torch
 
@@ -11,22 +13,49 @@ from engine.core.quant import Packed, pack, scale_shape
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import DistantLayer, QuantizedPod
-from engine.runtime.generate import generate
+from engine.kvcache.quantized import AnyPod, DistantLayer, QuantizedPod
+from engine.runtime.context import Head
+from engine.runtime.generate import Question
 from engine.runtime.graph_runner import BUCKETS
 from engine.runtime.runner import Runner
 
+_SECTIONS = 2
+"""That a question is asked over."""
+_FEW_TOKENS = 256
+"""Of a passage, and of a section where no steps are captured, whose length does not matter then."""
 
-def warm_up(runner: Runner, layout: Layout, num_tokens: int) -> None:
-    """Answer questions of every bucket's length over a section of so many tokens; nothing where no steps are captured.
 
-    Raises WindowExceeded where the section leaves no room for a question.
+def warm_up(runner: Runner, layout: Layout, num_tokens: int, heads: Sequence[Head], whole: bool) -> None:
+    """Ask questions of every bucket's length over sections of so many tokens, and observe these heads; answer from the
+    `whole` sections or from a passage.
+
+    Where a kernel fails, or gives no numbers, pods of that format go the plain way from then on, which is noted.
+    Raises WindowExceeded where the sections leave no room for a question.
     """
-    if runner.graph_runner is None or layout.recipe.sharing.mode:
+    if layout.recipe.sharing.mode:
+        # Keys would be predicted from zeros.
         return
-    pod = zero_pod(runner.model.shape, layout, num_tokens, runner.model.device)
-    for bucket in BUCKETS[1:]:
-        list(generate(runner, [pod], [0] * bucket, SamplingParams(max_tokens=2)))
+    length = num_tokens if runner.graph_runner else min(num_tokens, _FEW_TOKENS)
+    pod = zero_pod(runner.model.shape, layout, length, runner.model.device)
+    sections = [pod] * _SECTIONS
+    params = SamplingParams(max_tokens=2)
+    for bucket in BUCKETS if runner.graph_runner else BUCKETS[1:2]:
+        with Question(runner, sections, [0] * bucket, heads, params if whole else None) as looked:
+            looked.attention()
+            if whole:
+                _answer(looked, sections, runner)
+        if not whole:
+            passage = pod.select(torch.arange(min(_FEW_TOKENS, length)))
+            with Question(runner, [passage], [0] * bucket, params=params) as asked:
+                _answer(asked, [passage], runner)
+
+
+def _answer(question: Question, pods: Sequence[AnyPod], runner: Runner) -> None:
+    """Take an answer, and refuse the pods where it is none."""
+    if not all(step.logprob <= 0 for step in question.steps()) and runner.graph_runner is not None:
+        reason = "an answer's probabilities are no numbers"
+        runner.graph_runner.refuse(pods, ArithmeticError(reason))
+        runner.fallbacks.note("Pods of a format go the slow way", reason)
 
 
 def zero_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.device) -> Pod | QuantizedPod:

@@ -126,9 +126,9 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
 def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_app: OpenApp, tmp_path: Path) -> None:
     """Of short documents too, of which the exact tokens at the ends are the greater part."""
     app = open_app(recipe=recipe)
-    said = re.search(
-        r": ([\d,]+) bytes a token(?:, and ([\d,]+) a section for the (\d+) at its ends)?", app.recipes()[recipe]
-    )
+    loaded = app.model.wait().loaded
+    cost = loaded.recipes.costs(loaded.section_tokens)[recipe]
+    said = re.search(r": ([\d,]+) bytes a token(?:, and ([\d,]+) a section for the (\d+) at its ends)?", cost)
     assert said is not None
     rate, at_ends, ends = (int((number or "0").replace(",", "")) for number in said.groups())
     assert (ends > 0) == (recipe != "exact")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from app.errors import AppError, DocumentNotFound, ModelUnavailable, NotRead, Qu
 from app.events import Answer, Evidence, TextDelta
 from app.main import App
 from app.settings import Settings
+from engine.runtime.context import Context
 from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.runner import Runner
 from storage import Home, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -182,13 +185,13 @@ def test_the_documents_ids_never_move(
 
     before, written = prefix(), paper.blocks(settings.home)
     suffixes: list[list[int]] = []
-    look = questions.question_attention
+    real = questions.Question
 
-    def seen(runner: object, pods: object, ids: list[int], heads: object) -> object:
+    def seen(runner: object, pods: object, ids: list[int], heads: object = (), params: object = None) -> object:
         suffixes.append(ids)
-        return look(runner, pods, ids, heads)
+        return real(runner, pods, ids, heads, params)
 
-    monkeypatch.setattr(questions, "question_attention", seen)
+    monkeypatch.setattr(questions, "Question", seen)
     conversation_id = ""
     for turn in range(20):
         if turn % 4 == 3:
@@ -203,6 +206,42 @@ def test_the_documents_ids_never_move(
     assert len(app.questions.turns(conversation_id)) == 15
     assert paper.blocks(settings.home) == written
     store.close()
+
+
+@pytest.mark.parametrize("source", ["sections", "passage"])
+def test_a_question_is_fed_once_where_it_is_answered_from_what_was_looked_at(
+    app: App, document_id: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise once more, over the passage alone; and the evidence is the same."""
+    loaded = app.model.wait().loaded
+    first = ask(app, document_id)
+    loaded.heads = replace(loaded.heads, answers_from=source)
+    fed: list[tuple[int, int]] = []
+    score = Runner.score
+
+    def counted(runner: Runner, context: Context, ids: list[int], last: int) -> object:
+        fed.append((len(ids), sum(pod.num_tokens for pod in context.pods)))
+        return score(runner, context, ids, last)
+
+    monkeypatch.setattr(Runner, "score", counted)
+    again = ask(app, document_id)
+    assert again.citations == first.citations and again.found
+    questions = [each for each in fed if each[0] > 1]
+    assert questions[0] == (again.recomputed_tokens, again.reused_tokens)
+    if source == "sections":
+        assert len(questions) == 1
+    else:
+        assert len(questions) == 2 and questions[1][0] == again.recomputed_tokens
+        assert questions[1][1] < again.reused_tokens / 2
+        assert again.answer == first.answer
+
+
+def test_the_second_question_finds_the_passages_as_they_were(
+    app: App, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ask(app, document_id)
+    monkeypatch.setattr(questions, "index", lambda *_: pytest.fail("passages were looked for again"))
+    assert ask(app, document_id).citations == first.citations
 
 
 def test_a_conversation_goes_on(app: App, document_id: str) -> None:

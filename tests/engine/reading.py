@@ -18,7 +18,8 @@ from engine.kvcache.suffix import SuffixCache
 from engine.models.families.base import kv_shape
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
-from engine.runtime.generate import generate
+from engine.runtime.context import Head
+from engine.runtime.generate import Question, generate
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests import tiny
@@ -92,6 +93,12 @@ def ask(runner: Runner, pods: Sequence[Pod], pieces: Sequence[Sequence[int]]) ->
     suffix = SuffixCache(runner.model.shape, sum(map(len, pieces)), runner.model.device)
     context = runner.context(pods, suffix)
     return [runner.run(context, piece) for piece in pieces]
+
+
+def attention(runner: Runner, pods: Sequence[Pod], ids: Sequence[int], heads: Sequence[Head]) -> list[list[float]]:
+    """Where these heads look while the model takes in a question that is not answered, by pod and token."""
+    with Question(runner, pods, ids, heads) as question:
+        return [each.tolist() for each in question.attention()]
 
 
 def fingerprint(pod: Pod) -> str:

@@ -22,12 +22,12 @@ from engine.evidence.calibration import passage
 from engine.kvcache.exact import Pod
 from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
-from engine.runtime.generate import question_attention
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import (
     ask,
+    attention,
     feed,
     fingerprint,
     greedy,
@@ -169,7 +169,7 @@ def test_asking_leaves_a_pod_as_it_is(tiny_runner: Runner) -> None:
     before = [fingerprint(pod) for pod in pods]
     question = some_ids(tiny_runner, 20, 2)
     first = greedy(tiny_runner, pods, question, 16)
-    question_attention(tiny_runner, pods, question, [(0, 0), (2, 3)])
+    attention(tiny_runner, pods, question, [(0, 0), (2, 3)])
     greedy(tiny_runner, [passage(pods[0], 5, 40, 60)], some_ids(tiny_runner, 12, 3), 16)
     assert [fingerprint(pod) for pod in pods] == before
     assert greedy(tiny_runner, pods, question, 16) == first

@@ -1,4 +1,4 @@
-"""Where one query head looks: its attention on every slot of the pods, given the log-sum-exp over everything."""
+"""Attention probabilities of one query head on the tokens of pods, given the log-sum-exp over everything."""
 
 import torch
 import triton
@@ -32,12 +32,12 @@ _LOG2_E = tl.constexpr(LOG2_E)
 
 
 @triton.jit
-def _masses(
-    queries, sums, masses, keys, scales, zeros, first, stop, rows, row_mask, scale, total,
+def _add_probs(
+    queries, sums, probs, tokens, keys, scales, zeros, first, stop, rows, row_mask, scale, share, stride,
     BITS: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, D: tl.constexpr, GROUP: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The attention of `rows` on slots first..stop; scores and `sums` are in base 2."""
+    """Add `share` of the probabilities of `rows` on slots first..stop, whose `tokens` differ; scores are in base 2."""
     q = load_queries(queries, rows, row_mask, D, BITS, DTYPE if BITS == 16 else WIDE)
     whole = tl.load(sums + rows, mask=row_mask, other=0.0) * _LOG2_E
     for start in tl.range(first, stop, BLOCK):
@@ -50,16 +50,19 @@ def _masses(
             zero_of = group_scales(zeros, start, BITS, D, GROUP)
             safe_slots = tl.minimum(slots, stop - 1)
             qk = packed_scores(q, keys, scale_of, zero_of, safe_slots, BITS, D, WIDE, False, PRECISION)
-        mass = tl.exp2(qk * (scale / shrunk(BITS)) - whole[None, :])
+        own = tl.exp2(qk * (scale / shrunk(BITS)) - whole[None, :]) * share
         inside = row_mask[None, :] & col_mask[:, None]
-        tl.store(masses + rows[None, :] * total + slots[:, None], mass, mask=inside)
+        token = tl.load(tokens + slots, mask=col_mask, other=0)
+        place = probs + rows[None, :].to(tl.int64) * stride + token[:, None]
+        # Nobody else of this launch writes there.
+        tl.store(place, tl.load(place, mask=inside, other=0.0) + own, mask=inside)
 
 
 @triton.jit
 def _attention_probs(
-    splits, queries, sums, masses, scale, count, kind, head, total, KEY_BITS: tl.constexpr, D: tl.constexpr,
-    DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUP: tl.constexpr, SHARE: tl.constexpr, EXACT_TOO: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    splits, queries, sums, probs, tokens, scale, share, count, kind, head, stride, KEY_BITS: tl.constexpr,
+    D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUP: tl.constexpr, SHARE: tl.constexpr,
+    EXACT_TOO: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One split, for ROWS of the `count` new tokens of one query head."""
     split = splits + tl.program_id(0) * FIELDS
@@ -68,43 +71,42 @@ def _attention_probs(
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     row_mask = rows < count
     queries += tl.load(split + QUERY) + head * count * D
-    masses += tl.load(split + BEFORE)
+    tokens += tl.load(split + BEFORE)
     if tl.load(split + HEAD) == head // SHARE and tl.load(split + IS_SUFFIX) == 0:
         if EXACT_TOO:  # noqa: SIM102
             if kind_here == 0:
                 keys = tl.multiple_of(tl.load(split + KEYS).to(tl.pointer_type(DTYPE)), 16)
-                _masses(
-                    queries, sums, masses, keys, keys, keys, first, stop, rows, row_mask, scale, total,
+                _add_probs(
+                    queries, sums, probs, tokens, keys, keys, keys, first, stop, rows, row_mask, scale, share, stride,
                     16, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
                 )  # fmt: skip
         if kind_here == kind:
             key_type: tl.constexpr = tl.pointer_type(DTYPE if KEY_BITS == 16 else tl.int16)
             half: tl.constexpr = tl.pointer_type(tl.float16)
-            _masses(
-                queries, sums, masses, tl.multiple_of(tl.load(split + KEYS).to(key_type), 16),
+            _add_probs(
+                queries, sums, probs, tokens, tl.multiple_of(tl.load(split + KEYS).to(key_type), 16),
                 tl.multiple_of(tl.load(split + KEY_SCALES).to(half), 16),
                 tl.multiple_of(tl.load(split + KEY_ZEROS).to(half), 16),
-                first, stop, rows, row_mask, scale, total, KEY_BITS, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
+                first, stop, rows, row_mask, scale, share, stride, KEY_BITS, DTYPE, WIDE, D, GROUP, BLOCK, PRECISION,
             )  # fmt: skip
 
 
-def attention_probs(
-    work: SplitPlan, layer: int, head: int, queries: Tensor, count: int, lse: Tensor, scale: float
-) -> Tensor:
-    """Attention (Q, S) of a query head on the slots of all pods, in their order, near before distant ones of each.
+def add_probs(
+    work: SplitPlan, layer: int, head: int, queries: Tensor, count: int, lse: Tensor, scale: float, tokens: Tensor,
+    share: float, probs: Tensor,
+) -> None:  # fmt: skip
+    """Add `share` of a query head's attention probabilities on every slot of the pods to `probs` (Q, T), float32.
 
-    `queries` as in split_kv.attend; `lse` (H, Q) is what that gave for the layer.
+    `queries` as in split_kv.attend; `lse` (H, Q) is what that gave for the layer. `tokens` (S,), int32: the column of
+    each of the KV head's slots, no two alike, in the order of the pods, exact before distant slots of each.
     """
     dim, dtype = work.suffix[0].shape[3], work.suffix[0].dtype
-    total = int(work.slots[layer, head // work.share])
-    masses = torch.empty(count, total, device=queries.device)
     block = max(16, triton.next_power_of_2(min(count, 64)))
     for number, (key_bits, _) in enumerate(work.formats or ((16, 16),), 1):
         _attention_probs[work.grid, triton.cdiv(count, block)](
-            work.pieces[layer], queries, lse[head].contiguous(), masses, scale * LOG2_E, count,
-            number if work.formats else NOTHING, head, total, KEY_BITS=key_bits, D=dim, DTYPE=DTYPES[dtype],
+            work.pieces[layer], queries, lse[head], probs, tokens, scale * LOG2_E, share, count,
+            number if work.formats else NOTHING, head, probs.stride(0), KEY_BITS=key_bits, D=dim, DTYPE=DTYPES[dtype],
             WIDE=tl.float32 if dtype == torch.float32 else tl.float16,
             GROUP=GROUP, SHARE=work.share, EXACT_TOO=number == 1, ROWS=block, BLOCK=64,
             PRECISION="ieee" if dtype == torch.float32 else "tf32",
         )  # fmt: skip
-    return masses

@@ -5,6 +5,7 @@ so that a kernel recorded in a CUDA graph stays valid when other pods are put in
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ SUFFIX_SPAN = 128
 """Slots of the suffix cache that one piece reads."""
 _STEP = 64
 """Programs are started in multiples of this, so that their number rarely changes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a SplitPlan has in its tables for some pods: kept, it need not be worked out again."""
+
+    table: Tensor
+    grid: int
+    formats: tuple[Format, ...]
+    rotated: bool
+    slots: NDArray[np.int64]
 
 
 class SplitPlan:
@@ -70,8 +82,23 @@ class SplitPlan:
 
     @property
     def grid(self) -> int:
-        """Programs to start: pieces of the fullest layer, rounded up so that it rarely changes."""
+        """Programs to start: pieces of the fullest layer, and at least as many as a long document is cut into.
+
+        So a passage and a document of the same formats have the same grid, and share what is captured.
+        """
         return self.pieces.shape[1]
+
+    @property
+    def plan(self) -> Plan:
+        """What `show` brings back."""
+        table = self._table[: self._start + self.pieces.numel()].clone()
+        return Plan(table, self.grid, self.formats, self.rotated, self.slots)
+
+    def show(self, plan: Plan) -> None:
+        """Put back what was there when `plan` was taken."""
+        self._table[: len(plan.table)].copy_(plan.table)
+        self.pieces = self._places(self._table, plan.grid)
+        self.formats, self.rotated, self.slots = plan.formats, plan.rotated, plan.slots
 
     def fill(self, read: KVRanges, target: int) -> None:
         """Cut what every layer reads into about `target` pieces of equal work, and write the tables.
@@ -87,16 +114,17 @@ class SplitPlan:
         spans = np.full(len(rows), SUFFIX_SPAN, dtype=np.int64)
         spans[of_pods] = _spans(rows[of_pods], limit)
         self.formats, self.rotated, self.slots = read.formats, read.rotated, read.slots
-        self._write(rows, spans)
+        self._write(rows, spans, target + -(-self.suffix[0].shape[2] // SUFFIX_SPAN) * self._heads)
 
-    def _write(self, rows: Rows, spans: NDArray[np.int64]) -> None:
-        """Cut rows, sorted by layer, KV head and rotation, into pieces of so many slots, and send them."""
+    def _write(self, rows: Rows, spans: NDArray[np.int64], least: int) -> None:
+        """Cut rows, sorted by layer, KV head and rotation, into pieces of so many slots, and send them with at least so
+        many places a layer."""
         if self._sent is not None:
             # What was sent before must have left the host's memory.
             self._sent.synchronize()
         pieces = -(-rows[:, STOP] // spans)
         counts = np.bincount(rows[:, LAYER], pieces, self._layers).astype(np.int64)
-        grid = _up(int(counts.max()), _STEP)
+        grid = _up(max(least, int(counts.max())), _STEP)
         present = np.arange(grid) < counts[:, None]
         # The row behind all others is nothing.
         source = np.full((self._layers, grid), len(rows))

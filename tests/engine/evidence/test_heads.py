@@ -12,9 +12,8 @@ from engine.evidence.calibration import calibrate, passage
 from engine.evidence.heads import EvidenceHeads
 from engine.kvcache.exact import Pod
 from engine.models import embedded
-from engine.runtime.generate import question_attention
 from engine.runtime.runner import Runner
-from tests.engine.reading import read, some_ids
+from tests.engine.reading import attention, read, some_ids
 
 SOME = EvidenceHeads("someone/some-model", "a1" * 32, ((3, 1), (0, 2)), (0.5, 0.25), "passage")
 
@@ -110,7 +109,7 @@ def test_the_shipped_heads_follow_the_question(embedded_runner: Runner, one_thre
     for city in cities:
         question = tokenizer.encode(f"\n\nWhat is the access code of the {city} office?")[0]
         question += tokenizer.encode_template("<|im_end|>\n<|im_start|>assistant\n")
-        slots = torch.tensor(question_attention(embedded_runner, [pod], question, found.heads)[0])
+        slots = torch.tensor(attention(embedded_runner, [pod], question, found.heads)[0])
         mass.append([float(slots[start:stop].sum()) for start, stop in spans])
     assert torch.tensor(mass).argmax(0).tolist() == [0, 1, 2, 3], mass
 

@@ -15,7 +15,7 @@ from engine.core.quant import Packed
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import AnyPod, DistantLayer, QuantizedPod
+from engine.kvcache.quantized import AnyPod, DistantLayer, OpenPod, QuantizedPod
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
@@ -86,8 +86,11 @@ def placed(pod: Pod | QuantizedPod, device: torch.device) -> Pod | QuantizedPod:
     return QuantizedPod(pod.layout, placed(pod.proximal, device), tuple(distant), pod.num_tokens)
 
 
-def widened(pod: Pod | QuantizedPod) -> Pod | QuantizedPod:
+def widened(pod: AnyPod) -> AnyPod:
     """The same numbers, to be computed with in float32."""
+    if isinstance(pod, OpenPod):
+        assert pod.layers[0][0].keys[0].dtype == torch.float32
+        return pod
     if isinstance(pod, Pod):
         return Pod(pod.keys.float(), pod.values.float(), pod.positions, pod.num_tokens)
 
@@ -106,7 +109,7 @@ class Conversation:
     def __init__(self, of: Model, pods: list[AnyPod], capacity: int = 48, table: KVTable | None = None) -> None:
         self.of = of
         self.table = table or KVTable(of.shape, of.heads, capacity, of.device, max_new=32)
-        assert self.table.fits(pods)
+        assert not self.table.why_not(pods)
         self.table.set(pods)
         shape = replace(of.shape, dtype=torch.float32)
         self.truth = Context([widened(pod) for pod in pods], SuffixCache(shape, capacity, of.device), lse.reference)

@@ -79,13 +79,13 @@ def test_what_does_not_fit(device: torch.device) -> None:
     table = KVTable(of.shape, of.heads, 4, device)
     good = pod(of, "A35+k4v4", 100)
     exact = pod(of, "exact", 40)
-    assert table.fits([]) and table.fits([good, exact])
-    assert not table.fits([pod(of, "A35t70", 100)])
-    assert not table.fits([good.open()])
-    assert not table.fits([exact] * (MAX_PODS + 1))
-    assert not table.fits([pod(model(2, 2, 64, torch.float16, device), "exact", 40)])
+    assert table.why_not([]) == table.why_not([good, exact, good.open()]) == ""
+    assert "skipped" in table.why_not([pod(of, "A35t70", 100)])
+    assert "skipped" in table.why_not([exact, pod(of, "A35t70", 100).open()])
+    assert "more than 16" in table.why_not([exact] * (MAX_PODS + 1))
+    assert "float16" in table.why_not([pod(model(2, 2, 64, torch.float16, device), "exact", 40)])
     bare = torch.zeros(2, 2 * 40 * 64 * 2 + 1, device=device)[:, 1:].view(2, 2, 2, 40, 64)
-    assert not table.fits([Pod(bare[0], bare[1], torch.arange(40, device=device), 40)])
+    assert "16 bytes" in table.why_not([Pod(bare[0], bare[1], torch.arange(40, device=device), 40)])
     new = torch.zeros(4, 3, 64, device=device)
     table.set([exact])
     table.attend(0, new, new[:2], new[:2], 1.0)
@@ -93,6 +93,31 @@ def test_what_does_not_fit(device: torch.device) -> None:
     table.length += 3
     with pytest.raises(WindowExceeded):
         table.attend(0, new, new[:2], new[:2], 1.0)
+
+
+def test_formats_whose_kernels_fail_are_left_out(device: torch.device) -> None:
+    """Others go on, and so does the same format unrotated."""
+    of = model(2, 2, 64, torch.float32, device)
+    table = KVTable(of.shape, of.heads, 4, device)
+    failed, others = pod(of, "k4v4h", 100), [pod(of, "k4v4", 100), pod(of, "exact", 40), pod(of, "k8v4h", 100)]
+    table.refuse([failed], "OutOfResources: shared memory")
+    assert table.why_not([*others]) == ""
+    assert table.why_not([*others, pod(of, "keep40:random+k4v4h", 90)]) == "OutOfResources: shared memory"
+
+
+def test_a_passage_is_read_as_it_is_and_shares_what_is_captured(device: torch.device) -> None:
+    """KV heads hold different numbers of slots; passages of any length lead to the same captured steps."""
+    of = model(2, 2, 64, torch.float32, device)
+    whole, table, seen = pod(of, "keep40:random+k4v4h", 300), None, set()
+    for first, stop in ((2, 40), (100, 200), (0, 300)):
+        keep = torch.cat([torch.arange(2), torch.arange(max(2, first), stop)])
+        talk = Conversation(of, [whole.select(keep)], table=table)
+        table = talk.table
+        seen.add(table.bucket)
+        for count in (3, 1):
+            got, _, truth = talk.step(count)
+            torch.testing.assert_close(got, truth, rtol=1e-4, atol=1e-5)
+    assert len(seen) == 1
 
 
 def test_pieces_cover_every_slot_once_and_are_about_equal(device: torch.device) -> None:

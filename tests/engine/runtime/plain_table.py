@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.core.kv_shape import KVShape
 from engine.kvcache.quantized import AnyPod
+from engine.runtime.attention_probe import AttentionProbe
 
 
 class PlainTable:
@@ -24,6 +25,8 @@ class PlainTable:
         self.tail_keys, self.tail_values = (shape.empty(suffix_tokens, device).zero_() for _ in range(2))
         self.suffix_length = torch.zeros(1, dtype=torch.long, device=device)
         self.length = 0
+        self.probe = AttentionProbe(1, 64, device)
+        """Never asked for anything here."""
         self.rows = 1
         self.sets = 0
         """How often it was put in front of pods."""
@@ -34,16 +37,18 @@ class PlainTable:
     def bucket(self) -> Hashable:
         return self.rows
 
-    def fits(self, pods: Sequence[AnyPod]) -> bool:
+    def why_not(self, pods: Sequence[AnyPod]) -> str:
         """One layer's keys for another, and keys that are left out, are not built here."""
         layers = range(self.shape.layers)
         segments = [[part for pod in pods for part in pod.open().segments(layer)] for layer in layers]
         if any(part.roots is not None for layer in segments for part in layer):
-            return False
+            return "shared keys"
         heads = range(self.shape.kv_heads)
-        return (
-            max(sum(len(part.keys[head]) for part in layer) for layer in segments for head in heads) <= self.max_tokens
-        )
+        most = max(sum(len(part.keys[head]) for part in layer) for layer in segments for head in heads)
+        return "too many tokens" if most > self.max_tokens else ""
+
+    def refuse(self, pods: Sequence[AnyPod], reason: str) -> None:
+        """Kernels are not compiled here."""
 
     def set(self, pods: Sequence[AnyPod]) -> None:
         self.sets += 1

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.runtime import backend
+from engine.runtime.fallbacks import Fallbacks
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import runner_of
@@ -34,7 +35,7 @@ def test_kernels_that_do_not_run_here_are_left_out(
 
     def make(model: Any, graphs: bool = False) -> Any:
         made.append(graphs)
-        return SimpleNamespace(graphs=graphs)
+        return SimpleNamespace(graphs=graphs, fallbacks=Fallbacks())
 
     def try_out(runner: Runner) -> None:
         if failure:
@@ -47,8 +48,11 @@ def test_kernels_that_do_not_run_here_are_left_out(
     with caplog.at_level(logging.WARNING):
         runner: Any = backend.runner_for(model)
     assert runner.graphs is (failure is None) and made == ([True] if failure is None else [True, False])
-    assert ("slower" in caplog.text) is (failure is not None)
-    monkeypatch.setattr(backend, "why_not_triton", lambda device: "this GPU is too old")
+    said = (
+        () if failure is None else (f"Everything goes without Triton's kernels: {type(failure).__name__}: {failure}",)
+    )
+    assert runner.fallbacks.reasons == said and tuple(each.getMessage() for each in caplog.records) == said
+    monkeypatch.setattr(backend, "why_not_triton", lambda device: "this GPU is older than Ampere")
     made.clear()
-    backend.runner_for(model)
-    assert made == [False]
+    runner = backend.runner_for(model)
+    assert made == [False] and "older than Ampere" in runner.fallbacks.reasons[0]

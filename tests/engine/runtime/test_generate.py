@@ -15,10 +15,10 @@ import torch
 from engine.core.errors import WindowExceeded
 from engine.core.sampling import SamplingParams, sample
 from engine.kvcache.exact import Pod
-from engine.runtime.generate import Step, generate, question_attention
+from engine.runtime.generate import Step, generate
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
-from tests.engine.reading import ask, feed, greedy, read, some_ids
+from tests.engine.reading import ask, attention, feed, greedy, read, some_ids
 
 WARM = SamplingParams(max_tokens=24, temperature=0.8, top_p=0.9, seed=3)
 
@@ -106,7 +106,7 @@ def test_the_window_is_a_wall(llama_runner: Runner) -> None:
     with pytest.raises(WindowExceeded, match="51 positions are needed, 50 are there"):
         greedy(runner, [pod], some_ids(runner, 11, 2), 1)
     with pytest.raises(WindowExceeded):
-        question_attention(runner, [pod], some_ids(runner, 11, 2), [(0, 0)])
+        attention(runner, [pod], some_ids(runner, 11, 2), [(0, 0)])
     with pytest.raises(WindowExceeded):
         PodBuilder(runner, 60).feed(some_ids(runner, 51, 3))
     # Ten tokens of a question and one of the answer: the tenth is the last that has a position.
@@ -119,13 +119,13 @@ def test_look_is_the_most_that_a_token_gave_each_slot(llama_runner: Runner) -> N
     runner = llama_runner
     pods = [read(runner, some_ids(runner, count, count)) for count in (30, 50)]
     question, heads = some_ids(runner, 8, 2), [(1, 0), (3, 2)]
-    mass = question_attention(runner, pods, question, heads)
+    mass = attention(runner, pods, question, heads)
     assert [len(each) for each in mass] == [30, 50]
-    each_head = [question_attention(runner, pods, question, [head]) for head in heads]
+    each_head = [attention(runner, pods, question, [head]) for head in heads]
     # The mean over heads is taken before the maximum over tokens, so it cannot be more than the mean of the maxima.
     for pod, one, two in zip(mass, *each_head, strict=True):
         assert all(0 <= both <= (a + b) / 2 + 1e-6 for both, a, b in zip(pod, one, two, strict=True))
-    alone = question_attention(runner, pods, question[:1], heads)
+    alone = attention(runner, pods, question[:1], heads)
     assert sum(map(sum, alone)) <= 1 + 1e-5, "one token has one unit of attention to give"
 
 

@@ -1,7 +1,9 @@
 """The stepper against the plain loop, token by token; real graphs on a GPU, and what stands in for them on the CPU."""
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 
 from engine.compression.compress import pack_pod
+from engine.core import oom
 from engine.core.errors import WindowExceeded
-from engine.core.sampling import SamplingParams
+from engine.core.sampling import SamplingParams, greedy
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
@@ -34,12 +37,20 @@ COLD = SamplingParams(max_tokens=16)
 TAIL = 300
 
 
-def stepped(plain: Runner, ahead: bool = True, forward: Forward | None = None, max_tokens: int = 512) -> Runner:
+def stepped(
+    plain: Runner,
+    ahead: bool = True,
+    forward: Forward | None = None,
+    max_tokens: int = 512,
+    failures: tuple[type[Exception], ...] = (),
+) -> Runner:
     """A runner of the same model that has a stepper, over a plain table."""
     runner, model = Runner(plain.model), plain.model
     table = PlainTable(model.shape, TAIL, model.device, max_tokens)
     forward = forward or through(model.network)
-    runner.graph_runner = GraphRunner(forward, table, TAIL, model.window, model.device, runner.lock, ahead)
+    runner.graph_runner = GraphRunner(
+        forward, table, TAIL, model.window, model.device, runner.lock, ahead, greedy, runner.fallbacks, failures
+    )
     return runner
 
 
@@ -105,19 +116,26 @@ def test_compressed_pods_too(plain: Runner, pods: list[Pod], text: str, params: 
     assert table_of(runner).sets == 1
 
 
-def test_predicted_keys_are_unpacked_for_the_steps(
-    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Kernels read keys, and predict none."""
+def test_predicted_keys_are_worked_out_once(plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels read keys, and predict none; what has been predicted goes with its pod."""
     maps = some_maps(plain)
     roots = tuple((root,) * plain.model.shape.kv_heads for root in maps.roots)
     memory = [pack_pod(pods[0], Layout(parse("linear35+k4v4h+near4,32"), roots, maps)), pods[1]]
     runner, question, taken = stepped(plain), some_ids(plain, 20, 2), []
     table = table_of(runner)
-    fits = table.fits
-    monkeypatch.setattr(table, "fits", lambda pods: taken.append([type(each) for each in pods]) or fits(pods))
-    assert_same(steps(runner, memory, question, COLD), steps(plain, memory, question, COLD))
-    assert table.sets == 1 and taken == [[Pod, Pod]]
+    why_not = table.why_not
+    monkeypatch.setattr(table, "why_not", lambda pods: taken.append(list(pods)) or why_not(pods))
+    wanted = steps(plain, memory, question, COLD)
+    for _ in range(2):
+        # The predicted keys are rounded once more, in another space.
+        assert_same(steps(runner, memory, question, COLD), wanted, 1e-2)
+    (first, exact), (again, _) = taken
+    assert first is again and exact is pods[1] and first.layout.maps is None
+    first.check()
+    alive = weakref.ref(first)
+    del first, again, memory, taken[:]
+    gc.collect()
+    assert alive() is None
 
 
 def test_a_padded_question_asks_for_the_logits_of_one_token(plain: Runner, pods: list[Pod]) -> None:
@@ -142,9 +160,12 @@ def test_what_does_not_fit_goes_the_plain_way(plain: Runner, pods: list[Pod]) ->
     runner, question = stepped(plain, max_tokens=200), some_ids(plain, 20, 2)
     shared = packed(plain, pods[0], "A35")
     long = some_ids(plain, TAIL - 10, 2)
-    for memory, ids in (([shared], question), ([pods[2]], question), (pods[:1], long)):
+    for memory, ids in (([shared], question), ([pods[2]], question), (pods[:1], long), ([shared], question)):
         assert steps(runner, memory, ids, COLD) == steps(plain, memory, ids, COLD)
     assert table_of(runner).sets == 0
+    slow = "A question went the slow way: "
+    long_one = f"a question and its answer are longer than the {TAIL} tokens that fit"
+    assert runner.fallbacks.reasons == tuple(slow + each for each in ("shared keys", "too many tokens", long_one))
     steps(runner, pods[:1], question, COLD)
     assert table_of(runner).sets == 1, "none of them kept the stepper"
 
@@ -288,7 +309,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def willing(runner: Runner) -> cuda_graphs.CudaGraphs:
     """The runner's graphs, on a device that has none, ready to try."""
     assert runner.graph_runner is not None
-    runner.graph_runner.graphs.refused = ""
+    runner.graph_runner.graphs.enabled = True
     return runner.graph_runner.graphs
 
 
@@ -320,32 +341,97 @@ def test_only_another_bucket_is_captured_again(plain: Runner, pods: list[Pod], r
     assert seen.captures == 7, "one for every temperature"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("operation not permitted\nmore"), torch.OutOfMemoryError("no memory")])
+class Uncompiled(Exception):
+    """As Triton's errors, which are no RuntimeError."""
+
+
 def test_a_refused_capture_is_said_once_and_answers_go_on(
-    plain: Runner,
-    pods: list[Pod],
-    error: RuntimeError,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Each step is tried once; what can be captured still is."""
     tried = []
 
     def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
         work()
         tried.append(work)
-        raise error
+        if len(tried) < 4:
+            raise (RuntimeError, Uncompiled, RuntimeError)[len(tried) - 1]("operation not permitted\nmore")
+        return Replay(work)
 
     monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
-    runner, question = stepped(plain), some_ids(plain, 100, 2)
+    runner, question = stepped(plain, failures=(Uncompiled,)), some_ids(plain, 100, 2)
     seen = willing(runner)
     with caplog.at_level(logging.WARNING):
-        for params in (COLD, WARM):
+        for params in (COLD, WARM, COLD):
             assert_same(steps(runner, pods[:1], question, params), steps(plain, pods[:1], question, params))
-    assert len(tried) == 1
-    assert seen.refused == str(error).splitlines()[0]
-    assert [record.getMessage() for record in caplog.records] == [
-        f"Answers go on without a new CUDA graph, and may be slower: {seen.refused}"
-    ]
+    assert (len(tried), seen.captures) == (4, 1)
+    said = [f"Answers go on without a CUDA graph: {kind}: operation not permitted" for kind in KINDS]
+    assert [record.getMessage() for record in caplog.records] == said == list(runner.fallbacks.reasons)
+
+
+KINDS = ("RuntimeError", "Uncompiled")
+
+
+def test_a_capture_that_found_no_memory_is_tried_again_once_there_is_more(
+    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, tried = [1 << 30], []
+
+    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
+        tried.append(free[0])
+        if free[0] < 2 << 30:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return Replay(work)
+
+    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
+    monkeypatch.setattr(cuda_graphs, "free_bytes", lambda device: free[0])
+    monkeypatch.setattr(oom, "free_bytes", lambda device: free[0])
+    runner, question = stepped(plain), some_ids(plain, 20, 2)
+    seen = willing(runner)
+    for megabytes, captures in ((1024, 0), (1030, 0), (4096, 2), (4096, 2)):
+        free[0] = megabytes << 20
+        assert_same(steps(runner, pods[:1], question, COLD), steps(plain, pods[:1], question, COLD))
+        assert seen.captures == captures
+    assert tried == [1 << 30, 4 << 30, 4 << 30]
+    assert runner.fallbacks.reasons == ("Answers go on without a new CUDA graph until memory is free: out of memory",)
+
+
+def test_as_many_graphs_are_kept_as_may_be(recording: list[str]) -> None:
+    """The one used longest ago goes; it is captured again where it is wanted again."""
+    graphs, done = cuda_graphs.CudaGraphs(torch.device("cpu"), most=2), []
+    graphs.enabled = True
+    alive: dict[str, Any] = {}
+    for key in "abacab":
+
+        def work(key: str = key) -> None:
+            done.append(key)
+
+        graphs.run(key, work, ())
+        alive[key] = weakref.ref(graphs._graphs[key])
+    gc.collect()
+    # Of `c` the others were used later.
+    assert (graphs.captures, alive["c"]() is None, alive["a"]() is None) == (4, True, False)
+    assert done == [*"aaa", *"bbb", "a", *"ccc", "a", *"bbb"]
+
+
+def test_pods_whose_kernels_do_not_compile_go_the_plain_way(plain: Runner, pods: list[Pod]) -> None:
+    """Others go on by steps."""
+    inner, broken = through(plain.model.network), [True]
+
+    def forward(ids: Tensor, positions: Tensor, memory: Any, last: int | Tensor) -> Tensor:
+        if broken[0]:
+            raise Uncompiled("out of resource: shared memory\nmore")
+        return inner(ids, positions, memory, last)
+
+    runner, question, refused = stepped(plain, forward=forward, failures=(Uncompiled,)), some_ids(plain, 20, 2), []
+    table = table_of(runner)
+    table.refuse = lambda pods, reason: refused.append((list(pods), reason))  # type: ignore[method-assign]
+    assert steps(runner, pods[:1], question, COLD) == steps(plain, pods[:1], question, COLD)
+    assert refused == [(pods[:1], "Uncompiled: out of resource: shared memory")]
+    assert runner.fallbacks.reasons == (f"A question went the slow way: {refused[0][1]}",)
+    broken[0] = False
+    assert_same(steps(runner, pods[1:2], question, COLD), steps(plain, pods[1:2], question, COLD))
+    assert table.sets == 2 and len(runner.fallbacks.reasons) == 1
 
 
 @pytest.mark.parametrize("params", [COLD, WARM], ids=["cold", "warm"])
@@ -387,7 +473,7 @@ def eager(plain: Runner) -> Runner:
     """The same stepper, without a graph."""
     runner = stepped(plain)
     assert runner.graph_runner is not None
-    runner.graph_runner.graphs.refused = "for a test"
+    runner.graph_runner.graphs.enabled = False
     return runner
 
 
@@ -409,7 +495,7 @@ def test_graphs_say_what_their_steps_say(gpu_runner: Runner, params: SamplingPar
             runs = {min(asked, 64), *([asked % 64] if asked > 64 else [])}
             captured |= {(next(each for each in BUCKETS if each >= run), rows) for run in runs} | {(1, rows)}
     assert runner.graph_runner is not None and without.graph_runner is not None
-    assert runner.graph_runner.graphs.refused == ""
+    assert runner.fallbacks.reasons == ()
     assert runner.graph_runner.graphs.captures == len(captured)
     assert without.graph_runner.graphs.captures == 0
 
@@ -445,7 +531,7 @@ def test_a_model_that_waits_for_the_host_runs_without_graphs(
     with caplog.at_level(logging.WARNING):
         assert_same(steps(runner, [pod], question, WARM), expected, 1e-3)
     assert runner.graph_runner is not None
-    assert runner.graph_runner.graphs.refused and runner.graph_runner.graphs.captures == 0
+    assert runner.fallbacks.reasons and runner.graph_runner.graphs.captures == 0
     assert len(caplog.records) == 1
     assert torch.cuda.current_stream() == stream
     held = torch.cuda.memory_reserved()
@@ -468,4 +554,4 @@ def test_four_bit_weights_can_be_captured(tiny_model_dir: Path, tmp_path: Path) 
     for params in (COLD, WARM):
         assert_same(steps(runner, [pod], question, params), steps(eager(plain), [pod], question, params), 1e-3)
     assert runner.graph_runner is not None
-    assert (runner.graph_runner.graphs.captures, runner.graph_runner.graphs.refused) == (4, "")
+    assert (runner.graph_runner.graphs.captures, runner.fallbacks.reasons) == (4, ())

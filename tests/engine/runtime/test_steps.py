@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.compression.compress import pack_pod
 from engine.core.sampling import SamplingParams
+from engine.kernels.attention.kv_ranges import QUERY
 from engine.kernels.linear.int8_lm_head import Int8Head
 from engine.kernels.linear.weights import DenseWeight
 from engine.kvcache.layout import Layout
@@ -42,7 +43,7 @@ def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -
     assert steps.graph_runner is not None
     question, params = some_ids(plain, 2, 2), SamplingParams(max_tokens=2)
     _, pod = pods(plain)
-    assert steps.graph_runner.claim([pod], len(question), 2)
+    assert steps.graph_runner.claim([pod], len(question), 2) == ""
     steps.graph_runner.release()
     wanted, found = (list(generate(runner, [pod], question, params)) for runner in (plain, steps))
     assert [step.token_id for step in found] == [step.token_id for step in wanted]
@@ -186,19 +187,37 @@ def test_launches_overlap_where_the_gpu_can(
 
 
 def test_the_same_pods_are_put_into_the_tables_once(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where they were let go in between, as after every answer."""
+    """Also where they were let go in between, as after every answer, or where others came in between."""
     shape = llama_runner.model.shape
     table = KVTable(shape, 4, 64, llama_runner.model.device)
     filled: list[int] = []
     fill = table._fill
     monkeypatch.setattr(table, "_fill", lambda pods: filled.append(len(pods)) or fill(pods))
     exact, four = pods(llama_runner)
-    for asked in ([exact], [exact], [four], [exact, four], [four, exact], [], []):
+    places = []
+    for asked in ([four], [exact], [exact], [four], [exact, four], [four, exact], [exact], [four], [], []):
         table.set(asked)
         assert table.pods == tuple(asked)
+        places.append((table._narrow.pieces.tolist(), table._wide.ranges.tolist(), table.bucket))
         table.forget()
         assert table.pods == ()
+    # The last four are known.
     assert filled == [1, 1, 2, 2, 0]
+    assert places[1] == places[2] == places[6] and places[0] == places[3] == places[7] and places[8] == places[9]
+    assert len({str(each) for each in places}) == 5
+
+
+def test_plans_are_made_anew_once_queries_stand_elsewhere(llama_runner: Runner) -> None:
+    """Pods whose layers share scores need the queries of all layers."""
+    table = KVTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    exact, shared = pods(llama_runner)
+    other = KVTable(llama_runner.model.shape, 4, 64, llama_runner.model.device)
+    for asked in ([exact], [shared], [exact]):
+        table.set(asked)
+    for asked in ([shared], [exact]):
+        other.set(asked)
+    # Addresses of the tails differ; where queries stand does not.
+    assert table._wide.pieces[..., QUERY].tolist() == other._wide.pieces[..., QUERY].tolist()
 
 
 def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner: Runner) -> None:
@@ -207,7 +226,7 @@ def test_pods_that_are_let_go_are_freed_and_never_taken_for_others(llama_runner:
     seen = []
     for tokens in (40, 50):
         exact = read(llama_runner, some_ids(llama_runner, tokens, 1), tokens)
-        assert table.fits([exact])
+        assert not table.why_not([exact])
         table.set([exact])
         seen.append((table.positions(1).item(), table._narrow.slots.tolist()))
         alive = weakref.ref(exact)

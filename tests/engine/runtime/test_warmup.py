@@ -1,13 +1,19 @@
 """Rehearsal: a hollow pod is one that the steps take, of the form of a real one, and needs next to no memory."""
 
+from typing import Any
+
 import pytest
+import torch
 
 from benchmarks.speed.random_pods import random_pod
+from engine.core.sampling import SamplingParams
 from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
 from engine.offload.tensor_tree import tensors
+from engine.runtime import warmup
+from engine.runtime.generate import Question
 from engine.runtime.runner import Runner
-from engine.runtime.warmup import warm_up, zero_pod
+from engine.runtime.warmup import zero_pod
 from tests.engine.reading import runner_of
 
 
@@ -20,7 +26,7 @@ def test_a_hollow_pod_leads_to_the_steps_of_a_real_one(recipe: str, llama_runner
     hollow.check()
     buckets = []
     for pod in (hollow, real):
-        assert table.fits([pod])
+        assert not table.why_not([pod])
         table.set([pod])
         buckets.append(table.bucket)
     assert buckets[0] == buckets[1]
@@ -29,13 +35,45 @@ def test_a_hollow_pod_leads_to_the_steps_of_a_real_one(recipe: str, llama_runner
     assert sum(held.values()) < 4 * real.nbytes / (shape.layers * shape.kv_heads)
 
 
-def test_answers_of_every_length_are_tried_out(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = layout_of(llama_runner.model, parse("k4v4hs"))
-    asked: list[int] = []
-    monkeypatch.setattr(
-        "engine.runtime.warmup.generate", lambda runner, pods, ids, params: asked.append(len(ids)) or ()
+@pytest.mark.parametrize("whole", [True, False])
+def test_questions_of_every_length_are_tried_out(
+    whole: bool, llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at over two sections, and answered from them or from a passage."""
+    layout = layout_of(llama_runner.model, parse("keep50+k4v4h+near4,32"))
+    asked: list[tuple[int, int, bool, bool]] = []
+
+    class Noted(Question):
+        def __init__(self, runner: Runner, pods: Any, ids: Any, heads: Any = (), params: Any = None) -> None:
+            asked.append((len(ids), sum(pod.num_tokens for pod in pods), bool(heads), params is not None))
+            # The plain way is the same, and need not be interpreted.
+            super().__init__(llama_runner, pods, ids, heads, params)
+
+    monkeypatch.setattr(warmup, "Question", Noted)
+    steps = runner_of(llama_runner.model.network, graphs=True)
+    for runner, lengths, tokens in ((llama_runner, [8], 256), (steps, [1, 8, 32, 64], 400)):
+        warmup.warm_up(runner, layout, tokens, [(1, 0), (2, 3)], whole)
+        expected = [
+            each
+            for length in lengths
+            for each in ([(length, 2 * tokens, True, whole)] + ([] if whole else [(length, 256, False, True)]))
+        ]
+        assert asked == expected
+        asked.clear()
+    assert steps.fallbacks.reasons == ()
+
+
+def test_pods_that_give_no_numbers_are_refused(llama_runner: Runner) -> None:
+    network = llama_runner.model.network
+    with torch.no_grad():
+        network.lm_head.weight.fill_(float("nan"))
+    runner, layout = runner_of(network, graphs=True), layout_of(llama_runner.model, parse("k4v4+near4,32"))
+    table = runner.graph_runner._table
+    warmup._answer(
+        Question(llama_runner, [], [5], params=SamplingParams(1)),
+        [zero_pod(runner.model.shape, layout, 100, runner.model.device)],
+        runner,
     )
-    warm_up(llama_runner, layout, 400)
-    assert asked == [], "nothing is captured without a stepper"
-    warm_up(runner_of(llama_runner.model.network, graphs=True), layout, 400)
-    assert asked == [8, 32, 64]
+    assert "no numbers" in table.why_not([random_pod(runner.model, layout, 90)])
+    assert table.why_not([random_pod(runner.model, layout_of(runner.model, parse("exact")), 90)]) == ""
+    assert runner.fallbacks.reasons == ("Pods of a format go the slow way: an answer's probabilities are no numbers",)
