@@ -47,22 +47,13 @@ class BlockStore:
 
     While a section is read its blocks are chunks. Exact ones make way in `finish` for a compressed pod, or for one of
     which layers keep a window; those that were packed while reading stay.
-    `read_again` gets the id of a document whose finished memory turned out to be damaged.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        home: Home,
-        runner: Runner,
-        staging: Staging,
-        read_again: Callable[[str], None],
-    ) -> None:
+    def __init__(self, store: Store, home: Home, runner: Runner, staging: Staging) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
         self._staging = staging
-        self._read_again = read_again
 
     def write(self, section: Section, block: PodBlock) -> None:
         """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
@@ -218,6 +209,3 @@ class BlockStore:
             return
         log.warning("section %d is read again: %s", section.id, damage)
         self._unlink(names)
-        reading = self._store.reading(section.reading_id)
-        if reading is not None and reading.state == "queued":
-            self._read_again(reading.document_id)

@@ -1,28 +1,19 @@
 """The catalogue: what is known of each document, and what is happening to it."""
 
-from collections.abc import Callable
-
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
-from app.memory import Memory
-from app.presets import Presets
+from app.model_handle import ModelHandle
+from app.worker import Worker
 from storage import Document, Reading, Store
 
 
 class Catalogue:
-    """Documents as a user sees them. `at_hand` gives None until the model is loaded, `live` what is being worked on."""
+    """Documents as a user sees them."""
 
-    def __init__(
-        self,
-        store: Store,
-        at_hand: Callable[[], Memory | None],
-        presets: Presets,
-        live: Callable[[str], Progress | None],
-    ) -> None:
+    def __init__(self, store: Store, model: ModelHandle, worker: Worker) -> None:
         self._store = store
-        self._at_hand = at_hand
-        self._presets = presets
-        self._live = live
+        self._model = model
+        self._worker = worker
 
     def document(self, document_id: str) -> Document:
         """A document by its id. Raises DocumentNotFound."""
@@ -51,17 +42,17 @@ class Catalogue:
 
     def readings(self, document_id: str) -> list[Reading]:
         """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
-        if memory := self._at_hand():
-            reading = self._presets.current(memory, document_id)
+        if engine := self._model.peek():
+            reading = engine.presets.current(document_id)
             return [reading] if reading else []
         return self._store.readings(document_id)
 
     def _entry(self, document: Document) -> DocumentEntry:
-        memory = self._at_hand()
+        engine = self._model.peek()
         reading = next(reversed(self.readings(document.id)), None)
         serving = None
-        if memory and reading and reading.state != "ready":
-            serving = self._presets.serving(memory, document.id)
+        if engine and reading and reading.state != "ready":
+            serving = engine.presets.serving(document.id)
         states = self._store.page_states(document.id)
         return DocumentEntry(
             document_id=document.id,
@@ -72,15 +63,15 @@ class Catalogue:
             num_bytes=document.num_bytes,
             pod_bytes=sum(each.num_bytes for each in self._store.readings(document.id)),
             progress=self._progress(document, reading),
-            forecast=memory.forecast(reading) if memory and reading else None,
-            recipe=reading.recipe if memory and reading else "",
+            forecast=engine.forecaster.forecast(reading) if engine and reading else None,
+            recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
         )
 
     def _progress(self, document: Document, reading: Reading | None) -> Progress:
         """What is happening at this moment, or else what the database knows."""
-        live = self._live(document.id)
+        live = self._worker.progress(document.id)
         if live is not None and (reading is None or reading.state != "ready"):
             return live
         if document.state == "rejected" and document.error:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.log_file import log_file
 from app.main import App
+from app.readers import NAMES
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
@@ -69,23 +70,20 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
     path = Path(options.file)
     if not path.is_file() or not os.access(path, os.R_OK):
         raise BadSetting(f"There is no file {path} that can be read.", "Check the path.")
-    intake = app.library.intake
-    document = intake.keep(path, path.name, move=False)
+    document_id = app.library.add(path, path.name, move=False)
     try:
-        _show(intake.parse(document))
+        had_to_read = _follow(app, document_id)
     except PasswordNeeded:
         if options.password is None:
             raise
-        intake.unlock(document, options.password)
-        _show(intake.parse(document))
-    _wait(app.loaded, lambda: app.status().why)
-    already_read = app.library.plan(document.id).state == "ready"
-    _show(app.library.read_here(document.id))
-    entry, reading = app.library.entry(document.id), app.library.plan(document.id)
+        app.library.unlock(document_id, options.password)
+        had_to_read = _follow(app, document_id)
+    entry = app.library.catalogue.entry(document_id)
+    *_, reading = app.library.catalogue.readings(document_id)
     if reading.state != "ready":
         raise Busy("Another DocPod process paused or cancelled this reading.", "Read the file again to go on.")
     facts = {
-        "document_id": document.id,
+        "document_id": document_id,
         "title": entry.title,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
@@ -95,23 +93,23 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": round(reading.num_tokens / reading.seconds, 1) if reading.seconds else 0.0,
         "pod_bytes": reading.num_bytes,
         "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
-        "already_read": already_read,
+        "already_read": not had_to_read,
     }
     if not options.json:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
-        before = " (read before)" if already_read else ""
+        before = "" if had_to_read else " (read before)"
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        print(f'Ask: {PROGRAM} ask {document.id[:8]} "..."', flush=True)
+        print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     if doing := app.status().doing:
         print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
-        _wait(app.calibrated, lambda: app.status().doing)
+        _wait(app.model.calibrated, lambda: app.status().doing)
     return facts
 
 
 def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Ask a document; the passages come first, the model's own words after them."""
     document = app.library.catalogue.find(options.document)
-    _wait(app.loaded, lambda: app.status().why)
+    _wait(app.model.settled, lambda: app.status().why)
     answer: Answer | None = None
     try:
         for event in app.questions.ask(document.id, options.question, recipe=app.settings.recipe):
@@ -139,7 +137,7 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the library."""
-    entries = app.library.entries(options.search)
+    entries = app.library.catalogue.entries(options.search)
     if not options.json:
         for entry in entries:
             print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
@@ -150,7 +148,7 @@ def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _show_document(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Everything known about a document."""
-    facts = _facts(app.library.entry(app.library.catalogue.find(options.document).id))
+    facts = _facts(app.library.catalogue.entry(app.library.catalogue.find(options.document).id))
     if not options.json:
         for key, value in facts.items():
             print(f"{key:20} {value}")
@@ -168,7 +166,7 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
-    _wait(app.loaded, lambda: app.status().why)
+    _wait(app.model.settled, lambda: app.status().why)
     facts = examine(app)
     if not options.json:
         for key, value in facts.items():
@@ -218,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run in _COMMANDS.items():
         command = commands.add_parser(name, parents=[output], help=run.__doc__)
         if name == "read":
-            command.add_argument("file", help="a PDF, text or Markdown file")
+            command.add_argument("file", help=f"a file: {NAMES}")
             command.add_argument("--password", help="of an encrypted PDF")
         if name in ("ask", "show", "delete"):
             command.add_argument("document", help="the start of its id, its title or file name")
@@ -275,14 +273,18 @@ def _wait(ended: Callable[[float], bool], sentence: Callable[[], str]) -> None:
         print("\r\033[K", end="", file=sys.stderr)
 
 
-def _show(work: Iterable[Progress]) -> None:
-    """Follow the work to its end, on a terminal with one line on stderr that is written over."""
+def _follow(app: App, document_id: str) -> bool:
+    """Read to the end, on a terminal with one line on stderr that is written over; whether anything had to be read."""
     shown = sys.stderr.isatty()
-    for progress in work:
+    read = False
+    for progress in app.library.wait(document_id):
+        read = read or progress.stage == "reading"
         if shown:
-            print(f"\r\033[K{_line(progress)}", end="", file=sys.stderr, flush=True)
+            line = app.status().why if progress.stage == "queued" else _line(progress)
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
+    return read
 
 
 def _line(progress: Progress) -> str:

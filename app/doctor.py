@@ -23,7 +23,9 @@ def examine(app: App) -> dict[str, Any]:
     room: dict[str, str] = {}
     slow: tuple[str, ...] = ()
     try:
-        recipes, room, slow = app.recipes(), app.room(), app.slow_paths()
+        loaded = app.model.wait().loaded
+        recipes, room = loaded.recipes.costs(loaded.section_tokens), loaded.room()
+        slow = loaded.runner.fallbacks.reasons
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
@@ -42,7 +44,7 @@ def examine(app: App) -> dict[str, Any]:
         **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
         "slow_paths": list(slow),
-        "documents": len(app.library.entries()),
+        "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
     }

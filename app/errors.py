@@ -1,7 +1,7 @@
 """What can go wrong in a way that a user can act on.
 
 AppError                    message: what happened, with the facts; hint: what to do about it
-├── UnsupportedFile         neither a PDF nor text
+├── UnsupportedFile         of no format that can be read
 ├── EmptyDocument           no bytes, no pages, or no text on any page
 ├── DamagedDocument         cannot be opened, or no page can be read
 ├── PasswordNeeded          encrypted, and no password was given
@@ -31,7 +31,7 @@ class AppError(Exception):
 
 
 class UnsupportedFile(AppError):
-    """Neither a PDF nor text."""
+    """Of no format that can be read, or protected against it."""
 
 
 class EmptyDocument(AppError):

@@ -1,6 +1,7 @@
 """What a running task reports, as one stream of tagged values shared by the command line and the page."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,23 @@ class Answer:
 
 
 AskEvent = Evidence | TextDelta | Answer
+
+
+@dataclass(frozen=True)
+class ConversationEntry:
+    """One line in the list of a document's conversations."""
+
+    conversation_id: str
+    title: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer, as remembered."""
+
+    question: str
+    answer: Answer
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """App: the library, the questions and the model behind them, wired together once."""
 
-import threading
 from contextlib import ExitStack
 
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
-from app.memory import Memory
-from app.presets import Presets
+from app.model_handle import ModelHandle
+from app.pod_engine import equip
 from app.questions import Questions
 from app.reader_model import ReaderModel
 from app.settings import Settings
@@ -26,60 +25,21 @@ class App:
         self._open = ExitStack()
         self._open.callback(self._home.close)
         self._open.callback(self._store.close)
-        self._model = ReaderModel(settings, self._home.models)
-        self._memory: Memory | None = None
-        self._memory_lock = threading.Lock()
-        presets = Presets(self._store, settings.recipe)
-        self.library = Library(
-            self._store, self._home, self.memory, lambda: self._memory, self._model.settled, presets, settings
-        )
+        self._reader_model = ReaderModel(settings, self._home.models)
+        self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
+        self.library = Library(self._store, self._home, self.model, settings)
         self._open.callback(self.library.close)
-        self._open.callback(self._model.close)
-        self.questions = Questions(self._store, self._model.ready, self.memory, presets, settings.max_answer_tokens)
+        self._open.callback(self._reader_model.close)
+        self.questions = Questions(self._store, self.model, settings.max_answer_tokens)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
-        self._model.start()
+        self._reader_model.start()
         self.library.start()
-
-    def memory(self) -> Memory:
-        """The memory of the loaded model; waits for it. Raises ModelUnavailable."""
-        loaded = self._model.ready()
-        with self._memory_lock:
-            if self._memory is None:
-                self._memory = Memory(
-                    self._store,
-                    self._home,
-                    loaded,
-                    self.settings.chunk_tokens,
-                    self.library.read,
-                )
-            return self._memory
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""
-        return self._model.status()
-
-    def loaded(self, seconds: float) -> bool:
-        """Begin to load the model and wait at most so long; whether it is there, or failed, by then."""
-        return self._model.settled(seconds)
-
-    def calibrated(self, seconds: float) -> bool:
-        """Wait at most so long; whether nothing more is being found out about the model by then."""
-        return self._model.calibrated(seconds)
-
-    def recipes(self) -> dict[str, str]:
-        """What each named recipe of the loaded model costs, in words; waits for it. Raises ModelUnavailable."""
-        loaded = self._model.ready()
-        return loaded.recipes.costs(loaded.section_tokens)
-
-    def room(self) -> dict[str, str]:
-        """How much of the memory for pods is used, by where it is; waits for the model. Raises ModelUnavailable."""
-        return self._model.ready().room()
-
-    def slow_paths(self) -> tuple[str, ...]:
-        """What went a slower way than it could have, and why; waits for the model. Raises ModelUnavailable."""
-        return self._model.ready().runner.fallbacks.reasons
+        return self._reader_model.status()
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""

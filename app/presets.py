@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from app.events import PresetState, RecipeStep
-from app.memory import Memory
-from app.recipe_registry import kept_by, named
+from app.forecast import Forecaster
+from app.planning import Planner
+from app.recipe_registry import RecipeRegistry, kept_by, named
 from engine.kvcache.recipe import parse
 from storage import Reading, Store
 
@@ -17,18 +18,24 @@ class Presets:
     `given` is the recipe that the program was started with, if any: the last choice, until another one is made.
     """
 
-    def __init__(self, store: Store, given: str) -> None:
+    def __init__(
+        self, store: Store, recipes: RecipeRegistry, planner: Planner, forecaster: Forecaster, given: str
+    ) -> None:
         self._store = store
+        self._recipes = recipes
+        self._planner = planner
+        self._forecaster = forecaster
         self._given = given
 
-    def chosen(self, memory: Memory, document_id: str) -> str:
-        """The recipe of a document. One that the model cannot be read by counts as never chosen."""
-        return self._chosen(memory, document_id, memory.readings(document_id))
+    def plan(self, document_id: str) -> Reading:
+        """The reading of a parsed document by its recipe, planned if it is not yet. Raises EmptyDocument."""
+        return self._planner.plan(document_id, self._chosen(document_id, self._planner.readings(document_id)))
 
-    def current(self, memory: Memory, document_id: str) -> Reading | None:
-        """The reading by the chosen recipe, if it is planned."""
-        readings = memory.readings(document_id)
-        return self._current(memory, document_id, readings)
+    def current(self, document_id: str, readings: Sequence[Reading] | None = None) -> Reading | None:
+        """The one by the recipe of a document among its readings, if it is planned."""
+        readings = self._planner.readings(document_id) if readings is None else readings
+        reader = self._recipes[self._chosen(document_id, readings)].reader
+        return next((each for each in readings if each.reader == reader), None)
 
     def choose(self, document_id: str, recipe: str) -> None:
         """Keep a document, and those that are added from now on, by this recipe. Raises NotStored."""
@@ -36,24 +43,24 @@ class Presets:
         self._store.prefer(_LAST_CHOSEN, recipe)
         self._given = ""
 
-    def serving(self, memory: Memory, document_id: str, recipe: str = "") -> Reading | None:
+    def serving(self, document_id: str, recipe: str = "") -> Reading | None:
         """The reading that answers: with a `recipe` only its own; otherwise the one of which most is read.
 
         Of several that are ready, the chosen one.
         """
         if recipe:
-            return memory.find(document_id, recipe)
-        readings = memory.readings(document_id)
-        return self._serving(memory, readings, self._current(memory, document_id, readings))
+            return self._planner.find(document_id, recipe)
+        readings = self._planner.readings(document_id)
+        return self._serving(readings, self.current(document_id, readings))
 
-    def state(self, memory: Memory, document_id: str) -> PresetState | None:
+    def state(self, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None where it is not planned yet."""
-        readings = memory.readings(document_id)
+        readings = self._planner.readings(document_id)
         if not readings:
             return None
-        chosen = self._chosen(memory, document_id, readings)
-        current = self._current(memory, document_id, readings)
-        serving = self._serving(memory, readings, current)
+        chosen = self._chosen(document_id, readings)
+        current = self.current(document_id, readings)
+        serving = self._serving(readings, current)
         ready = current is not None and current.state == "ready"
         others = [each for each in readings if current is None or each.id != current.id]
         return PresetState(
@@ -61,45 +68,42 @@ class Presets:
             chosen=chosen,
             answers_from=named(serving.recipe) if serving and serving.num_bytes else "",
             steps=tuple(
-                self._step(memory, document_id, name, readings[-1])
-                for name in dict.fromkeys((*memory.recipes.names, chosen))
+                self._step(document_id, name, readings[-1]) for name in dict.fromkeys((*self._recipes.names, chosen))
             ),
             kept=tuple((named(each.recipe), each.num_bytes) for each in others if ready and each.num_bytes),
             goes=tuple(
-                named(each.recipe) for each in readings if each.num_bytes and not memory.is_whole_and_exact(each)
+                named(each.recipe) for each in readings if each.num_bytes and not self._planner.is_whole_and_exact(each)
             ),
         )
 
-    def _chosen(self, memory: Memory, document_id: str, readings: Sequence[Reading]) -> str:
+    def _chosen(self, document_id: str, readings: Sequence[Reading]) -> str:
+        """The recipe of a document. One that the model cannot be read by counts as never chosen."""
         document = self._store.document(document_id)
-        if document and document.recipe and not memory.recipes.why_not(document.recipe):
+        if document and document.recipe and not self._recipes.why_not(document.recipe):
             return named(document.recipe)
         if readings:
             return named(max(readings, key=lambda each: (each.state == "ready", each.id)).recipe)
         wanted = (self._given, self._store.preference(_LAST_CHOSEN), "exact")
-        return next(named(each) for each in wanted if each and not memory.recipes.why_not(each))
+        return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
 
-    def _current(self, memory: Memory, document_id: str, readings: Sequence[Reading]) -> Reading | None:
-        reader = memory.recipes[self._chosen(memory, document_id, readings)].reader
-        return next((each for each in readings if each.reader == reader), None)
-
-    def _serving(self, memory: Memory, readings: Sequence[Reading], chosen: Reading | None) -> Reading | None:
+    def _serving(self, readings: Sequence[Reading], chosen: Reading | None) -> Reading | None:
         if chosen is not None and chosen.state == "ready":
             return chosen
 
         def worth(reading: Reading) -> tuple[int, bool, bool, int]:
             mine = chosen is not None and reading.id == chosen.id
-            return memory.tokens_read(reading), reading.state == "ready", mine, reading.id
+            tokens = sum(each.tokens_read for each in self._store.read_so_far(reading.id))
+            return tokens, reading.state == "ready", mine, reading.id
 
         return max(readings, key=worth, default=None)
 
-    def _step(self, memory: Memory, document_id: str, name: str, planned: Reading) -> RecipeStep:
+    def _step(self, document_id: str, name: str, planned: Reading) -> RecipeStep:
         parts, keeps = str(parse(name)), kept_by(name)
-        if why_not := memory.recipes.why_not(name):
+        if why_not := self._recipes.why_not(name):
             return RecipeStep(name, parts, keeps, why_not=why_not)
-        reading = memory.find(document_id, name)
+        reading = self._planner.find(document_id, name)
         ready = reading is not None and reading.state == "ready"
-        exact, own = memory.num_bytes(planned, "exact"), memory.num_bytes(planned, name)
+        exact, own = self._forecaster.num_bytes(planned, "exact"), self._forecaster.num_bytes(planned, name)
         return RecipeStep(
             name=name,
             parts=parts,
@@ -107,7 +111,7 @@ class Presets:
             bytes_per_token=own / max(1, planned.num_tokens),
             share=own / max(1, exact),
             disk_bytes=reading.num_bytes if reading and ready else own,
-            seconds=0.0 if ready else memory.seconds(document_id, name, planned.num_tokens),
+            seconds=0.0 if ready else self._forecaster.seconds(document_id, name, planned.num_tokens),
             ready=ready,
-            needs_text=memory.needs_text(document_id, name),
+            needs_text=self._forecaster.needs_text(document_id, name),
         )

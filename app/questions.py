@@ -3,19 +3,19 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict
 
 from app.citations import best_passages, cite, with_support
 from app.errors import AppError, DiskFull, DocumentNotFound, NotRead, QuestionRejected
-from app.events import Answer, AskEvent, Cited, Evidence, TextDelta
+from app.events import Answer, AskEvent, Cited, ConversationEntry, Evidence, TextDelta, Turn
 from app.evidence import PassageIndex, Ranked, index, rank
-from app.memory import Memory, Recalled
-from app.presets import Presets
+from app.model_handle import ModelHandle
+from app.pod_engine import PodEngine
 from app.prompts import Exchange
 from app.reader_model import Loaded
+from app.recall import Recalled, Recaller
 from app.routing import Route, route
 from app.sections import SectionText
 from app.streaming import stream, without_echo
@@ -31,38 +31,12 @@ log = logging.getLogger(__name__)
 NOT_FOUND = "Not found in the document."
 
 
-@dataclass(frozen=True)
-class ConversationEntry:
-    """One line in the list of a document's conversations."""
-
-    conversation_id: str
-    title: str
-    updated_at: datetime
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question and its answer, as remembered."""
-
-    question: str
-    answer: Answer
-
-
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(
-        self,
-        store: Store,
-        loaded: Callable[[], Loaded],
-        memory: Callable[[], Memory],
-        presets: Presets,
-        max_answer_tokens: int,
-    ) -> None:
+    def __init__(self, store: Store, model: ModelHandle, max_answer_tokens: int) -> None:
         self._store = store
-        self._loaded = loaded
-        self._memory = memory
-        self._presets = presets
+        self._model = model
         self._max_answer_tokens = max_answer_tokens
         self._indexes: WeakCache[SectionText, list[PassageIndex]] = WeakCache(lambda _: [])
 
@@ -128,13 +102,14 @@ class Questions:
         stop: threading.Event,
         recipe: str = "",
     ) -> Iterator[AskEvent]:
-        loaded, memory = self._loaded(), self._memory()
+        engine = self._model.wait()
+        loaded = engine.loaded
         start = time.perf_counter()
         exchanges = [Exchange(q.content, a.content) for q, a in zip(messages[::2], messages[1::2], strict=False)]
         chosen = route(question, [each.question for each in exchanges], document_id, self._store)
         ids = self._ids(loaded, question, exchanges[-1:] if chosen.depends else [])
-        recalled, reading = self._recall(memory, document_id, chosen, recipe)
-        coverage = memory.coverage(reading)
+        recalled, reading = self._recall(engine, document_id, chosen, recipe)
+        coverage = engine.recaller.coverage(reading)
         indexes, pages = self._indexed(document_id, recalled), _Pages(self._store, document_id)
         pods, variation = [each.pod for each in recalled], _variation(again, len(messages))
         # Where the answer is from the same pods, it goes on from the step that looked.
@@ -164,7 +139,7 @@ class Questions:
 
         with ExitStack() as stack:
             asked = stack.enter_context(Question(loaded.runner, pods, ids, loaded.heads.heads, params))
-            ranked = rank(chosen.terms, indexes, memory.oom_retry.run(asked.attention), chosen.pages)
+            ranked = rank(chosen.terms, indexes, engine.oom_retry.run(asked.attention), chosen.pages)
             found = bool(ranked) and ranked[0].found
             best = best_passages(ranked)
             pages.fetch({each.passage.page for each in best})
@@ -176,11 +151,11 @@ class Questions:
                 yield Evidence(found, citations, coverage)
                 if found:
                     if not whole:
-                        pods = [memory.oom_retry.run(lambda: _passage(recalled, ranked[0]))]
+                        pods = [engine.oom_retry.run(lambda: _passage(recalled, ranked[0]))]
                         params = self._params(loaded, pods, ids, variation)
                         asked = stack.enter_context(Question(loaded.runner, pods, ids, params=params))
                     tokenizer = loaded.runner.model.tokenizer
-                    for piece in memory.oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set))):
+                    for piece in engine.oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set))):
                         first_token = first_token or time.perf_counter() - start
                         count += 1
                         text += piece
@@ -221,16 +196,18 @@ class Questions:
             )
         return ids
 
-    def _recall(self, memory: Memory, document_id: str, chosen: Route, recipe: str) -> tuple[list[Recalled], Reading]:
+    def _recall(
+        self, engine: PodEngine, document_id: str, chosen: Route, recipe: str
+    ) -> tuple[list[Recalled], Reading]:
         """The sections that matter, as far as they are read, in the order of the document; and their reading.
 
         Another recipe's memory may take the place of the one that answers at any moment; then that one answers.
         """
         tried = 0
-        while (reading := self._presets.serving(memory, document_id, recipe)) is not None and reading.id != tried:
+        while (reading := engine.presets.serving(document_id, recipe)) is not None and reading.id != tried:
             tried = reading.id
             try:
-                if recalled := self._sections(memory, reading, chosen):
+                if recalled := self._sections(engine.recaller, reading, chosen):
                     with _kept():
                         self._store.touch_reading(reading.id)
                     return sorted(recalled, key=lambda each: each.section.position), reading
@@ -240,15 +217,15 @@ class Questions:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
 
-    def _sections(self, memory: Memory, reading: Reading, chosen: Route) -> list[Recalled]:
+    def _sections(self, recaller: Recaller, reading: Reading, chosen: Route) -> list[Recalled]:
         """As many sections as matter, of those that can be recalled."""
         candidates = [each for each in chosen.order(self._store.sections(reading.id)) if each.state != "waiting"]
-        memory.expect(candidates[: chosen.num_sections])
+        recaller.expect(candidates[: chosen.num_sections])
         recalled: list[Recalled] = []
         for section in candidates:
             if len(recalled) == chosen.num_sections:
                 break
-            if each := memory.recall(section):
+            if each := recaller.recall(section):
                 recalled.append(each)
         return recalled
 

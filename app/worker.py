@@ -3,11 +3,11 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from uuid import uuid4
 
-from app.errors import AppError, PasswordNeeded
+from app.errors import AppError, Busy, PasswordNeeded
 from app.events import Progress
 from app.log_file import NAME
 
@@ -24,10 +24,10 @@ Read = Callable[[str, Callable[[], bool]], Work]
 class Worker:
     """Runs `parse`, then `read`, for each document; keeps the latest progress of what is being worked on.
 
-    `look` is called every so often while nothing is read: it may find more to do.
+    `look` is called every so often while nothing is read: it may find documents that wait for work.
     """
 
-    def __init__(self, parse: Parse, read: Read, look: Callable[[], None]) -> None:
+    def __init__(self, parse: Parse, read: Read, look: Callable[[], Iterable[str]]) -> None:
         self._work: dict[str, Parse] = {"parsing": parse, "reading": lambda each: read(each, self._stopped(each))}
         self._look = look
         self._queues: dict[str, queue.SimpleQueue[str | None]] = {each: queue.SimpleQueue() for each in self._work}
@@ -51,13 +51,6 @@ class Worker:
         with self._lock:
             self._stops.discard(document_id)
             self._live.pop(document_id, None)
-        self._put("parsing", document_id)
-
-    def take_up(self, document_id: str) -> None:
-        """The same for a document that nobody here has stopped or failed with."""
-        with self._lock:
-            if document_id in self._stops or document_id in self._live:
-                return
         self._put("parsing", document_id)
 
     def stop(self, document_id: str) -> None:
@@ -107,6 +100,9 @@ class Worker:
                 finished = self._follow(self._work[stage](document_id), document_id)
             except PasswordNeeded as error:
                 self._show(Progress(document_id, "locked", message=error.message, hint=error.hint))
+            except Busy as busy:
+                log.info("%s is read elsewhere: %s", document_id[:12], busy)
+                self._forget(document_id)
             except AppError as error:
                 self._show(Progress(document_id, "failed", message=error.message, hint=error.hint))
             except Exception:
@@ -131,10 +127,18 @@ class Worker:
                 return self._queues[stage].get(timeout=POLL_SECONDS if stage == "reading" else None)
             except queue.Empty:
                 try:
-                    self._look()
+                    for document_id in self._look():
+                        self._take_up(document_id)
                 except Exception:
                     # As below.
                     log.exception("looking for work failed")
+
+    def _take_up(self, document_id: str) -> None:
+        """Queue a document that nobody here has stopped or failed with."""
+        with self._lock:
+            if document_id in self._stops or document_id in self._live:
+                return
+        self._put("parsing", document_id)
 
     def _follow(self, work: Work, document_id: str) -> bool:
         """Show each progress; False where the user stopped the work."""
@@ -145,9 +149,12 @@ class Worker:
                 if stopped():
                     return False
                 self._show(progress)
+        self._forget(document_id)
+        return not stopped()
+
+    def _forget(self, document_id: str) -> None:
         with self._lock:
             self._live.pop(document_id, None)
-        return not stopped()
 
     def _show(self, progress: Progress) -> None:
         with self._lock:

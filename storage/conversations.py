@@ -6,7 +6,6 @@ from dataclasses import replace
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from storage import message_index
 from storage.errors import NotStored
 from storage.models import Citation, Conversation, Document, Message, utc_now
 from storage.sessions import Sessions, stored
@@ -34,16 +33,10 @@ class Conversations(Sessions):
         with self._read() as session:
             return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
 
-    def rename_conversation(self, conversation_id: str, title: str) -> None:
-        """Raises NotStored."""
-        with self._write() as session:
-            stored(session, Conversation, conversation_id).title = title
-
     def delete_conversation(self, conversation_id: str) -> None:
         """Forget the conversation with its messages."""
         with self._write() as session:
             session.execute(delete(Conversation).where(Conversation.id == conversation_id))
-            message_index.rebuild(session.connection())
         self._empty_log()
 
     def messages(self, conversation_id: str) -> list[Message]:
@@ -84,7 +77,8 @@ class Conversations(Sessions):
                 if parent.conversation_id != conversation_id:
                     raise NotStored(f"no message {parent_id} in conversation {conversation_id}")
             asked = Message(conversation_id=conversation_id, parent_id=parent_id, role="user", content=question)
-            _add_message(session, asked)
+            session.add(asked)
+            session.flush()
             return asked, _add_answer(session, conversation, asked, answer, citations)
 
     def replace_answer(self, question_message_id: int, answer: Message, citations: Sequence[Citation]) -> Message:
@@ -94,24 +88,13 @@ class Conversations(Sessions):
             conversation = stored(session, Conversation, asked.conversation_id)
             return _add_answer(session, conversation, asked, answer, citations)
 
-    def search_messages(self, text: str, limit: int) -> list[Message]:
-        """Messages that have all of these words, best first."""
-        with self._read() as session:
-            ids = message_index.search(session.connection(), text.split(), limit)
-            return [stored(session, Message, message_id) for message_id in ids]
-
-
-def _add_message(session: Session, message: Message) -> None:
-    session.add(message)
-    session.flush()
-    message_index.add(session.connection(), message)
-
 
 def _add_answer(
     session: Session, conversation: Conversation, asked: Message, answer: Message, citations: Sequence[Citation]
 ) -> Message:
     answered = replace(answer, conversation_id=conversation.id, parent_id=asked.id)
-    _add_message(session, answered)
+    session.add(answered)
+    session.flush()
     session.add_all(replace(citation, message_id=answered.id) for citation in citations)
     conversation.updated_at = utc_now()
     return answered

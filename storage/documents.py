@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy import delete, insert, inspect, select
 
-from storage import message_index, page_index
+from storage import page_index
 from storage.models import Block, Document, Page, PageState, Reading, Section
 from storage.sessions import Sessions, stored
 
@@ -90,7 +90,6 @@ class Documents(Sessions):
             files = set(session.scalars(of_document))
             session.execute(delete(Document).where(Document.id == document_id))
             page_index.drop(session.connection(), document_id)
-            message_index.rebuild(session.connection())
             files -= set(session.scalars(select(Block.file_name)))
         self._empty_log()
         return sorted(files)

@@ -29,7 +29,12 @@ def m002_recipe_of_a_document(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE TABLE preferences (name VARCHAR NOT NULL PRIMARY KEY, value VARCHAR NOT NULL)")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document)
+def m003_no_index_of_messages(connection: Connection) -> None:
+    """It was written with every message, made anew with every deletion, and never searched."""
+    connection.exec_driver_sql("DROP TABLE message_search")
+
+
+MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

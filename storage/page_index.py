@@ -28,7 +28,7 @@ def drop(connection: Connection, document_id: str) -> None:
 
 def search(connection: Connection, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
     """Page numbers and BM25 scores, best first; a page needs one of the terms."""
-    query = any_of(terms)
+    query = _any_of(terms)
     if not query or not connection.dialect.has_table(connection, f"page_search_{document_id}"):
         return []
     table = _table(document_id)
@@ -39,19 +39,10 @@ def search(connection: Connection, document_id: str, terms: Sequence[str], limit
     return [(number, score) for number, score in rows]
 
 
-def any_of(terms: Sequence[str]) -> str:
+def _any_of(terms: Sequence[str]) -> str:
     """An FTS5 query for rows with at least one of the terms."""
-    return " OR ".join(_quoted(terms))
-
-
-def all_of(terms: Sequence[str]) -> str:
-    """An FTS5 query for rows with every one of the terms."""
-    return " AND ".join(_quoted(terms))
-
-
-def _quoted(terms: Sequence[str]) -> list[str]:
     words = (term for term in dict.fromkeys(terms) if any(map(str.isalnum, term)))
-    return [_in_quotes(word.replace("\0", " ")) for word in words]
+    return " OR ".join(_in_quotes(word.replace("\0", " ")) for word in words)
 
 
 def _table(document_id: str) -> str:

@@ -1,20 +1,19 @@
 """The conversation pane: asking, watching the answer grow, stopping it, asking again, earlier conversations."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Any
 
 import gradio as gr
 
 from app.events import Answer, AskEvent, Evidence, TextDelta
-from ui import page_state, presets_panel
-from ui.backend import App
+from app.main import App
+from ui import head_panel, page_panel
 from ui.render import conversation
 from ui.render.words import count, text
 from ui.stops import Stops
 from ui.trouble import explain
-from ui.view import POLLING, QUIET, Regions, View, surface
+from ui.view import POLLING, QUIET, Open, Page, View
 
 PACE_SECONDS = 0.06
 """Shortest time between two redrawings of a growing answer: faster ones cannot be read, only cost."""
@@ -22,26 +21,15 @@ BUSY = {"submit_btn": False, "stop_btn": "Stop", "__type__": "update"}
 IDLE = {"submit_btn": "Send", "stop_btn": False, "__type__": "update"}
 
 
-@dataclass(frozen=True)
-class ChatPanel:
-    """The components of the pane."""
-
-    head: gr.HTML
-    presets: gr.HTML
-    history: gr.HTML
-    live: gr.HTML
-    status: gr.HTML
-    question: gr.Textbox
+PANE = "chat-pane"
 
 
-def build() -> ChatPanel:
-    """Components only."""
-    head = surface("head")
-    presets = presets_panel.build()
+def build(page: Page) -> None:
+    """The conversation, and the box for a question under it."""
     with gr.Column(elem_id="talk"):
-        history = surface("history")
-        live = surface("live")
-    status = surface("status", template='<p role="status" aria-live="polite">${value}</p>')
+        page.surface("history")
+        page.surface("live")
+    page.surface("status", template='<p role="status" aria-live="polite">${value}</p>')
     question = gr.Textbox(
         placeholder="Open a document to ask it",
         label="Your question",
@@ -54,48 +42,48 @@ def build() -> ChatPanel:
         elem_id="question",
         max_length=100_000,
     )
-    return ChatPanel(head, presets, history, live, status, question)
+    page.region("question", question)
 
 
-def bind(panel: ChatPanel, regions: Regions, app: App, stops: Stops) -> list[Any]:
-    """Wires the pane; returns the events that answer, for others to cancel."""
+def bind(page: Page) -> None:
+    """Wires the pane, and says which events answer."""
 
     def ask(document_id: str, conversation_id: str, question: str, request: gr.Request) -> Iterator[list[Any]]:
-        for view in on_ask(app, stops, request.session_hash or "", document_id, conversation_id, question):
-            yield view.values()
+        for view in on_ask(page.app, page.stops, request.session_hash or "", document_id, conversation_id, question):
+            yield page.values(view)
 
     def again(document_id: str, conversation_id: str, request: gr.Request) -> Iterator[list[Any]]:
-        for view in on_regenerate(app, stops, request.session_hash or "", document_id, conversation_id):
-            yield view.values()
+        for view in on_regenerate(page.app, page.stops, request.session_hash or "", document_id, conversation_id):
+            yield page.values(view)
 
     def stop(request: gr.Request) -> str:
-        stops.stop(request.session_hash or "")
+        page.stops.stop(request.session_hash or "")
         return "Stopping…"
 
-    def open_conversation(event: gr.EventData, request: gr.Request) -> list[Any]:
-        stops.stop(request.session_hash or "")
-        data = event._data or {}
-        return page_state.guarded(
-            lambda: page_state.opened(app, str(data.get("document", "")), str(data.get("conversation", "")))
-        )
+    ids, question = [page["document_id"], page["conversation_id"]], page["question"]
+    answering = {"outputs": page.outputs, "concurrency_limit": 8, **QUIET}
+    page.answering += [
+        question.submit(ask, [*ids, question], api_name="ask", **answering),
+        page["history"].retry(again, ids, api_name="regenerate", **answering),
+    ]
+    question.stop(stop, None, page["status"], api_name="stop", queue=False, **QUIET)
 
-    def delete(document_id: str, conversation_id: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        stops.stop(request.session_hash or "")
-        deleted = str((event._data or {}).get("conversation", ""))
-        return page_state.guarded(lambda: on_delete(app, document_id, conversation_id, deleted))
 
-    ids = [regions.document_id, regions.conversation_id]
-    outputs = regions.outputs()
-    asked = panel.question.submit(ask, [*ids, panel.question], outputs, api_name="ask", concurrency_limit=8, **QUIET)
-    repeated = panel.history.retry(again, ids, outputs, api_name="regenerate", concurrency_limit=8, **QUIET)
-    answering: list[Any] = [asked, repeated]
-    panel.question.stop(stop, None, panel.status, api_name="stop", queue=False, **QUIET)
-    for name, event in (("conversation", panel.head.select), ("conversation_new", panel.head.edit)):
-        event(open_conversation, None, outputs, api_name=name, cancels=answering, concurrency_limit=None, **QUIET)
-    panel.head.delete(
-        delete, ids, outputs, api_name="conversation_delete", cancels=answering, concurrency_limit=None, **QUIET
-    )
-    return answering
+def live(app: App, at: Open) -> Mapping[str, str]:
+    """Words stay as they are."""
+    return {}
+
+
+def opened(app: App, at: Open) -> View:
+    """A conversation as it was, an invitation to the first question, or what to do before."""
+    if at.entry is None:
+        known = at.found or app.library.catalogue.entries()
+        history = conversation.choose() if known else conversation.welcome()
+        question = gr.update(interactive=False, placeholder="Open a document to ask it")
+    else:
+        history = conversation.history(at.turns) if at.turns else conversation.invitation(at.entry)
+        question = gr.update(interactive=True, placeholder="Ask this document", submit_btn="Send", stop_btn=False)
+    return {"history": history, "live": "", "status": "", "question": question}
 
 
 def on_ask(
@@ -105,17 +93,21 @@ def on_ask(
     stop = stops.start(session)
     try:
         turns = app.questions.turns(conversation_id) if conversation_id else []
-        yield View(
-            history=conversation.history(turns),
-            live=conversation.growing(question, None, ""),
-            status=waiting(app),
-            question={**BUSY, "value": ""},
-            timer=POLLING,
-        )
+        yield {
+            "history": conversation.history(turns),
+            "live": conversation.growing(question, None, ""),
+            "status": waiting(app),
+            "question": {**BUSY, "value": ""},
+            "timer": POLLING,
+        }
         events = app.questions.ask(document_id, question, conversation_id, stop)
         yield from _answer(app, document_id, conversation_id, question, events)
     except Exception as error:
-        yield View(live=conversation.failure(question, explain(error)), status="", question={**IDLE, "value": question})
+        yield {
+            "live": conversation.failure(question, explain(error)),
+            "status": "",
+            "question": {**IDLE, "value": question},
+        }
     finally:
         stops.end(session, stop)
 
@@ -125,17 +117,17 @@ def on_regenerate(app: App, stops: Stops, session: str, document_id: str, conver
     stop = stops.start(session)
     try:
         *before, last = app.questions.turns(conversation_id)
-        yield View(
-            history=conversation.history(before),
-            live=conversation.growing(last.question, None, ""),
-            status=waiting(app),
-            question=BUSY,
-            timer=POLLING,
-        )
+        yield {
+            "history": conversation.history(before),
+            "live": conversation.growing(last.question, None, ""),
+            "status": waiting(app),
+            "question": BUSY,
+            "timer": POLLING,
+        }
         events = app.questions.regenerate(conversation_id, stop)
         yield from _answer(app, document_id, conversation_id, last.question, events)
     except Exception as error:
-        yield View(live=conversation.failure("", explain(error)), status="", question=IDLE)
+        yield {"live": conversation.failure("", explain(error)), "status": "", "question": IDLE}
     finally:
         stops.end(session, stop)
 
@@ -151,32 +143,26 @@ def _answer(
             case Evidence():
                 evidence = event
                 shown = evidence.found and evidence.citations
-                yield View(
-                    live=conversation.growing(question, evidence, ""),
-                    status=answering_line(evidence),
-                    sheet=page_state.best_sheet(app, document_id, evidence.citations) if shown else gr.skip(),
-                )
+                yield {
+                    "live": conversation.growing(question, evidence, ""),
+                    "status": answering_line(evidence),
+                    **({"sheet": page_panel.best_sheet(app, document_id, evidence.citations)} if shown else {}),
+                }
             case TextDelta():
                 words += event.text
                 if monotonic() - drawn_at >= PACE_SECONDS:
                     drawn_at = monotonic()
-                    yield View(live=conversation.growing(question, evidence, words))
+                    yield {"live": conversation.growing(question, evidence, words)}
             case Answer():
                 conversation_id = event.conversation_id or conversation_id
-                yield View(
-                    head=page_state.head(app, document_id, conversation_id),
-                    history=conversation.history(app.questions.turns(conversation_id)),
-                    live="",
-                    status=done_line(event),
-                    question=IDLE,
-                    conversation_id=conversation_id,
-                )
-
-
-def on_delete(app: App, document_id: str, open_id: str, conversation_id: str) -> View:
-    """Deletes a conversation; the open one leaves its document open with none."""
-    app.questions.delete(conversation_id)
-    return page_state.opened(app, document_id, "" if conversation_id == open_id else open_id)
+                yield {
+                    **head_panel.live(app, Open(document_id, conversation_id, "", ())),
+                    "history": conversation.history(app.questions.turns(conversation_id)),
+                    "live": "",
+                    "status": done_line(event),
+                    "question": IDLE,
+                    "conversation_id": conversation_id,
+                }
 
 
 def waiting(app: App) -> str:

@@ -1,45 +1,38 @@
 """The page pane: one page as an image, with the marks of the chosen passage, and the document's contents."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from ui import page_state
-from ui.backend import App
-from ui.render import page
-from ui.view import QUIET, Regions, View, surface
+from app.events import Cited
+from app.main import App
+from ui.render import page as view
+from ui.trouble import explain
+from ui.view import QUIET, Open, Page, View
+
+PANE = "page-pane"
 
 
-@dataclass(frozen=True)
-class PagePanel:
-    """The components of the pane."""
-
-    outline: gr.HTML
-    sheet: gr.HTML
-
-
-def build() -> PagePanel:
-    """Components only."""
-    return PagePanel(surface("outline"), surface("sheet", page.empty()))
+def build(page: Page) -> None:
+    """The contents above the sheet."""
+    page.surface("outline")
+    page.surface("sheet", view.empty())
+    # The open document, as long as its pages are not known.
+    page.region("awaited", gr.State(""))
 
 
-def bind(panel: PagePanel, regions: Regions, app: App) -> None:
+def bind(page: Page) -> None:
     """A chip, an arrow, a page number and a line of the contents all turn the page."""
 
     def turn(document_id: str, event: gr.EventData) -> Any:
-        return on_turn(app, document_id, event._data or {}).sheet
+        return on_turn(page.app, document_id, event._data or {})["sheet"]
 
-    for name, source in (
-        ("cite", regions.history),
-        ("cite_live", regions.live),
-        ("turn", panel.sheet),
-        ("contents", panel.outline),
-    ):
-        source.select(
+    for name, source in (("cite", "history"), ("cite_live", "live"), ("turn", "sheet"), ("contents", "outline")):
+        page[source].select(
             turn,
-            regions.document_id,
-            panel.sheet,
+            page["document_id"],
+            page["sheet"],
             api_name=name,
             # One after the other, so that the last click wins; a deferred "always_last" would forget what it was about.
             concurrency_id="turn",
@@ -49,9 +42,47 @@ def bind(panel: PagePanel, regions: Regions, app: App) -> None:
         )
 
 
-def on_turn(app: App, document_id: str, event: dict[str, Any]) -> View:
+def live(app: App, at: Open) -> Mapping[str, str]:
+    """A page stays as it is."""
+    return {}
+
+
+def opened(app: App, at: Open) -> View:
+    """The page of the best passage of the last answer, or the first one."""
+    if at.entry is None:
+        return {"sheet": view.empty(), "outline": "", "awaited": ""}
+    last = at.turns[-1].answer if at.turns else None
+    return {
+        "sheet": best_sheet(app, at.document_id, last.citations if last and last.found else ()),
+        "outline": view.outline(at.entry),
+        "awaited": "" if at.entry.pages else at.document_id,
+    }
+
+
+def on_turn(app: App, document_id: str, event: Mapping[str, Any]) -> View:
     """Turns to the page that the event names, keeping the marks of the answer it came from."""
-    number, chosen = page_state.where(event)
-    return View(
-        sheet=page_state.sheet(app, document_id, number, page.parse_marks(str(event.get("citations", ""))), chosen)
-    )
+    try:
+        number, chosen = int(event.get("page", 1)), int(event.get("mark", 0))
+    except (TypeError, ValueError):
+        number, chosen = 1, 0
+    return {"sheet": sheet(app, document_id, number, view.parse_marks(str(event.get("citations", ""))), chosen)}
+
+
+def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:
+    """The page of the best passage with all marks, or the first page when there is no passage."""
+    if not citations:
+        return sheet(app, document_id, 1, (), 0)
+    marks = tuple(view.Mark(each.mark, each.page, each.label, each.boxes) for each in citations)
+    return sheet(app, document_id, citations[0].page, marks, citations[0].mark)
+
+
+def sheet(app: App, document_id: str, number: int, marks: tuple[view.Mark, ...], chosen: int) -> str:
+    """One page of a document with its marks, or why it cannot be shown."""
+    try:
+        entry = app.library.catalogue.entry(document_id)
+        if not entry.pages:
+            return view.empty("The pages appear here as soon as they are known.")
+        number = min(max(number, 1), entry.pages)
+        return view.sheet(entry, number, app.library.page_image(document_id, number), marks, chosen)
+    except Exception as error:
+        return view.failed(explain(error))

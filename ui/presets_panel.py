@@ -1,46 +1,57 @@
-"""The presets under the title of the open document: choosing how its memory is kept."""
+"""The presets under the title of the open document: choosing how its pods are kept."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from ui import page_state
-from ui.backend import App
+from app.errors import DocumentNotFound
+from app.main import App
 from ui.render import presets
 from ui.trouble import explain
-from ui.view import POLLING, QUIET, Regions, View, surface
+from ui.view import POLLING, QUIET, Open, Page, View
+
+PANE = "chat-pane"
 
 
-def build() -> gr.HTML:
-    """The component only."""
-    return surface("dial")
+def build(page: Page) -> None:
+    """One region."""
+    page.surface("dial")
 
 
-def bind(panel: gr.HTML, regions: Regions, app: App, search: gr.Textbox) -> None:
+def bind(page: Page) -> None:
     """A step and a Remove both say what they are about."""
 
     def act(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
-        return page_state.guarded(lambda: on_act(app, document_id, conversation_id, search, event._data or {}))
+        return page.guarded(lambda: on_act(page, document_id, conversation_id, search, event._data or {}))
 
-    ids = [regions.document_id, regions.conversation_id, search]
-    panel.click(act, ids, regions.outputs(), api_name="recipe", concurrency_limit=None, **QUIET)
+    ids = [page["document_id"], page["conversation_id"], page["search"]]
+    page["dial"].click(act, ids, page.outputs, api_name="recipe", concurrency_limit=None, **QUIET)
 
 
-def on_act(app: App, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
+def live(app: App, at: Open) -> Mapping[str, str]:
+    """How the open document is kept; empty when it is gone."""
+    try:
+        shown = presets.presets(app.library.presets(at.document_id)) if at.document_id else ""
+    except DocumentNotFound:
+        shown = ""
+    return {"dial": shown}
+
+
+def opened(app: App, at: Open) -> View:
+    """All of it is live."""
+    return {}
+
+
+def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
     """Carries it out; what goes wrong is said under the steps."""
+    library = page.app.library
     document_id, recipe = str(event.get("document", "")), str(event.get("recipe", ""))
     try:
         if event.get("act") == "choose":
-            app.library.choose(document_id, recipe)
+            library.choose(document_id, recipe)
         elif event.get("act") == "drop":
-            app.library.drop(document_id, recipe)
+            library.drop(document_id, recipe)
     except Exception as error:
-        return View(presets=presets.presets(app.library.presets(open_id), explain(error)), timer=POLLING)
-    view = View(documents=page_state.documents(app, open_id, search), timer=POLLING)
-    if document_id != open_id:
-        return view
-    return replace(
-        view, head=page_state.head(app, open_id, conversation_id), presets=page_state.presets_of(app, open_id)
-    )
+        return {"dial": presets.presets(library.presets(open_id), explain(error)), "timer": POLLING}
+    return page.after(document_id, open_id, conversation_id, search)

@@ -160,7 +160,7 @@
     applyTheme();
     show(root.dataset.pane);
     follow(document.querySelector("#talk"));
-    uploadInput()?.setAttribute("accept", ".pdf,.txt,.md,.markdown,application/pdf,text/plain,text/markdown");
+    uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     const known = new URLSearchParams(location.hash.slice(1));
     return [known.get("d") || "", known.get("c") || ""];
   }

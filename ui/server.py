@@ -15,7 +15,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from app.errors import BadSetting
-from ui.backend import App
+from app.main import App
 from ui.guard import Guard
 from ui.main import build
 from ui.theme import head, theme

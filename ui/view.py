@@ -1,64 +1,20 @@
-"""What a handler changes on the page: one field for each region, and those left out stay as they are."""
+"""The page as its panels see it: regions by name, and what each panel shows in its own."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gradio as gr
 
-Shown = str | dict[str, Any]
-"""A region's HTML or text, or an update of its properties."""
+from app.errors import DocumentNotFound
+from app.events import DocumentEntry, Turn
+from app.main import App
+from ui.render import library
+from ui.stops import Stops
+from ui.trouble import explain
 
-
-@dataclass(frozen=True)
-class View:
-    """The next state of the page's regions."""
-
-    reader: Shown = field(default_factory=gr.skip)
-    notices: Shown = field(default_factory=gr.skip)
-    documents: Shown = field(default_factory=gr.skip)
-    head: Shown = field(default_factory=gr.skip)
-    presets: Shown = field(default_factory=gr.skip)
-    history: Shown = field(default_factory=gr.skip)
-    live: Shown = field(default_factory=gr.skip)
-    status: Shown = field(default_factory=gr.skip)
-    question: Shown = field(default_factory=gr.skip)
-    sheet: Shown = field(default_factory=gr.skip)
-    outline: Shown = field(default_factory=gr.skip)
-    document_id: Shown = field(default_factory=gr.skip)
-    conversation_id: Shown = field(default_factory=gr.skip)
-    awaited: Shown = field(default_factory=gr.skip)
-    """The open document, as long as its pages are not known."""
-    timer: Shown = field(default_factory=gr.skip)
-
-    def values(self) -> list[Shown]:
-        """In the order of `Regions.outputs`."""
-        return [getattr(self, each.name) for each in fields(self)]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The component behind each field of a View."""
-
-    reader: gr.HTML
-    notices: gr.HTML
-    documents: gr.HTML
-    head: gr.HTML
-    presets: gr.HTML
-    history: gr.HTML
-    live: gr.HTML
-    status: gr.HTML
-    question: gr.Textbox
-    sheet: gr.HTML
-    outline: gr.HTML
-    document_id: gr.Textbox
-    conversation_id: gr.Textbox
-    awaited: gr.State
-    timer: gr.Timer
-
-    def outputs(self) -> list[Any]:
-        """In the order of `View.values`."""
-        return [getattr(self, each.name) for each in fields(self)]
-
+View = Mapping[str, Any]
+"""What a handler changes on the page: the HTML, text or properties of regions by name; the others stay as they are."""
 
 POLLING: dict[str, Any] = {"value": 1.0, "__type__": "update"}
 """Lets the timer look at the library every second."""
@@ -69,12 +25,139 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""
 
 
-def surface(name: str, value: str = "", template: str = "${value}") -> gr.HTML:
-    """A region of our own HTML whose buttons and forms report what they carry in their data attributes."""
-    return gr.HTML(
-        value,
-        elem_id=name,
-        html_template=template,
-        js_on_load="window.docpod.wire(element, trigger)",
-        apply_default_css=False,
-    )
+@dataclass(frozen=True)
+class Open:
+    """What is open on a page: a document and one of its conversations, or nothing, beside what was found."""
+
+    document_id: str
+    conversation_id: str
+    search: str
+    found: Sequence[DocumentEntry]
+    """The library as it is searched."""
+    entry: DocumentEntry | None = None
+    """The document, where it is just being opened."""
+    turns: Sequence[Turn] = ()
+
+
+class Panel(Protocol):
+    """A part of the page, in a module of its own. It may name the regions of others, and no other names its own."""
+
+    PANE: str
+    """The pane that it stands in, below the panels before it."""
+
+    def build(self, page: "Page") -> None:
+        """Lay out its components; each region that a handler changes is registered."""
+
+    def bind(self, page: "Page") -> None:
+        """Wire its events, once all panels are built."""
+
+    def live(self, app: App, at: Open) -> Mapping[str, str]:
+        """The HTML of its regions that follow what happens in the background, for the timer and after every action."""
+
+    def opened(self, app: App, at: Open) -> View:
+        """Its other regions, when something opens."""
+
+
+class Page:
+    """The regions of all panels over one app."""
+
+    def __init__(self, app: App, panels: Sequence[Panel]) -> None:
+        self.app = app
+        self.stops = Stops()
+        self.answering: list[Any] = []
+        """The events that answer, for others to cancel."""
+        self._panels = panels
+        self._regions: dict[str, Any] = {}
+
+    def region(self, name: str, component: Any) -> None:
+        """Register what handlers change by this name."""
+        assert name not in self._regions, f"two regions are called {name}"
+        self._regions[name] = component
+
+    def surface(self, name: str, value: str = "", template: str = "${value}") -> None:
+        """A region of our own HTML whose buttons and forms report what they carry in their data attributes."""
+        component = gr.HTML(
+            value,
+            elem_id=name,
+            html_template=template,
+            js_on_load="window.docpod.wire(element, trigger)",
+            apply_default_css=False,
+        )
+        self.region(name, component)
+
+    def __getitem__(self, name: str) -> Any:
+        """The component behind a region."""
+        return self._regions[name]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """All components, in the order of `values`."""
+        return list(self._regions.values())
+
+    def values(self, view: View) -> list[Any]:
+        """A view in the order of `outputs`."""
+        assert view.keys() <= self._regions.keys(), f"no regions: {view.keys() - self._regions.keys()}"
+        return [view.get(name, gr.skip()) for name in self._regions]
+
+    def guarded(self, make: Callable[[], View]) -> list[Any]:
+        """The values of a view, or of one that says what went wrong."""
+        try:
+            view = make()
+        except Exception as error:
+            view = {"notices": library.notices([("", explain(error))]), "timer": POLLING}
+        return self.values(view)
+
+    def build(self, pane: str) -> None:
+        """Lay out the panels of a pane."""
+        for panel in self._panels:
+            if pane == panel.PANE:
+                panel.build(self)
+
+    def bind(self) -> None:
+        """Wire all panels, the last first: what ends an answer is bound once it is known what answers."""
+        for panel in reversed(self._panels):
+            panel.bind(self)
+
+    def live(self, at: Open) -> dict[str, str]:
+        """The regions of all panels that follow what happens in the background."""
+        return {name: shown for panel in self._panels for name, shown in panel.live(self.app, at).items()}
+
+    def after(self, document_id: str, open_id: str, conversation_id: str, search: str) -> View:
+        """What an action on a document changes: of another one than is open, only its line in the library."""
+        live = self.live(Open(open_id, conversation_id, search, self.app.library.catalogue.entries(search)))
+        return {**(live if document_id == open_id else {"documents": live["documents"]}), "timer": POLLING}
+
+    def changed(self, at: Open, seen: Mapping[str, int]) -> View:
+        """Live regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""
+        live = self.live(at)
+        hashes = {name: hash(shown) for name, shown in live.items()}
+        return {**{name: live[name] for name in live if hashes[name] != seen.get(name)}, "seen": hashes}
+
+    def opened(self, document_id: str, conversation_id: str | None, search: str = "") -> View:
+        """Everything about one document; a conversation of None means its latest, "" means none yet.
+
+        An unknown document, such as one deleted in another tab, opens nothing.
+        """
+        entry, turns = self._entry(document_id), list[Turn]()
+        if entry is None:
+            document_id = conversation_id = ""
+        else:
+            known = [each.conversation_id for each in self.app.questions.conversations(document_id)]
+            conversation_id = next(iter(known), "") if conversation_id is None else conversation_id
+            turns = self.app.questions.turns(conversation_id) if conversation_id in known else []
+        found = self.app.library.catalogue.entries(search)
+        at = Open(document_id, conversation_id, search, found, entry, turns)
+        others = {name: shown for panel in self._panels for name, shown in panel.opened(self.app, at).items()}
+        return {
+            **self.live(at),
+            **others,
+            "document_id": document_id,
+            "conversation_id": conversation_id if turns else "",
+            "timer": POLLING,
+        }
+
+    def _entry(self, document_id: str) -> DocumentEntry | None:
+        try:
+            return self.app.library.catalogue.entry(document_id) if document_id else None
+        except DocumentNotFound:
+            return None

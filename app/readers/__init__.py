@@ -4,16 +4,17 @@ The files are untrusted: everything but `sniff` runs in a process with limits of
 `open_reader(path, password)` and one line in `READERS`.
 """
 
-from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReadableDocument, ReaderLimits, Word
-from app.readers.formats import READERS, sniff
+from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.formats import ACCEPT, NAMES, READERS, sniff
 from app.readers.sandbox import open_document, page_image, unlock
 
 __all__ = [
+    "ACCEPT",
+    "NAMES",
     "READERS",
     "DocumentInfo",
     "OutlineEntry",
     "ParsedPage",
-    "ReadableDocument",
     "ReaderLimits",
     "Word",
     "open_document",

@@ -1,7 +1,7 @@
 """What a reader gives: the pages of a document as text, with the place of every word. Knows no file format."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -83,15 +83,6 @@ class Reader(Protocol):
 
 OpenReader = Callable[[Path, str | None], Reader]
 """What the module of a format offers as `open_reader(path, password)`."""
-
-
-class ReadableDocument(Protocol):
-    """An open document as the rest of the program sees it."""
-
-    @property
-    def info(self) -> DocumentInfo: ...
-
-    def pages(self) -> Iterator[ParsedPage]: ...
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")

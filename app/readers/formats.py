@@ -12,18 +12,27 @@ from app.errors import EmptyDocument, UnsupportedFile
 class Format:
     """A media type and the module whose `open_reader` reads it. A format without `magic` is UTF-8 text."""
 
+    name: str
     media_type: str
     module: str
+    suffixes: tuple[str, ...]
+    """File name endings, which only tell one kind of text from another; they never make a text of other bytes."""
     magic: re.Pattern[bytes] | None = None
-    suffixes: tuple[str, ...] = ()
-    """File name endings that tell one kind of text from another; they never make a text of other bytes."""
 
 
+_EPUB = re.compile(rb"\APK\x03\x04(?s:.{26})mimetype(?s:.{0,64}?)application/epub\+zip")
+"""A ZIP archive whose first part is its media type, as EPUB demands."""
 READERS = (
-    Format("application/pdf", "app.readers.pdf", magic=re.compile(rb"%PDF-\d")),
-    Format("text/markdown", "app.readers.markdown", suffixes=(".md", ".markdown")),
-    Format("text/plain", "app.readers.text"),
+    Format("PDF", "application/pdf", "app.readers.pdf", (".pdf",), re.compile(rb"%PDF-\d")),
+    Format("EPUB", "application/epub+zip", "app.readers.epub", (".epub",), _EPUB),
+    Format("Markdown", "text/markdown", "app.readers.markdown", (".md", ".markdown")),
+    Format("text", "text/plain", "app.readers.text", (".txt",)),
 )
+"""The last one reads every text that is not told to be another."""
+NAMES = f"{', '.join(form.name for form in READERS[:-1])} or {READERS[-1].name}"
+"""Of all formats, as they stand in a sentence."""
+ACCEPT = ",".join(each for form in READERS for each in (*form.suffixes, form.media_type))
+"""What a dialog that chooses files shows, as HTML writes it."""
 
 
 def sniff(path: Path, name: str = "") -> str:
@@ -40,10 +49,10 @@ def sniff(path: Path, name: str = "") -> str:
             return form.media_type
     if not _is_text(path):
         raise UnsupportedFile(
-            "The file is neither a PDF nor plain text.", "Save or export it as PDF, or as text in UTF-8, and add that."
+            f"The file is no {NAMES}.", "Save or export it as PDF, or as text in UTF-8, and add that."
         )
     suffix = Path(name or path.name).suffix.lower()
-    return next(f.media_type for f in READERS if not f.magic and (suffix in f.suffixes or not f.suffixes))
+    return next((f for f in READERS if not f.magic and suffix in f.suffixes), READERS[-1]).media_type
 
 
 def _is_text(path: Path) -> bool:

@@ -73,5 +73,4 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
 
 def _restart_clock(seconds: float) -> None:
     """End this process after so many more processor seconds, unless called again before."""
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -52,7 +52,7 @@ def ready(model: Path, home: Path) -> tuple[App, float]:
     """An app with its model, and the seconds that it took to load it."""
     app = App(Settings(home=home, model=str(model), max_answer_tokens=_ANSWER_TOKENS))
     start = time.perf_counter()
-    app.memory()
+    app.model.wait()
     return app, time.perf_counter() - start
 
 
@@ -78,7 +78,7 @@ def _rows(model: Path, options: argparse.Namespace, say: Callable[[str], None]) 
         rows: dict[str, dict[str, Any]] = {first: {"first_read_tok_s": round(session.read(first), 1)}}
         for recipe in [*others, first] if others else recipes:
             speed = session.read(recipe) if others else rows[first]["first_read_tok_s"]
-            places = PLACES if app._model.ready().runner.model.device.type == "cuda" else PLACES[1:]
+            places = PLACES if app.model.wait().loaded.runner.model.device.type == "cuda" else PLACES[1:]
             asked = {place: session.ask(place) for place in places}
             peak, engine = session.peak_gb(), session.engine(recipe)
             rows[recipe] = {

@@ -51,7 +51,8 @@ class Session:
     def __init__(self, app: App, file: Path, say: Callable[[str], None]) -> None:
         self._app = app
         self._say = say
-        self._loaded = app._model.ready()
+        self._engine = app.model.wait()
+        self._loaded = self._engine.loaded
         self._device = self._loaded.runner.model.device
         document = app.library.intake.keep(file, file.name, move=False)
         start = time.perf_counter()
@@ -64,7 +65,7 @@ class Session:
     @property
     def tokens(self) -> int:
         """Of the document."""
-        return self._app.library.plan(self._id).num_tokens
+        return self._engine.presets.plan(self._id).num_tokens
 
     def read(self, recipe: str) -> float:
         """Read it by a recipe, every block safe on the disk, from the text alone; tokens per second."""
@@ -72,11 +73,11 @@ class Session:
         app.library.choose(self._id, recipe)
         forget_peak(self._device)
         start = time.perf_counter()
-        for _ in app.library.read_here(self._id):
+        for _ in app.library.wait(self._id):
             pass
         seconds = time.perf_counter() - start
-        for other in app.memory().readings(self._id):
-            if other.id != app.library.plan(self._id).id:
+        for other in self._engine.planner.readings(self._id):
+            if other.id != self._engine.presets.plan(self._id).id:
                 # No recipe may be made from the memory of another one.
                 app.library.drop(self._id, other.recipe)
         self._say(f"{recipe}: {self.tokens:,} tokens read in {seconds:.2f} s")
@@ -84,13 +85,13 @@ class Session:
 
     def ask(self, place: str) -> Asked:
         """Medians over some questions, each of which finds the document's pod in that place."""
-        reading = self._app.library.plan(self._id)
+        reading = self._engine.presets.plan(self._id)
         seen = []
         for question in self._questions:
             if place == "ram":
                 self._loaded.tiers.relieve()
             elif place == "disk":
-                self._app.memory().forget(reading.id)
+                self._engine.recaller.forget(reading.id)
             seen.append(self._ask(question))
             self._say(f"{reading.recipe}, pod: {place}, {seen[-1]}")
         medians = (statistics.median(each) for each in zip(*(vars(each).values() for each in seen), strict=True))
@@ -103,7 +104,7 @@ class Session:
     def engine(self, recipe: str) -> Engine:
         """The bench of the engine over as many tokens, with the app's runner."""
         runner, layout = self._loaded.runner, layout_of(self._loaded.runner.model, parse(recipe))
-        self._app.memory().forget(self._app.library.plan(self._id).id)
+        self._engine.recaller.forget(self._engine.presets.plan(self._id).id)
         task = docpod.Task(recipe, layout, self.tokens, _BENCH_TOKENS, _BENCH_REPEATS, True, False, ())
         question = docpod.ids_of(runner.model, docpod.QUESTION_TOKENS, 1)
         speed = None

@@ -21,7 +21,14 @@ from benchmarks.evidence.planted import planted_absent, planted_report
 from engine.core.sampling import SamplingParams
 from engine.runtime.generate import generate
 from engine.runtime.prefill.builder import PodBuilder
-from tests.app.paper import read_here
+
+
+def read(app: App, path: Path) -> str:
+    """Read a file, if it was not read before; returns the document's id."""
+    document_id = app.library.add(path, path.name, move=False)
+    for _ in app.library.wait(document_id):
+        pass
+    return document_id
 
 
 def ask(app: App, document_id: str, question: str) -> Answer:
@@ -34,7 +41,7 @@ def ask(app: App, document_id: str, question: str) -> Answer:
 
 def page_alone(app: App, document_id: str, page: int, question: str) -> str:
     """The model's own words when its document is the right page and nothing else."""
-    loaded = app._model.ready()
+    loaded = app.model.wait().loaded
     stored = app._store.page(document_id, page)
     assert stored is not None
     text = cut([tokenize(page, stored.text, loaded.runner.model.tokenizer)], loaded.prompts.head(), 8000)[0]
@@ -49,7 +56,7 @@ def planted(app: App, facts: Any, limit: int) -> dict[str, Any]:
     """Counts over the planted facts of one kind."""
     path = app.settings.home / f"planted-{facts}.pdf"
     known = planted_report(path, pages=60, facts=facts, seed=1)[:limit]
-    document_id = read_here(app, path)
+    document_id = read(app, path)
     counts = dict.fromkeys(("asked", "first_page", "quote", "own_words", "page_alone", "found"), 0)
     for fact in known:
         answer = ask(app, document_id, fact.question)
@@ -79,7 +86,7 @@ def filings(app: App, folder: Path) -> dict[str, Any]:
     hits = {"questions": 0, "hit1": 0, "hit3": 0, "bm25_1": 0, "bm25_3": 0, "found": 0}
     for line in (folder / "questions.jsonl").read_text().splitlines():
         filing = json.loads(line)
-        document_id = read_here(app, folder / filing["pdf"])
+        document_id = read(app, folder / filing["pdf"])
         for each in filing["questions"]:
             gold = {page + 1 for page in each["pages"]}
             answer = ask(app, document_id, each["question"])

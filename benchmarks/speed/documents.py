@@ -49,29 +49,28 @@ class Plain:
 
 def read(app: App, path: Path, plain: Plain) -> dict[str, Any]:
     """Seconds of both over one file, section by section."""
-    document = app.library.intake.keep(path, path.name, move=False)
-    for _ in app.library.intake.parse(document):
-        pass
-    reading = app.library.plan(document.id)
-    assert reading.state != "ready", "read before: give an empty --home"
+    document_id = app.library.add(path, path.name, move=False)
     ours = theirs = 0.0
     done = 0
-    work = app.library.read_here(document.id)
+    work = app.library.wait(document_id)
     while True:
         start = time.perf_counter()
-        ended = next(work, None) is None
-        ours += time.perf_counter() - start
-        sections = app._store.sections(reading.id)
+        progress = next(work, None)
+        if progress is None or progress.stage == "reading":
+            ours += time.perf_counter() - start
+        (reading,) = app.library.catalogue.readings(document_id) or (None,)
+        sections = app._store.sections(reading.id) if reading else []
         for section in [each for each in sections if each.state == "ready"][done:]:
             theirs += plain.read(unpack_token_ids(section.token_ids))
             done += 1
-        if ended:
+        if progress is None:
             break
-    tokens = app.library.plan(document.id).num_tokens
+    assert reading is not None and done, "read before: give an empty --home"
+    tokens = reading.num_tokens
     return {
-        "document_id": document.id,
+        "document_id": document_id,
         "file": path.name,
-        "pages": len(app._store.page_states(document.id)),
+        "pages": len(app._store.page_states(document_id)),
         "tokens": tokens,
         "sections": done,
         "tokens_per_second": round(tokens / ours, 1),
@@ -99,8 +98,7 @@ def main() -> None:
     app = App(Settings(home=options.home, model="embedded"))
     rows = []
     try:
-        app.memory()
-        model = app._model.ready().runner.model
+        model = app.model.wait().loaded.runner.model
         folder = embedded.ensure(options.home / "models", print)
         plain = Plain(folder, model.shape.dtype, app.settings.chunk_tokens)
         for path in options.files:

@@ -18,6 +18,7 @@ from app.readers.text import PAGE_ROWS
 from app.settings import Settings
 from engine.evidence.heads import EvidenceHeads
 from engine.models import loader
+from storage import Reading
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
@@ -75,18 +76,24 @@ def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
 
 def wait_for(app: App, document_id: str, *stages: str) -> DocumentEntry:
     """The entry of a document once it is at one of the stages."""
-    wait_until(lambda: app.library.entry(document_id).progress.stage in stages, " or ".join(stages))
-    return app.library.entry(document_id)
+    wait_until(lambda: app.library.catalogue.entry(document_id).progress.stage in stages, " or ".join(stages))
+    return app.library.catalogue.entry(document_id)
+
+
+def planned(app: App, path: Path) -> Reading:
+    """The reading of a document that is parsed, of which nothing is read."""
+    document_id = app.library.add(path, path.name, move=False)
+    assert list(app.library.ingest.parse(document_id))
+    (reading,) = app.library.catalogue.readings(document_id)
+    return reading
 
 
 def read_here(app: App, path: Path) -> str:
     """Read a file in this thread, as the command line does; returns the document's id."""
-    document = app.library.intake.keep(path, path.name, move=False)
-    for _ in app.library.intake.parse(document):
+    document_id = app.library.add(path, path.name, move=False)
+    for _ in app.library.wait(document_id):
         pass
-    for _ in app.library.read_here(document.id):
-        pass
-    return document.id
+    return document_id
 
 
 def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -58,16 +58,16 @@ def test_reading_and_asking_do_not_wait_for_it(
     document_id = paper.read_here(app, source)
     answer = paper.last(app.questions.ask(document_id, QUESTION))
     assert answer.citations
-    assert not app.calibrated(0)
+    assert not app.model.calibrated(0)
     status = app.status()
     assert (
         status.state == "ready" and "looks for an answer, once: " in status.doing and "by their words" in status.doing
     )
     paper.wait_until(lambda: "25%" in app.status().doing)
     held.set()
-    paper.wait_until(lambda: app.calibrated(0))
+    paper.wait_until(lambda: app.model.calibrated(0))
     assert app.status().doing == ""
-    assert app._model.ready().heads == FOUND
+    assert app.model.wait().loaded.heads == FOUND
     assert paper.last(app.questions.ask(document_id, QUESTION)).citations
 
 
@@ -112,13 +112,13 @@ def test_closing_ends_it_and_the_next_start_begins_again(
 
     monkeypatch.setattr(reader_model, "calibrate", endless)
     app = open_app()
-    app.memory()
+    app.model.wait()
     paper.wait_until(lambda: len(steps) > 3)
     app.close()
     ended = len(steps)
     assert not any(thread.name == "model" for thread in threading.enumerate())
     again = open_app()
-    again.memory()
+    again.model.wait()
     paper.wait_until(lambda: len(steps) > ended)
     assert list((settings.home / "models").glob("*.heads.json")) == []
 
@@ -137,7 +137,7 @@ def test_a_failure_leaves_the_model_as_it_is(
     monkeypatch.setattr(reader_model, "calibrate", fails)
     app = open_app()
     document_id = paper.read_here(app, source)
-    paper.wait_until(lambda: app.calibrated(0))
+    paper.wait_until(lambda: app.model.calibrated(0))
     assert str(failure) in caplog.text
     assert app.status().state == "ready" and app.status().doing == ""
     assert paper.last(app.questions.ask(document_id, QUESTION)).citations
@@ -259,16 +259,16 @@ def test_reading_and_answering_count_as_work(
 ) -> None:
     """For every chunk, and for an answer from its first to its last word."""
     document_id = paper.read_here(app, source)
-    at_work = app._model._idle
+    at_work = app.model.wait().loaded.idle
     counts: list[int] = []
-    feed = type(app._model.ready().runner).run
+    feed = type(app.model.wait().loaded.runner).run
 
     def run(self: object, *arguments: object) -> object:
         if threading.current_thread().name != "model":
             counts.append(at_work._at_work)
         return feed(self, *arguments)
 
-    monkeypatch.setattr(type(app._model.ready().runner), "run", run)
+    monkeypatch.setattr(type(app.model.wait().loaded.runner), "run", run)
     for event in app.questions.ask(document_id, QUESTION):
         del event
     (source.parent / "b.txt").write_text(source.read_text().replace("room", "hall"))

@@ -84,7 +84,10 @@ def test_what_is_read_today_answers_tomorrow(
     again = paper.last(app.questions.ask(document_id, QUESTION))
     assert (again.answer, again.citations) == (answer.answer, answer.citations)
     assert again.reused_tokens == answer.reused_tokens > 0
-    assert len(app.library.presets(document_id).steps) > 1 and app.library.entry(document_id).progress.stage == "ready"
+    assert (
+        len(app.library.presets(document_id).steps) > 1
+        and app.library.catalogue.entry(document_id).progress.stage == "ready"
+    )
 
 
 def test_a_template_that_asks_for_the_date_gets_the_pinned_one(clock: Callable[[datetime], None]) -> None:

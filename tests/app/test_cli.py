@@ -16,8 +16,8 @@ from platformdirs import user_data_path
 from pypdf import PdfWriter
 
 from app.cli import main
+from app.document_reader import DocumentReader
 from app.main import App
-from app.memory import Memory
 from app.reader_model import ReaderModel
 from app.settings import Settings
 from engine.kvcache.recipe import NAMED
@@ -102,7 +102,7 @@ def document_id(cli: Cli, source: Path) -> str:
 def test_a_reading_that_another_process_ends_is_no_success(
     cli: Cli, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Memory, "read", lambda *_: iter(()))
+    monkeypatch.setattr(DocumentReader, "read", lambda *_: iter(()))
     ended = cli("read", source)
     assert (ended.code, ended.out) == (2, "")
     assert "Another DocPod process paused or cancelled" in ended.err
@@ -132,14 +132,12 @@ def test_read_ends_with_one_object_and_nothing_else(cli: Cli, source: Path) -> N
 
 def test_read_of_a_document_that_was_cancelled(cli: Cli, source: Path, settings: Settings) -> None:
     app = App(settings)
-    document = app.library.intake.keep(source, source.name, move=False)
-    assert list(app.library.intake.parse(document))
-    app.library.plan(document.id)
-    app.library.cancel(document.id)
+    document_id = paper.planned(app, source).document_id
+    app.library.cancel(document_id)
     app.close()
     facts = cli("read", source, "--json").json
     assert facts["already_read"] is False and facts["pod_bytes"] > 0
-    assert cli("show", document.id, "--json").json["state"] == "ready"
+    assert cli("show", document_id, "--json").json["state"] == "ready"
 
 
 def test_read_an_encrypted_pdf(cli: Cli, tmp_path: Path, settings: Settings) -> None:
@@ -268,9 +266,7 @@ def test_a_document_that_another_process_reads(cli: Cli, source: Path, settings:
     document_id = cli("read", source, "--json").json["document_id"]
     cli("delete", document_id)
     app = App(settings)
-    document = app.library.intake.keep(source, source.name, move=False)
-    assert list(app.library.intake.parse(document))
-    reading = app.library.plan(document.id)
+    reading = paper.planned(app, source)
     with Home(settings.home).lock(f"reading-{reading.id}"):
         assert cli("read", source, "--json").json["error"] == "Busy"
     app.close()
@@ -366,7 +362,7 @@ def test_the_page_is_what_runs_without_a_command(cli: Cli, arguments: list[str])
     served: list[str] = []
 
     def serve(app: App) -> None:
-        app.memory()
+        app.model.wait()
         served.append(app.status().state)
 
     assert main(arguments, serve) == 0

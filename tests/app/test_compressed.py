@@ -15,7 +15,7 @@ from engine.runtime.prefill.builder import PodBuilder
 from storage import StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
-from tests.app.test_memory import flip_a_byte, planned, read_some
+from tests.app.test_memory import flip_a_byte, read_some
 
 QUESTION = "What is the access code of room 3?"
 RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
@@ -33,7 +33,7 @@ def test_a_recipe_survives_a_restart(
     # The exact chunks are gone, and what is left is smaller.
     assert all("-l" in name for name in written)
     assert reading.num_bytes == sum(map(len, written.values()))
-    model = app.memory()._loaded.runner.model
+    model = app.model.wait().loaded.runner.model
     assert reading.num_bytes < 0.7 * reading.num_tokens * model.shape.token_bytes
     before = paper.last(app.questions.ask(document_id, QUESTION))
     app.close()
@@ -53,19 +53,19 @@ def test_a_section_that_is_packed_while_a_question_loads_it_is_no_damage(
 ) -> None:
     """The question sees the rows of the exact chunks, or just the section, from before."""
     app = open_app(recipe="balanced")
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     first = store.sections(reading.id)[0]
     read_some(app, reading, -(-first.num_tokens // 128))
     section, chunks = store.section(first.id), store.blocks(first.id)
     assert section is not None and chunks[-1].stop_token == first.num_tokens
     blocks = Store.blocks
     seen = [chunks] if moment == "after" else []
-    for _ in app.library.read_here(reading.document_id):
+    for _ in app.library.wait(reading.document_id):
         pass
-    app.memory().forget(reading.id)
+    app.model.wait().recaller.forget(reading.id)
     monkeypatch.setattr(Store, "blocks", lambda self, section_id: seen.pop() if seen else blocks(self, section_id))
-    recalled = app.memory().recall(section)
-    assert recalled is not None and recalled.complete
+    recalled = app.model.wait().recaller.recall(section)
+    assert recalled is not None and recalled.pod.num_tokens == section.num_tokens
     assert store.reading(reading.id).state == "ready"
     assert app.verify() == (len(paper.blocks(settings.home)), [])
 
@@ -77,7 +77,7 @@ def test_layers_that_are_stored_by_heads_survive_a_restart(
     monkeypatch.setattr(by_layer, "MOST_BYTES", 1)
     app = open_app(recipe="balanced")
     document_id = paper.read_here(app, source)
-    shape = app.memory()._loaded.runner.model.shape
+    shape = app.model.wait().loaded.runner.model.shape
     written = paper.blocks(settings.home)
     assert len(written) == 2 * shape.layers * shape.kv_heads
     before = paper.last(app.questions.ask(document_id, QUESTION))
@@ -105,7 +105,7 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
         # As on a slow machine.
         store.add_section_seconds(section.id, 1_000.0)
     again = open_app(recipe="balanced")
-    again.memory()
+    again.model.wait()
     monkeypatch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
     began = time.perf_counter()
     paper.read_here(again, source)
@@ -126,9 +126,9 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
 def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_app: OpenApp, tmp_path: Path) -> None:
     """Of short documents too, of which the exact tokens at the ends are the greater part."""
     app = open_app(recipe=recipe)
-    said = re.search(
-        r": ([\d,]+) bytes a token(?:, and ([\d,]+) a section for the (\d+) at its ends)?", app.recipes()[recipe]
-    )
+    loaded = app.model.wait().loaded
+    cost = loaded.recipes.costs(loaded.section_tokens)[recipe]
+    said = re.search(r": ([\d,]+) bytes a token(?:, and ([\d,]+) a section for the (\d+) at its ends)?", cost)
     assert said is not None
     rate, at_ends, ends = (int((number or "0").replace(",", "")) for number in said.groups())
     assert (ends > 0) == (recipe != "exact")
@@ -139,7 +139,7 @@ def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_ap
         sections = app._store.sections(reading.id)
         lengths += [each.num_tokens for each in sections]
         for section in sections:
-            stored = app.memory().recall(section).pod.nbytes
+            stored = app.model.wait().recaller.recall(section).pod.nbytes
             assert at_ends + rate * (section.num_tokens - ends) == pytest.approx(stored, rel=0.02)
     assert max(lengths) > 1.5 * min(lengths)
 
@@ -153,9 +153,7 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
     whole.close()
 
     app = open_app(recipe="balanced")
-    document = app.library.intake.keep(source, source.name, move=False)
-    assert list(app.library.intake.parse(document))
-    reading = app.library.plan(document.id)
+    reading = paper.planned(app, source)
     first = store.sections(reading.id)[0]
     chunks = -(-first.num_tokens // 128)
     # All chunks are read, and two of them have been said again.
@@ -163,10 +161,10 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
     scores = [block for block in store.blocks(first.id) if block.position < 0]
     assert [block.file_name.split("-")[2] for block in scores] == ["s00000256"]
     # What is read so far can be asked meanwhile, exactly.
-    assert paper.last(app.questions.ask(document.id, QUESTION)).reused_tokens == first.num_tokens
+    assert paper.last(app.questions.ask(reading.document_id, QUESTION)).reused_tokens == first.num_tokens
     app.close()
     again = open_app(recipe="balanced")
-    for _ in again.library.read_here(document.id):
+    for _ in again.library.wait(reading.document_id):
         pass
     assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
 
@@ -181,7 +179,7 @@ def test_a_damaged_compressed_block_is_made_again(
     flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[0].file_name)
     again = open_app(recipe="compact")
     assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
-    for _ in again.library.read_here(document_id):
+    for _ in again.library.wait(document_id):
         pass
     assert paper.blocks(settings.home) == written
 
@@ -203,7 +201,7 @@ def test_what_is_packed_while_reading_is_written_once(
         stops = [block.stop_token for block in store.blocks(section.id)]
         assert stops == [*range(16 + 128, section.num_tokens, 128), section.num_tokens]
     assert not any("-l" in name for name in written) and reading.num_bytes == sum(map(len, written.values()))
-    model = app.memory()._loaded.runner.model
+    model = app.model.wait().loaded.runner.model
     assert reading.num_bytes < 0.7 * reading.num_tokens * model.shape.token_bytes
     before = paper.last(app.questions.ask(document_id, QUESTION))
     app.close()
@@ -226,7 +224,7 @@ def test_packing_that_was_interrupted_goes_on_to_the_same_bytes(
     paper.read_here(whole, source)
     whole.close()
     app = open_app(recipe=PACKING)
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     app.close()
     for chunks in (2, 3):
         app = open_app(recipe=PACKING)
@@ -238,7 +236,7 @@ def test_packing_that_was_interrupted_goes_on_to_the_same_bytes(
         assert paper.last(asked.questions.ask(reading.document_id, QUESTION)).reused_tokens == held
         asked.close()
     again = open_app(recipe=PACKING)
-    for _ in again.library.read_here(reading.document_id):
+    for _ in again.library.wait(reading.document_id):
         pass
     assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
 
@@ -251,9 +249,9 @@ def test_a_chunk_that_is_written_while_the_next_is_read(
     whole = open_app(recipe=recipe, home=settings.home.with_name("whole"))
     paper.read_here(whole, source)
     app = open_app(recipe=recipe)
-    reading = planned(app, source)
-    app.memory()._reader.ahead = True
-    for done, progress in enumerate(app.memory().read(reading), 1):
+    reading = paper.planned(app, source)
+    app.model.wait().section_reader.ahead = True
+    for done, progress in enumerate(app.model.wait().reader.read(reading), 1):
         assert progress.done == sum(each.tokens_read for each in store.read_so_far(reading.id))
         assert len(paper.blocks(settings.home)) == done
         if done == 4:
@@ -265,14 +263,14 @@ def test_a_chunk_that_is_written_while_the_next_is_read(
 
     with monkeypatch.context() as patch:
         patch.setattr("app.block_store.write_block", full)
-        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
+        assert isinstance(paper.failure(app.library.wait(reading.document_id)), DiskFull)
     assert paper.blocks(settings.home) == begun
     # A stop waits for what is under way.
     store.set_reading_state(reading.id, "queued")
     stops = iter([False, False, False, True, True])
-    assert len(list(app.memory().read(store.reading(reading.id), lambda: next(stops)))) == 2
+    assert len(list(app.model.wait().reader.read(store.reading(reading.id), lambda: next(stops)))) == 2
     assert len(paper.blocks(settings.home)) == 6
-    for _ in app.library.read_here(reading.document_id):
+    for _ in app.library.wait(reading.document_id):
         pass
     assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
 
@@ -284,7 +282,7 @@ def test_packing_starts_from_the_text_also_beside_an_exact_memory(
     document_id = paper.read_here(exact, source)
     exact.close()
     app = open_app(recipe=PACKING)
-    assert app.memory().needs_text(document_id, PACKING)
+    assert app.model.wait().forecaster.needs_text(document_id, PACKING)
     paper.read_here(app, source)
     assert [each.recipe for each in store.readings(document_id)] == ["exact", PACKING]
     assert paper.last(app.questions.ask(document_id, QUESTION)).recipe == PACKING
@@ -300,7 +298,7 @@ def test_a_damaged_chunk_that_was_packed_is_read_again(
     flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[2].file_name)
     again = open_app(recipe=PACKING)
     assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
-    for _ in again.library.read_here(document_id):
+    for _ in again.library.wait(document_id):
         pass
     assert paper.blocks(settings.home) == written
 

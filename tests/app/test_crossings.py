@@ -11,16 +11,17 @@ from types import SimpleNamespace
 import pytest
 
 from app import intake
+from app.document_reader import DocumentReader
 from app.errors import DiskFull, DocumentNotFound
 from app.main import App
-from app.memory import Memory
+from app.planning import Planner
 from app.settings import Settings
 from engine.core.errors import ModelMissing
 from engine.kvcache.blocks import by_layer
 from storage import Reading, StorageFull, Store, write_block
 from tests.app import paper
 from tests.app.conftest import OpenApp
-from tests.app.test_memory import QUESTION, files, flip_a_byte, planned, read_some
+from tests.app.test_memory import QUESTION, files, flip_a_byte, read_some
 from tests.app.test_presets import by_recipe
 
 
@@ -30,13 +31,13 @@ def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
     server = open_app()
     server.start()
-    server.memory()
+    server.model.wait()
     return server
 
 
 def test_a_reading_that_another_process_left_is_taken_up(server: App, open_app: OpenApp, source: Path) -> None:
     other = open_app()
-    reading = planned(other, source)
+    reading = paper.planned(other, source)
     read_some(other, reading, 3)
     paper.wait_for(server, reading.document_id, "ready")
 
@@ -59,12 +60,12 @@ def test_damage_that_another_process_found_is_mended(
 def test_what_another_process_cancels_is_read_no_further(
     app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path
 ) -> None:
-    reading = planned(app, source)
-    work = app.memory().read(reading)
+    reading = paper.planned(app, source)
+    work = app.model.wait().reader.read(reading)
     for _ in range(3):
         next(work)
     other = open_app()
-    other.memory()
+    other.model.wait()
     other.library.cancel(reading.document_id)
     assert len(list(work)) <= 1
     assert store.reading(reading.id).state == "cancelled"
@@ -76,17 +77,17 @@ def test_a_memory_that_was_chosen_meanwhile_stays(
     """One process makes a document's memory by one recipe while another one chooses and makes another."""
     server, other = open_app(), open_app(recipe="compact")
     document_id = paper.read_here(server, source)
-    server.memory()
+    server.model.wait()
     server.start()
-    read = Memory.read
+    read = DocumentReader.read
 
-    def read_and_crossed(memory: Memory, reading: Reading, *rest: object) -> Iterator[object]:
-        yield from read(memory, reading, *rest)
-        if memory is server.memory() and reading.recipe == "balanced":
-            monkeypatch.setattr(Memory, "read", read)
-            assert list(other.library.read_here(document_id))
+    def read_and_crossed(reader: DocumentReader, reading: Reading, *rest: object) -> Iterator[object]:
+        yield from read(reader, reading, *rest)
+        if reader is server.model.wait().reader and reading.recipe == "balanced":
+            monkeypatch.setattr(DocumentReader, "read", read)
+            assert list(other.library.wait(document_id))
 
-    monkeypatch.setattr(Memory, "read", read_and_crossed)
+    monkeypatch.setattr(DocumentReader, "read", read_and_crossed)
     server.library.choose(document_id, "balanced")
     paper.wait_until(lambda: by_recipe(store, document_id).get("compact") == "ready")
     server.close()
@@ -107,7 +108,7 @@ def test_nobody_waits_for_the_model_to_be_rid_of_a_document(
     app = open_app()
     app.start()
     document_id = app.library.add(source, "a.txt")
-    paper.wait_until(lambda: app.library.entry(document_id).pages > 0)
+    paper.wait_until(lambda: app.library.catalogue.entry(document_id).pages > 0)
     getattr(app.library, verb)(document_id)
     document = store.document(document_id)
     assert document is None if verb == "delete" else document.state == "rejected"
@@ -120,15 +121,15 @@ def test_what_is_cancelled_while_it_is_planned_is_cancelled(
     server: App, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning, going_on = threading.Event(), threading.Event()
-    plan = Memory.plan
+    plan = Planner.plan
 
-    def slow(memory: Memory, document_id: str, recipe: str) -> object:
+    def slow(planner: Planner, document_id: str, recipe: str) -> object:
         planning.set()
         assert going_on.wait(60)
-        return plan(memory, document_id, recipe)
+        return plan(planner, document_id, recipe)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Memory, "plan", slow)
+        patch.setattr(Planner, "plan", slow)
         document_id = server.library.add(source, "a.txt")
         assert planning.wait(60)
         cancelling = threading.Thread(target=server.library.cancel, args=(document_id,))
@@ -147,18 +148,18 @@ def test_a_reading_that_goes_between_two_looks_at_it_is_no_mistake(
     document_id = paper.read_here(app, source)
     monkeypatch.setattr(Store, "read_so_far", lambda *_: [])
     assert app.library.presets(document_id) is not None
-    assert app.library.entry(document_id).document_id == document_id
+    assert app.library.catalogue.entry(document_id).document_id == document_id
 
 
 def test_a_plan_is_not_made_from_a_reading_that_is_gone(
     app: App, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document_id = paper.read_here(app, source)
-    memory = app.memory()
-    readings = memory.readings(document_id)
-    app.library._delete(readings[0])
-    monkeypatch.setattr(memory, "readings", lambda _: readings)
-    assert len(store.sections(memory.plan(document_id, "balanced").id)) == 2
+    planner = app.model.wait().planner
+    readings = planner.readings(document_id)
+    store.delete_reading(readings[0].id)
+    monkeypatch.setattr(planner, "readings", lambda _: readings)
+    assert len(store.sections(planner.plan(document_id, "balanced").id)) == 2
 
 
 def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(
@@ -166,7 +167,7 @@ def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(
 ) -> None:
     monkeypatch.setattr(by_layer, "BLOCK_BYTES", 1)
     app = open_app(recipe="keep50:norm+k8v8h")
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
 
     def full(folder: Path, name: str, *rest: object) -> tuple[int, str]:
         if "-l002-" in name:
@@ -176,9 +177,9 @@ def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(
     with monkeypatch.context() as patch:
         patch.setattr("app.block_store.write_block", full)
         for _ in range(3):
-            assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
+            assert isinstance(paper.failure(app.library.wait(reading.document_id)), DiskFull)
             assert {path.name for path in files(settings)} == store.all_block_files()
-    assert list(app.library.read_here(reading.document_id))
+    assert list(app.library.wait(reading.document_id))
     assert {path.name for path in files(settings)} == store.all_block_files()
 
 

@@ -28,7 +28,7 @@ def document_id(app: App, tmp_path: Path) -> str:
 def test_a_document_is_read_once_and_asked_for_ever(
     app: App, open_app: OpenApp, settings: Settings, document_id: str
 ) -> None:
-    entry = app.library.entry(document_id)
+    entry = app.library.catalogue.entry(document_id)
     assert (entry.title, entry.file_name, entry.pages) == ("Rooms of the east wing", "East wing.pdf", 8)
     assert entry.pages_without_text == 0
     assert entry.outline == tuple((1, f"Room {number}", number) for number in range(1, 9))
@@ -59,7 +59,7 @@ def test_a_document_is_read_once_and_asked_for_ever(
     again = open_app()
     again.start()
     paper.wait_for(again, document_id, "ready")
-    assert again.library.entry(document_id).pod_bytes == entry.pod_bytes
+    assert again.library.catalogue.entry(document_id).pod_bytes == entry.pod_bytes
     (conversation,) = again.questions.conversations(document_id)
     assert conversation.title == QUESTION
     first_turn, second_turn = again.questions.turns(conversation.conversation_id)
@@ -78,6 +78,6 @@ def test_another_process_answers_from_the_same_memory(app: App, settings: Settin
     there = json.loads(paper.run(settings, "ask", document_id[:10], QUESTION, "--json").stdout)
     assert (there["answer"], there["found"]) == (here.answer, True)
     assert there["citations"][0]["quote"] == here.citations[0].quote
-    assert there["reused_tokens"] == here.reused_tokens == app.library.entry(document_id).progress.total
+    assert there["reused_tokens"] == here.reused_tokens == app.library.catalogue.entry(document_id).progress.total
     assert there["recomputed_tokens"] == here.recomputed_tokens
     assert paper.blocks(settings.home) == written

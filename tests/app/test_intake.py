@@ -43,7 +43,7 @@ def refused(app: App, path: Path) -> AppError:
     """Why a file is rejected that was taken in, which its entry says too."""
     document = app.library.intake.keep(path, path.name, move=False)
     error = paper.failure(app.library.intake.parse(document))
-    progress = app.library.entry(document.id).progress
+    progress = app.library.catalogue.entry(document.id).progress
     assert (progress.stage, progress.message, progress.hint) == ("failed", error.message, error.hint)
     assert error.message and error.hint
     return error
@@ -105,7 +105,7 @@ def test_two_uploads_of_one_file_at_once_are_one_document(app: App, settings, tm
     for thread in threads:
         thread.join()
     assert len(added) == 8 and len(set(added)) == 1
-    assert [entry.document_id for entry in app.library.entries()] == [added[0]]
+    assert [entry.document_id for entry in app.library.catalogue.entries()] == [added[0]]
     assert [path.name for path in (settings.home / "documents").iterdir()] == [added[0]]
 
 
@@ -121,7 +121,7 @@ def test_what_is_neither_pdf_nor_text_is_refused_and_stays(
     with pytest.raises(error):
         app.library.add(path, "report.pdf")
     assert path.read_bytes() == contents
-    assert app.library.entries() == list((settings.home / "documents").iterdir()) == []
+    assert app.library.catalogue.entries() == list((settings.home / "documents").iterdir()) == []
 
 
 def test_a_file_over_the_limit_is_refused_and_stays(open_app: OpenApp, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_file_over_the_limit_is_refused_and_stays(open_app: OpenApp, tmp_path:
     path.write_text("a" * 1_000_001)
     with pytest.raises(DocumentTooLarge, match=r"1\.0 MB; the limit is 1 MB"):
         app.library.add(path, "a.txt")
-    assert path.exists() and app.library.entries() == []
+    assert path.exists() and app.library.catalogue.entries() == []
     path.write_text("a" * 1_000_000)
     assert app.library.add(path, "a.txt")
 
@@ -143,7 +143,7 @@ def test_a_full_disk_refuses_the_file(app: App, settings, tmp_path: Path, monkey
     path = paper.text(tmp_path / "a.txt")
     with pytest.raises(DiskFull, match=r"2\.0 GB are needed, 1\.0 GB are free"):
         app.library.add(path, "a.txt")
-    assert path.exists() and app.library.entries() == []
+    assert path.exists() and app.library.catalogue.entries() == []
 
 
 def test_a_full_disk_while_pages_are_saved_leaves_the_document_to_be_parsed_again(
@@ -154,9 +154,9 @@ def test_a_full_disk_while_pages_are_saved_leaves_the_document_to_be_parsed_agai
     with monkeypatch.context() as patch:
         patch.setattr(Store, "save_pages", lambda *_: (_ for _ in ()).throw(StorageFull(0, 0)))
         assert isinstance(paper.failure(intake.parse(document)), DiskFull)
-    assert app.library.entry(document.id).progress.stage == "queued"
+    assert app.library.catalogue.entry(document.id).progress.stage == "queued"
     assert parse(intake, document)
-    assert app.library.entry(document.id).pages
+    assert app.library.catalogue.entry(document.id).pages
 
 
 def test_markdown_is_known_by_its_name(intake: Intake, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_too_many_pages_are_rejected_and_can_be_read_under_another_limit(open_ap
     app = open_app()
     document = app.library.intake.keep(path, "a.pdf", move=False)
     assert parse(app.library.intake, document) == [1, 2, 3, 4]
-    assert app.library.entry(document.id).progress.stage == "queued"
+    assert app.library.catalogue.entry(document.id).progress.stage == "queued"
 
 
 def test_an_encrypted_pdf_is_opened_once_and_for_good(open_app: OpenApp, settings, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_an_encrypted_pdf_is_opened_once_and_for_good(open_app: OpenApp, setting
     app.close()
 
     again = open_app()
-    assert again.library.entry(document_id).progress.stage == "ready"
+    assert again.library.catalogue.entry(document_id).progress.stage == "ready"
     assert again.library.page_image(document_id, 2)
     assert again.library.add(encrypted(tmp_path / "a.pdf", "sesame"), "a.pdf") != document_id
     assert paper.last(again.questions.ask(document_id, "What is the access code of room 2?")).citations[0].page == 2
@@ -263,7 +263,7 @@ def test_a_document_that_is_deleted_while_it_is_parsed_ends_quietly(app: App, tm
     next(pages)
     app.library.intake.forget(document)
     assert isinstance(paper.failure(pages), DocumentNotFound)
-    assert app.library.entries() == []
+    assert app.library.catalogue.entries() == []
 
 
 def test_a_long_pdf(app: App, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_long_pdf(app: App, tmp_path: Path) -> None:
     writer.write(tmp_path / "long.pdf")
     document = app.library.intake.keep(tmp_path / "long.pdf", "long.pdf", move=False)
     assert parse(app.library.intake, document)[-1] == 2400
-    entry = app.library.entry(document.id)
+    entry = app.library.catalogue.entry(document.id)
     assert (entry.pages, entry.pages_without_text) == (2400, 0)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.document_reader import DocumentReader
 from app.errors import DocumentNotFound, NotRead
 from app.library import Library
 from app.main import App
-from app.memory import Memory
 from app.settings import Settings
 from engine.core.errors import ModelMissing
 from engine.runtime.prefill.builder import PodBuilder
@@ -76,7 +76,7 @@ def document_id(app: App, turns: Turns, tmp_path: Path) -> str:
 
 
 def stage(app: App, document_id: str) -> str:
-    return app.library.entry(document_id).progress.stage
+    return app.library.catalogue.entry(document_id).progress.stage
 
 
 def reading(settings: Settings) -> Reading:
@@ -90,13 +90,13 @@ def with_a_turn(app: App, turns: Turns, verb: Callable[[str], None], document_id
     """Some verbs wait for the chunk at hand."""
     thread = threading.Thread(target=verb, args=(document_id,))
     thread.start()
-    paper.wait_until(lambda: document_id in app.library._worker._stops)
+    paper.wait_until(lambda: stage(app, document_id) != "reading")
     turns.give()
     thread.join()
 
 
 def test_reading_shows_where_it_is(app: App, turns: Turns, document_id: str) -> None:
-    progress = app.library.entry(document_id).progress
+    progress = app.library.catalogue.entry(document_id).progress
     assert (progress.stage, progress.done, progress.pages_total) == ("reading", 128, PAGES)
     assert progress.total > 20 * 128
     assert progress.tokens_per_second > 0
@@ -119,21 +119,21 @@ def test_a_pause_keeps_what_is_read_and_outlasts_a_restart(
 
     again = open_app()
     again.start()
-    again.memory()
+    again.model.wait()
     other = again.library.add(paper.text(settings.home.parent / "b.txt", 1), "b.txt")
     turns.give_all()
     paper.wait_for(again, other, "ready")
-    progress = again.library.entry(document_id).progress
+    progress = again.library.catalogue.entry(document_id).progress
     assert (progress.stage, progress.done) == ("paused", 256)
     assert 0 < progress.pages_done < PAGES
-    again.library.resume(document_id)
+    again.library.read(document_id)
     paper.wait_for(again, document_id, "ready")
 
 
 def test_paused_and_resumed_at_once_goes_on(app: App, turns: Turns, document_id: str) -> None:
     for _ in range(5):
         app.library.pause(document_id)
-        app.library.resume(document_id)
+        app.library.read(document_id)
     assert stage(app, document_id) in ("queued", "reading")
     turns.give_all()
     paper.wait_for(app, document_id, "ready")
@@ -143,13 +143,13 @@ def test_a_pause_wins_over_the_beginning_of_the_reading(
     app: App, turns: Turns, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the moment a reading is taken from the queue and its first chunk, the user pauses it."""
-    read = Memory.read
+    read = DocumentReader.read
 
-    def pause_first(memory: Memory, reading: Reading, stopped: Callable[[], bool]) -> Iterator[object]:
+    def pause_first(reader: DocumentReader, reading: Reading, stopped: Callable[[], bool]) -> Iterator[object]:
         app.library.pause(reading.document_id)
-        yield from read(memory, reading, stopped)
+        yield from read(reader, reading, stopped)
 
-    monkeypatch.setattr(Memory, "read", pause_first)
+    monkeypatch.setattr(DocumentReader, "read", pause_first)
     document_id = app.library.add(paper.text(tmp_path / "a.txt"), "a.txt")
     paper.wait_until(lambda: bool(app.library.catalogue.readings(document_id)))
     paper.wait_for(app, document_id, "waiting")
@@ -162,7 +162,7 @@ def test_cancelling_leaves_no_bytes_and_outlasts_a_restart(
     app: App, open_app: OpenApp, turns: Turns, settings: Settings, document_id: str
 ) -> None:
     with_a_turn(app, turns, app.library.cancel, document_id)
-    entry = app.library.entry(document_id)
+    entry = app.library.catalogue.entry(document_id)
     assert (entry.progress.stage, entry.progress.done, entry.pod_bytes) == ("cancelled", 0, 0)
     assert paper.blocks(settings.home) == {}
     app.close()
@@ -192,7 +192,7 @@ def test_a_document_that_is_cancelled_before_it_is_known_stays_unread(
     app = open_app()
     document_id = app.library.add(paper.text(tmp_path / "a.txt"), "a.txt")
     app.library.cancel(document_id)
-    assert app.library.entry(document_id).progress.message == "Cancelled before it was read."
+    assert app.library.catalogue.entry(document_id).progress.message == "Cancelled before it was read."
     app.close()
     again = open_app()
     again.start()
@@ -217,8 +217,14 @@ def test_deleting_while_reading_leaves_nothing(
     app: App, turns: Turns, settings: Settings, document_id: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     with_a_turn(app, turns, app.library.delete, document_id)
-    assert app.library.entries() == []
-    for verb in (app.library.entry, app.library.read, app.library.pause, app.library.cancel, app.library.delete):
+    assert app.library.catalogue.entries() == []
+    for verb in (
+        app.library.catalogue.entry,
+        app.library.read,
+        app.library.pause,
+        app.library.cancel,
+        app.library.delete,
+    ):
         with pytest.raises(DocumentNotFound):
             verb(document_id)
     assert paper.blocks(settings.home) == {}
@@ -240,7 +246,7 @@ def test_a_document_that_another_process_deletes_while_it_is_read_leaves_nothing
     store = Store.open(Home(settings.home).database_url)
     assert {path.name for path in (settings.home / "pods").iterdir()} == store.all_block_files()
     store.close()
-    assert [entry.document_id for entry in app.library.entries()] == [other]
+    assert [entry.document_id for entry in app.library.catalogue.entries()] == [other]
     assert caplog.records == []
 
 
@@ -292,17 +298,17 @@ def test_closing_does_not_wait_for_the_model(
     app.start()
     document_id = app.library.add(paper.text(tmp_path / "a.txt"), "a.txt")
     loading.wait()
-    paper.wait_until(lambda: app.library.entry(document_id).pages > 0)
+    paper.wait_until(lambda: app.library.catalogue.entry(document_id).pages > 0)
     app.close()
     monkeypatch.undo()
     loaded.set()
-    assert open_app().library.entry(document_id).progress.stage == "queued"
+    assert open_app().library.catalogue.entry(document_id).progress.stage == "queued"
 
 
 def test_a_long_document_waits_for_the_users_word(
     open_app: OpenApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.library.ASK_FIRST_SECONDS", 0)
+    monkeypatch.setattr("app.ingest.ASK_FIRST_SECONDS", 0)
     app = open_app()
     app.start()
     document_id = app.library.add(paper.text(tmp_path / "a.txt"), "a.txt")
@@ -342,7 +348,7 @@ def test_another_models_memory_is_kept_and_reading_again_is_asked_for(
 
     again = open_app()
     again.start()
-    again.memory()
+    again.model.wait()
     assert stage(again, document_id) == "ready"
     again.library.delete(document_id)
     assert paper.blocks(settings.home) == {}
@@ -354,7 +360,7 @@ def test_ready_documents_are_not_read_again(app: App, turns: Turns, settings: Se
     before = [path.stat().st_mtime_ns for path in sorted((settings.home / "pods").iterdir())]
     app.library.add(paper.text(settings.home.parent / "again.txt", PAGES), "again.txt")
     app.library.read(document_id)
-    assert list(app.library.read_here(document_id)) == []
+    assert list(app.library.wait(document_id)) == []
     other = app.library.add(paper.text(settings.home.parent / "b.txt", 1), "b.txt")
     paper.wait_for(app, other, "ready")
     assert stage(app, document_id) == "ready"
@@ -388,8 +394,8 @@ def test_documents_are_found_by_name_and_by_the_start_of_their_id(open_app: Open
     two = library.add(paper.text(tmp_path / "2", 2), "West wing.txt")
     find = library.catalogue.find
     assert {find(name).id for name in (one, one[:12], "east wing", "East wing.txt", "EAST")} == {one}
-    assert [entry.document_id for entry in library.entries()] == [two, one]
-    assert [entry.document_id for entry in library.entries("west")] == [two]
+    assert [entry.document_id for entry in library.catalogue.entries()] == [two, one]
+    assert [entry.document_id for entry in library.catalogue.entries("west")] == [two]
     with pytest.raises(DocumentNotFound, match="2 documents match 'wing'") as caught:
         find("wing")
     assert one[:8] in caught.value.message and two[:8] in caught.value.message

@@ -36,7 +36,7 @@ def test_opening_sweeps_what_an_interrupted_run_left(open_app: OpenApp, settings
 def test_two_apps_on_one_home_see_the_same_library(open_app: OpenApp, tmp_path: Path) -> None:
     one, other = open_app(), open_app()
     document_id = paper.read_here(one, paper.text(tmp_path / "a.txt", 2))
-    assert other.library.entry(document_id).progress.stage == "ready"
+    assert other.library.catalogue.entry(document_id).progress.stage == "ready"
     answer = paper.last(other.questions.ask(document_id, "What is the access code of room 2?"))
     assert one.questions.turns(answer.conversation_id)[0].answer == answer
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.document_reader import DISK_SPARE_BYTES
 from app.errors import Busy, DiskFull, NotRead
 from app.main import App
-from app.memory import DISK_SPARE_BYTES, Memory
+from app.recall import Recaller
 from app.settings import Settings
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids, write_block
@@ -25,16 +26,9 @@ def document_id(app: App, source: Path) -> str:
     return paper.read_here(app, source)
 
 
-def planned(app: App, source: Path) -> Reading:
-    """The reading of a document that is parsed, of which nothing is read."""
-    document = app.library.intake.keep(source, source.name, move=False)
-    assert list(app.library.intake.parse(document))
-    return app.library.plan(document.id)
-
-
 def read_some(app: App, reading: Reading, chunks: int) -> None:
     """Read so many chunks and abandon the rest in the middle, as a process does that ends."""
-    work = app.memory().read(reading)
+    work = app.model.wait().reader.read(reading)
     for _ in range(chunks):
         next(work)
 
@@ -43,14 +37,14 @@ def files(settings: Settings) -> list[Path]:
     return sorted((settings.home / "pods").iterdir())
 
 
-def pod_bytes(memory: Memory, section: Section) -> bytes:
-    recalled = memory.recall(section)
+def pod_bytes(recaller: Recaller, section: Section) -> bytes:
+    recalled = recaller.recall(section)
     assert recalled is not None
     return b"".join(part.view(torch.uint8).numpy().tobytes() for part in (recalled.pod.keys, recalled.pod.values))
 
 
 def test_the_plan_holds_the_exact_tokens_of_every_page(app: App, store: Store, source: Path, tiny_tokenizer) -> None:
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     sections = store.sections(reading.id)
     assert len(sections) == 2
     assert [(each.first_page, each.last_page) for each in sections] == [(1, 4), (5, 8)]
@@ -60,7 +54,7 @@ def test_the_plan_holds_the_exact_tokens_of_every_page(app: App, store: Store, s
     texts = [tiny_tokenizer.decode(ids) for ids in tokens]
     for number in range(1, PAGES + 1):
         assert paper.page_text(number) in texts[(number - 1) // 4]
-    assert app.library.plan(reading.document_id) == reading
+    assert app.model.wait().presets.plan(reading.document_id) == reading
 
 
 def test_what_is_recalled_is_what_was_read(
@@ -68,9 +62,9 @@ def test_what_is_recalled_is_what_was_read(
 ) -> None:
     (reading,) = store.readings(document_id)
     sections = store.sections(reading.id)
-    in_memory = [pod_bytes(app.memory(), section) for section in sections]
+    in_memory = [pod_bytes(app.model.wait().recaller, section) for section in sections]
     app.close()
-    from_disk = [pod_bytes(open_app().memory(), section) for section in sections]
+    from_disk = [pod_bytes(open_app().model.wait().recaller, section) for section in sections]
     assert from_disk == in_memory
     assert sum(map(len, from_disk)) < reading.num_bytes == sum(path.stat().st_size for path in files(settings))
 
@@ -78,7 +72,7 @@ def test_what_is_recalled_is_what_was_read(
 def test_a_reading_that_was_abandoned_goes_on_where_it_was(
     app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path
 ) -> None:
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 3)
     begun = paper.blocks(settings.home)
     assert len(begun) == 3
@@ -86,7 +80,7 @@ def test_a_reading_that_was_abandoned_goes_on_where_it_was(
     read_some(app, store.reading(reading.id), 1)
     app.close()
     again = open_app()
-    for _ in again.library.read_here(reading.document_id):
+    for _ in again.library.wait(reading.document_id):
         pass
     assert store.reading(reading.id).state == "ready"
     assert paper.blocks(settings.home).items() >= begun.items()
@@ -96,8 +90,8 @@ def test_a_chunk_larger_than_a_block_is_stored_in_pieces(
     open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app(chunk_tokens=300)
-    reading = planned(app, source)
-    token_bytes = app.memory()._loaded.runner.model.shape.token_bytes
+    reading = paper.planned(app, source)
+    token_bytes = app.model.wait().loaded.runner.model.shape.token_bytes
     monkeypatch.setattr("engine.kvcache.exact.MOST_BYTES", 100 * token_bytes)
     first, _ = store.sections(reading.id)
     written: list[str] = []
@@ -111,13 +105,13 @@ def test_a_chunk_larger_than_a_block_is_stored_in_pieces(
     with monkeypatch.context() as patch:
         # In the middle of the second chunk.
         patch.setattr("app.block_store.write_block", stops)
-        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), DiskFull)
+        assert isinstance(paper.failure(app.library.wait(reading.document_id)), DiskFull)
     assert [each.stop_token - each.start_token for each in store.blocks(first.id)] == [100] * 5
-    for _ in app.library.read_here(reading.document_id):
+    for _ in app.library.wait(reading.document_id):
         pass
-    in_memory = pod_bytes(app.memory(), first)
+    in_memory = pod_bytes(app.model.wait().recaller, first)
     app.close()
-    assert pod_bytes(open_app().memory(), first) == in_memory
+    assert pod_bytes(open_app().model.wait().recaller, first) == in_memory
 
 
 @pytest.mark.parametrize("sizes", [(32, 300), (300, 32)])
@@ -126,40 +120,40 @@ def test_a_chunk_size_that_changes_half_way_does_no_harm(
 ) -> None:
     first, then = sizes
     before = open_app(chunk_tokens=first)
-    reading = planned(before, source)
+    reading = paper.planned(before, source)
     read_some(before, reading, 5 if first < then else 1)
     before.close()
     app = open_app(chunk_tokens=then)
-    for _ in app.library.read_here(reading.document_id):
+    for _ in app.library.wait(reading.document_id):
         pass
     app.close()
-    memory = open_app().memory()
+    recaller = open_app().model.wait().recaller
     for section in store.sections(reading.id):
-        assert memory.recall(section).pod.num_tokens == section.num_tokens
+        assert recaller.recall(section).pod.num_tokens == section.num_tokens
 
 
 def test_a_section_that_is_read_in_part_gives_the_pages_that_are_read(
     app: App, open_app: OpenApp, store: Store, source: Path
 ) -> None:
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 3)
     first, second = store.sections(reading.id)
     app.close()
-    memory = open_app().memory()
-    recalled = memory.recall(first)
+    recaller = open_app().model.wait().recaller
+    recalled = recaller.recall(first)
     assert recalled.pod.num_tokens == len(recalled.text.ids) == 3 * 128
     assert recalled.text.ids == unpack_token_ids(first.token_ids)[: 3 * 128]
     assert recalled.text.last_page < first.last_page
-    assert memory.recall(second) is None
+    assert recaller.recall(second) is None
 
 
 def test_a_section_of_which_only_the_prompt_is_read_counts_as_not_read(
     open_app: OpenApp, store: Store, source: Path
 ) -> None:
     app = open_app(chunk_tokens=16)
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 1)
-    assert app.memory().recall(store.sections(reading.id)[0]) is None
+    assert app.model.wait().recaller.recall(store.sections(reading.id)[0]) is None
     assert isinstance(paper.failure(app.questions.ask(reading.document_id, QUESTION)), NotRead)
 
 
@@ -197,7 +191,7 @@ def test_a_damaged_block_is_never_used_and_its_section_is_read_again(
     assert (partly.sections, partly.reused_tokens) == ((1,), second.num_tokens)
     assert [record.name for record in caplog.records] == ["app.block_store"]
     assert {path.name for path in files(settings)} == {block.file_name for block in store.blocks(second.id)}
-    assert again.library.entry(document_id).progress.stage == "queued"
+    assert again.library.catalogue.entry(document_id).progress.stage == "queued"
 
     again.library.start()
     paper.wait_for(again, document_id, "ready")
@@ -210,11 +204,11 @@ def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
     app: App, open_app: OpenApp, settings: Settings, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = paper.blocks(settings.home)
-    pod_bytes = app.library.entry(document_id).pod_bytes
+    pod_bytes = app.library.catalogue.entry(document_id).pod_bytes
     app.close()
     again = open_app()
     again.start()
-    again.memory()
+    again.model.wait()
     for path in files(settings):
         flip_a_byte(path)
     asked, begin = threading.Event(), PodBuilder.begin
@@ -227,7 +221,7 @@ def test_damage_that_is_found_while_the_background_runs_is_mended_by_itself(
     monkeypatch.setattr(PodBuilder, "begin", begin_later)
     assert isinstance(paper.failure(again.questions.ask(document_id, QUESTION)), NotRead)
     asked.set()
-    paper.wait_until(lambda: again.library.entry(document_id).pod_bytes == pod_bytes)
+    paper.wait_until(lambda: again.library.catalogue.entry(document_id).pod_bytes == pod_bytes)
     paper.wait_for(again, document_id, "ready")
     assert paper.blocks(settings.home) == written
 
@@ -238,13 +232,13 @@ def test_what_is_read_again_before_the_damaged_files_are_removed_stays(
     written = paper.blocks(settings.home)
     app.close()
     again = open_app()
-    memory = again.memory()
+    reader = again.model.wait().reader
     drop_blocks = Store.drop_blocks
 
     def dropped_and_read(self: Store, section_id: int, only_with: Collection[str]) -> list[str]:
         names = drop_blocks(self, section_id, only_with)
         (reading,) = self.readings(document_id)
-        assert list(memory.read(reading))
+        assert list(reader.read(reading))
         return names
 
     flip_a_byte(files(settings)[0])
@@ -258,16 +252,16 @@ def test_what_is_read_again_before_the_damaged_files_are_removed_stays(
 def test_a_section_that_a_question_drops_while_it_is_read_is_begun_anew(
     app: App, store: Store, settings: Settings, source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reading = planned(app, source)
-    work = app.memory().read(reading)
+    reading = paper.planned(app, source)
+    work = app.model.wait().reader.read(reading)
     for _ in range(3):
         next(work)
     flip_a_byte(files(settings)[1])
-    app.memory().forget(reading.id)
+    app.model.wait().recaller.forget(reading.id)
     assert isinstance(paper.failure(app.questions.ask(reading.document_id, QUESTION)), NotRead)
     assert files(settings) == []
     assert list(work)
-    assert [record.name for record in caplog.records] == ["app.block_store", "app.memory"]
+    assert [record.name for record in caplog.records] == ["app.block_store", "app.document_reader"]
     assert store.reading(reading.id).state == "ready"
     assert app.verify() == (len(files(settings)), [])
 
@@ -280,9 +274,9 @@ def test_the_block_of_another_section_is_refused(
     ours, theirs = store.blocks(first.id)[1], store.blocks(second.id)[1]
     pods = settings.home / "pods"
     shutil.copy(pods / theirs.file_name, pods / ours.file_name)
-    memory = open_app().memory()
-    assert memory.recall(first) is None
-    assert memory.recall(second) is not None
+    recaller = open_app().model.wait().recaller
+    assert recaller.recall(first) is None
+    assert recaller.recall(second) is not None
 
 
 def test_a_block_whose_row_was_forged_too_is_refused(
@@ -296,22 +290,22 @@ def test_a_block_whose_row_was_forged_too_is_refused(
     def forged(self: Store, section_id: int) -> list[object]:
         return blocks(self, second.id if section_id == first.id else section_id)
 
-    memory = open_app().memory()
+    recaller = open_app().model.wait().recaller
     with monkeypatch.context() as patch:
         patch.setattr(Store, "blocks", forged)
-        assert memory.recall(first) is None
+        assert recaller.recall(first) is None
 
 
 def test_a_damaged_block_is_read_again_when_reading_goes_on(
     app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path
 ) -> None:
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 3)
     app.close()
     for path in files(settings)[:1]:
         flip_a_byte(path)
     again = open_app()
-    for _ in again.library.read_here(reading.document_id):
+    for _ in again.library.wait(reading.document_id):
         pass
     again.close()
     assert store.reading(reading.id).state == "ready"
@@ -322,17 +316,17 @@ def test_the_same_document_is_read_by_one_process_at_a_time(
     app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 2)
     begun = paper.blocks(settings.home)
     with Home(settings.home).lock(f"reading-{reading.id}"):
-        assert isinstance(paper.failure(app.library.read_here(reading.document_id)), Busy)
+        assert isinstance(paper.failure(app.library.wait(reading.document_id)), Busy)
         assert store.reading(reading.id).state == "reading"
         assert paper.blocks(settings.home) == begun
         app.start()
         other = app.library.add(paper.text(tmp_path / "b.txt", 1), "b.txt")
         paper.wait_for(app, other, "ready")
-        assert app.library.entry(reading.document_id).progress.stage == "queued"
+        assert app.library.catalogue.entry(reading.document_id).progress.stage == "queued"
         assert store.reading(reading.id).state == "reading"
     # It goes on by itself where the other process left it.
     paper.wait_for(app, reading.document_id, "ready")
@@ -341,13 +335,13 @@ def test_the_same_document_is_read_by_one_process_at_a_time(
 def test_a_document_that_does_not_fit_on_the_disk_is_not_begun(
     app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = planned(app, source)
-    needed = app.memory().forecast(reading).disk_bytes + DISK_SPARE_BYTES
+    reading = paper.planned(app, source)
+    needed = app.model.wait().forecaster.forecast(reading).disk_bytes + DISK_SPARE_BYTES
     monkeypatch.setattr(Home, "free_bytes", lambda _: needed - 1)
-    error = paper.failure(app.library.read_here(reading.document_id))
+    error = paper.failure(app.library.wait(reading.document_id))
     assert isinstance(error, DiskFull)
     assert "0.3 GB are needed, 0.3 GB are free" in error.message and "--home" in error.hint
-    entry = app.library.entry(reading.document_id)
+    entry = app.library.catalogue.entry(reading.document_id)
     assert (entry.progress.stage, entry.progress.message) == ("failed", error.message)
     assert files(settings) == []
 
@@ -357,7 +351,7 @@ def test_a_document_that_does_not_fit_on_the_disk_is_not_begun(
     again.start()
     other = again.library.add(paper.text(source.with_name("b.txt"), 1), "b.txt")
     paper.wait_for(again, other, "ready")
-    assert again.library.entry(reading.document_id).progress.stage == "failed"
+    assert again.library.catalogue.entry(reading.document_id).progress.stage == "failed"
     again.library.read(reading.document_id)
     paper.wait_for(again, reading.document_id, "ready")
 
@@ -365,7 +359,7 @@ def test_a_document_that_does_not_fit_on_the_disk_is_not_begun(
 def test_a_disk_that_fills_up_while_reading_keeps_what_was_read(
     app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = planned(app, source)
+    reading = paper.planned(app, source)
     read_some(app, reading, 3)
     begun = paper.blocks(settings.home)
 
@@ -374,13 +368,13 @@ def test_a_disk_that_fills_up_while_reading_keeps_what_was_read(
 
     with monkeypatch.context() as patch:
         patch.setattr("app.block_store.write_block", full)
-        error = paper.failure(app.library.read_here(reading.document_id))
+        error = paper.failure(app.library.wait(reading.document_id))
     assert isinstance(error, DiskFull) and "2.0 GB" in error.message
     assert paper.blocks(settings.home) == begun
     assert store.reading(reading.id).state == "failed"
     answer = paper.last(app.questions.ask(reading.document_id, QUESTION))
     assert answer.reused_tokens == 3 * 128
-    for _ in app.library.read_here(reading.document_id):
+    for _ in app.library.wait(reading.document_id):
         pass
     assert store.reading(reading.id).state == "ready"
     assert paper.blocks(settings.home).items() > begun.items()
@@ -390,7 +384,7 @@ def test_a_full_disk_does_not_touch_what_is_ready(
     app: App, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Home, "free_bytes", lambda _: 0)
-    assert list(app.library.read_here(document_id)) == []
+    assert list(app.library.wait(document_id)) == []
     assert store.readings(document_id)[0].state == "ready"
 
 
@@ -399,16 +393,16 @@ def test_recalled_pods_stay_in_memory_up_to_the_limit(
 ) -> None:
     sections = store.sections(store.readings(document_id)[0].id)
     app.close()
-    roomy, narrow = open_app().memory(), open_app(memory_mb=1).memory()
-    assert narrow._loaded.tiers.device_limit == 1_000_000
-    narrow._loaded.tiers.device_limit = 1
-    for memory in (roomy, narrow):
+    roomy, narrow = open_app().model.wait(), open_app(memory_mb=1).model.wait()
+    assert narrow.loaded.tiers.device_limit == 1_000_000
+    narrow.loaded.tiers.device_limit = 1
+    for engine in (roomy, narrow):
         for section in sections:
-            memory.recall(section)
+            engine.recaller.recall(section)
     shutil.rmtree(settings.home / "pods")
-    assert roomy.recall(sections[0]) is not None
-    assert narrow.recall(sections[1]) is not None
-    assert narrow.recall(sections[0]) is None
+    assert roomy.recaller.recall(sections[0]) is not None
+    assert narrow.recaller.recall(sections[1]) is not None
+    assert narrow.recaller.recall(sections[0]) is None
 
 
 def test_what_is_read_in_this_run_knows_how_long_it_took(app: App, document_id: str) -> None:
@@ -417,11 +411,11 @@ def test_what_is_read_in_this_run_knows_how_long_it_took(app: App, document_id: 
 
 
 def test_a_short_last_chunk_does_not_spoil_the_forecast(app: App, store: Store, tmp_path: Path) -> None:
-    memory = app.memory()
+    forecaster = app.model.wait().forecaster
     tiny = paper.text(tmp_path / "tiny.txt", 1)
     tiny.write_text("Hi")
-    reading = planned(app, tiny)
-    before = memory.forecast(reading).seconds
+    reading = paper.planned(app, tiny)
+    before = forecaster.forecast(reading).seconds
     assert reading.num_tokens < 128
     paper.read_here(app, tiny)
-    assert memory.forecast(reading).seconds == before
+    assert forecaster.forecast(reading).seconds == before

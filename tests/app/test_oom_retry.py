@@ -77,7 +77,7 @@ def test_chunks_become_smaller_until_they_fit(
     open_app: OpenApp, store: Store, source: Path, inject: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = open_app(chunk_tokens=512)
-    app.memory()
+    app.model.wait()
     failed = inject(PodBuilder, "begin", lambda _, arguments: len(arguments[1]) > 200)
     document_id = paper.read_here(app, source)
     assert max(block_tokens(store, document_id)) == 128
@@ -91,7 +91,7 @@ def test_chunks_become_smaller_until_they_fit(
 def test_kept_pods_make_room_first(open_app: OpenApp, store: Store, tmp_path: Path, inject: Any) -> None:
     app = open_app()
     paper.read_here(app, paper.text(tmp_path / "first.txt", PAGES))
-    tiers = app.memory()._loaded.tiers
+    tiers = app.model.wait().loaded.tiers
     assert len(tiers.keys[0]) == 2
     held: list[int] = []
 
@@ -102,7 +102,7 @@ def test_kept_pods_make_room_first(open_app: OpenApp, store: Store, tmp_path: Pa
     inject(PodBuilder, "begin", fails)
     document = app.library.intake.keep(paper.text(tmp_path / "b.txt", 2), "b.txt", move=False)
     assert list(app.library.intake.parse(document))
-    next(app.library.read_here(document.id))
+    next(app.library.wait(document.id))
     assert held == [2, 0]
     assert block_tokens(store, document.id) == [128]
 
@@ -112,33 +112,33 @@ def test_a_reading_that_cannot_go_on_says_so_and_keeps_what_was_read(
 ) -> None:
     document = app.library.intake.keep(source, source.name, move=False)
     assert list(app.library.intake.parse(document))
-    app.memory()
+    app.model.wait()
     inject(PodBuilder, "begin", lambda number, _: number >= 3)
-    error = paper.failure(app.library.read_here(document.id))
+    error = paper.failure(app.library.wait(document.id))
     monkeypatch.undo()
     assert isinstance(error, OutOfMemory)
     assert "2.7 GB are needed at once" in error.message and "free" in error.message
     assert "--recipe balanced" in error.hint and "Close other programs" in error.hint
-    entry = app.library.entry(document.id)
+    entry = app.library.catalogue.entry(document.id)
     assert (entry.progress.stage, entry.progress.message) == ("failed", error.message)
     begun = paper.blocks(settings.home)
     assert len(begun) == 3
     assert paper.last(app.questions.ask(document.id, QUESTION)).reused_tokens == 3 * 128
-    for _ in app.library.read_here(document.id):
+    for _ in app.library.wait(document.id):
         pass
     assert paper.blocks(settings.home).items() > begun.items()
     assert store.readings(document.id)[0].state == "ready"
 
 
 def test_room_for_a_section_is_made_before_it_is_read(app: App, store: Store, source: Path, inject: Any) -> None:
-    app.memory()
+    app.model.wait()
     failed = inject(builder, "SuffixCache", once)
     document_id = paper.read_here(app, source)
     assert failed == [0] and store.readings(document_id)[0].state == "ready"
 
 
 def test_the_background_survives_it(app: App, source: Path, tmp_path: Path, inject: Any) -> None:
-    app.memory()
+    app.model.wait()
     short = True
     inject(PodBuilder, "begin", lambda *_: short)
     app.start()
@@ -170,7 +170,7 @@ def test_a_question_is_answered_once_there_is_room(
     right = paper.last(app.questions.ask(document_id, QUESTION))
     app.close()
     again = open_app()
-    again.memory()
+    again.model.wait()
     failed = inject(*PLACES[place], once)
     answer = paper.last(again.questions.ask(document_id, QUESTION))
     assert failed == [0]
@@ -185,7 +185,7 @@ def test_a_question_that_cannot_be_answered_says_so_and_costs_nothing_else(
     right = paper.last(app.questions.ask(document_id, QUESTION))
     app.close()
     again = open_app()
-    again.memory()
+    again.model.wait()
     kept = paper.blocks(again.settings.home)
     inject(*PLACES[place], always)
     error = paper.failure(again.questions.ask(document_id, QUESTION))
@@ -193,7 +193,7 @@ def test_a_question_that_cannot_be_answered_says_so_and_costs_nothing_else(
     assert error.hint
     monkeypatch.undo()
     assert paper.blocks(again.settings.home) == kept
-    assert again.library.entry(document_id).progress.stage == "ready"
+    assert again.library.catalogue.entry(document_id).progress.stage == "ready"
     answer = paper.last(again.questions.ask(document_id, QUESTION))
     assert (answer.answer, answer.citations) == (right.answer, right.citations)
 
@@ -218,7 +218,7 @@ def test_compressing_goes_on_where_it_was(
     paper.read_here(whole, source)
     whole.close()
     app = open_app(recipe="balanced")
-    app.memory()
+    app.model.wait()
     failed = inject(reread, "_Rereading", lambda number, _: number == 2)
     if place == "packing":
         failed = inject(section_reader, "pack_pod", once)
@@ -234,7 +234,7 @@ def test_compressing_that_cannot_go_on_is_told(
     app = open_app(recipe="balanced")
     document = app.library.intake.keep(source, source.name, move=False)
     assert list(app.library.intake.parse(document))
-    app.memory()
+    app.model.wait()
     with pytest.MonkeyPatch.context() as patch:
         real = reread._Rereading
         calls = iter(range(1000))
@@ -245,9 +245,9 @@ def test_compressing_that_cannot_go_on_is_told(
             return real(*arguments)
 
         patch.setattr(reread, "_Rereading", short)
-        assert isinstance(paper.failure(app.library.read_here(document.id)), OutOfMemory)
-    assert app.library.entry(document.id).progress.stage == "failed"
-    for _ in app.library.read_here(document.id):
+        assert isinstance(paper.failure(app.library.wait(document.id)), OutOfMemory)
+    assert app.library.catalogue.entry(document.id).progress.stage == "failed"
+    for _ in app.library.wait(document.id):
         pass
     assert store.readings(document.id)[0].state == "ready"
 
@@ -256,7 +256,7 @@ def test_a_model_that_does_not_fit_is_named_with_what_to_do(open_app: OpenApp, i
     app = open_app()
     inject(PodBuilder, "begin", always)
     with pytest.raises(ModelUnavailable, match=r"does not fit: 2\.68 GB of memory is needed"):
-        app.memory()
+        app.model.wait()
     assert "--model embedded" in app.status().better
 
 
@@ -266,7 +266,7 @@ def test_people_who_ask_at_once_load_each_section_once(
     document_id = paper.read_here(app, source)
     app.close()
     again = open_app()
-    again.memory()
+    again.model.wait()
     loads: list[int] = []
     load = BlockStore.load
     monkeypatch.setattr(
@@ -298,6 +298,6 @@ def test_damage_in_the_last_block_publishes_nothing(
     kept: list[object] = []
     keep = TieredCache._keep
     monkeypatch.setattr(TieredCache, "_keep", lambda tiers, key, *rest: kept.append(key) or keep(tiers, key, *rest))
-    assert again.memory().recall(sections[0]) is None
-    assert again.memory().recall(sections[1]) is not None
-    assert kept == [sections[1].id] == again.memory()._loaded.tiers.keys[0]
+    assert again.model.wait().recaller.recall(sections[0]) is None
+    assert again.model.wait().recaller.recall(sections[1]) is not None
+    assert kept == [sections[1].id] == again.model.wait().loaded.tiers.keys[0]

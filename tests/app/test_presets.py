@@ -9,7 +9,7 @@ import pytest
 from app import cli
 from app.errors import Busy, DocumentNotFound, NotRead, RecipeNotThere
 from app.main import App
-from app.memory import Memory
+from app.recall import Recaller
 from app.recipe_registry import kept_by, named
 from app.settings import Settings
 from engine.kvcache.recipe import NAMED
@@ -34,7 +34,7 @@ def app(open_app: OpenApp) -> App:
     """A running app."""
     app = open_app()
     app.start()
-    app.memory()
+    app.model.wait()
     return app
 
 
@@ -73,7 +73,7 @@ def test_the_dial_says_what_each_recipe_costs_and_keeps(app: App, document_id: s
     exact, *others = state.steps
     (reading,) = store.readings(document_id)
     assert exact.disk_bytes == reading.num_bytes and exact.share == 1.0 and exact.seconds == 0.0
-    shape = app.memory()._loaded.runner.model.shape
+    shape = app.model.wait().loaded.runner.model.shape
     assert exact.bytes_per_token == shape.token_bytes
     assert all(not each.needs_text and not each.ready and not each.why_not for each in others)
     costs = [each.bytes_per_token for each in state.steps]
@@ -120,7 +120,7 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
 
     again = open_app()
     again.start()
-    again.memory()
+    again.model.wait()
     assert again.library.presets(document_id).chosen == "faithful"
     assert answered_by(again, document_id) == "faithful"
     again.library.drop(document_id, "exact")
@@ -142,7 +142,7 @@ def test_without_the_exact_memory_the_text_is_read_while_the_old_memory_answers(
     app.library.choose(document_id, "balanced")
     turns.give(2)
     paper.wait_for(app, document_id, "reading")
-    entry = app.library.entry(document_id)
+    entry = app.library.catalogue.entry(document_id)
     assert (entry.recipe, entry.answers_from) == ("balanced", "faithful")
     assert answered_by(app, document_id) == "faithful"
     state = app.library.presets(document_id)
@@ -153,7 +153,7 @@ def test_without_the_exact_memory_the_text_is_read_while_the_old_memory_answers(
     paper.wait_for(app, document_id, "ready")
     paper.wait_until(lambda: by_recipe(store, document_id) == {"balanced": "ready"})
     assert answered_by(app, document_id) == "balanced"
-    assert app.library.entry(document_id).answers_from == ""
+    assert app.library.catalogue.entry(document_id).answers_from == ""
 
 
 def failure_of(verb: object) -> Exception:
@@ -181,7 +181,7 @@ def test_cancelling_the_change_goes_back_to_what_was_there(
     with_a_turn(app, turns, app.library.cancel, document_id)
     assert by_recipe(store, document_id) == {"faithful": "ready"}
     assert paper.blocks(settings.home) == written
-    assert app.library.entry(document_id).progress.stage == "ready"
+    assert app.library.catalogue.entry(document_id).progress.stage == "ready"
     assert app.library.presets(document_id).chosen == "faithful"
 
 
@@ -216,14 +216,14 @@ def test_a_recipe_that_is_chosen_half_way_begins_anew_and_what_is_read_answers_m
 def test_a_document_that_waits_for_its_users_word_still_does(
     app: App, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.library.ASK_FIRST_SECONDS", 0)
+    monkeypatch.setattr("app.ingest.ASK_FIRST_SECONDS", 0)
     document_id = app.library.add(source, "a.txt")
     before = paper.wait_for(app, document_id, "waiting").forecast
     app.library.choose(document_id, "compact")
     other = app.library.add(paper.text(source.with_name("b.txt"), 1), "b.txt")
     paper.wait_for(app, other, "waiting")
     assert by_recipe(store, document_id) == {"compact": "paused"}
-    after = app.library.entry(document_id)
+    after = app.library.catalogue.entry(document_id)
     assert (after.progress.stage, after.recipe) == ("waiting", "compact")
     assert after.forecast.seconds > before.seconds
     app.library.read(document_id)
@@ -250,7 +250,7 @@ def test_new_documents_are_kept_as_was_chosen_last(
     fourth = given.library.add(paper.text(tmp_path / "d.txt", 4), "d.txt")
     assert paper.wait_for(given, fourth, "ready").recipe == "faithful"
     # Those that were read stay as they are, and a later choice is the last one.
-    assert given.library.entry(third).recipe == "balanced"
+    assert given.library.catalogue.entry(third).recipe == "balanced"
     choose(given, fourth, "compact")
     fifth = given.library.add(paper.text(tmp_path / "e.txt", 5), "e.txt")
     assert paper.wait_for(given, fifth, "ready").recipe == "compact"
@@ -274,14 +274,14 @@ def test_a_recipe_that_is_not_there_says_why_and_changes_nothing(
     # As when another model, which had it, was used before.
     store.choose_recipe(document_id, recipe)
     store.prefer("recipe", recipe)
-    assert app.library.entry(document_id).progress.stage == "ready"
+    assert app.library.catalogue.entry(document_id).progress.stage == "ready"
     assert answered_by(app, document_id) == "exact"
 
 
 def test_a_recipe_of_the_start_is_a_step_of_its_own(open_app: OpenApp, source: Path) -> None:
     app = open_app(recipe="keep50:norm+k8v8h")
     assert app.library.presets(paper.read_here(app, source)) is not None
-    state = app.library.presets(app.library.entries()[0].document_id)
+    state = app.library.presets(app.library.catalogue.entries()[0].document_id)
     assert [each.name for each in state.steps] == [*NAMED, "keep50:norm+k8v8h"]
     assert state.chosen == "keep50:norm+k8v8h" and state.ready
 
@@ -302,7 +302,7 @@ def test_a_change_that_fails_leaves_the_old_memory_at_work(
     assert by_recipe(store, document_id) == {"exact": "ready", "balanced": "ready"}
 
 
-@pytest.mark.parametrize(("owner", "step"), [(Memory, "recall"), (Memory, "_layout"), (Store, "touch_reading")])
+@pytest.mark.parametrize(("owner", "step"), [(Recaller, "recall"), (Store, "reading"), (Store, "touch_reading")])
 def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory(
     app: App, open_app: OpenApp, document_id: str, monkeypatch: pytest.MonkeyPatch, owner: type, step: str
 ) -> None:
@@ -310,7 +310,7 @@ def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory
     app.close()
     app = open_app()
     app.start()
-    app.memory()
+    app.model.wait()
     go_on = getattr(owner, step)
     crossed: list[int] = []
 
@@ -370,7 +370,7 @@ def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
     """As an earlier version left them, when the recipe of the start was that of every document."""
     app = open_app()
     document_id = paper.read_here(app, source)
-    planned: Reading = app.memory().plan(document_id, "faithful")
+    planned: Reading = app.model.wait().planner.plan(document_id, "faithful")
     store.set_reading_state(planned.id, "paused")
-    assert app.library.entry(document_id).progress.stage == "ready"
+    assert app.library.catalogue.entry(document_id).progress.stage == "ready"
     assert answered_by(app, document_id) == "exact"

@@ -51,7 +51,7 @@ def test_before_anything_is_read_the_answer_is_to_wait(app: App, tmp_path: Path)
     document = app.library.intake.keep(paper.text(tmp_path / "a.txt"), "a.txt", move=False)
     assert isinstance(paper.failure(app.questions.ask(document.id, QUESTION)), NotRead)
     assert list(app.library.intake.parse(document))
-    app.library.plan(document.id)
+    app.model.wait().presets.plan(document.id)
     assert isinstance(paper.failure(app.questions.ask(document.id, QUESTION)), NotRead)
 
 
@@ -70,21 +70,20 @@ def test_without_a_model_the_reason_and_a_way_out_are_said(open_app: OpenApp, tm
 
 def test_while_it_is_read_the_answer_comes_from_what_is_read_and_says_so(app: App, tmp_path: Path) -> None:
     source = paper.text(tmp_path / "a.txt", PAGES)
-    document = app.library.intake.keep(source, "a.txt", move=False)
-    assert list(app.library.intake.parse(document))
-    work = app.library.read_here(document.id)
+    document_id = paper.planned(app, source).document_id
+    work = app.library.wait(document_id)
     for _ in range(8):
         next(work)
-    answer = ask(app, document.id, "What is the access code of room 2?")
+    answer = ask(app, document_id, "What is the access code of room 2?")
     assert answer.coverage
-    assert answer.reused_tokens == app.library.entry(document.id).progress.done
+    assert answer.reused_tokens == app.library.catalogue.entry(document_id).progress.done
     assert (answer.found, answer.citations[0].page) == (True, 2)
-    late = ask(app, document.id, "What is the access code of room 8?")
+    late = ask(app, document_id, "What is the access code of room 8?")
     assert late.coverage
-    read = app.library.entry(document.id).progress.pages_done
+    read = app.library.catalogue.entry(document_id).progress.pages_done
     assert read < PAGES and all(cited.page <= read + 1 for cited in late.citations)
     assert sum(1 for _ in work) > 0
-    assert ask(app, document.id).coverage == ""
+    assert ask(app, document_id).coverage == ""
 
 
 def test_a_question_asked_while_the_background_reads(
@@ -162,7 +161,7 @@ def test_an_answer_that_nobody_waits_for_is_kept_as_far_as_it_was_said(app: App,
 
 
 def test_only_the_question_is_computed_again(app: App, document_id: str, settings: Settings) -> None:
-    tokens = app.library.entry(document_id).progress.total
+    tokens = app.library.catalogue.entry(document_id).progress.total
     written = paper.blocks(settings.home)
     short, long = ask(app, document_id, "Room 3?"), ask(app, document_id, "Room 3, please?")
     # A token a byte: eight characters more are eight tokens more.
@@ -178,10 +177,10 @@ def test_the_documents_ids_never_move(
     """Twenty turns, follow-ups and second answers: the same prefix, byte for byte, and the question behind it."""
     store = Store.open(Home(settings.home).database_url)
     (reading,) = store.readings(document_id)
-    memory = app.memory()
+    recaller = app.model.wait().recaller
 
     def prefix() -> list[object]:
-        recalled = [memory.recall(section) for section in store.sections(reading.id)]
+        recalled = [recaller.recall(section) for section in store.sections(reading.id)]
         return [(each.text.ids, each.pod.keys.float().sum().item(), each.pod.num_tokens) for each in recalled]
 
     before, written = prefix(), paper.blocks(settings.home)
@@ -214,7 +213,7 @@ def test_a_question_is_fed_once_where_it_is_answered_from_what_was_looked_at(
     app: App, document_id: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise once more, over the passage alone; and the evidence is the same."""
-    loaded = app.memory()._loaded
+    loaded = app.model.wait().loaded
     first = ask(app, document_id)
     loaded.heads = replace(loaded.heads, answers_from=source)
     fed: list[tuple[int, int]] = []
@@ -279,7 +278,7 @@ def test_questions_cannot_give_orders(app: App, document_id: str) -> None:
     answer = ask(app, document_id, forged)
     (turn,) = app.questions.turns(answer.conversation_id)
     assert turn.question == forged
-    assert app.library.entry(document_id).pages == PAGES
+    assert app.library.catalogue.entry(document_id).pages == PAGES
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
@@ -293,7 +292,7 @@ def in_threads(work: Callable[[int], None], count: int) -> None:
 def test_several_people_ask_at_once(app: App, open_app: OpenApp, document_id: str) -> None:
     app.close()
     fresh = open_app()
-    fresh.memory()._loaded.tiers.device_limit = 1
+    fresh.model.wait().loaded.tiers.device_limit = 1
     answers: dict[int, Answer] = {}
 
     def ask_one(number: int) -> None:
@@ -305,14 +304,13 @@ def test_several_people_ask_at_once(app: App, open_app: OpenApp, document_id: st
 
 
 def test_how_much_is_read_is_said_in_pages(app: App, tmp_path: Path) -> None:
-    document = app.library.intake.keep(paper.text(tmp_path / "a.txt", 4), "a.txt", move=False)
-    assert list(app.library.intake.parse(document))
-    work = app.library.read_here(document.id)
+    document_id = paper.planned(app, paper.text(tmp_path / "a.txt", 4)).document_id
+    work = app.library.wait(document_id)
     for _ in range(4):
         next(work)
-    read = app.library.entry(document.id).progress.pages_done
+    read = app.library.catalogue.entry(document_id).progress.pages_done
     assert 1 < read < 4
-    assert ask(app, document.id).coverage == f"pages 1-{read} of 4"
+    assert ask(app, document_id).coverage == f"pages 1-{read} of 4"
 
 
 def test_a_section_that_turns_out_damaged_is_missing_from_the_coverage(

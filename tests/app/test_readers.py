@@ -10,10 +10,10 @@ from fpdf import FPDF
 from PIL import Image
 
 from app.errors import DamagedDocument, DocumentTooLarge, EmptyDocument, UnsupportedFile
-from app.readers import READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
+from app.readers import ACCEPT, NAMES, READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
 from app.readers.alignment import align
 from app.readers.base import clean
-from tests.app import paper
+from tests.app import paper, test_readers_epub
 
 
 def write_pdf(path: Path) -> None:
@@ -29,8 +29,23 @@ def write_text(path: Path) -> None:
     path.write_text("\n\n".join(f"{n}. The pilot boat left at {n % 24}:00 for the bar. " * 4 for n in range(60)))
 
 
-WRITERS = {"application/pdf": write_pdf, "text/markdown": write_text, "text/plain": write_text}
-SUFFIXES = {"application/pdf": ".pdf", "text/markdown": ".md", "text/plain": ".txt"}
+def write_epub(path: Path) -> None:
+    chapters = (f"<h1>{n}</h1>" + "<p>The pilot boat left for the bar. </p>" * 60 for n in range(3))
+    test_readers_epub.book(path, *chapters)
+
+
+WRITERS = {
+    "application/pdf": write_pdf,
+    "application/epub+zip": write_epub,
+    "text/markdown": write_text,
+    "text/plain": write_text,
+}
+SUFFIXES = {
+    "application/pdf": ".pdf",
+    "application/epub+zip": ".epub",
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+}
 
 
 @pytest.fixture(params=[form.media_type for form in READERS])
@@ -89,6 +104,11 @@ def assert_ink_matches(image: Image.Image, page: ParsedPage) -> None:
         box = (word.x0 * image.width, word.y0 * image.height, word.x1 * image.width, word.y1 * image.height)
         dark.paste(0, (int(box[0]) - 1, int(box[1]) - 1, int(box[2]) + 2, int(box[3]) + 2))
     assert dark.getbbox() is None
+
+
+def test_the_names_of_the_formats_and_what_may_be_chosen_come_from_their_list() -> None:
+    assert NAMES == "PDF, EPUB, Markdown or text"
+    assert {*ACCEPT.split(",")} == {*SUFFIXES, *SUFFIXES.values(), ".markdown"}
 
 
 class TestSniff:

@@ -34,7 +34,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path, settings, tiny_tokeniz
 
 def read(app: App, document_id: str, most: int | None = None) -> None:
     """Read a document in this thread, to its end or until so many tokens are safe."""
-    reading = app.library.read_here(document_id)
+    reading = app.library.wait(document_id)
     for progress in reading:
         if most is not None and progress.done >= most:
             reading.close()
@@ -55,7 +55,7 @@ def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
     read(app, document.id)
     (reading,) = store.readings(document.id)
     assert (reading.state, reading.recipe) == ("ready", "exact")
-    memory = app.memory()
+    memory = app.model.wait()
     shape = memory._loaded.runner.model.shape
     sections = store.sections(reading.id)
     pods = sum(shape.num_bytes(section.num_tokens) for section in sections)
@@ -79,5 +79,5 @@ def test_other_recipes_are_refused_in_a_sentence(model: Path, open_app: OpenApp,
     for step in others:
         assert step.why_not.startswith(f"windowed has layers that see the last {WINDOW} tokens only")
     with pytest.raises(ModelUnavailable, match="is read by the recipe exact") as refused:
-        open_app(model=str(model), recipe="faithful").memory()
+        open_app(model=str(model), recipe="faithful").model.wait()
     assert "--recipe exact" in refused.value.hint

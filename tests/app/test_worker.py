@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from app.errors import DamagedDocument, PasswordNeeded
+from app.errors import Busy, DamagedDocument, PasswordNeeded
 from app.events import Progress
 from app.worker import Worker
 from tests.app.paper import wait_until
@@ -21,7 +21,8 @@ class Office:
         self.turns = threading.Semaphore(0)
         self.parse_error: dict[str, Exception] = {}
         self.read_error: dict[str, Exception] = {}
-        self.worker = Worker(self.parse, self.read_steps, lambda: None)
+        self.left: list[str] = []
+        self.worker = Worker(self.parse, self.read_steps, lambda: self.left)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         self.parsed.append(document_id)
@@ -173,16 +174,28 @@ def test_a_bug_is_logged_under_an_id_and_ends_no_thread(office: Office, caplog: 
     assert record.exc_info and record.getMessage()[-8:].strip("() ") in progress.message
 
 
-def test_what_was_stopped_or_failed_is_not_taken_up(office: Office) -> None:
+def test_what_was_stopped_or_failed_is_not_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
+    office = Office()
     office.parse_error["failed"] = DamagedDocument("The file is damaged.", "Try another.")
+    office.worker.start()
     office.worker.parse("failed")
     wait_until(lambda: office.stage("failed") == "failed")
     office.worker.stop("stopped")
-    for document_id in ("stopped", "failed", "left"):
-        office.worker.take_up(document_id)
+    office.left += ["stopped", "failed", "left"]
     office.give(3)
     wait_until(lambda: office.read == ["left"])
-    assert office.parsed == ["failed", "left"]
+    office.worker.close()
+    assert set(office.parsed) == {"failed", "left"} and office.parsed.count("failed") == 1
+
+
+def test_what_another_process_reads_is_no_failure_here(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    office.read_error["busy"] = Busy("Another process reads this.", "Wait.")
+    office.worker.parse("busy")
+    office.worker.parse("b")
+    office.give(3)
+    wait_until(lambda: office.read == ["b"])
+    assert office.stage("busy") == "" and caplog.records == []
 
 
 def test_closing_ends_the_work_at_its_next_step() -> None:

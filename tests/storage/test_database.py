@@ -57,6 +57,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
         assert connection.exec_driver_sql("SELECT version, name FROM schema_version").all() == [
             (1, "m001_first_schema"),
             (2, "m002_recipe_of_a_document"),
+            (3, "m003_no_index_of_messages"),
         ]
 
 
@@ -82,7 +83,7 @@ def test_a_failed_migration_leaves_nothing(engine: Engine) -> None:
     assert "shelves" in tables(engine)
     assert "half" not in tables(engine)
     with engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == 3
+        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == len(MIGRATIONS) + 1
         assert connection.exec_driver_sql("SELECT count(*) FROM documents").scalar() == 1
 
 
@@ -99,8 +100,26 @@ def m_add_shelf_and_fail(connection: Connection) -> None:
 
 def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
     migrate(engine, [*MIGRATIONS, m_add_shelf])
-    with pytest.raises(NewerDatabase, match="has schema 3, this program knows up to 2"):
+    with pytest.raises(NewerDatabase, match="has schema 4, this program knows up to 3"):
         Store.open(home.database_url)
+
+
+def test_an_index_of_messages_goes_and_the_messages_stay(engine: Engine) -> None:
+    migrate(engine, MIGRATIONS[:2])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO documents VALUES ('d', 't', 'f', 'm', 1, 1, '[]', '2024', 'parsed', NULL, '')"
+        )
+        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'd', 't', '2024', '2024')")
+        connection.exec_driver_sql(
+            "INSERT INTO messages VALUES (1, 'c', NULL, 'user', 'zanzibar', 1, '{}', 'done', '2024')"
+        )
+        connection.exec_driver_sql("INSERT INTO message_search (rowid, content) VALUES (1, 'zanzibar')")
+    assert any("message_search" in name for name in tables(engine))
+    migrate(engine)
+    assert not any("message_search" in name for name in tables(engine))
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT content FROM messages").scalar() == "zanzibar"
 
 
 def test_every_connection_is_set_up(engine: Engine) -> None:

@@ -161,14 +161,12 @@ def test_delete_removes_everything_of_one_document(store: Store) -> None:
     assert store.document(A) is None
     assert store.pages(A) == []
     assert store.search_pages(A, ["zanzibar"], 5) == []
-    assert store.search_messages("zanzibar", 5) == []
     assert store.reading(reading_id) is None
     assert [store.section(section_id) for section_id in section_ids] == [None, None]
     assert store.conversation(conversation_id) is None
     assert store.messages(conversation_id) == []
 
     assert len(store.search_pages(B, ["madagascar"], 5)) == 2
-    assert len(store.search_messages("madagascar", 5)) == 2
     assert store.reading(other_reading_id) is not None
     assert len(store.messages(other_conversation_id)) == 2
     assert all(name.startswith("bbbb") for name in store.all_block_files())

@@ -128,7 +128,6 @@ except OSError as error:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on files")
 def test_a_write_that_stops_half_way_leaves_nothing(tmp_path: Path) -> None:
     """The system itself refuses to write on, as it does on a full disk, after a part has been written."""
     done = subprocess.run([sys.executable, "-c", WRITE_UNTIL_FULL, tmp_path], capture_output=True, text=True)
@@ -149,7 +148,6 @@ while True:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("milliseconds", [1, 7, 18, 31])
 def test_a_killed_writer_leaves_whole_files_or_none(tmp_path: Path, milliseconds: int) -> None:
     writer = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, tmp_path], stdout=subprocess.PIPE, text=True)

@@ -33,6 +33,7 @@ from app.events import (
     ReaderStatus,
     RecipeStep,
     TextDelta,
+    Turn,
 )
 from app.settings import Settings
 
@@ -64,14 +65,6 @@ ANSWER = (
 )
 
 
-@dataclass(frozen=True)
-class FakeTurn:
-    """A remembered question and answer."""
-
-    question: str
-    answer: Answer
-
-
 @dataclass
 class FakeConversation:
     """A conversation and its turns."""
@@ -80,7 +73,7 @@ class FakeConversation:
     document_id: str
     title: str
     updated_at: datetime
-    turns: list[FakeTurn] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
 
 
 @dataclass
@@ -111,6 +104,7 @@ class FakeLibrary:
         self.folder = folder
         self.documents: dict[str, FakeDocument] = {}
         self.questions: FakeQuestions | None = None
+        self.catalogue = self
 
     def add(self, path: Path, name: str) -> str:
         data = path.read_bytes()
@@ -187,9 +181,6 @@ class FakeLibrary:
         document = self._document(document_id)
         document.read_seconds += self.clock() - document.since
         document.stage = "paused"
-
-    def resume(self, document_id: str) -> None:
-        self._start(document_id)
 
     def cancel(self, document_id: str) -> None:
         self._document(document_id).stage = "cancelled"
@@ -290,7 +281,7 @@ class FakeQuestions:
     def ask(
         self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None
     ) -> Iterator[AskEvent]:
-        entry = self.library.entry(document_id)
+        entry = self.library.catalogue.entry(document_id)
         if not question.strip():
             raise QuestionRejected("The question is empty.", "Write what you would like to know.")
         if entry.progress.stage == "locked":
@@ -312,7 +303,7 @@ class FakeQuestions:
         self, conversation: FakeConversation, question: str, stop: Event, replaced: int | None
     ) -> Iterator[AskEvent]:
         self.asked += 1
-        entry = self.library.entry(conversation.document_id)
+        entry = self.library.catalogue.entry(conversation.document_id)
         reading = entry.progress.stage == "reading"
         coverage = f"pages 1-{entry.progress.pages_done} of {entry.pages}" if reading else ""
         found = "unicorn" not in question.lower()
@@ -364,9 +355,9 @@ class FakeQuestions:
             self.asked,
         )
         if replaced is None:
-            conversation.turns.append(FakeTurn(question, answer))
+            conversation.turns.append(Turn(question, answer))
         else:
-            conversation.turns[replaced] = FakeTurn(question, answer)
+            conversation.turns[replaced] = Turn(question, answer)
         conversation.updated_at = datetime.now(UTC)
         yield answer
 
@@ -374,7 +365,7 @@ class FakeQuestions:
         mine = [each for each in self.known.values() if each.document_id == document_id]
         return sorted(mine, key=lambda each: each.updated_at, reverse=True)
 
-    def turns(self, conversation_id: str) -> list[FakeTurn]:
+    def turns(self, conversation_id: str) -> list[Turn]:
         return list(self.known[conversation_id].turns)
 
     def delete(self, conversation_id: str) -> None:

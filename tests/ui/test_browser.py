@@ -41,6 +41,11 @@ def report(tmp_path: Path) -> Path:
     return path
 
 
+def test_every_format_can_be_chosen(opened: Page) -> None:
+    chosen = opened.locator("#library-pane input[type=file]")
+    expect(chosen).to_have_attribute("accept", re.compile(r"^\.pdf,application/pdf,\.epub,application/epub\+zip,\.md,"))
+
+
 def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     line = driver.see_progress(opened)

@@ -8,8 +8,19 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app.events import Answer, Cited, DocumentEntry, Evidence, Forecast, PresetState, Progress, ReaderStatus, RecipeStep
-from tests.ui.fake_app import FakeConversation, FakeTurn
+from app.events import (
+    Answer,
+    Cited,
+    ConversationEntry,
+    DocumentEntry,
+    Evidence,
+    Forecast,
+    PresetState,
+    Progress,
+    ReaderStatus,
+    RecipeStep,
+    Turn,
+)
 from ui.render import conversation, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
@@ -85,8 +96,8 @@ def dial_state(chosen: str = "exact", **changes: object) -> PresetState:
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
-    turn = FakeTurn(nasty, answer(nasty, citations=(cited(label=nasty, quote=nasty),), coverage=nasty))
-    talk = FakeConversation(nasty, "d1", nasty, datetime.now(UTC))
+    turn = Turn(nasty, answer(nasty, citations=(cited(label=nasty, quote=nasty),), coverage=nasty))
+    talk = ConversationEntry(nasty, nasty, datetime.now(UTC))
     named = entry(title=nasty, document_id=nasty, outline=((0, nasty, 3),))
     pieces = [
         library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty),

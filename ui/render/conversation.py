@@ -4,8 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 
-from app.events import Answer, Cited, DocumentEntry, Evidence
-from ui.backend import ConversationEntry, Turn
+from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
+from app.readers import NAMES
 from ui.render.icons import icon
 from ui.render.library import controls, state_line
 from ui.render.words import count, duration, prose, text
@@ -24,7 +24,7 @@ def welcome() -> str:
         "from memory, with the passage marked on its page.</p>"
         '<div class="controls"><button class="strong" data-event="click" data-act="sample">Try the sample</button>'
         '<button data-do="choose">Add a document</button></div>'
-        '<p class="quiet">PDF, text or Markdown. Nothing leaves this computer.</p></section>'
+        f'<p class="quiet">{NAMES}. Nothing leaves this computer.</p></section>'
     )
 
 

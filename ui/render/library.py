@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
+from app.readers import ACCEPT
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
@@ -12,9 +13,9 @@ BUSY_STAGES = frozenset({"parsing", "queued", "reading"})
 
 
 def brand(max_upload_mb: int) -> str:
-    """The name, and the switch between light and dark; the script learns the upload limit here."""
+    """The name, and the switch between light and dark; the script learns here what may be uploaded."""
     return (
-        f'<h1 class="brand" data-most-mb="{max_upload_mb}">DocPod</h1>'
+        f'<h1 class="brand" data-most-mb="{max_upload_mb}" data-accept="{ACCEPT}">DocPod</h1>'
         '<button class="quiet-button" data-do="theme" aria-label="Light or dark"'
         f' title="Light or dark">{icon("theme")}</button>'
     )

@@ -1,0 +1,77 @@
+"""Ingest: the one way from a file in the library to pods, for the background and for whoever waits for it."""
+
+from collections.abc import Callable, Generator, Iterator
+
+from app.document_reader import TO_READ
+from app.errors import AppError, Busy
+from app.events import Progress
+from app.intake import Intake, unless_deleted
+from app.model_handle import ModelHandle
+from app.retention import Retention
+from storage import Store
+
+ASK_FIRST_SECONDS = 20 * 60
+"""A document that takes longer than this waits for the user's word before it is read."""
+_STEP_SECONDS = 0.2
+"""How soon waiting for the model ends where it is no longer wanted."""
+
+
+class Ingest:
+    """Parses, plans and reads documents. One that was deleted meanwhile is nothing to do."""
+
+    def __init__(self, store: Store, model: ModelHandle, intake: Intake, retention: Retention) -> None:
+        self._store = store
+        self._model = model
+        self._intake = intake
+        self._retention = retention
+
+    def parse(self, document_id: str) -> Generator[Progress]:
+        """Make pages of a document's bytes and plan how they are read. Raises what `Intake.parse` raises, and
+        ModelUnavailable.
+        """
+        if (document := self._store.document(document_id)) is None:
+            return
+        yield from self._intake.parse(document)
+        while not self._model.settled(_STEP_SECONDS):
+            # Whoever deletes it meanwhile need not wait for the model.
+            yield Progress(document_id, "queued")
+        engine = self._model.wait()
+        known = self._store.readings(document_id)
+        with unless_deleted():
+            reading = engine.presets.plan(document_id)
+        was_planned = reading.id in {each.id for each in known}
+        # Another model's pods of it still serve that model; reading everything again is the user's decision.
+        if not was_planned and (known or engine.forecaster.forecast(reading).seconds > ASK_FIRST_SECONDS):
+            self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
+
+    def read(self, document_id: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Progress]:
+        """Read it as it is planned. Raises Busy where another process does, DiskFull and OutOfMemory."""
+        engine = self._model.wait()
+        if (reading := engine.presets.current(document_id)) is None:
+            return
+        try:
+            yield from engine.reader.read(reading, stopped)
+        except Busy:
+            # The other process is at work on it, and what it does stands.
+            raise
+        except AppError as error:
+            trouble = {"message": error.message, "hint": error.hint}
+            with unless_deleted():
+                self._store.set_reading_state(reading.id, "failed", trouble, only_from=TO_READ)
+            raise
+
+    def read_and_replace(self, document_id: str, stopped: Callable[[], bool]) -> Generator[Progress]:
+        """Read it; what is ready then takes the place of what answered meanwhile."""
+        before = self._model.wait().presets.current(document_id)
+        yield from self.read(document_id, stopped)
+        if before and before.state != "ready" and not stopped():
+            self._retention.drop_replaced(before)
+
+    def unfinished(self) -> Iterator[str]:
+        """What another process left: it ended while it read, or found damage and does not read."""
+        if (engine := self._model.peek()) is None:
+            return
+        for reading in [each for state in TO_READ for each in self._store.readings(state=state)]:
+            current = engine.presets.current(reading.document_id)
+            if current and current.id == reading.id:
+                yield reading.document_id

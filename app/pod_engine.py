@@ -1,0 +1,52 @@
+"""The pod engine: a loaded model with all that makes pods with it, prices them, and brings them back."""
+
+from dataclasses import dataclass
+
+from app.block_store import BlockStore
+from app.document_reader import DocumentReader
+from app.forecast import Forecaster
+from app.oom_retry import OomRetry
+from app.planning import Planner
+from app.presets import Presets
+from app.reader_model import Loaded
+from app.recall import Recaller
+from app.section_reader import SectionReader
+from app.section_texts import SectionTexts
+from app.settings import Settings
+from engine.runtime.prefill import builder
+from storage import Home, Store
+
+
+@dataclass(frozen=True)
+class PodEngine:
+    """What there is once the model is loaded, and not before."""
+
+    loaded: Loaded
+    oom_retry: OomRetry
+    planner: Planner
+    forecaster: Forecaster
+    presets: Presets
+    section_reader: SectionReader
+    reader: DocumentReader
+    recaller: Recaller
+
+
+def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEngine:
+    """Wires it together around a loaded model."""
+    oom_retry = OomRetry(loaded)
+    block_store = BlockStore(store, home, loaded.runner, loaded.staging)
+    texts = SectionTexts(store, loaded)
+    planner = Planner(store, loaded)
+    forecaster = Forecaster(store, home, loaded, planner)
+    chunk_tokens = settings.chunk_tokens or builder.chunk_tokens(loaded.runner.model.device)
+    section_reader = SectionReader(store, block_store, loaded, oom_retry, chunk_tokens)
+    return PodEngine(
+        loaded,
+        oom_retry,
+        planner,
+        forecaster,
+        Presets(store, loaded.recipes, planner, forecaster, settings.recipe),
+        section_reader,
+        DocumentReader(store, home, loaded, planner, forecaster, texts, section_reader),
+        Recaller(store, loaded, block_store, texts, oom_retry),
+    )

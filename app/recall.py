@@ -1,0 +1,106 @@
+"""The recaller: brings sections back as they were read, from the cache or the disk, and never a damaged one."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from app.block_store import BlockStore
+from app.errors import DocumentNotFound
+from app.oom_retry import OomRetry
+from app.reader_model import Loaded
+from app.section_texts import SectionTexts
+from app.sections import SectionText, tokenize
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import AnyPod
+from storage import Block, Reading, Section, Store
+
+_TRIES = 4
+"""So often a section is loaded whose blocks are replaced while they are."""
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A section brought back as far as it was read: its text and its pod."""
+
+    section: Section
+    text: SectionText
+    pod: AnyPod
+
+
+class Recaller:
+    """Recalls what one model has read; every byte is verified."""
+
+    def __init__(
+        self, store: Store, loaded: Loaded, block_store: BlockStore, texts: SectionTexts, oom_retry: OomRetry
+    ) -> None:
+        self._store = store
+        self._loaded = loaded
+        self._block_store = block_store
+        self._texts = texts
+        self._oom_retry = oom_retry
+        # The words take about as long as the pod, and other parts of the machine.
+        self._beside = ThreadPoolExecutor(1, "texts")
+
+    def expect(self, sections: Sequence[Section]) -> None:
+        """Get the blocks of sections moving that will be recalled in a moment."""
+        kept = set().union(*self._loaded.tiers.keys)
+        missing = [section.id for section in sections if section.id not in kept]
+        self._block_store.expect([block for section_id in missing for block in self._store.blocks(section_id)])
+
+    def recall(self, section: Section) -> Recalled | None:
+        """A section as far as it was read, from the cache or the disk; None where nothing of its pages was read.
+
+        A section with a damaged block is dropped and counts as not read.
+        """
+        for _ in range(_TRIES):
+            blocks = self._store.blocks(section.id)
+            # After its blocks: they may have been replaced since the caller saw it.
+            current = self._store.section(section.id)
+            if current is None or not blocks or blocks[-1].stop_token <= len(self._loaded.prompts.head()):
+                return None
+            if recalled := self._load(current, blocks):
+                return recalled
+            if self._store.blocks(section.id) == blocks:
+                return None
+            # Blocks that were replaced while they were loaded are no damage.
+        return None
+
+    def _load(self, section: Section, blocks: Sequence[Block]) -> Recalled | None:
+        num_tokens, layout = blocks[-1].stop_token, self._layout(section.reading_id)
+        text = self._beside.submit(self._texts.get, section, num_tokens)
+        pod = self._oom_retry.run(
+            lambda: self._loaded.tiers.fetch(
+                section.id, num_tokens, lambda: self._block_store.load(section, blocks, layout)
+            )
+        )
+        return None if pod is None else Recalled(section, text.result(), pod)
+
+    def coverage(self, reading: Reading) -> str:
+        """What part of the document is read: "pages 1-212 of 640"; empty when that is all of it."""
+        sections = self._store.read_so_far(reading.id)
+        if all(each.tokens_read == each.num_tokens for each in sections):
+            return ""
+        ranges: list[list[int]] = []
+        for each in sections:
+            if not each.tokens_read:
+                continue
+            last = max(each.first_page, each.last_page_read)
+            if ranges and each.first_page <= ranges[-1][1] + 1:
+                ranges[-1][1] = last
+            else:
+                ranges.append([each.first_page, last])
+        return f"pages {', '.join(f'{first}-{last}' for first, last in ranges)} of {sections[-1].last_page}"
+
+    def forget(self, reading_id: int) -> None:
+        """Drop the cached pods and texts of a reading, and the tokens of pages."""
+        tokenize.cache_clear()
+        for section in self._store.sections(reading_id):
+            self._loaded.tiers.forget(section.id)
+            self._texts.forget(section.id)
+
+    def _layout(self, reading_id: int) -> Layout:
+        """How the pods of a reading are compressed."""
+        reading = self._store.reading(reading_id)
+        if reading is None:
+            raise DocumentNotFound("This memory was replaced or deleted.", "Ask again, or choose another document.")
+        return self._loaded.recipes[reading.recipe].layout

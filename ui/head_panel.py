@@ -1,0 +1,61 @@
+"""The head of the conversation pane: the open document's title and state, and its conversations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from app.main import App
+from ui.render import conversation
+from ui.trouble import explain
+from ui.view import QUIET, Open, Page, View
+
+PANE = "chat-pane"
+
+
+def build(page: Page) -> None:
+    """One region."""
+    page.surface("head")
+
+
+def bind(page: Page) -> None:
+    """Conversations open and go; an answer that is being given ends."""
+
+    def open_conversation(event: gr.EventData, request: gr.Request) -> list[Any]:
+        page.stops.stop(request.session_hash or "")
+        data = event._data or {}
+        return page.guarded(lambda: page.opened(str(data.get("document", "")), str(data.get("conversation", ""))))
+
+    def delete(document_id: str, conversation_id: str, event: gr.EventData, request: gr.Request) -> list[Any]:
+        page.stops.stop(request.session_hash or "")
+        deleted = str((event._data or {}).get("conversation", ""))
+        return page.guarded(lambda: on_delete(page, document_id, conversation_id, deleted))
+
+    ids, head = [page["document_id"], page["conversation_id"]], page["head"]
+    leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
+    for name, event in (("conversation", head.select), ("conversation_new", head.edit)):
+        event(open_conversation, None, page.outputs, api_name=name, **leaving)
+    head.delete(delete, ids, page.outputs, api_name="conversation_delete", **leaving)
+
+
+def live(app: App, at: Open) -> Mapping[str, str]:
+    """Title, state and conversations of the open document, or why there are none."""
+    if not at.document_id:
+        return {"head": ""}
+    try:
+        entry = app.library.catalogue.entry(at.document_id)
+        head = conversation.head(entry, app.questions.conversations(at.document_id), at.conversation_id)
+    except Exception as error:
+        head = conversation.failure("", explain(error))
+    return {"head": head}
+
+
+def opened(app: App, at: Open) -> View:
+    """All of it is live."""
+    return {}
+
+
+def on_delete(page: Page, document_id: str, open_id: str, conversation_id: str) -> View:
+    """Deletes a conversation; the open one leaves its document open with none."""
+    page.app.questions.delete(conversation_id)
+    return page.opened(document_id, "" if conversation_id == open_id else open_id)
