@@ -15,8 +15,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
 from engine.core.atomic import atomic_write
-from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, PlanMissing
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
+from engine.core.oom import translate_oom
 from engine.models import adapter, embedded
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
@@ -63,7 +64,7 @@ class Model:
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
     """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
 
-    Raises ModelRefused.
+    Raises ModelRefused, and OutOfMemory where it does not fit.
     """
     disable_progress_bar()  # `on_progress` says what is happening
     if threads:
@@ -100,7 +101,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
-    except ModelRefused as refused:
+    except (ModelRefused, OutOfMemory) as refused:
         why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
         better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
@@ -166,14 +167,15 @@ def _load_folder(
     on_progress(f"Loading {name}.")
     config = _config(folder, name)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=sdpa.NAME,
-            device_map=str(device),
-            output_loading_info=True,
-            **_quantization(quantized),
-        )
+        with translate_oom():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=sdpa.NAME,
+                device_map=str(device),
+                output_loading_info=True,
+                **_quantization(quantized),
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except ImportError as error:
         raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
