@@ -32,6 +32,8 @@ from engine.runtime.warmup import warm_up
 log = logging.getLogger(__name__)
 
 MB = 1_000_000
+_STEP_SECONDS = 5.0
+"""Closing waits no longer for a step of calibration, which takes that long only where reading is slow."""
 _PROBE_TOKENS = 256
 _PACKING = "k4v4hs"
 """Reads by the kernels of most recipes that pack while reading."""
@@ -86,11 +88,11 @@ class ReaderModel:
         return self._calibrated.wait(seconds)
 
     def close(self) -> None:
-        """Let nobody wait for the model any longer; loading ends with the process, calibration after its step."""
+        """Let nobody wait for the model any longer; what it is at work on ends after its step, or with the process."""
         self._idle.close()
         self._settled.set()
         if self._loaded is not None:
-            self._thread.join()
+            self._thread.join(_STEP_SECONDS)
 
     def _run(self) -> None:
         try:

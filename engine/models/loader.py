@@ -20,8 +20,9 @@ from transformers.utils.logging import disable_progress_bar
 from engine.attention import sdpa
 from engine.core.atomic import atomic_write
 from engine.core.compile_cache import keep_compiled
-from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, PlanMissing
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
+from engine.core.oom import translate_oom
 from engine.models import adapter, embedded
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
@@ -76,7 +77,7 @@ class Model:
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
     """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
 
-    Raises ModelRefused.
+    Raises ModelRefused, and OutOfMemory where it does not fit.
     """
     disable_progress_bar()  # `on_progress` says what is happening
     if threads:
@@ -120,7 +121,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
-    except ModelRefused as refused:
+    except (ModelRefused, OutOfMemory) as refused:
         why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
         better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
@@ -196,7 +197,8 @@ def _load_folder(
             digesting = beside.submit(_digest, folder, name, models / "digests.json", "nf4" if quantized else "")
             options = {"dtype": dtype, "attn_implementation": sdpa.NAME, "device_map": str(device)}
             cache = WeightCache(models / "quantized") if quantized else None
-            network = _network(folder, name, options, cache, digesting)
+            with translate_oom():
+                network = _network(folder, name, options, cache, digesting)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except ImportError as error:
             raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
