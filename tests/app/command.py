@@ -30,7 +30,9 @@ class Command:
         """None while it runs, minus the signal that ended it."""
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self) -> int | None:
+        """The same, as a call."""
+        return self.returncode
 
     def kill(self) -> None:
         """End it without a word of warning."""

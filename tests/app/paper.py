@@ -93,6 +93,7 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
     """One command of `run_app.py` in a process of its own, on the home and the model of the settings."""
     process = start(settings, *arguments)
     out, err = process.communicate()
+    assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
