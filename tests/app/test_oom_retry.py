@@ -132,7 +132,7 @@ def test_a_reading_that_cannot_go_on_says_so_and_keeps_what_was_read(
 
 def test_room_for_a_section_is_made_before_it_is_read(app: App, store: Store, source: Path, inject: Any) -> None:
     app.memory()
-    failed = inject(builder, "Tail", once)
+    failed = inject(builder, "SuffixCache", once)
     document_id = paper.read_here(app, source)
     assert failed == [0] and store.readings(document_id)[0].state == "ready"
 
@@ -158,7 +158,7 @@ PLACES = {
     "looking": (Runner, "score"),
     "looking, in a layer": (Context, "attend"),
     "choosing what to answer from": (Pod, "select"),
-    "the tail of an answer": (generate, "Tail"),
+    "the tail of an answer": (generate, "SuffixCache"),
 }
 
 

@@ -161,7 +161,7 @@ def test_what_answers_otherwise_is_not_timed(
     def measured(device: torch.device) -> Bandwidth:
         raise AssertionError("nothing may be timed")
 
-    monkeypatch.setattr(sdpa, "choose", lambda device, dtype: (faulty, "faulty"))
+    monkeypatch.setattr(sdpa, "select_backend", lambda device, dtype: (faulty, "faulty"))
     monkeypatch.setattr("benchmarks.speed.bandwidth.measure", measured)
     monkeypatch.setattr("benchmarks.speed.__main__.from_options", lambda options, say: small(weights))
     with pytest.raises(SystemExit, match="2"):

@@ -25,7 +25,7 @@ def ptx(columns: int) -> str:
     known = {
         "K": columns, "POWER": triton.next_power_of_2(columns), "B": 1, "COUNT": 3, "GATED": False, "NORM": True,
         "RESIDUAL": True, "BIAS": False, "NESTED": True, "DECODE": "shuffle", "ROWS": tile.rows, "WORDS": tile.words,
-        "AHEAD": tile.ahead, "OVERLAP": True,
+        "AHEAD": tile.ahead, "PDL": True,
     }  # fmt: skip
     places = {name: (number,) for number, name in enumerate(kernel.arg_names)}
     source = ASTSource(

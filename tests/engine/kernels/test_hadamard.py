@@ -35,7 +35,7 @@ def test_placing_a_query_reads_no_matrix() -> None:
     floats = dict.fromkeys(("rows", "cos", "sin", "query_weight", "key_weight", "keys", "values"), "*bf16")
     types = floats | {"query": "*fp32", "rotated": "*fp32", "positions": "*i64", "start": "*i32", "epsilon": "fp32"}
     types |= {"count": "i32", "slots": "i32", "row_stride": "i32"}
-    fixed = {"H": 32, "G": 8, "D": 128, "WIDTH": 128, "NORMED": False, "TURNED": True, "OVERLAP": True}
+    fixed = {"H": 32, "G": 8, "D": 128, "WIDTH": 128, "NORMED": False, "ROTATE": True, "PDL": True}
     code = ptx_of("engine.kernels.attention.rope_append._rope", types, fixed, warps=1)
     wait = code.index("griddepcontrol.wait")
     reads = [found.start() for found in re.finditer(r"ld\.global", code)]
@@ -48,9 +48,9 @@ def test_merging_reads_no_matrix() -> None:
     """Where rotated pieces begin, and nothing else."""
     types = {"out": "*bf16", **dict.fromkeys(("lse", "outputs", "sums"), "*fp32"), "ranges": "*i32"}
     types |= {"count": "i32", "heads": "i32"}
-    fixed = {"SHARE": 4, "D": 128, "WIDTH": 128, "BLOCK": 64, "TURNED": True, "OVERLAP": True}
+    fixed = {"SHARE": 4, "D": 128, "WIDTH": 128, "BLOCK": 64, "ROTATE": True, "PDL": True}
     plain, turning = (
-        ptx_of("engine.kernels.attention.reduce.merge", types, fixed | {"TURNED": each}, warps=8)
+        ptx_of("engine.kernels.attention.reduce.merge", types, fixed | {"ROTATE": each}, warps=8)
         for each in (False, True)
     )
     assert turning.count("ld.global") == plain.count("ld.global") + 1

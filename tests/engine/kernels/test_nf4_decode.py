@@ -58,7 +58,7 @@ for i in "123":
     types |= {f"words{i}": "*i32", f"scales{i}": "*u8", f"nest_table{i}": "*fp32", f"nest_scales{i}": "*fp32"}
     types |= {f"offset{i}": "*fp32", f"bias{i}": "*bf16", f"rows{i}": "i32"}
 fixed = dict(K=4096, POWER=4096, B=1, COUNT=1 if gated else 3, GATED=gated, NORM=True, RESIDUAL=not gated, BIAS=True)
-fixed |= dict(NESTED=True, DECODE=decode, ROWS=8, WORDS=512, AHEAD=True, OVERLAP=True)
+fixed |= dict(NESTED=True, DECODE=decode, ROWS=8, WORDS=512, AHEAD=True, PDL=True)
 source = ASTSource(
     kernel,
     signature={name: types.get(name, "constexpr") for name in kernel.arg_names},

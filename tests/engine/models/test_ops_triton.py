@@ -115,7 +115,7 @@ def test_a_section_is_packed_as_by_plain_pytorch(llama_runner: Runner, monkeypat
         return pod
 
     wanted = built()
-    monkeypatch.setattr(rotation, "choose", lambda device, dtype: TritonRotation())
+    monkeypatch.setattr(rotation, "select_rotation", lambda device, dtype: TritonRotation())
     pod = built()
     torch.testing.assert_close(pod.proximal.values, wanted.proximal.values, rtol=1e-3, atol=1e-3)
     for ours, theirs in zip(pod.distant, wanted.distant, strict=True):
