@@ -16,9 +16,9 @@ from transformers.activations import ACT2FN
 from engine.attention.fused import FusedKVContext
 from engine.attention.sdpa import KVContext
 from engine.core.rope import HeadNorms, Rotary
-from engine.models import ops as operations
 from engine.models.loader import MOVING_ROPES, Model
 from engine.models.ops import Norm, Ops, Weight
+from engine.models.ops_cpu import select_ops
 
 NETWORKS = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 _PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
@@ -59,7 +59,7 @@ def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
     projections = [layer.get_submodule(name) for layer in network.model.layers for name in (*_PROJECTIONS, *_GATED)]
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return None
-    return FlatModel(network, ops or operations.select_ops([*projections, network.lm_head]))
+    return FlatModel(network, ops or select_ops([*projections, network.lm_head]))
 
 
 class FlatModel:
