@@ -15,10 +15,11 @@ RUN if [ "$VARIANT" = cuda ]; then apt-get update && apt-get install -y --no-ins
 RUN useradd --uid 1000 --create-home docpod && install -d -m 700 -o docpod -g docpod /data
 
 WORKDIR /src
-COPY requirements.txt requirements-gpu.txt ./
+COPY requirements.txt ./
 RUN if [ "$VARIANT" = cpu ]; then \
       pip install --no-cache-dir --no-deps --extra-index-url "$CPU_TORCH" "$(grep '^torch>' requirements.txt)"; fi && \
-    pip install --no-cache-dir -r requirements.txt $(test "$VARIANT" = cpu || echo -r requirements-gpu.txt)
+    { [ "$VARIANT" = cuda ] || sed -i '/^triton\|^bitsandbytes/d' requirements.txt; } && \
+    pip install --no-cache-dir -r requirements.txt
 COPY . .
 RUN pip install --no-cache-dir --no-deps . && rm -rf /src/*
 

@@ -16,7 +16,7 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 # A stamp carries the checksum of the requirements it stands for, so a second run has nothing to do.
 stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
 RUNTIME := $(call stamp,runtime,requirements.txt)
-DEV := $(call stamp,dev,requirements.txt requirements-gpu.txt requirements-dev.txt)
+DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
 
 .PHONY: run test test-all setup clean
 
@@ -57,10 +57,10 @@ $(RUNTIME): | $(BIN)/python
 	  'from urllib.request import urlopen; urlopen("$(CPU_TORCH)/torch/", timeout=10)' 2>/dev/null; \
 	  then index="--extra-index-url $(CPU_TORCH)"; fi; \
 	  $(PIP) --no-deps $$index "$$(grep '^torch>' requirements.txt)"
-	@$(PIP) -r requirements.txt $$(nvidia-smi -L >/dev/null 2>&1 && echo -r requirements-gpu.txt)
+	@$(PIP) -r requirements.txt
 	@rm -f $(VENV)/runtime-*; touch $@
 
 $(DEV): $(RUNTIME)
 	@echo "Installing the packages DocPod is tested with."
-	@$(PIP) -r requirements-gpu.txt -r requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt
 	@rm -f $(VENV)/dev-*; touch $@
