@@ -69,5 +69,7 @@ def signs_of(rotation: Tensor, dtype: torch.dtype) -> tuple[Tensor, float]:
 def chunk_of(rows: int, like: Tensor) -> int:
     """CHUNK of `rotate_loaded` for so many rows at once: the whole width where the card holds both operands."""
     width = triton.next_power_of_2(like.shape[-1])
-    fits = (rows + width) * width * like.itemsize <= card_of(like.device).shared_bytes
+    card = card_of(like.device)
+    # Before Hopper tensor cores take their operands from registers, which do not hold so wide ones.
+    fits = (rows + width) * width * like.itemsize <= card.shared_bytes and (width <= 128 or card.capability >= (9, 0))
     return width if fits else _SMALL_CHUNK

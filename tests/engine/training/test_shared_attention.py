@@ -245,5 +245,5 @@ def test_compiled_flex_attention_is_the_reference(mode: str, first: int) -> None
 def network_logits(runner: Runner, ids: Sequence[int], memory: SharedAttention) -> Tensor:
     """Logits (T, V) of a whole sequence with this memory."""
     with torch.inference_mode():
-        out = runner.model.network(input_ids=torch.tensor([list(ids)]), use_cache=False, memory=memory)
+        out = runner.model.network(input_ids=torch.tensor([list(ids)]), use_cache=False, kv_context=memory)
     return out.logits[0]
