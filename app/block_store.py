@@ -1,7 +1,9 @@
 """The block store: every chunk that is read is a block on the disk before the next begins, verified when it is used."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from secrets import token_hex
@@ -34,6 +36,8 @@ from storage import (
 
 log = logging.getLogger(__name__)
 
+_FILES_AT_ONCE = 8
+"""Written or removed: one alone waits for the disk most of the time."""
 _SCORES_AT = -1
 """Position of the block of scores, in front of those that hold tokens."""
 
@@ -57,10 +61,12 @@ class BlockStore:
         Raises StorageFull, NotStored for a deleted document, and BlockConflict where a question dropped the section
         meanwhile because a block of it is damaged.
         """
-        for piece in pieces(block):
-            row = self._write_file(section, piece, piece.start, f"{piece.start:08d}")
+
+        def keep(row: Block) -> None:
             with self._dropping([row]):
                 self._store.add_block(section.id, row)
+
+        self._write_files(section, ((each, each.start, f"{each.start:08d}") for each in pieces(block)), keep)
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
@@ -86,9 +92,9 @@ class BlockStore:
         Raises StorageFull or NotStored.
         """
         rows: list[Block] = []
+        named = ((block, place, f"l{place:03d}") for place, block in enumerate(blocks))
         with self._dropping(rows):
-            for place, block in enumerate(blocks):
-                rows.append(self._write_file(section, block, place, f"l{place:03d}"))
+            self._write_files(section, named, rows.append)
             self._unlink(self._store.finish_section(section.id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
@@ -133,6 +139,26 @@ class BlockStore:
             return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
+    def _write_files(
+        self, section: Section, blocks: Iterator[tuple[PodBlock, int, str]], keep: Callable[[Block], None]
+    ) -> None:
+        """Write blocks with their positions and suffixes, several at once; `keep` gets the rows in order.
+
+        Where one cannot be written or kept, the files behind it go.
+        """
+        writing: deque[Future[Block]] = deque()
+        with ThreadPoolExecutor(_FILES_AT_ONCE, "writing") as pool:
+            try:
+                for each in blocks:
+                    if len(writing) == _FILES_AT_ONCE:
+                        keep(writing.popleft().result())
+                    writing.append(pool.submit(self._write_file, section, *each))
+                while writing:
+                    keep(writing.popleft().result())
+            finally:
+                wait(writing)
+                self._unlink([each.result().file_name for each in writing if each.exception() is None])
+
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
         """Write a block's file; returns the row for it.
 
@@ -160,8 +186,9 @@ class BlockStore:
             raise
 
     def _unlink(self, names: Sequence[str]) -> None:
-        for name in names:
-            (self._pods / name).unlink(missing_ok=True)
+        with ThreadPoolExecutor(_FILES_AT_ONCE, "removing") as pool:
+            for each in [pool.submit((self._pods / name).unlink, missing_ok=True) for name in names]:
+                each.result()
 
     def _verified(
         self, section: Section, block: Block, buffer: memoryview | None = None, threads: int = 1

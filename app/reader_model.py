@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +20,23 @@ from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
+from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.models import loader
 from engine.offload.tiers import tiered_cache
 from engine.runtime.backend import runner_for
-from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.prefill.builder import PodBuilder, chunk_tokens
+from engine.runtime.prefill.warmup import prepare_reading
 from engine.runtime.warmup import warm_up
 
 log = logging.getLogger(__name__)
 
 MB = 1_000_000
+_STEP_SECONDS = 5.0
+"""Closing waits no longer for a step of calibration, which takes that long only where reading is slow."""
 _PROBE_TOKENS = 256
+_PACKING = "k4v4hs"
+"""Reads by the kernels of most recipes that pack while reading."""
 
 
 class _Closed(Exception):
@@ -81,11 +88,11 @@ class ReaderModel:
         return self._calibrated.wait(seconds)
 
     def close(self) -> None:
-        """Let nobody wait for the model any longer; loading ends with the process, calibration after its step."""
+        """Let nobody wait for the model any longer; what it is at work on ends after its step, or with the process."""
         self._idle.close()
         self._settled.set()
         if self._loaded is not None:
-            self._thread.join()
+            self._thread.join(_STEP_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -179,6 +186,10 @@ class Loaded:
         whole = self.heads.answers_from == "sections"
         for recipe in dict.fromkeys(("exact", settings.recipe or "exact")):
             warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
+        self.prefill = ThreadPoolExecutor(1, "prefill")
+        """The thread that reads on a GPU: attention's plans for long chunks belong to the thread that made them."""
+        chunk = settings.chunk_tokens or chunk_tokens(model.device)
+        self.prefill.submit(prepare_reading, self.runner, self._read_by(settings), chunk, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
@@ -193,6 +204,11 @@ class Loaded:
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
         return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
+
+    def _read_by(self, settings: Settings) -> list[Layout]:
+        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
+        layouts = (self.recipes[name].layout for name in dict.fromkeys(("exact", _PACKING, settings.recipe or "exact")))
+        return [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
 
     def _room(self) -> dict[str, tuple[int, int]]:
         """Bytes held and their limit."""

@@ -9,7 +9,7 @@ from app.errors import DocumentNotFound
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from app.section_texts import SectionTexts
-from app.sections import SectionText
+from app.sections import SectionText, tokenize
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
 from storage import Block, Reading, Section, Store
@@ -92,7 +92,8 @@ class Recaller:
         return f"pages {', '.join(f'{first}-{last}' for first, last in ranges)} of {sections[-1].last_page}"
 
     def forget(self, reading_id: int) -> None:
-        """Drop the cached pods and texts of a reading."""
+        """Drop the cached pods and texts of a reading, and the tokens of pages."""
+        tokenize.cache_clear()
         for section in self._store.sections(reading_id):
             self._loaded.tiers.forget(section.id)
             self._texts.forget(section.id)

@@ -5,17 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeVar
 
 from app.block_store import BlockStore
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
 from engine.kvcache.blocks import by_layer
+from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod, PodBlock, to_blocks
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.runtime.prefill.builder import Builder, reads_ahead, tapered
 from storage import Section, Store
+
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,7 @@ class SectionReader:
         blocks: Iterable[PodBlock] = ()
         if isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
-            scoring = partial(score, self._loaded.runner, ids, pod, layout)
-            for each in self._relief.resumed(scoring, scores):
-                self._block_store.write_scores(section, each)
+            for each in self._scores(section, partial(score, self._loaded.runner, ids, pod, layout), scores):
                 if stopped():
                     self._store.add_section_seconds(section.id, time.perf_counter() - began)
                     return
@@ -92,7 +94,7 @@ class SectionReader:
             while builder.num_read < len(ids) and not stopped():
                 start = time.perf_counter()
                 wanted = tapered(size, len(ids) - builder.num_read) if self.ahead else size
-                arrived, fitted = self._relief.begin(builder, ids, wanted)
+                arrived, fitted = self._on_device(self._relief.begin, builder, ids, wanted)
                 size = fitted if fitted < wanted else size
                 seconds = time.perf_counter() - start
                 if under_way is not None:
@@ -103,6 +105,27 @@ class SectionReader:
                     under_way = None
             if under_way is not None:
                 yield self._settle(section, under_way, size)
+
+    def _scores(
+        self, section: Section, begin: Callable[[Scores | None], Iterator[Scores]], known: Scores | None
+    ) -> Iterator[Scores]:
+        """The scores so far, which are written while the next piece of work is done; at the end all of them are."""
+        work = self._relief.resumed(begin, known)
+        with ThreadPoolExecutor(1, "writing") as writer:
+            written: Future[None] | None = None
+            while (scores := self._on_device(next, work, None)) is not None:
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._block_store.write_scores, section, scores)
+                if not self.ahead:
+                    written.result()
+                yield scores
+            if written is not None:
+                written.result()
+
+    def _on_device(self, work: Callable[..., Done], *arguments: Any) -> Done:
+        """What the work gives, in the thread where attention has its plans."""
+        return self._loaded.prefill.submit(work, *arguments).result() if self.ahead else work(*arguments)
 
     def _write(self, section: Section, arrived: Callable[[], PodBlock]) -> PodBlock:
         block = arrived()

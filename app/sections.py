@@ -3,10 +3,13 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from engine.models.tokenizer import Tokenizer
 
 _PAGE_END = "\n\n"
+_KEPT_PAGES = 512
+"""Of the pages tokenized last: to plan a section, to read it and to recall it takes the same tokens."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class SectionText:
         return page.number, start, end
 
 
+@lru_cache(_KEPT_PAGES)
 def tokenize(number: int, text: str, tokenizer: Tokenizer) -> PageTokens:
     """The tokens of a page. Each page is tokenized alone, so a page's ids do not depend on its neighbours."""
     if not text.strip():

@@ -12,7 +12,8 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ _LENGTH = struct.Struct("<I")
 _DIGEST_BYTES = 32
 _ALIGNMENT = 64
 _HEADER_AT = len(_MAGIC) + _LENGTH.size
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 4 << 20
 """Read and digested at once by a thread: it fits the processor's cache, and threads seldom meet at Python's lock."""
-_SHARE_BYTES = 4 << 20
-"""The same where several threads share the work, and wait for each other after every piece."""
+_MOST_THREADS = 16
+"""More only wait for each other."""
 
 _Fill = Callable[[memoryview, int], None]
 """Fills a view from a place in the file. Raises BlockDamaged where the file ends before."""
@@ -81,7 +82,10 @@ def read_block(
 def _read(
     fill: _Fill, view: memoryview, name: str, expected_checksum: str | None, threads: int
 ) -> tuple[dict[str, Any], memoryview]:
-    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it."""
+    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it.
+
+    Several threads read a share each and then digest all of it: to wait for each other after every piece takes longer.
+    """
     if len(view) < _HEADER_AT:
         raise BlockDamaged(f"cut off after {len(view)} bytes", f"{name}, first bytes")
     fill(view[:_HEADER_AT], 0)
@@ -101,7 +105,7 @@ def _read(
     if payload_ends + _DIGEST_BYTES != len(view):
         raise BlockDamaged(f"{len(view)} bytes instead of {payload_ends + _DIGEST_BYTES}", f"{name}, payload")
     digest.update(view[header_ends:payload_at])
-    step = _PIECE_BYTES if threads == 1 else threads * _SHARE_BYTES
+    step = _PIECE_BYTES if threads == 1 else len(view)
     for start in range(payload_at, payload_ends, step):
         piece = view[start : min(start + step, payload_ends)]
         fill(piece, start)
@@ -126,20 +130,30 @@ def prefetch(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def _filling(path: Path, threads: int) -> Iterator[tuple[int, _Fill]]:
-    """The size of a file, and what fills a view from it by so many threads, of which each has the file open itself."""
-    with ExitStack() as stack:
-        files = [stack.enter_context(path.open("rb", buffering=0)) for _ in range(threads)]
-        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else None
+    """The size of a file, and what fills a view from it in so many shares at once."""
+    with path.open("rb", buffering=0) as file:
 
         def fill(view: memoryview, start: int) -> None:
-            if pool is None or len(view) <= _PIECE_BYTES:
-                _fill(files[0], view, start)
+            if threads == 1 or len(view) <= _PIECE_BYTES:
+                _fill(file, view, start)
                 return
             step = -(-len(view) // threads)
-            parts = (view[place : place + step] for place in range(0, len(view), step))
-            list(pool.map(_fill, files, parts, range(start, start + len(view), step)))
+            places = range(0, len(view), step)
+            shares = [(view[place : place + step], start + place) for place in places]
+            list(_readers().map(lambda share: _fill_share(path, *share), shares))
 
-        yield os.fstat(files[0].fileno()).st_size, fill
+        yield os.fstat(file.fileno()).st_size, fill
+
+
+@cache
+def _readers() -> ThreadPoolExecutor:
+    """Threads for all files: to make some for each takes about as long as they read."""
+    return ThreadPoolExecutor(_MOST_THREADS, "reading")
+
+
+def _fill_share(path: Path, view: memoryview, start: int) -> None:
+    with path.open("rb", buffering=0) as file:
+        _fill(file, view, start)
 
 
 def _fill(file: FileIO, view: memoryview, start: int) -> None:

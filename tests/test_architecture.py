@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -11,6 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
+import pytest
+
+from app import cli
 from tests import architecture
 
 ROOT = Path(__file__).parent.parent
@@ -240,9 +241,10 @@ def settings() -> Iterator[tuple[str, str]]:
             yield field.target.id, after.value.value if is_text else ""
 
 
-def test_every_setting_is_documented_and_reachable() -> None:
-    command = [sys.executable, "run_app.py", "--help"]
-    usage = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_every_setting_is_documented_and_reachable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"], lambda app: None)
+    usage = capsys.readouterr().out
     for name, docstring in settings():
         option = rf"--(no-)?{name.replace('_', '-')}\b"
         assert docstring, f"{name} has no docstring"

@@ -13,13 +13,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from subprocess import Popen
 from typing import NamedTuple
 
 import pytest
 
 from app.settings import Settings
 from tests.app import paper
+from tests.app.command import Command
 
 SEED = 20_260_101
 KILLS = int(os.environ.get("DOCPOD_KILLS", "3"))
@@ -74,7 +74,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return Settings(home=home, model=str(model), chunk_tokens=64)
 
 
-def wait_for_blocks(process: Popen[str], settings: Settings, count: int, seconds: float = 600.0) -> None:
+def wait_for_blocks(process: Command, settings: Settings, count: int, seconds: float = 600.0) -> None:
     """Return once so many blocks are committed, after so many seconds, or where the process has ended."""
     ends = time.monotonic() + seconds
     while process.poll() is None and len(rows(settings)) < count and time.monotonic() < ends:

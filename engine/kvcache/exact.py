@@ -18,7 +18,7 @@ from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging, to_host
 from engine.kvcache.segment import Segment, Window
 
-MOST_BYTES = 64 << 20
+MOST_BYTES = 32 << 20
 """Of a stored block. How many tokens are read at once says nothing of how many are best loaded at once."""
 
 

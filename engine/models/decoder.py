@@ -15,11 +15,11 @@ from transformers.activations import ACT2FN
 from engine.attention.fused import FusedKVContext
 from engine.attention.sdpa import KVContext
 from engine.core.rope import HeadNorms, Rotary
-from engine.models import ops as operations
 from engine.models.families.base import Family
 from engine.models.families.registry import family_of
 from engine.models.loader import MOVING_ROPES, Model
 from engine.models.ops import Norm, Ops, Weight
+from engine.models.ops_cpu import select_ops
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
     projections = [layer.get_submodule(name) for layer in network.model.layers for name in family.projections]
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return None
-    return FlatModel(network, family, ops or operations.select_ops([*projections, network.lm_head]))
+    return FlatModel(network, family, ops or select_ops([*projections, network.lm_head]))
 
 
 class FlatModel:

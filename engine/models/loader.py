@@ -3,8 +3,11 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,16 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
 from engine.core.atomic import atomic_write
-from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, PlanMissing
+from engine.core.compile_cache import keep_compiled
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
+from engine.core.oom import translate_oom
 from engine.models import adapter, embedded
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
+from engine.models.weight_cache import WeightCache
 
 GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
 GPU_DEFAULT_BYTES = 6 << 30
@@ -31,6 +37,9 @@ ADAPTERS = Path(__file__).parent / "adapters"
 
 MOVING_ROPES = ("dynamic",)
 """Rotary positions whose frequencies depend on how long the text is."""
+
+_REMEMBERED_SECONDS = 0.5
+"""A digest that takes longer is not remembered: the model is not known here."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Model:
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
     """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
 
-    Raises ModelRefused.
+    Raises ModelRefused, and OutOfMemory where it does not fit.
     """
     disable_progress_bar()  # `on_progress` says what is happening
     if threads:
@@ -112,7 +121,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
-    except ModelRefused as refused:
+    except (ModelRefused, OutOfMemory) as refused:
         why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
         better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
@@ -178,26 +187,23 @@ def _load_folder(
     device = select_device()
     dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
     quantized = device.type == "cuda" and name != embedded.NAME
+    if device.type == "cuda":
+        keep_compiled(models / "kernels")
     on_progress(f"Loading {name}.")
     config = _config(folder, name)
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=sdpa.NAME,
-            device_map=str(device),
-            output_loading_info=True,
-            **_quantization(quantized),
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except ImportError as error:
-        raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelDamaged(f"{name} could not be loaded: {error}") from error
-    network, report = loaded
-    if report["missing_keys"]:
-        # transformers fills them with random numbers, and goes on.
-        raise ModelDamaged(f"{name} could not be loaded: its files lack {len(report['missing_keys'])} of its weights")
+    with ThreadPoolExecutor(1, "digest") as beside:
+        try:
+            # What is not remembered takes about as long as loading does.
+            digesting = beside.submit(_digest, folder, name, models / "digests.json", "nf4" if quantized else "")
+            options = {"dtype": dtype, "attn_implementation": sdpa.NAME, "device_map": str(device)}
+            cache = WeightCache(models / "quantized") if quantized else None
+            with translate_oom():
+                network = _network(folder, name, options, cache, digesting)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except ImportError as error:
+            raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelDamaged(f"{name} could not be loaded: {error}") from error
     last_id, rows = max(tokenizer.get_vocab().values()), network.get_input_embeddings().num_embeddings
     if last_id >= rows:
         raise ModelDamaged(
@@ -218,25 +224,52 @@ def _load_folder(
         window=config.max_position_embeddings,
         stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),
         name=name,
-        digest=digest or _digest(folder, name, models / "digests.json", "nf4" if quantized else ""),
+        digest=digest or digesting.result(),
         why=why,
         better=better,
     )
 
 
-def _quantization(quantized: bool) -> dict[str, Any]:
-    """Options that load the weights in 4 bits: NF4 with double quantization by bitsandbytes."""
-    if not quantized:
-        return {}
+def _network(
+    folder: Path, name: str, options: Mapping[str, Any], cache: WeightCache | None, digesting: Future[str]
+) -> Any:
+    """The network of a folder; with a cache in 4 bits, from there if its digest is known at once, and kept there else.
+
+    Raises what transformers does, and ModelDamaged where weights are missing.
+    """
+    if cache is None:
+        return _loaded(folder, name, options)
+    with suppress(TimeoutError):
+        if kept := cache.find(digest := digesting.result(_REMEMBERED_SECONDS)):
+            try:
+                return _loaded(kept, name, options)
+            except (OSError, ValueError, RuntimeError, SafetensorError, ModelDamaged) as error:
+                # As where another version of transformers wrote them.
+                cache.drop(digest, str(error))
+    network = _loaded(folder, name, {**options, "quantization_config": _nf4()})
+    cache.keep(digesting.result(), network)
+    return network
+
+
+def _loaded(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    network, report = loaded
+    if report["missing_keys"]:
+        # transformers fills them with random numbers, and goes on.
+        raise ModelDamaged(f"{name} could not be loaded: its files lack {len(report['missing_keys'])} of its weights")
+    return network
+
+
+def _nf4() -> Any:
+    """Weights in 4 bits: NF4 with double quantization by bitsandbytes."""
     from transformers import BitsAndBytesConfig
 
-    nf4 = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    return {"quantization_config": nf4}
 
 
 def _config(folder: Path, name: str) -> Any:
@@ -300,17 +333,24 @@ def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
         known = {}
     total = hashlib.sha256(quantization.encode())
     names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
+    keys = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
         stat = path.resolve().stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|finite"
-        if key not in known:
-            if path.suffix == ".safetensors":
-                refuse_nonfinite(path, name)
-            with path.open("rb") as file:
-                known[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        keys[path] = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|finite"
+    new = [path for path, key in keys.items() if key not in known]
+    with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
+        known |= zip((keys[path] for path in new), pool.map(partial(_file_digest, name), new), strict=True)
+    for path, key in keys.items():
         total.update(f"{path.name}:{known[key]}\n".encode())
     _remember(memo, json.dumps(known))
     return total.hexdigest()
+
+
+def _file_digest(name: str, path: Path) -> str:
+    if path.suffix == ".safetensors":
+        refuse_nonfinite(path, name)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remember(memo: Path, text: str) -> None:

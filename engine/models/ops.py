@@ -103,47 +103,6 @@ class PlainOps:
         return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-class RowOps(PlainOps):
-    """PyTorch's products on the CPU over weights side by side; one token's by its matrix-vector loop.
-
-    Left alone, PyTorch gives such a product of bfloat16 to oneDNN, which reads the weights at half the speed of that
-    loop. Both add up in float32.
-    """
-
-    name = "flat, one token by matrix-vector products"
-
-    def take(self, *projections: nn.Module) -> Sequence[Weight]:
-        """Weights (N, K), joined, and biases."""
-        linears = [each for each in projections if isinstance(each, nn.Linear)]
-        return [(_joined([each.weight for each in linears]), _biases(linears))]
-
-    def linear(
-        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
-    ) -> Tensor:
-        """One product."""
-        if norm is not None:
-            x = self.norm(x, norm)
-        ((weight, bias),) = weights
-        out = _product(x, weight, bias)
-        return out if residual is None else out.add_(residual)
-
-    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
-        """Two products."""
-        if norm is not None:
-            x = self.norm(x, norm)
-        return nn.functional.silu(_product(x, *gate), inplace=True).mul_(_product(x, *up))
-
-
-def select_ops(projections: Sequence[nn.Module]) -> PlainOps:
-    """The fastest operations for a network's projections, where it is loaded: by what they are, never by a trial.
-
-    The same document must give the same bytes on every day.
-    """
-    linears = [each for each in projections if type(each) is nn.Linear and each.weight.device.type == "cpu"]
-    known = {each.weight.dtype for each in linears} <= {torch.float32, torch.bfloat16}
-    return RowOps() if known and len(linears) == len(projections) and torch.backends.mkldnn.enabled else PlainOps()
-
-
 def _unit(x: Tensor, epsilon: float) -> Tensor:
     """x over its root mean square, in float32."""
     wide = x.to(torch.float32)
@@ -162,50 +121,3 @@ def _again(near: Tensor, x: Tensor, head: nn.Linear, norm: Norm) -> Tensor:
         exact = (matrix[largest].float() @ wide[..., None]).squeeze(-1)
         rows.scatter_(1, largest, exact if bias is None else exact + bias[largest].float())
     return near
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, K) -> (B, N)."""
-    if len(x) > 1:
-        return nn.functional.linear(x, weight, bias)
-    # A switch of the whole process: whoever multiplies in another thread meanwhile gets the same sums, some slower.
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        return nn.functional.linear(x, weight, bias)
-    finally:
-        torch._C._set_mkldnn_enabled(True)
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Tensors along their first dimension; they become views of the result, so that they take no memory twice."""
-    first = parts[0].detach()
-    if len(parts) == 1:
-        return first
-    if _adjacent(parts):
-        # Joined before: who did that goes on to use them where they are.
-        return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride(), first.storage_offset())
-    whole = torch.cat([each.detach() for each in parts])
-    start = 0
-    for part in parts:
-        part.data = whole[start : start + len(part)]
-        start += len(part)
-    return whole
-
-
-def _biases(linears: Sequence[nn.Linear]) -> Tensor | None:
-    """The biases (N,) of several projections, zero where one has none; None where none has."""
-    if all(each.bias is None for each in linears):
-        return None
-    return torch.cat(
-        [each.weight.new_zeros(len(each.weight)) if each.bias is None else each.bias.detach() for each in linears]
-    )
-
-
-def _adjacent(parts: Sequence[Tensor]) -> bool:
-    """Whether tensors lie one behind the other in one storage."""
-    storage, place = parts[0].untyped_storage().data_ptr(), parts[0].storage_offset()
-    for part in parts:
-        if not part.is_contiguous() or part.untyped_storage().data_ptr() != storage or part.storage_offset() != place:
-            return False
-        place += part.numel()
-    return True

@@ -77,7 +77,9 @@ class Runner:
             raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
         device = self.model.device
         with self._lock, torch.inference_mode():
-            new, positions = torch.tensor(ids, device=device), torch.arange(first, first + len(ids), device=device)
+            # From pinned memory a copy makes nobody wait for what the device does.
+            new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+            positions = torch.arange(first, first + len(ids), device=device)
             if self._flat is not None and self._flat.is_current:
                 logits = self._flat.forward(new, positions, context, last)
             else:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from app.settings import Settings
 from engine.evidence.heads import EvidenceHeads
 from engine.models import loader
 from storage import Reading
+from tests.app.command import Command
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 120.0
@@ -100,16 +100,16 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
     """One command of `run_app.py` in a process of its own, on the home and the model of the settings."""
     process = start(settings, *arguments)
     out, err = process.communicate()
+    assert process.returncode is not None
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def start(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+def start(settings: Settings, *arguments: str) -> Command:
     """A process with one command of `run_app.py`, on one processor thread."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DOCPOD_")}
     environment |= {f"DOCPOD_{name.upper()}": str(value) for name, value in asdict(settings).items()}
     environment["OMP_NUM_THREADS"] = "1"
-    command = [sys.executable, str(ROOT / "run_app.py"), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return Command(arguments, environment)
 
 
 def last(events: Iterator[AskEvent]) -> Answer:

@@ -143,6 +143,7 @@ def test_recipes_are_split_at_commas_that_are_not_their_own() -> None:
     assert split_recipes("exact,k4v4+near16,256,A35") == ["exact", "k4v4+near16,256", "A35"]
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_json_line(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
@@ -196,6 +197,7 @@ def test_workers_find_what_one_process_finds(
         command.main([*arguments, "--workers", "2", "--lengths", "300"], said.append)
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_a_failure_is_told(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +216,7 @@ def test_what_was_measured_before_a_failure_is_told(
     assert json.loads((tmp_path / "out" / "fidelity.json").read_text()) == json.loads(said[-1])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said_in_a_sentence(
     tiny_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

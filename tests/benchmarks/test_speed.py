@@ -130,6 +130,7 @@ def test_the_baselines_are_transformers_own_answers(tiny_qwen3, one_thread: None
     assert row.prefill_tok_s and row.first_token_ms.ram and row.first_token_ms.disk is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["float32", "bf16", "nf4"])
 def test_equivalence_holds(weights: str, one_thread: None) -> None:
     recipes = {name: parse(parts) for name, parts in command.RECIPES.items()}
@@ -177,6 +178,7 @@ def test_an_answer_of_no_numbers_is_a_failure(llama_runner: Runner) -> None:
         answer(llama_runner, pod, [3, 4], 2)
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_json_line(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:

@@ -11,6 +11,7 @@ from benchmarks.speed.profile import Kernel
 from benchmarks.speed.reading_profile import Span
 
 
+@pytest.mark.slow
 def test_a_profile_says_where_a_token_goes(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
@@ -41,6 +42,7 @@ def test_a_profile_counts_per_token() -> None:
     assert last.split() == ["100.0", "us", "7%", "32.0", "x", "1", "others"]
 
 
+@pytest.mark.slow
 def test_a_profile_of_reading_says_where_the_last_chunk_goes(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:

@@ -168,7 +168,6 @@ def test_threads_share_a_block_and_find_what_is_wrong(
     threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.podfile._PIECE_BYTES", 1 << 10)
-    monkeypatch.setattr("storage.podfile._SHARE_BYTES", 1 << 11)
     path, payload = tmp_path / "a.pod", os.urandom(50_001)
     num_bytes, checksum = write_block(tmp_path, path.name, META, payload)
     buffer = memoryview(bytearray(num_bytes))

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging
-from engine.core.quant import Packed, scale_shape, unpack
+from engine.core.quant import Packed, scale_shape
 from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
@@ -80,6 +80,9 @@ class QuantizedLoader:
         self._num_tokens = num_tokens
         self._device = device
         self._staging = staging or Staging(device)
+        self._blocks: list[tuple[range, range, list[dict[str, _Place]], Tensor]] = []
+        """Layers, heads, places and bytes. What looks at them is made at the end: threads that add blocks would wait
+        for each other, at Python's lock."""
         self._parts: dict[tuple[int, int], _Part] = {}
         """By layer and first head."""
         self._proximal = len(layout.proximal(num_tokens))
@@ -102,14 +105,12 @@ class QuantizedLoader:
             host, places = _aligned(host, places)
         for named, counts in zip(places, meta["slots"], strict=True):
             self._check_kept(counts, _view(host, *named["kept"]) if "kept" in named else None)
-        there = self._staging.send(host)
-        for layer, named in zip(layers, places, strict=True):
-            tensors = {name: _view(there, *place) for name, place in named.items()}
-            distant = self._distant(layer, heads, tensors)
-            self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], distant
+        self._blocks.append((layers, heads, places, self._staging.send(host)))
 
     def finish(self) -> QuantizedPod:
         """The pod, whole for whatever the current stream does next. Raises PodMismatch where layers are missing."""
+        for block in self._blocks:
+            self._take(*block)
         missing = {layer for layer in range(self._shape.layers) if not self._complete(layer)}
         if missing:
             raise PodMismatch(f"{len(missing)} layers are missing")
@@ -119,6 +120,12 @@ class QuantizedLoader:
         keys, values = torch.stack([each[0] for each in layers]), torch.stack([each[1] for each in layers])
         distant = tuple(each[2] for each in layers)
         return QuantizedPod(self._layout, Pod(keys, values, proximal, self._num_tokens), distant, self._num_tokens)
+
+    def _take(self, layers: range, heads: range, places: list[dict[str, _Place]], there: Tensor) -> None:
+        for layer, named in zip(layers, places, strict=True):
+            tensors = {name: _view(there, *place) for name, place in named.items()}
+            distant = self._distant(layer, heads, tensors)
+            self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], distant
 
     def _ranges(self, meta: Mapping[str, Any]) -> tuple[range, range]:
         """Layers and heads of a block that belongs to such a pod."""
@@ -170,9 +177,11 @@ class QuantizedLoader:
     def _check_kept(self, counts: list[int], kept: Tensor | None) -> None:
         """Raise PodMismatch where heads do not have as many rows as slots; `kept` (heads, F / 8) is on the host."""
         distant = self._num_tokens - self._proximal
-        slots = (
-            [distant] * len(counts) if kept is None else unpack(kept, 1)[:, :distant].sum(1, dtype=torch.long).tolist()
-        )
+        if kept is None:
+            slots = [distant] * len(counts)
+        else:
+            rows = [int.from_bytes(row.numpy().tobytes(), "little") for row in kept]
+            slots = [(row & (1 << distant) - 1).bit_count() for row in rows]
         if slots != counts:
             raise PodMismatch(f"heads have {counts} rows for {slots} slots")
 

@@ -27,7 +27,8 @@ from engine.models import lora
 from engine.models.decoder import FlatModel, flatten
 from engine.models.families.registry import family_of
 from engine.models.lora import LowRank
-from engine.models.ops import PlainOps, RowOps
+from engine.models.ops import PlainOps
+from engine.models.ops_cpu import RowOps
 from engine.runtime.runner import Runner
 from tests.engine.reading import ask, read, runner_of, some_ids
 
@@ -232,13 +233,13 @@ def test_joined_weights_take_no_memory_twice() -> None:
     network = network_of("llama with biases").bfloat16()
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     made = flat_model(network, RowOps())
-    ((joined, _),) = made._blocks[1].qkv
+    joined = made._blocks[1].qkv[0].matrix
     attention = network.model.layers[1].self_attn
     held = {each.weight.untyped_storage().data_ptr() for each in (attention.q_proj, attention.k_proj, attention.v_proj)}
     assert held == {joined.untyped_storage().data_ptr()}
     assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
     # Whoever flattens the network once more finds them joined, and disturbs nobody.
-    ((again, _),) = flat_model(network, RowOps())._blocks[1].qkv
+    again = flat_model(network, RowOps())._blocks[1].qkv[0].matrix
     assert made.is_current and again.data_ptr() == joined.data_ptr() and torch.equal(again, joined)
     attention.k_proj.weight.fill_(3.0)
     assert joined[64:96].eq(3.0).all()

@@ -14,7 +14,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from safetensors.torch import load_file, save_file
 
 from engine.attention.sdpa import select_backend
-from engine.core.errors import EngineError, ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
+from engine.core.errors import EngineError, ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory
 from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.models import embedded, loader
@@ -207,6 +207,17 @@ def test_each_cause_has_a_hint_of_its_own(
         load(folder, tmp_path)
     assert type(raised.value) is refused
     assert hint in raised.value.hint and "network" not in raised.value.hint
+
+
+def test_a_model_that_does_not_fit_is_not_called_damaged(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+    monkeypatch.setattr(loader.AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(OutOfMemory, match=r"2\.68 GB"):
+        load(folder, tmp_path)
 
 
 def test_an_adapter_alone_is_called_so(folder: Path, tmp_path: Path) -> None:

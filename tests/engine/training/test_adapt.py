@@ -28,6 +28,8 @@ from tests import tiny
 from tests.engine.reading import runner_of, some_ids, some_maps
 from tests.engine.reports import TEXTS, report_corpus
 
+pytestmark = pytest.mark.slow
+
 ROOTS = ((0, 0), (0, 1), (2, 1), (2, 1))
 SMALL = TrainingSettings(sinks=2, recent=8, rank=8, length=96, warm_up=2, recall_share=0.0)
 

@@ -13,6 +13,8 @@ from engine.training import corpus
 from tests import tiny
 from tests.engine.reports import TEXTS, report_corpus
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_held_out_depends_on_the_text_alone(tmp_path: Path) -> None:
     tokenizer = Tokenizer(tiny.tokenizer())

@@ -20,6 +20,8 @@ from engine.sharing import map_fit
 from engine.training.shared_attention import Distort, ExplicitWindows, FlexWindows, SharedAttention, Windows, dense
 from tests.engine.reading import plain_logits, some_ids
 
+pytestmark = pytest.mark.slow
+
 HEADS, GROUPS, DIM, LAYERS = 4, 2, 16, 4
 ROOTS = ((0, 0), (0, 1), (2, 1), (2, 1))
 SINGLE = tuple((layer,) * GROUPS for layer in range(LAYERS))
