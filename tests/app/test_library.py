@@ -11,6 +11,7 @@ from app.document_reader import DocumentReader
 from app.errors import DocumentNotFound, NotRead
 from app.library import Library
 from app.main import App
+from app.planning import Planner
 from app.settings import Settings
 from engine.core.errors import ModelMissing
 from engine.runtime.prefill.builder import PodBuilder
@@ -128,6 +129,20 @@ def test_a_pause_keeps_what_is_read_and_outlasts_a_restart(
     assert 0 < progress.pages_done < PAGES
     again.library.read(document_id)
     paper.wait_for(again, document_id, "ready")
+
+
+def test_a_document_is_planned_once(app: App, turns: Turns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, planned = Planner.plan, []
+
+    def counted(planner: Planner, document_id: str, recipe: str) -> Reading:
+        planned.append(document_id)
+        return plan(planner, document_id, recipe)
+
+    monkeypatch.setattr(Planner, "plan", counted)
+    turns.give_all()
+    document_id = app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt")
+    paper.wait_for(app, document_id, "ready")
+    assert planned == [document_id]
 
 
 def test_paused_and_resumed_at_once_goes_on(app: App, turns: Turns, document_id: str) -> None:

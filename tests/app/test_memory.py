@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.block_store import BlockStore
 from app.document_reader import DISK_SPARE_BYTES
 from app.errors import Busy, DiskFull, NotRead
 from app.main import App
@@ -294,6 +295,27 @@ def test_a_block_whose_row_was_forged_too_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "blocks", forged)
         assert recaller.recall(first) is None
+
+
+def test_a_section_whose_blocks_change_at_every_look_counts_as_not_read(
+    app: App, open_app: OpenApp, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.close()
+    section = store.sections(store.readings(document_id)[0].id)[0]
+    recaller, blocks = open_app().model.wait().recaller, Store.blocks
+    looks: list[int] = []
+
+    def restless(self: Store, section_id: int) -> list[object]:
+        looks.append(section_id)
+        found = blocks(self, section_id)
+        return found[: len(found) - len(looks) % 2]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "blocks", restless)
+        patch.setattr(BlockStore, "load", lambda *_: None)
+        assert recaller.recall(section) is None
+    assert 4 < len(looks) < 20
+    assert recaller.recall(section) is not None
 
 
 def test_a_damaged_block_is_read_again_when_reading_goes_on(
