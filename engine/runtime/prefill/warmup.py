@@ -29,22 +29,26 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
     To be called in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only
     the time that it would have saved.
     """
-    if runner.model.device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if not _on_gpu(runner.model.device):
         return
     # Needs Triton, which not every machine has.
     from triton.errors import TritonError
 
     try:
+        _plan(runner, chunk, num_tokens)
         for layout in layouts:
             # Kernels differ by whether a length is a multiple of 16.
             for more in (0, 3) if layout.recipe.precision.while_reading else (3,):
                 _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
                 if layout.recipe.precision.while_reading:
                     _merge(runner, layout, chunk - more)
-        _plan(runner, chunk, num_tokens)
     except (TritonError, RuntimeError, OSError, EngineError) as error:
         # Memory may be short, or the compiler of this machine fails; PyTorch's errors are RuntimeErrors.
         log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
+
+
+def _on_gpu(device: torch.device) -> bool:
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
