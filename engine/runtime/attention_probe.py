@@ -116,5 +116,5 @@ def _positions(pod: AnyPod, layer: int, group: int) -> list[Tensor]:
     if isinstance(pod, Pod):
         return [pod.positions]
     if isinstance(pod, OpenPod):
-        return [segment.places(group) for segment in pod.layers[layer]]
+        return [segment.places(group) for segment in pod.segments(layer)]
     return [pod.proximal.positions, pod.distant_positions(layer, group)]
