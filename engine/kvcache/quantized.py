@@ -5,9 +5,9 @@ It stays packed in memory: a layer is unpacked when it is attended, and forgotte
 tokens, or a passage, needs unpacked.
 """
 
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.core.errors import PodMismatch
 from engine.core.quant import Packed, dequantize, quantize, rotated, unpack
+from engine.kernels.card import why_not_triton
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
@@ -43,32 +44,61 @@ class DistantLayer:
 
 @dataclass(frozen=True)
 class OpenPod:
-    """A pod as segments ready to be attended, layer by layer."""
+    """A pod as rows ready to be attended: exact tokens, and N distant slots of all layers and KV heads one behind the
+    other, of which `counts[layer][kv_head]` are of each.
 
-    layers: tuple[tuple[Segment, ...], ...]
+    Keys and values are (N, D), positions (N,). `roots`, `skip` and `rotation` are those of Segment.
+    """
+
+    proximal: Pod
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    counts: tuple[tuple[int, ...], ...]
+    alike: bool
+    """Whether all KV heads hold the same tokens."""
+    roots: tuple[tuple[int, ...], ...] | None
+    skip: float
+    rotation: Tensor | None
     num_tokens: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values; those that layers share count where they are used."""
-        rows = (rows for layer in self.layers for each in layer for rows in (*each.keys, *each.values))
-        return sum(each.nbytes for each in rows)
+        return self.proximal.nbytes + self.keys.nbytes + self.values.nbytes
 
     @property
     def device(self) -> torch.device:
         """Where it is."""
-        return self.layers[0][0].places(0).device
+        return self.positions.device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """See AnyPod."""
-        return list(self.layers[layer])
+        """Proximal tokens, then distant ones; see AnyPod."""
+        counts, first = self.counts[layer], sum(map(sum, self.counts[:layer]))
+        if not sum(counts):
+            return self.proximal.segments(layer)
+        own = slice(first, first + sum(counts))
+        keys, values, positions = self.keys[own], self.values[own], torch.split(self.positions[own], list(counts))
+        facts = None if self.roots is None else self.roots[layer], self.skip, self.rotation
+        if self.alike:
+            heads = len(counts), counts[0], -1
+            segment = Segment(keys.view(heads), values.view(heads), positions[0], *facts)
+        else:
+            segment = Segment(torch.split(keys, list(counts)), torch.split(values, list(counts)), positions, *facts)
+        return [*self.proximal.segments(layer), segment]
 
     def select(self, slots: Tensor) -> "OpenPod":
         """The same memory restricted to some tokens; see Pod.select."""
         wanted = _wanted(self, slots)
-        layers = ([segment.select(wanted) for segment in layer] for layer in self.layers)
-        kept = (tuple(each for each in layer if any(map(len, each.keys))) for layer in layers)
-        return OpenPod(tuple(kept), _stop(slots))
+        proximal = self.proximal.select(wanted[self.proximal.positions].nonzero().squeeze(1))
+        chosen = wanted[self.positions]
+        sizes = [size for layer in self.counts for size in layer]
+        left = [int(each.sum()) for each in torch.split(chosen, sizes)]
+        keys, values, positions = self.keys[chosen], self.values[chosen], self.positions[chosen]
+        counts, num_tokens = _by_layer(left, len(self.counts)), _stop(slots)
+        return replace(
+            self, proximal=proximal, keys=keys, values=values, positions=positions, counts=counts, num_tokens=num_tokens
+        )
 
     def open(self) -> "OpenPod":
         """Itself."""
@@ -102,26 +132,33 @@ class QuantizedPod:
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
         """The same memory restricted to some tokens, unpacked; see Pod.select."""
-        wanted = _wanted(self, slots)
-        if self.layout.maps is not None:
-            return self._whole(self.layout.maps, wanted)
-        proximal = self.proximal.select(wanted[self.proximal.positions].nonzero().squeeze(1))
-        # One look at all layers: to ask each KV head what it kept would be hundreds of waits for the device.
-        counts, rows, places, positions = self._chosen(wanted)
-        keys, values = (torch.split(each, counts) for each in self._unpacked(rows, places, counts))
-        where, sharing, heads = torch.split(positions, counts), self.layout.recipe.sharing, len(self.distant[0].values)
-        layers = []
-        for layer, roots in enumerate(self.layout.roots):
-            own = slice(layer * heads, (layer + 1) * heads)
-            segment = Segment(keys[own], values[own], where[own], sharing.asking(roots), sharing.skip, self.rotation)
-            layers.append((*proximal.segments(layer), *([segment] if sum(counts[own]) else [])))
-        return OpenPod(tuple(layers), _stop(slots))
+        return self._opened(_wanted(self, slots), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
         """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
+        return self._opened(None, self.num_tokens)
+
+    def _opened(self, wanted: Tensor | None, num_tokens: int) -> Pod | OpenPod:
+        """All tokens, or those where `wanted` (T,) is true, as if the section had `num_tokens`."""
         if self.layout.maps is not None:
-            return self._whole(self.layout.maps, None)
-        return OpenPod(tuple(tuple(self._segments(layer)) for layer in range(len(self.distant))), self.num_tokens)
+            return self._whole(self.layout.maps, wanted)
+        proximal, sharing = self.proximal, self.layout.recipe.sharing
+        if wanted is not None:
+            proximal = proximal.select(wanted[proximal.positions].nonzero().squeeze(1))
+        counts, rows, places, positions = self._chosen(wanted)
+        keys, values = (self._unpacked(name, rows, places, counts, wanted is None) for name in ("keys", "values"))
+        return OpenPod(
+            proximal,
+            keys,
+            values,
+            positions,
+            _by_layer(counts, len(self.distant)),
+            self.distant[0].kept is None,
+            self.layout.roots if sharing.mode == "A" else None,
+            sharing.skip,
+            self.rotation,
+            num_tokens,
+        )
 
     def check(self) -> None:
         """Raise PodMismatch where the parts do not belong together."""
@@ -163,35 +200,51 @@ class QuantizedPod:
         packed = [self.distant[root].keys[head] for head, root in enumerate(self.layout.roots[layer])]
         return [each for each in packed if each]
 
-    def _chosen(self, wanted: Tensor) -> tuple[list[int], Tensor, Tensor, Tensor]:
-        """The distant slots of the tokens where `wanted` (T,) is true: how many each (layer, KV head) has, and of all N
-        of them which of these it is of (N,), which of its slots it is (N,), and its position (N,)."""
+    def _chosen(self, wanted: Tensor | None) -> tuple[list[int], Tensor, Tensor, Tensor]:
+        """The distant slots of all tokens, or of those where `wanted` (T,) is true: how many each (layer, KV head) has,
+        and of all N of them which of these it is of (N,), which of its slots it is (N,), and its position (N,).
+
+        One look at all layers: to ask each KV head what it kept would be hundreds of waits for the device.
+        """
         first, count = self._distant_tokens
-        part, heads = wanted[first : first + count], len(self.distant[0].values)
+        heads = len(self.distant) * len(self.distant[0].values)
         if self.distant[0].kept is None:
-            kept = torch.ones(len(self.distant) * heads, count, dtype=torch.uint8, device=self.device)
+            kept = torch.ones(heads, count, dtype=torch.uint8, device=self.device)
         else:
-            bits = torch.cat([layer.kept for layer in self.distant if layer.kept is not None])
-            kept = unpack(bits, 1)[:, :count]
-        chosen = kept.bool() & part
+            kept = unpack(torch.cat([layer.kept for layer in self.distant if layer.kept is not None]), 1)[:, :count]
+        chosen = kept.bool() if wanted is None else kept.bool() & wanted[first : first + count]
         rows, tokens = chosen.nonzero(as_tuple=True)
         places = (kept.cumsum(1, dtype=torch.int32) - 1)[rows, tokens]
         return chosen.sum(1).tolist(), rows, places, tokens + first
 
-    def _unpacked(self, rows: Tensor, places: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Keys and values (N, D), rotated as they are kept, of what `_chosen` gave."""
-        dtype = self.proximal.keys.dtype
-        keys = [each for layer in range(len(self.distant)) for each in self._keys(layer)]
-        values = [each for layer in self.distant for each in layer.values]
-        if gather := gather_rows(self.device):
-            return gather(keys, rows, places, dtype), gather(values, rows, places, dtype)
-        slots = torch.split(places, list(counts))
-        both = (
-            [dequantize(each, dtype, chosen) for each, chosen in zip(every, slots, strict=True)]
-            for every in (keys, values)
-        )
-        unpacked_keys, unpacked_values = map(torch.cat, both)
-        return unpacked_keys, unpacked_values
+    def _unpacked(self, name: str, rows: Tensor, places: Tensor, counts: Sequence[int], whole: bool) -> Tensor:
+        """Keys or values (N, D), rotated as they are kept: what `_chosen` gave, which may be the `whole` of each."""
+        dtype, packed = self.proximal.keys.dtype, self._packed[name]
+        if not why_not_triton(self.device):
+            # Needs Triton, which not every machine has.
+            from engine.kernels.quant.gather import gather
+
+            return gather(self._addresses[name], packed[0], rows, places, dtype)
+        out = torch.empty(len(rows), self.proximal.keys.shape[-1], dtype=dtype, device=self.device)
+        rooms, slots = torch.split(out, list(counts)), torch.split(places, list(counts))
+        for each, room, chosen in zip(packed, rooms, slots, strict=True):
+            room.copy_(dequantize(each, dtype, None if whole else chosen))
+        return out
+
+    @cached_property
+    def _packed(self) -> Mapping[str, Sequence[Packed]]:
+        """The distant keys and values that each layer and KV head meets, layer by layer."""
+        return {
+            "keys": [each for layer in range(len(self.distant)) for each in self._keys(layer)],
+            "values": [each for layer in self.distant for each in layer.values],
+        }
+
+    @cached_property
+    def _addresses(self) -> Mapping[str, Tensor]:
+        """Where those are, for kernels."""
+        from engine.kernels.quant.gather import addresses
+
+        return {name: addresses(packed) for name, packed in self._packed.items()}
 
     def with_all_keys(self) -> "QuantizedPod":
         """The same with a key for every layer: predicted ones are worked out, and kept in the model's dtype."""
@@ -305,14 +358,9 @@ class Unpacked:
         return self._known[name, layer]
 
 
-def gather_rows(device: torch.device) -> Callable[[Sequence[Packed], Tensor, Tensor, torch.dtype], Tensor] | None:
-    """What dequantizes chosen rows of many Packed in one launch; None where that is no gain, or Triton is missing."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
-        return None
-    # Needs Triton, which not every machine has.
-    from engine.kernels.quant.gather import gather
-
-    return gather
+def _by_layer(counts: Sequence[int], layers: int) -> tuple[tuple[int, ...], ...]:
+    heads = len(counts) // layers
+    return tuple(tuple(counts[first : first + heads]) for first in range(0, len(counts), heads))
 
 
 def _wanted(pod: "QuantizedPod | OpenPod", slots: Tensor) -> Tensor:

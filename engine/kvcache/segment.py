@@ -1,13 +1,12 @@
 """Segment: what one layer meets in a part of a pod, for every KV head; its heads may have kept different slots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.attention.sdpa import SegmentAttention, sliding
-from engine.core.errors import PodMismatch
 from engine.core.quant import rotated
 
 Rows = Tensor | Sequence[Tensor]
@@ -94,22 +93,6 @@ class Segment:
     def places(self, group: int) -> Tensor:
         """The positions (K,) of one KV head's slots."""
         return self.positions if isinstance(self.positions, Tensor) else self.positions[group]
-
-    def select(self, wanted: Tensor) -> "Segment":
-        """The same restricted to the tokens where `wanted` (T,) is true. Raises PodMismatch where there is a window."""
-        if self.window is not None:
-            raise PodMismatch("a layer with a window holds the end of a section only: no part of it can be chosen")
-        if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and isinstance(self.positions, Tensor):
-            (slots,) = wanted[self.positions].nonzero(as_tuple=True)
-            keys, values = self.keys.index_select(1, slots), self.values.index_select(1, slots)
-            return replace(self, keys=keys, values=values, positions=self.positions[slots])
-        chosen = [wanted[self.places(group)] for group in range(len(self.keys))]
-        return replace(
-            self,
-            keys=[rows[keep] for rows, keep in zip(self.keys, chosen, strict=True)],
-            values=[rows[keep] for rows, keep in zip(self.values, chosen, strict=True)],
-            positions=[self.places(group)[keep] for group, keep in enumerate(chosen)],
-        )
 
     def _asker(self, group: int, query: Tensor, queries: Mapping[int, Tensor]) -> Tensor:
         """The queries (H / G, Q, D) that meet a KV head's keys."""

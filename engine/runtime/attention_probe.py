@@ -116,6 +116,6 @@ def _positions(pod: AnyPod, layer: int, group: int) -> list[Tensor]:
     if isinstance(pod, Pod):
         return [pod.positions]
     if isinstance(pod, OpenPod):
-        return [segment.places(group) for segment in pod.layers[layer]]
+        return [segment.places(group) for segment in pod.segments(layer)]
     assert isinstance(pod, QuantizedPod)
     return [pod.proximal.positions, pod.distant_positions(layer, group)]

@@ -8,7 +8,7 @@ which reads it one step later.
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,6 @@ from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.runtime.context import EarlyExit, Head
 from engine.runtime.cuda_graphs import WARM_UPS, CudaGraphs
 from engine.runtime.fallbacks import Fallbacks
-
-if TYPE_CHECKING:
-    # Needs Triton, which not every machine has.
-    from engine.runtime.attention_probe import AttentionProbe
 
 BUCKETS = (1, 8, 32, 64)
 """Tokens of one step; the last run of a question is padded up to one of them."""
@@ -40,13 +36,35 @@ Greedy = Callable[[Tensor, Tensor, Tensor], None]
 """(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.choose."""
 
 
+class Probe(Protocol):
+    """See engine.runtime.attention_probe, which needs Triton."""
+
+    @property
+    def kept(self) -> Tensor:
+        """What a step that is tried out must not change."""
+
+    def watch(self, pods: Sequence[AnyPod], heads: Sequence[Head], ends: bool) -> None:
+        """Observe these heads from the next step on; steps may end behind the last of them, by EarlyExit."""
+
+    def start(self) -> None:
+        """Begin a step."""
+
+    def finish(self, count: int, last: int | Tensor) -> None:
+        """End a step of `count` tokens, of which those behind place `last` (1,) are padding."""
+
+    def read(self) -> list[Tensor]:
+        """Per pod what was observed of each token (T,), on the host."""
+
+
 class Table(KVContext, Protocol):
     """Pods and a tail at fixed addresses. What `attend` and `positions` do can be captured in a CUDA graph."""
 
     length: int
     """Tokens in the tail, as the host knows it: whoever advances adds to it."""
-    probe: "AttentionProbe"
-    """What observes where heads look, in the steps that `attend` is called in."""
+
+    @property
+    def probe(self) -> Probe:
+        """What observes where heads look, in the steps that `attend` is called in."""
 
     @property
     def bucket(self) -> Hashable:

@@ -209,16 +209,14 @@ class KVTable:
         """The pod's ranges, or why the kernels cannot read it."""
         if not isinstance(pod, Pod | QuantizedPod | OpenPod):
             return f"kernels do not know the ranges of a {type(pod).__name__}"
-        held = pod.layers[0][0].keys[0] if isinstance(pod, OpenPod) else _proximal(pod).keys
+        held = _proximal(pod).keys
         if held.dtype != self.shape.dtype or held.device.type != self.device.type:
             return f"a pod of {held.dtype} on {held.device.type} is beside a model of {self.shape.dtype}"
-        if isinstance(pod, OpenPod):
-            skips = any(segment.skip < 1 for layer in pod.layers for segment in layer)
-        else:
-            skips = isinstance(pod, QuantizedPod) and pod.layout.recipe.sharing.skip < 1
-        if skips:
+        sharing = pod.layout.recipe.sharing if isinstance(pod, QuantizedPod) else None
+        skip = pod.skip if isinstance(pod, OpenPod) else sharing.skip if sharing else 1.0
+        if skip < 1:
             return "distant tokens are skipped only by the plain path (tau of PoD's mode A)"
-        if isinstance(pod, QuantizedPod) and pod.layout.recipe.sharing.mode == "linear":
+        if sharing and sharing.mode == "linear":
             return "kernels predict no keys"
         return ranges_of(pod) if all(map(_can_be_read, _tensors(pod))) else "rows are not aligned to 16 bytes"
 
@@ -231,20 +229,17 @@ def _format(rows: Rows) -> Hashable:
 
 def _tensors(pod: Pod | QuantizedPod | OpenPod) -> Iterable[Tensor]:
     """Rows that kernels read of a pod, one KV head at a time."""
-    if isinstance(pod, OpenPod):
-        for segments in pod.layers:
-            for segment in segments:
-                yield from (*segment.keys, *segment.values)
-        return
     proximal = _proximal(pod)
     yield from (proximal.keys[0, 0], proximal.values[0, 0])
+    if isinstance(pod, OpenPod):
+        yield from (pod.keys, pod.values)
     for layer in pod.distant if isinstance(pod, QuantizedPod) else ():
         for packed in (*layer.keys, *layer.values):
             if isinstance(packed, Packed):
                 yield from (packed.codes, packed.scales, packed.zeros) if packed.bits < 16 else (packed.codes,)
 
 
-def _proximal(pod: Pod | QuantizedPod) -> Pod:
+def _proximal(pod: Pod | QuantizedPod | OpenPod) -> Pod:
     return pod if isinstance(pod, Pod) else pod.proximal
 
 

@@ -35,26 +35,22 @@ def ranges_of(pod: AnyPod) -> Rows:
     """
     if isinstance(pod, Pod):
         return exact_ranges(pod.keys, pod.values)
-    if isinstance(pod, OpenPod):
-        return _open_ranges(pod)
-    assert isinstance(pod, QuantizedPod)
-    return np.concatenate([exact_ranges(pod.proximal.keys, pod.proximal.values), _distant_ranges(pod)], 1)
+    assert isinstance(pod, OpenPod | QuantizedPod)
+    distant = _open_ranges(pod) if isinstance(pod, OpenPod) else _distant_ranges(pod)
+    return np.concatenate([exact_ranges(pod.proximal.keys, pod.proximal.values), distant], 1)
 
 
 def _open_ranges(pod: OpenPod) -> Rows:
-    """The ranges (L, segments, G, COLUMNS) of an open pod, whose KV heads may hold different numbers of slots."""
-    most, heads = max(map(len, pod.layers)), len(pod.layers[0][0].keys)
-    rows = np.concatenate([blank(len(pod.layers), heads)] * most, 1)
-    for layer, segments in zip(rows, pod.layers, strict=True):
-        for row, segment in zip(layer, segments, strict=False):
-            keys, values = list(segment.keys), list(segment.values)
-            row[:, STOP] = [len(each) for each in keys]
-            row[:, KEYS] = [each.data_ptr() for each in keys]
-            row[:, VALUES] = [each.data_ptr() for each in values]
-            row[:, BYTES] = 2 * row[:, STOP] * keys[0].shape[1] * keys[0].itemsize
-            row[:, ROTATED] = segment.rotation is not None
-            if segment.roots is not None:
-                row[:, ASKER] = segment.roots
+    """The ranges (L, 1, G, COLUMNS) of an open pod's distant rows, of which KV heads hold different numbers."""
+    counts = np.array(pod.counts)
+    rows, size = blank(*counts.shape), pod.keys.shape[1] * pod.keys.itemsize
+    starts = (counts.ravel().cumsum() - counts.ravel()).reshape(counts.shape)
+    rows[:, 0, :, STOP], rows[:, 0, :, BYTES] = counts, 2 * counts * size
+    for column, each in ((KEYS, pod.keys), (VALUES, pod.values)):
+        rows[:, 0, :, column] = each.data_ptr() + starts * size
+    rows[..., ROTATED] = pod.rotation is not None
+    if pod.roots is not None:
+        rows[..., ASKER] = np.array(pod.roots)[:, None]
     return rows
 
 

@@ -125,18 +125,18 @@ class SplitPlan:
         pieces = -(-rows[:, STOP] // spans)
         counts = np.bincount(rows[:, LAYER], pieces, self._layers).astype(np.int64)
         grid = _up(max(least, int(counts.max())), _STEP)
-        present = np.arange(grid) < counts[:, None]
-        # The row behind all others is nothing.
-        source = np.full((self._layers, grid), len(rows))
-        source[present] = np.repeat(np.arange(len(rows)), pieces)
-        nothing = np.full((1, FIELDS), NOTHING, dtype=np.int64)
-        table = self._places(self._host, grid).numpy()
-        np.take(np.concatenate([rows[:, :FIELDS], nothing]), source, 0, table, "clip")
-        # Which piece of its stretch each one is.
-        number = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        span, stop = np.repeat(spans, pieces), np.repeat(rows[:, STOP], pieces)
-        table[present, FIRST] = first = number * span
-        table[present, STOP] = np.minimum(first + span, stop)
+        made = np.repeat(rows[:, :FIELDS], pieces, 0)
+        # Which piece of its range each one is.
+        number = np.arange(len(made)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        span = np.repeat(spans, pieces)
+        made[:, FIRST] = first = number * span
+        made[:, STOP] = np.minimum(first + span, made[:, STOP])
+        table, fewest = self._places(self._host, grid).numpy(), int(counts.min())
+        table[:, fewest:] = NOTHING
+        if fewest == counts.max():
+            table[:, :fewest] = made.reshape(self._layers, fewest, FIELDS)
+        else:
+            table[np.arange(grid) < counts[:, None]] = made
         place = (rows[:, LAYER] * self._heads + rows[:, HEAD]) * 2 + rows[:, ROTATED]
         by_head = np.bincount(place, pieces, self._layers * self._heads * 2).reshape(self._layers, self._heads, 2)
         ends = by_head.sum(2).cumsum(1)

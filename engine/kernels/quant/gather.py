@@ -46,19 +46,22 @@ def _gather(
     tl.store(spot, wide.to(out.dtype.element_ty), mask=inside)
 
 
-def gather(packed: Sequence[Packed], owners: Tensor, places: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows (N, D) in a dtype: row n is row `places[n]` of `packed[owners[n]]`. All are in the same bits.
+def addresses(packed: Sequence[Packed]) -> Tensor:
+    """Where codes, scales and zero points of each are (R, 3), on their device; keeps nothing of them alive."""
+    parts = [(each.codes.data_ptr(), each.scales.data_ptr(), each.zeros.data_ptr()) for each in packed]
+    return torch.tensor(parts, device=packed[0].codes.device)
 
-    16 bits must be of that dtype. They stay rotated, if they are.
+
+def gather(table: Tensor, like: Packed, owners: Tensor, places: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows (N, D) in a dtype: row n is row `places[n]` of number `owners[n]` of those that `addresses` gave.
+
+    All are in the same bits as `like`; 16 bits must be of that dtype. Rows stay rotated, if they are.
     """
-    bits, per, device = packed[0].bits, packed[0].per, packed[0].codes.device
-    dim = packed[0].codes.shape[1] * 8 // bits if bits < 16 else packed[0].codes.shape[1]
-    out = torch.empty(len(owners), dim, dtype=dtype, device=device)
+    dim = like.codes.shape[1] * 8 // like.bits if like.bits < 16 else like.codes.shape[1]
+    out = torch.empty(len(owners), dim, dtype=dtype, device=owners.device)
     if len(owners):
-        assert {each.bits for each in packed} == {bits}
-        parts = [(each.codes.data_ptr(), each.scales.data_ptr(), each.zeros.data_ptr()) for each in packed]
         _gather[triton.cdiv(len(owners), _ROWS),](
-            torch.tensor(parts, device=device), owners, places, out, len(owners), BITS=bits, PER_TOKEN=per == "token",
-            D=dim, WIDTH=triton.next_power_of_2(dim), SPAN=channel_group(dim), GROUP=GROUP, ROWS=_ROWS, num_warps=4,
+            table, owners, places, out, len(owners), BITS=like.bits, PER_TOKEN=like.per == "token", D=dim,
+            WIDTH=triton.next_power_of_2(dim), SPAN=channel_group(dim), GROUP=GROUP, ROWS=_ROWS, num_warps=4,
         )  # fmt: skip
     return out

@@ -89,7 +89,7 @@ def placed(pod: Pod | QuantizedPod, device: torch.device) -> Pod | QuantizedPod:
 def widened(pod: AnyPod) -> AnyPod:
     """The same numbers, to be computed with in float32."""
     if isinstance(pod, OpenPod):
-        assert pod.layers[0][0].keys[0].dtype == torch.float32
+        assert pod.keys.dtype == torch.float32
         return pod
     if isinstance(pod, Pod):
         return Pod(pod.keys.float(), pod.values.float(), pod.positions, pod.num_tokens)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from engine.compression.compress import pack_pod
-from engine.core import oom
 from engine.core.errors import WindowExceeded
 from engine.core.sampling import SamplingParams, greedy
 from engine.kvcache.exact import Pod
@@ -343,75 +342,6 @@ def test_only_another_bucket_is_captured_again(plain: Runner, pods: list[Pod], r
 
 class Uncompiled(Exception):
     """As Triton's errors, which are no RuntimeError."""
-
-
-def test_a_refused_capture_is_said_once_and_answers_go_on(
-    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each step is tried once; what can be captured still is."""
-    tried = []
-
-    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
-        work()
-        tried.append(work)
-        if len(tried) < 4:
-            raise (RuntimeError, Uncompiled, RuntimeError)[len(tried) - 1]("operation not permitted\nmore")
-        return Replay(work)
-
-    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
-    runner, question = stepped(plain, failures=(Uncompiled,)), some_ids(plain, 100, 2)
-    seen = willing(runner)
-    with caplog.at_level(logging.WARNING):
-        for params in (COLD, WARM, COLD):
-            assert_same(steps(runner, pods[:1], question, params), steps(plain, pods[:1], question, params))
-    assert (len(tried), seen.captures) == (4, 1)
-    said = [f"Answers go on without a CUDA graph: {kind}: operation not permitted" for kind in KINDS]
-    assert [record.getMessage() for record in caplog.records] == said == list(runner.fallbacks.reasons)
-
-
-KINDS = ("RuntimeError", "Uncompiled")
-
-
-def test_a_capture_that_found_no_memory_is_tried_again_once_there_is_more(
-    plain: Runner, pods: list[Pod], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free, tried = [1 << 30], []
-
-    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
-        tried.append(free[0])
-        if free[0] < 2 << 30:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return Replay(work)
-
-    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
-    monkeypatch.setattr(cuda_graphs, "free_bytes", lambda device: free[0])
-    monkeypatch.setattr(oom, "free_bytes", lambda device: free[0])
-    runner, question = stepped(plain), some_ids(plain, 20, 2)
-    seen = willing(runner)
-    for megabytes, captures in ((1024, 0), (1030, 0), (4096, 2), (4096, 2)):
-        free[0] = megabytes << 20
-        assert_same(steps(runner, pods[:1], question, COLD), steps(plain, pods[:1], question, COLD))
-        assert seen.captures == captures
-    assert tried == [1 << 30, 4 << 30, 4 << 30]
-    assert runner.fallbacks.reasons == ("Answers go on without a new CUDA graph until memory is free: out of memory",)
-
-
-def test_as_many_graphs_are_kept_as_may_be(recording: list[str]) -> None:
-    """The one used longest ago goes; it is captured again where it is wanted again."""
-    graphs, done = cuda_graphs.CudaGraphs(torch.device("cpu"), most=2), []
-    graphs.enabled = True
-    alive: dict[str, Any] = {}
-    for key in "abacab":
-
-        def work(key: str = key) -> None:
-            done.append(key)
-
-        graphs.run(key, work, ())
-        alive[key] = weakref.ref(graphs._graphs[key])
-    gc.collect()
-    # Of `c` the others were used later.
-    assert (graphs.captures, alive["c"]() is None, alive["a"]() is None) == (4, True, False)
-    assert done == [*"aaa", *"bbb", "a", *"ccc", "a", *"bbb"]
 
 
 def test_pods_whose_kernels_do_not_compile_go_the_plain_way(plain: Runner, pods: list[Pod]) -> None:
