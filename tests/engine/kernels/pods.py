@@ -57,10 +57,10 @@ def pod(
         return placed(exact, of.device)
     parsed = parse(f"{recipe}+{proximal}")
     # Shared keys in all KV heads but the last, or in the only one.
-    shared = max(1, shape.kv_heads - 1) if parsed.mode else 0
+    shared = max(1, shape.kv_heads - 1) if parsed.sharing.mode else 0
     rows = [[0 if head < shared else layer for head in range(shape.kv_heads)] for layer in range(LAYERS)]
     scores = None
-    if parsed.keep < 1:
+    if parsed.selection.drops:
         worth = torch.rand(LAYERS, shape.kv_heads, tokens, generator=generator)
         scores = Scores(tokens, worth * torch.linspace(0.3, 1, shape.kv_heads)[:, None])
     return placed(pack_pod(exact, Layout(parsed, tuple(map(tuple, rows))), scores), of.device)
