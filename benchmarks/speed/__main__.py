@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed --shape llama-3.1-8b --out DIR        (a GPU)
     python -m benchmarks.speed --quick                               (a processor)
+    python -m benchmarks.speed --peer --model embedded               (a processor, beside llama.cpp)
 
 Prints a table and ends with one JSON line; `--out` gets both. A known model's shape gets random weights, so nothing is
 fetched, and memories of random numbers stand for documents unless `--prefill` reads them. `of the roof` is the speed as
@@ -21,7 +22,7 @@ import torch
 import transformers
 
 from benchmarks.fidelity.work import hardware, split_recipes
-from benchmarks.speed import bandwidth, baselines, docpod, equivalence, profile, reading_profile
+from benchmarks.speed import bandwidth, baselines, docpod, equivalence, peer, profile, reading_profile
 from benchmarks.speed.docpod import Task
 from benchmarks.speed.report import Row, table
 from benchmarks.speed.shapes import shape_of
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     start = time.monotonic()
     model = from_options(options, say)
+    if options.peer:
+        lengths = [int(length) for length in (options.lengths or "2048,7168").split(",")]
+        facts = peer.report(model, lengths, options.tokens or 16, options.repeats, say)
+        _write(options.out, "peer.json", json.dumps(facts) + "\n")
+        say(json.dumps(facts))
+        return
     weights = weights_of(model)
     shape = model.shape
     say(f"{hardware()}; Python {platform.python_version()}, torch {torch.__version__}, CUDA {torch.version.cuda}, "
@@ -83,12 +90,16 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
         "rows": [row.facts(speed) for row in rows],
     }
     line, shown = json.dumps(result), table(rows, speed)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "bench.json").write_text(line + "\n")
-        (options.out / "bench.md").write_text(shown)
+    _write(options.out, "bench.json", line + "\n")
+    _write(options.out, "bench.md", shown)
     say(shown)
     say(line)
+
+
+def _write(folder: Path | None, name: str, text: str) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def _check(model: Model, weights: str, recipes: dict[str, Recipe], say: Callable[[str], None]) -> None:
@@ -160,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="which to measure, separated by commas")
     parser.add_argument("--tokens", type=int, default=0, help="tokens decoded in each run")
     parser.add_argument("--repeats", type=int, default=3, help="runs, of which the median counts")
+    parser.add_argument("--peer", action="store_true", help="beside llama.cpp, by one GGUF file of the same weights")
     parser.add_argument("--prefill", action="store_true", help="read the documents, and time it")
     parser.add_argument("--stored", default="", help="lengths that are also asked from host memory and from files")
     parser.add_argument("--quick", action="store_true", help="two short lengths, as on a processor")

@@ -87,6 +87,11 @@ SHAPES: Mapping[str, Shape] = {
             rope_parameters={"rope_type": "default", "rope_theta": 5e6}, **_QWEN,
         ),
         _shape(
+            "qwen2.5-0.5b", "qwen2", 24, 896, 4864, (14, 2, 64), vocab_size=151_936, rms_norm_eps=1e-6,
+            max_position_embeddings=32_768, tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        ),
+        _shape(
             "embedded-135m", "llama", 30, 576, 1536, (9, 3, 64), vocab_size=49_152, rms_norm_eps=1e-5,
             max_position_embeddings=8192, tie_word_embeddings=True,
             rope_parameters={"rope_type": "default", "rope_theta": 100_000.0},
