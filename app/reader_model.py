@@ -207,7 +207,8 @@ class Loaded:
 
     def _read_by(self, settings: Settings) -> list[Layout]:
         """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
-        layouts = (self.recipes[name].layout for name in dict.fromkeys(("exact", _PACKING, settings.recipe or "exact")))
+        names = dict.fromkeys(("exact", _PACKING, settings.recipe or "exact"))
+        layouts = (self.recipes[name].layout for name in names if not self.recipes.why_not(name))
         return [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
 
     def _room(self) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ from benchmarks.speed.clock import Clock
 from benchmarks.speed.docpod import QUESTION_TOKENS, answer, ids_of
 from benchmarks.speed.equivalence import NotEquivalent
 from engine.core.errors import EngineError
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import GroupedPod, Pod
 from engine.kvcache.suffix import SuffixCache
 from engine.models import embedded
 from engine.models.loader import Model
@@ -141,7 +141,7 @@ def measure(runner: Runner, peer: LlamaCpp, length: int, tokens: int, repeats: i
     return PeerRow(length, *(round(number, 3) for number in numbers))
 
 
-def _read(runner: Runner, ids: Sequence[int]) -> tuple[Pod, float]:
+def _read(runner: Runner, ids: Sequence[int]) -> tuple[Pod | GroupedPod, float]:
     """The pod of some ids in memory, and tokens a second."""
     clock = Clock(runner.model.device)
     builder = PodBuilder(runner, len(ids))

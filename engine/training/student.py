@@ -148,7 +148,7 @@ def _hidden(network: Any, ids: Tensor, kv_context: KVContext, weights: Mapping[s
     """The states (T,E) in front of the output head, of one sequence (T,) from position 0; `weights` take the place of
     the network's own."""
     positions = torch.arange(len(ids), device=ids.device)[None]
-    given = {"input_ids": ids[None], "position_ids": positions, "use_cache": False, "memory": kv_context}
+    given = {"input_ids": ids[None], "position_ids": positions, "use_cache": False, "kv_context": kv_context}
     body, prefix = network.base_model, f"{network.base_model_prefix}."
     if weights is None:
         out = body(**given)

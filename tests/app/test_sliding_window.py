@@ -56,12 +56,12 @@ def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
     (reading,) = store.readings(document.id)
     assert (reading.state, reading.recipe) == ("ready", "exact")
     memory = app.model.wait()
-    shape = memory._loaded.runner.model.shape
+    shape = memory.loaded.runner.model.shape
     sections = store.sections(reading.id)
     pods = sum(shape.num_bytes(section.num_tokens) for section in sections)
     # Files have heads; a layer with a window has nothing else in them.
     assert pods < reading.num_bytes < 1.2 * pods < reading.num_tokens * shape.token_bytes
-    assert memory.num_bytes(reading, "exact") == pods
+    assert memory.forecaster.num_bytes(reading, "exact") == pods
     answer = paper.last(app.questions.ask(document.id, QUESTION))
     assert answer.found and answer.answer and (answer.coverage, answer.recipe) == ("", "exact")
     assert answer.citations[0].quote == f"The access code of room 3 is {paper.code(3)}."

@@ -1,6 +1,6 @@
 """A reader that acts when it is asked is a pod around a pod: pages chosen by the query, with no line in the engine."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from engine.kvcache.exact import Pod
 from engine.kvcache.segment import Segment
 from engine.offload.host_copy import HostCopies
-from engine.runtime.generate import question_attention
+from engine.runtime.generate import Question
 from engine.runtime.runner import Runner
 from tests.engine.reading import ask, greedy, read, some_ids
 
@@ -46,10 +46,8 @@ class PagedPod:
         likes = query.unflatten(0, (len(means), -1)) @ means[:, None].transpose(2, 3)
         chosen = likes.amax((0, 1, 2)).topk(min(self.pages, means.shape[1])).indices
         self.met[layer] = sorted(chosen.tolist())
-        wanted = torch.zeros(self.num_tokens, dtype=torch.bool)
-        for page in self.met[layer]:
-            wanted[page * self.page_tokens : (page + 1) * self.page_tokens] = True
-        return [whole.select(wanted)]
+        slots = torch.cat([torch.arange(self.num_tokens).split(self.page_tokens)[page] for page in self.met[layer]])
+        return [replace(whole, keys=whole.keys[:, slots], values=whole.values[:, slots], positions=slots)]
 
     def select(self, slots: Tensor) -> Pod:
         return self.inner.select(slots)
@@ -76,7 +74,8 @@ def test_only_the_chosen_pages_are_attended(llama_runner: Runner) -> None:
     pod, question = read(llama_runner, some_ids(llama_runner, 150, 1)), some_ids(llama_runner, 20, 2)
     few = paged(pod, 3)
     for layer in range(4):
-        (mass,) = question_attention(llama_runner, [few], question, [(layer, 1)])
+        with Question(llama_runner, [few], question, [(layer, 1)]) as asked:
+            (mass,) = asked.attention()
         looked_at = {slot // 16 for slot, share in enumerate(mass) if share}
         assert looked_at == set(few.met[layer]) and len(looked_at) == 3
     assert len({tuple(pages) for pages in few.met.values()}) > 1, "every layer chooses for itself"

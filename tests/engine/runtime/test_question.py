@@ -49,7 +49,7 @@ def packed(runner: Runner, tokens: int, recipe: str) -> AnyPod:
     generator = torch.Generator().manual_seed(tokens)
     worth = torch.rand(shape.layers, shape.kv_heads, tokens, generator=generator).to(runner.model.device)
     roots = tuple((layer,) * shape.kv_heads for layer in range(shape.layers))
-    return pack_pod(exact, Layout(parsed, roots), Scores(tokens, worth) if parsed.keep < 1 else None)
+    return pack_pod(exact, Layout(parsed, roots), Scores(tokens, worth) if parsed.selection.drops else None)
 
 
 def assert_same(found: Sequence[Step], wanted: Sequence[Step]) -> None:
