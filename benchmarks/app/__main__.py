@@ -71,6 +71,9 @@ def _rows(model: Path, options: argparse.Namespace, say: Callable[[str], None]) 
     say(f"{model.name}: ready in {first_ready:.1f} s the first time")
     app, seconds = ready(model, home)
     say(f"{model.name}: ready in {seconds:.1f} s; {app.status().why}")
+    # What is found out about a new model in the background would run beside what is timed.
+    while not app.model.calibrated(60.0):
+        say(f"{model.name}: {app.status().doing}")
     try:
         session = Session(app, options.file, say)
         say(f"{model.name}: {session.tokens:,} tokens, parsed in {session.parse_seconds:.1f} s")
