@@ -21,7 +21,7 @@ from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from engine.kvcache.layout import Layout
-from engine.kvcache.recipe import parse
+from engine.kvcache.recipe import NAMED, parse
 from engine.models import loader
 from engine.offload.tiers import tiered_cache
 from engine.runtime.backend import runner_for
@@ -99,6 +99,8 @@ class ReaderModel:
             self._load()
             if self._loaded is not None and not self._loaded.heads.calibrated:
                 self._calibrate(self._loaded)
+            if self._loaded is not None and self._loaded.runner.graph_runner is not None:
+                self._warm_up(self._loaded)
         finally:
             self._status = replace(self._status, doing="")
             self._calibrated.set()
@@ -152,6 +154,19 @@ class ReaderModel:
         except (EngineError, OSError) as error:
             log.warning("where %s looks for an answer was not found out, or not kept: %s", name, error)
 
+    def _warm_up(self, loaded: "Loaded") -> None:
+        """Compile and capture what questions over the other named recipes need, while nobody else needs the model."""
+        for recipe in NAMED:
+            if loaded.recipes.why_not(recipe):
+                continue
+            if not self._idle.wait():
+                return
+            try:
+                with translate_oom():
+                    loaded.warm_up(recipe)
+            except EngineError as error:
+                log.warning("the first question over %s will take longer: %s", recipe, error)
+
     def _say(self, sentence: str) -> None:
         log.info(sentence)
         self._status = ReaderStatus("loading", self._settings.model, sentence)
@@ -183,9 +198,8 @@ class Loaded:
         self.tokens_per_second = self._probe()
         if self.runner.graph_runner is not None:
             on_progress(f"Trying out how {model.name} answers.")
-        whole = self.heads.answers_from == "sections"
         for recipe in dict.fromkeys(("exact", settings.recipe or "exact")):
-            warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
+            self.warm_up(recipe)
         self.prefill = ThreadPoolExecutor(1, "prefill")
         """The thread that reads on a GPU: attention's plans for long chunks belong to the thread that made them."""
         chunk = settings.chunk_tokens or chunk_tokens(model.device)
@@ -194,6 +208,11 @@ class Loaded:
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
         self.tiers = tiered_cache(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
+
+    def warm_up(self, recipe: str) -> None:
+        """Ask questions over sections of a recipe that hold nothing; see engine.runtime.warmup."""
+        whole = self.heads.answers_from == "sections"
+        warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
 
     @property
     def facts(self) -> str:
