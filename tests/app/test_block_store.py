@@ -17,7 +17,7 @@ def test_files_behind_one_that_cannot_be_written_go(
     fails: int, open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app(chunk_tokens=300)
-    token_bytes = app.memory()._loaded.runner.model.shape.token_bytes
+    token_bytes = app.model.wait().loaded.runner.model.shape.token_bytes
     monkeypatch.setattr("engine.kvcache.exact.MOST_BYTES", 50 * token_bytes)
     counted = threading.Lock()
     numbers = iter(range(1, 1000))
@@ -35,7 +35,7 @@ def test_files_behind_one_that_cannot_be_written_go(
     document = app.library.intake.keep(source, source.name, move=False)
     for _ in app.library.intake.parse(document):
         pass
-    assert isinstance(paper.failure(app.library.read_here(document.id)), DiskFull)
+    assert isinstance(paper.failure(app.library.wait(document.id)), DiskFull)
     (reading,) = store.readings(document.id)
     blocks = [block for section in store.sections(reading.id) for block in store.blocks(section.id)]
     assert [block.start_token for block in blocks] == [50 * number for number in range(fails - 1)]

@@ -135,7 +135,7 @@ def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_ap
     lengths = []
     for pages in (2, 4, PAGES):
         document_id = paper.read_here(app, paper.text(tmp_path / f"{pages}.txt", pages))
-        reading = app.library.plan(document_id)
+        reading = app.model.wait().presets.plan(document_id)
         sections = app._store.sections(reading.id)
         lengths += [each.num_tokens for each in sections]
         for section in sections:

@@ -174,6 +174,8 @@ def test_conversations_are_kept_apart(opened: Page, report: Path) -> None:
     expect(opened.locator("#history .welcome")).to_be_visible()
     driver.ask(opened, "The second question?")
     driver.wait_for_answer(opened)
+    # Once both are listed the list is not drawn anew, which would fold it again.
+    expect(opened.locator('[data-do="fold"]', has_text="The second question?")).to_have_count(1)
     opened.get_by_label("Earlier conversations").click()
     opened.get_by_role("button", name="The first question?").click()
     expect(opened.locator("#history .question")).to_have_text("The first question?")

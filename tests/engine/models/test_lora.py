@@ -50,12 +50,12 @@ def test_additions_are_those_of_the_formula(tiny_runner: Runner) -> None:
     weights = some_weights(tiny_runner)
     by_hand = runner_of(type(network)(network.config).double().eval())
     by_hand.model.network.load_state_dict({name: weight.double() for name, weight in network.state_dict().items()})
-    for layer in range(4):
-        for projection in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            name = f"model.layers.{layer}.self_attn.{projection}"
-            weight = by_hand.model.network.get_submodule(name).weight
-            with torch.no_grad():
-                weight += SCALE * weights[f"{name}.up"].double() @ weights[f"{name}.down"].double()
+    names = {name.rpartition(".")[0] for name in weights}
+    assert len(names) >= 4
+    for name in names:
+        weight = by_hand.model.network.get_submodule(name).weight
+        with torch.no_grad():
+            weight += SCALE * weights[f"{name}.up"].double() @ weights[f"{name}.down"].double()
     before = plain_logits(tiny_runner, ids)
     LowRank(network, weights, SCALE)
     hooked = plain_logits(tiny_runner, ids)

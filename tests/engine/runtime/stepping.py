@@ -14,7 +14,6 @@ from engine.kvcache.recipe import parse
 from engine.runtime.generate import Step, generate
 from engine.runtime.graph_runner import Forward, GraphRunner, through
 from engine.runtime.runner import Runner
-from tests.engine.reading import read, some_ids
 from tests.engine.runtime.plain_table import PlainTable
 
 WARM = SamplingParams(max_tokens=16, temperature=0.8, top_p=0.9, seed=3)
@@ -66,13 +65,3 @@ def packed(runner: Runner, exact: Pod, text: str) -> AnyPod:
     shape = runner.model.shape
     roots = tuple((layer - layer % 2 if "A" in text or "B" in text else layer,) * shape.kv_heads for layer in range(4))
     return pack_pod(exact, Layout(parse(f"{text}+near4,32"), roots))
-
-
-@pytest.fixture
-def plain(llama_runner: Runner) -> Runner:
-    return without_stops(llama_runner)
-
-
-@pytest.fixture
-def pods(plain: Runner) -> list[Pod]:
-    return [read(plain, some_ids(plain, count, count)) for count in (100, 150, 250)]
