@@ -173,6 +173,7 @@ def test_the_command_ends_with_one_json_line(
     assert (tmp_path / "out" / "fidelity.md").read_text() in said
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:

@@ -38,10 +38,10 @@ def step(table: KVTable, context: Context, of: Model, generator: torch.Generator
 @pytest.mark.parametrize(
     "kinds",
     [
-        ("exact",),
-        ("k4v4h", "exact"),
+        pytest.param(("exact",), marks=pytest.mark.slow),
+        pytest.param(("k4v4h", "exact"), marks=pytest.mark.slow),
         ("A35+keep40:random+k8v4", "k4v4"),
-        ("k16v4", "k3v3"),
+        pytest.param(("k16v4", "k3v3"), marks=pytest.mark.slow),
         ("keep40:random+k4v4h", "passage", "exact"),
     ],
     ids="+".join,

@@ -82,6 +82,7 @@ def test_the_answer_goes_on_from_the_step_that_looked(
     assert steps.fallbacks.reasons == ()
 
 
+@pytest.mark.slow
 def test_a_step_that_only_looks_sees_the_same(plain: Runner, steps: Runner) -> None:
     pods, ids = [packed(plain, 60, "k8v4+near4,16")], some_ids(plain, 3, 2)
     (wanted, _), (looked, nothing) = asked(plain, pods, ids, SamplingParams(1)), asked(steps, pods, ids, None)
@@ -89,6 +90,7 @@ def test_a_step_that_only_looks_sees_the_same(plain: Runner, steps: Runner) -> N
     assert nothing == [] and steps.fallbacks.reasons == ()
 
 
+@pytest.mark.slow
 def test_a_passage_is_answered_by_steps(plain: Runner, steps: Runner) -> None:
     """Of a pod that is in few bits, and whose KV heads kept different slots."""
     pod = passage(packed(plain, 90, "keep50:random+k4v4h+near4,16"), 6, 30, 61)

@@ -111,6 +111,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
     """Between the embedding and the next token PyTorch launches nothing; the head is quick here, and says the same."""
     runner = Runner(llama_runner.model, graphs=True, int8_head=True)
