@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from storage.durable import rename, sync_folder, whole_file
+from storage.durable import atomic_file, rename, sync_folder
 from storage.errors import StorageError
 
 _PIECE_BYTES = 1 << 20
@@ -69,7 +69,7 @@ class BlobStore:
 
     def _copy(self, source: Path, sha256: str, num_bytes: int) -> None:
         digest = hashlib.sha256()
-        with source.open("rb") as file, whole_file(self.path(sha256), num_bytes) as copy:
+        with source.open("rb") as file, atomic_file(self.path(sha256), num_bytes) as copy:
             while piece := file.read(_PIECE_BYTES):
                 digest.update(piece)
                 copy.write(piece)

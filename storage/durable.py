@@ -13,7 +13,7 @@ from storage.errors import StorageFull
 
 
 @contextmanager
-def whole_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
     """A private file to write `num_bytes` to, which takes its name when the block ends well and is safe on disk then.
 
     Raises StorageFull where the disk has no room; nothing stays behind.

@@ -20,7 +20,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from storage.durable import whole_file
+from storage.durable import atomic_file
 from storage.errors import BlockDamaged
 
 _MAGIC = b"DOCPOD1\n"
@@ -48,7 +48,7 @@ def write_block(
     digest = blake3(head, max_threads=blake3.AUTO)
     head += digest.digest()
     num_bytes = len(head) + body.nbytes + _DIGEST_BYTES
-    with whole_file(folder / name, num_bytes) as file:
+    with atomic_file(folder / name, num_bytes) as file:
         file.write(head)
         file.write(body)
         digest.update(head[-_DIGEST_BYTES:])

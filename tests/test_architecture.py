@@ -175,6 +175,26 @@ def test_no_import_goes_round_the_arrows() -> None:
     assert by_name == set(IMPORTS_BY_NAME)
 
 
+def test_public_names_are_those_of_the_field() -> None:
+    """No words of our own for what has a name; docs/architecture.md lists those names."""
+    ours_alone = re.compile(
+        r"stepper|rehears|stretch|work_?list|turning|turned|park(ed|ing)?$|told$|relief|shortage|quick_?head|journal|sought"
+        r"|witness|recipe_?book|desk|dial|whole_file|^looks?$|^looked$|^overlaps?$|^choose$",
+        re.IGNORECASE,
+    )
+    allowed = {"Library.choose", "Presets.choose", "choose"}
+    found = set()
+    for path in PROGRAM:
+        for node in nodes(path):
+            if isinstance(node, ast.ClassDef):
+                members = (each for each in node.body if isinstance(each, ast.FunctionDef))
+                found |= {f"{node.name}.{each.name}" for each in members if ours_alone.search(each.name)}
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ours_alone.search(node.name):
+                found.add(node.name)
+        assert not ours_alone.search(path.stem), path
+    assert {name for name in found if is_public(name.rpartition(".")[2])} <= allowed
+
+
 def test_files_are_small() -> None:
     lengths = {path: len(text(path).splitlines()) for path in ours(".py", ".css", ".js", ".html")}
     assert {path: lines for path, lines in lengths.items() if lines > 500} == {}

@@ -56,7 +56,7 @@ class HostCopies:
         self._pinned = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if self._pinned else None  # type: ignore[no-untyped-call]
 
-    def park(self, pod: AnyPod) -> HostCopy:
+    def offload(self, pod: AnyPod) -> HostCopy:
         """A copy of a pod in host memory; returns when it is whole."""
         starts, num_bytes = {}, 0
         for storage, size in _storages(pod).items():

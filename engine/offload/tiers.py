@@ -165,7 +165,7 @@ class TieredCache:
         pod, entry.pod = entry.pod, None
         if entry.parked is None and entry.num_bytes <= self.host_limit and pod is not None:
             assert self._parker is not None and self._parking is not None
-            entry.parked = self._parker.submit(self._parking.park, pod)
+            entry.parked = self._parker.submit(self._parking.offload, pod)
         if entry.parked is None:
             del self._entries[key]
 

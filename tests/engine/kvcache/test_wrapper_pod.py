@@ -101,6 +101,6 @@ def test_every_token_of_an_answer_chooses_anew(llama_runner: Runner, monkeypatch
 def test_it_is_parked_and_restored_as_any_pod(llama_runner: Runner) -> None:
     few = paged(read(llama_runner, some_ids(llama_runner, 90, 1)), 2)
     copies = HostCopies(few.device)
-    again = copies.restore(copies.park(few))
+    again = copies.restore(copies.offload(few))
     question = some_ids(llama_runner, 9, 2)
     assert torch.equal(ask(llama_runner, [again], [question])[0], ask(llama_runner, [few], [question])[0])

@@ -89,7 +89,7 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
     forms = [pod] if recipe == "exact" else [pod, loaded(pod, device)]
     for form in forms:
         before = contents(form)
-        parked = parking.park(form)
+        parked = parking.offload(form)
         back = parking.restore(parked)
         back.check()
         assert contents(back) == before == contents(form)
@@ -101,7 +101,7 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
         assert all(each.data_ptr() % 16 == 0 for each in tensor_tree.tensors(back) if each.numel())
         assert parked.nbytes == parked.num_bytes >= held_bytes(form)
         # What is parked serves again, also from a pod that was restored.
-        assert contents(parking.restore(parking.park(back))) == before
+        assert contents(parking.restore(parking.offload(back))) == before
 
 
 def test_what_is_put_while_an_older_state_is_fetched_stays() -> None:
@@ -169,7 +169,7 @@ def test_nothing_stays_of_a_pod_that_is_forgotten_while_it_loads() -> None:
 
 
 def test_a_parked_pod_holds_nothing_on_the_device() -> None:
-    parked = HostCopies(CPU).park(made("k4v4h", CPU))
+    parked = HostCopies(CPU).offload(made("k4v4h", CPU))
     assert held_bytes(parked.hollow) == 0
     assert parked.hollow.layout.roots is OWN
 
@@ -230,8 +230,8 @@ def test_what_was_copied_once_is_not_copied_again(device: torch.device, monkeypa
     tiers = TieredCache(SIZE, 9 * SIZE, HostCopies(device, 4096))
     stocked(tiers, 2, device)
     parked: list[AnyPod] = []
-    park = HostCopies.park
-    monkeypatch.setattr(HostCopies, "park", lambda parking, pod: parked.append(pod) or park(parking, pod))
+    park = HostCopies.offload
+    monkeypatch.setattr(HostCopies, "offload", lambda parking, pod: parked.append(pod) or park(parking, pod))
     for _ in range(3):
         tiers.get(0), tiers.get(1)
     # Pod 1 had none yet.
