@@ -179,7 +179,7 @@ def test_public_names_are_those_of_the_field() -> None:
     """No words of our own for what has a name; docs/architecture.md lists those names."""
     ours_alone = re.compile(
         r"stepper|rehears|stretch|work_?list|turning|turned|park(ed|ing)?$|told$|relief|shortage|quick_?head|journal|sought"
-        r"|witness|recipe_?book|desk|dial|whole_file|^looks?$|^looked$|^overlaps?$|^choose$",
+        r"|witness|recipe_?book|desk|dial|whole_file|^looks$|^looked$|^overlaps?$|^choose$",
         re.IGNORECASE,
     )
     allowed = {"Library.choose", "Presets.choose", "choose"}
