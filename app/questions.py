@@ -113,7 +113,8 @@ class Questions:
         indexes, pages = self._indexed(document_id, recalled), _Pages(self._store, document_id)
         pods, variation = [each.pod for each in recalled], _variation(again, len(messages))
         # Where the answer is from the same pods, it goes on from the step that looked.
-        whole = loaded.heads.answers_from == "sections"
+        heads = loaded.heads  # others may take their place meanwhile
+        whole = heads.answers_from == "sections"
         params = self._params(loaded, pods, ids, variation) if whole else None
         text, first_token, count = "", 0.0, 0
 
@@ -138,7 +139,7 @@ class Questions:
             return self._remember(document_id, question, answer, conversation_id, messages, again)
 
         with ExitStack() as stack:
-            asked = stack.enter_context(Question(loaded.runner, pods, ids, loaded.heads.heads, params))
+            asked = stack.enter_context(Question(loaded.runner, pods, ids, heads.heads, params))
             ranked = rank(chosen.terms, indexes, engine.oom_retry.run(asked.attention), chosen.pages)
             found = bool(ranked) and ranked[0].found
             best = best_passages(ranked)
