@@ -40,7 +40,7 @@ def _whole(parts, tokens, ids, chosen, number, stride, COUNT: tl.constexpr):
 
 
 def greedy(logits: Tensor, ids: Tensor, chosen: Tensor) -> None:
-    """See sampling.choose. Logits that are no numbers give some token, and a log-probability that is none either."""
+    """See sampling.greedy. Logits that are no numbers give some token, and a log-probability that is none either."""
     (count,) = logits.shape
     number = triton.cdiv(count, BLOCK)
     parts = torch.empty(2, number, device=logits.device)

@@ -20,7 +20,7 @@ class EarlyExit(Exception):
 
 
 class Context:
-    """Pods first, then the tail, then the new tokens among themselves; implements attention.Memory.
+    """Pods first, then the tail, then the new tokens among themselves; implements sdpa.KVContext.
 
     `heads` are observed in every call. Where it `ends` a call ends early, by EarlyExit: the layers above the last head
     are not needed.

@@ -33,7 +33,7 @@ without a word to the host."""
 
 
 Greedy = Callable[[Tensor, Tensor, Tensor], None]
-"""(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.choose."""
+"""(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.greedy."""
 
 
 class Probe(Protocol):

@@ -1,6 +1,6 @@
 """KVTable: pods and a growing tail behind addresses that never change, for a decode step recorded as a CUDA graph.
 
-It implements attention.Memory with this folder's kernels. Which pods are attended is written into tables on the device,
+It implements sdpa.KVContext with this folder's kernels. Which pods are attended is written into tables on the device,
 so a recorded graph goes on to be valid when they change, as long as `bucket` stays the same.
 """
 

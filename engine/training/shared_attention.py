@@ -49,7 +49,7 @@ class Windows(Protocol):
 
 
 class SharedAttention:
-    """attention.Memory of one forward over a whole sequence. `roots[layer][kv_head]` is of a SharingPlan; () is dense.
+    """sdpa.KVContext of one forward over a whole sequence. `roots[layer][kv_head]` is of a SharingPlan; () is dense.
 
     Sharing acts from token `first` on. Gradients flow into the queries and keys of the roots, through every layer that
     uses them.

@@ -4,7 +4,6 @@ The score of a slot is the most attention that any token of the repetition pays 
 reading did.
 """
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from engine.compression.policies.base import Subject
 from engine.core.errors import WindowExceeded
+from engine.kernels.card import why_not_triton
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.segment import Segment
 from engine.kvcache.suffix import SuffixCache
@@ -87,7 +87,7 @@ def _at_once(runner: Runner, asked: Sequence[int]) -> int:
 
 
 def _fastest(device: torch.device) -> Callable[[Tensor, Tensor, Tensor, float, Tensor], None]:
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if why_not_triton(device):
         return column_max
     # Needs Triton, which not every machine has.
     from engine.kernels.attention import column_max as kernel

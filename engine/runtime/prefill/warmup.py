@@ -3,7 +3,6 @@
 It reads a section that holds nothing, in chunks of every length that a reading ends with.
 """
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from engine.attention.cudnn import LEAST_TOKENS
 from engine.attention.rotation import select_rotation
 from engine.core.errors import EngineError
 from engine.core.quant import hadamard
+from engine.kernels.card import why_not_triton
 from engine.kvcache.layout import Layout
 from engine.runtime.prefill.builder import builder_for, tapered
 from engine.runtime.runner import Runner
@@ -29,7 +29,7 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
     To be called in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only
     the time that it would have saved.
     """
-    if not _on_gpu(runner.model.device):
+    if why_not_triton(runner.model.device):
         return
     # Needs Triton, which not every machine has.
     from triton.errors import TritonError
@@ -45,10 +45,6 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
     except (TritonError, RuntimeError, OSError, EngineError) as error:
         # Memory may be short, or the compiler of this machine fails; PyTorch's errors are RuntimeErrors.
         log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
-
-
-def _on_gpu(device: torch.device) -> bool:
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
