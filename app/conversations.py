@@ -31,26 +31,29 @@ class Asked:
 
 
 class Conversations:
-    """Remembers the conversations about documents."""
+    """Remembers the conversations of one owner about documents: the home's user, or a visitor."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, owner: str = "") -> None:
         self._store = store
+        self._owner = owner
 
     def asked(self, document_id: str, question: str, conversation_id: str, recipe: str) -> Asked:
         """A question at the end of a conversation, or of none yet. Raises DocumentNotFound."""
         if not conversation_id:
             return Asked(document_id, question, recipe=recipe)
-        conversation = self._store.conversation(conversation_id)
+        conversation = self._store.conversation(conversation_id, self._owner)
         if conversation is None or conversation.document_id != document_id:
             raise DocumentNotFound(
                 "This document has no such conversation.", "It may have been deleted; start a new one."
             )
-        return Asked(document_id, question, conversation_id, self._store.messages(conversation_id), recipe=recipe)
+        return Asked(
+            document_id, question, conversation_id, self._store.messages(conversation_id, self._owner), recipe=recipe
+        )
 
     def asked_again(self, conversation_id: str) -> Asked:
         """The last question of a conversation. Raises DocumentNotFound where there is none."""
-        messages = self._store.messages(conversation_id)
-        conversation = self._store.conversation(conversation_id)
+        messages = self._store.messages(conversation_id, self._owner)
+        conversation = self._store.conversation(conversation_id, self._owner)
         if conversation is None or len(messages) < 2:
             raise DocumentNotFound("There is no answer to write again.", "Ask a question first.")
         *before, asked, _ = messages
@@ -58,12 +61,12 @@ class Conversations:
 
     def entries(self, document_id: str) -> list[ConversationEntry]:
         """Conversations about a document, last used first."""
-        found = self._store.conversations(document_id)
+        found = self._store.conversations(document_id, self._owner)
         return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it was."""
-        messages = self._store.messages(conversation_id)
+        messages = self._store.messages(conversation_id, self._owner)
         cited = self._store.citations([message.id for message in messages])
         return [
             Turn(question.content, _restored(answer, cited[answer.id], conversation_id))
@@ -72,7 +75,7 @@ class Conversations:
 
     def delete(self, conversation_id: str) -> None:
         """Forget a conversation."""
-        self._store.delete_conversation(conversation_id)
+        self._store.delete_conversation(conversation_id, self._owner)
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
@@ -88,7 +91,7 @@ class Conversations:
                 kept = self._store.replace_answer(asked.again.id, message, rows)
             else:
                 start = self._store.start_conversation
-                conversation_id = conversation_id or start(asked.document_id, asked.question[:80]).id
+                conversation_id = conversation_id or start(asked.document_id, asked.question[:80], self._owner).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return Answer(**{**vars(answer), "conversation_id": conversation_id, "message_id": kept.id})

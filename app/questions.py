@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from copy import copy
 
 from app.conversations import Asked, Conversations
 from app.errors import AppError
@@ -22,6 +23,16 @@ class Questions:
         self._max_answer_tokens = max_answer_tokens
         self._conversations = Conversations(store)
         self._retriever = Retriever(store)
+
+    def of(self, visitor_id: str) -> "Questions":
+        """The same for a visitor, with conversations that are his alone."""
+        theirs = copy(self)
+        theirs._conversations = Conversations(self._store, visitor_id)
+        return theirs
+
+    def forget(self, visitor_id: str) -> None:
+        """Forget all conversations of a visitor."""
+        self._store.delete_conversations_of(visitor_id)
 
     def ask(
         self,

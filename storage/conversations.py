@@ -1,4 +1,7 @@
-"""What the store knows of conversations: their messages, branches and citations."""
+"""What the store knows of conversations: their messages, branches and citations.
+
+Each belongs to an owner: the home's user, who is "", or a visitor. Of another owner's there is nothing to be found.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,34 +17,48 @@ from storage.sessions import Sessions, stored
 class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
-    def start_conversation(self, document_id: str, title: str) -> Conversation:
+    def start_conversation(self, document_id: str, title: str, owner: str = "") -> Conversation:
         """Raises NotStored where the document is gone."""
         with self._write() as session:
             stored(session, Document, document_id)
-            conversation = Conversation(document_id=document_id, title=title)
+            conversation = Conversation(document_id=document_id, title=title, owner=owner)
             session.add(conversation)
             return conversation
 
-    def conversation(self, conversation_id: str) -> Conversation | None:
+    def conversation(self, conversation_id: str, owner: str = "") -> Conversation | None:
         """None where there is none."""
+        its_own = select(Conversation).where(Conversation.id == conversation_id, Conversation.owner == owner)
         with self._read() as session:
-            return session.get(Conversation, conversation_id)
+            return session.scalars(its_own).one_or_none()
 
-    def conversations(self, document_id: str) -> list[Conversation]:
+    def conversations(self, document_id: str, owner: str = "") -> list[Conversation]:
         """Last used first."""
-        of_document = select(Conversation).where(Conversation.document_id == document_id)
+        of_document = select(Conversation).where(Conversation.document_id == document_id, Conversation.owner == owner)
         with self._read() as session:
             return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
 
-    def delete_conversation(self, conversation_id: str) -> None:
+    def delete_conversation(self, conversation_id: str, owner: str = "") -> None:
         """Forget the conversation with its messages."""
         with self._write() as session:
-            session.execute(delete(Conversation).where(Conversation.id == conversation_id))
+            session.execute(delete(Conversation).where(Conversation.id == conversation_id, Conversation.owner == owner))
         self._empty_log()
 
-    def messages(self, conversation_id: str) -> list[Message]:
+    def delete_conversations_of(self, owner: str = "") -> None:
+        """Forget the conversations of a visitor, or of all visitors."""
+        theirs = Conversation.owner == owner if owner else Conversation.owner != ""
+        with self._write() as session:
+            deleted = session.scalars(delete(Conversation).where(theirs).returning(Conversation.id)).all()
+        if deleted:
+            self._empty_log()
+
+    def messages(self, conversation_id: str, owner: str = "") -> list[Message]:
         """The active branch from its root on: the newest message and what led to it."""
-        of_conversation = select(Message).where(Message.conversation_id == conversation_id).order_by(Message.id)
+        of_conversation = (
+            select(Message)
+            .join(Conversation, Conversation.id == Message.conversation_id)
+            .where(Conversation.id == conversation_id, Conversation.owner == owner)
+            .order_by(Message.id)
+        )
         with self._read() as session:
             by_id = {message.id: message for message in session.scalars(of_conversation)}
         branch: list[Message] = []

@@ -34,7 +34,17 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
+def m004_owner_of_a_conversation(connection: Connection) -> None:
+    """Visitors of a shared library have conversations of their own; those that there are belong to the home's user."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_first_schema,
+    m002_recipe_of_a_document,
+    m003_no_index_of_messages,
+    m004_owner_of_a_conversation,
+)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
