@@ -15,7 +15,7 @@ from app.prompts import Exchange
 from app.reader_model import Loaded
 from app.recall import Recalled
 from app.retrieval import Pages, Retriever
-from app.routing import route
+from app.routing import Route
 from app.streaming import stream, without_echo
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
@@ -38,11 +38,10 @@ class SectionAnswer:
         self._max_answer_tokens = max_answer_tokens
         self._variation = _variation(asked.again, len(asked.messages))
         exchanges = asked.exchanges
-        self._route = route(asked.question, [each.question for each in exchanges], asked.document_id, store)
+        self._route = Route(asked.question, [each.question for each in exchanges], asked.document_id, store)
         self._ids = _ids(self._loaded, asked.question, exchanges[-1:] if self._route.depends else [])
         self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
-        self._coverage = engine.recaller.coverage(self._reading)
-        self._indexes = retriever.indexed(asked.document_id, self._recalled)
+        self._retriever, self._coverage = retriever, ""
         self._pages = Pages(store, asked.document_id)
         self._ranked: list[Ranked] = []
         self._citations: tuple[Cited, ...] = ()
@@ -61,8 +60,12 @@ class SectionAnswer:
         params = self._params(pods) if whole else None
         with ExitStack() as stack:
             asked = stack.enter_context(Question(loaded.runner, pods, self._ids, heads.heads, params))
-            attention = oom_retry.run(asked.attention)
-            self._ranked = rank(self._route.terms, self._indexes, attention, self._route.pages)
+            oom_retry.run(asked.begin)
+            # While the device is at work.
+            self._coverage = self._engine.recaller.coverage(self._reading)
+            indexes, pages = self._retriever.indexed(self._pages.document_id, self._recalled), self._route.pages
+            terms = self._route.terms
+            self._ranked = rank(terms, indexes, oom_retry.run(asked.attention), pages)
             best = best_passages(self._ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
