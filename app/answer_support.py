@@ -14,7 +14,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SPELLED = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)?")
 _SENTENCE = re.compile(r"\S.*?(?:[.!?](?=\s|$)|[。！？]|$|(?=\n))", re.MULTILINE)
 _ALSO_WORDS = frozenset(
-    "one once un uno null eins seize cent mil elf sept dos tres acht onze dix hundred thousand million millions billion "
+    "one once uno null eins seize cent mil elf sept dos tres acht onze dix hundred thousand million millions billion "
     "billions hundert tausend millionen mille millones".split()
 )
 """Words that are numbers in one language and something else in another, and those that a table leaves to its head."""
