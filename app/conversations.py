@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from app.errors import DiskFull, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
-from app.prompts import Exchange
+from app.question_kind import kind_of
 from storage import Citation, Message, MessageState, NotStored, StorageFull, Store
 
 
@@ -14,7 +14,8 @@ from storage import Citation, Message, MessageState, NotStored, StorageFull, Sto
 class Asked:
     """A question where it stands: `messages` were said before it; `again` is its own message, if it is answered anew.
 
-    With a `recipe` only the memory that is kept by it answers.
+    With a `recipe` only the memory that is kept by it answers. `understood` is the question as it is completed from
+    those before it, and empty where it is whole.
     """
 
     document_id: str
@@ -23,11 +24,18 @@ class Asked:
     messages: Sequence[Message] = ()
     again: Message | None = None
     recipe: str = ""
+    understood: str = ""
 
     @property
-    def exchanges(self) -> list[Exchange]:
-        """What was asked and answered before, in order."""
-        return [Exchange(q.content, a.content) for q, a in _pairs(self.messages)]
+    def whole(self) -> str:
+        """The question as it can be understood alone."""
+        return self.understood or self.question
+
+    @property
+    def earlier(self) -> list[str]:
+        """What was asked before of things inside the document, as it was understood, in order."""
+        asked = (answer.facts.get("understood") or question.content for question, answer in _pairs(self.messages))
+        return [each for each in asked if kind_of(each).kind == "inside"]
 
 
 class Conversations:
@@ -81,7 +89,10 @@ class Conversations:
             del facts[key]
         state: MessageState = "stopped" if answer.stopped else "done"
         message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
-        rows = [Citation(**{**asdict(each), "boxes": list(each.boxes)}) for each in answer.citations]
+        rows = [
+            Citation(**{**asdict(each), "boxes": list(each.boxes), "span": each.span and list(each.span)})
+            for each in answer.citations
+        ]
         conversation_id = asked.conversation_id
         with keeping():
             if asked.again is not None:
@@ -114,9 +125,11 @@ def _pairs(messages: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
 
 def _restored(message: Message, citations: Sequence[Citation], conversation_id: str) -> Answer:
     cited = tuple(
-        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score) for each in citations
+        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, _pair(each.span))
+        for each in citations
     )
-    facts = {**message.facts, "sections": tuple(message.facts["sections"])}
+    unsupported = tuple((start, end) for start, end in message.facts.get("unsupported", ()))
+    facts = {**message.facts, "sections": tuple(message.facts["sections"]), "unsupported": unsupported}
     return Answer(
         answer=message.content,
         found=bool(message.found),
@@ -125,3 +138,7 @@ def _restored(message: Message, citations: Sequence[Citation], conversation_id: 
         message_id=message.id,
         **facts,
     )
+
+
+def _pair(span: Sequence[int] | None) -> tuple[int, int] | None:
+    return (span[0], span[1]) if span else None
