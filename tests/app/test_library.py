@@ -101,7 +101,8 @@ def test_reading_shows_where_it_is(app: App, turns: Turns, document_id: str) -> 
     assert (progress.stage, progress.done, progress.pages_total) == ("reading", 128, PAGES)
     assert progress.total > 20 * 128
     assert progress.tokens_per_second > 0
-    assert progress.seconds_left == pytest.approx((progress.total - 128) / progress.tokens_per_second)
+    # A token later in a section takes longer than the first ones.
+    assert progress.seconds_left > (progress.total - 128) / progress.tokens_per_second
     turns.give_all()
     entry = paper.wait_for(app, document_id, "ready")
     assert entry.progress.done == entry.progress.total
