@@ -14,7 +14,6 @@ from app.readers.base import clean
 from app.settings import Settings
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
 
-
 _DRAFT_SECONDS = 0.25
 """How often pages are kept while further ones are parsed: so soon their words can be searched."""
 

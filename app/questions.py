@@ -1,7 +1,7 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 
 from app.conversations import Asked, Conversations
@@ -16,11 +16,11 @@ from storage import Store
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(self, store: Store, model: ModelHandle, max_answer_tokens: int) -> None:
+    def __init__(self, store: Store, model: ModelHandle, conversations: Conversations, max_answer_tokens: int) -> None:
         self._store = store
         self._model = model
         self._max_answer_tokens = max_answer_tokens
-        self._conversations = Conversations(store)
+        self._conversations = conversations
         self._retriever = Retriever(store)
 
     def ask(
@@ -38,11 +38,11 @@ class Questions:
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
         asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
-        yield from self._answer(asked, stop or threading.Event())
+        yield from self.answer(asked, stop or threading.Event())
 
     def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
-        yield from self._answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
+        yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
 
     def conversations(self, document_id: str) -> list[ConversationEntry]:
         """Conversations about a document, last used first."""
@@ -56,6 +56,11 @@ class Questions:
         """Forget a conversation."""
         self._conversations.delete(conversation_id)
 
+    def answer(self, asked: Asked, stop: threading.Event) -> Generator[AskEvent]:
+        """Answer a question, as `ask` does; one that is stored already stays open where nobody listens any longer."""
+        with self._model.wait().loaded.idle.question():
+            yield from self._answer(asked, stop)
+
     def _answer(self, asked: Asked, stop: threading.Event) -> Iterator[AskEvent]:
         engine = self._model.wait()
         found = SectionAnswer(self._store, engine, self._retriever, asked, self._max_answer_tokens)
@@ -64,7 +69,8 @@ class Questions:
                 yield from events
             except GeneratorExit:
                 # Whoever listened has gone; what was said so far is kept, unless there is no place for it any longer.
-                with suppress(AppError):
-                    self._conversations.keep(asked, found.answer(stopped=True))
+                if not asked.answer_id:
+                    with suppress(AppError):
+                        self._conversations.keep(asked, found.answer(stopped=True))
                 raise
         yield self._conversations.keep(asked, found.answer(stop.is_set()))

@@ -268,4 +268,4 @@ class Loaded:
         queries = config.num_attention_heads * shape.head_dim
         projections = 2 * config.hidden_size * (queries + shape.kv_heads * shape.head_dim)
         weights = projections + 3 * config.hidden_size * config.intermediate_size
-        return 3.0 * weights / (2 * queries)
+        return float(3 * weights / (2 * queries))

@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -51,6 +52,7 @@ __all__ = [
     "MessageState",
     "NewerDatabase",
     "NotStored",
+    "OpenAnswer",
     "Page",
     "PageState",
     "Reading",

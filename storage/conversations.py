@@ -11,7 +11,6 @@ from storage.errors import NotStored
 from storage.models import Citation, Conversation, Document, Message, MessageState, utc_now
 from storage.sessions import Sessions, stored
 
-
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
 """States of an answer that is still to come, or to be revised."""
 
