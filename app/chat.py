@@ -172,16 +172,17 @@ class Chat:
             self._conversations.fail(asked, NotRead(**document.error))
             self._note_change()
             return
-        found = self._search(asked, state, document)
-        if not self._model.settled(0.0):
+        needs = self._questions.needs(asked)
+        found = self._search(asked, state, document) if needs == "reading" else ()
+        if needs != "pages" and not self._model.settled(0.0):
             return
         try:
-            engine = self._model.wait()
+            engine = None if needs == "pages" else self._model.wait()
         except AppError as error:
             self._conversations.fail(asked, error)
             self._note_change()
             return
-        if self._is_due(engine, asked, state, found):
+        if document.state == "parsed" and self._may_begin(asked) and self._is_read(engine, asked, state, found, needs):
             checks = document.num_pages if state == "partial" else 0
             running = _Running(replace(asked, checks=checks))
             with self._changed:
@@ -201,10 +202,12 @@ class Chat:
             self._note_change()
         return found
 
-    def _is_due(self, engine: PodEngine, asked: Asked, state: MessageState, found: tuple[Cited, ...]) -> bool:
-        """Whether a question can be answered now: all is read, or it waits and the pages with its words are read."""
-        if self._not_before.get(asked.answer_id, 0.0) > time.monotonic() or self._is_answering(asked.conversation_id):
-            return False
+    def _is_read(
+        self, engine: PodEngine | None, asked: Asked, state: MessageState, found: tuple[Cited, ...], needs: str
+    ) -> bool:
+        """Whether enough is read: all of it, or for a question that waits the page that holds the most of its words."""
+        if engine is None or (needs == "model" and state == "waiting"):
+            return True
         reading = engine.presets.serving(asked.document_id)
         sections = self._store.read_so_far(reading.id) if reading else []
         if not sections:
@@ -217,9 +220,11 @@ class Chat:
             return any(each.first_page <= found[0].page <= each.last_page_read for each in sections)
         return any(each.tokens_read == each.num_tokens for each in sections)
 
-    def _is_answering(self, conversation_id: str) -> bool:
+    def _may_begin(self, asked: Asked) -> bool:
+        """Whether it was not tried in vain just now, and no other answer of its conversation is on its way."""
         with self._changed:
-            return any(each.asked.conversation_id == conversation_id for each in self._running.values())
+            busy = any(each.asked.conversation_id == asked.conversation_id for each in self._running.values())
+        return not busy and self._not_before.get(asked.answer_id, 0.0) <= time.monotonic()
 
     def _answer(self, running: _Running) -> None:
         asked = running.asked

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import AppError, DiskFull, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
-from app.prompts import Exchange
+from app.question_kind import kind_of
 from storage import Citation, Message, MessageState, NotStored, OpenAnswer, StorageFull, Store
 
 UNANSWERED = Answer(
@@ -31,6 +31,7 @@ class Asked:
 
     With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
+    `understood` is the question as it is completed from those before it, and empty where it is whole.
     """
 
     document_id: str
@@ -41,11 +42,18 @@ class Asked:
     recipe: str = ""
     answer_id: int = 0
     checks: int = 0
+    understood: str = ""
 
     @property
-    def exchanges(self) -> list[Exchange]:
-        """What was asked and answered before, in order."""
-        return [Exchange(q.content, a.content) for q, a in _pairs(self.messages)]
+    def whole(self) -> str:
+        """The question as it can be understood alone."""
+        return self.understood or self.question
+
+    @property
+    def earlier(self) -> list[str]:
+        """What was asked before of things inside the document, as it was understood, in order."""
+        asked = (answer.facts.get("understood") or question.content for question, answer in _pairs(self.messages))
+        return [each for each in asked if kind_of(each).kind == "inside"]
 
 
 class Conversations:
@@ -135,7 +143,10 @@ class Conversations:
         for key in ("answer", "found", "citations", "conversation_id", "message_id"):
             del facts[key]
         message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
-        rows = [Citation(**{**asdict(each), "boxes": list(each.boxes)}) for each in answer.citations]
+        rows = [
+            Citation(**{**asdict(each), "boxes": list(each.boxes), "span": each.span and list(each.span)})
+            for each in answer.citations
+        ]
         conversation_id = asked.conversation_id
         with keeping():
             if asked.answer_id:
@@ -178,9 +189,11 @@ def _turn(question: str, message: Message, citations: Sequence[Citation]) -> Tur
 
 def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citation]) -> Answer:
     cited = tuple(
-        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score) for each in citations
+        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, _pair(each.span))
+        for each in citations
     )
-    facts["sections"] = tuple(facts["sections"])
+    unsupported = tuple((start, end) for start, end in facts.get("unsupported", ()))
+    facts = {**facts, "sections": tuple(facts["sections"]), "unsupported": unsupported}
     return Answer(
         answer=message.content,
         found=bool(message.found),
@@ -189,3 +202,7 @@ def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citat
         message_id=message.id,
         **facts,
     )
+
+
+def _pair(span: Sequence[int] | None) -> tuple[int, int] | None:
+    return (span[0], span[1]) if span else None

@@ -1,7 +1,7 @@
 """Small numbers in words, in English, German, French, Spanish and Chinese."""
 
 NUMBER_WORDS: dict[str, int] = {
-    word: number
+    word: int(number)
     for row in (
         "0 zero null nul cero 零 〇",
         "1 one eins un uno 一",
@@ -37,7 +37,6 @@ NUMBER_WORDS: dict[str, int] = {
         "1000000000 billion billions",
     )
     for number, *words in [row.split()]
-    for number in [int(number)]
     for word in words
 }
 """By word in lower case."""

@@ -53,7 +53,10 @@ class Retriever:
 
     def _sections(self, recaller: Recaller, reading: Reading, chosen: Route) -> list[Recalled]:
         """As many sections as matter, of those that can be recalled."""
-        candidates = [each for each in chosen.order(self._store.sections(reading.id)) if each.state != "waiting"]
+        sections = self._store.sections(reading.id)
+        if len(sections) > chosen.num_sections:
+            sections = chosen.order(sections)
+        candidates = [each for each in sections if each.state != "waiting"]
         recaller.expect(candidates[: chosen.num_sections])
         recalled: list[Recalled] = []
         for section in candidates:
@@ -69,11 +72,11 @@ class Pages(dict[int, Page]):
 
     def __init__(self, store: Store, document_id: str) -> None:
         super().__init__()
-        self._store, self._document_id = store, document_id
+        self._store, self.document_id = store, document_id
 
     def fetch(self, numbers: Collection[int]) -> None:
         """Have some pages at once."""
-        self.update((page.number, page) for page in self._store.pages(self._document_id, numbers))
+        self.update((page.number, page) for page in self._store.pages(self.document_id, numbers))
 
     def __missing__(self, number: int) -> Page:
         self.fetch([number])
