@@ -41,11 +41,15 @@ _Line = list[_Item]
 def write(pieces: Sequence[Piece]) -> tuple[str, list[PlacedWord]]:
     """The text of all pieces of one direction, and its words."""
     lines = list(_lines(pieces))
-    _join_hyphens([line for line in lines if line])
+    written = [line for line in lines if line]
+    _join_hyphens(written)
+    emptied = {id(line) for line in written if not line}
     text: list[str] = []
     words: list[PlacedWord] = []
     length = 0
     for line in lines:
+        if id(line) in emptied:
+            continue
         for item in line:
             length += len(item.gap)
             end = length + len(item.piece.text)
@@ -116,6 +120,9 @@ def _join_hyphens(lines: Sequence[_Line]) -> None:
     halves = {id(half) for line, following in broken for half in (line[-1], following[0])}
     known = {_bare(item.piece.text) for line in lines for item in line if id(item) not in halves}
     for line, following in broken:
+        if not line:
+            # All of it was the rest of the word above.
+            continue
         head, tail = line[-1].piece, following[0].piece
         begun, rest = _bare(head.text), _bare(tail.text)
         compound = f"{begun}-{rest}" in known or not (tail.text[0].islower() and head.text[-2].islower())
