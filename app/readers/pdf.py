@@ -1,5 +1,6 @@
 """PDF: PDFium finds the glyphs, from which lines and columns are made, and draws pages; pypdf reads forms and notes."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import c_int
 from functools import cached_property
