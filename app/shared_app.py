@@ -1,16 +1,25 @@
 """The shared app: an App as one visitor has it, with the documents that are shared and his own conversations."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from threading import Event
-from typing import Any, NoReturn
-from weakref import WeakSet
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
+from app.chat import Chat
 from app.credentials import Allowance
 from app.errors import DocumentNotFound, NotAllowed
-from app.events import AskEvent, ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.events import ConversationEntry, DocumentEntry, ReaderStatus, Turn
 from app.library import Library
 from app.questions import Questions
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a part is shared of."""
+
+    library: Library
+    questions: Questions
+    chat: Chat
+    status: Callable[[], ReaderStatus]
 
 
 class _Restricted:
@@ -27,17 +36,18 @@ class SharedApp(_Restricted):
 
     def __init__(
         self,
-        library: Library,
-        questions: Questions,
-        status: Callable[[], ReaderStatus],
+        whole: Whole,
+        visitor_id: str,
         documents: frozenset[str],
         may_ask: bool,
         allowances: tuple[Allowance, ...],
     ) -> None:
         self.may_ask = may_ask
-        self.library = SharedLibrary(library, documents)
-        self.questions = SharedQuestions(questions, self.library, may_ask, allowances)
-        self._status = status
+        self.library = SharedLibrary(whole.library, documents)
+        require = self.library.require
+        self.questions = SharedQuestions(whole.questions, require, visitor_id)
+        self.chat = SharedChat(whole.chat, require, visitor_id, may_ask, allowances)
+        self._status = whole.status
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
@@ -88,55 +98,83 @@ class SharedCatalogue(_Restricted):
 
 
 class SharedQuestions(_Restricted):
-    """A visitor's own questions, so many a minute, until the end."""
+    """What a visitor asked."""
 
-    def __init__(
-        self, questions: Questions, library: SharedLibrary, may_ask: bool, allowances: tuple[Allowance, ...]
-    ) -> None:
+    def __init__(self, questions: Questions, require: Callable[[str], None], visitor_id: str) -> None:
         self._questions = questions
-        self._library = library
-        self._may_ask = may_ask
-        self._allowances = allowances
-        self._answering: WeakSet[Event] = WeakSet()
-
-    def ask(
-        self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None, **options: Any
-    ) -> Iterator[AskEvent]:
-        """As `Questions.ask`. Raises NotAllowed, too."""
-        self._library.require(document_id)
-        return self._questions.ask(document_id, question, conversation_id, self._begin(stop), **options)
-
-    def regenerate(self, conversation_id: str, stop: Event | None = None) -> Iterator[AskEvent]:
-        """As `Questions.regenerate`. Raises NotAllowed, too."""
-        return self._questions.regenerate(conversation_id, self._begin(stop))
+        self._require = require
+        self._visitor_id = visitor_id
 
     def conversations(self, document_id: str) -> list[ConversationEntry]:
         """The visitor's own about a shared document."""
-        self._library.require(document_id)
-        return self._questions.conversations(document_id)
+        self._require(document_id)
+        return self._questions.conversations(document_id, self._visitor_id)
 
-    def turns(self, conversation_id: str) -> list[Turn]:
-        """One of his own."""
-        return self._questions.turns(conversation_id)
+
+class SharedChat(_Restricted):
+    """A visitor's own conversations about shared documents, with so many questions a minute, until the end."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        require: Callable[[str], None],
+        visitor_id: str,
+        may_ask: bool,
+        allowances: tuple[Allowance, ...],
+    ) -> None:
+        self._chat = chat
+        self._require = require
+        self._visitor_id = visitor_id
+        self._may_ask = may_ask
+        self._allowances = allowances
+
+    def ask(self, document_id: str, conversation_id: str, question: str) -> str:
+        """As `Chat.ask`. Raises NotAllowed, too."""
+        self._require(document_id)
+        self._take()
+        return self._chat.ask(document_id, conversation_id, question, self._visitor_id)
+
+    def again(self, conversation_id: str) -> None:
+        """As `Chat.again`. Raises NotAllowed, too."""
+        self._require_own(conversation_id)
+        self._take()
+        self._chat.again(conversation_id)
+
+    def stop(self, conversation_id: str) -> None:
+        """As `Chat.stop`."""
+        self._require_own(conversation_id)
+        self._chat.stop(conversation_id)
 
     def delete(self, conversation_id: str) -> None:
-        """Forget one of his own."""
-        self._questions.delete(conversation_id)
+        """As `Chat.delete`."""
+        self._require_own(conversation_id)
+        self._chat.delete(conversation_id)
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        """As `Chat.turns`; of a conversation that is not his, as of one that is not there."""
+        return self._chat.turns(conversation_id) if self._is_own(conversation_id) else []
+
+    def follow(self, conversation_id: str) -> Iterator[Turn]:
+        """As `Chat.follow`."""
+        return self._chat.follow(conversation_id) if self._is_own(conversation_id) else iter(())
 
     def end(self) -> None:
-        """Ask nothing more; an answer that is being given stops."""
+        """Ask nothing more; everything that was asked is forgotten, and what is being answered ends."""
         self._may_ask = False
-        for stop in list(self._answering):
-            stop.set()
+        self._chat.forget(self._visitor_id)
 
-    def _begin(self, stop: Event | None) -> Event:
+    def _is_own(self, conversation_id: str) -> bool:
+        return self._chat.is_owner(self._visitor_id, conversation_id)
+
+    def _require_own(self, conversation_id: str) -> None:
+        if not self._is_own(conversation_id):
+            raise DocumentNotFound("There is no such conversation.", "Start a new one.")
+
+    def _take(self) -> None:
         if not self._may_ask:
             raise NotAllowed("These documents are shared for reading only.", "Ask whoever shared them with you.")
         if not all(allowance.take() for allowance in self._allowances):
             raise NotAllowed("Too many questions in a short time.", "Wait a minute and ask again.")
-        stop = stop or Event()
-        self._answering.add(stop)
-        return stop
 
 
 def _without_machine(entry: DocumentEntry) -> DocumentEntry:

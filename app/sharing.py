@@ -9,12 +9,13 @@ from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from app.chat import Chat
 from app.credentials import Allowance, Password, digest, equal_digest
 from app.errors import NotAllowed, NotShared
 from app.events import ReaderStatus
 from app.library import Library
 from app.questions import Questions
-from app.shared_app import SharedApp
+from app.shared_app import SharedApp, Whole
 
 QUESTIONS_A_MINUTE = 6
 """Of one visitor; of all together four times that."""
@@ -105,14 +106,13 @@ class Sharing:
         self,
         library: Library,
         questions: Questions,
+        chat: Chat,
         status: Callable[[], ReaderStatus],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.roads: dict[str, Road] = {}
         """By name; whoever serves the page knows them."""
-        self._library = library
-        self._questions = questions
-        self._status = status
+        self._whole = Whole(library, questions, chat, status)
         self._clock = clock
         self._starting = Lock()
         self._lock = RLock()
@@ -207,7 +207,7 @@ class Sharing:
             share = self._running()
             visitors = share.visitors if share else {}
             for cookie in [cookie for cookie, each in visitors.items() if each.id == visitor_id]:
-                self._forget(visitors.pop(cookie))
+                visitors.pop(cookie).app.chat.end()
 
     def state(self) -> ShareState | None:
         """None while nothing is shared."""
@@ -237,12 +237,8 @@ class Sharing:
                 return
             self.roads[share.terms.road].close()
             for visitor in share.visitors.values():
-                self._forget(visitor)
+                visitor.app.chat.end()
             log.info("sharing has ended")
-
-    def _forget(self, visitor: Visitor) -> None:
-        visitor.app.questions.end()
-        self._questions.forget(visitor.id)
 
     def _running(self) -> _Share | None:
         share = self._share
@@ -251,9 +247,8 @@ class Sharing:
     def _enter(self, share: _Share, name: str) -> str:
         visitor_id, cookie = secrets.token_hex(8), secrets.token_urlsafe(32)
         app = SharedApp(
-            self._library,
-            self._questions.of(visitor_id),
-            self._status,
+            self._whole,
+            visitor_id,
             share.terms.documents,
             share.terms.may_ask,
             (Allowance(QUESTIONS_A_MINUTE, self._clock), share.questions),
