@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from app.conversations import Asked, Conversations
 from app.errors import AppError, Busy, DocumentNotFound, NotRead, QuestionRejected
-from app.events import AskEvent, Cited, Evidence, TextDelta, Turn
+from app.events import AskEvent, Cited, Evidence, TextDelta, Turn, Working
 from app.hits import hits
 from app.log_file import NAME
 from app.model_handle import ModelHandle
@@ -42,6 +42,7 @@ class _Running:
     stop: threading.Event = field(default_factory=threading.Event)
     evidence: Evidence | None = None
     words: str = ""
+    doing: str = ""
 
 
 class Chat:
@@ -268,6 +269,8 @@ class Chat:
                 running.evidence = event
             case TextDelta():
                 running.words += event.text
+            case Working():
+                running.doing = f"{event.doing}: {event.done} of {event.total}" if event.total else event.doing
             case _:
                 return
         self._note_change()
@@ -301,7 +304,7 @@ def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
     if running.asked.checks:
         return replace(turn, state="checking")
     if running.evidence is None:
-        return replace(turn, state="answering")
+        return replace(turn, state="looking", doing=running.doing)
     evidence, words = running.evidence, without_echo(running.words)
     found = replace(turn.answer, answer=words, found=evidence.found, citations=evidence.citations)
     return replace(turn, state="answering", answer=replace(found, coverage=evidence.coverage))

@@ -54,7 +54,20 @@ VISITOR_ROUTES = (
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(
     (
-        *("load", "tick", "open", "search", "ask", "regenerate", "stop", "cite", "cite_live", "turn", "contents"),
+        *(
+            "load",
+            "tick",
+            "open",
+            "search",
+            "ask",
+            "regenerate",
+            "stop",
+            "stop_waiting",
+            "cite",
+            "cite_live",
+            "turn",
+            "contents",
+        ),
         *("conversation", "conversation_new", "conversation_delete"),
     )
 )

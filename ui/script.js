@@ -175,5 +175,10 @@
     history.replaceState(null, "", documentId ? `#${known}` : location.pathname);
   }
 
-  window.docpod = { wire, place, remember };
+  // The id of a conversation that has no question yet.
+  function fresh() {
+    return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  window.docpod = { wire, place, remember, fresh };
 })();
