@@ -4,30 +4,41 @@ import os
 import signal
 import sys
 import threading
-import webbrowser
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 from app import cli
 from app.errors import NotShared
+from app.instance import announced
 from app.main import App
 from app.sharing import Terms
 
 
 def show_page(app: App) -> None:
-    """Serve the page until the process is asked to end."""
+    """Serve the page until its window is closed, or the process is asked to end."""
     # The page's libraries take seconds to import, and the other commands do not need them.
     from ui.server import serve
+    from ui.window import BrowserTab, window
 
-    ended = threading.Event()
+    settings, ended = app.settings, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
-    with serve(app) as served:
+    with serve(app) as served, ExitStack() as stack:
         print(f"DocPod is at {served.url} (Ctrl-C ends it). The address lets in whoever has it.", flush=True)
-        if app.settings.share:
+        if settings.share:
             print(share_library(app), flush=True)
-        if app.settings.browser:
-            webbrowser.open(served.url_once())
-        while not ended.wait(1.0):
-            pass
+        tab = BrowserTab(served.url_once, settings.browser)
+        shown = window(settings.home, tab) if settings.window else tab
+
+        def take(files: Sequence[Path]) -> None:
+            cli.add_files(app, files)
+            shown.come_to_front()
+
+        served.access.on_hand_over = take
+        if app.is_only_page():
+            stack.enter_context(announced(settings.home, served.address, served.access.key))
+        shown.run(served.url_once(), ended)
     print("DocPod has stopped. Everything is kept.")
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from app.doctor import examine
 from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta, Working
+from app.instance import hand_over
 from app.log_file import log_file
 from app.main import App
 from app.readers import NAMES
 from app.remarks import remarks
 from app.settings import Settings
+from app.starter import install
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
 
@@ -36,6 +38,9 @@ def main(arguments: Sequence[str], serve: Serve) -> int:
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=[terminal])
+    if arguments and arguments[0] not in _COMMANDS and Path(arguments[0]).is_file():
+        # As a file manager opens it.
+        arguments = ["serve", *arguments]
     options = _parser().parse_args(arguments)
     try:
         app = App(_settings(options))
@@ -50,7 +55,13 @@ def _run(app: App, options: argparse.Namespace, serve: Serve) -> int:
     as_json = getattr(options, "json", False)
     try:
         if options.command in (None, "serve"):
+            files = [Path(name) for name in getattr(options, "files", ())]
+            if not app.is_only_page() and (app.settings.browser or app.settings.window):
+                hand_over(app.settings.home, files)
+                print("DocPod is open already.")
+                return 0
             app.start()
+            add_files(app, files)
             serve(app)
             return 0
         result = _COMMANDS[options.command](app, options)
@@ -64,6 +75,15 @@ def _run(app: App, options: argparse.Namespace, serve: Serve) -> int:
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
     return 0
+
+
+def add_files(app: App, files: Sequence[Path]) -> None:
+    """Add files that were opened with DocPod; one that cannot be added is named, and the others are."""
+    for path in files:
+        try:
+            app.library.add(path, path.name, move=False)
+        except (AppError, OSError) as error:
+            log.warning("%s was not added: %s", path, error)
 
 
 def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
@@ -187,6 +207,16 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
+def _install_desktop(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Put DocPod into the menu of the desktop, in a window of its own."""
+    program = Path(sys.argv[0]).absolute()
+    command = [str(program)] if PROGRAM == "docpod" else [sys.executable, str(program)]
+    starter = install([*command, "serve", "--window", "--home", str(app.settings.home.absolute())])
+    if not options.json:
+        print(f"{starter} starts DocPod in a window of its own.")
+    return {"starter": str(starter)}
+
+
 _COMMANDS: dict[str, Callable[[App, argparse.Namespace], Any]] = {
     "read": _read,
     "ask": _ask,
@@ -194,6 +224,7 @@ _COMMANDS: dict[str, Callable[[App, argparse.Namespace], Any]] = {
     "show": _show_document,
     "delete": _delete,
     "doctor": _doctor,
+    "install-desktop": _install_desktop,
 }
 
 
@@ -225,7 +256,8 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="print one JSON value at the end")
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", parents=[shared], help="show the page (the default)")
+    page = commands.add_parser("serve", parents=[shared], help="show the page (the default)")
+    page.add_argument("files", nargs="*", metavar="FILE", help="a file to add")
     for name, run in _COMMANDS.items():
         command = commands.add_parser(name, parents=[output], help=run.__doc__)
         if name == "read":

@@ -7,12 +7,13 @@ or the share's password. Both then hold a cookie, of which only a digest is kept
 import ipaddress
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hmac import compare_digest
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -138,6 +139,8 @@ class Access:
     def __init__(self, app: App, port: int, password: str = "", clock: Callable[[], float] = monotonic) -> None:
         self.app = app
         self.key = secrets.token_urlsafe(32)
+        self.on_hand_over: Callable[[Sequence[Path]], None] = lambda files: None
+        """What a second start asks for: to add files, and to come to the front."""
         self._cookie_name = f"docpod-{port}"
         self._clock = clock
         self._password = Password(password) if password else None

@@ -403,6 +403,8 @@ class FakeChat:
 class FakeApp:
     """The whole app in memory; `loading_seconds` is how long the reader takes to be ready."""
 
+    may_ask = True
+
     def __init__(
         self,
         home: Path,
