@@ -88,7 +88,7 @@ def test_a_window_opens_takes_files_from_a_second_start_and_ends_with_its_closin
         if shots := os.environ.get("DOCPOD_SCREENSHOTS"):
             time.sleep(5.0)
             run("import", "-window", "root", f"{shots}/window.png")
-        run("xdotool", "windowquit", window().splitlines()[0])
+        run("xdotool", "windowfocus", "--sync", window().splitlines()[0], "key", "ctrl+w")
         assert first.wait(PATIENCE_SECONDS) == 0
     finally:
         first.send_signal(signal.SIGKILL) if first.poll() is None else None
