@@ -141,7 +141,7 @@ def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View
     shown: tuple[Cited, ...] | None = None
     drawn_at = 0.0
     for turn in page.app.chat.follow(conversation_id):
-        if turn.state == "answering" and turn.answer.citations != shown:
+        if turn.state in ("waiting", "answering") and turn.answer.citations != shown:
             shown = turn.answer.citations
             at = page.place(document_id, conversation_id)
             yield {**page.live(at), **_sheet(page.app, at)}
