@@ -65,6 +65,9 @@ ANSWER = (
 )
 
 
+NOT_FOUND = "Not found in the document. I looked through all 98 pages; the closest passages are shown."
+
+
 @dataclass
 class FakeConversation:
     """A conversation and its turns."""
@@ -337,7 +340,9 @@ class FakeQuestions:
             words += ("" if not words else " ") + piece
             yield TextDelta(("" if words == piece else " ") + piece)
         answer = Answer(
-            words if found else "Not found in the document.",
+            words
+            if found
+            else "Not found in the document. I looked through all 98 pages; the closest passages are shown.",
             found,
             citations,
             (0, 3),

@@ -326,7 +326,7 @@ def test_a_browser_that_leaves_stops_the_answer(app: FakeApp, document_id: str) 
 def test_what_is_not_found_turns_no_page(app: FakeApp, document_id: str) -> None:
     views = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Is there a unicorn?"))
     assert not any("sheet" in view for view in views)
-    assert "Not found in the document. Closest passages:" in str(views[-1]["history"])
+    assert "I looked through all 98 pages; the closest passages are shown." in str(views[-1]["history"])
 
 
 @pytest.mark.parametrize(
