@@ -109,6 +109,8 @@ class Answer:
     known: of a memory whose exact one is gone, what making it took."""
     conversation_id: str = ""
     message_id: int = 0
+    checked_pages: int = 0
+    """Pages of the document, where an answer that was given before all were read has been checked against all."""
     understood: str = ""
     """The question as it was completed from those before it; empty where it is whole."""
     unsupported: tuple[tuple[int, int], ...] = ()
@@ -135,10 +137,23 @@ class ConversationEntry:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer, as remembered."""
+    """A question and its answer, as remembered.
+
+    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), answering
+    (as far as it was said), partial (from the part that was read by then), checking (the same, while it is revised),
+    done, stopped or failed, with `message` and `hint`.
+    """
 
     question: str
     answer: Answer
+    state: str = "done"
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more is to come."""
+        return self.state in ("waiting", "answering", "partial", "checking")
 
 
 @dataclass(frozen=True)

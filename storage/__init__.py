@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -53,6 +54,7 @@ __all__ = [
     "NewerDatabase",
     "NotStored",
     "Notes",
+    "OpenAnswer",
     "Page",
     "PageState",
     "Reading",

@@ -18,7 +18,8 @@ PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
 Role = Literal["user", "assistant"]
-MessageState = Literal["done", "stopped", "failed"]
+MessageState = Literal["waiting", "partial", "done", "stopped", "failed"]
+"""Waiting for the document to be read; answered from a part of it, to be revised; or at its end."""
 Box = tuple[float, float, float, float]
 
 
