@@ -14,7 +14,7 @@ from app.passages import Passage, split
 from app.words import stems, terms
 from storage import Page
 
-_LEAST_CHARS, _MOST_CHARS = 40, 420
+_LEAST_CHARS, _MOST_CHARS = 25, 420
 _FIGURES = re.compile(r"\d[\d.,:%/-]*")
 _SENTENCE_END = re.compile(r"(?<!\b\d)(?<!\b\d\d)[.!?。！？؟][\"'”’)»]*$")
 _LEANS = re.compile(
