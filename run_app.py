@@ -10,7 +10,7 @@ from app.main import App
 
 
 def show_page(app: App) -> None:
-    """Serve the page until the process is asked to end."""
+    """Show the page (the default), until the process is asked to end."""
     # The page's libraries take seconds to import, and the other commands do not need them.
     from ui.server import serve
 

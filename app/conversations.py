@@ -14,7 +14,7 @@ from storage import Citation, Message, MessageState, NotStored, StorageFull, Sto
 class Asked:
     """A question where it stands: `messages` were said before it; `again` is its own message, if it is answered anew.
 
-    With a `recipe` only the memory that is kept by it answers.
+    With a `recipe` only the memory that is kept by it answers. What is not `kept` is told what was `said` before it.
     """
 
     document_id: str
@@ -23,11 +23,13 @@ class Asked:
     messages: Sequence[Message] = ()
     again: Message | None = None
     recipe: str = ""
+    kept: bool = True
+    said: Sequence[Exchange] = ()
 
     @property
     def exchanges(self) -> list[Exchange]:
         """What was asked and answered before, in order."""
-        return [Exchange(q.content, a.content) for q, a in _pairs(self.messages)]
+        return [*self.said, *(Exchange(q.content, a.content) for q, a in _pairs(self.messages))]
 
 
 class Conversations:
@@ -76,6 +78,8 @@ class Conversations:
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
+        if not asked.kept:
+            return answer
         facts = asdict(answer)
         for key in ("answer", "found", "citations", "conversation_id", "message_id"):
             del facts[key]

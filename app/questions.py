@@ -1,13 +1,14 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 from app.conversations import Asked, Conversations
 from app.errors import AppError
 from app.events import AskEvent, ConversationEntry, Turn
 from app.model_handle import ModelHandle
+from app.prompts import Exchange
 from app.retrieval import Retriever
 from app.section_answer import SectionAnswer
 from storage import Store
@@ -38,6 +39,13 @@ class Questions:
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
         asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
+        yield from self._answer(asked, stop or threading.Event())
+
+    def reply(
+        self, document_id: str, question: str, said: Sequence[Exchange] = (), stop: threading.Event | None = None
+    ) -> Iterator[AskEvent]:
+        """The same for whoever keeps the conversation himself, and tells what was `said`; nothing is remembered."""
+        asked = Asked(document_id, question.strip(), kept=False, said=said)
         yield from self._answer(asked, stop or threading.Event())
 
     def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:

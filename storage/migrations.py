@@ -34,7 +34,20 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
+def m004_keys_of_programs(connection: Connection) -> None:
+    """Programs use the library by keys, of which only digests are kept."""
+    connection.exec_driver_sql(
+        "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
+        " scopes JSON NOT NULL, created_at DATETIME NOT NULL)"
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_first_schema,
+    m002_recipe_of_a_document,
+    m003_no_index_of_messages,
+    m004_keys_of_programs,
+)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

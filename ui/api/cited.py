@@ -1,0 +1,54 @@
+"""Citations and facts of an answer, as every client gets them beside what its own library knows of."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from app.events import Answer, Cited, Evidence
+from ui.api.reply import Reply
+
+
+class Told:
+    """The passages that a client was told of while the answer grew: each once, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[int, str]] = set()
+
+    def new(self, event: Evidence | Answer) -> Iterator[Cited]:
+        """Those of an event that are new; where nothing was found, the closest ones are no citations."""
+        for each in event.citations if event.found else ():
+            if (each.page, each.quote) not in self._seen:
+                self._seen.add((each.page, each.quote))
+                yield each
+
+
+def passage(document_id: str, cited: Cited) -> dict[str, Any]:
+    """Where a passage is: boxes are fractions of the page, origin top-left."""
+    return {
+        "file_id": document_id,
+        "page": cited.page,
+        "label": cited.label,
+        "quote": cited.quote,
+        "boxes": [list(box) for box in cited.boxes],
+        "score": cited.score,
+    }
+
+
+def passages(document_id: str, cited: Iterable[Cited]) -> list[dict[str, Any]]:
+    """Several, best first."""
+    return [passage(document_id, each) for each in cited]
+
+
+def facts(reply: Reply, answer: Answer) -> dict[str, Any]:
+    """What DocPod says of an answer beyond what the client's own form has; `closest` where nothing was found."""
+    return {
+        "found": answer.found,
+        "closest": [] if answer.found else passages(reply.asking.document_id, answer.citations),
+        "coverage": answer.coverage,
+        "recipe": answer.recipe,
+        "reused_tokens": answer.reused_tokens,
+        "recomputed_tokens": answer.recomputed_tokens,
+        "first_token_seconds": answer.first_token_seconds,
+        "seconds": answer.seconds,
+        "conversation_id": answer.conversation_id,
+        "ignored": list(reply.asking.ignored),
+    }
