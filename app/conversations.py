@@ -15,6 +15,7 @@ class Asked:
     """A question where it stands: `messages` were said before it; `again` is its own message, if it is answered anew.
 
     With a `recipe` only the memory that is kept by it answers. What is not `kept` is told what was `said` before it.
+    `begins` is the id of the conversation that begins with it, where whoever asks has chosen one.
     """
 
     document_id: str
@@ -25,6 +26,7 @@ class Asked:
     recipe: str = ""
     kept: bool = True
     said: Sequence[Exchange] = ()
+    begins: str = ""
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -38,10 +40,10 @@ class Conversations:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def asked(self, document_id: str, question: str, conversation_id: str, recipe: str) -> Asked:
+    def asked(self, document_id: str, question: str, conversation_id: str, recipe: str, begins: str = "") -> Asked:
         """A question at the end of a conversation, or of none yet. Raises DocumentNotFound."""
         if not conversation_id:
-            return Asked(document_id, question, recipe=recipe)
+            return Asked(document_id, question, recipe=recipe, begins=begins)
         conversation = self._store.conversation(conversation_id)
         if conversation is None or conversation.document_id != document_id:
             raise DocumentNotFound(
@@ -92,7 +94,7 @@ class Conversations:
                 kept = self._store.replace_answer(asked.again.id, message, rows)
             else:
                 start = self._store.start_conversation
-                conversation_id = conversation_id or start(asked.document_id, asked.question[:80]).id
+                conversation_id = conversation_id or start(asked.document_id, asked.question[:80], asked.begins).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return Answer(**{**vars(answer), "conversation_id": conversation_id, "message_id": kept.id})

@@ -31,14 +31,15 @@ class Questions:
         conversation_id: str = "",
         stop: threading.Event | None = None,
         recipe: str = "",
+        begins: str = "",
     ) -> Iterator[AskEvent]:
         """Evidence once, pieces of text, then the Answer, which is remembered; also when `stop` is set.
 
-        With a `recipe` only the memory that is kept by it answers.
+        With a `recipe` only the memory that is kept by it answers. A new conversation gets the id that `begins` it.
 
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
-        asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
+        asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe, begins)
         yield from self._answer(asked, stop or threading.Event())
 
     def reply(

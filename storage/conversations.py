@@ -14,11 +14,12 @@ from storage.sessions import Sessions, stored
 class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
-    def start_conversation(self, document_id: str, title: str) -> Conversation:
-        """Raises NotStored where the document is gone."""
+    def start_conversation(self, document_id: str, title: str, conversation_id: str = "") -> Conversation:
+        """Under an id of its own, unless one is given. Raises NotStored where the document is gone."""
         with self._write() as session:
             stored(session, Document, document_id)
             conversation = Conversation(document_id=document_id, title=title)
+            conversation.id = conversation_id or conversation.id
             session.add(conversation)
             return conversation
 

@@ -44,9 +44,8 @@ def asking(app: App, pool: ThreadPoolExecutor) -> APIRouter:
     async def message(request: Request, key: MayAsk, body: messages.MessageBody) -> Response | dict[str, Any]:
         """A message. Documents are document blocks, or stand in place of the model."""
         reply = await begun(request, body, key)
-        title = (await run_in_threadpool(app.library.catalogue.document, reply.asking.document_id)).title
         if not body.stream:
-            return messages.message(reply, await reply.finish(request), title, body.citations)
-        return stream(messages.events(reply, app.status().name, title, body.citations), messages.trouble)
+            return messages.message(reply, await reply.finish(request), body.citations)
+        return stream(messages.events(reply, app.status().name, body.citations), messages.trouble)
 
     return router

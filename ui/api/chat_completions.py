@@ -94,9 +94,10 @@ def _reason(reply: Reply) -> str:
 
 def _annotation(reply: Reply, cited: Cited, length: int) -> dict[str, Any]:
     """The only kind that chat completions know, with the page's picture as address, and the passage beside it."""
-    url = f"/v1/files/{reply.asking.document_id}/pages/{cited.page}"
-    where = {"start_index": 0, "end_index": length, "url": url, "title": f"p. {cited.label}"}
-    return {"type": "url_citation", "url_citation": where, **passage(reply.asking.document_id, cited)}
+    document = reply.asking.document
+    url = f"/v1/files/{document.id}/pages/{cited.page}"
+    where = {"start_index": 0, "end_index": length, "url": url, "title": f"{document.title}, p. {cited.label}"}
+    return {"type": "url_citation", "url_citation": where, **passage(document.id, cited)}
 
 
 def _usage(reply: Reply, answer: Answer) -> dict[str, Any]:

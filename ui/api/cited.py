@@ -42,7 +42,7 @@ def facts(reply: Reply, answer: Answer) -> dict[str, Any]:
     """What DocPod says of an answer beyond what the client's own form has; `closest` where nothing was found."""
     return {
         "found": answer.found,
-        "closest": [] if answer.found else passages(reply.asking.document_id, answer.citations),
+        "closest": [] if answer.found else passages(reply.asking.document.id, answer.citations),
         "coverage": answer.coverage,
         "recipe": answer.recipe,
         "reused_tokens": answer.reused_tokens,

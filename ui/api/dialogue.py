@@ -13,7 +13,7 @@ from app.main import App
 from app.prompts import Exchange
 from ui.api.access import demand
 from ui.api.refusals import Refused
-from ui.api.reply import Asking
+from ui.api.reply import Asking, DocumentName
 
 READER = "docpod"
 """The model that is whatever reader is loaded."""
@@ -131,7 +131,7 @@ class AskBody(BaseModel):
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
         return Asking(
-            document_id=more.pop("document_id", "") or self._document_id(app, key, turns),
+            document=name(app, more.pop("document_id", "") or self._document_id(app, key, turns)),
             question=turns[-1].text,
             said=_exchanges(turns[:-1]),
             max_tokens=max_tokens,
@@ -159,6 +159,12 @@ class AskBody(BaseModel):
         if [*found, self.model] != [self.model, *found]:
             raise Refused(400, "documents", "Model and file part name two documents.", "Send one of them.")
         return self.model
+
+
+def name(app: App, document_id: str) -> DocumentName:
+    """Raises DocumentNotFound."""
+    document = app.library.catalogue.document(document_id)
+    return DocumentName(document.id, document.title, document.file_name)
 
 
 def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:

@@ -31,13 +31,13 @@ class MessageBody(AskBody):
         return all(part.citations.enabled for part in parts if isinstance(part, DocumentPart))
 
 
-def message(reply: Reply, answer: Answer, title: str, cite: bool) -> dict[str, Any]:
+def message(reply: Reply, answer: Answer, cite: bool) -> dict[str, Any]:
     """The whole answer."""
     cited = answer.citations if answer.found and cite else ()
     block = {
         "type": "text",
         "text": answer.answer,
-        "citations": [_citation(reply, each, title) for each in cited] or None,
+        "citations": [_citation(reply, each) for each in cited] or None,
     }
     return {
         **_frame(answer.model, [block]),
@@ -47,7 +47,7 @@ def message(reply: Reply, answer: Answer, title: str, cite: bool) -> dict[str, A
     }
 
 
-async def events(reply: Reply, model: str, title: str, cite: bool) -> AsyncIterator[Event]:
+async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
     told, text = Told(), ""
 
@@ -65,7 +65,7 @@ async def events(reply: Reply, model: str, title: str, cite: bool) -> AsyncItera
             yield delta("text_delta", text=each.text)
             continue
         for cited in told.new(each) if cite else ():
-            yield delta("citations_delta", citation=_citation(reply, cited, title))
+            yield delta("citations_delta", citation=_citation(reply, cited))
         if isinstance(each, Answer):
             if not text:
                 yield delta("text_delta", text=each.answer)
@@ -89,16 +89,16 @@ def _reason(reply: Reply) -> str:
     return "max_tokens" if reply.cut else "end_turn"
 
 
-def _citation(reply: Reply, cited: Cited, title: str) -> dict[str, Any]:
+def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
     """The page of a passage, which ends before `end_page_number`, and the passage beside it."""
     return {
         "type": "page_location",
         "cited_text": cited.quote,
         "document_index": 0,
-        "document_title": title,
+        "document_title": reply.asking.document.title,
         "start_page_number": cited.page,
         "end_page_number": cited.page + 1,
-        **passage(reply.asking.document_id, cited),
+        **passage(reply.asking.document.id, cited),
     }
 
 

@@ -23,16 +23,29 @@ _ON_ITS_WAY = ("parsing", "queued", "reading")
 
 
 @dataclass(frozen=True)
+class DocumentName:
+    """A document, and what clients call it."""
+
+    id: str
+    title: str
+    file_name: str
+
+
+@dataclass(frozen=True)
 class Asking:
     """What every client's own form of a question comes down to."""
 
-    document_id: str
+    document: DocumentName
     question: str
     said: tuple[Exchange, ...] = ()
     max_tokens: int | None = None
     kept: bool = False
     """Whether the conversation is remembered; then what was said before it is found under its id."""
     conversation_id: str = ""
+    begins: str = ""
+    """The id of the conversation that begins with it."""
+    turn: int = 1
+    """Which question of its conversation it is."""
     ignored: tuple[str, ...] = ()
     """Parameters that were given and have no effect here."""
 
@@ -117,11 +130,12 @@ class Reply:
     def _ask(self) -> Iterator[AskEvent]:
         asking, questions = self.asking, self._app.questions
         if asking.kept:
-            return questions.ask(asking.document_id, asking.question, asking.conversation_id, self._stop)
-        return questions.reply(asking.document_id, asking.question, asking.said, self._stop)
+            place = {"conversation_id": asking.conversation_id, "begins": asking.begins}
+            return questions.ask(asking.document.id, asking.question, stop=self._stop, **place)
+        return questions.reply(asking.document.id, asking.question, asking.said, self._stop)
 
     def _entry(self) -> DocumentEntry:
-        return self._app.library.catalogue.entry(self.asking.document_id)
+        return self._app.library.catalogue.entry(self.asking.document.id)
 
     @asynccontextmanager
     async def _watching(self, request: Request | None) -> AsyncIterator[None]:

@@ -28,22 +28,21 @@ class ResponseBody(AskBody):
         """What is asked, in the conversation of the response before it where one is named."""
         said = [Said(role="user", content=self.input)] if isinstance(self.input, str) else self.input
         if self.previous_response_id:
-            document_id, conversation_id = _place(app, self.previous_response_id)
-            more: dict[str, Any] = {"document_id": document_id, "conversation_id": conversation_id, "kept": True}
+            more: dict[str, Any] = {"kept": True, **_place(app, self.previous_response_id)}
         else:
             # Whoever tells what was said before keeps the conversation himself.
-            more = {"kept": self.store and not any(each.role == "assistant" for each in said)}
+            kept = self.store and not any(each.role == "assistant" for each in said)
+            more = {"kept": kept, "begins": uuid4().hex}
         return self.asking(app, key, said, self.max_output_tokens, **more)
 
 
 def response(reply: Reply, answer: Answer) -> dict[str, Any]:
     """The whole answer."""
-    kept = f"resp_{reply.asking.document_id}_{answer.conversation_id}_{answer.message_id}"
     cited = answer.citations if answer.found else ()
     part = _part(answer.answer, [_annotation(reply, each, len(answer.answer)) for each in cited])
     prompt = answer.reused_tokens + answer.recomputed_tokens
     return {
-        **_frame(kept if answer.conversation_id else f"resp_{uuid4().hex}", answer.model, reply.asking),
+        **_frame(answer.model, reply.asking),
         "status": "incomplete" if reply.cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if reply.cut else None,
         "output": [_item(f"msg_{answer.message_id or uuid4().hex}", "completed", [part])],
@@ -61,7 +60,7 @@ def response(reply: Reply, answer: Answer) -> dict[str, Any]:
 async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
     numbers, told = count(), Told()
-    begun = {**_frame(f"resp_{uuid4().hex}", model, reply.asking), "status": "in_progress", "output": []}
+    begun = {**_frame(model, reply.asking), "status": "in_progress", "output": []}
     item_id, text, marks = f"msg_{uuid4().hex}", "", 0
     place = {"item_id": item_id, "output_index": 0, "content_index": 0}
 
@@ -100,19 +99,19 @@ def trouble(refusal: Refused) -> Event:
     return "error", {"type": "error", "code": refusal.code, "message": told, "param": None, "sequence_number": 0}
 
 
-def _place(app: App, response_id: str) -> tuple[str, str]:
-    """Document and conversation of a response, which must be the last of its conversation."""
-    _, document_id, conversation_id, message_id, *_ = [*response_id.split("_"), "", "", ""]
+def _place(app: App, response_id: str) -> dict[str, Any]:
+    """Document, conversation and turn behind a response, which must be the last of a conversation that was kept."""
+    _, document_id, conversation_id, turn, *_ = [*response_id.split("_"), "", "", ""]
     turns = app.questions.turns(conversation_id)
-    if not turns or str(turns[-1].answer.message_id) != message_id:
+    if not turns or str(len(turns)) != turn:
         message = f"{response_id!r} is not the last response of a conversation that was kept."
         raise Refused(404, "previous_response_not_found", message, "Go on from the last one, or start anew.")
-    return document_id, conversation_id
+    return {"document_id": document_id, "conversation_id": conversation_id, "turn": len(turns) + 1}
 
 
-def _frame(response_id: str, model: str, asking: Asking) -> dict[str, Any]:
+def _frame(model: str, asking: Asking) -> dict[str, Any]:
     return {
-        "id": response_id,
+        "id": f"resp_{asking.document.id}_{asking.conversation_id or asking.begins}_{asking.turn}",
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
@@ -140,5 +139,6 @@ def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _annotation(reply: Reply, cited: Cited, index: int) -> dict[str, Any]:
     """A file citation, behind the text at `index`, with the passage beside it."""
-    where = {"type": "file_citation", "filename": f"p. {cited.label}", "index": index}
-    return {**where, **passage(reply.asking.document_id, cited)}
+    document = reply.asking.document
+    where = {"type": "file_citation", "filename": document.file_name, "index": index}
+    return {**where, **passage(document.id, cited)}

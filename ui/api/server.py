@@ -1,12 +1,13 @@
-"""The API as routes for the server of the page: in front of Gradio's, of which they hide none."""
+"""The API as routes for the server of the page: they stand before Gradio's, and hide none of them."""
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Mount, Route
 
 from app.main import App
 from ui.api import refusals
@@ -20,7 +21,7 @@ THREADS = 8
 
 
 class Api:
-    """The routes under /v1, for `app_kwargs` of Gradio's launch."""
+    """The routes under /v1, and /mcp where the extra `mcp` is installed, for `app_kwargs` of Gradio's launch."""
 
     def __init__(self, app: App) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "api")
@@ -37,11 +38,20 @@ class Api:
             return {**api.openapi(), "servers": [{"url": "/v1"}]}
 
         self.routes: list[BaseRoute] = [Mount("/v1", Keyed(api, lambda: app.keys, max_bytes))]
+        self._mcp = None
+        if find_spec("mcp"):
+            from ui.api import mcp_tools
+
+            self._mcp = mcp_tools.over_http(app, self._pool, max_bytes)
+            self.routes.append(Route(mcp_tools.PATH, Keyed(self._mcp, lambda: app.keys, max_bytes)))
 
     @asynccontextmanager
     async def lifespan(self, server: FastAPI) -> AsyncIterator[None]:
         """What the routes need while the server runs."""
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                if self._mcp:
+                    await stack.enter_async_context(self._mcp.router.lifespan_context(self._mcp))
+                yield
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
