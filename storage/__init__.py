@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -24,6 +25,7 @@ from storage.models import (
     DocumentState,
     Message,
     MessageState,
+    Notes,
     Page,
     PageState,
     Reading,
@@ -53,6 +55,8 @@ __all__ = [
     "MessageState",
     "NewerDatabase",
     "NotStored",
+    "Notes",
+    "OpenAnswer",
     "Page",
     "PageState",
     "Reading",

@@ -34,7 +34,18 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-def m004_keys_of_programs(connection: Connection) -> None:
+def m004_notes_of_documents(connection: Connection) -> None:
+    """What a file says of itself, what was noted of its parts, and which characters of a quote answer."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN author VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN written VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE citations ADD COLUMN span JSON")
+    connection.exec_driver_sql(
+        "CREATE TABLE notes (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
+        "part VARCHAR NOT NULL, points JSON NOT NULL, PRIMARY KEY (document_id, part))"
+    )
+
+
+def m005_keys_of_programs(connection: Connection) -> None:
     """Programs use the library by keys, of which only digests are kept."""
     connection.exec_driver_sql(
         "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
@@ -46,7 +57,8 @@ MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
-    m004_keys_of_programs,
+    m004_notes_of_documents,
+    m005_keys_of_programs,
 )
 
 

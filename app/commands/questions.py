@@ -9,8 +9,9 @@ from typing import Any
 from app.commands.parsers import Parsers, document
 from app.commands.terminal import PROGRAM, show_evidence, wait
 from app.errors import NotRead
-from app.events import Answer, AskEvent, Evidence, TextDelta
+from app.events import Answer, AskEvent, Evidence, TextDelta, Working
 from app.main import App
+from app.remarks import remarks
 
 
 def add(commands: Parsers) -> None:
@@ -49,19 +50,31 @@ def _show(app: App, options: argparse.Namespace, events: Iterator[AskEvent]) -> 
             show_evidence(event)
         elif not options.json and isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
+        elif isinstance(event, Working):
+            print(f"{event.doing} ({event.done} of {event.total})", file=sys.stderr, flush=True)
     assert answer is not None
     if doing := app.status().doing:
         print(f"\n{doing}", file=sys.stderr)
     if not options.json:
-        first_word, reading = answer.first_token_seconds, answer.reading_seconds
-        print(f"\n\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
+        _show_end(answer)
     return answer_facts(answer)
+
+
+def _show_end(answer: Answer) -> None:
+    """What is to be known about an answer whose words were printed as they came."""
+    print(answer.answer if not answer.found and answer.model else "")
+    for remark in remarks(answer):
+        print(f"\n{remark}")
+    if answer.reused_tokens:
+        first_word, reading = answer.first_token_seconds, answer.reading_seconds
+        print(f"\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
 
 
 def answer_facts(answer: Answer) -> dict[str, Any]:
     """An answer as JSON."""
     facts = dataclasses.asdict(answer)
-    citations = [{key: each[key] for key in ("page", "label", "quote", "boxes")} for each in facts["citations"]]
-    keys = ("answer", "found", "sections", "reused_tokens", "recomputed_tokens", "first_token_seconds", "seconds")
-    more = ("tokens_per_second", "model", "recipe", "coverage", "reading_seconds", "conversation_id")
-    return {**{key: facts[key] for key in (*keys, *more)}, "citations": citations}
+    shown = ("page", "label", "quote", "boxes", "span")
+    citations = [{key: each[key] for key in shown} for each in facts["citations"]]
+    foreign = [answer.answer[start:end] for start, end in answer.unsupported]
+    kept = {key: value for key, value in facts.items() if key not in ("message_id", "stopped")}
+    return {**kept, "citations": citations, "unsupported": foreign}

@@ -39,8 +39,8 @@ def follow(app: App, document_id: str) -> bool:
 
 def show_evidence(evidence: Evidence) -> None:
     """Passages with their pages."""
-    if not evidence.found:
-        print("Not found in the document. Closest passages:")
+    if evidence.understood:
+        print(f"Understood as: {evidence.understood}\n")
     for each in evidence.citations:
         print(f"[{each.mark}] p. {each.label}: “{each.quote}”")
     print()

@@ -155,11 +155,11 @@ def test_openai_chat_knows_what_was_said_and_its_limits(served: Served, gpt: ope
         model="docpod",
         messages=[{"role": "system", "content": "Shout."}, *before, {"role": "user", "content": "Repeat that code."}],
         temperature=0.5,
-        max_completion_tokens=3,
+        max_completion_tokens=1,
     )
     facts = answer.model_dump()["docpod"]
     assert facts["ignored"] == ["system", "temperature"]
-    assert answer.choices[0].finish_reason == "length" and answer.usage and answer.usage.completion_tokens == 3
+    assert answer.choices[0].finish_reason == "length" and answer.usage and answer.usage.completion_tokens == 1
     assert facts["conversation_id"] == ""
 
 
@@ -202,7 +202,7 @@ def test_openai_responses_stream(served: Served, gpt: openai.OpenAI) -> None:
     assert kinds.index("response.output_text.annotation.added") < kinds.index("response.output_text.delta")
     assert [event.sequence_number for event in events] == sorted({event.sequence_number for event in events})
     assert served.fact.answer in final.output_text
-    short = gpt.responses.create(input="And the last digit?", previous_response_id=final.id, max_output_tokens=2)
+    short = gpt.responses.create(input="And the last digit?", previous_response_id=final.id, max_output_tokens=1)
     assert short.id.endswith("_2")
     assert short.status == "incomplete" and short.incomplete_details is not None
     assert short.incomplete_details.reason == "max_output_tokens"

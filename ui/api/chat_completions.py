@@ -7,13 +7,13 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from app.events import Answer, Cited, TextDelta
+from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage
-from ui.api.dialogue import AskBody, Said
+from ui.api.cited import Told, facts, passage, place, rest
+from ui.api.dialogue import READER, AskBody, Said
 from ui.api.refusals import Refused
-from ui.api.reply import Asking, Reply
+from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
 
 
@@ -31,7 +31,7 @@ class ChatBody(AskBody):
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
 
-    def question(self, app: App, key: Key) -> Asking:
+    def question(self, app: App, key: Key) -> Inquiry:
         """What is asked."""
         return self.asking(app, key, self.messages, self.max_completion_tokens or self.max_tokens)
 
@@ -43,11 +43,11 @@ def completion(reply: Reply, answer: Answer) -> dict[str, Any]:
         "role": "assistant",
         "content": answer.answer,
         "refusal": None,
-        "annotations": [_annotation(reply, each, len(answer.answer)) for each in cited],
+        "annotations": [_annotation(reply, each, place(answer, each)) for each in cited],
     }
-    choice = {"index": 0, "message": message, "finish_reason": _reason(reply), "logprobs": None}
+    choice = {"index": 0, "message": message, "finish_reason": _reason(reply, answer), "logprobs": None}
     return {
-        **_head("chat.completion", answer.model),
+        **_head("chat.completion", answer.model or READER),
         "choices": [choice],
         "usage": _usage(reply, answer),
         "docpod": facts(reply, answer),
@@ -56,7 +56,7 @@ def completion(reply: Reply, answer: Answer) -> dict[str, Any]:
 
 async def chunks(reply: Reply, model: str, usage: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    head, told, length = _head("chat.completion.chunk", model), Told(), 0
+    head, told, text = _head("chat.completion.chunk", model), Told(), ""
 
     def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> Event:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
@@ -65,15 +65,16 @@ async def chunks(reply: Reply, model: str, usage: bool) -> AsyncIterator[Event]:
     yield chunk({"role": "assistant", "content": ""})
     async for event in reply.events():
         if isinstance(event, TextDelta):
-            length += len(event.text)
+            text += event.text
             yield chunk({"content": event.text})
+        if not isinstance(event, Evidence | Answer):
             continue
-        if annotations := [_annotation(reply, each, length) for each in told.new(event)]:
+        if annotations := [_annotation(reply, each, len(text)) for each in told.new(event)]:
             yield chunk({"annotations": annotations})
         if isinstance(event, Answer):
-            if not length:
-                yield chunk({"content": event.answer})
-            yield chunk({}, _reason(reply), docpod=facts(reply, event))
+            if more := rest(text, event):
+                yield chunk({"content": more})
+            yield chunk({}, _reason(reply, event), docpod=facts(reply, event))
             if usage:
                 yield "", {**head, "choices": [], "usage": _usage(reply, event)}
     yield "", "[DONE]"
@@ -88,13 +89,13 @@ def _head(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
-def _reason(reply: Reply) -> str:
-    return "length" if reply.cut else "stop"
+def _reason(reply: Reply, answer: Answer) -> str:
+    return "length" if reply.is_cut(answer) else "stop"
 
 
 def _annotation(reply: Reply, cited: Cited, length: int) -> dict[str, Any]:
     """The only kind that chat completions know, with the page's picture as address, and the passage beside it."""
-    document = reply.asking.document
+    document = reply.inquiry.document
     url = f"/v1/files/{document.id}/pages/{cited.page}"
     where = {"start_index": 0, "end_index": length, "url": url, "title": f"{document.title}, p. {cited.label}"}
     return {"type": "url_citation", "url_citation": where, **passage(document.id, cited)}

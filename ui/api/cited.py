@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from app.events import Answer, Cited, Evidence
+from app.remarks import remarks
 from ui.api.reply import Reply
 
 
@@ -28,6 +29,7 @@ def passage(document_id: str, cited: Cited) -> dict[str, Any]:
         "page": cited.page,
         "label": cited.label,
         "quote": cited.quote,
+        "answers": cited.words,
         "boxes": [list(box) for box in cited.boxes],
         "score": cited.score,
     }
@@ -38,17 +40,30 @@ def passages(document_id: str, cited: Iterable[Cited]) -> list[dict[str, Any]]:
     return [passage(document_id, each) for each in cited]
 
 
+def place(answer: Answer, cited: Cited) -> int:
+    """Where in an answer's text a citation belongs: at its mark, or at the end."""
+    found = answer.answer.find(f"[{cited.mark}]")
+    return found if found >= 0 else len(answer.answer)
+
+
+def rest(text: str, answer: Answer) -> str:
+    """What of an answer was not streamed yet; nothing where the answer in its end is worded otherwise."""
+    return answer.answer[len(text) :] if answer.answer.startswith(text) else ""
+
+
 def facts(reply: Reply, answer: Answer) -> dict[str, Any]:
     """What DocPod says of an answer beyond what the client's own form has; `closest` where nothing was found."""
     return {
         "found": answer.found,
-        "closest": [] if answer.found else passages(reply.asking.document.id, answer.citations),
+        "closest": [] if answer.found else passages(reply.inquiry.document.id, answer.citations),
         "coverage": answer.coverage,
+        "understood": answer.understood,
+        "remarks": remarks(answer),
         "recipe": answer.recipe,
         "reused_tokens": answer.reused_tokens,
         "recomputed_tokens": answer.recomputed_tokens,
         "first_token_seconds": answer.first_token_seconds,
         "seconds": answer.seconds,
         "conversation_id": answer.conversation_id,
-        "ignored": list(reply.asking.ignored),
+        "ignored": list(reply.inquiry.ignored),
     }

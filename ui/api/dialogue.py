@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator
 
 from app.keys import Key
 from app.main import App
-from app.prompts import Exchange
 from ui.api.access import demand
 from ui.api.refusals import Refused
-from ui.api.reply import Asking, DocumentName
+from ui.api.reply import DocumentName, Inquiry
 
 READER = "docpod"
 """The model that is whatever reader is loaded."""
@@ -122,7 +121,7 @@ class AskBody(BaseModel):
     tools: list[Any] | None = None
     n: Literal[1] | None = None
 
-    def asking(self, app: App, key: Key, messages: Sequence[Said], max_tokens: int | None, **more: Any) -> Asking:
+    def asking(self, app: App, key: Key, messages: Sequence[Said], max_tokens: int | None, **more: Any) -> Inquiry:
         """The question at the end of the messages. Raises Refused where it is not clear what is asked."""
         if self.tools:
             raise Refused(400, "tools", "The reader uses no tools.", "Leave them out.")
@@ -130,10 +129,10 @@ class AskBody(BaseModel):
         if not turns or turns[-1].role != "user":
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
-        return Asking(
+        return Inquiry(
             document=name(app, more.pop("document_id", "") or self._document_id(app, key, turns)),
             question=turns[-1].text,
-            said=_exchanges(turns[:-1]),
+            said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
             max_tokens=max_tokens,
             ignored=tuple(sorted(ignored)),
             **more,
@@ -177,16 +176,3 @@ def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:
     data = part.source.data
     coded = base64.b64encode(data.encode()).decode() if part.source.type == "text" else data
     return FileContent(file_data=coded, filename=part.title or "document")
-
-
-def _exchanges(turns: Sequence[Said]) -> tuple[Exchange, ...]:
-    """Questions with their answers; a question that was not answered belongs to the next one."""
-    found: list[Exchange] = []
-    question = ""
-    for turn in turns:
-        if turn.role == "user":
-            question = f"{question}\n{turn.text}".strip()
-        else:
-            found.append(Exchange(question, turn.text))
-            question = ""
-    return tuple(found)

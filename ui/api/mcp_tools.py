@@ -16,14 +16,14 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import ToolAnnotations
 from starlette.applications import Starlette
 
-from app.events import DocumentEntry, Evidence
+from app.events import Answer, DocumentEntry, Evidence
 from app.main import App
 from ui.api.access import demand
 from ui.api.cited import facts, passages
 from ui.api.dialogue import name
 from ui.api.files import image_type
 from ui.api.refusals import Refused, refused
-from ui.api.reply import Asking, Reply
+from ui.api.reply import Inquiry, Reply
 
 PATH = "/mcp"
 INSTRUCTIONS = (
@@ -68,7 +68,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
 
     async def begun(document: str, question: str) -> Reply:
         found = await anyio.to_thread.run_sync(library.catalogue.find, document)
-        reply = Reply(app, pool, Asking(name(app, found.id), question))
+        reply = Reply(app, pool, Inquiry(name(app, found.id), question))
         await reply.begin()
         return reply
 
@@ -84,7 +84,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
         with allowed(context, "ask"):
             reply = await begun(document, question)
             answer = await reply.finish()
-            cited = passages(reply.asking.document.id, answer.citations if answer.found else ())
+            cited = passages(reply.inquiry.document.id, answer.citations if answer.found else ())
             return {"answer": answer.answer, "citations": cited, **facts(reply, answer)}
 
     @server.tool(annotations=_READS)
@@ -92,11 +92,11 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
         """Find the passages of one document that a question or some words are about, as they stand on the page."""
         with allowed(context, "ask"):
             reply = await begun(document, query)
+            # Closing the events ends the answer.
             async with aclosing(reply.events()) as events:
-                evidence = await anext(events)
-            assert isinstance(evidence, Evidence)
-            found = passages(reply.asking.document.id, evidence.citations)
-            return {"found": evidence.found, "passages": found, "coverage": evidence.coverage}
+                shown = await anext(each async for each in events if isinstance(each, Evidence | Answer))
+            found = passages(reply.inquiry.document.id, shown.citations)
+            return {"found": shown.found, "passages": found, "coverage": shown.coverage}
 
     @server.tool(annotations=_READS, structured_output=False)
     def page_image(context: Context[Any, Any], document: str, page: int, width: int = 1100) -> Image:

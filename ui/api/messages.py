@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-from app.events import Answer, Cited, TextDelta
+from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage
-from ui.api.dialogue import AskBody, DocumentPart, Said
+from ui.api.cited import Told, facts, passage, rest
+from ui.api.dialogue import READER, AskBody, DocumentPart, Said
 from ui.api.refusals import Refused
-from ui.api.reply import Asking, Reply
+from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
 
 
@@ -20,7 +20,7 @@ class MessageBody(AskBody):
     messages: list[Said]
     max_tokens: int
 
-    def question(self, app: App, key: Key) -> Asking:
+    def question(self, app: App, key: Key) -> Inquiry:
         """What is asked."""
         return self.asking(app, key, self.messages, self.max_tokens)
 
@@ -40,8 +40,8 @@ def message(reply: Reply, answer: Answer, cite: bool) -> dict[str, Any]:
         "citations": [_citation(reply, each) for each in cited] or None,
     }
     return {
-        **_frame(answer.model, [block]),
-        "stop_reason": _reason(reply),
+        **_frame(answer.model or READER, [block]),
+        "stop_reason": _reason(reply, answer),
         "usage": _usage(reply, answer),
         "docpod": facts(reply, answer),
     }
@@ -63,14 +63,15 @@ async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
         if isinstance(each, TextDelta):
             text += each.text
             yield delta("text_delta", text=each.text)
+        if not isinstance(each, Evidence | Answer):
             continue
         for cited in told.new(each) if cite else ():
             yield delta("citations_delta", citation=_citation(reply, cited))
         if isinstance(each, Answer):
-            if not text:
-                yield delta("text_delta", text=each.answer)
+            if more := rest(text, each):
+                yield delta("text_delta", text=more)
             yield event("content_block_stop", index=0)
-            ended = {"stop_reason": _reason(reply), "stop_sequence": None}
+            ended = {"stop_reason": _reason(reply, each), "stop_sequence": None}
             yield event("message_delta", delta=ended, usage=_usage(reply, each), docpod=facts(reply, each))
     yield event("message_stop")
 
@@ -85,8 +86,8 @@ def _frame(model: str, content: list[dict[str, Any]]) -> dict[str, Any]:
     return {**frame, "stop_reason": None, "stop_sequence": None}
 
 
-def _reason(reply: Reply) -> str:
-    return "max_tokens" if reply.cut else "end_turn"
+def _reason(reply: Reply, answer: Answer) -> str:
+    return "max_tokens" if reply.is_cut(answer) else "end_turn"
 
 
 def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
@@ -95,10 +96,10 @@ def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
         "type": "page_location",
         "cited_text": cited.quote,
         "document_index": 0,
-        "document_title": reply.asking.document.title,
+        "document_title": reply.inquiry.document.title,
         "start_page_number": cited.page,
         "end_page_number": cited.page + 1,
-        **passage(reply.asking.document.id, cited),
+        **passage(reply.inquiry.document.id, cited),
     }
 
 

@@ -11,15 +11,15 @@ from time import monotonic
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from app.events import Answer, AskEvent, DocumentEntry, TextDelta
+from app.conversations import Asked
+from app.events import Answer, AskEvent, DocumentEntry, Progress, TextDelta
 from app.main import App
-from app.prompts import Exchange
 from ui.api.refusals import Refused, refused
 
 WAIT_SECONDS = 30.0
 """How long a question waits for a document that is on its way; then the client is told to ask again."""
 STEP_SECONDS = 0.5
-_ON_ITS_WAY = ("parsing", "queued", "reading")
+_STANDS_STILL = ("ready", "paused", "waiting", "failed", "cancelled", "locked")
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,19 @@ class DocumentName:
 
 
 @dataclass(frozen=True)
-class Asking:
+class Inquiry:
     """What every client's own form of a question comes down to."""
 
     document: DocumentName
     question: str
-    said: tuple[Exchange, ...] = ()
+    said: tuple[str, ...] = ()
+    """Questions before it, where the client keeps the conversation."""
     max_tokens: int | None = None
     kept: bool = False
-    """Whether the conversation is remembered; then what was said before it is found under its id."""
+    """Whether the conversation is remembered."""
     conversation_id: str = ""
-    begins: str = ""
-    """The id of the conversation that begins with it."""
     turn: int = 1
-    """Which question of its conversation it is."""
+    """Which question of its conversation it is; the first one begins it under its id."""
     ignored: tuple[str, ...] = ()
     """Parameters that were given and have no effect here."""
 
@@ -53,32 +52,25 @@ class Asking:
 class Reply:
     """`begin`, then `events` or `finish`."""
 
-    def __init__(self, app: App, pool: ThreadPoolExecutor, asking: Asking) -> None:
-        self.asking = asking
+    def __init__(self, app: App, pool: ThreadPoolExecutor, inquiry: Inquiry) -> None:
+        self.inquiry = inquiry
         self.tokens = 0
         """Of the answer, so far."""
-        self.cut = False
-        """Whether the answer ends because it is as long as it was allowed to be."""
         self._app, self._pool = app, pool
         self._stop = Event()
         self._queue: asyncio.Queue[AskEvent | Refused | None] = asyncio.Queue()
         self._first: AskEvent | Refused | None = None
 
     async def begin(self, request: Request | None = None) -> None:
-        """Wait for the passages, also for a document that is being read. Raises Refused."""
+        """Wait for the document, if it is on its way, and for what comes first of the answer. Raises Refused."""
         try:
             async with self._watching(request):
-                ends = monotonic() + WAIT_SECONDS
+                await self._until_read()
                 self._first = await self._start()
-                while isinstance(self._first, Refused):
-                    if self._first.code == "not_read":
-                        progress = (await run_in_threadpool(self._entry)).progress
-                        if progress.stage in _ON_ITS_WAY and monotonic() < ends and not self._stop.is_set():
-                            await asyncio.sleep(STEP_SECONDS)
-                            self._first = await self._start()
-                            continue
-                        self._first = _not_read(progress.stage, progress.done, progress.total, progress.message)
-                    raise self._first
+            if isinstance(self._first, Refused):
+                if self._first.code == "not_read":
+                    raise _not_read((await run_in_threadpool(self._entry)).progress)
+                raise self._first
         except BaseException:
             self._stop.set()
             raise
@@ -102,6 +94,22 @@ class Reply:
         assert isinstance(answer, Answer)
         return answer
 
+    def is_cut(self, answer: Answer) -> bool:
+        """Whether an answer ends because it is as long as it was allowed to be."""
+        most = self.inquiry.max_tokens
+        return answer.ended == "cut" or (answer.stopped and most is not None and self.tokens >= most)
+
+    async def _until_read(self) -> None:
+        """A program is answered from the whole document, or by its earlier memory while another one is made of it."""
+        ends = monotonic() + WAIT_SECONDS
+        while not self._stop.is_set():
+            entry = await run_in_threadpool(self._entry)
+            if entry.progress.stage in _STANDS_STILL or entry.answers_from:
+                return
+            if monotonic() > ends:
+                raise _not_read(entry.progress)
+            await asyncio.sleep(STEP_SECONDS)
+
     async def _start(self) -> AskEvent | Refused | None:
         """Ask in a thread of its own; what it gives comes through the queue, of which this is the first."""
         loop, self._queue = asyncio.get_running_loop(), asyncio.Queue()
@@ -118,8 +126,7 @@ class Reply:
             for event in self._ask():
                 if isinstance(event, TextDelta):
                     self.tokens += 1
-                    if self.asking.max_tokens and self.tokens >= self.asking.max_tokens:
-                        self.cut = True
+                    if self.inquiry.max_tokens and self.tokens >= self.inquiry.max_tokens:
                         self._stop.set()
                 put(event)
         except Exception as error:
@@ -128,14 +135,15 @@ class Reply:
             put(None)
 
     def _ask(self) -> Iterator[AskEvent]:
-        asking, questions = self.asking, self._app.questions
-        if asking.kept:
-            place = {"conversation_id": asking.conversation_id, "begins": asking.begins}
-            return questions.ask(asking.document.id, asking.question, stop=self._stop, **place)
-        return questions.reply(asking.document.id, asking.question, asking.said, self._stop)
+        inquiry, questions = self.inquiry, self._app.questions
+        document_id, question = inquiry.document.id, inquiry.question.strip()
+        if inquiry.turn > 1:
+            return questions.ask(document_id, question, inquiry.conversation_id, self._stop)
+        asked = Asked(document_id, question, inquiry.conversation_id, kept=inquiry.kept, said=inquiry.said)
+        return questions.answer(asked, self._stop)
 
     def _entry(self) -> DocumentEntry:
-        return self._app.library.catalogue.entry(self.asking.document.id)
+        return self._app.library.catalogue.entry(self.inquiry.document.id)
 
     @asynccontextmanager
     async def _watching(self, request: Request | None) -> AsyncIterator[None]:
@@ -154,12 +162,11 @@ class Reply:
             watching.cancel()
 
 
-def _not_read(stage: str, done: int, total: int, message: str) -> Refused:
+def _not_read(at: Progress) -> Refused:
     """Says how far it is, or why it goes no further."""
-    if stage in _ON_ITS_WAY:
-        far = f": {done:,} of {total:,} {'pages' if stage == 'parsing' else 'tokens'}" if total else ""
-        told = f"The document is still being read ({stage}{far})."
+    if at.stage not in _STANDS_STILL:
+        far = f": {at.done:,} of {at.total:,} {'pages' if at.stage == 'parsing' else 'tokens'}" if at.total else ""
+        told = f"The document is still being read ({at.stage}{far})."
         return Refused(409, "not_read", told, "Ask again once GET /v1/files/ID says that it is processed.")
-    told = message or "It is locked and needs its password." * (stage == "locked")
-    hint = "See to it on the page, or with the command `read`, and ask again."
-    return Refused(409, "not_read", f"The document has not been read ({stage}). {told}".strip(), hint)
+    told = f"The document has not been read ({at.stage}). {at.message}".strip()
+    return Refused(409, "not_read", told, "See to it on the page, or with the command `read`, and ask again.")

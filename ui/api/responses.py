@@ -6,13 +6,13 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from app.events import Answer, Cited, TextDelta
+from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage
-from ui.api.dialogue import AskBody, Said
+from ui.api.cited import Told, facts, passage, place, rest
+from ui.api.dialogue import READER, AskBody, Said
 from ui.api.refusals import Refused
-from ui.api.reply import Asking, Reply
+from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
 
 
@@ -24,7 +24,7 @@ class ResponseBody(AskBody):
     store: bool = True
     previous_response_id: str | None = None
 
-    def question(self, app: App, key: Key) -> Asking:
+    def question(self, app: App, key: Key) -> Inquiry:
         """What is asked, in the conversation of the response before it where one is named."""
         said = [Said(role="user", content=self.input)] if isinstance(self.input, str) else self.input
         if self.previous_response_id:
@@ -32,19 +32,20 @@ class ResponseBody(AskBody):
         else:
             # Whoever tells what was said before keeps the conversation himself.
             kept = self.store and not any(each.role == "assistant" for each in said)
-            more = {"kept": kept, "begins": uuid4().hex}
+            more = {"kept": kept, "conversation_id": uuid4().hex}
         return self.asking(app, key, said, self.max_output_tokens, **more)
 
 
 def response(reply: Reply, answer: Answer) -> dict[str, Any]:
     """The whole answer."""
     cited = answer.citations if answer.found else ()
-    part = _part(answer.answer, [_annotation(reply, each, len(answer.answer)) for each in cited])
+    part = _part(answer.answer, [_annotation(reply, each, place(answer, each)) for each in cited])
+    cut = reply.is_cut(answer)
     prompt = answer.reused_tokens + answer.recomputed_tokens
     return {
-        **_frame(answer.model, reply.asking),
-        "status": "incomplete" if reply.cut else "completed",
-        "incomplete_details": {"reason": "max_output_tokens"} if reply.cut else None,
+        **_frame(answer.model or READER, reply.inquiry),
+        "status": "incomplete" if cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "output": [_item(f"msg_{answer.message_id or uuid4().hex}", "completed", [part])],
         "usage": {
             "input_tokens": prompt,
@@ -60,9 +61,9 @@ def response(reply: Reply, answer: Answer) -> dict[str, Any]:
 async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
     numbers, told = count(), Told()
-    begun = {**_frame(model, reply.asking), "status": "in_progress", "output": []}
+    begun = {**_frame(model, reply.inquiry), "status": "in_progress", "output": []}
     item_id, text, marks = f"msg_{uuid4().hex}", "", 0
-    place = {"item_id": item_id, "output_index": 0, "content_index": 0}
+    where = {"item_id": item_id, "output_index": 0, "content_index": 0}
 
     def event(kind: str, **data: Any) -> Event:
         return f"response.{kind}", {"type": f"response.{kind}", "sequence_number": next(numbers), **data}
@@ -70,27 +71,28 @@ async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     yield event("created", response=begun)
     yield event("in_progress", response=begun)
     yield event("output_item.added", output_index=0, item=_item(item_id, "in_progress", []))
-    yield event("content_part.added", **place, part=_part("", []))
+    yield event("content_part.added", **where, part=_part("", []))
     async for each in reply.events():
         if isinstance(each, TextDelta):
             text += each.text
-            yield event("output_text.delta", **place, delta=each.text, logprobs=[])
+            yield event("output_text.delta", **where, delta=each.text, logprobs=[])
+        if not isinstance(each, Evidence | Answer):
             continue
         for cited in told.new(each):
             mark = _annotation(reply, cited, len(text))
-            yield event("output_text.annotation.added", **place, annotation_index=marks, annotation=mark)
+            yield event("output_text.annotation.added", **where, annotation_index=marks, annotation=mark)
             marks += 1
         if isinstance(each, Answer):
-            if not text:
-                yield event("output_text.delta", **place, delta=each.answer, logprobs=[])
+            if more := rest(text, each):
+                yield event("output_text.delta", **where, delta=more, logprobs=[])
             ended = response(reply, each)
             item = {**ended["output"][0], "id": item_id}
             ended["output"] = [item]
             (part,) = item["content"]
-            yield event("output_text.done", **place, text=each.answer, logprobs=[])
-            yield event("content_part.done", **place, part=part)
+            yield event("output_text.done", **where, text=each.answer, logprobs=[])
+            yield event("content_part.done", **where, part=part)
             yield event("output_item.done", output_index=0, item=item)
-            yield event("incomplete" if reply.cut else "completed", response=ended)
+            yield event(ended["status"], response=ended)
 
 
 def trouble(refusal: Refused) -> Event:
@@ -109,9 +111,9 @@ def _place(app: App, response_id: str) -> dict[str, Any]:
     return {"document_id": document_id, "conversation_id": conversation_id, "turn": len(turns) + 1}
 
 
-def _frame(model: str, asking: Asking) -> dict[str, Any]:
+def _frame(model: str, inquiry: Inquiry) -> dict[str, Any]:
     return {
-        "id": f"resp_{asking.document.id}_{asking.conversation_id or asking.begins}_{asking.turn}",
+        "id": f"resp_{inquiry.document.id}_{inquiry.conversation_id}_{inquiry.turn}",
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
@@ -124,8 +126,8 @@ def _frame(model: str, asking: Asking) -> dict[str, Any]:
         "tools": [],
         "temperature": None,
         "top_p": None,
-        "max_output_tokens": asking.max_tokens,
-        "store": asking.kept,
+        "max_output_tokens": inquiry.max_tokens,
+        "store": inquiry.kept,
     }
 
 
@@ -139,6 +141,6 @@ def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _annotation(reply: Reply, cited: Cited, index: int) -> dict[str, Any]:
     """A file citation, behind the text at `index`, with the passage beside it."""
-    document = reply.asking.document
+    document = reply.inquiry.document
     where = {"type": "file_citation", "filename": document.file_name, "index": index}
     return {**where, **passage(document.id, cited)}
