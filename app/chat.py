@@ -303,6 +303,13 @@ def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
         return replace(turn, state="checking")
     if running.evidence is None:
         return replace(turn, state="looking", doing=running.doing)
-    evidence, words = running.evidence, without_echo(running.words)
-    found = replace(turn.answer, answer=words, found=evidence.found, citations=evidence.citations)
-    return replace(turn, state="answering", answer=replace(found, coverage=evidence.coverage))
+    evidence = running.evidence
+    said = replace(
+        turn.answer,
+        answer=without_echo(running.words),
+        found=evidence.found,
+        citations=evidence.citations,
+        coverage=evidence.coverage,
+        understood=evidence.understood,
+    )
+    return replace(turn, state="answering", answer=said, evidence=evidence)

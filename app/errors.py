@@ -15,6 +15,7 @@ AppError                    message: what happened, with the facts; hint: what t
 ├── DiskFull                what is to be kept does not fit on the disk
 ├── Busy                    another process, or this one, is reading this document
 ├── RecipeNotThere          the model cannot keep a document by this recipe
+├── NoSuchKey               no key of a program has this name
 └── BadSetting              a malformed option or environment variable
 
 Everything else is a bug: it is logged under a short id, and the user sees that id.
@@ -99,6 +100,10 @@ class Busy(AppError):
 
 class RecipeNotThere(AppError):
     """The model cannot keep a document by this recipe."""
+
+
+class NoSuchKey(AppError):
+    """No key of a program has this name."""
 
 
 class BadSetting(AppError):

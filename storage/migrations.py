@@ -45,11 +45,20 @@ def m004_notes_of_documents(connection: Connection) -> None:
     )
 
 
+def m005_keys_of_programs(connection: Connection) -> None:
+    """Programs use the library by keys, of which only digests are kept."""
+    connection.exec_driver_sql(
+        "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
+        " scopes JSON NOT NULL, created_at DATETIME NOT NULL)"
+    )
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
     m004_notes_of_documents,
+    m005_keys_of_programs,
 )
 
 

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from app.errors import BadSetting
 from app.main import App
+from ui.api import Api
 from ui.guard import Guard
 from ui.main import build
 from ui.theme import head, theme
@@ -47,6 +48,7 @@ def serve(app: App) -> Iterator[Served]:
     settings = app.settings
     with _upload_folder(settings.home):
         blocks = build(app).queue(max_size=64, api_open=False)
+        api = Api(app)
         port = free_port(settings.host, settings.port)
         _, url, _ = blocks.launch(
             server_name=settings.host,
@@ -72,6 +74,8 @@ def serve(app: App) -> Iterator[Served]:
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
+                "routes": api.routes,
+                "lifespan": api.lifespan,
             },
         )
         served = Served(url, blocks)
