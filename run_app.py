@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app import cli
-from app.errors import NotShared
+from app.errors import BadSetting, NotShared
 from app.instance import announced
 from app.main import App
 from app.sharing import Terms
 
 
 def show_page(app: App) -> None:
-    """Serve the page until its window is closed, or the process is asked to end."""
+    """Show the page (the default), until its window is closed or the process is asked to end."""
     # The page's libraries take seconds to import, and the other commands do not need them.
     from ui.server import serve
     from ui.window import BrowserTab, window
@@ -52,9 +52,20 @@ def share_library(app: App) -> str:
     return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
 
 
+def speak_mcp(app: App) -> None:
+    """Serve an agent by the Model Context Protocol, over standard input and output."""
+    try:
+        from ui.api.mcp_tools import over_stdio
+    except ModuleNotFoundError as error:
+        raise BadSetting(
+            f"The package {error.name} is not installed.", "Add the extra: pip install '.[mcp]'"
+        ) from error
+    over_stdio(app)
+
+
 def main() -> None:
     """Run one command, and end the process with its exit code."""
-    code = cli.main(sys.argv[1:], show_page)
+    code = cli.main(sys.argv[1:], show_page, mcp=speak_mcp)
     sys.stdout.flush()
     # Everything is closed. A model that is still being loaded in the background must not hold up the end: interrupted
     # by Python's own way out, it would end the process with a crash.

@@ -31,8 +31,9 @@ class Asked:
 
     With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
-    `understood` is the question as it is completed from those before it, and empty where it is whole. A conversation
-    that begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
+    `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
+    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
+    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
     """
 
     document_id: str
@@ -44,6 +45,8 @@ class Asked:
     answer_id: int = 0
     checks: int = 0
     understood: str = ""
+    kept: bool = True
+    said: Sequence[str] = ()
     owner: str = ""
 
     @property
@@ -55,7 +58,7 @@ class Asked:
     def earlier(self) -> list[str]:
         """What was asked before of things inside the document, as it was understood, in order."""
         asked = (answer.facts.get("understood") or question.content for question, answer in _pairs(self.messages))
-        return [each for each in asked if kind_of(each).kind == "inside"]
+        return [each for each in (*self.said, *asked) if kind_of(each).kind == "inside"]
 
 
 class Conversations:
@@ -101,6 +104,8 @@ class Conversations:
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
+        if not asked.kept:
+            return answer
         state: MessageState = "stopped" if answer.stopped else "done"
         if asked.answer_id:
             if answer.coverage and not answer.stopped:

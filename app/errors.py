@@ -17,6 +17,7 @@ AppError                    message: what happened, with the facts; hint: what t
 ├── NotAllowed              more than was shared with a visitor, or too often
 ├── NotShared               the library cannot be shared that way
 ├── RecipeNotThere          the model cannot keep a document by this recipe
+├── NoSuchKey               no key of a program has this name
 └── BadSetting              a malformed option or environment variable
 
 Everything else is a bug: it is logged under a short id, and the user sees that id.
@@ -109,6 +110,10 @@ class NotShared(AppError):
 
 class RecipeNotThere(AppError):
     """The model cannot keep a document by this recipe."""
+
+
+class NoSuchKey(AppError):
+    """No key of a program has this name."""
 
 
 class BadSetting(AppError):

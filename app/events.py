@@ -151,6 +151,8 @@ class Turn:
     hint: str = ""
     doing: str = ""
     """What is done before the first word of an answer that takes long."""
+    evidence: Evidence | None = None
+    """The passages of an answer on its way."""
 
     @property
     def is_open(self) -> bool:

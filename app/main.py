@@ -6,6 +6,7 @@ from app.chat import Chat
 from app.conversations import Conversations
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
+from app.keys import Keys
 from app.library import Library
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
@@ -32,6 +33,7 @@ class App:
         self._open = ExitStack()
         self._open.callback(self._home.close)
         self._open.callback(self._store.close)
+        self.keys = Keys(self._store)
         self._reader_model = ReaderModel(settings, self._home.models)
         self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
         self.library = Library(self._store, self._home, self.model, settings)

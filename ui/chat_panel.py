@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.events import Answer, Cited, Evidence, Turn
+from app.events import Answer, Cited, Turn
 from app.main import App
 from ui import page_panel
 from ui.render import conversation
@@ -81,8 +81,8 @@ def live(app: App, at: Open) -> View:
     *before, last = at.turns
     apart = last.state == "answering" or (last.state == "looking" and at.entry.progress.stage == "ready")
     return {
-        "history": conversation.history(before if apart else at.turns, at.entry, again=not last.is_open),
-        "live": _growing(last) if apart else "",
+        "history": conversation.history(before if apart else at.turns, at.entry, not last.is_open, app.status().better),
+        "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
         "status": status_line(app, last),
         "question": BUSY if last.state in ("looking", "answering") else IDLE,
     }
@@ -143,13 +143,17 @@ def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View
     shown: tuple[Cited, ...] | None = None
     drawn_at = 0.0
     for turn in page.app.chat.follow(conversation_id):
-        if turn.state == "answering" and turn.answer.citations != shown:
+        if turn.state in ("waiting", "answering") and turn.answer.citations != shown:
             shown = turn.answer.citations
             at = page.place(document_id, conversation_id)
             yield {**page.live(at), **_sheet(page.app, at)}
         elif monotonic() - drawn_at >= PACE_SECONDS:
             drawn_at = monotonic()
-            words = {"live": _growing(turn)} if turn.state == "answering" else {}
+            words = (
+                {"live": conversation.growing(turn.question, turn.evidence, turn.answer.answer)}
+                if turn.state == "answering"
+                else {}
+            )
             yield {**words, "status": status_line(page.app, turn)}
     at = page.place(document_id, conversation_id)
     last = at.turns[-1] if at.turns else None
@@ -163,19 +167,18 @@ def _sheet(app: App, at: Open) -> View:
     return {"sheet": page_panel.best_sheet(app, at.document_id, at.turns[-1].answer.citations)} if at.turns else {}
 
 
-def _growing(turn: Turn) -> str:
-    answer = turn.answer
-    evidence = Evidence(answer.found, answer.citations, answer.coverage) if turn.state == "answering" else None
-    return conversation.growing(turn.question, evidence, answer.answer)
-
-
 def status_line(app: App, turn: Turn) -> str:
     """What the last question of a conversation waits for, in a line."""
     if turn.state == "waiting" and app.status().state == "loading":
         return "The reader is still loading. Your question waits and is answered as soon as it is ready."
-    if turn.state != "answering":
-        return ""
-    return text(turn.doing) or "Looking for the passage…"
+    match turn.state:
+        case "looking":
+            return text(turn.doing) or "Looking for the passage…"
+        case "answering" if turn.answer.coverage:
+            return f"Answering from {text(turn.answer.coverage)}, the part read so far…"
+        case "answering":
+            return "Answering…"
+    return ""
 
 
 def done_line(answer: Answer) -> str:

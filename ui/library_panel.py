@@ -166,7 +166,10 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
     view = page.changed(at, seen)
     if at.entry and open_id == awaited and at.entry.pages:
         view = {**view, **page_panel.opened(page.app, at)}
-    elif at.turns and at.turns[-1].state != "answering" and view["seen"]["marks"] != seen.get("marks"):
+    elif at.turns and at.turns[-1].state == "answering":
+        # Whoever draws its words shows its page too; where nobody does, it is shown once they are whole.
+        view["seen"]["marks"] = seen.get("marks", 0)
+    elif at.turns and view["seen"]["marks"] != seen.get("marks"):
         view = {**view, "sheet": page_panel.best_sheet(page.app, open_id, at.turns[-1].answer.citations)}
     status = page.app.status()
     loading = status.state == "loading" or bool(status.doing)

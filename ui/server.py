@@ -18,6 +18,7 @@ from app.errors import BadSetting
 from app.main import App
 from app.starter import ICON
 from ui.access import Access
+from ui.api import Api
 from ui.guard import Guard
 from ui.main import build
 from ui.theme import head, theme
@@ -77,6 +78,7 @@ def serve(app: App) -> Iterator[Served]:
     host = "0.0.0.0" if settings.listen and settings.host in LOOPBACK else settings.host
     with _upload_folder(settings.home):
         blocks = build(app).queue(max_size=64, api_open=False)
+        api = Api(app)
         port = free_port(host, settings.port)
         access = Access(app, port, settings.page_password)
         app.sharing.roads["link"] = GradioTunnel(port)
@@ -107,6 +109,8 @@ def serve(app: App) -> Iterator[Served]:
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
+                "routes": api.routes,
+                "lifespan": api.lifespan,
             },
         )
         served = Served(access, port, blocks)

@@ -59,7 +59,8 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (2, "m002_recipe_of_a_document"),
             (3, "m003_no_index_of_messages"),
             (4, "m004_notes_of_documents"),
-            (5, "m005_owner_of_a_conversation"),
+            (5, "m005_keys_of_programs"),
+            (6, "m006_owner_of_a_conversation"),
         ]
 
 

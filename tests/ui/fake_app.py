@@ -85,6 +85,7 @@ CITED = (
         0.61,
     ),
 )
+NOT_FOUND = "Not found in the document. I looked through all 98 pages; the closest passages are shown."
 
 
 @dataclass
@@ -390,7 +391,7 @@ class FakeChat:
                 return
             words += ("" if not words else " ") + piece
             put(replace(answer, answer=words), "answering")
-        answer = replace(answer, answer=words if found else "Not found in the document.")
+        answer = replace(answer, answer=words if found else NOT_FOUND)
         conversation.updated_at = datetime.now(UTC)
         put(answer, "partial" if early and reading else "done")
         while early and entry().progress.stage == "reading":
