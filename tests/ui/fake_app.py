@@ -35,6 +35,7 @@ from app.events import (
     TextDelta,
     Turn,
 )
+from app.keys import SCOPES, Key
 from app.settings import Settings
 
 PAGES = 98
@@ -372,6 +373,13 @@ class FakeQuestions:
         del self.known[conversation_id]
 
 
+class FakeKeys:
+    """One key that may do everything."""
+
+    def key_of(self, secret: str) -> Key | None:
+        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
+
+
 class FakeApp:
     """The whole app in memory; `loading_seconds` is how long the reader takes to be ready."""
 
@@ -387,6 +395,7 @@ class FakeApp:
         self.settings = replace(Settings(), home=home, browser=False)
         self.clock = clock
         self.ready_at = clock() + loading_seconds
+        self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = FakeQuestions(self.library, word_seconds)
 
