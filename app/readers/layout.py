@@ -17,6 +17,8 @@ CELL = "  "
 _GAP = 0.8
 """Of the font's size: a wider gap ends a segment."""
 _SPACE = 0.2
+_LETTERS, _PROSE = 0.7, 8
+"""Columns of text have this share of letters; lines of so many times the font's size are no cells of a table."""
 _ALIGNED = 0.35
 """From this share of common base lines on two sides may be a table's columns."""
 _APART = 4
@@ -174,10 +176,11 @@ def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool
     top, bottom = max(left[0].v0, right[0].v0), min(left[-1].v1, right[-1].v1)
     if bottom - top < 0.5 * min(left[-1].v1 - left[0].v0, right[-1].v1 - right[0].v0):
         return False
-    texts = [["".join(p.text + " " * p.space for p in each.pieces) for each in side] for side in (left, right)]
-    if any(sum(map(str.isalpha, text)) < 0.7 * len(text.replace(" ", "")) for text in map("".join, texts)):
-        return False
-    if all(median(map(len, side)) > 16 for side in texts):
+    for side in (left, right):
+        text = "".join(piece.text for segment in side for piece in segment.pieces)
+        if sum(map(str.isalpha, text)) < _LETTERS * len(text):
+            return False
+    if all(median(segment.u1 - segment.u0 for segment in side) > _PROSE * size for side in (left, right)):
         return True
     common = sum(bool(more & {base - 1, base, base + 1}) for base in fewer)
     return len(fewer) > 3 and common < _ALIGNED * len(fewer)
