@@ -55,9 +55,8 @@ class Segment:
     def takes(self, other: "Segment | Piece") -> bool:
         """Whether the other one stands in the same line, with no wide gap between."""
         main = other.main if isinstance(other, Segment) else other
-        size = max(self.main.size, main.size)
         gap = max(other.u0 - self.u1, self.u0 - other.u1)
-        return -0.5 * size < gap < _GAP * size and on_one_line(self.main, main)
+        return -0.5 * main.size < gap < _GAP * min(self.main.size, main.size) and on_one_line(self.main, main)
 
     def add(self, pieces: Iterable[Piece]) -> None:
         """Make them part of this line."""
@@ -140,7 +139,7 @@ def _columns(found: list[Segment]) -> _Cut | None:
         x = min(each.u0 for each in found if round(each.u0 / size) == edge) - 0.05 * size
         start = 0
         for stop in (*(i for i, each in enumerate(found) if each.u0 < x < each.u1), len(found)):
-            first, last = _body(found, start, stop, 0.7 * size)
+            first, last = (start + index for index in _body(found[start:stop], x, 0.7 * size))
             start = stop + 1
             if best and last - first <= len(best[1]) + len(best[2]):
                 continue
@@ -151,20 +150,26 @@ def _columns(found: list[Segment]) -> _Cut | None:
     return best
 
 
-def _body(found: list[Segment], start: int, stop: int, room: float) -> tuple[int, int]:
-    """The part of `found[start:stop]` without what stands apart above or below it: running heads and captions."""
-    first, last = start, stop
-    bottom = float("-inf")
-    for index in range(start, min(start + _APART, stop)):
-        if found[index].v0 - bottom > room:
-            first = index
-        bottom = max(bottom, found[index].v1)
-    top = float("inf")
-    for index in range(stop - 1, max(stop - 1 - _APART, first), -1):
-        if top - found[index].v1 > room:
-            last = index + 1
+def _body(found: list[Segment], x: float, room: float) -> tuple[int, int]:
+    """The part of segments on both sides of x without what stands apart above or below it: heads and captions.
+
+    Heads on both sides have more room below them than one that stands alone.
+    """
+    start, stop = 0, len(found)
+    bottom, top = float("-inf"), float("inf")
+    for index in range(1, min(_APART, stop)):
+        bottom = max(bottom, found[index - 1].v1)
+        if found[index].v0 - bottom > room * (1 if _on_one_side(found[:index], x) else 3):
+            start = index
+    for index in range(len(found) - 1, max(len(found) - _APART, start), -1):
         top = min(top, found[index].v0)
-    return first, last
+        if top - found[index - 1].v1 > room * (1 if _on_one_side(found[index:], x) else 3):
+            stop = index
+    return start, stop
+
+
+def _on_one_side(found: list[Segment], x: float) -> bool:
+    return all(each.u0 >= x for each in found) or all(each.u1 <= x for each in found)
 
 
 def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool:
@@ -190,7 +195,7 @@ def gap_between(left: Piece, right: Piece) -> str:
     """What separates two neighbours of a line: a wide gap, a space or nothing."""
     size = min(left.size, right.size) if 0.5 < left.size / right.size < 2 else max(left.size, right.size)
     gap = right.u0 - left.u1
-    if gap >= _GAP * max(left.size, right.size):
+    if gap >= _GAP * min(left.size, right.size):
         return "" if _PREFIXED.fullmatch(left.text) or _SUFFIXED.fullmatch(right.text) else CELL
     return " " if gap > _SPACE * size or (left.space and gap > 0.08 * size) else ""
 
