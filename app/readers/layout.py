@@ -21,8 +21,9 @@ _LETTERS, _PROSE = 0.7, 8
 """Columns of text have this share of letters; lines of so many times the font's size are no cells of a table."""
 _ALIGNED = 0.35
 """From this share of common base lines on two sides may be a table's columns."""
-_APART = 4
-"""So many segments above or below columns may be heads that do not belong to them."""
+_APART, _APART_BY = 4, 0.35
+"""So many segments above or below columns may be heads that do not belong to them, where there is more room between
+than lines have, by so many times the font's size."""
 _PARAGRAPH, _ALONE = 1.3, 1.3
 """Of the distance between the lines around: a greater one parts paragraphs. Two lines alone go by the font's size."""
 _PREFIXED = re.compile(r"[$€£¥(\[]+")
@@ -139,7 +140,7 @@ def _columns(found: list[Segment]) -> _Cut | None:
         x = min(each.u0 for each in found if round(each.u0 / size) == edge) - 0.05 * size
         start = 0
         for stop in (*(i for i, each in enumerate(found) if each.u0 < x < each.u1), len(found)):
-            first, last = (start + index for index in _body(found[start:stop], x, 0.7 * size))
+            first, last = (start + index for index in _body(found[start:stop], x, size))
             start = stop + 1
             if best and last - first <= len(best[1]) + len(best[2]):
                 continue
@@ -150,25 +151,30 @@ def _columns(found: list[Segment]) -> _Cut | None:
     return best
 
 
-def _body(found: list[Segment], x: float, room: float) -> tuple[int, int]:
+def _body(found: list[Segment], x: float, size: float) -> tuple[int, int]:
     """The part of segments on both sides of x without what stands apart above or below it: heads and captions.
 
-    Heads on both sides have more room below them than one that stands alone.
+    Several rows on both sides have more room around them than a head.
     """
     start, stop = 0, len(found)
+    left = [each for each in found if each.u1 <= x]
+    room = _APART_BY * size + max(0.0, median(b.v0 - a.v1 for a, b in pairwise(left))) if len(left) > 2 else 0.0
     bottom, top = float("-inf"), float("inf")
     for index in range(1, min(_APART, stop)):
         bottom = max(bottom, found[index - 1].v1)
-        if found[index].v0 - bottom > room * (1 if _on_one_side(found[:index], x) else 3):
+        if found[index].v0 - bottom > room * (1 if _is_head(found[:index], x) else 4):
             start = index
-    for index in range(len(found) - 1, max(len(found) - _APART, start), -1):
+    for index in range(stop - 1, max(stop - _APART, start), -1):
         top = min(top, found[index].v0)
-        if top - found[index - 1].v1 > room * (1 if _on_one_side(found[index:], x) else 3):
+        if top - found[index - 1].v1 > room * (1 if _is_head(found[index:], x) else 4):
             stop = index
     return start, stop
 
 
-def _on_one_side(found: list[Segment], x: float) -> bool:
+def _is_head(found: list[Segment], x: float) -> bool:
+    """Whether segments are one row, or all on one side of x."""
+    if all(on_one_line(found[0].main, each.main) for each in found):
+        return True
     return all(each.u0 >= x for each in found) or all(each.u1 <= x for each in found)
 
 
