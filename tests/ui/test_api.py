@@ -52,7 +52,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
     keys = {name: app.keys.create(name, scopes)[1] for name, scopes in SCOPES.items()}
     app.close()
     _, fact, other, *_ = planted_report(pdf, pages=3)
-    with serving(RUN_APP, home, unused_port(), *OPTIONS) as url, openai_client(url, keys["all"]) as client:
+    with serving(RUN_APP, home, unused_port(), *OPTIONS) as page, openai_client(page, keys["all"]) as client:
+        url = page.partition("?")[0]
         file = client.files.create(file=pdf, purpose="user_data")
         assert file.status == "uploaded"
         assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
@@ -61,7 +62,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
 
 def openai_client(url: str, key: str) -> openai.OpenAI:
     http_client = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(base_url=f"{url}v1", api_key=key, http_client=http_client, max_retries=0)
+    return openai.OpenAI(base_url=f"{url.partition('?')[0]}v1", api_key=key, http_client=http_client, max_retries=0)
 
 
 @pytest.fixture
