@@ -4,10 +4,12 @@ import os
 import signal
 import sys
 import threading
+import webbrowser
 
 from app import cli
-from app.errors import BadSetting
+from app.errors import BadSetting, NotShared
 from app.main import App
+from app.sharing import Terms
 
 
 def show_page(app: App) -> None:
@@ -19,7 +21,11 @@ def show_page(app: App) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     with serve(app) as served:
-        print(f"DocPod is at {served.url} (Ctrl-C ends it).", flush=True)
+        print(f"DocPod is at {served.url} (Ctrl-C ends it). The address lets in whoever has it.", flush=True)
+        if app.settings.share:
+            print(share_library(app), flush=True)
+        if app.settings.browser:
+            webbrowser.open(served.url_once())
         while not ended.wait(1.0):
             pass
     print("DocPod has stopped. Everything is kept.")
@@ -34,6 +40,16 @@ def speak_mcp(app: App) -> None:
             f"The package {error.name} is not installed.", "Add the extra: pip install '.[mcp]'"
         ) from error
     over_stdio(app)
+
+
+def share_library(app: App) -> str:
+    """Share all documents that there are, by a link; the link, or why there is none."""
+    documents = frozenset(entry.document_id for entry in app.library.catalogue.entries())
+    try:
+        app.sharing.start(Terms(documents))
+    except NotShared as error:
+        return f"{error.message} {error.hint}"
+    return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
 
 
 def main() -> None:

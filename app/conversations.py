@@ -32,7 +32,8 @@ class Asked:
     With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
     `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
-    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before.
+    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
+    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
     """
 
     document_id: str
@@ -46,6 +47,7 @@ class Asked:
     understood: str = ""
     kept: bool = True
     said: Sequence[str] = ()
+    owner: str = ""
 
     @property
     def whole(self) -> str:
@@ -85,9 +87,9 @@ class Conversations:
         *before, asked, _ = messages
         return Asked(conversation.document_id, asked.content, conversation_id, before, asked)
 
-    def entries(self, document_id: str) -> list[ConversationEntry]:
-        """Conversations about a document, last used first."""
-        found = self._store.conversations(document_id)
+    def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor about a document, last used first."""
+        found = self._store.conversations(document_id, owner)
         return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
 
     def turns(self, conversation_id: str) -> list[Turn]:
@@ -162,7 +164,8 @@ class Conversations:
             else:
                 if not conversation_id or self._store.conversation(conversation_id) is None:
                     title = asked.question[:80]
-                    conversation_id = self._store.start_conversation(asked.document_id, title, conversation_id).id
+                    start = self._store.start_conversation
+                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)

@@ -13,6 +13,7 @@ from app.pod_engine import equip
 from app.questions import Questions
 from app.reader_model import ReaderModel
 from app.settings import Settings
+from app.sharing import Sharing
 from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
 
 
@@ -38,6 +39,8 @@ class App:
         self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
+        self._open.callback(self.sharing.stop)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
@@ -72,13 +75,19 @@ class App:
         self._open.close()
 
 
+def _known_files(store: Store) -> set[str]:
+    """Asked once it is sure that no other process uses the home: then no visitor is there either."""
+    store.delete_conversations_of_visitors()
+    return store.known_files()
+
+
 def _open(settings: Settings) -> tuple[Home, Store]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
         home = Home(settings.home)
         try:
             store = Store.open(home.database_url)
-            home.sweep_orphans(store.known_files)
+            home.sweep_orphans(lambda: _known_files(store))
         except (NewerDatabase, HomeBusy):
             home.close()
             raise

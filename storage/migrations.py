@@ -53,12 +53,18 @@ def m005_keys_of_programs(connection: Connection) -> None:
     )
 
 
+def m006_owner_of_a_conversation(connection: Connection) -> None:
+    """Visitors of a shared library have conversations of their own; those that there are belong to the home's user."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
     m004_notes_of_documents,
     m005_keys_of_programs,
+    m006_owner_of_a_conversation,
 )
 
 

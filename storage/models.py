@@ -213,6 +213,8 @@ class Conversation(Base, kw_only=True):
     id: Mapped[str] = mapped_column(String, primary_key=True, default_factory=lambda: uuid4().hex)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     title: Mapped[str]
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The visitor whose it is; empty for the home's user."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
