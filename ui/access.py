@@ -36,6 +36,8 @@ PUBLIC_ROUTES = (
     "/gradio_api/startup-events",
 )
 """For everybody: they tell that DocPod runs here, and nothing else."""
+KEYED_ROUTES = ("/v1/{path:path}", "/mcp")
+"""For programs of this machine, which show a key of their own there (`ui.api`)."""
 VISITOR_ROUTES = (
     "/",
     "/config",
@@ -55,21 +57,8 @@ VISITOR_ROUTES = (
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(
     (
-        *(
-            "load",
-            "tick",
-            "open",
-            "search",
-            "ask",
-            "regenerate",
-            "stop",
-            "stop_waiting",
-            "cite",
-            "cite_live",
-            "turn",
-            "contents",
-        ),
-        *("conversation", "conversation_new", "conversation_delete"),
+        *("load", "tick", "open", "search", "cite", "cite_live", "turn", "contents"),
+        *("ask", "regenerate", "stop", "stop_waiting", "conversation", "conversation_new", "conversation_delete"),
     )
 )
 """Events of the page that visitors may cause; all others are for the home's user alone."""
@@ -235,6 +224,11 @@ class Access:
 def is_public(path: str) -> bool:
     """Whether a route is for everybody."""
     return _matches(path, PUBLIC_ROUTES)
+
+
+def is_keyed(path: str) -> bool:
+    """Whether a route asks for a program's key itself."""
+    return _matches(path, KEYED_ROUTES)
 
 
 def _matches(path: str, templates: tuple[str, ...]) -> bool:

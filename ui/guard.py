@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.access import Access, Viewer, is_public
+from ui.access import Access, Viewer, is_keyed, is_public
 from ui.door import Door
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -83,6 +83,8 @@ class Guard:
         path = scope["path"]
         if refusal or is_public(path):
             return refusal
+        if is_keyed(path) and not self.access.is_shared(Headers(scope=scope).get("host", "")):
+            return None
         if scope["type"] == "http":
             request = Request(scope, receive)
             if path == "/enter" and request.method == "POST":
