@@ -303,5 +303,12 @@ def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
     if running.evidence is None:
         return replace(turn, state="answering")
     evidence, words = running.evidence, without_echo(running.words)
-    found = replace(turn.answer, answer=words, found=evidence.found, citations=evidence.citations)
-    return replace(turn, state="answering", answer=replace(found, coverage=evidence.coverage))
+    so_far = replace(
+        turn.answer,
+        answer=words,
+        found=evidence.found or evidence.answering,
+        citations=evidence.citations,
+        coverage=evidence.coverage,
+        understood=evidence.understood,
+    )
+    return replace(turn, state="answering", answer=so_far)

@@ -31,7 +31,7 @@ from storage import Message, Store
 
 NOT_FOUND = "Not found in the document."
 _REFUSAL = re.compile(
-    r"\b(?:not|n't|never) (?:\w+ ){0,3}(?:mention|state|say|provide|specif|contain|include|found|given|answer|indicate)"
+    r"(?:\bnot|n['’]t|\bnever) (?:\w+ ){0,3}(?:mention|state|say|provide|specif|contain|include|found|given|answer)"
     r"|\bno (?:information|mention|answer|such)\b",
     re.IGNORECASE,
 )
