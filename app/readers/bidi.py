@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from app.readers.layout import Piece, gap_between, is_right_to_left
 
+_LIGATURES = {"لا", "لأ", "لإ", "لآ", "لله", "الله"}
+"""Those that are characters of their own, as they are read. Their letters never join in the other order."""
 _NUMBER = re.compile(r"([-–.,:;!?()\[\]]*)(\d.*?)([-–.,:;!?()\[\]]*)")
 _OPEN, _CLOSED = "([{«", ")]}»"
 _MIRRORED = str.maketrans(_OPEN + _CLOSED, _CLOSED + _OPEN)
@@ -65,11 +67,12 @@ def _kind(piece: Piece) -> str:
 def _unfold(piece: Piece, right_to_left: bool) -> None:
     """Order the characters of a piece as they are read.
 
-    Of a ligature, PDFium gives the letters as they stand, and in a line from the right what stands left of a number
-    comes behind it.
+    Of a ligature, PDFium gives the letters as they stand, unless it is a character of its own; and in a line from the
+    right what stands left of a number comes behind it.
     """
     if len(piece.text) > 1 and is_right_to_left(piece.text):
-        piece.text = piece.text[::-1]
+        if piece.text not in _LIGATURES:
+            piece.text = piece.text[::-1]
     elif right_to_left and (match := _NUMBER.fullmatch(piece.text)):
         left, number, right = match.groups()
         piece.text = right + number + left

@@ -13,7 +13,6 @@ from itertools import pairwise
 from statistics import median
 
 CELL = "  "
-"""Between the cells of a row."""
 _GAP = 0.8
 """Of the font's size: a wider gap ends a segment."""
 _SPACE = 0.2
@@ -26,6 +25,8 @@ _APART, _APART_BY = 4, 0.35
 than lines have, by so many times the font's size."""
 _PARAGRAPH, _ALONE = 1.3, 1.3
 """Of the distance between the lines around: a greater one parts paragraphs. Two lines alone go by the font's size."""
+_ROW_ROOM = 0.15
+"""Of the font's size, is at least between rows with wrapped cells."""
 _PREFIXED = re.compile(r"[$€£¥(\[]+")
 """What belongs to the number in the next cell."""
 _SUFFIXED = re.compile(r"[)\]%]+[,.;]?")
@@ -67,6 +68,10 @@ class Segment:
             self.u1, self.v1 = max(self.u1, piece.u1), max(self.v1, piece.v1)
             if piece.size > 1.1 * self.main.size:
                 self.main = piece
+
+
+Line = list[list[Segment]]
+"""Cells from left to right, each of one segment, or of several that stand below each other."""
 
 
 def on_one_line(a: Piece, b: Piece) -> bool:
@@ -197,12 +202,17 @@ def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool
     return len(fewer) > 3 and common < _ALIGNED * len(fewer)
 
 
+def cell_gap(left: Piece, right: Piece) -> str:
+    """What separates two cells of a row: nothing where a sign has a place of its own beside its number."""
+    return "" if _PREFIXED.fullmatch(left.text) or _SUFFIXED.fullmatch(right.text) else CELL
+
+
 def gap_between(left: Piece, right: Piece) -> str:
     """What separates two neighbours of a line: a wide gap, a space or nothing."""
     size = min(left.size, right.size) if 0.5 < left.size / right.size < 2 else max(left.size, right.size)
     gap = right.u0 - left.u1
     if gap >= _GAP * min(left.size, right.size):
-        return "" if _PREFIXED.fullmatch(left.text) or _SUFFIXED.fullmatch(right.text) else CELL
+        return cell_gap(left, right)
     return " " if gap > _SPACE * size or (left.space and gap > 0.08 * size) else ""
 
 
@@ -216,11 +226,55 @@ def gaps_between(pieces: Sequence[Piece]) -> list[str]:
     return gaps
 
 
-def paragraph_starts(lines: Sequence[Sequence[Segment]]) -> list[bool]:
+def paragraph_starts(lines: Sequence[Line]) -> list[bool]:
     """For each line of a region whether it stands further below the last one than the lines around it do."""
-    steps = [b[0].main.base - a[0].main.base for a, b in pairwise(lines)]
+    steps = [b[0][0].main.base - max(cell[-1].main.base for cell in a) for a, b in pairwise(lines)]
     near = [
-        min(steps[max(0, i - 2) : i] + steps[i + 1 : i + 3], default=_ALONE * lines[i][0].main.size)
+        min(steps[max(0, i - 2) : i] + steps[i + 1 : i + 3], default=_ALONE * lines[i][0][0].main.size)
         for i in range(len(steps))
     ]
     return [False, *(step > _PARAGRAPH * usual for step, usual in zip(steps, near, strict=True))]
+
+
+def table_lines(found: Iterable[Segment]) -> list[Line]:
+    """The lines of a region from the top. Lines whose cells are wrapped come as one, if there is room around them."""
+    lines: list[Line] = []
+    block: list[Segment] = []
+    bottom = float("-inf")
+    for segment in sorted(found, key=lambda each: each.v0):
+        if block and segment.v0 - bottom > _ROW_ROOM * segment.main.size:
+            lines += _block_lines(block)
+            block = []
+        block.append(segment)
+        bottom = max(bottom, segment.v1)
+    return lines + _block_lines(block)
+
+
+def _block_lines(block: list[Segment]) -> list[Line]:
+    """One line where cells are wrapped, else a line for each row."""
+    columns: list[list[Segment]] = []
+    right = float("-inf")
+    for segment in sorted(block, key=lambda each: each.u0):
+        if segment.u0 > right:
+            columns.append([])
+        columns[-1].append(segment)
+        right = max(right, segment.u1)
+    wrapped = [sorted(column, key=lambda each: each.main.base) for column in columns]
+    if len(wrapped) > 1 and _are_wrapped(wrapped):
+        return [wrapped]
+    return [[[segment] for segment in row] for row in rows(block)]
+
+
+def _are_wrapped(cells: list[list[Segment]]) -> bool:
+    """Whether cells that stand side by side are one row: a long one, and others of one line or in the middle of it."""
+    longest = max(cells, key=len)
+    size = longest[0].main.size
+    others = [cell for cell in cells if cell is not longest]
+    if len(longest) < 2 or longest[0].u1 - longest[0].u0 < _PROSE * size:
+        return False
+    if any(not 0.5 < (b.main.base - a.main.base) / size < 1.7 for cell in cells for a, b in pairwise(cell)):
+        return False
+    if all(len(cell) == 1 and on_one_line(cell[0].main, longest[0].main) for cell in others):
+        return True
+    bases = [line.main.base for line in longest]
+    return any(min(abs(cell[0].main.base - base) for base in bases) > 0.3 * size for cell in others)

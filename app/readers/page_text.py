@@ -7,7 +7,17 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from app.readers.bidi import are_right_to_left, logical
-from app.readers.layout import Piece, gaps_between, is_right_to_left, paragraph_starts, regions, rows, segments
+from app.readers.layout import (
+    Line,
+    Piece,
+    cell_gap,
+    gaps_between,
+    is_right_to_left,
+    paragraph_starts,
+    regions,
+    segments,
+    table_lines,
+)
 from app.readers.raised import without_marks
 
 _BROKEN = re.compile(r"[^\W_][-‐]$")
@@ -72,9 +82,9 @@ def _lines(pieces: Sequence[Piece]) -> Iterator[_Line]:
     last: _Line = []
     right_to_left = are_right_to_left(pieces)
     for region in regions(segments(pieces), right_to_left):
-        lines = rows(region)
+        lines = table_lines(region)
         for index, (row, parted) in enumerate(zip(lines, paragraph_starts(lines), strict=True)):
-            line = _line([piece for segment in row for piece in segment.pieces], right_to_left)
+            line = _line(row, right_to_left)
             # The first line of a column goes on with a sentence of the last one, or begins anew.
             if parted or (index == 0 and last and not _sentence_goes_on(last[-1].piece.text, line[0].piece.text)):
                 yield []
@@ -86,7 +96,20 @@ def _sentence_goes_on(before: str, behind: str) -> bool:
     return before[-1] not in ".!?:" and behind[0].islower()
 
 
-def _line(pieces: Iterable[Piece], right_to_left: bool) -> _Line:
+def _line(row: Line, right_to_left: bool) -> _Line:
+    if all(len(cell) == 1 for cell in row):
+        return _items((piece for cell in row for piece in cell[0].pieces), right_to_left)
+    line: _Line = []
+    for cell in reversed(row) if right_to_left else row:
+        for place, segment in enumerate(cell):
+            items = _items(segment.pieces, right_to_left)
+            if line:
+                items[0].gap = " " if place else cell_gap(line[-1].piece, items[0].piece)
+            line += items
+    return line
+
+
+def _items(pieces: Iterable[Piece], right_to_left: bool) -> _Line:
     kept = without_marks(sorted(pieces, key=lambda piece: piece.u0))
     if any(is_right_to_left(piece.text) for piece in kept):
         for piece in kept:

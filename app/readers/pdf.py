@@ -72,6 +72,7 @@ class PdfDocument:
             num_pages=len(self.document),
             outline=tuple(self._outline()),
             needs_password=self._password is not None,
+            note=self._attachments_note,
             author=clean(self.document.get_metadata_value("Author")).strip(),
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
         )
@@ -105,19 +106,20 @@ class PdfDocument:
             if note.is_note:
                 x0, y0, x1, y1 = note.rect
                 written.add(0, note.text, [PlacedWord(0, len(note.text), x0, -y1, x1, -y0)])
-        if number == 1 and self._attachments:
-            written.add(0, f"Attached files, which are not read with these pages: {', '.join(self._attachments)}.", [])
+        if number == 1 and self._attachments_note:
+            written.add(0, self._attachments_note, [])
         state = _state(written.text, page)
         return ParsedPage(number, label, written.text, state, width, height, tuple(written.words))
 
     @cached_property
-    def _attachments(self) -> tuple[str, ...]:
-        """The names of the files inside the file."""
+    def _attachments_note(self) -> str:
+        """Which files are inside the file. They are no pages of it."""
         if raw.FPDFDoc_GetAttachmentCount(self.document) < 1:
-            return ()
+            return ""
         from app.readers.pdf_annotations import attachments
 
-        return attachments(self._path, self._password)
+        names = ", ".join(attachments(self._path, self._password))
+        return f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
 
     @cached_property
     def _additions_of(self) -> Callable[[int], list[Addition]]:

@@ -15,6 +15,8 @@ _SNAP_DEGREES = 5
 """Text that is turned by so little more than a right angle was scanned askew."""
 _MEANT = {"\x02": "-", "\ufffe": "-", "\xad": "-", "\uf0b7": "•", "\uf0a7": "▪"}
 """What is drawn as a hyphen, such as PDFium's marks for one at the end of a line, and the bullets of symbol fonts."""
+_VERTICAL, _DOWN = 3, 270
+"""So many characters below each other are vertical writing, which runs in this direction."""
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
 
 
@@ -85,7 +87,37 @@ def pieces(glyphs: pdfium.PdfTextPage, text: str) -> dict[int, list[Piece]]:
             continue
         direction, piece = turned, new
         directions.setdefault(direction, []).append(piece)
+    upright, vertical = by_direction(directions.pop(0, []))
+    directions |= {0: upright} if upright else {}
+    if vertical:
+        directions.setdefault(_DOWN, []).extend(vertical)
     return directions
+
+
+def by_direction(pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+    """Upright pieces in rows, and those below each other in columns from the right (as in Japanese), turned to rows."""
+    rows: list[Piece] = []
+    columns: list[Piece] = []
+    start = 0
+    for stop in range(1, len(pieces) + 1):
+        if stop < len(pieces) and _is_below(pieces[stop - 1], pieces[stop]):
+            continue
+        run, start = pieces[start:stop], stop
+        if len(run) < _VERTICAL:
+            rows += run
+        else:
+            columns += (Piece(p.text, p.v0, -p.u1, p.v1, -p.u0, -p.u0 - 0.1 * p.size, p.size) for p in run)
+    return rows, columns
+
+
+def _is_below(piece: Piece, new: Piece) -> bool:
+    """Whether a single letter without case stands right below another, as it was drawn."""
+    return (
+        len(piece.text) == len(new.text) == 1
+        and abs(new.u0 + new.u1 - piece.u0 - piece.u1) < 0.6 * piece.size
+        and 0.7 * piece.size < new.base - piece.base < 1.6 * piece.size
+        and not (piece.text + new.text).isascii()
+    )
 
 
 def _joins(piece: Piece, new: Piece, room: float) -> bool:

@@ -145,8 +145,10 @@ class TestAttachments:
         writer = words_pdf("Open this portfolio in a newer reader.", "Two.")
         for name in names:
             writer.add_attachment(name, b"%PDF-1.7 inner")
-        first, second = read(saved(writer, tmp_path / "a.pdf"))
-        assert first.text.endswith(f"Attached files, which are not read with these pages: {', '.join(names)}.")
+        opened = open_document(saved(writer, tmp_path / "a.pdf"), PDF)
+        first, second = opened.pages()
+        assert opened.info.note.startswith(f"Attached to this PDF and not read with it: {', '.join(names)}.")
+        assert first.text.endswith(opened.info.note)
         assert second.text == "Two."
 
 

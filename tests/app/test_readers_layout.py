@@ -9,6 +9,8 @@ from fpdf import FPDF
 from app.readers import ParsedPage
 from app.readers.bidi import logical
 from app.readers.layout import Piece
+from app.readers.page_text import write
+from app.readers.pdf_glyphs import by_direction
 from tests.app.test_readers_pdf import content_pdf, read, saved
 
 LEFT = [
@@ -91,6 +93,42 @@ class TestColumns:
         ]
 
 
+class TestWrappedCells:
+    LONG = ("The crane was repaired in spring, because its", "chain had been worn through by the frost")
+
+    @pytest.mark.parametrize("middle", [False, True])
+    @pytest.mark.parametrize("others", [("Crane", "930"), ("Quay of the north", "41,200")])
+    def test_a_row_with_a_wrapped_cell_is_one_line(self, tmp_path: Path, middle: bool, others: tuple[str, str]) -> None:
+        rows = text_at(20, 250, "Item") + text_at(120, 250, "What was done") + text_at(350, 250, "Cost")
+        for top, (name, cost) in ((230, others), (190, ("Lamp", "12"))):
+            rows += text_at(20, top - 6 * middle, name) + text_at(350, top - 6 * middle, cost)
+            rows += text_at(120, top, self.LONG[0]) + text_at(120, top - 12, self.LONG[1])
+        assert lines(page(tmp_path, rows)) == [
+            "Item  What was done  Cost",
+            "  ".join((others[0], " ".join(self.LONG), others[1])),
+            "  ".join(("Lamp", " ".join(self.LONG), "12")),
+        ]
+
+    def test_rows_that_stand_close_stay_rows(self, tmp_path: Path) -> None:
+        cells = [
+            "The crane was repaired in the spring",
+            "Planks were laid by the masons anew",
+            "Frost took all of the new lamps",
+        ]
+        rows = "".join(
+            text_at(20, 200 - 12 * row, name) + text_at(120, 200 - 12 * row, cells[row])
+            for row, name in enumerate(("Crane", "Quay", "Lamp"))
+        )
+        assert lines(page(tmp_path, rows)) == [
+            f"{a}  {b}" for a, b in zip(("Crane", "Quay", "Lamp"), cells, strict=True)
+        ]
+
+    def test_a_label_in_front_of_a_paragraph(self, tmp_path: Path) -> None:
+        rows = text_at(20, 230, "(a)") + text_at(50, 230, self.LONG[0]) + text_at(50, 218, self.LONG[1])
+        rows += text_at(20, 198, "(b)") + text_at(50, 198, "Nothing else was done.")
+        assert lines(page(tmp_path, rows)) == ["(a)  " + " ".join(self.LONG), "(b)  Nothing else was done."]
+
+
 class TestTurned:
     @pytest.mark.parametrize("matrix", ["1 0 0 1 40 200", "0 1 -1 0 60 20", "-1 0 0 -1 350 100", "0 -1 1 0 60 280"])
     @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -106,6 +144,28 @@ class TestTurned:
         margin = "BT /F1 9 Tf 0 1 -1 0 30 120 Tm (Printed in Bergen) Tj ET\n"
         stamp = "BT /F1 40 Tf 0.7071 0.7071 -0.7071 0.7071 100 60 Tm (DRAFT) Tj ET\n"
         assert lines(page(tmp_path, margin + stamp + upright)) == [*LEFT, "Printed in Bergen", "DRAFT"]
+
+
+class TestVertical:
+    def test_columns_are_read_from_the_right(self) -> None:
+        said = ["卑尔根的密码", "是七七三一。", "第二行"]
+        drawn = [
+            Piece(
+                character, 300 - 20 * column, -200 + 12 * row, 312 - 20 * column, -188 + 12 * row, -190 + 12 * row, 12
+            )
+            for column, text in enumerate(said)
+            for row, character in enumerate(text)
+        ]
+        upright, vertical = by_direction(drawn)
+        assert upright == []
+        text, words = write(vertical)
+        assert text.split("\n") == said
+        # Every column is a line of its own, and as wide as a character.
+        assert [round(word.v1 - word.v0) for word in words] == [12, 12, 12]
+
+    def test_letters_in_a_list_stay_in_their_rows(self) -> None:
+        drawn = [Piece(c, 20, 12 * row, 26, 12 * row + 12, 12 * row + 10, 12) for row, c in enumerate("abcd")]
+        assert by_direction(drawn) == (drawn, [])
 
 
 def with_marks(parts: Sequence[str], gap: float = 0.2, rise: float = 4, size: float = 6.5) -> str:
@@ -170,15 +230,14 @@ class TestHyphens:
         assert all(word.y1 - word.y0 < 0.06 for word in parsed.words)
 
 
-def glyphs(visual: str, ligatures: Sequence[str] = ()) -> list[Piece]:
+def glyphs(visual: str) -> list[Piece]:
     """The pieces of a line as PDFium and we find them: right-to-left glyphs one by one, from left to right."""
     pieces: list[Piece] = []
     x = 0.0
     for word in visual.split(" "):
         parts = list(word) if max(word) >= "\u0590" else [word]
         for part in parts:
-            whole = next((each for each in ligatures if each[0] == part), part)
-            pieces.append(Piece(whole, x, 0, x + 5 * len(part), 10, 8, 10))
+            pieces.append(Piece(part, x, 0, x + 5 * len(part), 10, 8, 10))
             x += 5 * len(part)
         x += 4
     return pieces
@@ -202,9 +261,8 @@ class TestRightToLeft:
         order = [piece.text for piece in logical(glyphs("The word םולש means hello"), True)]
         assert order == ["The", "word", *"שלום", "means", "hello"]
 
-    def test_lam_and_alef_of_one_glyph(self) -> None:
-        # "ولا" as it stands from left to right, the last two letters as one glyph whose letters PDFium gives reversed.
-        assert (
-            "".join(piece.text for piece in logical(glyphs("\u0627\u0648", ["\u0627\u0644"]), True))
-            == "\u0648\u0644\u0627"
-        )
+    @pytest.mark.parametrize("given", ["\u0644\u0627", "\u0627\u0644"])
+    def test_lam_and_alef_of_one_glyph(self, given: str) -> None:
+        """PDFium gives the letters of the ligature in either order, depending on what the font says of it."""
+        pieces = [Piece(given, 0, 0, 5, 10, 8, 10), Piece("\u0648", 5, 0, 10, 10, 8, 10)]
+        assert "".join(piece.text for piece in logical(pieces, True)) == "\u0648\u0644\u0627"

@@ -63,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
 
 def openai_client(url: str, key: str) -> openai.OpenAI:
     http_client = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(base_url=f"{url}v1", api_key=key, http_client=http_client, max_retries=0)
+    return openai.OpenAI(base_url=f"{url.partition('?')[0]}v1", api_key=key, http_client=http_client, max_retries=0)
 
 
 @pytest.fixture

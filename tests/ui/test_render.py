@@ -278,6 +278,15 @@ def test_what_answers_stands_out_and_leads() -> None:
     assert html.count("data-page=") == 3
 
 
+def test_a_row_of_a_table_stands_under_its_heads() -> None:
+    row = replace(cited(quote="Month Anvil Hammer\nSeptember 339 <325>"), span=(33, 38))
+    html = conversation.passage(row)
+    assert "<tr><th>Month</th><th>Anvil</th><th>Hammer</th></tr>" in html
+    assert '<td>339</td><td><mark class="span">&lt;325&gt;</mark></td>' in html
+    uneven = conversation.passage(replace(row, quote="Income 2031\nSale of electricity 1,584", span=(32, 37)))
+    assert '<p>Income 2031\nSale of electricity <mark class="span">1,584</mark></p>' in uneven
+
+
 def test_what_no_passage_holds_is_marked_and_said() -> None:
     done = answer("It is **9 metres** high, says Ada <Vale>.", unsupported=((8, 9), (30, 33)))
     html = conversation.answer(done, again=False)

@@ -11,9 +11,9 @@ from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
 from ui.api.cited import NewCitations, facts, passage, place, rest
+from ui.api.conversation import READER, AskBody, Said
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
-from ui.api.request_body import READER, AskBody, Said
 from ui.api.sse import Event
 
 

@@ -20,10 +20,10 @@ from app.events import Answer, DocumentEntry, Evidence
 from app.main import App
 from ui.api.access import demand
 from ui.api.cited import facts, passages
+from ui.api.conversation import name
 from ui.api.files import image_type
 from ui.api.refusals import Refused, refused
 from ui.api.reply import Inquiry, Reply
-from ui.api.request_body import name
 
 PATH = "/mcp"
 INSTRUCTIONS = (

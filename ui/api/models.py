@@ -6,8 +6,8 @@ from fastapi import APIRouter
 
 from app.main import App
 from ui.api.access import MayRead
+from ui.api.conversation import READER
 from ui.api.refusals import Refused
-from ui.api.request_body import READER
 
 
 def models(app: App) -> APIRouter:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
 from app.readers import NAMES
@@ -17,6 +17,8 @@ _OPEN, _CLOSE = "\ue010", "\ue011"
 """Stand around what no passage holds until the words are HTML."""
 _FOREIGN = '<mark class="foreign" title="Not in the document\'s passages">'
 _LINK = re.compile(r" ?\[(\d{1,3})\]")
+Cells = list[tuple[int, int]]
+"""The characters (start, end) of each cell of a row."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
 
@@ -200,11 +202,31 @@ def passages(lead: str, citations: Sequence[Cited]) -> str:
 
 
 def passage(cited: Cited) -> str:
-    """One quote and its chip."""
-    start, end = cited.span or (0, 0)
-    quote, words = cited.quote, text(cited.words)
-    span = f'{text(quote[:start])}<mark class="span">{words}</mark>{text(quote[end:])}' if words else text(quote)
-    return f'<blockquote dir="auto"><p>{span}</p>{chip(cited)}</blockquote>'
+    """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
+    rows, start = [], 0
+    for line in cited.quote.split("\n"):
+        rows.append([(start + cell.start(), start + cell.end()) for cell in re.finditer(r"\S+", line)])
+        start += len(line) + 1
+    if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+        cells = ["".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
+        quote = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    else:
+        quote = f"<p>{_marked(cited, 0, len(cited.quote))}</p>"
+    return f'<blockquote dir="auto">{quote}{chip(cited)}</blockquote>'
+
+
+def _tagged(rows: Sequence[Cells]) -> Iterator[tuple[Cells, str]]:
+    """The rows of a table, the first of heads."""
+    for number, row in enumerate(rows):
+        yield row, "td" if number else "th"
+
+
+def _marked(cited: Cited, start: int, end: int) -> str:
+    """Some characters of a quote, in which those that answer are marked."""
+    first, last = cited.span or (end, end)
+    first, last = max(start, min(first, end)), max(start, min(last, end))
+    mark = f'<mark class="span">{text(cited.quote[first:last])}</mark>' if first < last else ""
+    return text(cited.quote[start:first]) + mark + text(cited.quote[last:end])
 
 
 def chip(cited: Cited, words: str = "") -> str:
