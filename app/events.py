@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,30 @@ class Cited:
     quote: str
     boxes: tuple[tuple[float, float, float, float], ...]
     score: float
+    span: tuple[int, int] | None = None
+    """The characters (start, end) of the quote that answer, where they are known."""
+
+    @property
+    def words(self) -> str:
+        """Those characters of the quote that answer; empty where they are not known."""
+        return self.quote[slice(*self.span)] if self.span else ""
+
+
+class Note(NamedTuple):
+    """Of characters start..end of an answer: citation `mark` holds them, or with 0 none that is shown does."""
+
+    start: int
+    end: int
+    mark: int
+
+
+@dataclass(frozen=True)
+class Working:
+    """What is done before an answer that takes long: `done` parts of `total`."""
+
+    doing: str
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,10 @@ class Evidence:
     citations: tuple[Cited, ...]
     coverage: str = ""
     """What part of the document was read, when that is not all of it: "pages 1-212 of 640"."""
+    understood: str = ""
+    """The question as it is completed from those before it; empty where it is whole."""
+    answering: bool = False
+    """Whether words follow although nothing is found: a reader that is strong enough says what it read."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +118,19 @@ class Answer:
     known: of a memory whose exact one is gone, what making it took."""
     conversation_id: str = ""
     message_id: int = 0
+    understood: str = ""
+    """The question as it was completed from those before it; empty where it is whole."""
+    notes: tuple[Note, ...] = ()
+    """Which of its words stand in which passage, and which numbers, names and dates in none."""
+    withheld: bool = False
+    """Whether a weak reader's words were left out, because they did not match the passages."""
+    ended: str = ""
+    """Why it ends early: "cut" at the most tokens that an answer may have, or "repeated" where it went in circles."""
+    weak: bool = False
+    """Whether the model is one that should be read with care: passages first."""
 
 
-AskEvent = Evidence | TextDelta | Answer
+AskEvent = Working | Evidence | TextDelta | Answer
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ class Intake:
             _refuse_unreadable(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
             title = " ".join(opened.info.title.split()) or document.title
-            self._store.save_pages(document.id, title, outline, pages)
+            info = opened.info
+            self._store.save_pages(document.id, title, outline, pages, " ".join(info.author.split()), info.written)
         except NotStored as error:
             raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
         except StorageFull as error:

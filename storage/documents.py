@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import delete, insert, inspect, select
 
 from storage import page_index
-from storage.models import Block, Document, Page, PageState, Reading, Section
+from storage.models import Block, Document, Notes, Page, PageState, Reading, Section
 from storage.sessions import Sessions, stored
 
 
@@ -23,7 +24,13 @@ class Documents(Sessions):
             return known
 
     def save_pages(
-        self, document_id: str, title: str, outline: Sequence[tuple[int, str, int]], pages: Iterable[Page]
+        self,
+        document_id: str,
+        title: str,
+        outline: Sequence[tuple[int, str, int]],
+        pages: Iterable[Page],
+        author: str = "",
+        written: str = "",
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         columns = [column.key for column in inspect(Page).column_attrs]
@@ -32,11 +39,13 @@ class Documents(Sessions):
         with self._write() as session:
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
+            session.execute(delete(Notes).where(Notes.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
             document.title = title
             document.outline = list(outline)
+            document.author, document.written = author, written
             document.num_pages = len(rows)
             document.state = "parsed"
             document.error = None
@@ -106,6 +115,18 @@ class Documents(Sessions):
             wanted = wanted.where(Page.number.in_(numbers))
         with self._read() as session:
             return list(session.scalars(wanted))
+
+    def notes(self, document_id: str) -> dict[str, list[tuple[Any, ...]]]:
+        """By part, what was noted of the document: (words, page, start, end) each."""
+        with self._read() as session:
+            found = session.scalars(select(Notes).where(Notes.document_id == document_id))
+            return {each.part: each.points for each in found}
+
+    def keep_notes(self, document_id: str, part: str, points: Sequence[tuple[Any, ...]]) -> None:
+        """Note something of a part, in place of what was noted of it before. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id)
+            session.merge(Notes(document_id=document_id, part=part, points=list(points)))
 
     def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
         """Number and state of every page in order, without the text."""

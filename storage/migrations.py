@@ -34,7 +34,23 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
+def m004_notes_of_documents(connection: Connection) -> None:
+    """What a file says of itself, what was noted of its parts, and which characters of a quote answer."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN author VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN written VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE citations ADD COLUMN span JSON")
+    connection.exec_driver_sql(
+        "CREATE TABLE notes (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
+        "part VARCHAR NOT NULL, points JSON NOT NULL, PRIMARY KEY (document_id, part))"
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_first_schema,
+    m002_recipe_of_a_document,
+    m003_no_index_of_messages,
+    m004_notes_of_documents,
+)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -58,6 +58,9 @@ def unlock(path: Path, password: str, out_path: Path) -> None:
     open_reader(path, password).document.save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
 
 
+_DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
+
+
 class PdfDocument:
     """An open PDF. `password` is None where none was needed."""
 
@@ -68,11 +71,14 @@ class PdfDocument:
 
     @cached_property
     def info(self) -> DocumentInfo:
+        made = self.document.get_metadata_value("CreationDate")
         return DocumentInfo(
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
             needs_password=self._password is not None,
+            author=clean(self.document.get_metadata_value("Author")).strip(),
+            written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
         )
 
     def _outline(self) -> Iterator[OutlineEntry]:
