@@ -46,7 +46,7 @@ def blocks(text: str) -> Iterator[Block]:
     usual = sorted(widths)[int(0.9 * len(widths))] if widths else 0
     title, near, columns = "", [""], ""
     first, was = 0, Line.PROSE
-    for number, (start, end) in enumerate(lines):
+    for number, (_, end) in enumerate(lines):
         if number + 1 < len(lines):
             wide = _WIDE * max(*widths[max(0, number - 3) : number + 4], 0.6 * usual)
             if not _ends(text, lines[number], lines[number + 1], wide):
@@ -68,14 +68,14 @@ def blocks(text: str) -> Iterator[Block]:
 
 def _kind(text: str, single: bool) -> Line:
     text = text.strip()
+    if _YEARS.fullmatch(text) and len(text) <= _HEAD_CHARS:
+        return Line.HEAD
     if len(text) > _HEAD_CHARS or not any(map(str.isalpha, text)):
         cells = (_ROW.fullmatch(text) or {"cells": ""})["cells"].split()
         return Line.ROW if single and len(cells) > 1 else Line.PROSE
-    if _YEARS.fullmatch(text):
-        return Line.HEAD
     if (row := _ROW.fullmatch(text)) and (len(row["cells"].split()) > 1 or re.search(r"\d[,.]\d|[%$€£]", row["cells"])):
         return Line.ROW
-    if _ITEM.match(text) or _SENTENCE_END.search(text) or _LABEL.match(text) and not text.isupper():
+    if _ITEM.match(text) or _SENTENCE_END.search(text) or (_LABEL.match(text) and not text.isupper()):
         return Line.HEAD if text[-1] in ":：" else Line.PROSE
     return Line.HEAD
 
@@ -87,11 +87,16 @@ def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: fl
         return True
     if _YEARS.fullmatch(own) or _YEARS.fullmatch(behind):
         return True
-    if _kind(own, single=True) is Line.ROW or _kind(behind, single=True) is Line.ROW and not behind[0].islower():
+    if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
         return True
     if _LABEL.match(behind) and not behind[0].islower() and (len(own) < wide or _LABEL.match(own)):
         return True
-    if own[-1] in ".!?。？！" and len(behind) < wide and _kind(behind, single=True) is Line.HEAD and not behind[0].islower():
+    if (
+        own[-1] in ".!?。？！"
+        and len(behind) < wide
+        and _kind(behind, single=True) is Line.HEAD
+        and not behind[0].islower()
+    ):
         return True
     word = re.match(r"\S+", behind)
     return len(own) + 1 + min(len(word[0]) if word else 0, 12) < wide

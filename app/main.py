@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
 from app.questions import Questions
@@ -27,15 +28,18 @@ class App:
         self._open.callback(self._store.close)
         self._reader_model = ReaderModel(settings, self._home.models)
         self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
-        self.library = Library(self._store, self._home, self.model, settings)
+        self._meaning = Meaning(self._store, self._home.models, settings.meaning)
+        self._open.callback(self._meaning.close)
+        self.library = Library(self._store, self._home, self.model, settings, self._meaning)
         self._open.callback(self.library.close)
         self._open.callback(self._reader_model.close)
-        self.questions = Questions(self._store, self.model, settings.max_answer_tokens)
+        self.questions = Questions(self._store, self.model, settings.max_answer_tokens, self._meaning)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
         self._reader_model.start()
         self.library.start()
+        self._meaning.start()
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""

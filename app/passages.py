@@ -75,7 +75,9 @@ def split(page: int, text: str, previous: str = "", following: str = "") -> tupl
     last, behind = _joint(text, following)[1:3]
     found = []
     for start, end, above, is_row in _pieces(text):
-        for a, b in _shortened(text, start, end):
+        # What stands below the page's last sentence is no part of it.
+        whole = [(start, last), (last, end)] if behind and start < last < end else [(start, end)]
+        for a, b in (short for each in whole for short in _shortened(text, *each)):
             if text[a:b].strip():
                 sides = before if a < first <= b else "", behind if a < last <= b else ""
                 found.append(Passage(page, a, b, text[a:b], above, is_row, *sides))
@@ -122,7 +124,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int, str, bool]]:
                     yield held
                 held = None
             piece = (start, end, block.above, block.kind is Line.ROW)
-            if _QUESTION.search(text, start, end) or block.kind is Line.HEAD and number == len(own) - 1:
+            if _QUESTION.search(text, start, end) or (block.kind is Line.HEAD and number == len(own) - 1):
                 held = piece
             else:
                 yield piece

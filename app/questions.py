@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from app.conversations import Asked, Conversations
 from app.errors import AppError
 from app.events import AskEvent, ConversationEntry, Turn
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.retrieval import Retriever
 from app.section_answer import SectionAnswer
@@ -16,12 +17,14 @@ from storage import Store
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(self, store: Store, model: ModelHandle, max_answer_tokens: int) -> None:
+    def __init__(
+        self, store: Store, model: ModelHandle, max_answer_tokens: int, meaning: Meaning | None = None
+    ) -> None:
         self._store = store
         self._model = model
         self._max_answer_tokens = max_answer_tokens
         self._conversations = Conversations(store)
-        self._retriever = Retriever(store)
+        self._retriever = Retriever(store, meaning)
 
     def ask(
         self,

@@ -38,10 +38,11 @@ class SectionAnswer:
         self._max_answer_tokens = max_answer_tokens
         self._variation = _variation(asked.again, len(asked.messages))
         exchanges = asked.exchanges
-        self._route = Route(asked.question, [each.question for each in exchanges], asked.document_id, store)
+        earlier = [each.question for each in exchanges]
+        self._route = Route(asked.question, earlier, asked.document_id, store, retriever.meaning)
         self._ids = _ids(self._loaded, asked.question, exchanges[-1:] if self._route.depends else [])
         self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
-        self._retriever, self._coverage = retriever, ""
+        self._coverage = ""
         self._pages = Pages(store, asked.document_id)
         self._ranked: list[Ranked] = []
         self._citations: tuple[Cited, ...] = ()
@@ -63,9 +64,9 @@ class SectionAnswer:
             oom_retry.run(asked.begin)
             # While the device is at work.
             self._coverage = self._engine.recaller.coverage(self._reading)
-            indexes, pages = self._retriever.indexed(self._pages.document_id, self._recalled), self._route.pages
-            terms = self._route.terms
-            self._ranked = rank(terms, indexes, oom_retry.run(asked.attention), pages)
+            route, texts = self._route, [each.text for each in self._recalled]
+            found = route.candidates
+            self._ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
             best = best_passages(self._ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
@@ -76,7 +77,7 @@ class SectionAnswer:
             if not self._found:
                 return
             if not whole:
-                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked[0]))]
+                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked))]
                 asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
             tokenizer = loaded.runner.model.tokenizer
             for piece in oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set))):
@@ -133,8 +134,12 @@ def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
 
 
-def _passage(recalled: Sequence[Recalled], best: Ranked) -> AnyPod:
-    """What the model answers from, if not from the sections: the page up to the end of the best passage."""
+def _passage(recalled: Sequence[Recalled], ranked: Sequence[Ranked]) -> AnyPod:
+    """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
+    best = next((each for each in ranked if each.section >= 0), None)
+    if best is None:
+        # The best ones are not read yet.
+        return recalled[0].pod
     each = recalled[best.section]
     first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
     return passage(each.pod, len(each.text.head), first, best.slots[1])

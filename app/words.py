@@ -18,29 +18,32 @@ _WORD = re.compile(
 )
 """A number with groups of three digits, decimals, or a date with points; else letters and digits with their marks."""
 _FISCAL = re.compile(r"(?:fy|cy)(?:(\d\d)|(\d{4}))?", re.IGNORECASE)
-_DROPPED = re.compile("[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0640\u00ad\u200c\u200d,\u00a0\u202f]")
+_DROPPED = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0640\u00ad\u200c\u200d,\u00a0\u202f]"
+)
 """Accents, points that readers of a script leave out, and what stands between the digits of a number."""
 _ALIKE = str.maketrans(dict(zip("øłđðæœıىةکی", "o l d d ae oe i ي ه ك ي".split(), strict=True)))
 """Letters that are typed for one another and that Unicode does not take apart."""
 _CLOSED = tuple(
     frozenset(language.split())
     for language in (
-        "a about all also am an and any are as at be been but by can could did do does don't for from give had has have "
-        "how i if in into is it its list many me much must name of on or our please shall should state tell than that "
-        "the their them there these they this those to under us was we were what when where which who whom whose why "
-        "will with would you your document",
-        "der die das den dem des ein eine einer einem ist sind war wie wer wo wann warum wird und oder von zu zum zur im in "
-        "für mit auf an welche welcher welches viel viele hat",
-        "le la les l' un une du de des d' est sont qui que quoi quel quelle quels quelles combien où quand pourquoi comment "
-        "et ou dans pour avec sur à au aux a",
-        "el la los las una un es son de del quién qué cuál cuánto cuánta cuántos cuántas dónde cuándo cómo y en por para con a",
+        "a about all also am an and any are as at be been but by can could did do does don't for from give had has "
+        "have how i if in into is it its list many me much must name of on or our please shall should state tell "
+        "than that the their them there these they this those to under us was we were what when where which who "
+        "whom whose why will with would you your document",
+        "der die das den dem des ein eine einer einem ist sind war wie wer wo wann warum wird und oder von zu zum "
+        "zur im in für mit auf an welche welcher welches viel viele hat",
+        "le la les l' un une du de des d' est sont qui que quoi quel quelle quels quelles combien où quand "
+        "pourquoi comment et ou dans pour avec sur à au aux a",
+        "el la los las una un es son de del quién qué cuál cuánto cuánta cuántos cuántas dónde cuándo cómo y en "
+        "por para con a",
         "il lo la gli le i uno una un è sono di del della che chi quale quanto quanti dove quando come e in per con a",
         "o os as a um uma é são de do da dos das quem que qual quanto quantos onde quando como e em por para com no na",
         "de het een is zijn was van wat wie waar wanneer waarom hoe veel en of in op voor met te welke",
-        "den det de en et er var hva hvad hvem hvor hvornår når hvordan hvorfor mange mye og eller i på av af for til med som "
-        "är vad vem var hur många mycket när och av till",
-        "что кто где когда как какой какая какое какие каков какова сколько почему чем и а в во на с со из к по для от до о "
-        "это был была было есть у ли",
+        "den det de en et er var hva hvad hvem hvor hvornår når hvordan hvorfor mange mye og eller i på av af for "
+        "til med som är vad vem var hur många mycket när och av till",
+        "что кто где когда как какой какая какое какие каков какова сколько почему чем и а в во на с со из к по "
+        "для от до о это был была было есть у ли",
         "ما من هو هي اين متى كم كيف لماذا في على الى عن هل و اي",
         "क्या कौन कहाँ कब कैसे कितना कितनी कितने का की के है हैं था में से को और पर किस",
     )
@@ -67,7 +70,7 @@ def words(text: str) -> list[Found]:
         word, (start, end) = match.group(), match.span()
         if word[0] in "FfCc" and (fiscal := _FISCAL.fullmatch(word)):
             found.append(("fiscal", start, end))
-            if year := fiscal[2] or fiscal[1] and f"20{fiscal[1]}":
+            if year := fiscal[2] or (fiscal[1] and f"20{fiscal[1]}"):
                 found.append((year, start, end))
         elif word.isascii() or not RUN.search(word):
             found.append((fold(word), start, end))

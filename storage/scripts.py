@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterator
 
-_SIGNS = "\u0e01-\u0e4e\u0e81-\u0ecd\u1000-\u109f\u1780-\u17d3\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+_SIGNS = (
+    "\u0e01-\u0e4e\u0e81-\u0ecd\u1000-\u109f\u1780-\u17d3\u3005-\u3007\u3041-\u30ff\u3400-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff"
+)
 """Thai, Lao, Burmese, Khmer, kana, Han and Hangul (which has spaces, and puts its particles right behind a word)."""
 RUN = re.compile(rf"[{_SIGNS}\U00020000-\U0003ffff]+")
 

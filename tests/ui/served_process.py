@@ -27,7 +27,7 @@ def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Ite
     """Runs `command --port PORT --home DIR ...` and gives its address once it answers."""
     url = f"http://127.0.0.1:{port}/"
     log = home.with_name(f"{home.name}.log")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DOCPOD_MEANING": "false"}
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--home", str(home), *options],
