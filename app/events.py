@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,6 @@ class Cited:
         return self.quote[slice(*self.span)] if self.span else ""
 
 
-class Note(NamedTuple):
-    """Of characters start..end of an answer: citation `mark` holds them, or with 0 none that is shown does."""
-
-    start: int
-    end: int
-    mark: int
-
-
 @dataclass(frozen=True)
 class Working:
     """What is done before an answer that takes long: `done` parts of `total`."""
@@ -98,7 +89,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Answer:
-    """The end of a question: everything that `ask --json` prints."""
+    """The end of a question: everything that `ask --json` prints. `[1]` in it stands behind what citation 1 holds."""
 
     answer: str
     found: bool
@@ -118,10 +109,12 @@ class Answer:
     known: of a memory whose exact one is gone, what making it took."""
     conversation_id: str = ""
     message_id: int = 0
+    checked_pages: int = 0
+    """Pages of the document, where an answer that was given before all were read has been checked against all."""
     understood: str = ""
     """The question as it was completed from those before it; empty where it is whole."""
-    notes: tuple[Note, ...] = ()
-    """Which of its words stand in which passage, and which numbers, names and dates in none."""
+    unsupported: tuple[tuple[int, int], ...] = ()
+    """The characters (start, end) of it that are numbers, names and dates which stand in none of its passages."""
     withheld: bool = False
     """Whether a weak reader's words were left out, because they did not match the passages."""
     ended: str = ""
@@ -144,10 +137,23 @@ class ConversationEntry:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer, as remembered."""
+    """A question and its answer, as remembered.
+
+    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), answering
+    (as far as it was said), partial (from the part that was read by then), checking (the same, while it is revised),
+    done, stopped or failed, with `message` and `hint`.
+    """
 
     question: str
     answer: Answer
+    state: str = "done"
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more is to come."""
+        return self.state in ("waiting", "answering", "partial", "checking")
 
 
 @dataclass(frozen=True)

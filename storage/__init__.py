@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -15,6 +16,7 @@ from storage.errors import (
 )
 from storage.home import Home
 from storage.models import (
+    ApiKey,
     Block,
     Box,
     Citation,
@@ -38,6 +40,7 @@ from storage.podfile import prefetch, read_block, write_block
 from storage.store import Store
 
 __all__ = [
+    "ApiKey",
     "BlobStore",
     "Block",
     "BlockConflict",
@@ -54,6 +57,7 @@ __all__ = [
     "NewerDatabase",
     "NotStored",
     "Notes",
+    "OpenAnswer",
     "Page",
     "PageState",
     "PageVectors",

@@ -33,9 +33,8 @@ class Documents(Sessions):
         written: str = "",
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
-        columns = [column.key for column in inspect(Page).column_attrs]
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
-        rows = [{key: getattr(page, key) for key in columns} | {"document_id": document_id} for page in pages]
+        rows = _rows(document_id, pages)
         with self._write() as session:
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
@@ -50,6 +49,27 @@ class Documents(Sessions):
             document.state = "parsed"
             document.error = None
             return document
+
+    def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
+        """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.
+
+        Page 1 begins anew. Raises NotStored.
+        """
+        rows = _rows(document_id, pages)
+        index = [(row["number"], row["text"]) for row in rows]
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            if document.state == "parsed":
+                return
+            known = delete(Page).where(Page.document_id == document_id)
+            if rows[0]["number"] == 1:
+                session.execute(known)
+                page_index.drop(session.connection(), document_id)
+            else:
+                session.execute(known.where(Page.number.in_([row["number"] for row in rows])))
+            page_index.add(session.connection(), document_id, index)
+            session.execute(insert(Page), rows)
+            document.num_pages = num_pages
 
     def reject_document(self, document_id: str, message: str, hint: str) -> Document:
         """Note why the document cannot be read. Raises NotStored."""
@@ -144,3 +164,8 @@ class Documents(Sessions):
         """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
         with self._read() as session:
             return page_index.search(session.connection(), document_id, terms, limit)
+
+
+def _rows(document_id: str, pages: Iterable[Page]) -> list[dict[str, Any]]:
+    columns = [column.key for column in inspect(Page).column_attrs]
+    return [{key: getattr(page, key) for key in columns} | {"document_id": document_id} for page in pages]

@@ -47,7 +47,20 @@ def m004_notes_of_documents(connection: Connection) -> None:
     )
 
 
-def m005_vectors_and_pairs_of_signs(connection: Connection) -> None:
+def m005_keys_of_programs(connection: Connection) -> None:
+    """Programs use the library by keys, of which only digests are kept."""
+    connection.exec_driver_sql(
+        "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
+        " scopes JSON NOT NULL, created_at DATETIME NOT NULL)"
+    )
+
+
+def m006_owner_of_a_conversation(connection: Connection) -> None:
+    """Visitors of a shared library have conversations of their own; those that there are belong to the home's user."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+
+
+def m007_vectors_and_pairs_of_signs(connection: Connection) -> None:
     """Pages have vectors for what they mean; and of scripts without spaces every two signs are searched as a word."""
     connection.exec_driver_sql(
         "CREATE TABLE page_vectors (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
@@ -65,7 +78,9 @@ MIGRATIONS: Sequence[Migration] = (
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
     m004_notes_of_documents,
-    m005_vectors_and_pairs_of_signs,
+    m005_keys_of_programs,
+    m006_owner_of_a_conversation,
+    m007_vectors_and_pairs_of_signs,
 )
 
 

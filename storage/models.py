@@ -18,7 +18,8 @@ PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
 Role = Literal["user", "assistant"]
-MessageState = Literal["done", "stopped", "failed"]
+MessageState = Literal["waiting", "partial", "done", "stopped", "failed"]
+"""Waiting for the document to be read; answered from a part of it, to be revised; or at its end."""
 Box = tuple[float, float, float, float]
 
 
@@ -90,6 +91,20 @@ class Preference(Base, kw_only=True):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
+
+
+class ApiKey(Base, kw_only=True):
+    """A key of a program that uses the library; what is kept of it does not open anything."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    """The start of the key, by which people name it."""
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True, repr=False)
+    """sha256 of the key."""
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
 
 class Page(Base, kw_only=True):
@@ -215,6 +230,8 @@ class Conversation(Base, kw_only=True):
     id: Mapped[str] = mapped_column(String, primary_key=True, default_factory=lambda: uuid4().hex)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     title: Mapped[str]
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The visitor whose it is; empty for the home's user."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 

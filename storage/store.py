@@ -4,6 +4,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage.api_keys import ApiKeys
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
@@ -14,7 +15,7 @@ from storage.readings import Readings
 from storage.vectors import Vectors
 
 
-class Store(Documents, Readings, Conversations, Preferences, Vectors):
+class Store(Documents, Readings, Conversations, Preferences, ApiKeys, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     @classmethod
