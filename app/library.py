@@ -12,6 +12,7 @@ from app.errors import Busy, DocumentNotFound, RecipeNotThere
 from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import Intake, unless_deleted
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.readers import page_image
 from app.retention import Retention
@@ -27,8 +28,9 @@ PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
 class Library:
     """What a user does with documents. Most verbs return at once; the effect shows in the entries of the catalogue."""
 
-    def __init__(self, store: Store, home: Home, model: ModelHandle, settings: Settings) -> None:
+    def __init__(self, store: Store, home: Home, model: ModelHandle, settings: Settings, meaning: Meaning) -> None:
         self._store = store
+        self._meaning = meaning
         self._home = home
         self._model = model
         self._given = settings.recipe
@@ -89,6 +91,7 @@ class Library:
         yield from self.ingest.plan(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self.ingest.read(document_id)
+        self._meaning.complete(document_id)
 
     def pause(self, document_id: str) -> None:
         """Stop after the chunk that is being read; nothing read is lost."""

@@ -148,6 +148,12 @@ class Documents(Sessions):
             stored(session, Document, document_id)
             session.merge(Notes(document_id=document_id, part=part, points=list(points)))
 
+    def page_texts(self, document_id: str, numbers: Collection[int]) -> dict[int, str]:
+        """The texts of those of these 1-based numbers that there are."""
+        wanted = select(Page.number, Page.text).where(Page.document_id == document_id, Page.number.in_(numbers))
+        with self._read() as session:
+            return {row.number: row.text for row in session.execute(wanted)}
+
     def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
         """Number and state of every page in order, without the text."""
         of_document = select(Page.number, Page.state).where(Page.document_id == document_id).order_by(Page.number)

@@ -139,6 +139,23 @@ class Notes(Base, kw_only=True):
     """(words, page, start, end): a sentence, and the characters of the page that support it."""
 
 
+class PageVectors(Base, kw_only=True):
+    """What the windows of a page mean to one encoder: a vector for each, or none where the page has no words."""
+
+    __tablename__ = "page_vectors"
+
+    document_id: Mapped[str] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, default=""
+    )
+    encoder: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Of the page, 1-based."""
+    starts: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """Where in the page's text each window begins, as int32."""
+    vectors: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """As float16."""
+
+
 class Reading(Base, kw_only=True):
     """One document read by one reader; `reader` is the digest of everything that shapes the pod except its tokens."""
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from storage.scripts import spaced
+
 
 def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
     """Index (number, text) of every page, in place of what was indexed before."""
@@ -24,7 +26,8 @@ def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str
         "USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
     )
     if pages:
-        connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", list(pages))
+        rows = [(number, spaced(text)) for number, text in pages]
+        connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", rows)
 
 
 def drop(connection: Connection, document_id: str) -> None:
