@@ -67,6 +67,7 @@ class Catalogue:
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
+            note=document.note,
         )
 
     def _progress(self, document: Document, reading: Reading | None) -> Progress:

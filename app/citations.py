@@ -7,6 +7,7 @@ from app.events import Cited
 from app.evidence import Ranked
 from app.passages import boxes
 from app.readers import Word
+from app.readers.typeset import words as typeset_words
 from storage import Page, unpack_words
 
 MAX_CITATIONS = 3
@@ -31,7 +32,8 @@ def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ..
     cited = []
     for mark, each in enumerate(ranked, 1):
         page = pages[each.passage.page]
-        words = [Word(*word) for word in unpack_words(page.words)]
+        # A page without stored places is one that is typeset here.
+        words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
         place = boxes(each.passage, words)
         cited.append(Cited(mark, page.number, page.label, each.passage.quote, place, round(each.score, 3)))
     return tuple(cited)

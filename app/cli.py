@@ -87,6 +87,7 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "title": entry.title,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
+        "note": entry.note,
         "tokens": reading.num_tokens,
         "sections": entry.forecast.sections if entry.forecast else 0,
         "seconds": round(reading.seconds, 3),
@@ -99,6 +100,8 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
         before = "" if had_to_read else " (read before)"
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+        if entry.note:
+            print(entry.note)
         print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     if doing := app.status().doing:
         print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
@@ -191,6 +194,7 @@ def _facts(entry: DocumentEntry) -> dict[str, Any]:
         "file_name": entry.file_name,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
+        "note": entry.note,
         "file_bytes": entry.num_bytes,
         "pod_bytes": entry.pod_bytes,
         "state": entry.progress.stage,

@@ -129,6 +129,8 @@ class DocumentEntry:
     answers_from: str = ""
     """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+    note: str = ""
+    """What a user should know about how the file was read."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, open_document, sniff, unlock
 from app.readers.base import clean
 from app.settings import Settings
+from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
 
 
@@ -48,7 +49,7 @@ class Intake:
                 return self._store.add_document(
                     Document(
                         id=document_id,
-                        title=Path(file_name).stem,
+                        title=title_of("", file_name),
                         file_name=file_name,
                         media_type=media_type,
                         num_bytes=num_bytes,
@@ -84,8 +85,8 @@ class Intake:
                 yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
             _refuse_unreadable(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
-            title = " ".join(opened.info.title.split()) or document.title
-            self._store.save_pages(document.id, title, outline, pages)
+            title = title_of(opened.info.title, document.file_name)
+            self._store.save_pages(document.id, title, outline, pages, opened.info.note)
         except NotStored as error:
             raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
         except StorageFull as error:
@@ -133,7 +134,7 @@ def _row(page: ParsedPage) -> Page:
         state=page.state,
         width_pt=page.width_pt,
         height_pt=page.height_pt,
-        words=pack_words(page.words),
+        words=b"" if page.words is None else pack_words(page.words),
     )
 
 

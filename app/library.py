@@ -12,7 +12,7 @@ from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import Intake, unless_deleted
 from app.model_handle import ModelHandle
-from app.readers import page_image
+from app.readers import by_media_type, page_image, typeset_image
 from app.retention import Retention
 from app.settings import Settings
 from app.worker import Worker
@@ -149,8 +149,12 @@ class Library:
         document = self.catalogue.document(document_id)
         if not 1 <= number <= document.num_pages:
             raise DocumentNotFound(f"There is no page {number}.", f"The document has {document.num_pages} pages.")
-        path = self.intake.path(document)
-        return page_image(path, document.media_type, number, width_px, limits=self.intake.limits)
+        limits = self.intake.limits
+        if by_media_type(document.media_type).typeset:
+            if (page := self._store.page(document_id, number)) is None:
+                raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
+            return typeset_image(page.text, width_px, limits)
+        return page_image(self.intake.path(document), document.media_type, number, width_px, limits=limits)
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""

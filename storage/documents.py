@@ -23,7 +23,12 @@ class Documents(Sessions):
             return known
 
     def save_pages(
-        self, document_id: str, title: str, outline: Sequence[tuple[int, str, int]], pages: Iterable[Page]
+        self,
+        document_id: str,
+        title: str,
+        outline: Sequence[tuple[int, str, int]],
+        pages: Iterable[Page],
+        note: str = "",
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         columns = [column.key for column in inspect(Page).column_attrs]
@@ -36,6 +41,7 @@ class Documents(Sessions):
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
             document.title = title
+            document.note = note
             document.outline = list(outline)
             document.num_pages = len(rows)
             document.state = "parsed"

@@ -34,7 +34,21 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
+def m004_note_of_a_document(connection: Connection) -> None:
+    """What was assumed to read a file is kept; and the words of pages of text stand where typesetting puts them."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN note VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql(
+        "UPDATE pages SET words = x'' WHERE document_id IN (SELECT id FROM documents WHERE media_type IN "
+        "('text/plain', 'text/markdown', 'application/epub+zip'))"
+    )
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_first_schema,
+    m002_recipe_of_a_document,
+    m003_no_index_of_messages,
+    m004_note_of_a_document,
+)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

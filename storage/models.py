@@ -77,6 +77,8 @@ class Document(Base, kw_only=True):
     """Message and hint of a rejected document."""
     recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """How its memory is to be compressed; empty where nobody has chosen."""
+    note: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """What a user should know about how the file was read."""
 
 
 class Preference(Base, kw_only=True):
@@ -105,6 +107,7 @@ class Page(Base, kw_only=True):
     width_pt: Mapped[float]
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """Empty where the page is typeset from its text whenever it is shown."""
 
 
 class Reading(Base, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.formats import by_media_type
 
 MAX_REPLY_BYTES = 64 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from app.readers.worker import main; main()"
@@ -34,7 +35,10 @@ class SandboxedDocument:
         failures = 0
         while number <= self.info.num_pages:
             if failures < self.limits.max_failures:
-                last = min(number + self.limits.batch_pages - 1, self.info.num_pages)
+                last = self.info.num_pages
+                if not by_media_type(self.media_type).typeset:
+                    # What is typeset is all there once it is open.
+                    last = min(number + self.limits.batch_pages - 1, last)
                 request = _request("pages", self.path, self.media_type, self.password, first=number, last=last)
                 for reply in _replies(request, self.limits):
                     yield _page(_checked(reply))
@@ -59,7 +63,7 @@ def open_document(
     if info.num_pages > limits.max_pages:
         raise errors.DocumentTooLarge(
             f"The document has {info.num_pages:,} pages; the limit is {limits.max_pages:,}.",
-            "Raise max_pages in the settings, or split the document.",
+            "Raise it with --max-pages, or split the document.",
         )
     return SandboxedDocument(path, media_type, info, limits, password)
 
@@ -74,6 +78,12 @@ def page_image(
 ) -> bytes:
     """PNG or JPEG of a page (1-based), about `width_px` wide. Raises what `open_document` raises."""
     request = _request("image", path, media_type, password, number=number, width_px=width_px)
+    return base64.b64decode(_one_reply(request, limits)["image"])
+
+
+def typeset_image(text: str, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
+    """PNG or JPEG of a page that is typeset here, given by its text."""
+    request = _request("draw", Path(), "", None, text=text, width_px=width_px)
     return base64.b64decode(_one_reply(request, limits)["image"])
 
 
@@ -106,12 +116,12 @@ def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[
     ) as process:
         assert process.stdin and process.stdout
         try:
-            request |= {"memory_bytes": limits.memory_bytes, "page_seconds": limits.page_seconds}
+            request |= {each: getattr(limits, each) for each in ("memory_bytes", "page_seconds", "convert_seconds")}
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.close()
             while True:
                 # The process limits its own processor time; wall time is for one that sleeps, or cannot limit itself.
-                guard = Timer(10 * limits.page_seconds, process.kill)
+                guard = Timer(10 * max(limits.page_seconds, limits.convert_seconds), process.kill)
                 guard.start()
                 line = process.stdout.readline(MAX_REPLY_BYTES)
                 guard.cancel()
@@ -133,5 +143,6 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page(reply: dict[str, Any]) -> ParsedPage:
-    reply["words"] = tuple(Word(*word) for word in reply["words"])
+    if reply["words"] is not None:
+        reply["words"] = tuple(Word(*word) for word in reply["words"])
     return ParsedPage(**reply)

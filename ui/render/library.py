@@ -39,7 +39,8 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
-        f"{bar(entry.progress)}{password_form(entry)}{controls(entry)}{_delete_button(entry, is_open)}</li>"
+        f"{_note(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
+        f"{_delete_button(entry, is_open)}</li>"
     )
 
 
@@ -131,6 +132,10 @@ def controls(entry: DocumentEntry) -> str:
         for act, label, look in verbs
     )
     return f'<div class="controls">{buttons}</div>' if buttons else ""
+
+
+def _note(entry: DocumentEntry) -> str:
+    return f'<p class="facts note">{text(entry.note)}</p>' if entry.note else ""
 
 
 def password_form(entry: DocumentEntry) -> str:
