@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import questions
+from app import retrieval, section_answer
 from app.errors import AppError, DocumentNotFound, ModelUnavailable, NotRead, QuestionRejected
 from app.events import Answer, Evidence, TextDelta
 from app.main import App
@@ -117,7 +117,7 @@ def test_an_answer_that_is_not_there_shows_the_closest_passages(app: App, docume
     assert isinstance(evidence, Evidence) and isinstance(answer, Answer)
     assert len(events) == 2
     assert not evidence.found and not answer.found
-    assert answer.answer == questions.NOT_FOUND
+    assert answer.answer == section_answer.NOT_FOUND
     assert answer.citations == evidence.citations
     (turn,) = app.questions.turns(answer.conversation_id)
     assert (turn.question, turn.answer) == ("Zeppelin?", answer)
@@ -185,13 +185,13 @@ def test_the_documents_ids_never_move(
 
     before, written = prefix(), paper.blocks(settings.home)
     suffixes: list[list[int]] = []
-    real = questions.Question
+    real = section_answer.Question
 
     def seen(runner: object, pods: object, ids: list[int], heads: object = (), params: object = None) -> object:
         suffixes.append(ids)
         return real(runner, pods, ids, heads, params)
 
-    monkeypatch.setattr(questions, "Question", seen)
+    monkeypatch.setattr(section_answer, "Question", seen)
     conversation_id = ""
     for turn in range(20):
         if turn % 4 == 3:
@@ -240,7 +240,7 @@ def test_the_second_question_finds_the_passages_as_they_were(
     app: App, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ask(app, document_id)
-    monkeypatch.setattr(questions, "index", lambda *_: pytest.fail("passages were looked for again"))
+    monkeypatch.setattr(retrieval, "index", lambda *_: pytest.fail("passages were looked for again"))
     assert ask(app, document_id).citations == first.citations
 
 
