@@ -15,7 +15,8 @@ from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
 from app.log_file import log_file
 from app.main import App
-from app.readers import NAMES
+from app.readers import NAMES, ocr_installed
+from app.scans import INSTALL
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
@@ -102,6 +103,9 @@ def _read(app: App, options: argparse.Namespace) -> dict[str, Any]:
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
         if entry.note:
             print(entry.note)
+        if entry.pages_for_ocr:
+            way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
+            print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
         print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     if doing := app.status().doing:
         print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
@@ -136,6 +140,19 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     keys = ("answer", "found", "sections", "reused_tokens", "recomputed_tokens", "first_token_seconds", "seconds")
     kept = {key: facts[key] for key in (*keys, "tokens_per_second", "model", "recipe", "coverage", "reading_seconds")}
     return {**kept, "citations": citations}
+
+
+def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Read the pages of a document that have no text by OCR, and then all of it anew."""
+    document = app.library.catalogue.find(options.document)
+    before = app.library.catalogue.entry(document.id).pages_for_ocr
+    app.library.recognise(document.id)
+    _follow(app, document.id)
+    entry = app.library.catalogue.entry(document.id)
+    facts = {"document_id": document.id, "pages": before, "pages_without_text": entry.pages_without_text}
+    if not options.json:
+        print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
+    return facts
 
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -180,6 +197,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
 _COMMANDS: dict[str, Callable[[App, argparse.Namespace], Any]] = {
     "read": _read,
     "ask": _ask,
+    "ocr": _ocr,
     "ls": _ls,
     "show": _show_document,
     "delete": _delete,
@@ -222,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "read":
             command.add_argument("file", help=f"a file: {NAMES}")
             command.add_argument("--password", help="of an encrypted PDF")
-        if name in ("ask", "show", "delete"):
+        if name in ("ask", "ocr", "show", "delete"):
             command.add_argument("document", help="the start of its id, its title or file name")
         if name == "ask":
             command.add_argument("question")
@@ -294,6 +312,8 @@ def _follow(app: App, document_id: str) -> bool:
 def _line(progress: Progress) -> str:
     if progress.stage == "parsing":
         return f"parsing page {progress.done} of {progress.total}"
+    if progress.stage == "ocr":
+        return f"reading pictures of text by OCR, {progress.done} of {progress.total}"
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
     speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
     return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"

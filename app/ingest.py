@@ -8,6 +8,7 @@ from app.events import Progress
 from app.intake import Intake, unless_deleted
 from app.model_handle import ModelHandle
 from app.retention import Retention
+from app.scans import Scans
 from storage import Store
 
 ASK_FIRST_SECONDS = 20 * 60
@@ -24,6 +25,12 @@ class Ingest:
         self._model = model
         self._intake = intake
         self._retention = retention
+        self._scans = Scans(store, intake)
+        self._to_recognise: set[str] = set()
+
+    def recognise(self, document_id: str) -> None:
+        """Have pages without text read by OCR when the document is parsed next, though it is read already."""
+        self._to_recognise.add(document_id)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         """Make pages of a document's bytes and plan how they are read. Raises what `Intake.parse` raises, and
@@ -32,6 +39,15 @@ class Ingest:
         if (document := self._store.document(document_id)) is None:
             return
         yield from self._intake.parse(document)
+        readings = self._store.readings(document_id)
+        if document_id in self._to_recognise or not readings:
+            found = yield from self._scans.read(document)
+            self._to_recognise.discard(document_id)
+            # What was read before lacks the words that were found now.
+            for reading in readings if found else ():
+                self._retention.delete(reading)
+        with unless_deleted():
+            self._scans.refuse_silent(document_id)
         while not self._model.settled(_STEP_SECONDS):
             # Whoever deletes it meanwhile need not wait for the model.
             yield Progress(document_id, "queued")

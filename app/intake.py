@@ -75,15 +75,20 @@ class Intake:
 
         Raises the errors of `app.readers` and DiskFull; PasswordNeeded leaves the document as it was.
         """
+        if document.state == "rejected" and document.num_pages:
+            # Cancelled after its pages were made, of which OCR may have read some.
+            with unless_deleted():
+                self._store.accept_document(document.id)
+            return
         if document.state == "parsed":
             return
         pages: list[Page] = []
         try:
             opened = open_document(self.path(document), document.media_type, limits=self.limits)
             for page in opened.pages():
-                pages.append(_row(page))
+                pages.append(page_row(page))
                 yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
-            _refuse_unreadable(pages)
+            _refuse_blank(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
             title = title_of(opened.info.title, document.file_name)
             self._store.save_pages(document.id, title, outline, pages, opened.info.note)
@@ -126,7 +131,8 @@ def _file_name(name: str) -> str:
     return " ".join(clean(name.replace("\\", "/").rstrip("/").rpartition("/")[2]).split()) or "document"
 
 
-def _row(page: ParsedPage) -> Page:
+def page_row(page: ParsedPage) -> Page:
+    """A page as it is stored."""
     return Page(
         number=page.number,
         label=page.label,
@@ -138,10 +144,7 @@ def _row(page: ParsedPage) -> Page:
     )
 
 
-def _refuse_unreadable(pages: list[Page]) -> None:
-    if not any(page.text.strip() for page in pages):
-        scanned = sum(page.state == "scanned" for page in pages)
-        raise EmptyDocument(
-            f"None of the {len(pages)} pages has text" + (f"; {scanned} are pictures of text." if scanned else "."),
-            "If it is a scan, run it through OCR first, for example: ocrmypdf in.pdf out.pdf",
-        )
+def _refuse_blank(pages: list[Page]) -> None:
+    """Where nothing can come of any page, not even by OCR."""
+    if all(page.state == "empty" for page in pages):
+        raise EmptyDocument(f"None of the {len(pages)} pages has text.", "Check that it was saved completely.")

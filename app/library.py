@@ -7,13 +7,14 @@ from pathlib import Path
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
-from app.errors import Busy, DocumentNotFound, RecipeNotThere
+from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
 from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import Intake, unless_deleted
 from app.model_handle import ModelHandle
-from app.readers import by_media_type, page_image, typeset_image
+from app.readers import by_media_type, ocr_installed, page_image, typeset_image
 from app.retention import Retention
+from app.scans import INSTALL
 from app.settings import Settings
 from app.worker import Worker
 from storage import Home, ReadingState, Store
@@ -57,6 +58,19 @@ class Library:
         """Read it, or go on reading it."""
         self.catalogue.document(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
+        self._worker.parse(document_id)
+
+    def recognise(self, document_id: str) -> None:
+        """Read its pages without text by OCR; where words are found, the whole document is read anew with them.
+
+        Raises UnsupportedFile where OCR is not installed.
+        """
+        self.catalogue.document(document_id)
+        if not ocr_installed():
+            raise UnsupportedFile("OCR is not installed.", f"Install it, then start again: {INSTALL}")
+        self._worker.stop(document_id)
+        self._worker.settle(document_id)
+        self.ingest.recognise(document_id)
         self._worker.parse(document_id)
 
     def wait(self, document_id: str) -> Iterator[Progress]:

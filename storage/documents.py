@@ -48,6 +48,15 @@ class Documents(Sessions):
             document.error = None
             return document
 
+    def replace_page(self, document_id: str, page: Page) -> None:
+        """Put a page in the place of the one with its number, also in the index. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id)
+            known = stored(session, Page, (document_id, page.number))
+            page_index.replace(session.connection(), document_id, page.number, known.text, page.text)
+            for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
+                setattr(known, column, getattr(page, column))
+
     def reject_document(self, document_id: str, message: str, hint: str) -> Document:
         """Note why the document cannot be read. Raises NotStored."""
         with self._write() as session:
@@ -55,6 +64,12 @@ class Documents(Sessions):
             document.state = "rejected"
             document.error = {"message": message, "hint": hint}
             return document
+
+    def accept_document(self, document_id: str) -> None:
+        """Take back that a document with pages cannot be read. Raises NotStored."""
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            document.state, document.error = "parsed", None
 
     def choose_recipe(self, document_id: str, recipe: str) -> None:
         """Note how the document's memory is to be compressed. Raises NotStored."""

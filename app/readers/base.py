@@ -63,7 +63,7 @@ class ReaderLimits:
     page_seconds: float = 20.0
     """Processor seconds for one page, for opening the document, and for one page image."""
     convert_seconds: float = 120.0
-    """Processor seconds for converting a document that is typeset here."""
+    """Processor seconds for converting a document that is typeset here, and for OCR of one page."""
     memory_bytes: int = 4 << 30
     """Address space of the reading process."""
     batch_pages: int = 500

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AppError
-from app.readers.base import DrawingReader, OpenReader, ParsedPage
+from app.readers.base import DrawingReader, OpenReader, ParsedPage, Reader
 from app.readers.formats import by_media_type
 
 if sys.platform == "linux":
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> Iterator[object]:
-    """The replies to `request["do"]`: info, pages, image, draw or unlock."""
+    """The replies to `request["do"]`: info, pages, ocr, image, draw or unlock."""
     _restart_clock(request["page_seconds"])
     if request["do"] == "draw":
         yield _image(import_module("app.readers.typeset").draw(request["text"], request["width_px"]))
@@ -73,9 +73,19 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
                     print(f"page {number}: {error!r}", file=sys.stderr)
                     page = ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
                 yield vars(page)
+        case "ocr":
+            yield from _recognised(reader, request)
         case "image":
             assert isinstance(reader, DrawingReader)
             yield _image(reader.image(request["number"], request["width_px"]))
+
+
+def _recognised(reader: Reader, request: dict[str, Any]) -> Iterator[object]:
+    read_page = import_module("app.readers.ocr").read_page
+    assert isinstance(reader, DrawingReader)
+    for number, width_px in request["pages"]:
+        _restart_clock(request["convert_seconds"])
+        yield vars(read_page(number, reader.image(number, width_px)))
 
 
 def _image(image: bytes) -> dict[str, str]:

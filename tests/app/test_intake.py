@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from fpdf import FPDF
-from PIL import Image
 from pypdf import PdfReader, PdfWriter
 
 from app.errors import (
@@ -180,14 +179,6 @@ def without_pages(path: Path) -> None:
     PdfWriter().write(path)
 
 
-def pictures_only(path: Path) -> None:
-    document = FPDF()
-    for shade in (40, 200):
-        document.add_page()
-        document.image(Image.new("L", (300, 400), shade), x=0, y=0, w=210, h=297)
-    document.output(str(path))
-
-
 def blank(path: Path) -> None:
     document = FPDF()
     document.add_page()
@@ -199,7 +190,6 @@ def blank(path: Path) -> None:
     [
         (truncated, DamagedDocument, "damaged"),
         (without_pages, EmptyDocument, "no pages"),
-        (pictures_only, EmptyDocument, "2 are pictures of text"),
         (blank, EmptyDocument, "None of the 1 pages has text"),
     ],
 )

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
-from app.readers import ACCEPT
+from app.readers import ACCEPT, ocr_installed
+from app.scans import INSTALL
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
 
-BUSY_STAGES = frozenset({"parsing", "queued", "reading"})
+BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
 """Stages that change by themselves, so that the page has to look again."""
 
 
@@ -51,6 +52,8 @@ def state_line(entry: DocumentEntry) -> str:
         case "parsing":
             seen = f": page {progress.done:,} of {progress.total:,}" if progress.total else ""
             return f"Looking through the pages{seen}"
+        case "ocr":
+            return f"Reading pictures of text by OCR: {progress.done:,} of {count(progress.total, 'page')}"
         case "locked":
             return f"{icon('lock')} Protected by a password"
         case "waiting" if entry.forecast:
@@ -120,12 +123,15 @@ def controls(entry: DocumentEntry) -> str:
     long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
     verbs = {
         "waiting": (("read", f"Read{long}", "strong"), ("cancel", "Not now", "")),
+        "ocr": (("cancel", "Cancel", ""),),
         "queued": (("cancel", "Cancel", ""),),
         "reading": (("pause", "Pause", ""), ("cancel", "Cancel", "")),
         "paused": (("resume", "Resume", "strong"), ("cancel", "Cancel", "")),
         "failed": (("read", "Try again", ""),),
         "cancelled": (("read", f"Read{long}", ""),),
     }.get(entry.progress.stage, ())
+    if entry.pages_for_ocr and ocr_installed() and entry.progress.stage in ("ready", "paused", "waiting"):
+        verbs += (("ocr", f"Read {count(entry.pages_for_ocr, 'page')} by OCR", ""),)
     buttons = "".join(
         f'<button class="small {look}" data-event="click" data-act="{act}" data-document="{text(entry.document_id)}">'
         f"{text(label)}</button>"
@@ -135,7 +141,11 @@ def controls(entry: DocumentEntry) -> str:
 
 
 def _note(entry: DocumentEntry) -> str:
-    return f'<p class="facts note">{text(entry.note)}</p>' if entry.note else ""
+    """What should be known about the file, and what may be done about pages that are pictures."""
+    notes = [entry.note] if entry.note else []
+    if entry.pages_for_ocr and not ocr_installed() and entry.progress.stage == "ready":
+        notes.append(f"OCR would read {count(entry.pages_for_ocr, 'page')} more; install it: {INSTALL}")
+    return "".join(f'<p class="facts note">{text(note)}</p>' for note in notes)
 
 
 def password_form(entry: DocumentEntry) -> str:
