@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.answer_support import supports
 from app.events import Cited
 from app.evidence import Ranked
-from app.passages import boxes
+from app.passages import Passage, boxes
 from app.readers import Word
 from app.readers.typeset import words as typeset_words
 from storage import Page, unpack_words
@@ -29,14 +29,25 @@ def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ...]:
     """The passages as citations, marked 1, 2, 3 in their order."""
-    cited = []
-    for mark, each in enumerate(ranked, 1):
-        page = pages[each.passage.page]
-        # A page without stored places is one that is typeset here.
-        words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
-        place = boxes(each.passage, words)
-        cited.append(Cited(mark, page.number, page.label, each.passage.quote, place, round(each.score, 3)))
-    return tuple(cited)
+    return tuple(
+        cited(mark, pages[each.passage.page], each.passage, each.score, each.span)
+        for mark, each in enumerate(ranked, 1)
+    )
+
+
+def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tuple[int, int] | None = None) -> Cited:
+    """A passage as a citation; `span` are the characters of the page's text that answer, if they are known."""
+    # A page without stored places is one that is typeset here.
+    words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
+    place, quote = boxes(passage, words), passage.quote
+    return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, page.text, span))
+
+
+def _within(quote: str, text: str, span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Where some characters of a page's text stand in a quote of it, which has other spaces."""
+    answer = " ".join(text[slice(*span)].split()) if span else ""
+    start = quote.find(answer) if answer else -1
+    return (start, start + len(answer)) if start >= 0 else None
 
 
 def with_support(

@@ -12,10 +12,11 @@ from typing import Any
 
 from app.doctor import examine
 from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
-from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta
+from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta, Working
 from app.log_file import log_file
 from app.main import App
 from app.readers import NAMES, ocr_installed
+from app.remarks import remarks
 from app.scans import INSTALL
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
@@ -126,6 +127,8 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
                 _show_evidence(event)
             elif not options.json and isinstance(event, TextDelta):
                 print(event.text, end="", flush=True)
+            elif isinstance(event, Working):
+                print(f"{event.doing} ({event.done} of {event.total})", file=sys.stderr, flush=True)
     except NotRead as error:
         recipe = f" --recipe {app.settings.recipe}" if app.settings.recipe else ""
         raise NotRead(error.message, f"Read it first: {PROGRAM} read{recipe} {document.file_name!r}") from error
@@ -133,13 +136,23 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     if doing := app.status().doing:
         print(f"\n{doing}", file=sys.stderr)
     if not options.json:
-        first_word, reading = answer.first_token_seconds, answer.reading_seconds
-        print(f"\n\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
+        _show_end(answer)
     facts = dataclasses.asdict(answer)
-    citations = [{key: each[key] for key in ("page", "label", "quote", "boxes")} for each in facts["citations"]]
-    keys = ("answer", "found", "sections", "reused_tokens", "recomputed_tokens", "first_token_seconds", "seconds")
-    kept = {key: facts[key] for key in (*keys, "tokens_per_second", "model", "recipe", "coverage", "reading_seconds")}
-    return {**kept, "citations": citations}
+    shown = ("page", "label", "quote", "boxes", "span")
+    citations = [{key: each[key] for key in shown} for each in facts["citations"]]
+    foreign = [answer.answer[start:end] for start, end in answer.unsupported]
+    kept = {key: value for key, value in facts.items() if key not in ("conversation_id", "message_id", "stopped")}
+    return {**kept, "citations": citations, "unsupported": foreign}
+
+
+def _show_end(answer: Answer) -> None:
+    """What is to be known about an answer whose words were printed as they came."""
+    print(answer.answer if not answer.found and answer.model else "")
+    for remark in remarks(answer):
+        print(f"\n{remark}")
+    if answer.reused_tokens:
+        first_word, reading = answer.first_token_seconds, answer.reading_seconds
+        print(f"\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
 
 
 def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
@@ -320,8 +333,8 @@ def _line(progress: Progress) -> str:
 
 
 def _show_evidence(evidence: Evidence) -> None:
-    if not evidence.found:
-        print("Not found in the document. Closest passages:")
+    if evidence.understood:
+        print(f"Understood as: {evidence.understood}\n")
     for each in evidence.citations:
         print(f"[{each.mark}] p. {each.label}: “{each.quote}”")
     print()

@@ -1,6 +1,7 @@
 """Intake: files become documents, and documents become pages."""
 
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from app.readers.base import clean
 from app.settings import Settings
 from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
+
+_DRAFT_SECONDS = 0.25
+"""How often pages are kept while further ones are parsed: so soon their words can be searched."""
 
 
 class Intake:
@@ -75,7 +79,7 @@ class Intake:
 
         Raises the errors of `app.readers` and DiskFull; PasswordNeeded leaves the document as it was.
         """
-        if document.state == "rejected" and document.num_pages:
+        if document.state == "rejected" and "parsed" in (document.error or {}):
             # Cancelled after its pages were made, of which OCR may have read some.
             with unless_deleted():
                 self._store.accept_document(document.id)
@@ -83,15 +87,21 @@ class Intake:
         if document.state == "parsed":
             return
         pages: list[Page] = []
+        kept, kept_at = 0, time.monotonic() - _DRAFT_SECONDS
         try:
             opened = open_document(self.path(document), document.media_type, limits=self.limits)
             for page in opened.pages():
                 pages.append(page_row(page))
+                if time.monotonic() - kept_at >= _DRAFT_SECONDS:
+                    self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
+                    kept, kept_at = len(pages), time.monotonic()
                 yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
             _refuse_blank(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
-            title = title_of(opened.info.title, document.file_name)
-            self._store.save_pages(document.id, title, outline, pages, opened.info.note)
+            info = opened.info
+            title = title_of(info.title, document.file_name)
+            said = " ".join(info.author.split()), info.written, info.note
+            self._store.save_pages(document.id, title, outline, pages, *said)
         except NotStored as error:
             raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
         except StorageFull as error:

@@ -16,7 +16,7 @@ from app.readers import by_media_type, ocr_installed, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL
 from app.settings import Settings
-from app.worker import Worker
+from app.worker import Stage, Worker
 from storage import Home, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
@@ -35,7 +35,15 @@ class Library:
         self.intake = Intake(store, home, settings)
         self._retention = Retention(store, home, model)
         self.ingest = Ingest(store, model, self.intake, self._retention)
-        self._worker = Worker(self.ingest.parse, self.ingest.read_and_replace, self.ingest.unfinished)
+        ingest = self.ingest
+        stages = (
+            # Two at once, so that a short file does not wait for the pages of a long one.
+            Stage("parsing", lambda each, _: ingest.parse(each), self._num_bytes, threads=2),
+            Stage("recognising", lambda each, _: ingest.recognise(each), self._num_bytes),
+            Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
+            Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
+        )
+        self._worker = Worker(stages, ingest.unfinished)
         self.catalogue = Catalogue(store, model, self._worker)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
@@ -70,7 +78,7 @@ class Library:
             raise UnsupportedFile("OCR is not installed.", f"Install it, then start again: {INSTALL}")
         self._worker.stop(document_id)
         self._worker.settle(document_id)
-        self.ingest.recognise(document_id)
+        self.ingest.want_ocr(document_id)
         self._worker.parse(document_id)
 
     def wait(self, document_id: str) -> Iterator[Progress]:
@@ -84,6 +92,8 @@ class Library:
             with unless_deleted():
                 self._store.choose_recipe(document_id, self._given)
         yield from self.ingest.parse(document_id)
+        yield from self.ingest.recognise(document_id)
+        yield from self.ingest.plan(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self.ingest.read(document_id)
 
@@ -199,6 +209,10 @@ class Library:
             self._store.choose_recipe(document_id, serving.recipe)
         self._retention.delete(made)
         return True
+
+    def _num_bytes(self, document_id: str) -> int:
+        document = self._store.document(document_id)
+        return document.num_bytes if document else 0
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
         with unless_deleted():

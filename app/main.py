@@ -2,6 +2,8 @@
 
 from contextlib import ExitStack
 
+from app.chat import Chat
+from app.conversations import Conversations
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.library import Library
@@ -30,12 +32,16 @@ class App:
         self.library = Library(self._store, self._home, self.model, settings)
         self._open.callback(self.library.close)
         self._open.callback(self._reader_model.close)
-        self.questions = Questions(self._store, self.model, settings.max_answer_tokens)
+        conversations = Conversations(self._store)
+        self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens)
+        self.chat = Chat(self._store, self.model, conversations, self.questions)
+        self._open.callback(self.chat.close)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
         self._reader_model.start()
         self.library.start()
+        self.chat.start()
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""

@@ -1,26 +1,45 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, nullcontext, suppress
+from dataclasses import replace
+from typing import Literal, Protocol
 
 from app.conversations import Asked, Conversations
+from app.document_answer import DocumentAnswer
 from app.errors import AppError
-from app.events import AskEvent, ConversationEntry, Turn
+from app.events import Answer, AskEvent, ConversationEntry, Evidence, TextDelta, Turn, Working
+from app.follow_up import complete
 from app.model_handle import ModelHandle
+from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
 from app.section_answer import SectionAnswer
+from app.whole_answer import WholeAnswer
 from storage import Store
+
+_LONGEST = 500
+"""Characters of a question that may be a fragment, or about the document: longer ones are whole."""
+
+
+class Answering(Protocol):
+    """A question on its way to its answer, which can be had at any moment as far as it was said."""
+
+    def events(self, stop: threading.Event) -> Generator[Working | Evidence | TextDelta, None, None]:
+        """What happens until the answer is there, or `stop` is set."""
+
+    def answer(self, stopped: bool) -> Answer:
+        """The answer so far."""
 
 
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(self, store: Store, model: ModelHandle, max_answer_tokens: int) -> None:
+    def __init__(self, store: Store, model: ModelHandle, conversations: Conversations, max_answer_tokens: int) -> None:
         self._store = store
         self._model = model
         self._max_answer_tokens = max_answer_tokens
-        self._conversations = Conversations(store)
+        self._conversations = conversations
         self._retriever = Retriever(store)
 
     def ask(
@@ -38,11 +57,11 @@ class Questions:
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
         asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
-        yield from self._answer(asked, stop or threading.Event())
+        yield from self.answer(asked, stop or threading.Event())
 
     def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
-        yield from self._answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
+        yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
 
     def conversations(self, document_id: str) -> list[ConversationEntry]:
         """Conversations about a document, last used first."""
@@ -56,15 +75,49 @@ class Questions:
         """Forget a conversation."""
         self._conversations.delete(conversation_id)
 
+    def answer(self, asked: Asked, stop: threading.Event) -> Generator[AskEvent]:
+        """Answer a question, as `ask` does; one that is stored already stays open where nobody listens any longer."""
+        engine = self._model.peek()
+        with engine.loaded.idle.question() if engine else nullcontext():
+            yield from self._answer(asked, stop)
+
+    def needs(self, asked: Asked) -> Literal["pages", "model", "reading"]:
+        """What there must be before a question can be answered: its document's pages, the model too, or a reading."""
+        kind = self._asking(asked).kind
+        if kind == "inside":
+            return "reading"
+        return "model" if kind in ("whole", "page") else "pages"
+
     def _answer(self, asked: Asked, stop: threading.Event) -> Iterator[AskEvent]:
-        engine = self._model.wait()
-        found = SectionAnswer(self._store, engine, self._retriever, asked, self._max_answer_tokens)
+        found = self._begun(asked)
         with closing(found.events(stop)) as events:
             try:
                 yield from events
             except GeneratorExit:
                 # Whoever listened has gone; what was said so far is kept, unless there is no place for it any longer.
-                with suppress(AppError):
-                    self._conversations.keep(asked, found.answer(stopped=True))
+                if not asked.answer_id:
+                    with suppress(AppError):
+                        self._conversations.keep(asked, found.answer(stopped=True))
                 raise
         yield self._conversations.keep(asked, found.answer(stop.is_set()))
+
+    def _begun(self, asked: Asked) -> Answering:
+        """What answers a question of its kind."""
+        asking = self._asking(asked)
+        if asking.kind in ("whole", "page"):
+            return WholeAnswer(self._store, self._model, asked, asking, self._max_answer_tokens)
+        if asking.kind != "inside":
+            return DocumentAnswer(self._store, asked, asking)
+        if len(asked.question) <= _LONGEST and (whole := complete(asked.question, asked.earlier)) != asked.question:
+            asked = replace(asked, understood=whole)
+        return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._max_answer_tokens)
+
+    def _asking(self, asked: Asked) -> Asking:
+        if len(asked.question) > _LONGEST:
+            return Asking("inside")
+        return kind_of(asked.question, lambda: self._names(asked.document_id), bool(asked.earlier))
+
+    def _names(self, document_id: str) -> str:
+        """Words that stand for a document: those of its title and its file."""
+        document = self._store.document(document_id)
+        return f"{document.title} {document.file_name}" if document else ""

@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -23,6 +24,7 @@ from storage.models import (
     DocumentState,
     Message,
     MessageState,
+    Notes,
     Page,
     PageState,
     Reading,
@@ -51,6 +53,8 @@ __all__ = [
     "MessageState",
     "NewerDatabase",
     "NotStored",
+    "Notes",
+    "OpenAnswer",
     "Page",
     "PageState",
     "Reading",

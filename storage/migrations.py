@@ -34,7 +34,18 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-def m004_note_of_a_document(connection: Connection) -> None:
+def m004_notes_of_documents(connection: Connection) -> None:
+    """What a file says of itself, what was noted of its parts, and which characters of a quote answer."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN author VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN written VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE citations ADD COLUMN span JSON")
+    connection.exec_driver_sql(
+        "CREATE TABLE notes (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
+        "part VARCHAR NOT NULL, points JSON NOT NULL, PRIMARY KEY (document_id, part))"
+    )
+
+
+def m005_note_of_a_document(connection: Connection) -> None:
     """What was assumed to read a file is kept; and the words of pages of text stand where typesetting puts them."""
     connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN note VARCHAR NOT NULL DEFAULT ''")
     connection.exec_driver_sql(
@@ -47,7 +58,8 @@ MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
-    m004_note_of_a_document,
+    m004_notes_of_documents,
+    m005_note_of_a_document,
 )
 
 

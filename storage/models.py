@@ -18,7 +18,8 @@ PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
 Role = Literal["user", "assistant"]
-MessageState = Literal["done", "stopped", "failed"]
+MessageState = Literal["waiting", "partial", "done", "stopped", "failed"]
+"""Waiting for the document to be read; answered from a part of it, to be revised; or at its end."""
 Box = tuple[float, float, float, float]
 
 
@@ -79,6 +80,10 @@ class Document(Base, kw_only=True):
     """How its memory is to be compressed; empty where nobody has chosen."""
     note: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """What a user should know about how the file was read."""
+    author: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """As the file itself names it; empty where it does not."""
+    written: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
 
 
 class Preference(Base, kw_only=True):
@@ -108,6 +113,19 @@ class Page(Base, kw_only=True):
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
     """Empty where the page is typeset from its text whenever it is shown."""
+
+
+class Notes(Base, kw_only=True):
+    """What was noted of a part of a document when all of it was gone through; `part` names the part and the way."""
+
+    __tablename__ = "notes"
+
+    document_id: Mapped[str] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, default=""
+    )
+    part: Mapped[str] = mapped_column(primary_key=True)
+    points: Mapped[list[tuple[Any, ...]]] = mapped_column(JsonTuples)
+    """(words, page, start, end): a sentence, and the characters of the page that support it."""
 
 
 class Reading(Base, kw_only=True):
@@ -227,3 +245,5 @@ class Citation(Base, kw_only=True):
     quote: Mapped[str]
     boxes: Mapped[list[Box]] = mapped_column(JsonTuples)
     score: Mapped[float]
+    span: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """The characters (start, end) of the quote that answer, where they are known."""

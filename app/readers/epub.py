@@ -25,6 +25,7 @@ _FONTS_ONLY = {"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/en
 """Ways to obfuscate fonts, which are no part of the text."""
 _METHOD = "{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod"
 _TITLE = ".//{http://purl.org/dc/elements/1.1/}title"
+_CREATOR = ".//{http://purl.org/dc/elements/1.1/}creator"
 _CHAPTERS = {"application/xhtml+xml", "text/html"}
 _ENCODING = re.compile(rb"\A<\?xml[^>]*encoding=[\"']([\w.-]+)")
 
@@ -34,7 +35,8 @@ def open_reader(path: Path, password: str | None) -> MarkdownDocument:
     try:
         with ZipFile(path) as archive:
             book = _Book(archive)
-            return MarkdownDocument("\n\n".join(filter(None, book.chapters())), title=book.title)
+            text = "\n\n".join(filter(None, book.chapters()))
+            return MarkdownDocument(text, title=book.title, author=book.author)
     except (BadZipFile, ElementTree.ParseError, EOFError, LookupError, NotImplementedError, zlib.error) as error:
         raise _damaged("it cannot be opened") from error
 
@@ -59,6 +61,11 @@ class _Book:
     def title(self) -> str:
         """Of the whole book; empty where it names none."""
         return " ".join(clean(self._package.findtext(_TITLE, "")).split())
+
+    @property
+    def author(self) -> str:
+        """Everybody who made the book; empty where it names nobody."""
+        return ", ".join(" ".join(clean(each.text or "").split()) for each in self._package.iterfind(_CREATOR))
 
     def chapters(self) -> Iterator[str]:
         """The text of each chapter as Markdown."""

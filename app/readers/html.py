@@ -9,6 +9,7 @@ from bs4.element import Tag
 from markdownify import ATX, MarkdownConverter
 
 from app.errors import DamagedDocument
+from app.readers.base import clean
 from app.readers.markdown import MarkdownDocument
 from app.readers.text import read_text
 
@@ -30,7 +31,9 @@ def open_reader(path: Path, password: str | None) -> MarkdownDocument:
         text, note = data.decode(name, "replace"), ""
     page = parse(text)
     title = page.title.get_text() if page.title else ""
-    return MarkdownDocument(to_markdown(page), note, " ".join(title.split()))
+    author = page.select_one("meta[name=author i]")
+    by = str(author.get("content", "")) if author else ""
+    return MarkdownDocument(to_markdown(page), note, " ".join(title.split()), clean(by))
 
 
 def parse(text: str) -> BeautifulSoup:

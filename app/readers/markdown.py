@@ -26,8 +26,9 @@ def open_reader(path: Path, password: str | None) -> "MarkdownDocument":
 class MarkdownDocument(TextDocument):
     """A text with headings. A table that goes on over pages has its heads on top of each."""
 
-    def __init__(self, text: str, note: str = "", title: str = "") -> None:
+    def __init__(self, text: str, note: str = "", title: str = "", author: str = "") -> None:
         super().__init__(text, note)
+        self.author = author
         self._tables = [(found.start(), found.end(), found[1]) for found in _TABLE.finditer(self.text)]
         first = next(self.outline(), None)
         self.title = title or (first.title if first else "")

@@ -14,6 +14,7 @@ from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import by_media_type
 from app.readers.ocr import width_px
+from app.readers.running_heads import without_running_heads
 
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
 MAX_REPLY_BYTES = 64 << 20
@@ -33,6 +34,10 @@ class SandboxedDocument:
 
     def pages(self) -> Iterator[ParsedPage]:
         """Every page once and in order; one that stops its process or fails comes as 'unreadable'."""
+        pages = self._pages()
+        return without_running_heads(pages) if self.media_type == "application/pdf" else pages
+
+    def _pages(self) -> Iterator[ParsedPage]:
         number = 1
         failures = 0
         while number <= self.info.num_pages:

@@ -28,7 +28,7 @@ def read_text(path: Path) -> tuple[str, str]:
 class TextDocument:
     """A text cut into pages, which together are the whole text. A form feed begins a page, as it does for a printer."""
 
-    title = ""
+    title = author = ""
 
     def __init__(self, text: str, note: str = "") -> None:
         parts = [clean(part) for part in text.split("\f")]
@@ -46,7 +46,9 @@ class TextDocument:
 
     @cached_property
     def info(self) -> DocumentInfo:
-        return DocumentInfo(self.title, len(self.page_starts), tuple(self.outline()), note=self._note)
+        return DocumentInfo(
+            self.title, len(self.page_starts), tuple(self.outline()), author=self.author, note=self._note
+        )
 
     def outline(self) -> Iterator[OutlineEntry]:
         """The headings; plain text has none."""

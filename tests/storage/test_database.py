@@ -58,7 +58,8 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (1, "m001_first_schema"),
             (2, "m002_recipe_of_a_document"),
             (3, "m003_no_index_of_messages"),
-            (4, "m004_note_of_a_document"),
+            (4, "m004_notes_of_documents"),
+            (5, "m005_note_of_a_document"),
         ]
 
 
@@ -101,7 +102,7 @@ def m_add_shelf_and_fail(connection: Connection) -> None:
 
 def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
     migrate(engine, [*MIGRATIONS, m_add_shelf])
-    with pytest.raises(NewerDatabase, match="has schema 5, this program knows up to 4"):
+    with pytest.raises(NewerDatabase, match="has schema 6, this program knows up to 5"):
         Store.open(home.database_url)
 
 
