@@ -15,9 +15,9 @@ from app.errors import AppError, BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import Answer, DocumentEntry, Evidence, Progress, TextDelta, Working
 from app.log_file import log_file
 from app.main import App
-from app.readers import NAMES, ocr_installed
+from app.readers import NAMES
 from app.remarks import remarks
-from app.scans import INSTALL
+from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes

@@ -12,9 +12,9 @@ from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import Intake, unless_deleted
 from app.model_handle import ModelHandle
-from app.readers import by_media_type, ocr_installed, page_image, typeset_image
+from app.readers import by_media_type, page_image, typeset_image
 from app.retention import Retention
-from app.scans import INSTALL
+from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from app.worker import Stage, Worker
 from storage import Home, ReadingState, Store

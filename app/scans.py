@@ -1,16 +1,23 @@
 """Scans: pages that are pictures of text, or whose text cannot be read, and how they come by it."""
 
 from collections.abc import Generator, Sequence
+from importlib.util import find_spec
 
 from app.errors import EmptyDocument
 from app.events import Progress
 from app.intake import Intake, page_row, unless_deleted
-from app.readers import ocr_installed, recognise
+from app.readers import recognise
 from storage import Document, PageState, Store
 
-INSTALL = "pip install 'docpod[ocr]'"
+INSTALL = "pip install rapidocr onnxruntime"
+"""What the extra `ocr` is, for an environment that DocPod was installed into in whichever way."""
 WITHOUT_TEXT: tuple[PageState, ...] = ("scanned", "unreadable")
 """States of pages that OCR may help."""
+
+
+def ocr_installed() -> bool:
+    """Whether the extra `ocr` is there."""
+    return bool(find_spec("rapidocr") and find_spec("onnxruntime"))
 
 
 class Scans:

@@ -6,7 +6,6 @@ The files are untrusted: everything but `sniff` runs in a process with limits of
 
 from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import ACCEPT, NAMES, READERS, by_media_type, sniff
-from app.readers.ocr import installed as ocr_installed
 from app.readers.sandbox import open_document, page_image, recognise, typeset_image, unlock
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "ReaderLimits",
     "Word",
     "by_media_type",
-    "ocr_installed",
     "open_document",
     "page_image",
     "recognise",

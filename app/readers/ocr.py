@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.util import find_spec
 from io import BytesIO
 from statistics import median
 from typing import Any, NamedTuple
@@ -33,11 +32,6 @@ class Line(NamedTuple):
     y0: float
     x1: float
     y1: float
-
-
-def installed() -> bool:
-    """Whether the extra `ocr` is there."""
-    return bool(find_spec("rapidocr") and find_spec("onnxruntime"))
 
 
 def width_px(width_pt: float) -> int:

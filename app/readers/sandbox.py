@@ -13,7 +13,6 @@ from typing import Any
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import by_media_type
-from app.readers.ocr import width_px
 from app.readers.running_heads import without_running_heads
 
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
@@ -94,7 +93,7 @@ def recognise(
     """Pages (1-based) read by OCR, in order, with their widths as they are known; 'unreadable' where that fails."""
     waiting = sorted(widths_pt)
     while waiting:
-        pages = [(number, width_px(widths_pt[number])) for number in waiting]
+        pages = [(number, widths_pt[number]) for number in waiting]
         for reply in _replies(_request("ocr", path, media_type, None, pages=pages), limits):
             yield _page(_checked(reply))
             waiting.pop(0)

@@ -81,11 +81,11 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
 
 
 def _recognised(reader: Reader, request: dict[str, Any]) -> Iterator[object]:
-    read_page = import_module("app.readers.ocr").read_page
+    ocr = import_module("app.readers.ocr")
     assert isinstance(reader, DrawingReader)
-    for number, width_px in request["pages"]:
+    for number, width_pt in request["pages"]:
         _restart_clock(request["convert_seconds"])
-        yield vars(read_page(number, reader.image(number, width_px)))
+        yield vars(ocr.read_page(number, reader.image(number, ocr.width_px(width_pt))))
 
 
 def _image(image: bytes) -> dict[str, str]:

@@ -15,9 +15,10 @@ from app.readers.table import markdown
 
 def open_reader(path: Path, password: str | None) -> MarkdownDocument:
     """Raises EmptyDocument, DamagedDocument, DocumentTooLarge or UnsupportedFile."""
-    with unpacked(path, "Excel file"):
-        values = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-        formulas = load_workbook(path, read_only=True, keep_links=False)
+    # As open files, because of a path it is the ending that counts.
+    with unpacked(path, "Excel file"), path.open("rb") as file, path.open("rb") as again:
+        values = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        formulas = load_workbook(again, read_only=True, keep_links=False)
         sheets = zip(values.worksheets, formulas.worksheets, strict=True)
         parts = [f"## {sheet.title}\n\n{_text(_rows(sheet, other))}" for sheet, other in sheets]
     document = MarkdownDocument("\n\n".join(parts))

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
-from app.readers import ACCEPT, ocr_installed
-from app.scans import INSTALL
+from app.readers import ACCEPT
+from app.scans import INSTALL, ocr_installed
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
