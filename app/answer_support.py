@@ -70,9 +70,13 @@ def _holds(words: str, quote: str) -> bool:
     if not figures <= {each.form for each in _figures(quote, everything=True)}:
         return False
     said = {stem for term in terms(words) for stem in stems(term)}
-    if figures:
-        return not unsupported(words, [quote], words, [quote])
-    return bool(said) and len(said & stems(quote)) >= _ENOUGH * len(said)
+    if figures and unsupported(words, [quote], words, [quote]):
+        return False
+    # Figures side by side, as in a table, say something together.
+    rows = re.findall(r"\d[\d.,]*(?: +\d[\d.,]*)+", words)
+    if not said or any(row.rstrip(".,") not in quote for row in rows):
+        return False
+    return len(said & stems(quote)) >= _ENOUGH * len(said)
 
 
 def _figures(text: str, everything: bool = False) -> Iterator[Claim]:

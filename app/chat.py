@@ -77,19 +77,19 @@ class Chat:
             self._thread.join()
         self._pool.shutdown()
 
-    def ask(self, document_id: str, conversation_id: str, question: str) -> str:
+    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
         """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
-        one. Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
+        one, and the owner's. Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
         """
         question = question.strip()
         if not question:
             raise QuestionRejected("The question is empty.", "Type what you want to know.")
         with self._looking:
             conversation = self._store.conversation(conversation_id) if conversation_id else None
-            if conversation is not None and conversation.document_id != document_id:
+            if conversation is not None and (conversation.document_id, conversation.owner) != (document_id, owner):
                 raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
             messages = self._store.messages(conversation_id) if conversation else []
-            asked = Asked(document_id, question, conversation_id, messages)
+            asked = Asked(document_id, question, conversation_id, messages, owner=owner)
             asked = self._conversations.begin(asked, hits(question, document_id, self._store))
         self._begin()
         return asked.conversation_id
@@ -116,6 +116,16 @@ class Chat:
             for key in ended:
                 self._running.pop(key).stop.set()
         self._note_change()
+
+    def is_owner(self, owner: str, conversation_id: str) -> bool:
+        """Whether a conversation is this owner's."""
+        conversation = self._store.conversation(conversation_id)
+        return conversation is not None and conversation.owner == owner
+
+    def forget(self, owner: str) -> None:
+        """Forget all conversations of a visitor, and end their answers."""
+        for conversation_id in self._store.conversations_of(owner):
+            self.delete(conversation_id)
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it stands at this moment."""

@@ -31,7 +31,9 @@ class Asked:
 
     With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
-    `understood` is the question as it is completed from those before it, and empty where it is whole.
+    `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
+    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
+    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
     """
 
     document_id: str
@@ -43,6 +45,9 @@ class Asked:
     answer_id: int = 0
     checks: int = 0
     understood: str = ""
+    kept: bool = True
+    said: Sequence[str] = ()
+    owner: str = ""
 
     @property
     def whole(self) -> str:
@@ -53,7 +58,7 @@ class Asked:
     def earlier(self) -> list[str]:
         """What was asked before of things inside the document, as it was understood, in order."""
         asked = (answer.facts.get("understood") or question.content for question, answer in _pairs(self.messages))
-        return [each for each in asked if kind_of(each).kind == "inside"]
+        return [each for each in (*self.said, *asked) if kind_of(each).kind == "inside"]
 
 
 class Conversations:
@@ -82,9 +87,9 @@ class Conversations:
         *before, asked, _ = messages
         return Asked(conversation.document_id, asked.content, conversation_id, before, asked)
 
-    def entries(self, document_id: str) -> list[ConversationEntry]:
-        """Conversations about a document, last used first."""
-        found = self._store.conversations(document_id)
+    def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor about a document, last used first."""
+        found = self._store.conversations(document_id, owner)
         return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
 
     def turns(self, conversation_id: str) -> list[Turn]:
@@ -99,6 +104,8 @@ class Conversations:
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
+        if not asked.kept:
+            return answer
         state: MessageState = "stopped" if answer.stopped else "done"
         if asked.answer_id:
             if answer.coverage and not answer.stopped:
@@ -157,7 +164,8 @@ class Conversations:
             else:
                 if not conversation_id or self._store.conversation(conversation_id) is None:
                     title = asked.question[:80]
-                    conversation_id = self._store.start_conversation(asked.document_id, title, conversation_id).id
+                    start = self._store.start_conversation
+                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)

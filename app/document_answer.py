@@ -121,8 +121,6 @@ class DocumentAnswer:
     def _num_pages(self) -> str:
         count = self._document.num_pages
         last = self._store.page(self._document.id, count)
-        if last is not None:
-            self._mark(last, 0, 0)
         printed = f"; the last one is numbered {last.label}" if last and last.label not in ("", str(count)) else ""
         empty = sum(state != "ok" for _, state in self._store.page_states(self._document.id))
         silent = f" {empty} of them {'have' if empty > 1 else 'has'} no text." if empty else ""
@@ -140,7 +138,7 @@ class DocumentAnswer:
             )
         if not entries:
             return self._first_page("It has no table of contents, and no headings were seen.")
-        top = _main(entries)
+        top = chapters(entries)
         pages = {page.number: page for page in self._pages({page for _, page in top})}
         words = how
         for title, number in top[:_MOST_LINES]:
@@ -205,7 +203,7 @@ def _alone(text: str) -> list[str]:
     ]
 
 
-def _main(entries: Sequence[tuple[int, str, int]]) -> list[tuple[str, int]]:
+def chapters(entries: Sequence[tuple[int, str, int]]) -> list[tuple[str, int]]:
     """The outermost level that has more than one entry."""
     levels = Counter(level for level, _, _ in entries)
     level = next((each for each in sorted(levels) if levels[each] > 1), min(levels))

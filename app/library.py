@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
@@ -56,6 +57,14 @@ class Library:
         if self.catalogue.entry(document.id).progress.stage not in ("ready", "paused", "waiting"):
             self.read(document.id)
         return document.id
+
+    def receive(self, file: BinaryIO, name: str) -> str:
+        """Add what comes as bytes. Raises as `add` does."""
+        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            path = Path(folder, "received")
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            return self.add(path, name)
 
     def unlock(self, document_id: str, password: str) -> None:
         """Open an encrypted document for good. Raises WrongPassword."""
@@ -182,9 +191,7 @@ class Library:
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
-        uploads = self._home.root / "uploads"
-        uploads.mkdir(mode=0o700, exist_ok=True)
-        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=uploads)))
+        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))
 
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
@@ -196,6 +203,11 @@ class Library:
     def close(self) -> None:
         """Stop the background work after the chunk or page at hand."""
         self._worker.close()
+
+    def _uploads(self) -> Path:
+        uploads = self._home.root / "uploads"
+        uploads.mkdir(mode=0o700, exist_ok=True)
+        return uploads
 
     def _stay_as_it_was(self, document_id: str) -> bool:
         """Go back to the recipe whose pods are there, if others are being made."""

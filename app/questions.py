@@ -63,9 +63,9 @@ class Questions:
         """Answer the last question of a conversation once more, with another choice of words."""
         yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
 
-    def conversations(self, document_id: str) -> list[ConversationEntry]:
-        """Conversations about a document, last used first."""
-        return self._conversations.entries(document_id)
+    def conversations(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor about a document, last used first."""
+        return self._conversations.entries(document_id, owner)
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it was."""

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
 from app.conversations import Asked, keeping
+from app.document_answer import chapters
 from app.errors import DocumentNotFound, NotRead
 from app.events import Answer, Cited, Evidence, TextDelta, Working
 from app.main_points import main_points
@@ -30,6 +31,8 @@ from storage import Page, Section, Store
 _VERSION = 1
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
 _POINTS, _PAGE_POINTS = 6, 5
+_CHAPTERS = 15
+"""Most chapters that are named before the points."""
 _MAP = "Summarise this part of the document in three short sentences, with its most important names and figures."
 _PAGE = "What does this page say? Answer in two or three short sentences."
 _REDUCE = "Summarise the document in {points} from these notes, with its most important names and figures."
@@ -130,7 +133,9 @@ class WholeAnswer:
                     return first, max(first, next(behind, count + 1) - 1), f"“{' '.join(title.split())}”"
             return 0, 0, f"The table of contents names no chapter {self._asking.part}."
         pages = f"{count:,} {'page' if count == 1 else 'pages'}"
-        return 1, count, f"“{document.title}”, {pages}"
+        top = chapters(document.outline) if document.outline else []
+        named = f", with the chapters {'; '.join(title for title, _ in top)}" if 1 < len(top) <= _CHAPTERS else ""
+        return 1, count, f"“{document.title}”, {pages}{named}"
 
     def _quoted(self) -> list[Point]:
         """The main sentences of the pages, as they stand."""

@@ -16,6 +16,7 @@ from storage.errors import (
 )
 from storage.home import Home
 from storage.models import (
+    ApiKey,
     Block,
     Box,
     Citation,
@@ -38,6 +39,7 @@ from storage.podfile import prefetch, read_block, write_block
 from storage.store import Store
 
 __all__ = [
+    "ApiKey",
     "BlobStore",
     "Block",
     "BlockConflict",

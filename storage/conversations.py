@@ -27,11 +27,13 @@ class OpenAnswer(NamedTuple):
 class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
-    def start_conversation(self, document_id: str, title: str, conversation_id: str = "") -> Conversation:
+    def start_conversation(
+        self, document_id: str, title: str, conversation_id: str = "", owner: str = ""
+    ) -> Conversation:
         """With the given id, or one of its own. Raises NotStored where the document is gone."""
         with self._write() as session:
             stored(session, Document, document_id)
-            conversation = Conversation(document_id=document_id, title=title)
+            conversation = Conversation(document_id=document_id, title=title, owner=owner)
             conversation.id = conversation_id or conversation.id
             session.add(conversation)
             return conversation
@@ -41,9 +43,9 @@ class Conversations(Sessions):
         with self._read() as session:
             return session.get(Conversation, conversation_id)
 
-    def conversations(self, document_id: str) -> list[Conversation]:
-        """Last used first."""
-        of_document = select(Conversation).where(Conversation.document_id == document_id)
+    def conversations(self, document_id: str, owner: str = "") -> list[Conversation]:
+        """Of the home's user or of a visitor, last used first."""
+        of_document = select(Conversation).where(Conversation.document_id == document_id, Conversation.owner == owner)
         with self._read() as session:
             return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
 
@@ -52,6 +54,19 @@ class Conversations(Sessions):
         with self._write() as session:
             session.execute(delete(Conversation).where(Conversation.id == conversation_id))
         self._empty_log()
+
+    def conversations_of(self, owner: str) -> list[str]:
+        """Ids of a visitor's conversations."""
+        with self._read() as session:
+            return list(session.scalars(select(Conversation.id).where(Conversation.owner == owner)))
+
+    def delete_conversations_of_visitors(self) -> None:
+        """Forget what visitors of an earlier run asked."""
+        with self._write() as session:
+            of_visitors = delete(Conversation).where(Conversation.owner != "").returning(Conversation.id)
+            deleted = session.scalars(of_visitors).all()
+        if deleted:
+            self._empty_log()
 
     def messages(self, conversation_id: str) -> list[Message]:
         """The active branch from its root on: the newest message and what led to it."""

@@ -45,7 +45,20 @@ def m004_notes_of_documents(connection: Connection) -> None:
     )
 
 
-def m005_note_of_a_document(connection: Connection) -> None:
+def m005_keys_of_programs(connection: Connection) -> None:
+    """Programs use the library by keys, of which only digests are kept."""
+    connection.exec_driver_sql(
+        "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
+        " scopes JSON NOT NULL, created_at DATETIME NOT NULL)"
+    )
+
+
+def m006_owner_of_a_conversation(connection: Connection) -> None:
+    """Visitors of a shared library have conversations of their own; those that there are belong to the home's user."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+
+
+def m007_note_of_a_document(connection: Connection) -> None:
     """What was assumed to read a file is kept; and the words of pages of text stand where typesetting puts them."""
     connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN note VARCHAR NOT NULL DEFAULT ''")
     connection.exec_driver_sql(
@@ -59,7 +72,9 @@ MIGRATIONS: Sequence[Migration] = (
     m002_recipe_of_a_document,
     m003_no_index_of_messages,
     m004_notes_of_documents,
-    m005_note_of_a_document,
+    m005_keys_of_programs,
+    m006_owner_of_a_conversation,
+    m007_note_of_a_document,
 )
 
 

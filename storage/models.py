@@ -95,6 +95,20 @@ class Preference(Base, kw_only=True):
     value: Mapped[str]
 
 
+class ApiKey(Base, kw_only=True):
+    """A key of a program that uses the library; what is kept of it does not open anything."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    """The start of the key, by which people name it."""
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True, repr=False)
+    """sha256 of the key."""
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
+
+
 class Page(Base, kw_only=True):
     """One page of a document: text, size, and its words with boxes (see `storage.packing`)."""
 
@@ -202,6 +216,8 @@ class Conversation(Base, kw_only=True):
     id: Mapped[str] = mapped_column(String, primary_key=True, default_factory=lambda: uuid4().hex)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     title: Mapped[str]
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The visitor whose it is; empty for the home's user."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 

@@ -17,10 +17,13 @@ CELL = "  "
 _GAP = 0.8
 """Of the font's size: a wider gap ends a segment."""
 _SPACE = 0.2
+_LETTERS, _PROSE = 0.7, 8
+"""Columns of text have this share of letters; lines of so many times the font's size are no cells of a table."""
 _ALIGNED = 0.35
 """From this share of common base lines on two sides may be a table's columns."""
-_APART = 4
-"""So many segments above or below columns may be heads that do not belong to them."""
+_APART, _APART_BY = 4, 0.35
+"""So many segments above or below columns may be heads that do not belong to them, where there is more room between
+than lines have, by so many times the font's size."""
 _PARAGRAPH, _ALONE = 1.3, 1.3
 """Of the distance between the lines around: a greater one parts paragraphs. Two lines alone go by the font's size."""
 _PREFIXED = re.compile(r"[$€£¥(\[]+")
@@ -53,9 +56,8 @@ class Segment:
     def takes(self, other: "Segment | Piece") -> bool:
         """Whether the other one stands in the same line, with no wide gap between."""
         main = other.main if isinstance(other, Segment) else other
-        size = max(self.main.size, main.size)
         gap = max(other.u0 - self.u1, self.u0 - other.u1)
-        return -0.5 * size < gap < _GAP * size and on_one_line(self.main, main)
+        return -0.5 * main.size < gap < _GAP * min(self.main.size, main.size) and on_one_line(self.main, main)
 
     def add(self, pieces: Iterable[Piece]) -> None:
         """Make them part of this line."""
@@ -138,7 +140,7 @@ def _columns(found: list[Segment]) -> _Cut | None:
         x = min(each.u0 for each in found if round(each.u0 / size) == edge) - 0.05 * size
         start = 0
         for stop in (*(i for i, each in enumerate(found) if each.u0 < x < each.u1), len(found)):
-            first, last = _body(found, start, stop, 0.7 * size)
+            first, last = (start + index for index in _body(found[start:stop], x, size))
             start = stop + 1
             if best and last - first <= len(best[1]) + len(best[2]):
                 continue
@@ -149,20 +151,31 @@ def _columns(found: list[Segment]) -> _Cut | None:
     return best
 
 
-def _body(found: list[Segment], start: int, stop: int, room: float) -> tuple[int, int]:
-    """The part of `found[start:stop]` without what stands apart above or below it: running heads and captions."""
-    first, last = start, stop
-    bottom = float("-inf")
-    for index in range(start, min(start + _APART, stop)):
-        if found[index].v0 - bottom > room:
-            first = index
-        bottom = max(bottom, found[index].v1)
-    top = float("inf")
-    for index in range(stop - 1, max(stop - 1 - _APART, first), -1):
-        if top - found[index].v1 > room:
-            last = index + 1
+def _body(found: list[Segment], x: float, size: float) -> tuple[int, int]:
+    """The part of segments on both sides of x without what stands apart above or below it: heads and captions.
+
+    Several rows on both sides have more room around them than a head.
+    """
+    start, stop = 0, len(found)
+    left = [each for each in found if each.u1 <= x]
+    room = _APART_BY * size + max(0.0, median(b.v0 - a.v1 for a, b in pairwise(left))) if len(left) > 2 else 0.0
+    bottom, top = float("-inf"), float("inf")
+    for index in range(1, min(_APART, stop)):
+        bottom = max(bottom, found[index - 1].v1)
+        if found[index].v0 - bottom > room * (1 if _is_head(found[:index], x) else 4):
+            start = index
+    for index in range(stop - 1, max(stop - _APART, start), -1):
         top = min(top, found[index].v0)
-    return first, last
+        if top - found[index - 1].v1 > room * (1 if _is_head(found[index:], x) else 4):
+            stop = index
+    return start, stop
+
+
+def _is_head(found: list[Segment], x: float) -> bool:
+    """Whether segments are one row, or all on one side of x."""
+    if all(on_one_line(found[0].main, each.main) for each in found):
+        return True
+    return all(each.u0 >= x for each in found) or all(each.u1 <= x for each in found)
 
 
 def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool:
@@ -174,10 +187,11 @@ def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool
     top, bottom = max(left[0].v0, right[0].v0), min(left[-1].v1, right[-1].v1)
     if bottom - top < 0.5 * min(left[-1].v1 - left[0].v0, right[-1].v1 - right[0].v0):
         return False
-    texts = [["".join(p.text + " " * p.space for p in each.pieces) for each in side] for side in (left, right)]
-    if any(sum(map(str.isalpha, text)) < 0.7 * len(text.replace(" ", "")) for text in map("".join, texts)):
-        return False
-    if all(median(map(len, side)) > 16 for side in texts):
+    for side in (left, right):
+        text = "".join(piece.text for segment in side for piece in segment.pieces)
+        if sum(map(str.isalpha, text)) < _LETTERS * len(text):
+            return False
+    if all(median(segment.u1 - segment.u0 for segment in side) > _PROSE * size for side in (left, right)):
         return True
     common = sum(bool(more & {base - 1, base, base + 1}) for base in fewer)
     return len(fewer) > 3 and common < _ALIGNED * len(fewer)
@@ -187,7 +201,7 @@ def gap_between(left: Piece, right: Piece) -> str:
     """What separates two neighbours of a line: a wide gap, a space or nothing."""
     size = min(left.size, right.size) if 0.5 < left.size / right.size < 2 else max(left.size, right.size)
     gap = right.u0 - left.u1
-    if gap >= _GAP * max(left.size, right.size):
+    if gap >= _GAP * min(left.size, right.size):
         return "" if _PREFIXED.fullmatch(left.text) or _SUFFIXED.fullmatch(right.text) else CELL
     return " " if gap > _SPACE * size or (left.space and gap > 0.08 * size) else ""
 

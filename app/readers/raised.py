@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from app.readers.layout import Piece, gap_between
 
-_SIGN = r"[(\[]?(?:[A-Z]{0,2}\d{1,3}|[*†‡§¶#]{1,3}|[a-z]{1,2})[)\]]?"
-_MARK = re.compile(rf"{_SIGN}(?:[,;–-]?{_SIGN})*[,;]?")
+_SIGN = r"[(\[]?(?:[A-Z]{0,2}\d{1,3}|[*†‡§¶#]{1,3}|[a-z])[)\]]?"
+_MARK = re.compile(rf"{_SIGN}(?:[,;–-]{_SIGN})*[,;]?|(?:[(\[]\w{{1,3}}[)\]])+")
 _ENDING = re.compile(r"st|nd|rd|th|er|re|e|o|a|TM|SM")
 _OPERATORS = "=+−×*/^·÷<>≤≥±"
 _SCALE = re.compile(r"(?:[×x·*]\s*|^)10$")
@@ -29,6 +29,9 @@ def without_marks(pieces: Sequence[Piece]) -> list[Piece]:
             if not kept or piece.u0 - kept[-1].u1 > 0.5 * size:
                 # The number of a footnote in front of it.
                 piece.space = True
+            elif piece.size > 0.85 * kept[-1].size:
+                # Small text beside large text.
+                pass
             elif _is_mark(before, piece.text, "".join(each.text for each in pieces[index + 1 : index + 2])):
                 # Where it stood is no gap between what is left.
                 kept[-1].space |= piece.space

@@ -158,7 +158,7 @@ def test_read_an_encrypted_pdf(cli: Cli, tmp_path: Path, settings: Settings) -> 
 def test_ask(cli: Cli, document_id: str) -> None:
     run = cli("ask", document_id[:8], QUESTION, "--json")
     # `coverage` says what was not read when the question was answered, `reading_seconds` what memory saved.
-    assert (run.code, run.json.keys()) == (0, ASK_KEYS | {"coverage", "reading_seconds"})
+    assert (run.code, run.json.keys()) == (0, ASK_KEYS | {"coverage", "reading_seconds", "conversation_id"})
     answer = run.json
     assert (answer["found"], answer["sections"], answer["coverage"]) == (True, [0], "")
     cited = answer["citations"][0]
