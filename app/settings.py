@@ -32,7 +32,7 @@ class Settings:
     """Open the page in the browser at start."""
     max_upload_mb: int = 200
     """Largest file accepted, in megabytes."""
-    max_pages: int = 5000
+    max_pages: int = 100_000
     """Longest document accepted, in pages."""
     page_seconds: int = 20
     """Processor seconds that the text of one page may take before the page is named unreadable."""

@@ -73,6 +73,15 @@ def m007_vectors_and_pairs_of_signs(connection: Connection) -> None:
             page_index.fill(connection, document_id, [(number, text) for number, text in rows])
 
 
+def m008_note_of_a_document(connection: Connection) -> None:
+    """What was assumed to read a file is kept; and the words of pages of text stand where typesetting puts them."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN note VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql(
+        "UPDATE pages SET words = x'' WHERE document_id IN (SELECT id FROM documents WHERE media_type IN "
+        "('text/plain', 'text/markdown', 'application/epub+zip'))"
+    )
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -81,6 +90,7 @@ MIGRATIONS: Sequence[Migration] = (
     m005_keys_of_programs,
     m006_owner_of_a_conversation,
     m007_vectors_and_pairs_of_signs,
+    m008_note_of_a_document,
 )
 
 

@@ -78,6 +78,8 @@ class Document(Base, kw_only=True):
     """Message and hint of a rejected document."""
     recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """How its memory is to be compressed; empty where nobody has chosen."""
+    note: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """What a user should know about how the file was read."""
     author: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """As the file itself names it; empty where it does not."""
     written: Mapped[str] = mapped_column(default="", server_default=text("''"))
@@ -124,6 +126,7 @@ class Page(Base, kw_only=True):
     width_pt: Mapped[float]
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """Empty where the page is typeset from its text whenever it is shown."""
 
 
 class Notes(Base, kw_only=True):

@@ -30,6 +30,13 @@ def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str
         connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", rows)
 
 
+def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> None:
+    """Index a page's text in place of the one before, which an index without a copy has to be told."""
+    table = _table(document_id)
+    connection.exec_driver_sql(f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (number, before))
+    connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (number, text))
+
+
 def drop(connection: Connection, document_id: str) -> None:
     """Forget every word of the document."""
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_table(document_id)}")
