@@ -139,9 +139,9 @@ class ConversationEntry:
 class Turn:
     """A question and its answer, as remembered.
 
-    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), answering
-    (as far as it was said), partial (from the part that was read by then), checking (the same, while it is revised),
-    done, stopped or failed, with `message` and `hint`.
+    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), looking
+    (for the passages that answer), answering (as far as it was said), partial (from the part that was read by then),
+    checking (the same, while it is revised), done, stopped or failed, with `message` and `hint`.
     """
 
     question: str
@@ -149,11 +149,15 @@ class Turn:
     state: str = "done"
     message: str = ""
     hint: str = ""
+    doing: str = ""
+    """What is done before the first word of an answer that takes long."""
+    evidence: Evidence | None = None
+    """The passages of an answer on its way."""
 
     @property
     def is_open(self) -> bool:
         """Whether more is to come."""
-        return self.state in ("waiting", "answering", "partial", "checking")
+        return self.state in ("waiting", "looking", "answering", "partial", "checking")
 
 
 @dataclass(frozen=True)

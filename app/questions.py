@@ -90,7 +90,7 @@ class Questions:
             yield from self._answer(asked, stop)
 
     def needs(self, asked: Asked) -> Literal["pages", "model", "reading"]:
-        """What there must be before a question can be answered: its document's pages, the model too, or a reading."""
+        """What must be there to answer a question: its document's pages, the model too, or what that has read."""
         kind = self._asking(asked).kind
         if kind == "inside":
             return "reading"

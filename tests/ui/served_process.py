@@ -14,7 +14,7 @@ import httpx
 
 ROOT = Path(__file__).parent.parent.parent
 FAKE = (sys.executable, "-m", "tests.ui.fake_server")
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 def unused_port() -> int:
