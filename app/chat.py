@@ -317,7 +317,7 @@ def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
     said = replace(
         turn.answer,
         answer=without_echo(running.words),
-        found=evidence.found,
+        found=evidence.found or evidence.answering,
         citations=evidence.citations,
         coverage=evidence.coverage,
         understood=evidence.understood,

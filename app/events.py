@@ -21,14 +21,14 @@ class Forecast:
 class Progress:
     """How far one document is.
 
-    `stage` is parsing, locked (needs a password), waiting (for the user's word), queued, reading, paused, ready, failed
-    or cancelled.
+    `stage` is parsing, ocr, locked (needs a password), waiting (for the user's word), queued, reading, paused, ready,
+    failed or cancelled.
     """
 
     document_id: str
     stage: str
     done: int = 0
-    """Pages while parsing, tokens while reading."""
+    """Pages while parsing and by OCR, tokens while reading."""
     total: int = 0
     pages_done: int = 0
     pages_total: int = 0
@@ -178,6 +178,10 @@ class DocumentEntry:
     answers_from: str = ""
     """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+    note: str = ""
+    """What a user should know about how the file was read."""
+    pages_for_ocr: int = 0
+    """Pages without text that OCR may read."""
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
     match event.get("act"):
         case "read" | "resume":
             verbs.read(document_id)
+        case "ocr":
+            verbs.recognise(document_id)
         case "pause":
             verbs.pause(document_id)
         case "cancel":

@@ -52,11 +52,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
     keys = {name: app.keys.create(name, scopes)[1] for name, scopes in SCOPES.items()}
     app.close()
     _, fact, other, *_ = planted_report(pdf, pages=3)
-    with serving(RUN_APP, home, unused_port(), *OPTIONS) as page, openai_client(page, keys["all"]) as client:
-        url = page.partition("?")[0]
-        file = client.files.create(file=pdf, purpose="user_data")
-        assert file.status == "uploaded"
-        assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
+    with serving(RUN_APP, home, unused_port(), *OPTIONS) as address:
+        url = address.partition("?")[0]
+        with openai_client(url, keys["all"]) as client:
+            file = client.files.create(file=pdf, purpose="user_data")
+            assert file.status == "uploaded"
+            assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
         yield Served(url, home, keys, pdf, file.id, fact, other)
 
 
@@ -205,7 +206,7 @@ def test_openai_responses_stream(served: Served, gpt: openai.OpenAI) -> None:
     assert kinds.index("response.output_text.annotation.added") < kinds.index("response.output_text.delta")
     assert [event.sequence_number for event in events] == sorted({event.sequence_number for event in events})
     assert served.fact.answer in final.output_text
-    short = gpt.responses.create(input="And the last digit?", previous_response_id=final.id, max_output_tokens=1)
+    short = gpt.responses.create(input=served.other.question, previous_response_id=final.id, max_output_tokens=1)
     assert short.id.endswith("_2")
     assert short.status == "incomplete" and short.incomplete_details is not None
     assert short.incomplete_details.reason == "max_output_tokens"

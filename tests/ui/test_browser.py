@@ -255,6 +255,25 @@ def test_leaving_a_conversation_while_it_is_answered_loses_nothing(opened: Page,
     expect(opened.locator("#history .words")).to_contain_text("wider international availability.")
 
 
+def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back(
+    chromium: str, tmp_path: Path, report: Path
+) -> None:
+    port = unused_port()
+    with driver.browser_page(chromium) as (page, _):
+        with serving(FAKE, tmp_path / "home", port) as url:
+            driver.open_page(page, url)
+            driver.upload(page, report)
+            page.locator("#question textarea").fill("half a quest")
+        expect(page.locator("#gone")).to_contain_text("goes on by itself", timeout=60_000)
+        page.wait_for_timeout(3_000)
+        expect(page.locator("#gone")).to_have_count(1)
+        expect(page.locator(".toast-wrap:visible")).to_have_count(0)
+        with serving(FAKE, tmp_path / "home", port):
+            expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
+            expect(page.locator("#history .welcome")).to_be_visible()
+            expect(page.locator("#question textarea")).to_have_value("half a quest")
+
+
 def test_on_a_phone_one_pane_at_a_time(chromium: str, url: str, report: Path) -> None:
     with driver.browser_page(chromium, 390, 844) as (page, complaints):
         driver.open_page(page, url)

@@ -1,4 +1,4 @@
-"""Dialogues as clients send them: messages whose parts are text, or documents to be asked."""
+"""Request bodies as clients send them: messages whose parts are text, or documents to be asked."""
 
 import base64
 import binascii
