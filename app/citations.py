@@ -7,6 +7,7 @@ from app.events import Cited
 from app.evidence import Ranked
 from app.passages import Passage, boxes
 from app.readers import Word
+from app.readers.typeset import words as typeset_words
 from storage import Page, unpack_words
 
 MAX_CITATIONS = 3
@@ -36,7 +37,8 @@ def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ..
 
 def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tuple[int, int] | None = None) -> Cited:
     """A passage as a citation; `span` are the characters of the page's text that answer, if they are known."""
-    words = [Word(*word) for word in unpack_words(page.words)]
+    # A page without stored places is one that is typeset here.
+    words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
     place, quote = boxes(passage, words), passage.quote
     return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, passage, span))
 

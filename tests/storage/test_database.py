@@ -61,6 +61,8 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (4, "m004_notes_of_documents"),
             (5, "m005_keys_of_programs"),
             (6, "m006_owner_of_a_conversation"),
+            (7, "m007_vectors_and_pairs_of_signs"),
+            (8, "m008_note_of_a_document"),
         ]
 
 

@@ -106,7 +106,11 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         conversation.head(named, [talk], nasty),
         conversation.invitation(named),
-        conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))]),
+        conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
+        *(
+            conversation.history([replace(turn, state=state, message=nasty, hint=nasty)], named, again=True)
+            for state in ("waiting", "looking", "partial", "checking", "stopped", "failed")
+        ),
         conversation.growing(nasty, Evidence(True, turn.answer.citations, nasty), nasty),
         conversation.failure(nasty, Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
@@ -130,7 +134,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
-    assert len(pieces) == 13
+    assert len(pieces) == 19
     assert "src" not in Tags(pieces[6]).attributes
 
 
