@@ -22,7 +22,7 @@ _UNIT = (
 _SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
 _NO_YEAR = r"(?!\s?(?:1[89]|20)\d\d(?:\s(?:and|or|to|in|for|as|was)\b|\W*$|[,.;)](?!\d)))"
 _AMOUNT = re.compile(
-    rf"(?:minus\s)?{_NO_YEAR}(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
+    rf"(?<!\d)(?:minus\s)?{_NO_YEAR}(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
     rf"(?:\sand\s(?:{_NUMBER_WORD}|\d+)(?:[-\s](?:{_NUMBER_WORD}))*{_UNIT})?"
     r"|[〇零一二三四五六七八九十百千万亿两]+(?:[年月日天个元克米吨人次]|小时|分钟|公[斤里]|[%％])?",
     re.IGNORECASE,
