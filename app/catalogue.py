@@ -1,10 +1,13 @@
 """The catalogue: what is known of each document, and what is happening to it."""
 
+from collections.abc import Sequence
+
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
 from app.model_handle import ModelHandle
+from app.scans import WITHOUT_TEXT, why_silent
 from app.worker import Worker
-from storage import Document, Reading, Store
+from storage import Document, PageState, Reading, Store
 
 
 class Catalogue:
@@ -53,29 +56,34 @@ class Catalogue:
         serving = None
         if engine and reading and reading.state != "ready":
             serving = engine.presets.serving(document.id)
-        states = self._store.page_states(document.id)
+        states = [state for _, state in self._store.page_states(document.id)]
         return DocumentEntry(
             document_id=document.id,
             title=document.title,
             file_name=document.file_name,
             pages=document.num_pages,
-            pages_without_text=sum(state != "ok" for _, state in states),
+            pages_without_text=sum(state != "ok" for state in states),
+            pages_for_ocr=sum(state in WITHOUT_TEXT for state in states),
             num_bytes=document.num_bytes,
             pod_bytes=sum(each.num_bytes for each in self._store.readings(document.id)),
-            progress=self._progress(document, reading),
+            progress=self._progress(document, reading, states),
             forecast=engine.forecaster.forecast(reading) if engine and reading else None,
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
+            note=document.note,
         )
 
-    def _progress(self, document: Document, reading: Reading | None) -> Progress:
+    def _progress(self, document: Document, reading: Reading | None, states: Sequence[PageState]) -> Progress:
         """What is happening at this moment, or else what the database knows."""
         live = self._worker.progress(document.id)
         if live is not None and (reading is None or reading.state != "ready"):
             return live
         if document.state == "rejected" and document.error:
             return Progress(document.id, "failed", message=document.error["message"], hint=document.error["hint"])
+        if reading is None and states and "ok" not in states:
+            message, hint = why_silent(states)
+            return Progress(document.id, "failed", message=message, hint=hint)
         if reading is None:
             return Progress(document.id, "queued")
         tokens, page = self._read_so_far(document, reading)

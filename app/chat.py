@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from app.conversations import Asked, Conversations
 from app.errors import AppError, Busy, DocumentNotFound, NotRead, QuestionRejected
-from app.events import AskEvent, Cited, Evidence, TextDelta, Turn
+from app.events import AskEvent, Cited, Evidence, TextDelta, Turn, Working
 from app.hits import hits
 from app.log_file import NAME
 from app.model_handle import ModelHandle
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _ANSWERS_AT_ONCE = 8
 _LOOK_SECONDS = 0.3
 """How often a question that waits is looked at."""
+_SEARCH_SECONDS = 5.0
+"""How long the first passages with a question's words are followed; later ones are seen at the next look."""
 _AGAIN_SECONDS = 3.0
 """How long a question waits where its pages turned out not to be there."""
 
@@ -42,6 +44,7 @@ class _Running:
     stop: threading.Event = field(default_factory=threading.Event)
     evidence: Evidence | None = None
     words: str = ""
+    doing: str = ""
 
 
 class Chat:
@@ -135,18 +138,24 @@ class Chat:
         return [_as_it_runs(turn, running.get(turn.answer.message_id)) for turn in turns]
 
     def follow(self, conversation_id: str) -> Iterator[Turn]:
-        """The last turn of a conversation whenever it changed, for as long as an answer of it is on its way."""
-        seen = -1
+        """The last turn of a conversation whenever it changed, while its words are searched or an answer is given."""
+        seen, searching_ends = -1, time.monotonic() + _SEARCH_SECONDS
         while True:
             with self._changed:
                 if seen == self._version:
                     self._changed.wait(_LOOK_SECONDS)
                 seen = self._version
                 runs = any(each.asked.conversation_id == conversation_id for each in self._running.values())
-            if not runs or self._closed:
+            turns = self.turns(conversation_id)
+            runs = runs or (bool(turns) and self._is_searched_for(turns[-1]) and time.monotonic() < searching_ends)
+            if self._closed or not turns or not runs:
                 return
-            if turns := self.turns(conversation_id):
-                yield turns[-1]
+            yield turns[-1]
+
+    def _is_searched_for(self, turn: Turn) -> bool:
+        """Whether a question waits and not all pages have been searched for its words."""
+        searched, _ = self._hits.get(turn.answer.message_id, (False, ()))
+        return turn.state == "waiting" and not searched
 
     def _begin(self) -> None:
         """Answer what was just asked, at once where that is possible."""
@@ -268,6 +277,8 @@ class Chat:
                 running.evidence = event
             case TextDelta():
                 running.words += event.text
+            case Working():
+                running.doing = f"{event.doing}: {event.done} of {event.total}" if event.total else event.doing
             case _:
                 return
         self._note_change()
@@ -301,7 +312,14 @@ def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
     if running.asked.checks:
         return replace(turn, state="checking")
     if running.evidence is None:
-        return replace(turn, state="answering")
-    evidence, words = running.evidence, without_echo(running.words)
-    found = replace(turn.answer, answer=words, found=evidence.found, citations=evidence.citations)
-    return replace(turn, state="answering", answer=replace(found, coverage=evidence.coverage))
+        return replace(turn, state="looking", doing=running.doing)
+    evidence = running.evidence
+    said = replace(
+        turn.answer,
+        answer=without_echo(running.words),
+        found=evidence.found or evidence.answering,
+        citations=evidence.citations,
+        coverage=evidence.coverage,
+        understood=evidence.understood,
+    )
+    return replace(turn, state="answering", answer=said, evidence=evidence)

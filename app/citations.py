@@ -7,6 +7,7 @@ from app.events import Cited
 from app.evidence import Ranked
 from app.passages import Passage, boxes
 from app.readers import Word
+from app.readers.typeset import words as typeset_words
 from storage import Page, unpack_words
 
 MAX_CITATIONS = 3
@@ -36,16 +37,24 @@ def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ..
 
 def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tuple[int, int] | None = None) -> Cited:
     """A passage as a citation; `span` are the characters of the page's text that answer, if they are known."""
-    words = [Word(*word) for word in unpack_words(page.words)]
+    # A page without stored places is one that is typeset here.
+    words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
     place, quote = boxes(passage, words), passage.quote
-    return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, page.text, span))
+    return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, passage, span))
 
 
-def _within(quote: str, text: str, span: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Where some characters of a page's text stand in a quote of it, which has other spaces."""
-    answer = " ".join(text[slice(*span)].split()) if span else ""
-    start = quote.find(answer) if answer else -1
-    return (start, start + len(answer)) if start >= 0 else None
+def _within(quote: str, passage: Passage, span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Where some characters of a page stand in a passage's quote, which has other spaces, and heads before a row."""
+    if span is None:
+        return None
+    start, end = span[0] - passage.start, span[1] - passage.start
+    answer, behind = (" ".join(each.split()) for each in (passage.text[start:end], passage.text[end:]))
+    last = len(quote)
+    for _ in range(behind.count(answer) + 1 if answer else 0):
+        last = quote.rfind(answer, 0, last)
+        if last < 0:
+            return None
+    return (last, last + len(answer)) if answer else None
 
 
 def with_support(

@@ -21,14 +21,14 @@ class Forecast:
 class Progress:
     """How far one document is.
 
-    `stage` is parsing, locked (needs a password), waiting (for the user's word), queued, reading, paused, ready, failed
-    or cancelled.
+    `stage` is parsing, ocr, locked (needs a password), waiting (for the user's word), queued, reading, paused, ready,
+    failed or cancelled.
     """
 
     document_id: str
     stage: str
     done: int = 0
-    """Pages while parsing, tokens while reading."""
+    """Pages while parsing and by OCR, tokens while reading."""
     total: int = 0
     pages_done: int = 0
     pages_total: int = 0
@@ -139,9 +139,9 @@ class ConversationEntry:
 class Turn:
     """A question and its answer, as remembered.
 
-    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), answering
-    (as far as it was said), partial (from the part that was read by then), checking (the same, while it is revised),
-    done, stopped or failed, with `message` and `hint`.
+    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), looking
+    (for the passages that answer), answering (as far as it was said), partial (from the part that was read by then),
+    checking (the same, while it is revised), done, stopped or failed, with `message` and `hint`.
     """
 
     question: str
@@ -149,11 +149,15 @@ class Turn:
     state: str = "done"
     message: str = ""
     hint: str = ""
+    doing: str = ""
+    """What is done before the first word of an answer that takes long."""
+    evidence: Evidence | None = None
+    """The passages of an answer on its way."""
 
     @property
     def is_open(self) -> bool:
         """Whether more is to come."""
-        return self.state in ("waiting", "answering", "partial", "checking")
+        return self.state in ("waiting", "looking", "answering", "partial", "checking")
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,10 @@ class DocumentEntry:
     answers_from: str = ""
     """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+    note: str = ""
+    """What a user should know about how the file was read."""
+    pages_for_ocr: int = 0
+    """Pages without text that OCR may read."""
 
 
 @dataclass(frozen=True)

@@ -1,127 +1,133 @@
-"""Evidence: which passages of the sections hold the answer, from the words of the question and the model's look.
+"""Evidence: which passages of a document hold the answer, from the words of the question, what they mean, and the
+model's look.
 
-The weights and the threshold were set on planted reports, the sample and real filings: see docs/evidence.md.
+The weights and the threshold were set on public reports and filings: see docs/evidence.md.
 """
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.passages import Passage, split
-from app.query_terms import BESIDE, QueryTerms
+from app.answer_span import answer_span
+from app.indexed_page import IndexedPage
+from app.meaning import PageMeaning
+from app.passages import Passage
+from app.query_terms import QueryTerms
 from app.sections import SectionText
 
-PAGE_WEIGHT = 0.25
+WHOLE_WEIGHT = 1.0
+"""For words that stand together: of a passage that holds the whole question, as much again as for its words."""
+PAGE_WEIGHT = 0.5
+MEANING_WEIGHT = 2.0
+FIGURES_WEIGHT = 0.7
+ROW_WEIGHT = 0.2
 ATTENTION_WEIGHT = 0.5
-FOUND_SCORE = 0.8
-"""Best score below which the document is said not to hold the answer."""
+FOUND = 0.8
+FOUND_BY_WORDS = 0.3
+"""The same of a document whose meaning is not known."""
+_MEANING_COUNTS = 1.5
+_MISSING_COUNTS = 0.5
+SPANS = 10
+"""Passages of which it is found out which of their characters answer."""
 _RANKED = 256
 """Passages that are ranked: many more than are ever looked at."""
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A passage of section `section` (an index into what was asked), and why it ranks where it does.
+    """A passage, and why it ranks where it does.
 
-    `slots` are its first and last slot there; `page` is its page's share of the best BM25 score, `words` the share of
-    the question that it and its neighbours hold, `attention` the attention mass on it: each between 0 and 1. `named`
-    says whether it or a neighbour holds one of the question's names.
+    `words` is the share of the question that it and its neighbours hold, `page` its page's share of the best BM25
+    score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
+    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
+    `missing` the share of the question that is nowhere, and `other` says that it tells the same of another name.
+    `attention` is the attention mass on it, in section `section` of those that were asked (an index), on the slots from
+    its first to its last one; section is -1 where none of them holds it.
     """
 
     passage: Passage
-    section: int
-    slots: tuple[int, int]
-    page: float
     words: float
-    attention: float
-    named: bool
+    page: float
+    meaning: float = 0.0
+    figures: float = 0.0
+    missing: float = 0.0
+    other: bool = False
+    section: int = -1
+    slots: tuple[int, int] = (0, -1)
+    attention: float = 0.0
     span: tuple[int, int] | None = None
     """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known."""
 
     @property
     def score(self) -> float:
         """What passages are ranked by."""
-        return PAGE_WEIGHT * self.page + self.words + ATTENTION_WEIGHT * self.attention
+        return (
+            self.words
+            + WHOLE_WEIGHT * self.words**4
+            + PAGE_WEIGHT * self.page
+            + MEANING_WEIGHT * self.meaning
+            + self.figures
+            + ATTENTION_WEIGHT * self.attention
+        )
 
     @property
     def found(self) -> bool:
-        """Whether the passage may be called an answer: it scores enough, and is about what was named."""
-        return self.named and self.score >= FOUND_SCORE
+        """Whether the passage may be called an answer."""
+        sure = self.words + _MEANING_COUNTS * self.meaning - _MISSING_COUNTS * self.missing
+        return sure >= (FOUND if self.meaning else FOUND_BY_WORDS) and not self.other
 
 
-@dataclass(frozen=True)
-class PassageIndex:
-    """The N passages of a section, page by page, and where their stems are: made once for all questions.
+def candidates(
+    terms: QueryTerms, pages: Mapping[int, IndexedPage], matches: Mapping[int, float], meant: Mapping[int, PageMeaning]
+) -> list[Ranked]:
+    """The best passages of some pages, best first, before the model has looked.
 
-    `slots` (N, 2) are the first and last slot of each, `inside` (N,) whether the section holds any; `pages` (N,) its
-    page, and `follows` (N,) whether another one of its page stands before it.
+    `matches` are the pages' BM25 scores as shares of the best.
     """
-
-    passages: Sequence[Passage]
-    slots: NDArray[np.int64]
-    inside: NDArray[np.bool_]
-    pages: NDArray[np.int64]
-    follows: NDArray[np.bool_]
-    holders: Mapping[str, Sequence[int]] = field(repr=False)
-    """By stem, the numbers of the passages that hold it."""
-
-    def shares(self, terms: QueryTerms) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """What QueryTerms.shares says of each passage: its share of the question, and whether a name is near (N,)."""
-        share, named = np.zeros(len(self.passages)), np.full(len(self.passages), not terms.names)
-        for stem, weight in terms.weights.items():
-            own = np.zeros(len(self.passages), dtype=bool)
-            own[list(self.holders.get(stem, ()))] = True
-            near = own.copy()
-            near[1:] |= own[:-1] & self.follows[1:]
-            near[:-1] |= own[1:] & self.follows[1:]
-            share += weight * np.where(own, 1.0, np.where(near, BESIDE, 0.0))
-            if stem in terms.names:
-                named |= near
-        return np.minimum(share, 1.0), named
-
-
-def index(section: SectionText, texts: Mapping[int, str]) -> PassageIndex:
-    """The passages of a section's pages, whose texts are given by number."""
-    passages: list[Passage] = []
-    places: list[tuple[int, int, bool, bool]] = []
-    holders: dict[str, list[int]] = {}
-    for page, first_slot in section.page_slots():
-        starts, ends = zip(*page.spans, strict=True)
-        found = split(page.number, texts[page.number])
-        for passage in found:
-            at, stop = bisect_right(ends, passage.start), bisect_left(starts, passage.end)
-            for stem in passage.stems:
-                holders.setdefault(stem, []).append(len(passages))
-            places.append((first_slot + at, first_slot + stop - 1, stop > at, passage is not found[0]))
-            passages.append(passage)
-    table = np.array(places, dtype=np.int64).reshape(-1, 4)
-    pages = np.array([passage.page for passage in passages], dtype=np.int64)
-    return PassageIndex(passages, table[:, :2], table[:, 2] > 0, pages, table[:, 3] > 0, holders)
+    words = terms.shares(list(pages.values()))
+    others = terms.others(list(pages.values()), words)
+    found, first = [], 0
+    for number, page in pages.items():
+        match, near = matches.get(number, 0.0), meant.get(number)
+        shown = FIGURES_WEIGHT * float(page.rows.mean()) if terms.figures and len(page.rows) else 0.0
+        own = slice(first, first + len(page.passages))
+        for passage, share, other in zip(page.passages, words[own].tolist(), others[own].tolist(), strict=True):
+            figures = shown + ROW_WEIGHT * passage.is_row if terms.figures else 0.0
+            meaning = near.of(passage) if near else 0.0
+            found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other))
+        first = own.stop
+    return sorted(found, key=lambda each: each.score, reverse=True)[:_RANKED]
 
 
 def rank(
+    question: str,
     terms: QueryTerms,
-    sections: Sequence[PassageIndex],
+    found: Sequence[Ranked],
+    sections: Sequence[SectionText],
     attention: Sequence[NDArray[np.float32]],
-    pages: Mapping[int, float],
 ) -> list[Ranked]:
-    """The best passages of the sections, best first.
+    """The candidates after the model has looked at some sections, best first, with what answers in the first ones.
 
-    `attention` holds the attention mass per slot of each section, `pages` the pages' BM25 scores as shares of the best.
+    `attention` holds the attention mass per slot of each section.
     """
-    found = []
-    for number, (section, seen) in enumerate(zip(sections, attention, strict=True)):
-        words, named = section.shares(terms)
-        until = np.concatenate([[0.0], seen.cumsum(dtype=np.float64)])
-        first, last = section.slots.T
-        mass = np.minimum(1.0, until[np.where(section.inside, last + 1, 0)] - until[np.where(section.inside, first, 0)])
-        page = np.array([pages.get(each, 0.0) for each in section.pages.tolist()])
-        score = np.where(section.inside, PAGE_WEIGHT * page + words + ATTENTION_WEIGHT * mass, -np.inf)
-        for each in np.argsort(-score, kind="stable")[: min(_RANKED, int(section.inside.sum()))].tolist():
-            slots = int(first[each]), int(last[each])
-            facts = float(page[each]), float(words[each]), float(mass[each]), bool(named[each])
-            found.append(Ranked(section.passages[each], number, slots, *facts))
-    return sorted(found, key=lambda each: each.score, reverse=True)
+    masses = [np.concatenate([[0.0], each.cumsum(dtype=np.float64)]) for each in attention]
+    places = [{page.number: (page, slot) for page, slot in section.page_slots()} for section in sections]
+    ranked = []
+    for each in found:
+        for number, (pages, until) in enumerate(zip(places, masses, strict=True)):
+            if each.passage.page not in pages:
+                continue
+            page, first_slot = pages[each.passage.page]
+            first = first_slot + bisect_right(page.spans, each.passage.start, key=lambda span: span[1])
+            stop = first_slot + bisect_left(page.spans, each.passage.end, key=lambda span: span[0])
+            if first < stop:
+                mass = min(1.0, float(until[stop] - until[first]))
+                each = replace(each, section=number, slots=(first, stop - 1), attention=mass)
+                break
+        ranked.append(each)
+    ranked.sort(key=lambda each: each.score, reverse=True)
+    spans = [answer_span(question, terms.weights, each.passage) for each in ranked[:SPANS]]
+    return [replace(each, span=span) for each, span in zip(ranked, spans, strict=False)] + ranked[SPANS:]

@@ -8,6 +8,7 @@ from app.events import Progress
 from app.intake import Intake, unless_deleted
 from app.model_handle import ModelHandle
 from app.retention import Retention
+from app.scans import Scans
 from storage import Store
 
 ASK_FIRST_SECONDS = 20 * 60
@@ -26,14 +27,35 @@ class Ingest:
         self._model = model
         self._intake = intake
         self._retention = retention
+        self._scans = Scans(store, intake)
+        self._to_recognise: set[str] = set()
+
+    def want_ocr(self, document_id: str) -> None:
+        """Have pages without text read by OCR when it is the document's turn, though it is read already."""
+        self._to_recognise.add(document_id)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         """Make pages of a document's bytes. Raises what `Intake.parse` raises."""
         if (document := self._store.document(document_id)) is not None:
             yield from self._intake.parse(document)
 
+    def recognise(self, document_id: str) -> Generator[Progress]:
+        """Read pages without text by OCR, where the document is not planned yet or its user wants it."""
+        readings = self._store.readings(document_id)
+        document = self._store.document(document_id)
+        if document is None or (readings and document_id not in self._to_recognise):
+            return
+        found = yield from self._scans.read(document)
+        self._to_recognise.discard(document_id)
+        # What was read before lacks the words that were found now.
+        for reading in readings if found else ():
+            self._retention.delete(reading)
+
     def plan(self, document_id: str) -> Generator[Progress]:
-        """Plan how its pages are read, once the model is there. Raises ModelUnavailable."""
+        """Plan how its pages are read, once the model is there. Raises ModelUnavailable, and EmptyDocument where no
+        page has text.
+        """
+        self._scans.refuse_silent(document_id)
         while not self._model.settled(_STEP_SECONDS):
             # Whoever deletes it meanwhile need not wait for the model.
             yield Progress(document_id, "queued")

@@ -12,6 +12,7 @@ from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, open_document, sniff, unlock
 from app.readers.base import clean
 from app.settings import Settings
+from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
 
 _DRAFT_SECONDS = 0.25
@@ -52,7 +53,7 @@ class Intake:
                 return self._store.add_document(
                     Document(
                         id=document_id,
-                        title=Path(file_name).stem,
+                        title=title_of("", file_name),
                         file_name=file_name,
                         media_type=media_type,
                         num_bytes=num_bytes,
@@ -78,6 +79,11 @@ class Intake:
 
         Raises the errors of `app.readers` and DiskFull; PasswordNeeded leaves the document as it was.
         """
+        if document.state == "rejected" and "parsed" in (document.error or {}):
+            # Cancelled after its pages were made, of which OCR may have read some.
+            with unless_deleted():
+                self._store.accept_document(document.id)
+            return
         if document.state == "parsed":
             return
         pages: list[Page] = []
@@ -85,16 +91,17 @@ class Intake:
         try:
             opened = open_document(self.path(document), document.media_type, limits=self.limits)
             for page in opened.pages():
-                pages.append(_row(page))
+                pages.append(page_row(page))
                 if time.monotonic() - kept_at >= _DRAFT_SECONDS:
                     self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
                     kept, kept_at = len(pages), time.monotonic()
                 yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
-            _refuse_unreadable(pages)
+            _refuse_blank(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
-            title = " ".join(opened.info.title.split()) or document.title
             info = opened.info
-            self._store.save_pages(document.id, title, outline, pages, " ".join(info.author.split()), info.written)
+            title = title_of(info.title, document.file_name)
+            said = " ".join(info.author.split()), info.written, info.note
+            self._store.save_pages(document.id, title, outline, pages, *said)
         except NotStored as error:
             raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
         except StorageFull as error:
@@ -134,7 +141,8 @@ def _file_name(name: str) -> str:
     return " ".join(clean(name.replace("\\", "/").rstrip("/").rpartition("/")[2]).split()) or "document"
 
 
-def _row(page: ParsedPage) -> Page:
+def page_row(page: ParsedPage) -> Page:
+    """A page as it is stored."""
     return Page(
         number=page.number,
         label=page.label,
@@ -142,14 +150,11 @@ def _row(page: ParsedPage) -> Page:
         state=page.state,
         width_pt=page.width_pt,
         height_pt=page.height_pt,
-        words=pack_words(page.words),
+        words=b"" if page.words is None else pack_words(page.words),
     )
 
 
-def _refuse_unreadable(pages: list[Page]) -> None:
-    if not any(page.text.strip() for page in pages):
-        scanned = sum(page.state == "scanned" for page in pages)
-        raise EmptyDocument(
-            f"None of the {len(pages)} pages has text" + (f"; {scanned} are pictures of text." if scanned else "."),
-            "If it is a scan, run it through OCR first, for example: ocrmypdf in.pdf out.pdf",
-        )
+def _refuse_blank(pages: list[Page]) -> None:
+    """Where nothing can come of any page, not even by OCR."""
+    if all(page.state == "empty" for page in pages):
+        raise EmptyDocument(f"None of the {len(pages)} pages has text.", "Check that it was saved completely.")

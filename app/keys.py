@@ -1,11 +1,11 @@
 """Keys: what programs may do with the library, each by a key of its own that is shown once and never kept."""
 
-import hashlib
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.credentials import digest
 from app.errors import BadSetting, NoSuchKey
 from storage import ApiKey, Store
 
@@ -44,7 +44,7 @@ class Keys:
         key = ApiKey(
             id=secret[: len(_PREFIX) + 6],
             name=name.strip(),
-            digest=_digest(secret),
+            digest=digest(secret),
             scopes=[scope for scope in SCOPES if scope in scopes],
         )
         self._store.add_key(key)
@@ -56,7 +56,7 @@ class Keys:
 
     def key_of(self, secret: str) -> Key | None:
         """The key of this secret; None where there is none. A digest of 256 random bits needs no salt."""
-        found = self._store.key_of(_digest(secret))
+        found = self._store.key_of(digest(secret))
         return _seen(found) if found else None
 
     def revoke(self, name: str) -> Key:
@@ -70,7 +70,3 @@ class Keys:
 
 def _seen(key: ApiKey) -> Key:
     return Key(key.id, key.name, tuple(key.scopes), key.created_at)
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

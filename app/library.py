@@ -8,13 +8,15 @@ from typing import BinaryIO
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
-from app.errors import Busy, DocumentNotFound, RecipeNotThere
+from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
 from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import Intake, unless_deleted
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
-from app.readers import page_image
+from app.readers import by_media_type, page_image, typeset_image
 from app.retention import Retention
+from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from app.worker import Stage, Worker
 from storage import Home, ReadingState, Store
@@ -27,8 +29,9 @@ PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
 class Library:
     """What a user does with documents. Most verbs return at once; the effect shows in the entries of the catalogue."""
 
-    def __init__(self, store: Store, home: Home, model: ModelHandle, settings: Settings) -> None:
+    def __init__(self, store: Store, home: Home, model: ModelHandle, settings: Settings, meaning: Meaning) -> None:
         self._store = store
+        self._meaning = meaning
         self._home = home
         self._model = model
         self._given = settings.recipe
@@ -39,6 +42,7 @@ class Library:
         stages = (
             # Two at once, so that a short file does not wait for the pages of a long one.
             Stage("parsing", lambda each, _: ingest.parse(each), self._num_bytes, threads=2),
+            Stage("recognising", lambda each, _: ingest.recognise(each), self._num_bytes),
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
             Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
         )
@@ -75,6 +79,19 @@ class Library:
         self._set_state(document_id, "queued", only_from=PAUSED)
         self._worker.parse(document_id)
 
+    def recognise(self, document_id: str) -> None:
+        """Read its pages without text by OCR; where words are found, the whole document is read anew with them.
+
+        Raises UnsupportedFile where OCR is not installed.
+        """
+        self.catalogue.document(document_id)
+        if not ocr_installed():
+            raise UnsupportedFile("OCR is not installed.", f"Install it, then start again: {INSTALL}")
+        self._worker.stop(document_id)
+        self._worker.settle(document_id)
+        self.ingest.want_ocr(document_id)
+        self._worker.parse(document_id)
+
     def wait(self, document_id: str) -> Iterator[Progress]:
         """Parse and read it in this thread, with progress; what was begun goes on, and what is ready takes no time.
 
@@ -86,9 +103,11 @@ class Library:
             with unless_deleted():
                 self._store.choose_recipe(document_id, self._given)
         yield from self.ingest.parse(document_id)
+        yield from self.ingest.recognise(document_id)
         yield from self.ingest.plan(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self.ingest.read(document_id)
+        self._meaning.complete(document_id)
 
     def pause(self, document_id: str) -> None:
         """Stop after the chunk that is being read; nothing read is lost."""
@@ -166,8 +185,12 @@ class Library:
         document = self.catalogue.document(document_id)
         if not 1 <= number <= document.num_pages:
             raise DocumentNotFound(f"There is no page {number}.", f"The document has {document.num_pages} pages.")
-        path = self.intake.path(document)
-        return page_image(path, document.media_type, number, width_px, limits=self.intake.limits)
+        limits = self.intake.limits
+        if by_media_type(document.media_type).typeset:
+            if (page := self._store.page(document_id, number)) is None:
+                raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
+            return typeset_image(page.text, width_px, limits)
+        return page_image(self.intake.path(document), document.media_type, number, width_px, limits=limits)
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""

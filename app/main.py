@@ -8,6 +8,7 @@ from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
 from app.keys import Keys
 from app.library import Library
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
 from app.questions import Questions
@@ -32,11 +33,13 @@ class App:
         self.keys = Keys(self._store)
         self._reader_model = ReaderModel(settings, self._home.models)
         self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
-        self.library = Library(self._store, self._home, self.model, settings)
+        self._meaning = Meaning(self._store, self._home.models, settings.meaning)
+        self._open.callback(self._meaning.close)
+        self.library = Library(self._store, self._home, self.model, settings, self._meaning)
         self._open.callback(self.library.close)
         self._open.callback(self._reader_model.close)
         conversations = Conversations(self._store)
-        self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens)
+        self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens, self._meaning)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
         self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
@@ -46,6 +49,7 @@ class App:
         """Load the model and go on with unfinished documents, in the background."""
         self._reader_model.start()
         self.library.start()
+        self._meaning.start()
         self.chat.start()
 
     def status(self) -> ReaderStatus:

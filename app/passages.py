@@ -1,83 +1,98 @@
-"""Passages: the sentences and lines of a page that can be quoted, and where they stand on it."""
+"""Passages: the sentences, lines and table rows of a page that can be quoted, and where they stand on it."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from app.lines import Line, blocks
 from app.readers import Word
 from app.words import stems
 
 Box = tuple[float, float, float, float]
 
-MAX_CHARS = 320
-_END = re.compile(r"[.!?;:][\"'”’)]*(\s+)(?=[\"'“‘(]*[A-Z0-9•–-])|(\n\s*\n)|(\n)(?=\s*[•▪–-]\s)")
-"""The space (one of the groups) between two sentences, paragraphs or list items."""
-_HEADING = re.compile(r"\s*([A-Z0-9][^\n]{0,79}[^\W\d_])[ \t]*\n(?=([A-Z]\S*))")
-"""A line (1) that ends with a letter, and the first word (2) of the next one, which begins as a sentence does."""
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|No|Nos|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|approx|Fig|Sec|Art|pp?)|\b[A-Z])\.$"
+MAX_CHARS = 400
+SHORT_CHARS = 80
+"""A paragraph up to here is quoted with the heading that it stands below, as a value with its label."""
+_END = re.compile(
+    r"(?:[.!?…؟۔।][\"'”’»)\]]*(?=\s)|;(?=\s+\D))(\s+)(?=\S)|[。！？｡][”’」』）]*()(?=[^”’」』）])"
+    r"|(?<=[^\W\d_A-Z]{2}[.!?])()(?=[A-Z][a-z])"
 )
+"""The space (one of the groups) between two sentences; in scripts without capitals, and where it is missing, too."""
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Col|Capt|St|No|Nos|Nr|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|z\.B|approx|ca|Fig|Figs|Sec|"
+    r"Art|Vol|Ch|Eq|al|eds?|Jan|Feb|Aug|Sept?|Oct|Nov|Dec|Mme|Sra|Sr|Jr|pp?|г|ул|др|стр)|\b[^\W\d_])\.$"
+)
+_NUMBER = re.compile(r"\W*\w{1,3}[.)]\W*")
+"""That of a list item or a heading."""
+_QUESTION = re.compile(r"[?？؟]\W*$")
+_OPENING = re.compile(r"(?:[^\n]{0,60}\n){0,2}?[ \t]*(?=[^\W\d_A-ZÀ-ÖØ-ÞА-Я])")
+"""What may stand above a sentence that was begun on the page before: a running head and a page number."""
+_SENTENCE_END = re.compile(r"[.!?:;。！？؟।…][\"'”’»)\]]*$")
+_FOOT_CHARS = 12
+"""A last line up to here, without a word of three letters, is a page number."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Characters start..end of a page's text."""
+    """Characters start..end of a page's text.
+
+    `above` are the lines that it stands below, which say what it is about: of a table row the heads of its columns,
+    else its heading. `before` and `behind` are the rest of its sentence on the pages beside.
+    """
 
     page: int
     start: int
     end: int
     text: str
-
-    @property
-    def lead(self) -> int:
-        """Characters of headings in front of a sentence at the top of a page."""
-        lead = 0
-        if self.start == 0 and self.text.rstrip().endswith((".", "!", "?")):
-            while match := _HEADING.match(self.text, lead):
-                line, word = match.groups()
-                widest = max(map(len, self.text[match.end() :].split("\n", 3)[:3]))
-                # On a line as wide as the next ones the next word would have fitted.
-                if len(line) + 1 + len(word) >= 0.75 * widest:
-                    break
-                lead = match.end()
-        return lead
+    above: str = ""
+    is_row: bool = False
+    before: str = ""
+    behind: str = ""
 
     @cached_property
     def stems(self) -> frozenset[str]:
-        """The stems of its words."""
-        return stems(self.text)
+        """The stems of its words, with those of its sentence on the pages beside."""
+        return stems(f"{self.before} {self.text} {self.behind}")
 
     @property
     def quote(self) -> str:
-        """The text on one line, without headings."""
-        return " ".join(self.text[self.lead :].split())
+        """The text on one line; of a table row its lines, the heads of its columns first."""
+        if self.is_row:
+            lines = [*self.above.split("\n"), *self.text.split("\n")]
+            return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+        return " ".join(f"{self.before} {self.text} {self.behind}".split())
 
 
-@lru_cache(maxsize=1024)
-def split(page: int, text: str) -> tuple[Passage, ...]:
-    """The passages of a page in order: sentences, list items, or lines of a table; none longer than MAX_CHARS.
+@lru_cache(maxsize=2048)
+def split(page: int, text: str, previous: str = "", following: str = "") -> tuple[Passage, ...]:
+    """The passages of a page in order: sentences, list items, or rows of a table; none longer than MAX_CHARS.
 
-    Every question comes back to the same pages.
+    A question and the answer behind it are one, and so are a heading and a few words below it. The texts of the pages
+    beside complete a sentence that runs over the page's end. Every question comes back to the same pages.
     """
-    return tuple(
-        Passage(page, start, end, text[start:end])
-        for first, last in _sentences(text)
-        for start, end in _shortened(text, first, last)
-        if text[start:end].strip()
-    )
+    before, first = _joint(previous, text)[0], _joint(previous, text)[3]
+    last, behind = _joint(text, following)[1:3]
+    found = []
+    for start, end, above, is_row in _pieces(text):
+        # What stands below the page's last sentence is no part of it.
+        whole = [(start, last), (last, end)] if behind and start < last < end else [(start, end)]
+        for a, b in (short for each in whole for short in _shortened(text, *each)):
+            if text[a:b].strip():
+                sides = before if a < first <= b else "", behind if a < last <= b else ""
+                found.append(Passage(page, a, b, text[a:b], above, is_row, *sides))
+    return tuple(found)
 
 
 def boxes(passage: Passage, words: Sequence[Word]) -> tuple[Box, ...]:
-    """One box per line that the quoted part of a passage covers on its page, as fractions of the page.
+    """One box per line that a passage covers on its page, as fractions of the page.
 
     Lines may run in any direction; a line end of the text is one on the page too.
     """
     lines: list[list[float]] = []
-    start = passage.start + passage.lead
     last: Word | None = None
     for word in words:
-        if word.start >= passage.end or word.end <= start:
+        if word.start >= passage.end or word.end <= passage.start:
             continue
         between = passage.text[max(0, last.end - passage.start) : word.start - passage.start] if last else "\n"
         if last and "\n" not in between and _same_line(last, word):
@@ -99,15 +114,42 @@ def _same_line(last: Word, word: Word) -> bool:
     return is_turned and across > 0.5 * min(last.x1 - last.x0, word.x1 - word.x0) and -0.25 < down < 0.01
 
 
-def _sentences(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for match in _END.finditer(text):
-        end, behind = match.span(match.lastindex or 0)
-        if _ABBREVIATION.search(text, start, end):
+def _pieces(text: str) -> Iterator[tuple[int, int, str, bool]]:
+    """Start, end, what stands above, and whether it is a row, of each sentence with what belongs to it."""
+    held: tuple[int, int, str, bool] | None = None  # may go on with the next one
+    for block in blocks(text):
+        own = list(_sentences(text, block.start, block.end))
+        for number, (start, end) in enumerate(own):
+            if held is not None:
+                is_value = len(own) == 1 and end - start <= SHORT_CHARS and block.kind is not Line.HEAD
+                asks = _QUESTION.search(text, held[0], held[1])
+                if asks:
+                    joins = not _QUESTION.search(text, start, end) and text[end - 1] != ":"
+                else:
+                    joins = is_value and block.kind is not Line.ROW
+                if joins and end - held[0] <= MAX_CHARS:
+                    start = held[0]
+                else:
+                    yield held
+                held = None
+            piece = (start, end, block.above, block.kind is Line.ROW)
+            if _QUESTION.search(text, start, end) or (block.kind is Line.HEAD and number == len(own) - 1):
+                held = piece
+            else:
+                yield piece
+    if held is not None:
+        yield held
+
+
+def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    for match in _END.finditer(text, start, end):
+        stop, behind = match.span(match.lastindex or 0)
+        following = text[behind : behind + 4].lstrip("\"'“‘«([¿¡")[:1]
+        if following.islower() or _ABBREVIATION.search(text, start, stop) or _NUMBER.fullmatch(text, start, stop):
             continue
-        yield start, end
+        yield start, stop
         start = behind
-    yield start, len(text)
+    yield start, end
 
 
 def _shortened(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -121,3 +163,20 @@ def _shortened(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, stop
         start = stop
     yield start, end
+
+
+@lru_cache(maxsize=2048)
+def _joint(text: str, following: str) -> tuple[str, int, str, int]:
+    """Of a sentence that runs over a page's end its part before and where that ends, its part behind and where that
+    ends; empty and zero where there is none."""
+    body, _, foot = text.rstrip().rpartition("\n")
+    end = len(body.rstrip()) if len(foot) <= _FOOT_CHARS and not re.search(r"[^\W\d_]{3}", foot) else len(text.rstrip())
+    opening = _OPENING.match(following)
+    if not opening or not end or _SENTENCE_END.search(text[max(0, end - 4) : end]):
+        return "", 0, "", 0
+    start = max(text.rfind("\n\n", 0, end), end - MAX_CHARS, 0)
+    if not following[opening.end()].islower() or not text[start:end].strip():
+        return "", 0, "", 0
+    *_, (start, _) = _sentences(text, start, end)
+    first, stop = next(_sentences(following, opening.end(), min(len(following), opening.end() + MAX_CHARS)))
+    return text[start:end], end, following[first:stop], stop

@@ -34,10 +34,7 @@ class Planner:
         pages = (tokenize(page.number, page.text, tokenizer) for page in self._store.pages(document_id))
         texts = cut(pages, head, self._loaded.section_tokens)
         if not texts:
-            raise EmptyDocument(
-                "No page of this document has text.",
-                "If it is a scan, run it through OCR first: ocrmypdf in.pdf out.pdf",
-            )
+            raise EmptyDocument("No page of this document has text.", "Read its pages by OCR first.")
         rows = [_row(reader, text.ids, position, text) for position, text in enumerate(texts)]
         return self._store.start_reading(document_id, reader, name, recipe, rows)
 

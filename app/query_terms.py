@@ -1,54 +1,114 @@
-"""What a question seeks: its words, weighed by their rarity in the document, and the names among them."""
+"""What a question seeks: its words, weighed by their rarity in the document, and what kind of answer it wants."""
 
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from app.passages import Passage
-from app.words import stem, terms
+import numpy as np
+from numpy.typing import NDArray
 
-_NAME = re.compile(r"(?<!^)(?<![.!?]\s)\b[A-Z][a-z][^\W\d_]*")
+from app.indexed_page import IndexedPage
+from app.words import fold, stem, terms
+
 BESIDE = 1 / 3
-"""What a word counts in the passage beside: a heading or the sentence before often names what a passage is about."""
+"""What a word counts in the passage beside: the sentence before often names what a passage is about."""
+BELOW = 1 / 2
+"""What it counts in the heading that a passage stands below, or in the heads of a row's columns."""
+_TYPED = 0.85
+"""How much a word that the document does not have must resemble one that it has, to be taken for it."""
+_REST = 0.95
 _COMMON = 1 / 3
 """A name on more than this share of the pages, like that of the company itself, tells no passage from another."""
+_NAME = re.compile(r"(?<!^)(?<![.!?]\s)\b[A-Z][a-z][^\W\d_]*")
+_FIGURES = re.compile(
+    r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:ratio|percent|percentage|amount"
+    r"|total|number|sum|average|cost|price|rate)\b|%|\b(?:million|billion|thousand)s?\b|多少|几|いくら|いくつ|\bсколько"
+    r"|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]\b",
+    re.IGNORECASE,
+)
+_HOW_TO_ANSWER = re.compile(
+    r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?",
+    re.IGNORECASE,
+)
+"""A sentence that says how to answer, and not what is sought."""
 
 
 @dataclass(frozen=True)
 class QueryTerms:
-    """Stems with their weights, which sum to 1, and the stems of names that a passage should hold one of."""
+    """Stems with their weights, which sum to 1.
+
+    `missing` is the weight of those that no page holds that was looked at; `figures` says whether an amount is asked
+    for, and `names` are those that some passages hold, but not most pages.
+    """
 
     weights: Mapping[str, float]
-    names: frozenset[str]
+    missing: float = 0.0
+    figures: bool = False
+    names: frozenset[str] = frozenset()
 
-    def shares(self, passages: Sequence[Passage]) -> list[tuple[float, bool]]:
-        """For each of the passages of one page, in order: the share of the question that it holds, between 0 and 1,
-        and whether it or a neighbour holds one of the names (True if there are none)."""
-        held = [passage.stems & self.weights.keys() for passage in passages]
-        found = []
-        for index, own in enumerate(held):
-            beside = frozenset().union(*held[max(0, index - 1) : index + 2]) - own
-            if not own and not beside:
-                # As of most passages.
-                found.append((0.0, not self.names))
-                continue
-            share = sum(self.weights[each] for each in own) + BESIDE * sum(self.weights[each] for each in beside)
-            found.append((min(1.0, share), not self.names or not self.names.isdisjoint(own | beside)))
-        return found
+    def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
+        """For each passage of the pages, in order, the share of the question that it holds, with less for words of the
+        passages beside and of those above, between 0 and 1."""
+        first = np.cumsum([0, *(len(page.passages) for page in pages)])
+        share = np.zeros(first[-1])
+        for word, weight in self.weights.items():
+            counts = np.zeros(first[-1] + 2)
+            for at, page in zip(first.tolist(), pages, strict=False):
+                if (below := page.below.get(word)) is not None:
+                    counts[at + 1 + below] = BELOW
+                if (own := page.holders.get(word)) is not None:
+                    inside = counts[at + 1 : at + 1 + len(page.passages)]
+                    np.maximum.at(inside, np.maximum(own - 1, 0), BESIDE)
+                    np.maximum.at(inside, np.minimum(own + 1, len(inside) - 1), BESIDE)
+                    inside[own] = 1.0
+            share += weight * counts[1:-1]
+        return np.minimum(share, 1.0)
+
+    def others(self, pages: Sequence[IndexedPage], shares: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """For each passage, in order, whether it says what is sought of somebody or something else: it holds the rest
+        of the question, and neither it nor a passage beside it a name of it."""
+        if not self.names:
+            return np.zeros(len(shares), dtype=bool)
+        named = QueryTerms(dict.fromkeys(self.names, 1.0)).shares(pages) > 0
+        return ~named & (shares + sum(self.weights[name] for name in self.names) >= _REST)
 
 
-def seek(question: str, pages: Sequence[Sequence[Passage]]) -> QueryTerms:
-    """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs."""
-    wanted = {stem(term) for term in terms(question)}
-    by_page = [[passage.stems & wanted for passage in page] for page in pages]
-    count = sum(map(len, by_page))
-    holding = Counter(each for page in by_page for held in page for each in held)
-    rarity = {each: math.log(1 + count / (1 + holding[each])) for each in wanted}
+def core_question(question: str) -> str:
+    """The question without sentences that say how to answer it, unless nothing else is left."""
+    rest = _HOW_TO_ANSWER.sub(" ", question).strip()
+    return rest if len(terms(rest)) > 1 else question
+
+
+def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
+    """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs.
+
+    A word that they do not have is taken for one that is written almost like it.
+    """
+    wanted = dict.fromkeys(stem(term) for term in terms(core_question(question)))
+    holding = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in wanted}
+    known: set[str] = set()
+    for word in [word for word, count in holding.items() if not count and len(word) > 4 and word.isalpha()]:
+        known = known or set().union(*(page.holders for page in pages))
+        for other in get_close_matches(word, known, 1, _TYPED):
+            holding[other] = sum(len(page.holders.get(other, ())) for page in pages)
+            del holding[word]
+    count = sum(len(page.passages) for page in pages)
+    rarity = {word: math.log(1 + count / (1 + held)) for word, held in holding.items()}
     total = sum(rarity.values()) or 1.0
-    names = {stem(name.lower()) for name in _NAME.findall(question)} & wanted
-    common = {
-        name for name in names if sum(any(name in each for each in page) for page in by_page) > _COMMON * len(pages)
-    }
-    return QueryTerms({each: weight / total for each, weight in rarity.items()}, frozenset(names - common))
+    weights = {word: each / total for word, each in rarity.items()}
+    return QueryTerms(
+        weights,
+        sum(weight for word, weight in weights.items() if not holding[word]),
+        _FIGURES.search(question) is not None,
+        frozenset(name for name in _names(question) & weights.keys() if 0 < _on(name, pages) <= _COMMON * len(pages)),
+    )
+
+
+def _names(question: str) -> frozenset[str]:
+    return frozenset(stem(fold(name)) for name in _NAME.findall(question))
+
+
+def _on(word: str, pages: Sequence[IndexedPage]) -> int:
+    return sum(word in page.holders for page in pages)

@@ -61,7 +61,8 @@ _IF_NAMED = (
     (
         "whole",
         r"what (?:does|do|did) (.*)(?:deal with|cover|discuss|talk about|contain|say|tell (?:me|us))$|describe|explain"
-        r"|what(?:['’]?s| is) (.*)(?:topic|subject|theme|purpose|point|message|content)\b|tell (.*)\babout",
+        r"|^what(?:['’]?s| is) (?:this|the|it)\b|tell (.*)\babout"
+        r"|what(?:['’]?s| is) (.*)(?:topic|subject|theme|purpose|point|message|content)\b",
     ),
     ("title", r"what(?:['’]?s| is) (.*)(?:called|name)\b|wie heißt"),
     (

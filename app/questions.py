@@ -11,6 +11,7 @@ from app.document_answer import DocumentAnswer
 from app.errors import AppError
 from app.events import Answer, AskEvent, ConversationEntry, Evidence, TextDelta, Turn, Working
 from app.follow_up import complete
+from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
@@ -35,12 +36,19 @@ class Answering(Protocol):
 class Questions:
     """Answers questions about documents that were read, and remembers the conversations."""
 
-    def __init__(self, store: Store, model: ModelHandle, conversations: Conversations, max_answer_tokens: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        model: ModelHandle,
+        conversations: Conversations,
+        max_answer_tokens: int,
+        meaning: Meaning | None = None,
+    ) -> None:
         self._store = store
         self._model = model
         self._max_answer_tokens = max_answer_tokens
         self._conversations = conversations
-        self._retriever = Retriever(store)
+        self._retriever = Retriever(store, meaning)
 
     def ask(
         self,
@@ -82,7 +90,7 @@ class Questions:
             yield from self._answer(asked, stop)
 
     def needs(self, asked: Asked) -> Literal["pages", "model", "reading"]:
-        """What there must be before a question can be answered: its document's pages, the model too, or a reading."""
+        """What must be there to answer a question: its document's pages, the model too, or what that has read."""
         kind = self._asking(asked).kind
         if kind == "inside":
             return "reading"

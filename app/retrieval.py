@@ -1,16 +1,14 @@
 """Retrieval: the sections that a question needs, brought back with their passages, and the pages that are shown."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from app.conversations import keeping
 from app.errors import DocumentNotFound, NotRead
-from app.evidence import PassageIndex, index
+from app.meaning import Meaning
 from app.pod_engine import PodEngine
 from app.recall import Recalled, Recaller
 from app.routing import Route
-from app.sections import SectionText
-from engine.core.weak_cache import WeakCache
 from storage import Page, Reading, Store
 
 log = logging.getLogger(__name__)
@@ -19,9 +17,8 @@ log = logging.getLogger(__name__)
 class Retriever:
     """Finds what of a document a question is answered from."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._indexes: WeakCache[SectionText, list[PassageIndex]] = WeakCache(lambda _: [])
+    def __init__(self, store: Store, meaning: Meaning | None = None) -> None:
+        self._store, self.meaning = store, meaning
 
     def recall(self, engine: PodEngine, document_id: str, chosen: Route, recipe: str) -> tuple[list[Recalled], Reading]:
         """The sections that matter, as far as they are read, in the order of the document; and their reading.
@@ -42,14 +39,6 @@ class Retriever:
         if self._store.document(document_id) is None:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
-
-    def indexed(self, document_id: str, recalled: Sequence[Recalled]) -> list[PassageIndex]:
-        """The passages of each section, found once for as long as its text is kept."""
-        for each in recalled:
-            if not (known := self._indexes(each.text)):
-                pages = self._store.pages(document_id, {page.number for page in each.text.pages})
-                known.append(index(each.text, {page.number: page.text for page in pages}))
-        return [self._indexes(each.text)[0] for each in recalled]
 
     def _sections(self, recaller: Recaller, reading: Reading, chosen: Route) -> list[Recalled]:
         """As many sections as matter, of those that can be recalled."""

@@ -1,18 +1,20 @@
-"""Routing: which sections a question goes to, by the words of its pages."""
+"""Routing: which passages of a document seem to answer a question, and so which of its sections are attended."""
 
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from app.evidence import PAGE_WEIGHT
-from app.passages import Passage, split
-from app.query_terms import QueryTerms, seek
+from app.evidence import Ranked, candidates
+from app.indexed_page import IndexedPage, indexed_page
+from app.meaning import Meaning, PageMeaning, nearest
+from app.query_terms import QueryTerms, core_question, seek
 from app.words import terms
 from storage import Section, Store
 
 NUM_SECTIONS = 2
 """Sections that a question is answered from together."""
 _PAGES = 40
+_PAGES_BY_MEANING = 20
 _BACKWARD = re.compile(
     r"^(and|but|so|then|what about|how about|why|when|where|who)\b.{0,24}$"
     r"|\b(it|its|they|them|their|he|him|his|she|her|that|those|there|this)\b",
@@ -28,36 +30,37 @@ class Route:
 
     num_sections = NUM_SECTIONS
 
-    def __init__(self, question: str, earlier: Sequence[str], document_id: str, store: Store) -> None:
+    def __init__(
+        self, question: str, earlier: Sequence[str], document_id: str, store: Store, meaning: Meaning | None = None
+    ) -> None:
         self.depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
         """Whether earlier turns matter."""
-        self._words = f"{question} {earlier[-1]}" if self.depends else question
-        self._document_id, self._store = document_id, store
+        self.question = f"{question} {earlier[-1]}" if self.depends else question
+        """With the one before, where it leans on that."""
+        self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property
     def pages(self) -> Mapping[int, float]:
         """BM25 scores of the pages with any of the words, as shares of the best; best first."""
-        found = dict(self._store.search_pages(self._document_id, terms(self._words), _PAGES))
+        found = dict(self._store.search_pages(self._document_id, terms(core_question(self.question)), _PAGES))
         best = max(found.values(), default=0.0) or 1.0
         return {number: max(0.0, score) / best for number, score in found.items()}
 
     @cached_property
     def terms(self) -> QueryTerms:
         """What is sought."""
-        return seek(self._words, list(self._passages.values()))
+        return seek(self.question, list(self._indexed.values()))
+
+    @cached_property
+    def candidates(self) -> Sequence[Ranked]:
+        """The passages that may answer, best first."""
+        return candidates(self.terms, self._indexed, self.pages, self._meant)
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
-        """The sections, the one with the best page first; without any hit, in the order of the document.
-
-        A page is worth what its best passage holds of the question, and a little for its BM25 score: words that stand
-        together say more than words spread over a page.
-        """
-        if len(sections) < 2:
-            return list(sections)
-        scores = {
-            number: PAGE_WEIGHT * self.pages[number] + max((share for share, _ in self.terms.shares(each)), default=0.0)
-            for number, each in self._passages.items()
-        }
+        """The sections, the one with the best passage first; without any, in the order of the document."""
+        scores: dict[int, float] = {}
+        for each in self.candidates:
+            scores.setdefault(each.passage.page, each.score)
 
         def score(section: Section) -> float:
             """The best page counts in full, further ones less and less."""
@@ -67,6 +70,17 @@ class Route:
         return sorted(sections, key=score, reverse=True)
 
     @cached_property
-    def _passages(self) -> Mapping[int, Sequence[Passage]]:
-        """Of the same pages."""
-        return {page.number: split(page.number, page.text) for page in self._store.pages(self._document_id, self.pages)}
+    def _meant(self) -> Mapping[int, PageMeaning]:
+        """How near pages come to the question in meaning, if that is known of them."""
+        return self._meaning.near(self._document_id, core_question(self.question)) if self._meaning else {}
+
+    @cached_property
+    def _indexed(self) -> Mapping[int, IndexedPage]:
+        """The pages that are looked at, in the order of the document."""
+        wanted = sorted({*self.pages, *nearest(self._meant, _PAGES_BY_MEANING)}) or range(1, _PAGES + 1)
+        texts = self._store.page_texts(self._document_id, {n + beside for n in wanted for beside in (-1, 0, 1)})
+        return {
+            number: indexed_page(number, texts[number], texts.get(number - 1, ""), texts.get(number + 1, ""))
+            for number in wanted
+            if number in texts
+        }

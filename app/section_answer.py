@@ -31,7 +31,7 @@ from storage import Message, Store
 
 NOT_FOUND = "Not found in the document."
 _REFUSAL = re.compile(
-    r"\b(?:not|n't|never) (?:\w+ ){0,3}(?:mention|state|say|provide|specif|contain|include|found|given|answer|indicate)"
+    r"(?:\bnot|n['’]t|\bnever) (?:\w+ ){0,3}(?:mention|state|say|provide|specif|contain|include|found|given|answer)"
     r"|\bno (?:information|mention|answer|such)\b",
     re.IGNORECASE,
 )
@@ -50,9 +50,9 @@ class SectionAnswer:
         self._heads = self._loaded.heads  # others may take their place meanwhile
         self._weak = self._heads.answers_from != "sections"
         self._ids = _ids(self._loaded, asked.whole)
-        self._route = Route(asked.whole, [], asked.document_id, store)
+        self._route = Route(asked.whole, [], asked.document_id, store, retriever.meaning)
         self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
-        self._retriever, self._coverage = retriever, ""
+        self._coverage = ""
         self._pages = Pages(store, asked.document_id)
         self._ranked: list[Ranked] = []
         self._citations: tuple[Cited, ...] = ()
@@ -74,9 +74,9 @@ class SectionAnswer:
             oom_retry.run(asked.begin)
             # While the device is at work.
             self._coverage = self._engine.recaller.coverage(self._reading)
-            indexes, pages = self._retriever.indexed(self._pages.document_id, self._recalled), self._route.pages
-            terms = self._route.terms
-            self._ranked = rank(terms, indexes, oom_retry.run(asked.attention), pages)
+            route, texts = self._route, [each.text for each in self._recalled]
+            found = route.candidates
+            self._ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
             best = best_passages(self._ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
@@ -93,7 +93,7 @@ class SectionAnswer:
                     self._lead = f"{first.words} (p. {first.label or first.page})"
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
-                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked[0]))]
+                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked))]
                 asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
@@ -226,8 +226,12 @@ def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
 
 
-def _passage(recalled: Sequence[Recalled], best: Ranked) -> AnyPod:
-    """What the model answers from, if not from the sections: the page up to the end of the best passage."""
+def _passage(recalled: Sequence[Recalled], ranked: Sequence[Ranked]) -> AnyPod:
+    """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
+    best = next((each for each in ranked if each.section >= 0), None)
+    if best is None:
+        # The best ones are not read yet.
+        return recalled[0].pod
     each = recalled[best.section]
     first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
     return passage(each.pod, len(each.text.head), first, best.slots[1])

@@ -14,6 +14,8 @@ class Settings:
     """Folder that holds the library, the pods and the embedded model."""
     model: str = "auto"
     """Reader: `auto`, `embedded`, a local folder, or a hub id such as `Qwen/Qwen3-4B-Instruct-2507`."""
+    meaning: bool = True
+    """Find passages in other words than the question's, with a small text encoder (91 MB, fetched once)."""
     recipe: str = ""
     """How a document's memory is compressed; where it is not given, as was last chosen on the page, at first exact."""
     host: str = "127.0.0.1"
@@ -30,7 +32,7 @@ class Settings:
     """Open the page in the browser at start."""
     max_upload_mb: int = 200
     """Largest file accepted, in megabytes."""
-    max_pages: int = 5000
+    max_pages: int = 100_000
     """Longest document accepted, in pages."""
     page_seconds: int = 20
     """Processor seconds that the text of one page may take before the page is named unreadable."""

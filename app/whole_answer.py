@@ -83,7 +83,8 @@ class WholeAnswer:
         self._lay_out()
         self._first_token = time.perf_counter() - self._start
         yield Evidence(bool(self._points), self._citations, self._coverage)
-        yield TextDelta(self._words)
+        if self._points:
+            yield TextDelta(self._words)
 
     def answer(self, stopped: bool) -> Answer:
         """The answer as far as it was made."""

@@ -31,6 +31,7 @@ class Documents(Sessions):
         pages: Iterable[Page],
         author: str = "",
         written: str = "",
+        note: str = "",
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
@@ -43,12 +44,23 @@ class Documents(Sessions):
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
             document.title = title
+            document.note = note
             document.outline = list(outline)
             document.author, document.written = author, written
             document.num_pages = len(rows)
             document.state = "parsed"
             document.error = None
             return document
+
+    def replace_page(self, document_id: str, page: Page) -> None:
+        """Put a page in the place of the one with its number, also in the index. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id)
+            known = stored(session, Page, (document_id, page.number))
+            session.execute(delete(Notes).where(Notes.document_id == document_id))
+            page_index.replace(session.connection(), document_id, page.number, known.text, page.text)
+            for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
+                setattr(known, column, getattr(page, column))
 
     def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
         """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.
@@ -75,9 +87,16 @@ class Documents(Sessions):
         """Note why the document cannot be read. Raises NotStored."""
         with self._write() as session:
             document = stored(session, Document, document_id)
+            kept = {"parsed": "yes"} if document.state == "parsed" else {}
             document.state = "rejected"
-            document.error = {"message": message, "hint": hint}
+            document.error = {"message": message, "hint": hint, **kept}
             return document
+
+    def accept_document(self, document_id: str) -> None:
+        """Take back that a document with pages cannot be read. Raises NotStored."""
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            document.state, document.error = "parsed", None
 
     def choose_recipe(self, document_id: str, recipe: str) -> None:
         """Note how the document's memory is to be compressed. Raises NotStored."""
@@ -147,6 +166,12 @@ class Documents(Sessions):
         with self._write() as session:
             stored(session, Document, document_id)
             session.merge(Notes(document_id=document_id, part=part, points=list(points)))
+
+    def page_texts(self, document_id: str, numbers: Collection[int]) -> dict[int, str]:
+        """The texts of those of these 1-based numbers that there are."""
+        wanted = select(Page.number, Page.text).where(Page.document_id == document_id, Page.number.in_(numbers))
+        with self._read() as session:
+            return {row.number: row.text for row in session.execute(wanted)}
 
     def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
         """Number and state of every page in order, without the text."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Engine
 
+from storage import page_index
 from storage.database import for_writing
 from storage.errors import NewerDatabase
 from storage.models import utc_now
+from storage.scripts import RUN
 
 Migration = Callable[[Connection], None]
 
@@ -58,6 +60,28 @@ def m006_owner_of_a_conversation(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
 
 
+def m007_vectors_and_pairs_of_signs(connection: Connection) -> None:
+    """Pages have vectors for what they mean; and of scripts without spaces every two signs are searched as a word."""
+    connection.exec_driver_sql(
+        "CREATE TABLE page_vectors (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
+        "encoder VARCHAR NOT NULL, number INTEGER NOT NULL, starts BLOB NOT NULL, vectors BLOB NOT NULL, "
+        "PRIMARY KEY (document_id, encoder, number))"
+    )
+    for (document_id,) in connection.exec_driver_sql("SELECT id FROM documents WHERE state = 'parsed'").all():
+        rows = connection.exec_driver_sql("SELECT number, text FROM pages WHERE document_id = ?", (document_id,)).all()
+        if any(RUN.search(text) for _, text in rows):
+            page_index.fill(connection, document_id, [(number, text) for number, text in rows])
+
+
+def m008_note_of_a_document(connection: Connection) -> None:
+    """What was assumed to read a file is kept; and the words of pages of text stand where typesetting puts them."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN note VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql(
+        "UPDATE pages SET words = x'' WHERE document_id IN (SELECT id FROM documents WHERE media_type IN "
+        "('text/plain', 'text/markdown', 'application/epub+zip'))"
+    )
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -65,6 +89,8 @@ MIGRATIONS: Sequence[Migration] = (
     m004_notes_of_documents,
     m005_keys_of_programs,
     m006_owner_of_a_conversation,
+    m007_vectors_and_pairs_of_signs,
+    m008_note_of_a_document,
 )
 
 

@@ -78,6 +78,8 @@ class Document(Base, kw_only=True):
     """Message and hint of a rejected document."""
     recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """How its memory is to be compressed; empty where nobody has chosen."""
+    note: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """What a user should know about how the file was read."""
     author: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """As the file itself names it; empty where it does not."""
     written: Mapped[str] = mapped_column(default="", server_default=text("''"))
@@ -124,6 +126,7 @@ class Page(Base, kw_only=True):
     width_pt: Mapped[float]
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """Empty where the page is typeset from its text whenever it is shown."""
 
 
 class Notes(Base, kw_only=True):
@@ -137,6 +140,23 @@ class Notes(Base, kw_only=True):
     part: Mapped[str] = mapped_column(primary_key=True)
     points: Mapped[list[tuple[Any, ...]]] = mapped_column(JsonTuples)
     """(words, page, start, end): a sentence, and the characters of the page that support it."""
+
+
+class PageVectors(Base, kw_only=True):
+    """What the windows of a page mean to one encoder: a vector for each, or none where the page has no words."""
+
+    __tablename__ = "page_vectors"
+
+    document_id: Mapped[str] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, default=""
+    )
+    encoder: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Of the page, 1-based."""
+    starts: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """Where in the page's text each window begins, as int32."""
+    vectors: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+    """As float16."""
 
 
 class Reading(Base, kw_only=True):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from storage.scripts import spaced
+
 
 def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
     """Index (number, text) of every page, in place of what was indexed before."""
@@ -24,7 +26,15 @@ def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str
         "USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
     )
     if pages:
-        connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", list(pages))
+        rows = [(number, spaced(text)) for number, text in pages]
+        connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", rows)
+
+
+def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> None:
+    """Index a page's text in place of the one before, which an index without a copy has to be told."""
+    table = _table(document_id)
+    connection.exec_driver_sql(f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (number, before))
+    connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (number, text))
 
 
 def drop(connection: Connection, document_id: str) -> None:

@@ -12,9 +12,10 @@ from storage.errors import StorageError
 from storage.migrations import migrate
 from storage.preferences import Preferences
 from storage.readings import Readings
+from storage.vectors import Vectors
 
 
-class Store(Documents, Readings, Conversations, Preferences, ApiKeys):
+class Store(Documents, Readings, Conversations, Preferences, ApiKeys, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     @classmethod

@@ -1,17 +1,19 @@
-"""The conversation pane: asking, watching the answer grow, stopping it, asking again, earlier conversations."""
+"""The conversation pane: asking, watching the answer grow, stopping it, asking again, earlier conversations.
 
-from collections.abc import Iterator, Mapping
+It shows each conversation as the app has it; what a handler draws sooner, the timer would draw a moment later.
+"""
+
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
 import gradio as gr
 
-from app.events import Answer, AskEvent, Evidence, TextDelta, Working
+from app.events import Answer, Cited, Turn
 from app.main import App
-from ui import head_panel, page_panel
+from ui import page_panel
 from ui.render import conversation
 from ui.render.words import count, text
-from ui.stops import Stops
 from ui.trouble import explain
 from ui.view import POLLING, QUIET, Open, Page, View
 
@@ -48,137 +50,133 @@ def build(page: Page) -> None:
 def bind(page: Page) -> None:
     """Wires the pane, and says which events answer."""
 
-    def ask(document_id: str, conversation_id: str, question: str, request: gr.Request) -> Iterator[list[Any]]:
-        for view in on_ask(page.app, page.stops, request.session_hash or "", document_id, conversation_id, question):
+    def ask(document_id: str, conversation_id: str, question: str) -> Iterator[list[Any]]:
+        for view in on_ask(page, document_id, conversation_id, question):
             yield page.values(view)
 
-    def again(document_id: str, conversation_id: str, request: gr.Request) -> Iterator[list[Any]]:
-        for view in on_regenerate(page.app, page.stops, request.session_hash or "", document_id, conversation_id):
+    def again(document_id: str, conversation_id: str) -> Iterator[list[Any]]:
+        for view in on_again(page, document_id, conversation_id):
             yield page.values(view)
 
-    def stop(request: gr.Request) -> str:
-        page.stops.stop(request.session_hash or "")
-        return "Stopping…"
+    def stop(document_id: str, conversation_id: str) -> list[Any]:
+        return page.guarded(lambda: on_stop(page, document_id, conversation_id))
 
     ids, question = [page["document_id"], page["conversation_id"]], page["question"]
-    answering = {"outputs": page.outputs, "concurrency_limit": 8, **QUIET}
+    answering = {"outputs": page.outputs, "concurrency_limit": 32, **QUIET}
     page.answering += [
-        question.submit(ask, [*ids, question], api_name="ask", **answering),
+        question.submit(ask, [*ids, question], api_name="ask", trigger_mode="multiple", **answering),
         page["history"].retry(again, ids, api_name="regenerate", **answering),
     ]
-    question.stop(stop, None, page["status"], api_name="stop", queue=False, **QUIET)
+    question.stop(stop, ids, page.outputs, api_name="stop", queue=False, **QUIET)
+    page["history"].stop(stop, ids, page.outputs, api_name="stop_waiting", queue=False, **QUIET)
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
-    """Words stay as they are."""
-    return {}
+def live(app: App, at: Open) -> View:
+    """The conversation as it stands; its last turn apart while it is answered."""
+    if at.entry is None:
+        known = at.found or app.library.catalogue.entries()
+        return {"history": conversation.choose() if known else conversation.welcome(), "live": "", "status": ""}
+    if not at.turns:
+        return {"history": conversation.invitation(at.entry), "live": "", "status": "", "question": IDLE}
+    *before, last = at.turns
+    apart = last.state == "answering" or (last.state == "looking" and at.entry.progress.stage == "ready")
+    return {
+        "history": conversation.history(before if apart else at.turns, at.entry, not last.is_open, app.status().better),
+        "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
+        "status": status_line(app, last),
+        "question": BUSY if last.state in ("looking", "answering") else IDLE,
+    }
 
 
 def opened(app: App, at: Open) -> View:
-    """A conversation as it was, an invitation to the first question, or what to do before."""
+    """The box, as it can be used."""
     if at.entry is None:
-        known = at.found or app.library.catalogue.entries()
-        history = conversation.choose() if known else conversation.welcome()
-        question = gr.update(interactive=False, placeholder="Open a document to ask it")
-    else:
-        history = conversation.history(at.turns, app.status().better) if at.turns else conversation.invitation(at.entry)
-        question = gr.update(interactive=True, placeholder="Ask this document", submit_btn="Send", stop_btn=False)
-    return {"history": history, "live": "", "status": "", "question": question}
+        return {"question": gr.update(interactive=False, placeholder="Open a document to ask it")}
+    box = gr.update(interactive=True, placeholder="Ask this document")
+    return {"question": {**box, **live(app, at)["question"]}}
 
 
-def on_ask(
-    app: App, stops: Stops, session: str, document_id: str, conversation_id: str, question: str
-) -> Iterator[View]:
+def on_ask(page: Page, document_id: str, conversation_id: str, question: str) -> Iterator[View]:
     """Asks; yields the growing answer. A refused question comes back into the box."""
-    stop = stops.start(session)
     try:
-        turns = app.questions.turns(conversation_id) if conversation_id else []
+        conversation_id = page.app.chat.ask(document_id, conversation_id, question)
+        at = page.place(document_id, conversation_id)
+        view = page.live(at)
         yield {
-            "history": conversation.history(turns, app.status().better),
-            "live": conversation.growing(question, None, ""),
-            "status": waiting(app),
-            "question": {**BUSY, "value": ""},
+            **view,
+            **(_sheet(page.app, at) if at.turns[-1].state == "waiting" else {}),
+            "question": {**view["question"], "value": ""},
+            "conversation_id": conversation_id,
             "timer": POLLING,
         }
-        events = app.questions.ask(document_id, question, conversation_id, stop)
-        yield from _answer(app, document_id, conversation_id, question, events)
+        yield from _follow(page, document_id, conversation_id)
     except Exception as error:
         yield {
             "live": conversation.failure(question, explain(error)),
             "status": "",
             "question": {**IDLE, "value": question},
         }
-    finally:
-        stops.end(session, stop)
 
 
-def on_regenerate(app: App, stops: Stops, session: str, document_id: str, conversation_id: str) -> Iterator[View]:
+def on_again(page: Page, document_id: str, conversation_id: str) -> Iterator[View]:
     """Answers the last question of a conversation again."""
-    stop = stops.start(session)
     try:
-        *before, last = app.questions.turns(conversation_id)
-        yield {
-            "history": conversation.history(before, app.status().better),
-            "live": conversation.growing(last.question, None, ""),
-            "status": waiting(app),
-            "question": BUSY,
-            "timer": POLLING,
-        }
-        events = app.questions.regenerate(conversation_id, stop)
-        yield from _answer(app, document_id, conversation_id, last.question, events)
+        page.app.chat.again(conversation_id)
+        yield {**page.live(page.place(document_id, conversation_id)), "timer": POLLING}
+        yield from _follow(page, document_id, conversation_id)
     except Exception as error:
-        yield {"live": conversation.failure("", explain(error)), "status": "", "question": IDLE}
-    finally:
-        stops.end(session, stop)
+        yield {"live": conversation.failure("", explain(error)), "status": ""}
 
 
-def _answer(
-    app: App, document_id: str, conversation_id: str, question: str, events: Iterator[AskEvent]
-) -> Iterator[View]:
-    """Draws the stream: passages with their page, words at a readable pace, then the stored turn."""
-    evidence: Evidence | None = None
-    words, drawn_at = "", 0.0
-    for event in events:
-        match event:
-            case Evidence():
-                evidence = event
-                shown = evidence.found and evidence.citations
-                yield {
-                    "live": conversation.growing(question, evidence, ""),
-                    "status": answering_line(evidence),
-                    **({"sheet": page_panel.best_sheet(app, document_id, evidence.citations)} if shown else {}),
-                }
-            case Working():
-                yield {"status": text(f"{event.doing}… ({event.done} of {event.total})")}
-            case TextDelta():
-                words += event.text
-                if monotonic() - drawn_at >= PACE_SECONDS:
-                    drawn_at = monotonic()
-                    yield {"live": conversation.growing(question, evidence, words)}
-            case Answer():
-                conversation_id = event.conversation_id or conversation_id
-                yield {
-                    **head_panel.live(app, Open(document_id, conversation_id, "", ())),
-                    "history": conversation.history(app.questions.turns(conversation_id), app.status().better),
-                    "live": "",
-                    "status": done_line(event),
-                    "question": IDLE,
-                    "conversation_id": conversation_id,
-                }
+def on_stop(page: Page, document_id: str, conversation_id: str) -> View:
+    """Ends what is open in a conversation; it stands as far as it came."""
+    page.app.chat.stop(conversation_id)
+    at = page.place(document_id, conversation_id)
+    ended = {"status": done_line(at.turns[-1].answer)} if at.turns else {}
+    return {**page.live(at), **ended, "seen": page.seen(at)}
 
 
-def waiting(app: App) -> str:
-    """What a question waits for."""
-    if app.status().state == "loading":
+def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View]:
+    """Draws the answer that is on its way: passages with their page, words at a readable pace, then the stored turn."""
+    shown: tuple[Cited, ...] | None = None
+    drawn_at = 0.0
+    for turn in page.app.chat.follow(conversation_id):
+        if turn.state in ("waiting", "answering") and turn.answer.citations != shown:
+            shown = turn.answer.citations
+            at = page.place(document_id, conversation_id)
+            yield {**page.live(at), **_sheet(page.app, at)}
+        elif monotonic() - drawn_at >= PACE_SECONDS:
+            drawn_at = monotonic()
+            words = (
+                {"live": conversation.growing(turn.question, turn.evidence, turn.answer.answer)}
+                if turn.state == "answering"
+                else {}
+            )
+            yield {**words, "status": status_line(page.app, turn)}
+    at = page.place(document_id, conversation_id)
+    last = at.turns[-1] if at.turns else None
+    ended = {"status": done_line(last.answer)} if last and not last.is_open else {}
+    sheet = _sheet(page.app, at) if last and last.answer.citations != shown else {}
+    yield {**page.live(at), **sheet, **ended, "seen": page.seen(at)}
+
+
+def _sheet(app: App, at: Open) -> View:
+    """The page of the best passage of the last turn, with the marks of no other."""
+    return {"sheet": page_panel.best_sheet(app, at.document_id, at.turns[-1].answer.citations)} if at.turns else {}
+
+
+def status_line(app: App, turn: Turn) -> str:
+    """What the last question of a conversation waits for, in a line."""
+    if turn.state == "waiting" and app.status().state == "loading":
         return "The reader is still loading. Your question waits and is answered as soon as it is ready."
-    return "Looking for the passage…"
-
-
-def answering_line(evidence: Evidence) -> str:
-    """What is happening while words arrive."""
-    if not evidence.found:
-        return "Not found."
-    return f"Answering from {text(evidence.coverage)}, the part read so far…" if evidence.coverage else "Answering…"
+    match turn.state:
+        case "looking":
+            return text(turn.doing) or "Looking for the passage…"
+        case "answering" if turn.answer.coverage:
+            return f"Answering from {text(turn.answer.coverage)}, the part read so far…"
+        case "answering":
+            return "Answering…"
+    return ""
 
 
 def done_line(answer: Answer) -> str:

@@ -1,6 +1,5 @@
 """The head of the conversation pane: the open document's title and state, and its conversations."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -19,26 +18,30 @@ def build(page: Page) -> None:
 
 
 def bind(page: Page) -> None:
-    """Conversations open and go; an answer that is being given ends."""
+    """Conversations open and go; an answer that is being given goes on in its own."""
 
-    def open_conversation(event: gr.EventData, request: gr.Request) -> list[Any]:
-        page.stops.stop(request.session_hash or "")
+    def open_conversation(event: gr.EventData) -> list[Any]:
         data = event._data or {}
         return page.guarded(lambda: page.opened(str(data.get("document", "")), str(data.get("conversation", ""))))
 
-    def delete(document_id: str, conversation_id: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        page.stops.stop(request.session_hash or "")
+    def open_new(document_id: str, conversation_id: str) -> list[Any]:
+        return page.guarded(lambda: page.opened(document_id, conversation_id))
+
+    def delete(document_id: str, conversation_id: str, event: gr.EventData) -> list[Any]:
         deleted = str((event._data or {}).get("conversation", ""))
         return page.guarded(lambda: on_delete(page, document_id, conversation_id, deleted))
 
     ids, head = [page["document_id"], page["conversation_id"]], page["head"]
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
-    for name, event in (("conversation", head.select), ("conversation_new", head.edit)):
-        event(open_conversation, None, page.outputs, api_name=name, **leaving)
+    head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving)
+    # The browser names it at once, so that a question which is quicker than the server is asked in the new one.
+    fresh = {"js": "() => window.docpod.fresh()", "api_name": "conversation_fresh", **QUIET}
+    new = head.edit(None, None, page["conversation_id"], **fresh)
+    new.then(open_new, ids, page.outputs, api_name="conversation_new", **leaving)
     head.delete(delete, ids, page.outputs, api_name="conversation_delete", **leaving)
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
+def live(app: App, at: Open) -> View:
     """Title, state and conversations of the open document, or why there are none."""
     if not at.document_id:
         return {"head": ""}
@@ -57,5 +60,5 @@ def opened(app: App, at: Open) -> View:
 
 def on_delete(page: Page, document_id: str, open_id: str, conversation_id: str) -> View:
     """Deletes a conversation; the open one leaves its document open with none."""
-    page.app.questions.delete(conversation_id)
+    page.app.chat.delete(conversation_id)
     return page.opened(document_id, "" if conversation_id == open_id else open_id)

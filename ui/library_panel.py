@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,7 +11,7 @@ import gradio as gr
 
 from app.main import App
 from ui import page_panel
-from ui.render import conversation, library
+from ui.render import library
 from ui.trouble import Trouble, explain
 from ui.view import POLLING, QUIET, RESTING, Open, Page, View
 
@@ -36,21 +35,20 @@ def build(page: Page) -> None:
 
 
 def bind(page: Page) -> None:
-    """Wires the pane; opening or deleting a document ends an answer."""
+    """Wires the pane."""
 
-    def upload(document_id: str, search: str, files: list[dict[str, Any]] | None, request: gr.Request) -> list[Any]:
-        stay = document_id if page.stops.answering(request.session_hash or "") else ""
+    def upload(document_id: str, conversation_id: str, search: str, files: list[dict[str, Any]] | None) -> list[Any]:
+        # A page where somebody waits for an answer stays where it is.
+        stay = document_id if any(turn.is_open for turn in page.app.chat.turns(conversation_id)) else ""
         return page.guarded(lambda: on_upload(page, files or [], document_id, stay, search))
 
     def act(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_act(page, document_id, conversation_id, search, event._data or {}))
 
-    def open_document(search: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        page.stops.stop(request.session_hash or "")
+    def open_document(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: page.opened(str(event._data.get("document", "")), None, search))
 
-    def delete(search: str, event: gr.EventData, request: gr.Request) -> list[Any]:
-        page.stops.stop(request.session_hash or "")
+    def delete(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
 
     def look(document_id: str, search: str) -> list[Any]:
@@ -65,7 +63,7 @@ def bind(page: Page) -> None:
 
     outputs = page.outputs
     ids = [page["document_id"], page["conversation_id"], page["search"]]
-    files = [page["document_id"], page["search"], page["upload"]]
+    files = [*ids, page["upload"]]
     page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", concurrency_limit=4, **QUIET)
     for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
@@ -78,7 +76,7 @@ def bind(page: Page) -> None:
     page["timer"].tick(tick, looks, outputs, api_name="tick", queue=False, **QUIET)
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
+def live(app: App, at: Open) -> View:
     """The list, with the open document marked, and the reader."""
     return {
         "documents": library.documents(at.found, at.document_id, at.search),
@@ -136,6 +134,8 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
     match event.get("act"):
         case "read" | "resume":
             verbs.read(document_id)
+        case "ocr":
+            verbs.recognise(document_id)
         case "pause":
             verbs.pause(document_id)
         case "cancel":
@@ -163,15 +163,16 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
 
     `awaited`: the document whose first page is shown as soon as it is known.
     """
-    catalogue = page.app.library.catalogue
-    entries = catalogue.entries()
-    at = Open(open_id, conversation_id, search, catalogue.entries(search) if search else entries)
+    entries = page.app.library.catalogue.entries()
+    at = page.place(open_id, conversation_id, search)
     view = page.changed(at, seen)
-    entry = next((each for each in entries if each.document_id == open_id), None)
-    if entry and open_id == awaited and entry.pages:
-        pages = page_panel.opened(page.app, replace(at, entry=entry))
-        # Its title is known since then, too.
-        view = {**view, **pages, **({} if conversation_id else {"history": conversation.invitation(entry)})}
+    if at.entry and open_id == awaited and at.entry.pages:
+        view = {**view, **page_panel.opened(page.app, at)}
+    elif at.turns and at.turns[-1].state == "answering":
+        # Whoever draws its words shows its page too; where nobody does, it is shown once they are whole.
+        view["seen"]["marks"] = seen.get("marks", 0)
+    elif at.turns and view["seen"]["marks"] != seen.get("marks"):
+        view = {**view, "sheet": page_panel.best_sheet(page.app, open_id, at.turns[-1].answer.citations)}
     status = page.app.status()
     loading = status.state == "loading" or bool(status.doing)
     busy = loading or any(each.progress.stage in library.BUSY_STAGES for each in entries)

@@ -42,19 +42,17 @@ def bind(page: Page) -> None:
         )
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
-    """A page stays as it is."""
-    return {}
+def live(app: App, at: Open) -> View:
+    """The contents; a page stays as it is."""
+    return {"outline": view.outline(at.entry) if at.entry else ""}
 
 
 def opened(app: App, at: Open) -> View:
     """The page of the best passage of the last answer, or the first one."""
     if at.entry is None:
-        return {"sheet": view.empty(), "outline": "", "awaited": ""}
-    last = at.turns[-1].answer if at.turns else None
+        return {"sheet": view.empty(), "awaited": ""}
     return {
-        "sheet": best_sheet(app, at.document_id, last.citations if last and last.found else ()),
-        "outline": view.outline(at.entry),
+        "sheet": best_sheet(app, at.document_id, at.turns[-1].answer.citations if at.turns else ()),
         "awaited": "" if at.entry.pages else at.document_id,
     }
 

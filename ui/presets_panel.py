@@ -29,7 +29,7 @@ def bind(page: Page) -> None:
     page["dial"].click(act, ids, page.outputs, api_name="recipe", concurrency_limit=None, **QUIET)
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
+def live(app: App, at: Open) -> View:
     """How the open document is kept; empty when it is gone."""
     try:
         shown = presets.presets(app.library.presets(at.document_id)) if at.document_id else ""

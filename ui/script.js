@@ -159,12 +159,39 @@
     }
   });
 
+  // Whether the server is there is asked seldom, and said once; when it is back, the page opens as it was.
+  const GONE = "DocPod is not running any more, or cannot be reached. This page goes on by itself as soon as it is back.";
+  const typed = () => document.querySelector("#question textarea");
+  async function watch(missed = 0) {
+    const there = await fetch("favicon.ico", { method: "HEAD", cache: "no-store" }).then(() => true, () => false);
+    if (there && "gone" in root.dataset) {
+      sessionStorage.setItem("docpod-typed", typed()?.value || "");
+      location.reload();
+      return;
+    }
+    if (!there && missed === 1) {
+      root.dataset.gone = "";
+      document.body.append(
+        Object.assign(document.createElement("p"), { id: "gone", role: "alert", textContent: GONE }));
+    }
+    setTimeout(watch, there ? 4000 : 1000, there ? 0 : missed + 1);
+  }
+  function typeAgain() {
+    const words = sessionStorage.getItem("docpod-typed");
+    sessionStorage.removeItem("docpod-typed");
+    if (!words) return;
+    typed().value = words;
+    typed().dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
   // Called once the page is mounted: the place is in the address, ids only.
   function place() {
     applyTheme();
     show(root.dataset.pane);
     follow(document.querySelector("#talk"));
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
+    typeAgain();
+    watch();
     const known = new URLSearchParams(location.hash.slice(1));
     return [known.get("d") || "", known.get("c") || ""];
   }
@@ -175,5 +202,10 @@
     history.replaceState(null, "", documentId ? `#${known}` : location.pathname);
   }
 
-  window.docpod = { wire, place, remember };
+  // The id of a conversation that has no question yet.
+  function fresh() {
+    return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  window.docpod = { wire, place, remember, fresh };
 })();

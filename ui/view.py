@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from uuid import uuid4
 
 import gradio as gr
 
@@ -11,7 +12,6 @@ from app.events import DocumentEntry, Turn
 from app.main import App
 from ui.access import current_view
 from ui.render import library
-from ui.stops import Stops
 from ui.trouble import explain
 
 View = Mapping[str, Any]
@@ -36,7 +36,7 @@ class Open:
     found: Sequence[DocumentEntry]
     """The library as it is searched."""
     entry: DocumentEntry | None = None
-    """The document, where it is just being opened."""
+    """The document; None where nothing is open, or what was is gone."""
     turns: Sequence[Turn] = ()
 
 
@@ -52,8 +52,8 @@ class Panel(Protocol):
     def bind(self, page: "Page") -> None:
         """Wire its events, once all panels are built."""
 
-    def live(self, app: App, at: Open) -> Mapping[str, str]:
-        """The HTML of its regions that follow what happens in the background, for the timer and after every action."""
+    def live(self, app: App, at: Open) -> View:
+        """Its regions that follow what happens in the background, for the timer and after every action."""
 
     def opened(self, app: App, at: Open) -> View:
         """Its other regions, when something opens."""
@@ -63,7 +63,6 @@ class Page:
     """The regions of all panels."""
 
     def __init__(self, panels: Sequence[Panel]) -> None:
-        self.stops = Stops()
         self.answering: list[Any] = []
         """The events that answer, for others to cancel."""
         self._panels = panels
@@ -125,41 +124,48 @@ class Page:
         for panel in reversed(self._panels):
             panel.bind(self)
 
-    def live(self, at: Open) -> dict[str, str]:
+    def place(self, document_id: str, conversation_id: str, search: str = "") -> Open:
+        """What is open, as it is at this moment."""
+        found, entry = self.app.library.catalogue.entries(search), self._entry(document_id)
+        turns = self.app.chat.turns(conversation_id) if entry else ()
+        return Open(document_id if entry else "", conversation_id if entry else "", search, found, entry, turns)
+
+    def live(self, at: Open) -> dict[str, Any]:
         """The regions of all panels that follow what happens in the background."""
         return {name: shown for panel in self._panels for name, shown in panel.live(self.app, at).items()}
 
     def after(self, document_id: str, open_id: str, conversation_id: str, search: str) -> View:
         """What an action on a document changes: of another one than is open, only its line in the library."""
-        live = self.live(Open(open_id, conversation_id, search, self.app.library.catalogue.entries(search)))
+        live = self.live(self.place(open_id, conversation_id, search))
         return {**(live if document_id == open_id else {"documents": live["documents"]}), "timer": POLLING}
+
+    def seen(self, at: Open) -> dict[str, int]:
+        """Hashes of the live regions, and of the last answer's marks."""
+        hashes = {name: hash(str(shown)) for name, shown in self.live(at).items()}
+        return {**hashes, "marks": hash(str(at.turns[-1].answer.citations if at.turns else ()))}
 
     def changed(self, at: Open, seen: Mapping[str, int]) -> View:
         """Live regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""
-        live = self.live(at)
-        hashes = {name: hash(shown) for name, shown in live.items()}
+        live, hashes = self.live(at), self.seen(at)
         return {**{name: live[name] for name in live if hashes[name] != seen.get(name)}, "seen": hashes}
 
     def opened(self, document_id: str, conversation_id: str | None, search: str = "") -> View:
-        """Everything about one document; a conversation of None means its latest, "" means none yet.
+        """Everything about one document; a conversation of None means its latest, or a new one.
 
-        An unknown document, such as one deleted in another tab, opens nothing.
+        A conversation has its id before its first question. An unknown document, such as one deleted in another tab,
+        opens nothing.
         """
-        entry, turns = self._entry(document_id), list[Turn]()
-        if entry is None:
-            document_id = conversation_id = ""
-        else:
+        if not conversation_id:
             known = [each.conversation_id for each in self.app.questions.conversations(document_id)]
-            conversation_id = next(iter(known), "") if conversation_id is None else conversation_id
-            turns = self.app.questions.turns(conversation_id) if conversation_id in known else []
-        found = self.app.library.catalogue.entries(search)
-        at = Open(document_id, conversation_id, search, found, entry, turns)
+            conversation_id = next(iter(known), "") if conversation_id is None else ""
+        at = self.place(document_id, conversation_id or uuid4().hex, search)
         others = {name: shown for panel in self._panels for name, shown in panel.opened(self.app, at).items()}
         return {
             **self.live(at),
             **others,
-            "document_id": document_id,
-            "conversation_id": conversation_id if turns else "",
+            "document_id": at.document_id,
+            "conversation_id": at.conversation_id,
+            "seen": self.seen(at),
             "timer": POLLING,
         }
 

@@ -12,6 +12,7 @@ from app.errors import BadSetting, Busy, PasswordNeeded
 from app.events import DocumentEntry
 from app.main import App
 from app.readers import NAMES
+from app.scans import INSTALL, ocr_installed
 
 
 def add(commands: Parsers) -> None:
@@ -21,7 +22,14 @@ def add(commands: Parsers) -> None:
     reading.add_argument("--sample", action="store_true", help="read the sample document")
     reading.add_argument("--password", help="of an encrypted PDF")
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
-    for name, run in {"show": _show, "pause": _pause, "cancel": _cancel, "delete": _delete, "page": _page}.items():
+    for name, run in {
+        "show": _show,
+        "ocr": _ocr,
+        "pause": _pause,
+        "cancel": _cancel,
+        "delete": _delete,
+        "page": _page,
+    }.items():
         parser = commands.add(name, run)
         document(parser)
         if name == "page":
@@ -63,6 +71,7 @@ def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, An
         "title": entry.title,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
+        "note": entry.note,
         "tokens": reading.num_tokens,
         "sections": entry.forecast.sections if entry.forecast else 0,
         "seconds": round(reading.seconds, 3),
@@ -75,6 +84,11 @@ def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, An
         silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
         before = "" if had_to_read else " (read before)"
         print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+        if entry.note:
+            print(entry.note)
+        if entry.pages_for_ocr:
+            way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
+            print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
         print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     return facts
 
@@ -97,6 +111,18 @@ def _show(app: App, options: argparse.Namespace) -> dict[str, Any]:
         for key, value in facts.items():
             print(f"{key:20} {value}")
     return facts
+
+
+def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Read the pages of a document that have no text by OCR, and then all of it anew."""
+    found = app.library.catalogue.find(options.document)
+    before = app.library.catalogue.entry(found.id).pages_for_ocr
+    app.library.recognise(found.id)
+    follow(app, found.id)
+    entry = app.library.catalogue.entry(found.id)
+    if not options.json:
+        print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
+    return {"document_id": found.id, "pages": before, "pages_without_text": entry.pages_without_text}
 
 
 def _pause(app: App, options: argparse.Namespace) -> dict[str, Any]:
@@ -142,6 +168,7 @@ def _facts(entry: DocumentEntry) -> dict[str, Any]:
         "file_name": entry.file_name,
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
+        "note": entry.note,
         "file_bytes": entry.num_bytes,
         "pod_bytes": entry.pod_bytes,
         "state": entry.progress.stage,

@@ -49,6 +49,8 @@ def show_evidence(evidence: Evidence) -> None:
 def _line(progress: Progress) -> str:
     if progress.stage == "parsing":
         return f"parsing page {progress.done} of {progress.total}"
+    if progress.stage == "ocr":
+        return f"reading pictures of text by OCR, {progress.done} of {progress.total}"
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
     speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
     return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"

@@ -5,8 +5,8 @@ The files are untrusted: everything but `sniff` runs in a process with limits of
 """
 
 from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
-from app.readers.formats import ACCEPT, NAMES, READERS, sniff
-from app.readers.sandbox import open_document, page_image, unlock
+from app.readers.formats import ACCEPT, NAMES, READERS, by_media_type, sniff
+from app.readers.sandbox import open_document, page_image, recognise, typeset_image, unlock
 
 __all__ = [
     "ACCEPT",
@@ -17,8 +17,11 @@ __all__ = [
     "ParsedPage",
     "ReaderLimits",
     "Word",
+    "by_media_type",
     "open_document",
     "page_image",
+    "recognise",
     "sniff",
+    "typeset_image",
     "unlock",
 ]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 
@@ -39,7 +39,8 @@ class ParsedPage:
     """ok, empty (no text), scanned (a picture of text) or unreadable."""
     width_pt: float
     height_pt: float
-    words: tuple[Word, ...]
+    words: tuple[Word, ...] | None
+    """None on a page that is typeset here: its words are where `typeset.words` says."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ class DocumentInfo:
 class ReaderLimits:
     """What one document may cost."""
 
-    max_pages: int = 5000
+    max_pages: int = 100_000
     page_seconds: float = 20.0
     """Processor seconds for one page, for opening the document, and for one page image."""
+    convert_seconds: float = 120.0
+    """Processor seconds for converting a document that is typeset here, and for OCR of one page."""
     memory_bytes: int = 4 << 30
     """Address space of the reading process."""
     batch_pages: int = 500
@@ -83,6 +86,11 @@ class Reader(Protocol):
     def info(self) -> DocumentInfo: ...
 
     def page(self, number: int) -> ParsedPage: ...
+
+
+@runtime_checkable
+class DrawingReader(Reader, Protocol):
+    """A reader of a format that has page images of its own."""
 
     def image(self, number: int, width_px: int) -> bytes: ...
 

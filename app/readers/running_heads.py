@@ -93,7 +93,7 @@ def _cleaned(near: Sequence[_Page], index: int) -> ParsedPage:
 def _edges(page: ParsedPage) -> Iterator[_Line]:
     """The lines that stand apart at the top and at the foot of a page."""
     lines: list[tuple[float, float, int, str]] = []
-    start, words = 0, iter(page.words)
+    start, words = 0, iter(page.words or ())
     word = next(words, None)
     for index, text in enumerate(page.text.split("\n")):
         boxes = []
@@ -153,7 +153,7 @@ def _without(page: ParsedPage, repeated: set[int], apart: set[int]) -> ParsedPag
     for start, line in kept:
         if not line and (not text or text.endswith("\n\n")):
             continue
-        for word in page.words[position:]:
+        for word in (page.words or ())[position:]:
             if word.start >= start + len(line):
                 break
             position += 1

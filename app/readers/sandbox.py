@@ -4,7 +4,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
@@ -12,8 +12,10 @@ from typing import Any
 
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.formats import by_media_type
 from app.readers.running_heads import without_running_heads
 
+_LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
 MAX_REPLY_BYTES = 64 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from app.readers.worker import main; main()"
 """The reading process finds what this one finds, from a source tree or installed, whatever the environment says."""
@@ -39,7 +41,10 @@ class SandboxedDocument:
         failures = 0
         while number <= self.info.num_pages:
             if failures < self.limits.max_failures:
-                last = min(number + self.limits.batch_pages - 1, self.info.num_pages)
+                last = self.info.num_pages
+                if not by_media_type(self.media_type).typeset:
+                    # What is typeset is all there once it is open.
+                    last = min(number + self.limits.batch_pages - 1, last)
                 request = _request("pages", self.path, self.media_type, self.password, first=number, last=last)
                 for reply in _replies(request, self.limits):
                     yield _page(_checked(reply))
@@ -64,7 +69,7 @@ def open_document(
     if info.num_pages > limits.max_pages:
         raise errors.DocumentTooLarge(
             f"The document has {info.num_pages:,} pages; the limit is {limits.max_pages:,}.",
-            "Raise max_pages in the settings, or split the document.",
+            "Raise it with --max-pages, or split the document.",
         )
     return SandboxedDocument(path, media_type, info, limits, password)
 
@@ -82,12 +87,33 @@ def page_image(
     return base64.b64decode(_one_reply(request, limits)["image"])
 
 
+def recognise(
+    path: Path, media_type: str, widths_pt: Mapping[int, float], limits: ReaderLimits = DEFAULT_LIMITS
+) -> Iterator[ParsedPage]:
+    """Pages (1-based) read by OCR, in order, with their widths as they are known; 'unreadable' where that fails."""
+    waiting = sorted(widths_pt)
+    while waiting:
+        pages = [(number, widths_pt[number]) for number in waiting]
+        for reply in _replies(_request("ocr", path, media_type, None, pages=pages), limits):
+            yield _page(_checked(reply))
+            waiting.pop(0)
+        if waiting:
+            number = waiting.pop(0)
+            yield ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
+
+
+def typeset_image(text: str, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
+    """PNG or JPEG of a page that is typeset here, given by its text."""
+    request = _request("draw", Path(), "", None, text=text, width_px=width_px)
+    return base64.b64decode(_one_reply(request, limits)["image"])
+
+
 def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
     """Write a copy of an encrypted PDF that needs no password. Raises WrongPassword or DamagedDocument."""
     _one_reply(_request("unlock", path, "application/pdf", password, out_path=str(out_path.resolve())), limits)
 
 
-def _request(do: str, path: Path, media_type: str, password: str | None, **details: int | str) -> dict[str, object]:
+def _request(do: str, path: Path, media_type: str, password: str | None, **details: object) -> dict[str, object]:
     return {"do": do, "path": str(path.resolve()), "media_type": media_type, "password": password, **details}
 
 
@@ -111,12 +137,12 @@ def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[
     ) as process:
         assert process.stdin and process.stdout
         try:
-            request |= {"memory_bytes": limits.memory_bytes, "page_seconds": limits.page_seconds}
+            request |= {each: getattr(limits, each) for each in _LIMITS}
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.close()
             while True:
                 # The process limits its own processor time; wall time is for one that sleeps, or cannot limit itself.
-                guard = Timer(10 * limits.page_seconds, process.kill)
+                guard = Timer(max(10 * limits.page_seconds, 5 * limits.convert_seconds), process.kill)
                 guard.start()
                 line = process.stdout.readline(MAX_REPLY_BYTES)
                 guard.cancel()
@@ -138,5 +164,6 @@ def _checked(reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page(reply: dict[str, Any]) -> ParsedPage:
-    reply["words"] = tuple(Word(*word) for word in reply["words"])
+    if reply["words"] is not None:
+        reply["words"] = tuple(Word(*word) for word in reply["words"])
     return ParsedPage(**reply)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AppError
-from app.readers.base import OpenReader, ParsedPage
-from app.readers.formats import READERS
+from app.readers.base import DrawingReader, OpenReader, ParsedPage, Reader
+from app.readers.formats import by_media_type
 
 if sys.platform == "linux":
     import resource
@@ -44,9 +44,15 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> Iterator[object]:
-    """The replies to `request["do"]`: info, pages, image or unlock."""
+    """The replies to `request["do"]`: info, pages, ocr, image, draw or unlock."""
     _restart_clock(request["page_seconds"])
-    module = import_module(next(form.module for form in READERS if form.media_type == request["media_type"]))
+    if request["do"] == "draw":
+        yield _image(import_module("app.readers.typeset").draw(request["text"], request["width_px"]))
+        return
+    form = by_media_type(request["media_type"])
+    if form.typeset:
+        _restart_clock(request["convert_seconds"])
+    module = import_module(form.module)
     path, password = Path(request["path"]), request["password"]
     if request["do"] == "unlock":
         module.unlock(path, password, Path(request["out_path"]))
@@ -67,8 +73,23 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
                     print(f"page {number}: {error!r}", file=sys.stderr)
                     page = ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
                 yield vars(page)
+        case "ocr":
+            yield from _recognised(reader, request)
         case "image":
-            yield {"image": base64.b64encode(reader.image(request["number"], request["width_px"])).decode()}
+            assert isinstance(reader, DrawingReader)
+            yield _image(reader.image(request["number"], request["width_px"]))
+
+
+def _recognised(reader: Reader, request: dict[str, Any]) -> Iterator[object]:
+    ocr = import_module("app.readers.ocr")
+    assert isinstance(reader, DrawingReader)
+    for number, width_pt in request["pages"]:
+        _restart_clock(request["convert_seconds"])
+        yield vars(ocr.read_page(number, reader.image(number, ocr.width_px(width_pt))))
+
+
+def _image(image: bytes) -> dict[str, str]:
+    return {"image": base64.b64encode(image).decode()}
 
 
 def _restart_clock(seconds: float) -> None:

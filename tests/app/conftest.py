@@ -75,7 +75,7 @@ def settings(tmp_path: Path, tiny_model_dir: Path, prepared_models: Path) -> Set
     """A home of its own, small chunks and short answers."""
     home = tmp_path / "home"
     shutil.copytree(prepared_models, home / "models")
-    return Settings(home=home, model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8)
+    return Settings(home=home, model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8, meaning=False)
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from app.question_kind import Asking, kind_of
                 "TL;DR",
                 "Give me a short overview",
                 "What does this document say?",
+                "What is this?",
+                "What is this report?",
                 "Worum geht es in diesem Dokument?",
                 "Fasse den Bericht kurz zusammen.",
                 "Zusammenfassung bitte",
@@ -89,6 +91,8 @@ from app.question_kind import Asking, kind_of
                 "Summarise the findings on tides.",
                 "What does this report say about the toll for a lorry?",
                 "What was the main light's range?",
+                "What is the report's total income?",
+                "What is this crane?",
                 "Describe everything about the storm.",
                 "On page 6, what is the fee?",
                 "When was the crane made?",
@@ -156,7 +160,7 @@ def test_a_chapter_by_its_number() -> None:
 
 
 def test_it_may_be_what_went_before() -> None:
-    for question in ("Explain it.", "How long is it?", "When was it made?", "What is it called?"):
+    for question in ("What is this?", "Explain it.", "How long is it?", "When was it made?", "What is it called?"):
         assert kind_of(question, goes_on=True).kind == "inside"
     for question in ("What is it about?", "Who wrote it?", "How many pages has it?", "Explain this document."):
         assert kind_of(question, goes_on=True).kind != "inside"

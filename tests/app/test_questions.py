@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app import retrieval, section_answer
+from app import section_answer
 from app.errors import AppError, DocumentNotFound, ModelUnavailable, NotRead, QuestionRejected
 from app.events import Answer, Evidence, TextDelta
+from app.evidence import Ranked
 from app.main import App
 from app.settings import Settings
 from engine.runtime.context import Context
@@ -93,7 +95,9 @@ def test_while_it_is_read_the_answer_comes_from_what_is_read_and_says_so(app: Ap
     late = ask(app, document_id, "What is the access code of room 8?")
     assert late.coverage
     read = app.library.catalogue.entry(document_id).progress.pages_done
-    assert read < PAGES and all(cited.page <= read + 1 for cited in late.citations)
+    # Its words are found on a page that is not read yet.
+    assert read < PAGES
+    assert (late.found, late.citations[0].page) == (True, 8)
     assert sum(1 for _ in work) > 0
     assert ask(app, document_id).coverage == ""
 
@@ -253,7 +257,7 @@ def test_the_second_question_finds_the_passages_as_they_were(
     app: App, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ask(app, document_id)
-    monkeypatch.setattr(retrieval, "index", lambda *_: pytest.fail("passages were looked for again"))
+    monkeypatch.setattr("app.indexed_page.split", lambda *_: pytest.fail("passages were looked for again"))
     assert ask(app, document_id).citations == first.citations
 
 
@@ -372,3 +376,75 @@ def test_the_longest_answer_fits_behind_the_longest_question(open_app: OpenApp, 
     for event in app.questions.ask(document_id, "Room 3? " * 60, stop=stop):
         answer = event
     assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("The access code of room 3 is 4111.", True),
+        ("Nobody had seen the porter that day.", True),
+        ("The document does not mention a zeppelin.", False),
+        ("It doesn't say.", False),
+        ("The zeppelin of Ada Whitlock has the code 99.", False),
+    ],
+)
+def test_a_strong_reader_is_asked_whatever_the_words_are(
+    app: App, document_id: str, said: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not found only where its own words fail too."""
+    strong(app)
+    monkeypatch.setattr(section_answer, "stream", lambda *_: iter(said))
+    *events, answer = app.questions.ask(document_id, "Zeppelin?")
+    assert isinstance(events[0], Evidence) and (events[0].found, events[0].answering) == (False, True)
+    assert isinstance(answer, Answer) and answer.found is found
+    assert answer.answer.startswith(said if found else section_answer.NOT_FOUND)
+    assert answer.unsupported == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "withheld"),
+    [
+        ("The access code of room 3 is 4111. It was 9999 before.", "The access code of room 3 is 4111. [1]", True),
+        ("The access code of room 3 is 4111.", "The access code of room 3 is 4111. [1]", False),
+        ("The access code is 9999.", "The access code of room 3 is 4111. [1]", True),
+        ("Ada Whitlock keeps the code.", "The access code of room 3 is 4111. [1]", True),
+    ],
+)
+def test_of_a_weak_readers_words_only_those_are_shown_that_the_passages_hold(
+    app: App, document_id: str, said: str, shown: str, withheld: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(section_answer, "stream", lambda *_: iter(said))
+    *events, answer = app.questions.ask(document_id, QUESTION)
+    assert isinstance(answer, Answer)
+    assert (answer.answer, answer.withheld, answer.weak) == (shown, withheld, True)
+    words = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert "9999" not in words and "Ada" not in words
+
+
+def test_what_answers_leads_a_weak_readers_words(app: App, document_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And words that give another value are left out, also where the passage holds that value."""
+    ranked = section_answer.rank
+
+    def spanned(*given: Any) -> list[Ranked]:
+        best, *others = ranked(*given)
+        start = best.passage.start + best.passage.text.index("4111")
+        return [replace(best, span=(start, start + 4)), *others]
+
+    monkeypatch.setattr(section_answer, "rank", spanned)
+    for said, shown in (
+        ("The access code of room 3 is 4111.", "4111 (p. 3)\n\nThe access code of room 3 is 4111. [1]"),
+        ("The access code of room is 3.", "4111 (p. 3)"),
+    ):
+        monkeypatch.setattr(section_answer, "stream", lambda *_, said=said: iter(said))
+        *events, answer = app.questions.ask(document_id, QUESTION)
+        assert isinstance(answer, Answer) and isinstance(events[0], Evidence)
+        assert answer.answer == shown
+        assert events[0].citations[0].words == answer.citations[0].words == "4111"
+        assert events[1] == TextDelta("4111 (p. 3)")
+        assert app.questions.turns(answer.conversation_id)[0].answer == answer
+
+
+def test_an_answer_that_was_cut_says_so(app: App, document_id: str) -> None:
+    strong(app)
+    ends = {ask(app, document_id, f"What is the access code of room {number}?").ended for number in range(1, 6)}
+    assert "cut" in ends

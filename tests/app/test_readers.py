@@ -1,5 +1,6 @@
 """What holds for every format, and what is refused."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,22 @@ from fpdf import FPDF
 from PIL import Image
 
 from app.errors import DamagedDocument, DocumentTooLarge, EmptyDocument, UnsupportedFile
-from app.readers import ACCEPT, NAMES, READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
+from app.readers import (
+    ACCEPT,
+    NAMES,
+    READERS,
+    ParsedPage,
+    ReaderLimits,
+    Word,
+    by_media_type,
+    open_document,
+    page_image,
+    sniff,
+    typeset_image,
+)
 from app.readers.base import clean
-from tests.app import paper, test_readers_epub
+from app.readers.typeset import words as typeset_words
+from tests.app import made, paper, test_readers_epub
 
 
 def write_pdf(path: Path) -> None:
@@ -32,30 +46,51 @@ def write_epub(path: Path) -> None:
     test_readers_epub.book(path, *chapters)
 
 
+def write_html(path: Path) -> None:
+    path.write_text("<h1>Log</h1>" + "<p>The pilot boat left for the bar. </p>" * 200)
+
+
+def write_csv(path: Path) -> None:
+    path.write_text("boat,hour\n" + "".join(f"pilot {n},{n % 24}\n" for n in range(100)))
+
+
+def write_docx(path: Path) -> None:
+    made.docx(path, "<w:p><w:r><w:t>The pilot boat left for the bar.</w:t></w:r></w:p>" * 200)
+
+
+def write_pptx(path: Path) -> None:
+    made.pptx(path, [("Boats", "The pilot boat left for the bar."), ("Lamps", "The lamp burned all night.")])
+
+
+def write_xlsx(path: Path) -> None:
+    made.xlsx(path, {"Log": [["boat", "hour"], *(["pilot", n % 24] for n in range(100))]})
+
+
 WRITERS = {
-    "application/pdf": write_pdf,
-    "application/epub+zip": write_epub,
-    "text/markdown": write_text,
-    "text/plain": write_text,
-}
-SUFFIXES = {
-    "application/pdf": ".pdf",
-    "application/epub+zip": ".epub",
-    "text/markdown": ".md",
-    "text/plain": ".txt",
+    ".pdf": write_pdf,
+    ".docx": write_docx,
+    ".pptx": write_pptx,
+    ".xlsx": write_xlsx,
+    ".epub": write_epub,
+    ".html": write_html,
+    ".csv": write_csv,
+    ".md": write_text,
+    ".txt": write_text,
 }
 
 
 @pytest.fixture(params=[form.media_type for form in READERS])
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
-    path = tmp_path / f'it\'s <b>ünïcode "quoted"; {SUFFIXES[request.param]}'
-    WRITERS[request.param](path)
-    return path, request.param
+    suffix = by_media_type(request.param).suffixes[0]
+    path = tmp_path / f'it\'s <b>ünïcode "quoted"; {suffix}'
+    WRITERS[suffix](path)
+    # A file of the library has no ending.
+    return path.rename(path.with_suffix("")), request.param
 
 
 class TestEveryFormat:
     def test_is_told_by_its_bytes(self, document: tuple[Path, str]) -> None:
-        assert sniff(document[0]) == document[1]
+        assert sniff(document[0], f"a{by_media_type(document[1]).suffixes[0]}") == document[1]
 
     def test_pages_come_once_and_in_order(self, document: tuple[Path, str]) -> None:
         opened = open_document(*document)
@@ -66,9 +101,8 @@ class TestEveryFormat:
 
     def test_words_index_the_text_and_boxes_lie_on_the_page(self, document: tuple[Path, str]) -> None:
         for page in open_document(*document).pages():
-            words = [page.text[word.start : word.end] for word in page.words]
-            assert words == page.text.split()
-            for word in page.words:
+            assert [page.text[word.start : word.end] for word in places(page)] == page.text.split()
+            for word in places(page):
                 assert 0 <= word.x0 < word.x1 <= 1
                 assert 0 <= word.y0 < word.y1 <= 1
 
@@ -85,28 +119,35 @@ class TestEveryFormat:
     def test_ink_lies_inside_the_boxes(self, document: tuple[Path, str], tmp_path: Path) -> None:
         page = list(open_document(*document).pages())[1]
         drawn = tmp_path / "page"
-        drawn.write_bytes(page_image(*document, 2, 900))
+        typeset = by_media_type(document[1]).typeset
+        drawn.write_bytes(typeset_image(page.text, 900) if typeset else page_image(*document, 2, 900))
         with Image.open(drawn) as image:
             assert_ink_matches(image.convert("L"), page)
             assert abs(image.width - 900) <= 1
             assert abs(image.height / image.width - page.height_pt / page.width_pt) < 0.01
 
 
+def places(page: ParsedPage) -> tuple[Word, ...]:
+    """Where the words of a page stand, whoever says so."""
+    return typeset_words(page.text) if page.words is None else page.words
+
+
 def assert_ink_matches(image: Image.Image, page: ParsedPage) -> None:
     """Every box holds ink, and the ink outside of all boxes is none."""
     dark = image.point(lambda value: 255 if value < 160 else 0)
-    for word in page.words:
+    for word in places(page):
         box = (word.x0 * image.width, word.y0 * image.height, word.x1 * image.width, word.y1 * image.height)
         assert dark.crop(tuple(map(round, box))).getbbox(), page.text[word.start : word.end]
-    for word in page.words:
+    for word in places(page):
         box = (word.x0 * image.width, word.y0 * image.height, word.x1 * image.width, word.y1 * image.height)
         dark.paste(0, (int(box[0]) - 1, int(box[1]) - 1, int(box[2]) + 2, int(box[3]) + 2))
     assert dark.getbbox() is None
 
 
 def test_the_names_of_the_formats_and_what_may_be_chosen_come_from_their_list() -> None:
-    assert NAMES == "PDF, EPUB, Markdown or text"
-    assert {*ACCEPT.split(",")} == {*SUFFIXES, *SUFFIXES.values(), ".markdown"}
+    assert NAMES == "PDF, Word, PowerPoint, Excel, EPUB, HTML, CSV, Markdown or text"
+    others = {".markdown", ".htm", ".xhtml", ".tsv"}
+    assert {*ACCEPT.split(",")} == {*WRITERS, *(form.media_type for form in READERS), *others}
 
 
 class TestSniff:
@@ -118,18 +159,42 @@ class TestSniff:
     def test_a_name_never_makes_a_pdf(self, tmp_path: Path) -> None:
         path = tmp_path / "letter.pdf"
         path.write_text("Dear reader")
-        assert sniff(path) == "text/plain"
+        with pytest.raises(UnsupportedFile, match=r"named \.pdf, but is plain text"):
+            sniff(path)
         assert sniff(path, name="letter.Markdown") == "text/markdown"
 
+    @pytest.mark.parametrize("name", ["a.pdf", "a.docx", "a.xlsx", "a.pptx", "a.epub", "a.txt", "a.csv", "a"])
     @pytest.mark.parametrize(
-        "content", [b"\x89PNG\r\n\x1a\n", "Grüße".encode("latin-1"), b"text\0text", b"cut \xe2\x82"]
+        ("content", "what"),
+        [
+            (random.Random(1).randbytes(5000), "holds no PDF"),
+            (b"\0\1\2junk\3" * 40, "holds no PDF"),
+            (b"PK\3\4junk", "a ZIP archive"),
+            (b"\x89PNG\r\n\x1a\n", "a picture"),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "an old or a protected Office file"),
+            (b"{\\rtf1 Dear reader}", "an RTF file"),
+            (b"\x7fELF" + bytes(90), "a program"),
+        ],
     )
-    def test_other_bytes_are_refused(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "a.txt"
+    def test_junk_is_refused_with_what_it_is(self, tmp_path: Path, name: str, content: bytes, what: str) -> None:
+        path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(UnsupportedFile) as caught:
             sniff(path)
-        assert "UTF-8" in caught.value.hint
+        assert what in caught.value.message and caught.value.hint
+        assert (f"named {path.suffix}" in caught.value.message) == bool(path.suffix)
+
+    @pytest.mark.parametrize("content", [b"not a pdf", b"<html>404 Not Found</html>", b"junk " * 900])
+    def test_text_named_like_another_format_is_told(self, tmp_path: Path, content: bytes) -> None:
+        for suffix in (".pdf", ".docx"):
+            (path := tmp_path / f"bad{suffix}").write_bytes(content)
+            with pytest.raises(UnsupportedFile, match=r"is plain text, no (PDF|Word) file"):
+                sniff(path)
+
+    def test_a_page_without_a_name_for_it_is_told_by_its_beginning(self, tmp_path: Path) -> None:
+        (path := tmp_path / "page").write_bytes(b"\n<!-- saved -->\n<!DOCTYPE html><html><body>text</body></html>")
+        assert sniff(path) == "text/html"
+        assert sniff(path, "page.txt") == "text/plain"
 
     def test_an_empty_file_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "a.pdf"

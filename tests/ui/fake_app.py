@@ -4,19 +4,18 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from uuid import uuid4
 
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import (
+    Busy,
     DocumentNotFound,
     EmptyDocument,
-    NotRead,
     QuestionRejected,
     RecipeNotThere,
     UnsupportedFile,
@@ -24,18 +23,16 @@ from app.errors import (
 )
 from app.events import (
     Answer,
-    AskEvent,
     Cited,
     DocumentEntry,
-    Evidence,
     Forecast,
     PresetState,
     Progress,
     ReaderStatus,
     RecipeStep,
-    TextDelta,
     Turn,
 )
+from app.keys import SCOPES, Key
 from app.settings import Settings
 from app.sharing import Sharing
 
@@ -67,6 +64,28 @@ ANSWER = (
 )
 
 
+_TOP, _STEP = 0.1585, 0.025
+CITED = (
+    Cited(
+        1,
+        12,
+        "12",
+        " ".join(LINES[:2])[:-5] + ".",
+        ((0.118, _TOP, 0.79, _TOP + 0.021), (0.118, _TOP + _STEP, 0.715, _TOP + _STEP + 0.021)),
+        0.92,
+    ),
+    Cited(
+        2,
+        44,
+        "F-2",
+        " ".join(LINES[4:6]),
+        (
+            (0.118, _TOP + 4 * _STEP, 0.76, _TOP + 4 * _STEP + 0.021),
+            (0.118, _TOP + 5 * _STEP, 0.75, _TOP + 5 * _STEP + 0.021),
+        ),
+        0.61,
+    ),
+)
 NOT_FOUND = "Not found in the document. I looked through all 98 pages; the closest passages are shown."
 
 
@@ -109,7 +128,6 @@ class FakeLibrary:
         self.read_seconds = read_seconds
         self.folder = folder
         self.documents: dict[str, FakeDocument] = {}
-        self.questions: FakeQuestions | None = None
         self.catalogue = self
 
     def add(self, path: Path, name: str) -> str:
@@ -275,123 +293,120 @@ class FakeLibrary:
         document.stage, document.since = "reading", self.clock()
 
 
-class FakeQuestions:
-    """Answers word by word; questions that name a unicorn are not found, and one that says `bug` is one."""
+NOTHING = Answer("", False, (), (), 0, 0, 0.0, 0.0, 0.0, "", "")
+EARLY_PAGES = 20
+"""Pages that must be read before a question that says `early` is answered."""
+
+
+class FakeChat:
+    """Answers word by word in a thread; a question that says `early` waits and is revised, one that names a unicorn is
+    not found, and one that says `bug` is one."""
 
     def __init__(self, library: FakeLibrary, word_seconds: float) -> None:
         self.library = library
         self.word_seconds = word_seconds
-        self.everybodys: dict[str, FakeConversation] = {}
-        self.owner = ""
+        self.known: dict[str, FakeConversation] = {}
         self.asked = 0
+        self._stops: dict[str, Event] = {}
 
-    @property
-    def known(self) -> dict[str, FakeConversation]:
-        return {key: each for key, each in self.everybodys.items() if each.owner == self.owner}
+    def is_owner(self, owner: str, conversation_id: str) -> bool:
+        return conversation_id in self.known and self.known[conversation_id].owner == owner
 
-    def of(self, visitor_id: str) -> "FakeQuestions":
-        theirs = copy(self)
-        theirs.owner = visitor_id
-        return theirs
+    def forget(self, owner: str) -> None:
+        for conversation_id in [key for key, each in self.known.items() if each.owner == owner]:
+            self.delete(conversation_id)
 
-    def forget(self, visitor_id: str) -> None:
-        for key in [key for key, each in self.everybodys.items() if each.owner == visitor_id]:
-            del self.everybodys[key]
-
-    def ask(
-        self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None
-    ) -> Iterator[AskEvent]:
-        entry = self.library.catalogue.entry(document_id)
+    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
+        if conversation_id in self.known and not self.is_owner(owner, conversation_id):
+            raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
+        self.library.catalogue.entry(document_id)
         if not question.strip():
             raise QuestionRejected("The question is empty.", "Write what you would like to know.")
-        if entry.progress.stage == "locked":
-            raise NotRead("This document has not been read yet.", "Enter its password in the library.")
         if "bug" in question:
             raise ValueError("a bug of the tests")
-        if conversation_id not in self.known:
-            conversation_id = conversation_id or uuid4().hex
-            self.everybodys[conversation_id] = FakeConversation(
-                conversation_id, document_id, question[:80], datetime.now(UTC), self.owner
-            )
-        return self._stream(self.known[conversation_id], question, stop or Event(), None)
-
-    def regenerate(self, conversation_id: str, stop: Event | None = None) -> Iterator[AskEvent]:
-        conversation = self.known[conversation_id]
-        return self._stream(conversation, conversation.turns[-1].question, stop or Event(), len(conversation.turns) - 1)
-
-    def _stream(
-        self, conversation: FakeConversation, question: str, stop: Event, replaced: int | None
-    ) -> Iterator[AskEvent]:
-        self.asked += 1
-        entry = self.library.catalogue.entry(conversation.document_id)
-        reading = entry.progress.stage == "reading"
-        coverage = f"pages 1-{entry.progress.pages_done} of {entry.pages}" if reading else ""
-        found = "unicorn" not in question.lower()
-        top, step = 0.1585, 0.025
-        citations = (
-            Cited(
-                1,
-                12,
-                "12",
-                " ".join(LINES[:2])[:-5] + ".",
-                ((0.118, top, 0.79, top + 0.021), (0.118, top + step, 0.715, top + step + 0.021)),
-                0.92,
-            ),
-            Cited(
-                2,
-                44,
-                "F-2",
-                " ".join(LINES[4:6]),
-                (
-                    (0.118, top + 4 * step, 0.76, top + 4 * step + 0.021),
-                    (0.118, top + 5 * step, 0.75, top + 5 * step + 0.021),
-                ),
-                0.61,
-            ),
+        conversation_id = conversation_id or uuid4().hex
+        new = FakeConversation(conversation_id, document_id, question[:80], datetime.now(UTC), owner)
+        conversation = self.known.setdefault(conversation_id, new)
+        state = "waiting" if "early" in question else "looking"
+        conversation.turns.append(
+            Turn(question, replace(NOTHING, citations=CITED if "early" in question else ()), state)
         )
-        yield Evidence(found, citations, coverage)
+        self._begin(conversation)
+        return conversation_id
+
+    def again(self, conversation_id: str) -> None:
+        conversation = self.known[conversation_id]
+        if conversation.turns[-1].is_open:
+            raise Busy("An answer is still to come.", "Wait for it.")
+        conversation.turns[-1] = replace(conversation.turns[-1], answer=NOTHING, state="looking")
+        self._begin(conversation)
+
+    def stop(self, conversation_id: str) -> None:
+        self._stops[conversation_id].set()
+        turns = self.known[conversation_id].turns
+        if turns[-1].is_open:
+            turns[-1] = replace(turns[-1], answer=replace(turns[-1].answer, stopped=True), state="stopped")
+
+    def follow(self, conversation_id: str) -> Iterator[Turn]:
+        while (turn := self.known[conversation_id].turns[-1]).state in ("looking", "answering"):
+            yield turn
+            time.sleep(0.005)
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        return list(self.known[conversation_id].turns) if conversation_id in self.known else []
+
+    def conversations(self, document_id: str, owner: str = "") -> list[FakeConversation]:
+        mine = [each for each in self.known.values() if (each.document_id, each.owner) == (document_id, owner)]
+        return sorted(mine, key=lambda each: each.updated_at, reverse=True)
+
+    def delete(self, conversation_id: str) -> None:
+        del self.known[conversation_id]
+
+
+class FakeKeys:
+    """One key that may do everything."""
+
+    def key_of(self, secret: str) -> Key | None:
+        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
+
+    def _begin(self, conversation: FakeConversation) -> None:
+        stop = self._stops[conversation.conversation_id] = Event()
+        Thread(target=self._answer, args=(conversation, len(conversation.turns) - 1, stop), daemon=True).start()
+
+    def _answer(self, conversation: FakeConversation, place: int, stop: Event) -> None:
+        self.asked += 1
+        question = conversation.turns[place].question
+        early, found = "early" in question, "unicorn" not in question.lower()
+
+        def entry() -> DocumentEntry:
+            return self.library.catalogue.entry(conversation.document_id)
+
+        def put(answer: Answer, state: str) -> None:
+            if not stop.is_set():
+                conversation.turns[place] = Turn(question, answer, state)
+
+        while early and entry().progress.pages_done < EARLY_PAGES:
+            if stop.wait(0.05):
+                return
+        reading = entry().progress.stage == "reading"
+        coverage = f"pages 1-{entry().progress.pages_done} of {PAGES}" if reading else ""
+        figures = (0, 3), 12_800, 31, 0.4, 2.1, 18.0, "Fake", "exact"
+        answer = Answer("", found, CITED, *figures, False, coverage, 94.0, conversation.conversation_id, self.asked)
+        put(answer, "answering")
         words = ""
         for piece in ANSWER.split(" ") if found else ():
             if stop.wait(self.word_seconds):
-                break
+                return
             words += ("" if not words else " ") + piece
-            yield TextDelta(("" if words == piece else " ") + piece)
-        answer = Answer(
-            words
-            if found
-            else "Not found in the document. I looked through all 98 pages; the closest passages are shown.",
-            found,
-            citations,
-            (0, 3),
-            12_800,
-            31,
-            0.4,
-            2.1,
-            18.0,
-            "Fake",
-            "exact",
-            stop.is_set(),
-            coverage,
-            94.0,
-            conversation.conversation_id,
-            self.asked,
-        )
-        if replaced is None:
-            conversation.turns.append(Turn(question, answer))
-        else:
-            conversation.turns[replaced] = Turn(question, answer)
+            put(replace(answer, answer=words), "answering")
+        answer = replace(answer, answer=words if found else NOT_FOUND)
         conversation.updated_at = datetime.now(UTC)
-        yield answer
-
-    def conversations(self, document_id: str) -> list[FakeConversation]:
-        mine = [each for each in self.known.values() if each.document_id == document_id]
-        return sorted(mine, key=lambda each: each.updated_at, reverse=True)
-
-    def turns(self, conversation_id: str) -> list[Turn]:
-        return list(self.known[conversation_id].turns)
-
-    def delete(self, conversation_id: str) -> None:
-        del self.everybodys[self.known[conversation_id].conversation_id]
+        put(answer, "partial" if early and reading else "done")
+        while early and entry().progress.stage == "reading":
+            if stop.wait(0.05):
+                return
+        if early:
+            put(replace(answer, coverage="", checked_pages=PAGES), "done")
 
 
 class FakeApp:
@@ -409,9 +424,10 @@ class FakeApp:
         self.settings = replace(Settings(), home=home, browser=False)
         self.clock = clock
         self.ready_at = clock() + loading_seconds
+        self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
-        self.questions = FakeQuestions(self.library, word_seconds)
-        self.sharing = Sharing(self.library, self.questions, self.status)
+        self.questions = self.chat = FakeChat(self.library, word_seconds)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
 
     def status(self) -> ReaderStatus:
         state = "ready" if self.clock() >= self.ready_at else "loading"

@@ -14,7 +14,7 @@ import httpx
 
 ROOT = Path(__file__).parent.parent.parent
 FAKE = (sys.executable, "-m", "tests.ui.fake_server")
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 def unused_port() -> int:
@@ -27,7 +27,7 @@ def unused_port() -> int:
 def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Iterator[str]:
     """Runs `command --port PORT --home DIR ...` and gives the address that it prints, which lets its user in."""
     log = home.with_name(f"{home.name}.log")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DOCPOD_MEANING": "false"}
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--home", str(home), *options],

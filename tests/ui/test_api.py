@@ -38,6 +38,7 @@ class Served(NamedTuple):
     pdf: Path
     document_id: str
     fact: PlantedFact
+    other: PlantedFact
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +51,19 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
     app = App(Settings(home=home))
     keys = {name: app.keys.create(name, scopes)[1] for name, scopes in SCOPES.items()}
     app.close()
-    fact = planted_report(pdf, pages=3)[9]
-    with serving(RUN_APP, home, unused_port(), *OPTIONS) as url, openai_client(url, keys["all"]) as client:
-        file = client.files.create(file=pdf, purpose="user_data")
-        assert file.status == "uploaded"
-        assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
-        yield Served(url, home, keys, pdf, file.id, fact)
+    _, fact, other, *_ = planted_report(pdf, pages=3)
+    with serving(RUN_APP, home, unused_port(), *OPTIONS) as address:
+        url = address.partition("?")[0]
+        with openai_client(url, keys["all"]) as client:
+            file = client.files.create(file=pdf, purpose="user_data")
+            assert file.status == "uploaded"
+            assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
+        yield Served(url, home, keys, pdf, file.id, fact, other)
 
 
 def openai_client(url: str, key: str) -> openai.OpenAI:
     http_client = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(base_url=f"{url}v1", api_key=key, http_client=http_client, max_retries=0)
+    return openai.OpenAI(base_url=f"{url.partition('?')[0]}v1", api_key=key, http_client=http_client, max_retries=0)
 
 
 @pytest.fixture
@@ -150,15 +153,16 @@ def test_openai_chat_streams_citations_before_words(served: Served, gpt: openai.
 
 
 def test_openai_chat_knows_what_was_said_and_its_limits(served: Served, gpt: openai.OpenAI) -> None:
+    city = served.other.question.split()[-2]
     before = [*chat(served.document_id, served.fact.question), {"role": "assistant", "content": served.fact.sentence}]
-    answer = gpt.chat.completions.create(
-        model="docpod",
-        messages=[{"role": "system", "content": "Shout."}, *before, {"role": "user", "content": "Repeat that code."}],
-        temperature=0.5,
-        max_completion_tokens=1,
-    )
+    messages = [
+        {"role": "system", "content": "Shout."},
+        *before,
+        {"role": "user", "content": f"And of the {city} office?"},
+    ]
+    answer = gpt.chat.completions.create(model="docpod", messages=messages, temperature=0.5, max_completion_tokens=1)
     facts = answer.model_dump()["docpod"]
-    assert facts["ignored"] == ["system", "temperature"]
+    assert facts["understood"] == served.other.question and facts["ignored"] == ["system", "temperature"]
     assert answer.choices[0].finish_reason == "length" and answer.usage and answer.usage.completion_tokens == 1
     assert facts["conversation_id"] == ""
 
@@ -166,12 +170,12 @@ def test_openai_chat_knows_what_was_said_and_its_limits(served: Served, gpt: ope
 def test_what_is_not_there_is_not_cited(served: Served, gpt: openai.OpenAI) -> None:
     messages = chat(served.document_id, planted_absent("one_shape")[0])
     answer = gpt.chat.completions.create(model="docpod", messages=messages)
-    assert answer.choices[0].message.content == "Not found in the document."
+    assert (answer.choices[0].message.content or "").startswith("Not found in the document.")
     assert answer.choices[0].message.annotations == []
     facts = answer.model_dump()["docpod"]
     assert facts["found"] is False and facts["closest"][0]["page"]
     stream = gpt.chat.completions.create(model="docpod", messages=messages, stream=True)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Not found in the document."
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == answer.choices[0].message.content
 
 
 def test_openai_responses_keep_a_conversation(served: Served, gpt: openai.OpenAI) -> None:
@@ -202,7 +206,7 @@ def test_openai_responses_stream(served: Served, gpt: openai.OpenAI) -> None:
     assert kinds.index("response.output_text.annotation.added") < kinds.index("response.output_text.delta")
     assert [event.sequence_number for event in events] == sorted({event.sequence_number for event in events})
     assert served.fact.answer in final.output_text
-    short = gpt.responses.create(input="And the last digit?", previous_response_id=final.id, max_output_tokens=1)
+    short = gpt.responses.create(input=served.other.question, previous_response_id=final.id, max_output_tokens=1)
     assert short.id.endswith("_2")
     assert short.status == "incomplete" and short.incomplete_details is not None
     assert short.incomplete_details.reason == "max_output_tokens"

@@ -13,6 +13,7 @@ from tests.ui.served_process import FAKE, serving, unused_port
 pytestmark = pytest.mark.browser
 
 QUESTION = "How many members were there at the end of the year?"
+EARLY = "How many members were there, asked early?"
 NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf"
 
 
@@ -179,6 +180,98 @@ def test_conversations_are_kept_apart(opened: Page, report: Path) -> None:
     opened.get_by_label("Earlier conversations").click()
     opened.get_by_role("button", name="The first question?").click()
     expect(opened.locator("#history .question")).to_have_text("The first question?")
+
+
+def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
+    chromium: str, tmp_path: Path, report: Path
+) -> None:
+    slowly = serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "60")
+    with slowly as url, driver.browser_page(chromium) as (page, complaints):
+        driver.open_page(page, url)
+        driver.upload(page, report)
+        driver.ask(page, EARLY)
+        waiting, standing = page.locator("#history .hits"), page.locator("#history .standing")
+        expect(waiting).to_contain_text("117.6 million")
+        expect(waiting).to_contain_text("The answer follows as soon as these pages are read.")
+        expect(page.locator(".sheet .mark.chosen").first).to_be_visible()
+        expect(page.get_by_role("button", name="Send")).to_be_visible()
+        address = page.url
+        page.goto("about:blank")
+        driver.open_page(page, address)
+        expect(page.locator("#history .answer")).to_contain_text("117.6 million")
+        expect(standing).to_contain_text("So far from pages 1-")
+        expect(page.locator("#history .words")).to_contain_text("wider international availability.")
+        expect(page.get_by_label("Answer again")).to_have_count(0)
+        expect(standing).to_have_text("Checked all 98 pages.", timeout=90_000)
+        expect(page.get_by_label("Answer again")).to_have_count(1)
+        expect(page.locator("#history .turn")).to_have_count(1)
+        assert complaints.errors == [] and complaints.remote == []
+
+
+def test_a_waiting_question_can_be_stopped_and_others_asked_meanwhile(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, EARLY)
+    expect(opened.locator("#history .hits")).to_contain_text("The answer follows")
+    opened.locator("#history .hits").get_by_role("button", name="Stop").click()
+    expect(opened.locator("#history .hits")).to_contain_text("Stopped.")
+    expect(opened.locator("#history .hits")).to_contain_text("117.6 million")
+    driver.ask(opened, QUESTION)
+    driver.wait_for_answer(opened, 2)
+    driver.wait_until_read(opened)
+    expect(opened.locator("#history .hits")).to_contain_text("Stopped.")
+
+
+def test_a_question_right_behind_a_new_conversation_is_asked_in_it(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, "Question number 0?")
+    driver.wait_for_answer(opened)
+    for number in range(1, 4):
+        opened.evaluate(
+            """question => {
+              document.querySelector('#head [data-event="edit"]').click();
+              const box = document.querySelector("#question textarea");
+              box.value = question;
+              box.dispatchEvent(new Event("input", { bubbles: true }));
+              setTimeout(() => document.querySelector("#question .submit-button").click(), 100);
+            }""",
+            f"Question number {number}?",
+        )
+        expect(opened.locator("#talk .question")).to_have_text([f"Question number {number}?"])
+        driver.wait_for_answer(opened)
+        expect(opened.locator("#history .question")).to_have_text([f"Question number {number}?"])
+    asked = opened.locator('#head [data-do="fold"] .title')
+    expect(asked).to_have_text([f"Question number {number}?" for number in (3, 2, 1, 0)])
+
+
+def test_leaving_a_conversation_while_it_is_answered_loses_nothing(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, QUESTION)
+    expect(opened.locator("#live .words")).to_contain_text(" ")
+    opened.get_by_role("button", name="New conversation").click()
+    expect(opened.locator("#history .welcome")).to_be_visible()
+    expect(opened.locator("#live .turn")).to_have_count(0)
+    opened.get_by_label("Earlier conversations").click()
+    opened.get_by_role("button", name=QUESTION).click()
+    expect(opened.locator("#history .words")).to_contain_text("wider international availability.")
+
+
+def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back(
+    chromium: str, tmp_path: Path, report: Path
+) -> None:
+    port = unused_port()
+    with driver.browser_page(chromium) as (page, _):
+        with serving(FAKE, tmp_path / "home", port) as url:
+            driver.open_page(page, url)
+            driver.upload(page, report)
+            page.locator("#question textarea").fill("half a quest")
+        expect(page.locator("#gone")).to_contain_text("goes on by itself", timeout=60_000)
+        page.wait_for_timeout(3_000)
+        expect(page.locator("#gone")).to_have_count(1)
+        expect(page.locator(".toast-wrap:visible")).to_have_count(0)
+        with serving(FAKE, tmp_path / "home", port):
+            expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
+            expect(page.locator("#history .welcome")).to_be_visible()
+            expect(page.locator("#question textarea")).to_have_value("half a quest")
 
 
 def test_on_a_phone_one_pane_at_a_time(chromium: str, url: str, report: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from tests.app.paper import wait_until
 from tests.ui.fake_app import FakeApp
 from ui import chat_panel, head_panel, library_panel, main, page_panel, presets_panel
 from ui.access import acting
-from ui.stops import Stops
 from ui.trouble import explain
 from ui.view import POLLING, QUIET, RESTING, Open, Page, View
 
@@ -72,7 +72,7 @@ def test_every_event_is_named_and_private(app: FakeApp) -> None:
     assert {fn.api_visibility for fn in events} == {"private"}
 
 
-def test_what_leaves_a_conversation_cancels_its_answer(app: FakeApp) -> None:
+def test_what_leaves_a_conversation_ends_the_drawing_of_its_answer(app: FakeApp) -> None:
     async def build() -> gr.Blocks:
         return main.build(app)
 
@@ -292,61 +292,107 @@ def test_an_answer_grows_and_is_restored(
     app: FakeApp, page: Page, document_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_panel, "PACE_SECONDS", 0.0)
-    views = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "How many members?"))
-    assert "How many members?" in str(views[0]["live"])
+    app.chat.word_seconds = 0.01
+    views = list(chat_panel.on_ask(page, document_id, "mine", "How many members?"))
+    assert "How many members?" in str(views[0]["history"]) + str(views[0]["live"])
     assert views[0]["question"] == {**chat_panel.BUSY, "value": ""}
-    assert "data:image/png" in str(views[1]["sheet"])
-    assert 'class="mark chosen"' in str(views[1]["sheet"])
-    assert sum("117.6" in str(view["live"]) for view in views) > 3
+    sheets = [str(view["sheet"]) for view in views if "sheet" in view]
+    assert "data:image/png" in sheets[0] and 'class="mark chosen"' in sheets[0]
+    assert sum("117.6" in str(view.get("live")) for view in views) > 3
     assert views[-1]["live"] == ""
     assert "wider international availability." in str(views[-1]["history"])
-    conversation_id = str(views[-1]["conversation_id"])
-    restored = page.opened(document_id, conversation_id)
+    assert views[0]["conversation_id"] == "mine"
+    restored = page.opened(document_id, "mine")
     assert restored["history"] == views[-1]["history"]
     assert restored["document_id"] == document_id
     assert 'class="mark chosen"' in str(restored["sheet"])
 
 
-def test_an_answer_can_be_stopped_and_given_again(app: FakeApp, document_id: str) -> None:
-    stops = Stops()
+def test_an_answer_can_be_stopped_and_given_again(app: FakeApp, page: Page, document_id: str) -> None:
+    app.chat.word_seconds = 0.05
     views = []
-    for view in chat_panel.on_ask(app, stops, "s", document_id, "", "How many members?"):
+    for view in chat_panel.on_ask(page, document_id, "mine", "How many members?"):
         views.append(view)
-        stops.stop("s")
+        if "117.6" in str(view.get("live")):
+            stopped = chat_panel.on_stop(page, document_id, "mine")
+            assert "Stopped." in str(stopped["history"]) and stopped["live"] == ""
+            assert stopped["question"] == chat_panel.IDLE
     assert "Stopped." in str(views[-1]["history"])
-    conversation_id = str(views[-1]["conversation_id"])
-    assert not stops.answering("s")
-    again = list(chat_panel.on_regenerate(app, stops, "s", document_id, conversation_id))
+    app.chat.word_seconds = 0.0
+    again = list(chat_panel.on_again(page, document_id, "mine"))
     assert "Stopped." not in str(again[-1]["history"])
     assert "international" in str(again[-1]["history"])
-    assert len(app.questions.turns(conversation_id)) == 1
+    assert len(app.chat.turns("mine")) == 1
 
 
-def test_a_browser_that_leaves_stops_the_answer(app: FakeApp, document_id: str) -> None:
-    stops = Stops()
-    stream = chat_panel.on_ask(app, stops, "s", document_id, "", "How many members?")
+def test_a_browser_that_leaves_loses_nothing(app: FakeApp, page: Page, document_id: str) -> None:
+    app.chat.word_seconds = 0.01
+    stream = chat_panel.on_ask(page, document_id, "mine", "How many members?")
     next(stream)
-    assert stops.answering("s")
     stream.close()
-    assert not stops.answering("s")
+    wait_until(lambda: app.chat.turns("mine")[0].state == "done")
+    assert "international" in str(page.opened(document_id, "mine")["history"])
 
 
-def test_what_is_not_found_turns_no_page(app: FakeApp, document_id: str) -> None:
-    views = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Is there a unicorn?"))
-    assert not any("sheet" in view for view in views)
+def test_a_question_asked_early_waits_is_answered_and_revised(
+    app: FakeApp, page: Page, clock: Clock, document_id: str
+) -> None:
+    views = list(chat_panel.on_ask(page, document_id, "mine", "How many members, early?"))
+    assert "The answer follows as soon as these pages are read." in str(views[-1]["history"])
+    assert "117.6 million" in str(views[-1]["history"]) and 'class="mark chosen"' in str(views[0]["sheet"])
+    assert views[-1]["question"] == chat_panel.IDLE
+
+    def look(seen: View) -> View:
+        return library_panel.on_tick(page, document_id, "mine", "", "", seen)
+
+    seen = look(views[-1]["seen"])["seen"]
+    clock.seconds = 5.0
+    wait_until(lambda: app.chat.turns("mine")[0].state == "partial")
+    view = look(seen)
+    assert "So far from pages 1-49 of 98." in str(view["history"])
+    assert view["timer"] == POLLING
+    clock.seconds = 10.0
+    wait_until(lambda: app.chat.turns("mine")[0].state == "done")
+    assert "Checked all 98 pages." in str(look(view["seen"])["history"])
+
+
+def test_a_question_to_a_document_that_is_not_read_offers_to_read_it(
+    app: FakeApp, page: Page, document_id: str
+) -> None:
+    app.library.cancel(document_id)
+    last = list(chat_panel.on_ask(page, document_id, "mine", "How many members, early?"))[-1]
+    assert "The answer follows when the document is read." in str(last["history"])
+    assert 'data-act="read"' in str(last["history"])
+    stopped = chat_panel.on_stop(page, document_id, "mine")
+    assert "Stopped." in str(stopped["history"]) and "117.6 million" in str(stopped["history"])
+
+
+def test_what_is_not_found_shows_the_closest_passages_and_marks_of_no_other_question(
+    page: Page, document_id: str
+) -> None:
+    views = list(chat_panel.on_ask(page, document_id, "mine", "Is there a unicorn?"))
     assert "I looked through all 98 pages; the closest passages are shown." in str(views[-1]["history"])
+    sheets = [str(view["sheet"]) for view in views if "sheet" in view]
+    assert 'alt="Page 12 of' in sheets[-1]
 
 
 @pytest.mark.parametrize(
     ("question", "words"), [("  ", "The question is empty."), ("a bug", "Something went wrong (id ")]
 )
-def test_a_failed_question_is_explained_and_comes_back(
-    app: FakeApp, document_id: str, question: str, words: str
-) -> None:
-    last = list(chat_panel.on_ask(app, Stops(), "s", document_id, "", question))[-1]
+def test_a_failed_question_is_explained_and_comes_back(page: Page, document_id: str, question: str, words: str) -> None:
+    last = list(chat_panel.on_ask(page, document_id, "mine", question))[-1]
     assert words in str(last["live"])
     assert "Traceback" not in str(last["live"])
     assert last["question"] == {**chat_panel.IDLE, "value": question}
+
+
+def test_an_older_answer_cannot_be_asked_for_again_while_one_is_to_come(page: Page, document_id: str) -> None:
+    list(chat_panel.on_ask(page, document_id, "mine", "How many members?"))
+    last = list(chat_panel.on_ask(page, document_id, "mine", "And early?"))[-1]
+    assert 'data-event="retry"' not in str(last["history"])
+    (refused,) = chat_panel.on_again(page, document_id, "mine")
+    assert "still to come" in str(refused["live"])
+    assert len(page.app.chat.turns("mine")) == 2
 
 
 def test_a_bug_is_logged_under_the_id_that_is_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -357,21 +403,28 @@ def test_a_bug_is_logged_under_the_id_that_is_shown(caplog: pytest.LogCaptureFix
     assert "a secret path" in caplog.text
 
 
-def test_regenerating_nothing_is_explained(app: FakeApp, document_id: str) -> None:
-    last = list(chat_panel.on_regenerate(app, Stops(), "s", document_id, "unknown"))[-1]
+def test_regenerating_nothing_is_explained(page: Page, document_id: str) -> None:
+    last = list(chat_panel.on_again(page, document_id, "unknown"))[-1]
     assert "Something went wrong" in str(last["live"])
 
 
 def test_conversations_open_and_go(app: FakeApp, page: Page, document_id: str) -> None:
-    first = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "First question?"))[-1]["conversation_id"])
-    second = str(list(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Second question?"))[-1]["conversation_id"])
-    assert first != second
-    assert "First question?" in str(page.opened(document_id, first)["history"])
+    for name in ("first", "second"):
+        list(chat_panel.on_ask(page, document_id, name, f"The {name} question?"))
+    assert "The first question?" in str(page.opened(document_id, "first")["history"])
     latest = page.opened(document_id, None)
-    assert latest["conversation_id"] == second
-    assert "What would you like to know?" in str(page.opened(document_id, "")["history"])
-    assert "Second question?" in str(head_panel.on_delete(page, document_id, second, first)["history"])
-    assert "What would you like to know?" in str(head_panel.on_delete(page, document_id, second, second)["history"])
+    assert latest["conversation_id"] == "second"
+    new = page.opened(document_id, "")
+    assert "What would you like to know?" in str(new["history"])
+    assert new["conversation_id"] not in ("", "first", "second")
+    assert "The second question?" in str(head_panel.on_delete(page, document_id, "second", "first")["history"])
+    assert "What would you like to know?" in str(head_panel.on_delete(page, document_id, "second", "second")["history"])
+
+
+def test_a_question_that_is_quicker_than_its_new_conversation_stays(page: Page, document_id: str) -> None:
+    """The browser has named the conversation: what the server draws of it later holds the question."""
+    list(chat_panel.on_ask(page, document_id, "named", "The first question?"))
+    assert "The first question?" in str(page.opened(document_id, "named")["history"])
 
 
 def test_a_document_that_is_gone_opens_nothing(page: Page) -> None:
@@ -395,7 +448,7 @@ def test_a_loading_reader_is_said(tmp_path: Path, clock: Clock) -> None:
     page = Page(main.PANELS)
     sample = app.library.sample()
     document_id = app.library.add(sample, sample.name)
-    first = next(iter(chat_panel.on_ask(app, Stops(), "s", document_id, "", "Why?")))
-    assert "still loading" in str(first["status"])
     with acting(app):
+        first = next(iter(chat_panel.on_ask(page, document_id, "mine", "Why so early?")))
+        assert "still loading" in str(first["status"])
         assert "is loading" in str(page.opened("", "")["reader"])

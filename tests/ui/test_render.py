@@ -106,7 +106,11 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         conversation.head(named, [talk], nasty),
         conversation.invitation(named),
-        conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))]),
+        conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
+        *(
+            conversation.history([replace(turn, state=state, message=nasty, hint=nasty)], named, again=True)
+            for state in ("waiting", "looking", "partial", "checking", "stopped", "failed")
+        ),
         conversation.growing(nasty, Evidence(True, turn.answer.citations, nasty), nasty),
         conversation.failure(nasty, Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
@@ -130,7 +134,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
-    assert len(pieces) == 13
+    assert len(pieces) == 19
     assert "src" not in Tags(pieces[6]).attributes
 
 
@@ -276,6 +280,15 @@ def test_what_answers_stands_out_and_leads() -> None:
     assert '<mark class="span">41.5 metres</mark> high &amp; old.' in html
     assert html.index("<strong>41.5 metres</strong>") < html.index("<blockquote") < html.index('class="words"')
     assert html.count("data-page=") == 3
+
+
+def test_a_row_of_a_table_stands_under_its_heads() -> None:
+    row = replace(cited(quote="Month Anvil Hammer\nSeptember 339 <325>"), span=(33, 38))
+    html = conversation.passage(row)
+    assert "<tr><th>Month</th><th>Anvil</th><th>Hammer</th></tr>" in html
+    assert '<td>339</td><td><mark class="span">&lt;325&gt;</mark></td>' in html
+    uneven = conversation.passage(replace(row, quote="Income 2031\nSale of electricity 1,584", span=(32, 37)))
+    assert '<p>Income 2031\nSale of electricity <mark class="span">1,584</mark></p>' in uneven
 
 
 def test_what_no_passage_holds_is_marked_and_said() -> None:

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.allowance import Allowance
+from app.credentials import Allowance
 from app.keys import SCOPES, Key, Keys
 from ui.api.refusals import Refused
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage, place, rest
-from ui.api.dialogue import READER, AskBody, Said
+from ui.api.cited import NewCitations, facts, passage, place, rest
+from ui.api.conversation import READER, AskBody, Said
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
@@ -56,7 +56,7 @@ def completion(reply: Reply, answer: Answer) -> dict[str, Any]:
 
 async def chunks(reply: Reply, model: str, usage: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    head, told, text = _head("chat.completion.chunk", model), Told(), ""
+    head, told, text = _head("chat.completion.chunk", model), NewCitations(), ""
 
     def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> Event:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
@@ -69,7 +69,7 @@ async def chunks(reply: Reply, model: str, usage: bool) -> AsyncIterator[Event]:
             yield chunk({"content": event.text})
         if not isinstance(event, Evidence | Answer):
             continue
-        if annotations := [_annotation(reply, each, len(text)) for each in told.new(event)]:
+        if annotations := [_annotation(reply, each, len(text)) for each in told.of(event)]:
             yield chunk({"annotations": annotations})
         if isinstance(event, Answer):
             if more := rest(text, event):

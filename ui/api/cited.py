@@ -8,13 +8,13 @@ from app.remarks import remarks
 from ui.api.reply import Reply
 
 
-class Told:
+class NewCitations:
     """The passages that a client was told of while the answer grew: each once, in the order in which they came."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[int, str]] = set()
 
-    def new(self, event: Evidence | Answer) -> Iterator[Cited]:
+    def of(self, event: Evidence | Answer) -> Iterator[Cited]:
         """Those of an event that are new; where nothing was found, the closest ones are no citations."""
         for each in event.citations if event.found else ():
             if (each.page, each.quote) not in self._seen:

@@ -20,7 +20,7 @@ from app.events import Answer, DocumentEntry, Evidence
 from app.main import App
 from ui.api.access import demand
 from ui.api.cited import facts, passages
-from ui.api.dialogue import name
+from ui.api.conversation import name
 from ui.api.files import image_type
 from ui.api.refusals import Refused, refused
 from ui.api.reply import Inquiry, Reply

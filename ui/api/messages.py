@@ -7,8 +7,8 @@ from uuid import uuid4
 from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage, rest
-from ui.api.dialogue import READER, AskBody, DocumentPart, Said
+from ui.api.cited import NewCitations, facts, passage, rest
+from ui.api.conversation import READER, AskBody, DocumentPart, Said
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
@@ -49,7 +49,7 @@ def message(reply: Reply, answer: Answer, cite: bool) -> dict[str, Any]:
 
 async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    told, text = Told(), ""
+    told, text = NewCitations(), ""
 
     def event(kind: str, **data: Any) -> Event:
         return kind, {"type": kind, **data}
@@ -65,7 +65,7 @@ async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
             yield delta("text_delta", text=each.text)
         if not isinstance(each, Evidence | Answer):
             continue
-        for cited in told.new(each) if cite else ():
+        for cited in told.of(each) if cite else ():
             yield delta("citations_delta", citation=_citation(reply, cited))
         if isinstance(each, Answer):
             if more := rest(text, each):

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.main import App
 from ui.api.access import MayRead
-from ui.api.dialogue import READER
+from ui.api.conversation import READER
 from ui.api.refusals import Refused
 
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 from app.events import Answer, Cited, Evidence, TextDelta
 from app.keys import Key
 from app.main import App
-from ui.api.cited import Told, facts, passage, place, rest
-from ui.api.dialogue import READER, AskBody, Said
+from ui.api.cited import NewCitations, facts, passage, place, rest
+from ui.api.conversation import READER, AskBody, Said
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
 from ui.api.sse import Event
@@ -60,7 +60,7 @@ def response(reply: Reply, answer: Answer) -> dict[str, Any]:
 
 async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    numbers, told = count(), Told()
+    numbers, told = count(), NewCitations()
     begun = {**_frame(model, reply.inquiry), "status": "in_progress", "output": []}
     item_id, text, marks = f"msg_{uuid4().hex}", "", 0
     where = {"item_id": item_id, "output_index": 0, "content_index": 0}
@@ -78,7 +78,7 @@ async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
             yield event("output_text.delta", **where, delta=each.text, logprobs=[])
         if not isinstance(each, Evidence | Answer):
             continue
-        for cited in told.new(each):
+        for cited in told.of(each):
             mark = _annotation(reply, cited, len(text))
             yield event("output_text.annotation.added", **where, annotation_index=marks, annotation=mark)
             marks += 1

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
 from app.readers import NAMES
@@ -17,8 +18,15 @@ _OPEN, _CLOSE = "\ue010", "\ue011"
 """Stand around what no passage holds until the words are HTML."""
 _FOREIGN = '<mark class="foreign" title="Not in the document\'s passages">'
 _LINK = re.compile(r" ?\[(\d{1,3})\]")
+Cells = list[tuple[int, int]]
+"""The characters (start, end) of each cell of a row."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
+_AGAIN = (
+    '<button class="quiet-button" data-event="retry" aria-label="Answer again" title="Answer again">'
+    f"{icon('again')}</button>"
+)
+_STOP = '<button class="small" data-event="stop">Stop</button>'
 
 
 def welcome() -> str:
@@ -79,15 +87,63 @@ def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) 
     )
 
 
-def history(turns: Sequence[Turn], better: str = "") -> str:
-    """Finished turns; the last one can be asked again. `better` says which better reader there could be."""
+def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "") -> str:
+    """Turns as they stand; the last one can be asked `again`. `better` says which better reader there could be."""
     last = len(turns) - 1
     weak = next((position for position, turn in enumerate(turns) if turn.answer.weak), -1)
     return "".join(
         f'<article class="turn">{question(turn.question, turn.answer.understood)}'
-        f"{answer(turn.answer, again=position == last)}{_weak(better) if position == weak else ''}</article>"
+        f"{_turn(turn, entry, again and position == last)}{_weak(better) if position == weak else ''}</article>"
         for position, turn in enumerate(turns)
     )
+
+
+def _turn(turn: Turn, entry: DocumentEntry, again: bool) -> str:
+    done = turn.answer
+    if turn.state == "failed":
+        tools = f'<footer><span class="cost"></span><span class="tools">{_AGAIN}</span></footer>' if again else ""
+        return f'<div class="answer">{_trouble(Trouble(turn.message, turn.hint))}{tools}</div>'
+    if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
+        return hits(turn, entry, again)
+    return answer(done, again, _standing(turn, entry))
+
+
+def hits(turn: Turn, entry: DocumentEntry, again: bool) -> str:
+    """A question that is not answered yet, or was stopped before: the passages that hold its words."""
+    found = turn.answer.citations
+    lead = "Passages with your words" if found else "No page with your words so far."
+    line, button = "Stopped.", _AGAIN if again else ""
+    if turn.is_open:
+        line, button = f'<span class="waits">{_follows(turn, entry)}</span>', _STOP
+    return (
+        f'<div class="answer hits" data-citations="{citations_json(found)}"><p class="lead">{lead}</p>'
+        f'<div class="passages">{"".join(map(passage, found))}</div>'
+        f'<footer><span class="cost">{line}</span><span class="tools">{button}</span></footer></div>'
+    )
+
+
+def _follows(turn: Turn, entry: DocumentEntry) -> str:
+    if entry.progress.stage in ("paused", "waiting", "cancelled", "failed", "locked"):
+        return f"The answer follows when the document is read.{controls(entry)}"
+    if turn.state == "looking":
+        return "Looking for the answer…"
+    if turn.answer.citations:
+        return "The answer follows as soon as these pages are read."
+    return "The answer follows when more of the document is read."
+
+
+def _standing(turn: Turn, entry: DocumentEntry) -> str:
+    """Of how much of the document an answer speaks, where that was not all of it from the beginning."""
+    done = turn.answer
+    if turn.state == "checking":
+        return f'<p class="standing">Checking it against all {count(entry.pages, "page")}…{_STOP}</p>'
+    if turn.state == "partial":
+        return (
+            f'<p class="standing">So far from {text(done.coverage)}. It is checked again when all are read.{_STOP}</p>'
+        )
+    if done.checked_pages:
+        return f'<p class="standing">Checked all {count(done.checked_pages, "page")}.</p>'
+    return ""
 
 
 def question(words: str, understood: str = "") -> str:
@@ -96,21 +152,19 @@ def question(words: str, understood: str = "") -> str:
     return f'<div class="question" dir="auto">{text(words)}</div>{whole}'
 
 
-def answer(done: Answer, again: bool) -> str:
-    """A finished answer: passages, words, and what it cost."""
+def answer(done: Answer, again: bool, standing: str = "") -> str:
+    """A finished answer: passages, words, of how much it speaks, and what it cost."""
     tools = f'<button class="quiet-button" data-do="copy" aria-label="Copy answer" title="Copy">{icon("copy")}</button>'
     if again:
-        tools += (
-            '<button class="quiet-button" data-event="retry" aria-label="Answer again" title="Answer again">'
-            f"{icon('again')}</button>"
-        )
+        tools += _AGAIN
     stopped = '<p class="quiet">Stopped.</p>' if done.stopped else ""
+    spent = cost(replace(done, coverage="") if standing else done)
     remarked = "".join(f'<p class="remark">{text(remark)}</p>' for remark in remarks(done))
     shown = _found(done) if done.found else passages(done.answer, done.citations)
     return (
         f'<div class="answer{"" if done.found else " not-found"}" data-citations="{citations_json(done.citations)}">'
-        f"{shown}{remarked}{stopped}"
-        f'<footer><span class="cost">{cost(done)}</span><span class="tools">{tools}</span></footer></div>'
+        f"{shown}{remarked}{stopped}{standing}"
+        f'<footer><span class="cost">{spent}</span><span class="tools">{tools}</span></footer></div>'
     )
 
 
@@ -182,9 +236,13 @@ def with_cursor(html: str) -> str:
 def failure(asked: str, trouble: Trouble) -> str:
     """A question that could not be answered, and why."""
     shown = question(asked) if asked.strip() else ""
+    return f'<article class="turn">{shown}{_trouble(trouble)}</article>'
+
+
+def _trouble(trouble: Trouble) -> str:
     return (
-        f'<article class="turn">{shown}<div class="trouble" role="alert"><strong>{text(trouble.message)}</strong> '
-        f"<span>{text(trouble.hint)}</span></div></article>"
+        f'<div class="trouble" role="alert"><strong>{text(trouble.message)}</strong> '
+        f"<span>{text(trouble.hint)}</span></div>"
     )
 
 
@@ -200,11 +258,31 @@ def passages(lead: str, citations: Sequence[Cited]) -> str:
 
 
 def passage(cited: Cited) -> str:
-    """One quote and its chip."""
-    start, end = cited.span or (0, 0)
-    quote, words = cited.quote, text(cited.words)
-    span = f'{text(quote[:start])}<mark class="span">{words}</mark>{text(quote[end:])}' if words else text(quote)
-    return f'<blockquote dir="auto"><p>{span}</p>{chip(cited)}</blockquote>'
+    """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
+    rows, start = [], 0
+    for line in cited.quote.split("\n"):
+        rows.append([(start + cell.start(), start + cell.end()) for cell in re.finditer(r"\S+", line)])
+        start += len(line) + 1
+    if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+        cells = ["".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
+        quote = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    else:
+        quote = f"<p>{_marked(cited, 0, len(cited.quote))}</p>"
+    return f'<blockquote dir="auto">{quote}{chip(cited)}</blockquote>'
+
+
+def _tagged(rows: Sequence[Cells]) -> Iterator[tuple[Cells, str]]:
+    """The rows of a table, the first of heads."""
+    for number, row in enumerate(rows):
+        yield row, "td" if number else "th"
+
+
+def _marked(cited: Cited, start: int, end: int) -> str:
+    """Some characters of a quote, in which those that answer are marked."""
+    first, last = cited.span or (end, end)
+    first, last = max(start, min(first, end)), max(start, min(last, end))
+    mark = f'<mark class="span">{text(cited.quote[first:last])}</mark>' if first < last else ""
+    return text(cited.quote[start:first]) + mark + text(cited.quote[last:end])
 
 
 def chip(cited: Cited, words: str = "") -> str:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
 from app.readers import ACCEPT
+from app.scans import INSTALL, ocr_installed
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
 
-BUSY_STAGES = frozenset({"parsing", "queued", "reading"})
+BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
 """Stages that change by themselves, so that the page has to look again."""
 
 
@@ -39,7 +40,8 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
-        f"{bar(entry.progress)}{password_form(entry)}{controls(entry)}{_delete_button(entry, is_open)}</li>"
+        f"{_note(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
+        f"{_delete_button(entry, is_open)}</li>"
     )
 
 
@@ -50,6 +52,8 @@ def state_line(entry: DocumentEntry) -> str:
         case "parsing":
             seen = f": page {progress.done:,} of {progress.total:,}" if progress.total else ""
             return f"Looking through the pages{seen}"
+        case "ocr":
+            return f"Reading pictures of text by OCR: {progress.done:,} of {count(progress.total, 'page')}"
         case "locked":
             return f"{icon('lock')} Protected by a password"
         case "waiting" if entry.forecast:
@@ -119,18 +123,29 @@ def controls(entry: DocumentEntry) -> str:
     long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
     verbs = {
         "waiting": (("read", f"Read{long}", "strong"), ("cancel", "Not now", "")),
+        "ocr": (("cancel", "Cancel", ""),),
         "queued": (("cancel", "Cancel", ""),),
         "reading": (("pause", "Pause", ""), ("cancel", "Cancel", "")),
         "paused": (("resume", "Resume", "strong"), ("cancel", "Cancel", "")),
         "failed": (("read", "Try again", ""),),
         "cancelled": (("read", f"Read{long}", ""),),
     }.get(entry.progress.stage, ())
+    if entry.pages_for_ocr and ocr_installed() and entry.progress.stage in ("ready", "paused", "waiting"):
+        verbs += (("ocr", f"Read {count(entry.pages_for_ocr, 'page')} by OCR", ""),)
     buttons = "".join(
         f'<button class="small {look}" data-event="click" data-act="{act}" data-document="{text(entry.document_id)}">'
         f"{text(label)}</button>"
         for act, label, look in verbs
     )
     return f'<div class="controls">{buttons}</div>' if buttons else ""
+
+
+def _note(entry: DocumentEntry) -> str:
+    """What should be known about the file, and what may be done about pages that are pictures."""
+    notes = [entry.note] if entry.note else []
+    if entry.pages_for_ocr and not ocr_installed() and entry.progress.stage == "ready":
+        notes.append(f"OCR would read {count(entry.pages_for_ocr, 'page')} more; install it: {INSTALL}")
+    return "".join(f'<p class="facts note">{text(note)}</p>' for note in notes)
 
 
 def password_form(entry: DocumentEntry) -> str:

@@ -1,4 +1,4 @@
-"""Dialogues as clients send them: messages whose parts are text, or documents to be asked."""
+"""Request bodies as clients send them: messages whose parts are text, or documents to be asked."""
 
 import base64
 import binascii
@@ -162,8 +162,8 @@ class AskBody(BaseModel):
 
 def name(app: App, document_id: str) -> DocumentName:
     """Raises DocumentNotFound."""
-    document = app.library.catalogue.document(document_id)
-    return DocumentName(document.id, document.title, document.file_name)
+    entry = app.library.catalogue.entry(document_id)
+    return DocumentName(entry.document_id, entry.title, entry.file_name)
 
 
 def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:

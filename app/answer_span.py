@@ -1,0 +1,148 @@
+"""The answer span: which characters of a passage answer, by what kind of thing the question asks for."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from app.passages import Passage
+from app.words import stem, words
+
+Span = tuple[int, int]
+
+_NUMBER_WORD = (
+    "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
+    "|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|half|dozen"
+)
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_FIGURE = r"[$€£¥]?\s?\d[\d,.\u00a0\u202f]*\d|[$€£¥]?\s?\d"
+_UNIT = (
+    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until)\b)"
+    r"[^\W\d_]{1,14}[²³\d]?\b)?"
+)
+_SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
+_AMOUNT = re.compile(
+    rf"(?:minus\s)?(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
+    rf"(?:\sand\s(?:{_NUMBER_WORD}|\d+)(?:[-\s](?:{_NUMBER_WORD}))*{_UNIT})?"
+    r"|[〇零一二三四五六七八九十百千万亿两]+(?:[年月日天个元克米吨人次]|小时|分钟|公[斤里]|[%％])?",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
+    rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
+    r"|\d{2,4}年(?:\d{1,2}月)?(?:\d{1,2}日)?"
+)
+_YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
+_CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
+_NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
+_NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_PLACE = re.compile(rf"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s(?:the\s)?{_NAME.pattern}")
+_KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
+    (
+        r"\bwhen\b|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b|\bdate of\b|\bwann\b|\bquand\b"
+        "|什么时候|何时|いつ",
+        _DATE,
+    ),
+    (
+        r"\b(?:code|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial"
+        r"|number (?:of|is)|model)\b(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
+        _CODE,
+    ),
+    (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
+    (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
+    (
+        r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
+        r"|total|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets|expenses?|share|limit"
+        r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%|多少|多长|几|いくら|何年",
+        _AMOUNT,
+    ),
+)
+_VALUE = re.compile(r"(?P<label>[^:：\n]{2,60})[:：]\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)")
+_CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
+
+
+_OF_YEAR = 5.0
+"""How much nearer than other words a year of the question draws what stands beside it."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    start: int
+    end: int
+    far: float
+
+
+def asks_for(question: str) -> re.Pattern[str] | None:
+    """What the thing looks like that a question asks for; None where its words do not tell."""
+    return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
+
+
+def answer_span(question: str, weights: Mapping[str, float], passage: Passage) -> Span | None:
+    """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known.
+
+    `weights` are the stems of the question's words with their weights.
+    """
+    kind = asks_for(question)
+    if passage.is_row and kind in (None, _AMOUNT, _CODE):
+        span = _cell(question, passage)
+    else:
+        span = _value(weights, passage) or (_nearest(kind, question, weights, passage.text) if kind else None)
+    return (passage.start + span[0], passage.start + span[1]) if span else None
+
+
+def _value(weights: Mapping[str, float], passage: Passage) -> Span | None:
+    """What stands behind a label that the question names."""
+    for match in _VALUE.finditer(passage.text):
+        label = {stem(word) for word, _, _ in words(match["label"])}
+        if (
+            sum(weight for word, weight in weights.items() if word in label) >= 0.5
+            and match["label"].strip() not in "QA"
+        ):
+            return match.start("value"), match.start("value") + len(match["value"].rstrip().rstrip(".;,"))
+    return None
+
+
+def _cell(question: str, passage: Passage) -> Span | None:
+    """The cell of the row in the column that the question names by its year, or else the first one."""
+    label = re.match(r".*?[^\W\d_][^\d$€£]*", passage.text, re.DOTALL)
+    cells = [match.span() for match in _CELL.finditer(passage.text, label.end() - 1 if label else 0)]
+    if not cells:
+        return None
+    heads = _YEAR.findall(passage.above.split("\n")[-1])
+    asked = [year for year in _YEAR.findall(question) if year in heads]
+    at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
+    start, end = cells[at]
+    return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end
+
+
+def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float], text: str) -> Span | None:
+    """Of the things of the kind that are sought the one that stands nearest to the question's words."""
+    asked = {stem(word) for word, _, _ in words(question)}
+    held = [
+        (weights[stem(word)] * (_OF_YEAR if _YEAR.fullmatch(word) else 1.0), start, end)
+        for word, start, end in words(text)
+        if stem(word) in weights
+    ]
+    begin = re.search(r"[?？]\s*(?:A[:.]\s*)?", text)
+    found: list[_Found] = []
+    for start, end in _things(kind, text, begin.end() if begin else 0):
+        own = {stem(word) for word, _, _ in words(text[start:end])}
+        if own and own <= asked:
+            continue
+        # Behind the words it is likelier than before them.
+        far = sum(
+            weight * min(60, start - last if last <= start else 1.5 * (first - end) + 5) for weight, first, last in held
+        )
+        found.append(_Found(start, end, far))
+    best = min(found, key=lambda each: each.far, default=None)
+    return (best.start, best.end) if best else None
+
+
+def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
+    for match in kind.finditer(text, begin):
+        start, end = match.span()
+        end = start + len(match[0].rstrip(" .,-"))
+        if kind is _PLACE:
+            yield start + match[0].index(" ") + 1, end
+        elif kind is not _NAME or start > begin or " " in match[0]:
+            yield start + len(match[0]) - len(match[0].lstrip()), end

@@ -1,0 +1,47 @@
+"""The indexed page: its passages, and which of them hold or stand below a word, made once for all questions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.passages import Passage, split
+from app.words import stems
+
+
+@dataclass(frozen=True)
+class IndexedPage:
+    """The N passages of a page; `rows` (N,) says which are rows of a table."""
+
+    passages: Sequence[Passage]
+    holders: Mapping[str, NDArray[np.int64]]
+    """By stem, the numbers of the passages that hold it."""
+    below: Mapping[str, NDArray[np.int64]]
+    """By stem, the numbers of the passages that stand below it: headings, captions, and the heads of columns."""
+    rows: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=2048)
+def indexed_page(number: int, text: str, previous: str = "", following: str = "") -> IndexedPage:
+    """The page of this number and text, between the texts of the pages beside it."""
+    passages = split(number, text, previous, following)
+    holders: dict[str, list[int]] = {}
+    below: dict[str, list[int]] = {}
+    for index, passage in enumerate(passages):
+        for stem in passage.stems:
+            holders.setdefault(stem, []).append(index)
+        for stem in _stems_above(passage.above):
+            below.setdefault(stem, []).append(index)
+    rows = np.array([passage.is_row for passage in passages], dtype=bool)
+    return IndexedPage(passages, _arrays(holders), _arrays(below), rows)
+
+
+def _arrays(numbers: Mapping[str, list[int]]) -> dict[str, NDArray[np.int64]]:
+    return {stem: np.array(each, dtype=np.int64) for stem, each in numbers.items()}
+
+
+@lru_cache(maxsize=1024)
+def _stems_above(lines: str) -> frozenset[str]:
+    return stems(lines)

@@ -1,0 +1,102 @@
+"""Lines: which lines of a page go on in the next one, which are rows of a table, and what they stand below."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+_CELL = r"[-–—(]?\s?[$€£¥]?\s?\(?[-−]?\d[\d,.]*\)?\s?%?\)?"
+_ROW = re.compile(rf"[^\W\d_].*?[\s:](?P<cells>{_CELL}(?:\s+(?:{_CELL}|[-–—]))*)\s*$")
+_YEARS = re.compile(r"(?:[^\d\n]{0,40}(?:\b\d\d?,?\s)?\s*\b(?:1[89]|20)\d\d\b){2,}[^\d\n]{0,12}$")
+"""A line of years or dates, which heads the columns below it."""
+_ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
+_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}:(?:\s|(?=\S))")
+_SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
+_WIDE = 0.75
+"""A line this much narrower than the lines around it, with the next line's first word, ended where it was meant to."""
+_HEAD_CHARS = 100
+_NEAR = 2
+"""Headings that count for what stands below them, beside the page's first and the heads of columns."""
+
+
+class Line(Enum):
+    """What a line is."""
+
+    PROSE = auto()
+    HEAD = auto()
+    """Short, and no sentence: a heading, a caption, or the heads of columns."""
+    ROW = auto()
+    """Words and then figures."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that belong together, characters start..end; `above` are the lines that say what they are about."""
+
+    start: int
+    end: int
+    kind: Line
+    above: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The blocks of a page in order: paragraphs, list items, headings and rows."""
+    lines = [(match.start(), match.end()) for match in re.finditer(r"[^\n]*\S[^\n]*", text)]
+    widths = [len(text[start:end].strip()) for start, end in lines]
+    usual = sorted(widths)[int(0.9 * len(widths))] if widths else 0
+    title, near, columns = "", [""], ""
+    first, was = 0, Line.PROSE
+    for number, (_, end) in enumerate(lines):
+        if number + 1 < len(lines):
+            wide = _WIDE * max(*widths[max(0, number - 3) : number + 4], 0.6 * usual)
+            if not _ends(text, lines[number], lines[number + 1], wide):
+                continue
+        own = text[lines[first][0] : end]
+        kind = _kind(own, single=first == number)
+        yield Block(lines[first][0], end, kind, "\n".join(dict.fromkeys(filter(None, (title, *near, columns)))))
+        first = number + 1
+        if kind is Line.PROSE and not _ITEM.match(own):
+            columns = ""
+        elif kind is Line.HEAD and _YEARS.fullmatch(own.strip()):
+            columns = own.strip()
+        elif kind is Line.HEAD:
+            # Headings that follow each other go together.
+            title = title or own.strip()
+            near = [*(near if was is Line.HEAD else []), own.strip()][-_NEAR:]
+        was = kind
+
+
+def _kind(text: str, single: bool) -> Line:
+    text = text.strip()
+    if _YEARS.fullmatch(text) and len(text) <= _HEAD_CHARS:
+        return Line.HEAD
+    if len(text) > _HEAD_CHARS or not any(map(str.isalpha, text)):
+        cells = (_ROW.fullmatch(text) or {"cells": ""})["cells"].split()
+        return Line.ROW if single and len(cells) > 1 else Line.PROSE
+    if (row := _ROW.fullmatch(text)) and (len(row["cells"].split()) > 1 or re.search(r"\d[,.]\d|[%$€£]", row["cells"])):
+        return Line.ROW
+    if _ITEM.match(text) or _SENTENCE_END.search(text) or (_LABEL.match(text) and not text.isupper()):
+        return Line.HEAD if text[-1] in ":：" else Line.PROSE
+    return Line.HEAD
+
+
+def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: float) -> bool:
+    """Whether something new begins on the following line."""
+    own, behind = text[slice(*line)].strip(), text[slice(*following)].strip()
+    if text.count("\n", line[1], following[0]) > 1 or _ITEM.match(behind):
+        return True
+    if _YEARS.fullmatch(own) or _YEARS.fullmatch(behind):
+        return True
+    if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
+        return True
+    if _LABEL.match(behind) and not behind[0].islower() and (len(own) < wide or _LABEL.match(own)):
+        return True
+    if (
+        own[-1] in ".!?。？！"
+        and len(behind) < wide
+        and _kind(behind, single=True) is Line.HEAD
+        and not behind[0].islower()
+    ):
+        return True
+    word = re.match(r"\S+", behind)
+    return len(own) + 1 + min(len(word[0]) if word else 0, 12) < wide
