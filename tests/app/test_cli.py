@@ -29,6 +29,7 @@ READ_KEYS = {
     "title",
     "pages",
     "pages_without_text",
+    "note",
     "tokens",
     "sections",
     "seconds",
