@@ -1,9 +1,10 @@
 # For a processor:   docker build -t docpod .
 # For NVIDIA GPUs:   docker build -t docpod:cuda --build-arg VARIANT=cuda .      (run it with --gpus all)
-# Run it:            docker run --rm -p 127.0.0.1:7860:7860 -v docpod:/data docpod
+# Run it:            docker run --rm -p 127.0.0.1:7860:7860 -e DOCPOD_PAGE_PASSWORD=... -v docpod:/data docpod
 # One command:       docker run --rm -v docpod:/data -v "$PWD:/files:ro" docpod read /files/manual.pdf
 #
-# The page has no password: publish its port to this machine alone, as above, and never as -p 7860:7860.
+# The password lets in whoever has it, to everything. Publish the port to this machine alone, as above, or put a proxy
+# with HTTPS before it.
 # The first run fetches the model into the volume.
 FROM python:3.11-slim
 ARG VARIANT=cpu
@@ -29,6 +30,6 @@ ENV DOCPOD_HOME=/data DOCPOD_HOST=0.0.0.0 DOCPOD_BROWSER=0 HF_HOME=/data/hub PYT
 VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --start-period=60s --timeout=10s CMD python -c \
-    "from urllib.request import urlopen; urlopen('http://127.0.0.1:7860/', timeout=5)"
+    "from urllib.request import urlopen; urlopen('http://127.0.0.1:7860/manifest.json', timeout=5)"
 ENTRYPOINT ["docpod"]
 CMD ["serve"]

@@ -4,13 +4,16 @@ import os
 import signal
 import sys
 import threading
+import webbrowser
 
 from app import cli
+from app.errors import BadSetting, NotShared
 from app.main import App
+from app.sharing import Terms
 
 
 def show_page(app: App) -> None:
-    """Serve the page until the process is asked to end."""
+    """Show the page (the default), until the process is asked to end."""
     # The page's libraries take seconds to import, and the other commands do not need them.
     from ui.server import serve
 
@@ -18,15 +21,40 @@ def show_page(app: App) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     with serve(app) as served:
-        print(f"DocPod is at {served.url} (Ctrl-C ends it).", flush=True)
+        print(f"DocPod is at {served.url} (Ctrl-C ends it). The address lets in whoever has it.", flush=True)
+        if app.settings.share:
+            print(share_library(app), flush=True)
+        if app.settings.browser:
+            webbrowser.open(served.url_once())
         while not ended.wait(1.0):
             pass
     print("DocPod has stopped. Everything is kept.")
 
 
+def speak_mcp(app: App) -> None:
+    """Serve an agent by the Model Context Protocol, over standard input and output."""
+    try:
+        from ui.api.mcp_tools import over_stdio
+    except ModuleNotFoundError as error:
+        raise BadSetting(
+            f"The package {error.name} is not installed.", "Add the extra: pip install '.[mcp]'"
+        ) from error
+    over_stdio(app)
+
+
+def share_library(app: App) -> str:
+    """Share all documents that there are, by a link; the link, or why there is none."""
+    documents = frozenset(entry.document_id for entry in app.library.catalogue.entries())
+    try:
+        app.sharing.start(Terms(documents))
+    except NotShared as error:
+        return f"{error.message} {error.hint}"
+    return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
+
+
 def main() -> None:
     """Run one command, and end the process with its exit code."""
-    code = cli.main(sys.argv[1:], show_page)
+    code = cli.main(sys.argv[1:], show_page, mcp=speak_mcp)
     sys.stdout.flush()
     # Everything is closed. A model that is still being loaded in the background must not hold up the end: interrupted
     # by Python's own way out, it would end the process with a crash.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.answer_support import supports
 from app.events import Cited
 from app.evidence import Ranked
-from app.passages import boxes
+from app.passages import Passage, boxes
 from app.readers import Word
 from storage import Page, unpack_words
 
@@ -28,13 +28,31 @@ def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
 
 def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ...]:
     """The passages as citations, marked 1, 2, 3 in their order."""
-    cited = []
-    for mark, each in enumerate(ranked, 1):
-        page = pages[each.passage.page]
-        words = [Word(*word) for word in unpack_words(page.words)]
-        place = boxes(each.passage, words)
-        cited.append(Cited(mark, page.number, page.label, each.passage.quote, place, round(each.score, 3)))
-    return tuple(cited)
+    return tuple(
+        cited(mark, pages[each.passage.page], each.passage, each.score, each.span)
+        for mark, each in enumerate(ranked, 1)
+    )
+
+
+def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tuple[int, int] | None = None) -> Cited:
+    """A passage as a citation; `span` are the characters of the page's text that answer, if they are known."""
+    words = [Word(*word) for word in unpack_words(page.words)]
+    place, quote = boxes(passage, words), passage.quote
+    return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, passage, span))
+
+
+def _within(quote: str, passage: Passage, span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Where some characters of a page stand in a passage's quote, which has other spaces, and heads before a row."""
+    if span is None:
+        return None
+    start, end = span[0] - passage.start, span[1] - passage.start
+    answer, behind = (" ".join(each.split()) for each in (passage.text[start:end], passage.text[end:]))
+    last = len(quote)
+    for _ in range(behind.count(answer) + 1 if answer else 0):
+        last = quote.rfind(answer, 0, last)
+        if last < 0:
+            return None
+    return (last, last + len(answer)) if answer else None
 
 
 def with_support(

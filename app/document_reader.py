@@ -77,15 +77,16 @@ class DocumentReader:
         layout = self._loaded.recipes[reading.recipe].layout
         # Looked up anew each time: a question may find meanwhile that a section which was ready is damaged.
         while not stopped() and (waiting := self._waiting(reading)):
-            section = waiting[0]
+            section, *later = waiting
             done = reading.num_tokens - sum(each.num_tokens for each in waiting)
             text = self._texts.get(section, section.num_tokens)
             twin = self._twin(reading, section)
             if twin is not None:
-                yield self._progress(reading, text, done, 1, 0.0)
+                yield self._progress(reading, text, done, 1)
             try:
                 for read in self._section_reader.read(section, text.ids, layout, twin, stopped):
-                    yield self._progress(reading, text, done, read, self._loaded.tokens_per_second)
+                    left = self._forecaster.seconds_left(reading, section, read, later)
+                    yield self._progress(reading, text, done, read, self._loaded.pace.tokens_per_second, left)
                 self._texts.keep(section, text)
             except BlockConflict as dropped:
                 log.warning("section %d is begun anew: %s", section.id, dropped)
@@ -101,7 +102,15 @@ class DocumentReader:
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None
 
-    def _progress(self, reading: Reading, text: SectionText, done: int, read: int, speed: float) -> Progress:
+    def _progress(
+        self,
+        reading: Reading,
+        text: SectionText,
+        done: int,
+        read: int,
+        speed: float = 0.0,
+        seconds_left: float | None = None,
+    ) -> Progress:
         located = text.locate(read - 1)
         return Progress(
             document_id=reading.document_id,
@@ -111,5 +120,5 @@ class DocumentReader:
             pages_done=located[0] if located else text.first_page,
             pages_total=len(self._store.page_states(reading.document_id)),
             tokens_per_second=speed,
-            seconds_left=(reading.num_tokens - done - read) / speed if speed else None,
+            seconds_left=seconds_left,
         )

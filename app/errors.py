@@ -14,7 +14,10 @@ AppError                    message: what happened, with the facts; hint: what t
 ├── OutOfMemory             the model or the document needs more memory than is free
 ├── DiskFull                what is to be kept does not fit on the disk
 ├── Busy                    another process, or this one, is reading this document
+├── NotAllowed              more than was shared with a visitor, or too often
+├── NotShared               the library cannot be shared that way
 ├── RecipeNotThere          the model cannot keep a document by this recipe
+├── NoSuchKey               no key of a program has this name
 └── BadSetting              a malformed option or environment variable
 
 Everything else is a bug: it is logged under a short id, and the user sees that id.
@@ -97,8 +100,20 @@ class Busy(AppError):
     """Another process, or this one, is reading this document."""
 
 
+class NotAllowed(AppError):
+    """More than was shared with a visitor, or too often."""
+
+
+class NotShared(AppError):
+    """The library cannot be shared that way."""
+
+
 class RecipeNotThere(AppError):
     """The model cannot keep a document by this recipe."""
+
+
+class NoSuchKey(AppError):
+    """No key of a program has this name."""
 
 
 class BadSetting(AppError):

@@ -48,6 +48,22 @@ class Cited:
     quote: str
     boxes: tuple[tuple[float, float, float, float], ...]
     score: float
+    span: tuple[int, int] | None = None
+    """The characters (start, end) of the quote that answer, where they are known."""
+
+    @property
+    def words(self) -> str:
+        """Those characters of the quote that answer; empty where they are not known."""
+        return self.quote[slice(*self.span)] if self.span else ""
+
+
+@dataclass(frozen=True)
+class Working:
+    """What is done before an answer that takes long: `done` parts of `total`."""
+
+    doing: str
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,10 @@ class Evidence:
     citations: tuple[Cited, ...]
     coverage: str = ""
     """What part of the document was read, when that is not all of it: "pages 1-212 of 640"."""
+    understood: str = ""
+    """The question as it is completed from those before it; empty where it is whole."""
+    answering: bool = False
+    """Whether words follow although nothing is found: a reader that is strong enough says what it read."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +89,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Answer:
-    """The end of a question: everything that `ask --json` prints."""
+    """The end of a question: everything that `ask --json` prints. `[1]` in it stands behind what citation 1 holds."""
 
     answer: str
     found: bool
@@ -89,9 +109,21 @@ class Answer:
     known: of a memory whose exact one is gone, what making it took."""
     conversation_id: str = ""
     message_id: int = 0
+    checked_pages: int = 0
+    """Pages of the document, where an answer that was given before all were read has been checked against all."""
+    understood: str = ""
+    """The question as it was completed from those before it; empty where it is whole."""
+    unsupported: tuple[tuple[int, int], ...] = ()
+    """The characters (start, end) of it that are numbers, names and dates which stand in none of its passages."""
+    withheld: bool = False
+    """Whether a weak reader's words were left out, because they did not match the passages."""
+    ended: str = ""
+    """Why it ends early: "cut" at the most tokens that an answer may have, or "repeated" where it went in circles."""
+    weak: bool = False
+    """Whether the model is one that should be read with care: passages first."""
 
 
-AskEvent = Evidence | TextDelta | Answer
+AskEvent = Working | Evidence | TextDelta | Answer
 
 
 @dataclass(frozen=True)
@@ -105,10 +137,23 @@ class ConversationEntry:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer, as remembered."""
+    """A question and its answer, as remembered.
+
+    `state` is waiting (for the document to be read; the answer holds the passages with the question's words), answering
+    (as far as it was said), partial (from the part that was read by then), checking (the same, while it is revised),
+    done, stopped or failed, with `message` and `hint`.
+    """
 
     question: str
     answer: Answer
+    state: str = "done"
+    message: str = ""
+    hint: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more is to come."""
+        return self.state in ("waiting", "answering", "partial", "checking")
 
 
 @dataclass(frozen=True)

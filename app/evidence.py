@@ -38,6 +38,8 @@ class Ranked:
     words: float
     attention: float
     named: bool
+    span: tuple[int, int] | None = None
+    """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known."""
 
     @property
     def score(self) -> float:

@@ -1,9 +1,11 @@
 """The forecaster: what it takes to read a document by a recipe, in seconds and bytes, before it is read."""
 
+from collections.abc import Sequence
+
 from app.events import Forecast
 from app.planning import Planner
 from app.reader_model import Loaded
-from storage import Home, Reading, Store
+from storage import Home, Reading, Section, Store
 
 
 class Forecaster:
@@ -32,7 +34,16 @@ class Forecaster:
     def seconds(self, document_id: str, recipe: str, num_tokens: int) -> float:
         """About how long a recipe takes: from the exact pods, where they are whole, or else from the text."""
         passes = self._recipes[recipe].passes + (1.0 if self.needs_text(document_id, recipe) else 0.0)
-        return num_tokens * passes / self._loaded.tokens_per_second
+        sections = -(-num_tokens // self._loaded.section_tokens)
+        return passes * sections * self._loaded.pace.seconds(0, num_tokens // max(1, sections))
+
+    def seconds_left(self, reading: Reading, section: Section, read: int, later: Sequence[Section]) -> float:
+        """About how long reading goes on behind the first `read` tokens of a section, with the later sections."""
+        pace, passes = self._loaded.pace, self._recipes[reading.recipe].passes
+        text = 1.0 if self.needs_text(reading.document_id, reading.recipe) else 0.0
+        whole = sum(pace.seconds(0, each.num_tokens) for each in later)
+        this = pace.seconds(read, section.num_tokens) + passes * pace.seconds(0, section.num_tokens)
+        return this + (text + passes) * whole
 
     def needs_text(self, document_id: str, recipe: str) -> bool:
         """Whether the text has to be read for a recipe, because there are no whole exact pods to make its own from."""

@@ -1,12 +1,14 @@
-"""Idle: whether anybody is at work with the model, so that work which can wait lets everybody else go first."""
+"""Idle: who is at work with the model, so that reading makes way for questions, and what can wait for everybody."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 QUIET_SECONDS = 2.0
 """So long nobody must have been at work: between two chunks or two documents there is less."""
+_LOOK_SECONDS = 0.2
+"""How soon whoever makes way sees that it is no longer wanted."""
 
 
 class Idle:
@@ -15,6 +17,7 @@ class Idle:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._at_work = 0
+        self._questions = 0
         self._since = time.monotonic()
         self._closed = False
 
@@ -30,6 +33,27 @@ class Idle:
                 self._at_work -= 1
                 self._since = time.monotonic()
                 self._changed.notify_all()
+
+    @contextmanager
+    def question(self) -> Iterator[None]:
+        """Be at work on a question, which reading makes way for."""
+        with self.work():
+            with self._changed:
+                self._questions += 1
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._questions -= 1
+                    self._changed.notify_all()
+
+    def make_way(self, stopped: Callable[[], bool]) -> None:
+        """Wait until nobody is at work on a question, or until `stopped()`: between two chunks of reading."""
+        with self._changed:
+            while self._questions and not self._closed:
+                self._changed.wait(_LOOK_SECONDS)
+                if stopped():
+                    return
 
     def wait(self) -> bool:
         """Wait until nobody is or was at work just now; False where nobody should wait any longer."""

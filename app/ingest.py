@@ -12,6 +12,8 @@ from storage import Store
 
 ASK_FIRST_SECONDS = 20 * 60
 """A document that takes longer than this waits for the user's word before it is read."""
+_ASKED_FIRST = 1e6
+"""A document with a question that waits for it goes before all others."""
 _STEP_SECONDS = 0.2
 """How soon waiting for the model ends where it is no longer wanted."""
 
@@ -26,16 +28,18 @@ class Ingest:
         self._retention = retention
 
     def parse(self, document_id: str) -> Generator[Progress]:
-        """Make pages of a document's bytes and plan how they are read. Raises what `Intake.parse` raises, and
-        ModelUnavailable.
-        """
-        if (document := self._store.document(document_id)) is None:
-            return
-        yield from self._intake.parse(document)
+        """Make pages of a document's bytes. Raises what `Intake.parse` raises."""
+        if (document := self._store.document(document_id)) is not None:
+            yield from self._intake.parse(document)
+
+    def plan(self, document_id: str) -> Generator[Progress]:
+        """Plan how its pages are read, once the model is there. Raises ModelUnavailable."""
         while not self._model.settled(_STEP_SECONDS):
             # Whoever deletes it meanwhile need not wait for the model.
             yield Progress(document_id, "queued")
         engine = self._model.wait()
+        if self._store.document(document_id) is None:
+            return
         known = self._store.readings(document_id)
         with unless_deleted():
             reading = engine.presets.plan(document_id)
@@ -66,6 +70,15 @@ class Ingest:
         yield from self.read(document_id, stopped)
         if before and before.state != "ready" and not stopped():
             self._retention.drop_replaced(before)
+
+    def left(self, document_id: str) -> float:
+        """How many tokens of it are to be read; those whose answers somebody waits for count little."""
+        engine = self._model.peek()
+        reading = engine.presets.current(document_id) if engine else None
+        if reading is None:
+            return 0.0
+        tokens = reading.num_tokens - sum(each.tokens_read for each in self._store.read_so_far(reading.id))
+        return tokens / _ASKED_FIRST if self._store.is_awaited(document_id) else float(tokens)
 
     def unfinished(self) -> Iterator[str]:
         """What another process left: it ended while it read, or found damage and does not read."""

@@ -1,6 +1,7 @@
 """Intake: files become documents, and documents become pages."""
 
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from app.readers import ParsedPage, ReaderLimits, open_document, sniff, unlock
 from app.readers.base import clean
 from app.settings import Settings
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
+
+_DRAFT_SECONDS = 0.25
+"""How often pages are kept while further ones are parsed: so soon their words can be searched."""
 
 
 class Intake:
@@ -77,15 +81,20 @@ class Intake:
         if document.state == "parsed":
             return
         pages: list[Page] = []
+        kept, kept_at = 0, time.monotonic() - _DRAFT_SECONDS
         try:
             opened = open_document(self.path(document), document.media_type, limits=self.limits)
             for page in opened.pages():
                 pages.append(_row(page))
+                if time.monotonic() - kept_at >= _DRAFT_SECONDS:
+                    self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
+                    kept, kept_at = len(pages), time.monotonic()
                 yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
             _refuse_unreadable(pages)
             outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
             title = " ".join(opened.info.title.split()) or document.title
-            self._store.save_pages(document.id, title, outline, pages)
+            info = opened.info
+            self._store.save_pages(document.id, title, outline, pages, " ".join(info.author.split()), info.written)
         except NotStored as error:
             raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
         except StorageFull as error:

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
@@ -15,7 +16,7 @@ from app.model_handle import ModelHandle
 from app.readers import page_image
 from app.retention import Retention
 from app.settings import Settings
-from app.worker import Worker
+from app.worker import Stage, Worker
 from storage import Home, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
@@ -34,7 +35,14 @@ class Library:
         self.intake = Intake(store, home, settings)
         self._retention = Retention(store, home, model)
         self.ingest = Ingest(store, model, self.intake, self._retention)
-        self._worker = Worker(self.ingest.parse, self.ingest.read_and_replace, self.ingest.unfinished)
+        ingest = self.ingest
+        stages = (
+            # Two at once, so that a short file does not wait for the pages of a long one.
+            Stage("parsing", lambda each, _: ingest.parse(each), self._num_bytes, threads=2),
+            Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
+            Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
+        )
+        self._worker = Worker(stages, ingest.unfinished)
         self.catalogue = Catalogue(store, model, self._worker)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
@@ -47,6 +55,14 @@ class Library:
         if self.catalogue.entry(document.id).progress.stage not in ("ready", "paused", "waiting"):
             self.read(document.id)
         return document.id
+
+    def receive(self, file: BinaryIO, name: str) -> str:
+        """Add what comes as bytes. Raises as `add` does."""
+        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            path = Path(folder, "received")
+            with path.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            return self.add(path, name)
 
     def unlock(self, document_id: str, password: str) -> None:
         """Open an encrypted document for good. Raises WrongPassword."""
@@ -70,6 +86,7 @@ class Library:
             with unless_deleted():
                 self._store.choose_recipe(document_id, self._given)
         yield from self.ingest.parse(document_id)
+        yield from self.ingest.plan(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self.ingest.read(document_id)
 
@@ -154,9 +171,7 @@ class Library:
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
-        uploads = self._home.root / "uploads"
-        uploads.mkdir(mode=0o700, exist_ok=True)
-        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=uploads)))
+        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))
 
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
@@ -168,6 +183,11 @@ class Library:
     def close(self) -> None:
         """Stop the background work after the chunk or page at hand."""
         self._worker.close()
+
+    def _uploads(self) -> Path:
+        uploads = self._home.root / "uploads"
+        uploads.mkdir(mode=0o700, exist_ok=True)
+        return uploads
 
     def _stay_as_it_was(self, document_id: str) -> bool:
         """Go back to the recipe whose pods are there, if others are being made."""
@@ -181,6 +201,10 @@ class Library:
             self._store.choose_recipe(document_id, serving.recipe)
         self._retention.delete(made)
         return True
+
+    def _num_bytes(self, document_id: str) -> int:
+        document = self._store.document(document_id)
+        return document.num_bytes if document else 0
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
         with unless_deleted():

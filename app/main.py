@@ -2,14 +2,18 @@
 
 from contextlib import ExitStack
 
+from app.chat import Chat
+from app.conversations import Conversations
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
+from app.keys import Keys
 from app.library import Library
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
 from app.questions import Questions
 from app.reader_model import ReaderModel
 from app.settings import Settings
+from app.sharing import Sharing
 from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
 
 
@@ -25,17 +29,24 @@ class App:
         self._open = ExitStack()
         self._open.callback(self._home.close)
         self._open.callback(self._store.close)
+        self.keys = Keys(self._store)
         self._reader_model = ReaderModel(settings, self._home.models)
         self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
         self.library = Library(self._store, self._home, self.model, settings)
         self._open.callback(self.library.close)
         self._open.callback(self._reader_model.close)
-        self.questions = Questions(self._store, self.model, settings.max_answer_tokens)
+        conversations = Conversations(self._store)
+        self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens)
+        self.chat = Chat(self._store, self.model, conversations, self.questions)
+        self._open.callback(self.chat.close)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
+        self._open.callback(self.sharing.stop)
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
         self._reader_model.start()
         self.library.start()
+        self.chat.start()
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""
@@ -64,13 +75,19 @@ class App:
         self._open.close()
 
 
+def _known_files(store: Store) -> set[str]:
+    """Asked once it is sure that no other process uses the home: then no visitor is there either."""
+    store.delete_conversations_of_visitors()
+    return store.known_files()
+
+
 def _open(settings: Settings) -> tuple[Home, Store]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
         home = Home(settings.home)
         try:
             store = Store.open(home.database_url)
-            home.sweep_orphans(store.known_files)
+            home.sweep_orphans(lambda: _known_files(store))
         except (NewerDatabase, HomeBusy):
             home.close()
             raise

@@ -69,25 +69,34 @@ def split(page: int, text: str) -> tuple[Passage, ...]:
 
 
 def boxes(passage: Passage, words: Sequence[Word]) -> tuple[Box, ...]:
-    """One box per line that the quoted part of a passage covers on its page, as fractions of the page."""
+    """One box per line that the quoted part of a passage covers on its page, as fractions of the page.
+
+    Lines may run in any direction; a line end of the text is one on the page too.
+    """
     lines: list[list[float]] = []
     start = passage.start + passage.lead
+    last: Word | None = None
     for word in words:
         if word.start >= passage.end or word.end <= start:
             continue
-        if lines and _same_line(lines[-1], word):
+        between = passage.text[max(0, last.end - passage.start) : word.start - passage.start] if last else "\n"
+        if last and "\n" not in between and _same_line(last, word):
             line = lines[-1]
             line[:] = [min(line[0], word.x0), min(line[1], word.y0), max(line[2], word.x1), max(line[3], word.y1)]
         else:
             lines.append([word.x0, word.y0, word.x1, word.y1])
+        last = word
     return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in lines)
 
 
-def _same_line(line: Sequence[float], word: Word) -> bool:
-    """Whether a word overlaps the line by half its height and does not jump back to the left, as in a next column."""
-    overlap = min(line[3], word.y1) - max(line[1], word.y0)
-    height = min(line[3] - line[1], word.y1 - word.y0)
-    return overlap > 0.5 * height and word.x0 >= line[2] - 0.01 and word.x0 - line[2] < 0.25
+def _same_line(last: Word, word: Word) -> bool:
+    """Whether a word stands beside the last one: in a row with it, or below or above it where text is turned."""
+    across = min(last.x1, word.x1) - max(last.x0, word.x0)
+    down = min(last.y1, word.y1) - max(last.y0, word.y0)
+    if down > 0.5 * min(last.y1 - last.y0, word.y1 - word.y0):
+        return -0.25 < across < 0.01
+    is_turned = max(last.y1 - last.y0, word.y1 - word.y0) > 1.5 * max(last.x1 - last.x0, word.x1 - word.x0)
+    return is_turned and across > 0.5 * min(last.x1 - last.x0, word.x1 - word.x0) and -0.25 < down < 0.01
 
 
 def _sentences(text: str) -> Iterator[tuple[int, int]]:

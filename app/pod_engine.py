@@ -1,5 +1,6 @@
 """The pod engine: a loaded model with all that makes pods with it, prices them, and brings them back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.block_store import BlockStore
@@ -14,6 +15,7 @@ from app.section_reader import SectionReader
 from app.section_texts import SectionTexts
 from app.settings import Settings
 from engine.runtime.prefill import builder
+from engine.runtime.prefill.builder import reads_ahead
 from storage import Home, Store
 
 
@@ -38,8 +40,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     texts = SectionTexts(store, loaded)
     planner = Planner(store, loaded)
     forecaster = Forecaster(store, home, loaded, planner)
-    chunk_tokens = settings.chunk_tokens or builder.chunk_tokens(loaded.runner.model.device)
-    section_reader = SectionReader(store, block_store, loaded, oom_retry, chunk_tokens)
+    section_reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return PodEngine(
         loaded,
         oom_retry,
@@ -50,3 +51,12 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         DocumentReader(store, home, loaded, planner, forecaster, texts, section_reader),
         Recaller(store, loaded, block_store, texts, oom_retry),
     )
+
+
+def _chunk(loaded: Loaded, settings: Settings) -> Callable[[int], int]:
+    """Tokens of the next chunk, at each position of a section: on a processor so few that a question waits for one."""
+    device = loaded.runner.model.device
+    most = settings.chunk_tokens or builder.chunk_tokens(device)
+    if settings.chunk_tokens or reads_ahead(device):
+        return lambda start: most
+    return lambda start: loaded.pace.chunk(start, most)

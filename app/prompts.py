@@ -1,25 +1,13 @@
-"""The words around a document and a question: document first, conversation after it, question last.
+"""The words around a document and a question: document first, question last.
 
 The document's prefix never moves, whatever is asked: its ids are the same for every question, so its memory is reused.
 """
-
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from engine.models.tokenizer import Tokenizer
 
 PROMPT_VERSION = 1
 SYSTEM = "You answer questions about the document, briefly and only from what it says."
-_DOCUMENT = "\ue000document\ue000"
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """An earlier question of the conversation and the model's words on it."""
-
-    question: str
-    answer: str
+_DOCUMENT, _QUESTION = "\ue000document\ue000", "\ue000question\ue000"
 
 
 class Prompts:
@@ -38,24 +26,14 @@ class Prompts:
         """Ids in front of every section's text."""
         return list(self._head)
 
-    def suffix(self, question: str, history: Sequence[Exchange] = ()) -> list[int]:
-        """Ids behind the section: the conversation so far, the question, and the start of the assistant's turn."""
-        messages = [{"role": "system", "content": SYSTEM}]
-        contents: list[str] = []
-        for exchange in history:
-            contents += [exchange.question, exchange.answer]
-        contents.append(question)
-        for index in range(len(contents)):
-            role = "assistant" if index % 2 else "user"
-            mark = f"\ue000{index}\ue000"
-            messages.append({"role": role, "content": _DOCUMENT + mark if index == 0 else mark})
+    def suffix(self, question: str) -> list[int]:
+        """Ids behind the section: the question, and the start of the assistant's turn."""
+        messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": _DOCUMENT + _QUESTION}]
         _, behind = self._tokenizer.around(messages, _DOCUMENT)
-        ids: list[int] = []
-        for part in re.split("(\ue000\\d+\ue000)", behind):
-            if part.startswith("\ue000"):
-                index = int(part.strip("\ue000"))
-                text = contents[index] if index else "\n\n" + contents[index]
-                ids += self._tokenizer.encode(text.replace("\ue000", ""))[0]
-            elif part:
-                ids += self._tokenizer.encode_template(part)
-        return ids
+        before, after = behind.split(_QUESTION)
+        asked = self._tokenizer.encode("\n\n" + question.replace("\ue000", ""))[0]
+        return [
+            *(self._tokenizer.encode_template(before) if before else []),
+            *asked,
+            *self._tokenizer.encode_template(after),
+        ]

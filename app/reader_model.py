@@ -12,6 +12,7 @@ from app.errors import ModelUnavailable
 from app.events import ReaderStatus
 from app.idle import Idle
 from app.log_file import NAME
+from app.pace import Pace
 from app.prompts import Prompts
 from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
@@ -195,7 +196,7 @@ class Loaded:
         )
         """Others may take their place while the model is used; whoever needs them twice keeps them."""
         self.recipes = RecipeRegistry(model, self.prompts, folder, settings.recipe or "exact")
-        self.tokens_per_second = self._probe()
+        self.pace = self._probe()
         if self.runner.graph_runner is not None:
             on_progress(f"Trying out how {model.name} answers.")
         for recipe in dict.fromkeys(("exact", settings.recipe or "exact")):
@@ -247,12 +248,24 @@ class Loaded:
         """Longest question with its conversation; what is left of the room is for the answer."""
         return (self.runner.model.window - self.section_tokens) * 2 // 3
 
-    def _probe(self) -> float:
-        """Reading speed of a short chunk, the second of two: a first guess for forecasts."""
+    def _probe(self) -> Pace:
+        """The speed of reading, guessed from a short chunk, the second of two."""
         count = min(_PROBE_TOKENS, self.section_tokens)
         for _ in range(2):
             builder = PodBuilder(self.runner, count)
             start = time.perf_counter()
             builder.feed([0] * count)
             seconds = time.perf_counter() - start
-        return count / seconds
+        return Pace(self._doubles_at, count, seconds)
+
+    @property
+    def _doubles_at(self) -> float:
+        """The position at which attention costs as much as all products with weights.
+
+        By their numbers of operations that were a third of it, but those of attention take a third of the time.
+        """
+        config, shape = self.runner.model.network.config, self.runner.model.shape
+        queries = config.num_attention_heads * shape.head_dim
+        projections = 2 * config.hidden_size * (queries + shape.kv_heads * shape.head_dim)
+        weights = projections + 3 * config.hidden_size * config.intermediate_size
+        return float(3 * weights / (2 * queries))

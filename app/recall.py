@@ -52,6 +52,9 @@ class Recaller:
 
         A section with a damaged block is dropped and counts as not read.
         """
+        pod = self._oom_retry.run(lambda: self._loaded.tiers.get(section.id))
+        if pod is not None and pod.num_tokens == self._store.tokens_read(section.id):
+            return Recalled(section, self._texts.get(section, pod.num_tokens), pod)
         for _ in range(_TRIES):
             blocks = self._store.blocks(section.id)
             # After its blocks: they may have been replaced since the caller saw it.

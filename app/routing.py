@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 from app.evidence import PAGE_WEIGHT
 from app.passages import Passage, split
@@ -21,17 +21,30 @@ _BACKWARD = re.compile(
 """A question that leans on the one before: a short one that goes on, or one that points back."""
 
 
-@dataclass(frozen=True)
 class Route:
-    """What is sought, where, and whether earlier turns matter."""
+    """Where a question goes. The pages are searched when something of it is first wanted: a document of few sections
+    is attended as a whole, and the device looks at it meanwhile.
+    """
 
-    terms: QueryTerms
-    pages: Mapping[int, float]
-    """BM25 scores of the pages with any of the words, as shares of the best; best first."""
-    depends: bool
-    _passages: Mapping[int, Sequence[Passage]]
-    """Of the same pages."""
-    num_sections: int = NUM_SECTIONS
+    num_sections = NUM_SECTIONS
+
+    def __init__(self, question: str, earlier: Sequence[str], document_id: str, store: Store) -> None:
+        self.depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
+        """Whether earlier turns matter."""
+        self._words = f"{question} {earlier[-1]}" if self.depends else question
+        self._document_id, self._store = document_id, store
+
+    @cached_property
+    def pages(self) -> Mapping[int, float]:
+        """BM25 scores of the pages with any of the words, as shares of the best; best first."""
+        found = dict(self._store.search_pages(self._document_id, terms(self._words), _PAGES))
+        best = max(found.values(), default=0.0) or 1.0
+        return {number: max(0.0, score) / best for number, score in found.items()}
+
+    @cached_property
+    def terms(self) -> QueryTerms:
+        """What is sought."""
+        return seek(self._words, list(self._passages.values()))
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
         """The sections, the one with the best page first; without any hit, in the order of the document.
@@ -53,14 +66,7 @@ class Route:
 
         return sorted(sections, key=score, reverse=True)
 
-
-def route(question: str, earlier: Sequence[str], document_id: str, store: Store) -> Route:
-    """Search the pages for the question's words, and the previous question's where this one leans on it."""
-    depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
-    words = f"{question} {earlier[-1]}" if depends else question
-    found = dict(store.search_pages(document_id, terms(words), _PAGES))
-    passages = {page.number: split(page.number, page.text) for page in store.pages(document_id, found)}
-    query = seek(words, list(passages.values()))
-    best = max(found.values(), default=0.0) or 1.0
-    pages = {number: max(0.0, score) / best for number, score in found.items()}
-    return Route(query, pages, depends, passages)
+    @cached_property
+    def _passages(self) -> Mapping[int, Sequence[Passage]]:
+        """Of the same pages."""
+        return {page.number: split(page.number, page.text) for page in self._store.pages(self._document_id, self.pages)}

@@ -42,8 +42,14 @@ class SectionReader:
     """From token ids to a finished section. What is reported is safe on the disk."""
 
     def __init__(
-        self, store: Store, block_store: BlockStore, loaded: Loaded, oom_retry: OomRetry, chunk_tokens: int
+        self,
+        store: Store,
+        block_store: BlockStore,
+        loaded: Loaded,
+        oom_retry: OomRetry,
+        chunk_tokens: Callable[[int], int],
     ) -> None:
+        """`chunk_tokens`: of the next chunk, at each position of a section."""
         self._store = store
         self._block_store = block_store
         self._loaded = loaded
@@ -72,7 +78,7 @@ class SectionReader:
         if isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
             for each in self._scores(section, partial(score, self._loaded.runner, ids, pod, layout), scores):
-                if stopped():
+                if self._stopped(stopped):
                     self._store.add_section_seconds(section.id, time.perf_counter() - began)
                     return
                 scores = each
@@ -88,14 +94,16 @@ class SectionReader:
     def _chunks(
         self, section: Section, builder: Builder, ids: Sequence[int], stopped: Callable[[], bool]
     ) -> Iterator[int]:
-        size = self._chunk_tokens
+        most = len(ids)
         with ThreadPoolExecutor(1, "writing") as writer:
             under_way: _Written | None = None
-            while builder.num_read < len(ids) and not stopped():
+            while builder.num_read < len(ids) and not self._stopped(stopped):
                 start = time.perf_counter()
+                size = min(most, self._chunk_tokens(builder.num_read))
                 wanted = tapered(size, len(ids) - builder.num_read) if self.ahead else size
                 arrived, fitted = self._on_device(self._relief.begin, builder, ids, wanted)
-                size = fitted if fitted < wanted else size
+                if fitted < wanted:
+                    most = size = fitted
                 seconds = time.perf_counter() - start
                 if under_way is not None:
                     yield self._settle(section, under_way, size)
@@ -105,6 +113,11 @@ class SectionReader:
                     under_way = None
             if under_way is not None:
                 yield self._settle(section, under_way, size)
+
+    def _stopped(self, stopped: Callable[[], bool]) -> bool:
+        """Whether to go no further, once no question is at work."""
+        self._loaded.idle.make_way(stopped)
+        return stopped()
 
     def _scores(
         self, section: Section, begin: Callable[[Scores | None], Iterator[Scores]], known: Scores | None
@@ -137,5 +150,5 @@ class SectionReader:
         self._store.add_section_seconds(section.id, seconds)
         if not written.tapered and (block.stop < section.num_tokens or block.stop - block.start >= size):
             # The last chunk of a section is shorter and says little of the next one.
-            self._loaded.tokens_per_second = (block.stop - block.start) / seconds
+            self._loaded.pace.note(block.start, block.stop, seconds)
         return block.stop

@@ -24,7 +24,7 @@ class SectionTexts:
         """
         with self._lock:
             known = self._texts.get(section.id)
-        if known is None or len(known.ids) != num_tokens:
+        if known is None or known.num_tokens != num_tokens:
             known = self._made(section, num_tokens)
             self.keep(section, known)
         return known

@@ -43,6 +43,11 @@ class SectionText:
         return [*self.head, *(token for page in self.pages for token in page.ids)]
 
     @property
+    def num_tokens(self) -> int:
+        """How many `ids` are."""
+        return self._starts[-1] + len(self.pages[-1].ids) if self.pages else len(self.head)
+
+    @property
     def first_page(self) -> int:
         """Number of the first page."""
         return self.pages[0].number

@@ -20,6 +20,12 @@ class Settings:
     """Address the page is served on."""
     port: int = 7860
     """First port to try; the next free one is taken."""
+    page_password: str = field(default="", repr=False)
+    """Lets whoever has it in from other machines, with everything that the user of this one may do; for `--host`."""
+    share: bool = False
+    """Share all documents of the library by a link from the start, for a day; the page can share some, or end it."""
+    listen: bool = False
+    """Let others on the local network reach what is shared, by a link or a password as with a link on the internet."""
     browser: bool = True
     """Open the page in the browser at start."""
     max_upload_mb: int = 200

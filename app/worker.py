@@ -1,10 +1,11 @@
-"""The worker: two background threads, one that parses documents and one that reads them, in the order they came."""
+"""The worker: background threads that take documents from stage to stage, those with the least work left first."""
 
 import logging
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from uuid import uuid4
 
 from app.errors import AppError, Busy, PasswordNeeded
@@ -16,29 +17,44 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 15.0
 """Between two looks for work that another process left."""
 
+SHORTER = 2.0
+"""A document that is so many times shorter than what is left of another one is worked on before that goes on."""
+
 Work = Generator[Progress]
-Parse = Callable[[str], Work]
-Read = Callable[[str, Callable[[], bool]], Work]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step that every document takes: `work` by its id, until `stopped()`, and how much of it is `left`."""
+
+    name: str
+    work: Callable[[str, Callable[[], bool]], Work]
+    left: Callable[[str], float]
+    threads: int = 1
+    resumes: bool = False
+    """Whether work that was begun goes on where it was, so that a shorter document may come in between."""
 
 
 class Worker:
-    """Runs `parse`, then `read`, for each document; keeps the latest progress of what is being worked on.
+    """Takes each document through the stages; keeps the latest progress of what is being worked on.
 
-    `look` is called every so often while nothing is read: it may find documents that wait for work.
+    `look` is called every so often while the last stage has no work: it may find documents that wait for some.
     """
 
-    def __init__(self, parse: Parse, read: Read, look: Callable[[], Iterable[str]]) -> None:
-        self._work: dict[str, Parse] = {"parsing": parse, "reading": lambda each: read(each, self._stopped(each))}
+    def __init__(self, stages: Sequence[Stage], look: Callable[[], Iterable[str]]) -> None:
+        self._first, self._last = stages[0], stages[-1]
+        self._next = dict(pairwise(stages))
         self._look = look
-        self._queues: dict[str, queue.SimpleQueue[str | None]] = {each: queue.SimpleQueue() for each in self._work}
         self._lock = threading.Condition()
         self._live: dict[str, Progress] = {}
-        self._queued: set[tuple[str, str]] = set()
-        self._busy: set[tuple[str, str]] = set()
+        self._queued: dict[Stage, list[str]] = {each: [] for each in stages}
+        self._busy: set[tuple[Stage, str]] = set()
         self._stops: set[str] = set()
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._run, args=(stage,), name=stage, daemon=True) for stage in self._work
+            threading.Thread(target=self._run, args=(stage,), name=stage.name, daemon=True)
+            for stage in stages
+            for _ in range(stage.threads)
         ]
 
     def start(self) -> None:
@@ -47,17 +63,20 @@ class Worker:
             thread.start()
 
     def parse(self, document_id: str) -> None:
-        """Queue a document; it is read once it is parsed."""
+        """Queue a document for the first stage, and then for all others."""
         with self._lock:
             self._stops.discard(document_id)
             self._live.pop(document_id, None)
-        self._put("parsing", document_id)
+        self._put(self._first, document_id)
 
     def stop(self, document_id: str) -> None:
         """Have the work on a document end after its chunk or page."""
         with self._lock:
             self._stops.add(document_id)
             self._live.pop(document_id, None)
+            for queued in self._queued.values():
+                if document_id in queued:
+                    queued.remove(document_id)
 
     def settle(self, document_id: str) -> None:
         """Wait until nobody works on a document."""
@@ -71,9 +90,9 @@ class Worker:
 
     def close(self) -> None:
         """End the threads after the chunk at hand."""
-        self._closed = True
-        for each in self._queues.values():
-            each.put(None)
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -81,23 +100,17 @@ class Worker:
     def _stopped(self, document_id: str) -> Callable[[], bool]:
         return lambda: self._closed or document_id in self._stops
 
-    def _put(self, stage: str, document_id: str) -> None:
+    def _put(self, stage: Stage, document_id: str) -> None:
         with self._lock:
-            if (stage, document_id) in self._queued:
-                return
-            self._queued.add((stage, document_id))
-        self._queues[stage].put(document_id)
+            if document_id not in self._stops and document_id not in self._queued[stage]:
+                self._queued[stage].append(document_id)
+                self._lock.notify_all()
 
-    def _run(self, stage: str) -> None:
-        while (document_id := self._next(stage)) is not None:
-            with self._lock:
-                self._queued.discard((stage, document_id))
-                if self._closed or document_id in self._stops:
-                    continue
-                self._busy.add((stage, document_id))
+    def _run(self, stage: Stage) -> None:
+        while (document_id := self._take(stage)) is not None:
             finished = False
             try:
-                finished = self._follow(self._work[stage](document_id), document_id)
+                finished = self._follow(stage, document_id)
             except PasswordNeeded as error:
                 self._show(Progress(document_id, "locked", message=error.message, hint=error.hint))
             except Busy as busy:
@@ -108,8 +121,8 @@ class Worker:
             except Exception:
                 # The rim of the background: whatever went wrong with one document must not end the thread.
                 short_id = uuid4().hex[:6]
-                log.exception("%s of %s failed (%s)", stage, document_id[:12], short_id)
-                message = f"Something went wrong while {stage} this document (id {short_id})."
+                log.exception("%s of %s failed (%s)", stage.name, document_id[:12], short_id)
+                message = f"Something went wrong while {stage.name} this document (id {short_id})."
                 self._show(
                     Progress(document_id, "failed", message=message, hint=f"{NAME} in the home folder has the details.")
                 )
@@ -117,40 +130,67 @@ class Worker:
                 with self._lock:
                     self._busy.discard((stage, document_id))
                     self._lock.notify_all()
-            if finished and stage == "parsing":
-                self._put("reading", document_id)
+            if finished and stage in self._next:
+                self._put(self._next[stage], document_id)
 
-    def _next(self, stage: str) -> str | None:
-        """The next document; None at the end."""
-        while True:
-            try:
-                return self._queues[stage].get(timeout=POLL_SECONDS if stage == "reading" else None)
-            except queue.Empty:
-                try:
-                    for document_id in self._look():
-                        self._take_up(document_id)
-                except Exception:
-                    # As below.
-                    log.exception("looking for work failed")
+    def _take(self, stage: Stage) -> str | None:
+        """The document with the least work left, as soon as there is one; None at the end."""
+
+        def ready() -> list[str]:
+            # Nobody works on one document twice at once.
+            return [each for each in self._queued[stage] if (stage, each) not in self._busy]
+
+        while not self._closed:
+            shortest_first = sorted(self._waiting(stage), key=stage.left)
+            with self._lock:
+                for document_id in shortest_first:
+                    if document_id in ready():
+                        self._queued[stage].remove(document_id)
+                        self._busy.add((stage, document_id))
+                        return document_id
+                came = self._lock.wait_for(lambda: self._closed or ready(), POLL_SECONDS)
+            if not came and stage is self._last:
+                self._look_for_work()
+        return None
+
+    def _waiting(self, stage: Stage) -> list[str]:
+        with self._lock:
+            return list(self._queued[stage])
+
+    def _look_for_work(self) -> None:
+        try:
+            for document_id in self._look():
+                self._take_up(document_id)
+        except Exception:
+            # As above.
+            log.exception("looking for work failed")
 
     def _take_up(self, document_id: str) -> None:
         """Queue a document that nobody here has stopped or failed with."""
         with self._lock:
             if document_id in self._stops or document_id in self._live:
                 return
-        self._put("parsing", document_id)
+        self._put(self._first, document_id)
 
-    def _follow(self, work: Work, document_id: str) -> bool:
-        """Show each progress; False where the user stopped the work."""
+    def _follow(self, stage: Stage, document_id: str) -> bool:
+        """Show each progress; False where the user stopped the work, or a shorter document goes first."""
         stopped = self._stopped(document_id)
         # Closed at once, so that what it holds is free before anybody hears that it ended.
-        with closing(work):
+        with closing(stage.work(document_id, stopped)) as work:
             for progress in work:
                 if stopped():
                     return False
                 self._show(progress)
+                if stage.resumes and self._shorter_waits(stage, document_id):
+                    self._put(stage, document_id)
+                    self._forget(document_id)
+                    return False
         self._forget(document_id)
         return not stopped()
+
+    def _shorter_waits(self, stage: Stage, document_id: str) -> bool:
+        others = [stage.left(each) for each in self._waiting(stage) if each != document_id]
+        return bool(others) and SHORTER * min(others) < stage.left(document_id)
 
     def _forget(self, document_id: str) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
 from storage.blobs import BlobStore
+from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -15,6 +16,7 @@ from storage.errors import (
 )
 from storage.home import Home
 from storage.models import (
+    ApiKey,
     Block,
     Box,
     Citation,
@@ -23,6 +25,7 @@ from storage.models import (
     DocumentState,
     Message,
     MessageState,
+    Notes,
     Page,
     PageState,
     Reading,
@@ -36,6 +39,7 @@ from storage.podfile import prefetch, read_block, write_block
 from storage.store import Store
 
 __all__ = [
+    "ApiKey",
     "BlobStore",
     "Block",
     "BlockConflict",
@@ -51,6 +55,8 @@ __all__ = [
     "MessageState",
     "NewerDatabase",
     "NotStored",
+    "Notes",
+    "OpenAnswer",
     "Page",
     "PageState",
     "Reading",

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import delete, insert, inspect, select
 
 from storage import page_index
-from storage.models import Block, Document, Page, PageState, Reading, Section
+from storage.models import Block, Document, Notes, Page, PageState, Reading, Section
 from storage.sessions import Sessions, stored
 
 
@@ -23,24 +24,52 @@ class Documents(Sessions):
             return known
 
     def save_pages(
-        self, document_id: str, title: str, outline: Sequence[tuple[int, str, int]], pages: Iterable[Page]
+        self,
+        document_id: str,
+        title: str,
+        outline: Sequence[tuple[int, str, int]],
+        pages: Iterable[Page],
+        author: str = "",
+        written: str = "",
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
-        columns = [column.key for column in inspect(Page).column_attrs]
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
-        rows = [{key: getattr(page, key) for key in columns} | {"document_id": document_id} for page in pages]
+        rows = _rows(document_id, pages)
         with self._write() as session:
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
+            session.execute(delete(Notes).where(Notes.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
             document.title = title
             document.outline = list(outline)
+            document.author, document.written = author, written
             document.num_pages = len(rows)
             document.state = "parsed"
             document.error = None
             return document
+
+    def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
+        """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.
+
+        Page 1 begins anew. Raises NotStored.
+        """
+        rows = _rows(document_id, pages)
+        index = [(row["number"], row["text"]) for row in rows]
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            if document.state == "parsed":
+                return
+            known = delete(Page).where(Page.document_id == document_id)
+            if rows[0]["number"] == 1:
+                session.execute(known)
+                page_index.drop(session.connection(), document_id)
+            else:
+                session.execute(known.where(Page.number.in_([row["number"] for row in rows])))
+            page_index.add(session.connection(), document_id, index)
+            session.execute(insert(Page), rows)
+            document.num_pages = num_pages
 
     def reject_document(self, document_id: str, message: str, hint: str) -> Document:
         """Note why the document cannot be read. Raises NotStored."""
@@ -107,6 +136,18 @@ class Documents(Sessions):
         with self._read() as session:
             return list(session.scalars(wanted))
 
+    def notes(self, document_id: str) -> dict[str, list[tuple[Any, ...]]]:
+        """By part, what was noted of the document: (words, page, start, end) each."""
+        with self._read() as session:
+            found = session.scalars(select(Notes).where(Notes.document_id == document_id))
+            return {each.part: each.points for each in found}
+
+    def keep_notes(self, document_id: str, part: str, points: Sequence[tuple[Any, ...]]) -> None:
+        """Note something of a part, in place of what was noted of it before. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id)
+            session.merge(Notes(document_id=document_id, part=part, points=list(points)))
+
     def page_states(self, document_id: str) -> list[tuple[int, PageState]]:
         """Number and state of every page in order, without the text."""
         of_document = select(Page.number, Page.state).where(Page.document_id == document_id).order_by(Page.number)
@@ -117,3 +158,8 @@ class Documents(Sessions):
         """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
         with self._read() as session:
             return page_index.search(session.connection(), document_id, terms, limit)
+
+
+def _rows(document_id: str, pages: Iterable[Page]) -> list[dict[str, Any]]:
+    columns = [column.key for column in inspect(Page).column_attrs]
+    return [{key: getattr(page, key) for key in columns} | {"document_id": document_id} for page in pages]

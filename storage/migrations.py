@@ -34,7 +34,38 @@ def m003_no_index_of_messages(connection: Connection) -> None:
     connection.exec_driver_sql("DROP TABLE message_search")
 
 
-MIGRATIONS: Sequence[Migration] = (m001_first_schema, m002_recipe_of_a_document, m003_no_index_of_messages)
+def m004_notes_of_documents(connection: Connection) -> None:
+    """What a file says of itself, what was noted of its parts, and which characters of a quote answer."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN author VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN written VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("ALTER TABLE citations ADD COLUMN span JSON")
+    connection.exec_driver_sql(
+        "CREATE TABLE notes (document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE, "
+        "part VARCHAR NOT NULL, points JSON NOT NULL, PRIMARY KEY (document_id, part))"
+    )
+
+
+def m005_keys_of_programs(connection: Connection) -> None:
+    """Programs use the library by keys, of which only digests are kept."""
+    connection.exec_driver_sql(
+        "CREATE TABLE api_keys (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL, digest VARCHAR NOT NULL UNIQUE,"
+        " scopes JSON NOT NULL, created_at DATETIME NOT NULL)"
+    )
+
+
+def m006_owner_of_a_conversation(connection: Connection) -> None:
+    """Visitors of a shared library have conversations of their own; those that there are belong to the home's user."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+
+
+MIGRATIONS: Sequence[Migration] = (
+    m001_first_schema,
+    m002_recipe_of_a_document,
+    m003_no_index_of_messages,
+    m004_notes_of_documents,
+    m005_keys_of_programs,
+    m006_owner_of_a_conversation,
+)
 
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:

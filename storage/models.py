@@ -18,7 +18,8 @@ PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
 Role = Literal["user", "assistant"]
-MessageState = Literal["done", "stopped", "failed"]
+MessageState = Literal["waiting", "partial", "done", "stopped", "failed"]
+"""Waiting for the document to be read; answered from a part of it, to be revised; or at its end."""
 Box = tuple[float, float, float, float]
 
 
@@ -77,6 +78,10 @@ class Document(Base, kw_only=True):
     """Message and hint of a rejected document."""
     recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """How its memory is to be compressed; empty where nobody has chosen."""
+    author: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """As the file itself names it; empty where it does not."""
+    written: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
 
 
 class Preference(Base, kw_only=True):
@@ -86,6 +91,20 @@ class Preference(Base, kw_only=True):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
+
+
+class ApiKey(Base, kw_only=True):
+    """A key of a program that uses the library; what is kept of it does not open anything."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    """The start of the key, by which people name it."""
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True, repr=False)
+    """sha256 of the key."""
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
 
 class Page(Base, kw_only=True):
@@ -105,6 +124,19 @@ class Page(Base, kw_only=True):
     width_pt: Mapped[float]
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
+
+
+class Notes(Base, kw_only=True):
+    """What was noted of a part of a document when all of it was gone through; `part` names the part and the way."""
+
+    __tablename__ = "notes"
+
+    document_id: Mapped[str] = mapped_column(
+        ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, default=""
+    )
+    part: Mapped[str] = mapped_column(primary_key=True)
+    points: Mapped[list[tuple[Any, ...]]] = mapped_column(JsonTuples)
+    """(words, page, start, end): a sentence, and the characters of the page that support it."""
 
 
 class Reading(Base, kw_only=True):
@@ -181,6 +213,8 @@ class Conversation(Base, kw_only=True):
     id: Mapped[str] = mapped_column(String, primary_key=True, default_factory=lambda: uuid4().hex)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     title: Mapped[str]
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The visitor whose it is; empty for the home's user."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
@@ -224,3 +258,5 @@ class Citation(Base, kw_only=True):
     quote: Mapped[str]
     boxes: Mapped[list[Box]] = mapped_column(JsonTuples)
     score: Mapped[float]
+    span: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """The characters (start, end) of the quote that answer, where they are known."""

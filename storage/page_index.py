@@ -13,9 +13,15 @@ from sqlalchemy import Connection
 def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
     """Index (number, text) of every page, in place of what was indexed before."""
     drop(connection, document_id)
+    add(connection, document_id, pages)
+
+
+def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
+    """Index further pages."""
     table = _table(document_id)
     connection.exec_driver_sql(
-        f"CREATE VIRTUAL TABLE {table} USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} "
+        "USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
     )
     if pages:
         connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", list(pages))

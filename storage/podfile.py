@@ -10,9 +10,9 @@ cryptographic like SHA-256 and several times faster, and a first answer waits fo
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -32,9 +32,6 @@ _PIECE_BYTES = 4 << 20
 """Read and digested at once by a thread: it fits the processor's cache, and threads seldom meet at Python's lock."""
 _MOST_THREADS = 16
 """More only wait for each other."""
-
-_Fill = Callable[[memoryview, int], None]
-"""Fills a view from a place in the file. Raises BlockDamaged where the file ends before."""
 
 
 def write_block(
@@ -70,25 +67,24 @@ def read_block(
     Raises BlockDamaged unless every byte is as written and, where given, the checksum of the file is the expected one.
     """
     try:
-        with _filling(path, threads) as (size, fill):
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             if buffer is not None and len(buffer) != size:
                 raise BlockDamaged(f"{size} bytes instead of {len(buffer)}", f"{path.name}, length")
             view = memoryview(bytearray(size)) if buffer is None else buffer
-            return _read(fill, view, path.name, expected_checksum, threads)
+            return _read(file, view, path, expected_checksum, threads)
     except FileNotFoundError as error:
         raise BlockDamaged("missing", path.name) from error
 
 
 def _read(
-    fill: _Fill, view: memoryview, name: str, expected_checksum: str | None, threads: int
+    file: FileIO, view: memoryview, path: Path, expected_checksum: str | None, threads: int
 ) -> tuple[dict[str, Any], memoryview]:
-    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it.
-
-    Several threads read a share each and then digest all of it: to wait for each other after every piece takes longer.
-    """
+    """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it."""
+    name = path.name
     if len(view) < _HEADER_AT:
         raise BlockDamaged(f"cut off after {len(view)} bytes", f"{name}, first bytes")
-    fill(view[:_HEADER_AT], 0)
+    _fill(file, view[:_HEADER_AT], 0)
     if view[: len(_MAGIC)] != _MAGIC:
         raise BlockDamaged("not a block of this format", f"{name}, first bytes")
     (header_bytes,) = _LENGTH.unpack_from(view, len(_MAGIC))
@@ -96,7 +92,7 @@ def _read(
     payload_at = header_ends + _DIGEST_BYTES
     if payload_at > len(view):
         raise BlockDamaged("cut off, or its length is wrong", f"{name}, header")
-    fill(view[_HEADER_AT:payload_at], _HEADER_AT)
+    _fill(file, view[_HEADER_AT:payload_at], _HEADER_AT)
     digest = blake3(view[:header_ends], max_threads=threads)
     if digest.digest() != view[header_ends:payload_at]:
         raise BlockDamaged("checksum differs", f"{name}, header")
@@ -105,18 +101,34 @@ def _read(
     if payload_ends + _DIGEST_BYTES != len(view):
         raise BlockDamaged(f"{len(view)} bytes instead of {payload_ends + _DIGEST_BYTES}", f"{name}, payload")
     digest.update(view[header_ends:payload_at])
-    step = _PIECE_BYTES if threads == 1 else len(view)
-    for start in range(payload_at, payload_ends, step):
-        piece = view[start : min(start + step, payload_ends)]
-        fill(piece, start)
-        digest.update(piece)
-    fill(view[payload_ends:], payload_ends)
+    with closing(_pieces(file, view[:payload_ends], payload_at, path, threads)) as pieces:
+        for piece in pieces:
+            digest.update(piece)
+    _fill(file, view[payload_ends:], payload_ends)
     if digest.digest() != view[payload_ends:]:
         raise BlockDamaged("checksum differs", f"{name}, payload")
     digest.update(view[payload_ends:])
     if expected_checksum is not None and digest.hexdigest() != expected_checksum:
         raise BlockDamaged("whole, but not the block that was written here", f"{name}, checksum")
     return header["meta"], view[payload_at:payload_ends]
+
+
+def _pieces(file: FileIO, view: memoryview, start: int, path: Path, threads: int) -> Generator[memoryview]:
+    """What stands in the view from `start` on, piece by piece as it is filled; several threads fill ahead."""
+    places = [(view[at : at + _PIECE_BYTES], at) for at in range(start, len(view), _PIECE_BYTES)]
+    if threads == 1 or len(places) < 2:
+        for piece, at in places:
+            _fill(file, piece, at)
+            yield piece
+        return
+    ahead = [_readers().submit(_fill_alone, path, piece, at) for piece, at in places]
+    try:
+        for (piece, _), filled in zip(places, ahead, strict=True):
+            filled.result()
+            yield piece
+    finally:
+        # Nobody may write into the view once it is given back.
+        wait(ahead)
 
 
 def prefetch(paths: Iterable[Path]) -> None:
@@ -128,30 +140,13 @@ def prefetch(paths: Iterable[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-@contextmanager
-def _filling(path: Path, threads: int) -> Iterator[tuple[int, _Fill]]:
-    """The size of a file, and what fills a view from it in so many shares at once."""
-    with path.open("rb", buffering=0) as file:
-
-        def fill(view: memoryview, start: int) -> None:
-            if threads == 1 or len(view) <= _PIECE_BYTES:
-                _fill(file, view, start)
-                return
-            step = -(-len(view) // threads)
-            places = range(0, len(view), step)
-            shares = [(view[place : place + step], start + place) for place in places]
-            list(_readers().map(lambda share: _fill_share(path, *share), shares))
-
-        yield os.fstat(file.fileno()).st_size, fill
-
-
 @cache
 def _readers() -> ThreadPoolExecutor:
     """Threads for all files: to make some for each takes about as long as they read."""
     return ThreadPoolExecutor(_MOST_THREADS, "reading")
 
 
-def _fill_share(path: Path, view: memoryview, start: int) -> None:
+def _fill_alone(path: Path, view: memoryview, start: int) -> None:
     with path.open("rb", buffering=0) as file:
         _fill(file, view, start)
 

@@ -122,6 +122,11 @@ class Readings(Sessions):
         with self._read() as session:
             return [SectionRead(*row) for row in session.execute(of_reading)]
 
+    def tokens_read(self, section_id: int) -> int:
+        """How many of a section's tokens are in committed blocks."""
+        with self._read() as session:
+            return session.scalar(_tokens_read(section_id)) or 0
+
     def section(self, section_id: int) -> Section | None:
         """None where there is none."""
         with self._read() as session:
@@ -227,9 +232,13 @@ def _by_reader(document_id: str, reader: str) -> Select[Reading]:
     return select(Reading).where(Reading.document_id == document_id, Reading.reader == reader)
 
 
+def _tokens_read(section_id: int) -> Select[int]:
+    return select(func.max(Block.stop_token)).where(Block.section_id == section_id)
+
+
 def _expect_read(session: Session, section_id: int, tokens: int) -> None:
     """Raise BlockConflict unless the blocks of a section hold so many tokens."""
-    read = session.scalar(select(func.max(Block.stop_token)).where(Block.section_id == section_id)) or 0
+    read = session.scalar(_tokens_read(section_id)) or 0
     if read != tokens:
         raise BlockConflict(f"section {section_id} is read up to token {read}, not {tokens}")
 

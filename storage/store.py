@@ -4,6 +4,7 @@ from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage.api_keys import ApiKeys
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
@@ -13,7 +14,7 @@ from storage.preferences import Preferences
 from storage.readings import Readings
 
 
-class Store(Documents, Readings, Conversations, Preferences):
+class Store(Documents, Readings, Conversations, Preferences, ApiKeys):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.events import Answer, AskEvent, Evidence, TextDelta
+from app.events import Answer, AskEvent, Evidence, TextDelta, Working
 from app.main import App
 from ui import head_panel, page_panel
 from ui.render import conversation
@@ -81,7 +81,7 @@ def opened(app: App, at: Open) -> View:
         history = conversation.choose() if known else conversation.welcome()
         question = gr.update(interactive=False, placeholder="Open a document to ask it")
     else:
-        history = conversation.history(at.turns) if at.turns else conversation.invitation(at.entry)
+        history = conversation.history(at.turns, app.status().better) if at.turns else conversation.invitation(at.entry)
         question = gr.update(interactive=True, placeholder="Ask this document", submit_btn="Send", stop_btn=False)
     return {"history": history, "live": "", "status": "", "question": question}
 
@@ -94,7 +94,7 @@ def on_ask(
     try:
         turns = app.questions.turns(conversation_id) if conversation_id else []
         yield {
-            "history": conversation.history(turns),
+            "history": conversation.history(turns, app.status().better),
             "live": conversation.growing(question, None, ""),
             "status": waiting(app),
             "question": {**BUSY, "value": ""},
@@ -118,7 +118,7 @@ def on_regenerate(app: App, stops: Stops, session: str, document_id: str, conver
     try:
         *before, last = app.questions.turns(conversation_id)
         yield {
-            "history": conversation.history(before),
+            "history": conversation.history(before, app.status().better),
             "live": conversation.growing(last.question, None, ""),
             "status": waiting(app),
             "question": BUSY,
@@ -148,6 +148,8 @@ def _answer(
                     "status": answering_line(evidence),
                     **({"sheet": page_panel.best_sheet(app, document_id, evidence.citations)} if shown else {}),
                 }
+            case Working():
+                yield {"status": text(f"{event.doing}… ({event.done} of {event.total})")}
             case TextDelta():
                 words += event.text
                 if monotonic() - drawn_at >= PACE_SECONDS:
@@ -157,7 +159,7 @@ def _answer(
                 conversation_id = event.conversation_id or conversation_id
                 yield {
                     **head_panel.live(app, Open(document_id, conversation_id, "", ())),
-                    "history": conversation.history(app.questions.turns(conversation_id)),
+                    "history": conversation.history(app.questions.turns(conversation_id), app.status().better),
                     "live": "",
                     "status": done_line(event),
                     "question": IDLE,

@@ -1,12 +1,14 @@
-"""The guard in front of every route: other hosts, other sites and unneeded routes are refused, and headers set."""
+"""The guard before every route: strangers, other hosts and sites, and unneeded routes are refused, and headers set."""
 
-import ipaddress
-import socket
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.access import Access, Viewer, is_keyed, is_public
+from ui.door import Door
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSED_ROUTES = ("file", "proxy", "monitoring", "stream", "deep_link", "process_recording", "vibe", "dev", "runs")
@@ -42,24 +44,23 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: 400 for a foreign Host, 403 for a request that another site caused, 404 for a closed route."""
+    """ASGI middleware in front of every route, ours and Gradio's.
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    400 for a foreign Host, 403 for a request that another site caused, 404 for a closed route; then whoever sends it is
+    told apart (`ui.access`): nobody gets the door, a visitor what is shared and no more of it than he may have.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
-        self.open_to_network = host not in ("127.0.0.1", "localhost", "::1")
-        self.names = {"127.0.0.1", "localhost", "::1", host.lower()}
-        if self.open_to_network:
-            self.names.add(socket.gethostname().lower())
+        self.access = access
+        self.door = Door(access)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses or passes on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        if refusal:
-            await refusal(scope, receive, send)
-            return
+        scope["viewer"] = viewer = self.access.viewer(Headers(scope=scope))
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -68,12 +69,65 @@ class Guard:
                     headers[name] = value
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        answer = await self._answer(scope, receive, viewer)
+        if answer is not None:
+            await answer(scope, receive, send_with_headers)
+        elif viewer is None or viewer.is_home:
+            await self.app(scope, receive, send_with_headers)
+        else:
+            await self.app(scope, receive, self._while_shared(scope, send_with_headers))
 
-    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+    async def _answer(self, scope: Scope, receive: Receive, viewer: Viewer | None) -> Response | None:
+        """What is answered in place of the route; None where it may answer."""
+        refusal = self._refusal(scope)
+        path = scope["path"]
+        if refusal or is_public(path):
+            return refusal
+        if is_keyed(path) and not self.access.is_shared(Headers(scope=scope).get("host", "")):
+            return None
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if path == "/enter" and request.method == "POST":
+                return await self.door.enter(request)
+            if path == "/" and request.method == "GET":
+                key = request.query_params.get("key", "")
+                shared = self.access.is_shared(request.headers.get("host", ""))
+                if key and not shared:
+                    return await self.door.enter(request)
+                if viewer is None:
+                    # Whatever looks at a link before its reader does must not use it up: he presses a button.
+                    return self.door.page(request, key)
+        if viewer is None:
+            return PlainTextResponse("This is private.", 401)
+        if not viewer.may_open(path):
+            return PlainTextResponse("This is not shared with visitors.", 403)
+        page = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        if page and not viewer.holds(page):
+            return PlainTextResponse("This page belongs to somebody else.", 403)
+        return None if viewer.may_go_on() else PlainTextResponse("Too many requests. Wait a minute.", 429)
+
+    def _while_shared(self, scope: Scope, send: Send) -> Send:
+        """Sends as long as the visitor is one; a stream ends with the sharing."""
+        headers = Headers(scope=scope)
+        ended = False
+
+        async def send_or_end(message: Message) -> None:
+            nonlocal ended
+            if ended:
+                return
+            if self.access.viewer(headers) is None:
+                ended = True
+                if message["type"] == "http.response.start":
+                    await send({"type": "http.response.start", "status": 401, "headers": []})
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        return send_or_end
+
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_ours(host):
+        if not self.access.is_home(host) and not self.access.is_shared(host):
             return PlainTextResponse("This address is not served here.", 400)
         if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
@@ -84,17 +138,3 @@ class Guard:
         if route.startswith(CLOSED_ROUTES):
             return PlainTextResponse("There is nothing here.", 404)
         return None
-
-    def _is_ours(self, host: str) -> bool:
-        """A name can be made to point at this machine by anyone (DNS rebinding); a plain IP address cannot."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name in self.names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return self.open_to_network

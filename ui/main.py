@@ -5,20 +5,21 @@ from typing import Any
 import gradio as gr
 
 from app.main import App
-from ui import chat_panel, head_panel, library_panel, page_panel, presets_panel
+from ui import chat_panel, head_panel, library_panel, page_panel, presets_panel, share_panel
+from ui.access import GuardedBlocks, acting
 from ui.render.icons import icon
 from ui.view import POLLING, QUIET, Page, Panel
 
-PANELS: tuple[Panel, ...] = (library_panel, head_panel, presets_panel, chat_panel, page_panel)
+PANELS: tuple[Panel, ...] = (library_panel, share_panel, head_panel, presets_panel, chat_panel, page_panel)
 """In the order in which they stand in their panes. A further one is a module like these and its name here."""
 PANES = ("library-pane", "chat-pane", "page-pane")
 
 
 def build(app: App) -> gr.Blocks:
     """Lays the panes out and wires them. Opening the page restores the document named in its address."""
-    page = Page(app, PANELS)
-    blocks = gr.Blocks(title="DocPod", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600))
-    with blocks:
+    page = Page(PANELS)
+    blocks = GuardedBlocks(title="DocPod", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600))
+    with acting(app), blocks:
         page.region("document_id", gr.Textbox(visible="hidden", elem_id="document-id"))
         page.region("conversation_id", gr.Textbox(visible="hidden", elem_id="conversation-id"))
         page.region("timer", gr.Timer(POLLING["value"]))

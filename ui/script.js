@@ -74,6 +74,10 @@
       const parts = [...answer.querySelectorAll("blockquote p, .words")].map((part) => part.innerText.trim());
       navigator.clipboard?.writeText(parts.join("\n\n"));
     },
+    copyLink(button) {
+      navigator.clipboard?.writeText(button.closest(".share").querySelector(".address").value);
+      button.textContent = "Copied";
+    },
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),

@@ -16,14 +16,18 @@ from starlette.middleware import Middleware
 
 from app.errors import BadSetting
 from app.main import App
+from ui.access import Access
+from ui.api import Api
 from ui.guard import Guard
 from ui.main import build
 from ui.theme import head, theme
+from ui.tunnel import GradioTunnel, LocalNetwork
 
 log = logging.getLogger(__name__)
 
 PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal", "docpod.log", "docpod.log.1")
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS_TRIED = 50
 STALE_SECONDS = 86_400.0
 """An upload folder this old belongs to a run that was killed."""
@@ -33,8 +37,23 @@ STALE_SECONDS = 86_400.0
 class Served:
     """A page that is being served."""
 
-    url: str
+    access: Access
+    port: int
     blocks: gr.Blocks
+
+    @property
+    def url(self) -> str:
+        """The address that lets its user in, for as long as it is served."""
+        return self._address(self.access.key)
+
+    def url_once(self) -> str:
+        """An address that lets its user in once, to be given to a browser."""
+        return self._address(self.access.code())
+
+    def _address(self, key: str) -> str:
+        host = self.access.app.settings.host
+        host = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/?key={key}"
 
     def close(self) -> None:
         """Stops serving."""
@@ -43,15 +62,30 @@ class Served:
 
 @contextmanager
 def serve(app: App) -> Iterator[Served]:
-    """Serves the page while the context lasts; uploads pass through a private folder that ends with it."""
+    """Serves the page while the context lasts; uploads pass through a private folder that ends with it.
+
+    Raises BadSetting where the page would be open to the network without a password, or there is no free port.
+    """
     settings = app.settings
+    if settings.host not in LOOPBACK and not settings.page_password:
+        raise BadSetting(
+            f"With --host {settings.host} the whole library would be open to whoever reaches this machine.",
+            "Give a password with DOCPOD_PAGE_PASSWORD or --page-password, or share chosen documents with --listen.",
+        )
+    host = "0.0.0.0" if settings.listen and settings.host in LOOPBACK else settings.host
     with _upload_folder(settings.home):
         blocks = build(app).queue(max_size=64, api_open=False)
-        port = free_port(settings.host, settings.port)
-        _, url, _ = blocks.launch(
-            server_name=settings.host,
+        api = Api(app)
+        port = free_port(host, settings.port)
+        access = Access(app, port, settings.page_password)
+        app.sharing.roads["link"] = GradioTunnel(port)
+        if settings.listen:
+            app.sharing.roads["network"] = LocalNetwork(port)
+        blocks.launch(
+            server_name=host,
             server_port=port,
-            inbrowser=settings.browser,
+            inbrowser=False,
+            pwa=True,
             prevent_thread_lock=True,
             quiet=True,
             show_error=False,
@@ -68,13 +102,15 @@ def serve(app: App) -> Iterator[Served]:
             head=head(),
             favicon_path=Path(__file__).parent / "favicon.svg",
             app_kwargs={
-                "middleware": [Middleware(Guard, host=settings.host)],
+                "middleware": [Middleware(Guard, access=access)],
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
+                "routes": api.routes,
+                "lifespan": api.lifespan,
             },
         )
-        served = Served(url, blocks)
+        served = Served(access, port, blocks)
         try:
             yield served
         finally:

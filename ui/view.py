@@ -9,6 +9,7 @@ import gradio as gr
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Turn
 from app.main import App
+from ui.access import current_view
 from ui.render import library
 from ui.stops import Stops
 from ui.trouble import explain
@@ -59,15 +60,19 @@ class Panel(Protocol):
 
 
 class Page:
-    """The regions of all panels over one app."""
+    """The regions of all panels."""
 
-    def __init__(self, app: App, panels: Sequence[Panel]) -> None:
-        self.app = app
+    def __init__(self, panels: Sequence[Panel]) -> None:
         self.stops = Stops()
         self.answering: list[Any] = []
         """The events that answer, for others to cancel."""
         self._panels = panels
         self._regions: dict[str, Any] = {}
+
+    @property
+    def app(self) -> App:
+        """The app as whoever caused the running event has it: a visitor of a share has a part of it."""
+        return current_view()
 
     def region(self, name: str, component: Any) -> None:
         """Register what handlers change by this name."""
@@ -97,7 +102,9 @@ class Page:
     def values(self, view: View) -> list[Any]:
         """A view in the order of `outputs`."""
         assert view.keys() <= self._regions.keys(), f"no regions: {view.keys() - self._regions.keys()}"
-        return [view.get(name, gr.skip()) for name in self._regions]
+        shown = [view.get(name, gr.skip()) for name in self._regions]
+        # Gradio takes the value out of an update that it is given, and the next one of the same name would have none.
+        return [dict(each) if isinstance(each, dict) else each for each in shown]
 
     def guarded(self, make: Callable[[], View]) -> list[Any]:
         """The values of a view, or of one that says what went wrong."""

@@ -50,6 +50,12 @@ class DocumentInfo:
     num_pages: int
     outline: tuple[OutlineEntry, ...]
     needs_password: bool = False
+    note: str = ""
+    """What a user should know about how the file was read, in whole sentences."""
+    author: str = ""
+    """Empty where the file names none."""
+    written: str = ""
+    """As YYYY-MM-DD; empty where the file gives no date for itself."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ _FONTS_ONLY = {"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/en
 """Ways to obfuscate fonts, which are no part of the text."""
 _METHOD = "{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod"
 _TITLE = ".//{http://purl.org/dc/elements/1.1/}title"
+_CREATOR = ".//{http://purl.org/dc/elements/1.1/}creator"
 _CHAPTERS = {"application/xhtml+xml", "text/html"}
 _ENCODING = re.compile(rb"\A<\?xml[^>]*encoding=[\"']([\w.-]+)")
 _BLOCKS = frozenset(
@@ -43,7 +44,7 @@ def open_reader(path: Path, password: str | None) -> "EpubDocument":
     try:
         with ZipFile(path) as archive:
             book = _Book(archive)
-            return EpubDocument(book.title, _tidy("\n\n".join(book.chapters())))
+            return EpubDocument(book.title, book.author, _tidy("\n\n".join(book.chapters())))
     except (BadZipFile, ElementTree.ParseError, EOFError, LookupError, NotImplementedError, zlib.error) as error:
         raise _damaged("it cannot be opened") from error
 
@@ -51,9 +52,9 @@ def open_reader(path: Path, password: str | None) -> "EpubDocument":
 class EpubDocument(TextDocument):
     """A text in which headings are marked."""
 
-    def __init__(self, title: str, marked: str) -> None:
+    def __init__(self, title: str, author: str, marked: str) -> None:
         super().__init__(_HEADING.sub(r"\2", marked))
-        self._title = title
+        self._title, self._author = title, author
         # Each heading before has three marks more.
         self._headings = [(each, each.start() - 3 * place) for place, each in enumerate(_HEADING.finditer(marked))]
 
@@ -63,7 +64,7 @@ class EpubDocument(TextDocument):
         outline = [
             OutlineEntry(level, title, bisect(self.page_starts, start)) for level, title, start in entries if title
         ]
-        return DocumentInfo(self._title, len(self.page_starts), tuple(outline))
+        return DocumentInfo(self._title, len(self.page_starts), tuple(outline), author=self._author)
 
 
 class _Book:
@@ -86,6 +87,11 @@ class _Book:
     def title(self) -> str:
         """Of the whole book; empty where it names none."""
         return " ".join(clean(self._package.findtext(_TITLE, "")).split())
+
+    @property
+    def author(self) -> str:
+        """Everybody who made the book; empty where it names nobody."""
+        return ", ".join(" ".join(clean(each.text or "").split()) for each in self._package.iterfind(_CREATOR))
 
     def chapters(self) -> Iterator[str]:
         """The text of each chapter, its headings marked."""

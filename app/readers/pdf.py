@@ -1,13 +1,8 @@
-"""PDF: every page is read twice, by pypdf and by PDFium; boxes, table of contents, labels and images come from PDFium.
-
-pypdf finds the characters but places spaces and line ends by the order of drawing, which breaks words and table rows of
-many files; PDFium places them by where the glyphs stand. So PDFium's text is taken where it holds what pypdf found.
-"""
+"""PDF: PDFium finds the glyphs, from which lines and columns are made, and draws pages; pypdf reads forms and notes."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from ctypes import c_double, c_int
+from collections.abc import Callable, Iterable, Iterator
+from ctypes import c_int
 from functools import cached_property
 from pathlib import Path
 
@@ -15,15 +10,15 @@ import pypdfium2 as pdfium
 from pypdfium2 import raw
 
 from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
-from app.readers.alignment import align
 from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
+from app.readers.page_text import PlacedWord, write
+from app.readers.pdf_additions import Addition, field_pieces
+from app.readers.pdf_glyphs import across, characters, is_unreadable, pieces
 
 SCANNED_CHARACTERS = 20
 SCANNED_COVERAGE = 0.5
 MAX_IMAGE_PIXELS = 40_000_000
-_HYPHEN = re.compile("[\x02\ufffe](\r\n)?")
-"""PDFium's mark for a hyphen at the end of a line, which it leaves out together with the line end."""
 
 
 def open_reader(path: Path, password: str | None) -> "PdfDocument":
@@ -58,6 +53,9 @@ def unlock(path: Path, password: str, out_path: Path) -> None:
     open_reader(path, password).document.save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
 
 
+_DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
+
+
 class PdfDocument:
     """An open PDF. `password` is None where none was needed."""
 
@@ -68,11 +66,15 @@ class PdfDocument:
 
     @cached_property
     def info(self) -> DocumentInfo:
+        made = self.document.get_metadata_value("CreationDate")
         return DocumentInfo(
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
             needs_password=self._password is not None,
+            note=self._attachments_note,
+            author=clean(self.document.get_metadata_value("Author")).strip(),
+            written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
         )
 
     def _outline(self) -> Iterator[OutlineEntry]:
@@ -83,54 +85,75 @@ class PdfDocument:
             if index is not None:
                 yield OutlineEntry(bookmark.level + 1, clean(bookmark.get_title()).strip(), index + 1)
 
-    @cached_property
-    def _pypdf_text(self) -> Callable[[int], str]:
-        # Only for pages: importing pypdf takes longer than drawing a page.
-        from app.readers.pypdf_text import page_texts
-
-        return page_texts(self._path, self._password)
-
     def page(self, number: int) -> ParsedPage:
-        page = self.document[number - 1]
+        page = self._page(number)
         width, height = page.get_size()
         glyphs = page.get_textpage()
-        characters = _characters(glyphs)
-        text = better_text(self._pypdf_text(number), clean(_HYPHEN.sub("-\n", characters)))
-        words: tuple[Word, ...] = ()
-        if text and characters:
-            place = _Placement(page, glyphs)
-            boxes = ((word, place.box(*other)) for word, other in align(text, characters))
-            words = tuple(Word(*word, *box) for word, box in boxes if box)
+        drawn = characters(glyphs)
         label = clean(self.document.get_page_label(number - 1)).strip() or str(number)
-        return ParsedPage(number, label, text, _state(text, page), width, height, words)
+        if is_unreadable(glyphs, drawn):
+            return ParsedPage(number, label, "", "unreadable", width, height, ())
+        directions = pieces(glyphs, drawn)
+        main = max(directions, key=lambda each: len(directions[each]), default=0)
+        written = _Written(page)
+        additions = self._additions(page, number)
+        for field in additions:
+            if not field.is_note:
+                directions.setdefault(main, []).extend(field_pieces(field, main))
+        for direction in sorted(directions, key=lambda each: -len(directions[each])):
+            written.add(direction, *write(directions[direction]))
+        for note in additions:
+            if note.is_note:
+                x0, y0, x1, y1 = note.rect
+                written.add(0, note.text, [PlacedWord(0, len(note.text), x0, -y1, x1, -y0)])
+        if number == 1 and self._attachments_note:
+            written.add(0, self._attachments_note, [])
+        state = _state(written.text, page)
+        return ParsedPage(number, label, written.text, state, width, height, tuple(written.words))
+
+    @cached_property
+    def _attachments_note(self) -> str:
+        """Which files are inside the file. They are no pages of it."""
+        if raw.FPDFDoc_GetAttachmentCount(self.document) < 1:
+            return ""
+        from app.readers.pdf_annotations import attachments
+
+        names = ", ".join(attachments(self._path, self._password))
+        return f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
+
+    @cached_property
+    def _additions_of(self) -> Callable[[int], list[Addition]]:
+        # Only where there are any: importing pypdf takes longer than drawing a page.
+        from app.readers.pdf_annotations import additions
+
+        return additions(self._path, self._password)
+
+    def _additions(self, page: pdfium.PdfPage, number: int) -> list[Addition]:
+        """The filled fields and the notes of a page. Most pages have none, or only links."""
+        subtypes = set()
+        for index in range(raw.FPDFPage_GetAnnotCount(page)):
+            annotation = raw.FPDFPage_GetAnnot(page, index)
+            subtypes.add(raw.FPDFAnnot_GetSubtype(annotation))
+            raw.FPDFPage_CloseAnnot(annotation)
+        return self._additions_of(number) if subtypes - {raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP} else []
+
+    def _page(self, number: int) -> pdfium.PdfPage:
+        page = self.document[number - 1]
+        if min(page.get_size()) <= 0:
+            # A crop that leaves nothing of the page is not what was meant.
+            page.set_cropbox(*page.get_mediabox())
+            page = self.document[number - 1]
+        return page
 
     def image(self, number: int, width_px: int) -> bytes:
-        page = self.document[number - 1]
+        if self.document.get_formtype() and self.document.formenv is None:
+            # Draws the fields too, also those that come without a picture of their value.
+            self.document.init_forms()
+            raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
+        page = self._page(number)
         width, height = page.get_size()
         scale = min(width_px / width, (MAX_IMAGE_PIXELS / (width * height)) ** 0.5)
         return encode(page.render(scale=scale).to_pil())
-
-
-def _characters(glyphs: pdfium.PdfTextPage) -> str:
-    """PDFium's text with exactly one character for each of its character indices."""
-    count = glyphs.count_chars()
-    text: str = glyphs.get_text_range() if count else ""
-    if len(text) != count:
-        text = "".join(chr(raw.FPDFText_GetUnicode(glyphs, index)) for index in range(count))
-    return text
-
-
-def better_text(text: str, laid_out: str) -> str:
-    """The text of a page, from pypdf's and PDFium's.
-
-    PDFium's, where it lacks hardly any character of pypdf's, or is longer and shares too few words with it.
-    """
-    characters = Counter("".join(text.split()))
-    if (characters - Counter(laid_out)).total() <= 0.02 * characters.total():
-        return laid_out
-    words, others = Counter(text.split()), Counter(laid_out.split())
-    agreement = 2 * (words & others).total() / (words.total() + others.total())
-    return laid_out if agreement < 0.9 and len(laid_out) > len(text) else text
 
 
 def _state(text: str, page: pdfium.PdfPage) -> PageState:
@@ -148,16 +171,30 @@ def _state(text: str, page: pdfium.PdfPage) -> PageState:
     return "ok" if num_characters else "empty"
 
 
-class _Placement:
-    """Boxes of characters on the page as it is displayed: cropped, rotated, origin top-left, fractions of its size."""
+class _Written:
+    """The text of a page as it grows, and its words on the page as it is displayed: cropped, rotated, from top left."""
 
-    def __init__(self, page: pdfium.PdfPage, glyphs: pdfium.PdfTextPage) -> None:
+    def __init__(self, page: pdfium.PdfPage) -> None:
+        self.text = ""
+        self.words: list[Word] = []
         self._page = page
-        self._glyphs = glyphs
-        self._x, self._y = self._displayed(0.0, 0.0)
-        right, up = self._displayed(1000.0, 0.0), self._displayed(0.0, 1000.0)
-        self._right = (right[0] - self._x) / 1000, (right[1] - self._y) / 1000
-        self._up = (up[0] - self._x) / 1000, (up[1] - self._y) / 1000
+
+    def add(self, direction: int, text: str, placed: Iterable[PlacedWord]) -> None:
+        """A paragraph, whose words stand in the frame of a direction. Words off the page have no box."""
+        self.text += "\n\n" * bool(self.text)
+        shift = len(self.text)
+        self.text += text
+        origin = self._displayed(0.0, 0.0)
+        along = self._displayed(*across(1000.0, 0.0, direction))
+        down = self._displayed(*across(0.0, 1000.0, direction))
+        axes = [(o, (a - o) / 1000, (d - o) / 1000) for o, a, d in zip(origin, along, down, strict=True)]
+        for first, last, u0, v0, u1, v1 in placed:
+            (x0, x1), (y0, y1) = (
+                [round(min(1.0, max(0.0, o + end(a * u0, a * u1) + end(d * v0, d * v1))), 5) for end in (min, max)]
+                for o, a, d in axes
+            )
+            if x0 < x1 and y0 < y1:
+                self.words.append(Word(shift + first, shift + last, x0, y0, x1, y1))
 
     def _displayed(self, x: float, y: float) -> tuple[float, float]:
         """A point of the page's own coordinates as fractions, by the transformation that PDFium draws with."""
@@ -165,35 +202,3 @@ class _Placement:
         column, row = c_int(), c_int()
         raw.FPDF_PageToDevice(self._page, 0, 0, size, size, 0, x, y, column, row)
         return column.value / size, row.value / size
-
-    def box(self, start: int, end: int) -> tuple[float, float, float, float] | None:
-        """Around the characters `start:end` of one line; None where they stand on two lines or off the page."""
-        first = last = self._character_box(start)
-        if end - start > 1:
-            last = self._character_box(end - 1)
-        same_column = first[0] < last[2] and last[0] < first[2]
-        same_row = first[1] < last[3] and last[1] < first[3]
-        if not same_row and not same_column:
-            return None
-        left, bottom = min(first[0], last[0]), min(first[1], last[1])
-        right, top = max(first[2], last[2]), max(first[3], last[3])
-        (xa, ya), (xb, yb) = self._fractions(left, bottom), self._fractions(right, top)
-        return None if xa == xb or ya == yb else (min(xa, xb), min(ya, yb), max(xa, xb), max(ya, yb))
-
-    def _character_box(self, index: int) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top around the ink and, in upright text, the height of the line."""
-        left, right, bottom, top = c_double(), c_double(), c_double(), c_double()
-        raw.FPDFText_GetCharBox(self._glyphs, index, left, right, bottom, top)
-        line = raw.FS_RECTF()
-        raw.FPDFText_GetLooseCharBox(self._glyphs, index, line)
-        return (
-            min(left.value, line.left, line.right),
-            min(bottom.value, line.bottom, line.top),
-            max(right.value, line.left, line.right),
-            max(top.value, line.bottom, line.top),
-        )
-
-    def _fractions(self, x: float, y: float) -> tuple[float, float]:
-        across = self._x + x * self._right[0] + y * self._up[0]
-        down = self._y + x * self._right[1] + y * self._up[1]
-        return round(min(1.0, max(0.0, across)), 5), round(min(1.0, max(0.0, down)), 5)

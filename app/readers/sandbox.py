@@ -12,6 +12,7 @@ from typing import Any
 
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.running_heads import without_running_heads
 
 MAX_REPLY_BYTES = 64 << 20
 _START = "import sys; sys.path[:] = sys.argv[1:]; from app.readers.worker import main; main()"
@@ -30,6 +31,10 @@ class SandboxedDocument:
 
     def pages(self) -> Iterator[ParsedPage]:
         """Every page once and in order; one that stops its process or fails comes as 'unreadable'."""
+        pages = self._pages()
+        return without_running_heads(pages) if self.media_type == "application/pdf" else pages
+
+    def _pages(self) -> Iterator[ParsedPage]:
         number = 1
         failures = 0
         while number <= self.info.num_pages:

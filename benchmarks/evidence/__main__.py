@@ -14,7 +14,7 @@ from typing import Any
 
 from app.events import Answer
 from app.main import App
-from app.routing import route
+from app.routing import Route
 from app.sections import cut, tokenize
 from app.settings import Settings
 from benchmarks.evidence.planted import planted_absent, planted_report
@@ -91,7 +91,7 @@ def filings(app: App, folder: Path) -> dict[str, Any]:
             gold = {page + 1 for page in each["pages"]}
             answer = ask(app, document_id, each["question"])
             cited = [citation.page for citation in answer.citations]
-            ranked = list(route(each["question"], [], document_id, app._store).pages)
+            ranked = list(Route(each["question"], [], document_id, app._store).pages)
             hits["questions"] += 1
             hits["found"] += answer.found
             hits["hit1"] += bool(gold & set(cited[:1]))

@@ -25,6 +25,7 @@ from engine.core.kv_shape import KVShape
 from engine.core.oom import translate_oom
 from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, embedded
+from engine.models.better_reader import better_reader
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
@@ -118,7 +119,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     if free < GPU_DEFAULT_BYTES:
         seen = f"only {free / 1e9:.1f} GB of GPU memory is free" if free else "no GPU was found"
-        better = f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
+        better = better_reader() or f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
@@ -129,6 +130,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
 
 
 def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:
+    better = better or better_reader()
     folder = embedded.ensure(models, on_progress)
     # The folder is made from pinned bytes, whatever version of transformers wrote its files.
     return _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)

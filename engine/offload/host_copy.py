@@ -92,7 +92,9 @@ class HostCopies:
             current.wait_stream(self._stream)
         else:
             self._copy(flat, 0, parked.slabs, into_slabs=False)
-        return tensor_tree.around(parked.hollow, (_tensor(flat, each) for each in parked.places))
+        typed = {dtype: flat.view(dtype) for dtype in {each.dtype for each in parked.places}}
+        tensors = (typed[each.dtype].as_strided(each.shape, each.stride, each.offset) for each in parked.places)
+        return tensor_tree.around(parked.hollow, tensors)
 
     def _copy(self, flat: Tensor, start: int, slabs: "list[Tensor] | tuple[Tensor, ...]", into_slabs: bool) -> None:
         """Between bytes of a device and the range of all slabs that begins at `start`."""
@@ -126,8 +128,3 @@ def _bytes(tensor: Tensor) -> Tensor:
     storage = tensor.untyped_storage()
     whole = torch.empty(0, dtype=torch.uint8, device=tensor.device)
     return whole.set_(storage, 0, (storage.nbytes(),), (1,))
-
-
-def _tensor(flat: Tensor, place: _Place) -> Tensor:
-    empty = torch.empty(0, dtype=place.dtype, device=flat.device)
-    return empty.set_(flat.untyped_storage(), place.offset, place.shape, place.stride)

@@ -68,6 +68,10 @@ class Question:
         if isinstance(fed, GraphRunner):
             fed.release()
 
+    def begin(self) -> None:
+        """Let the model take the question in; on a GPU that is launched, and not waited for. Raises WindowExceeded."""
+        self._feed()
+
     def attention(self) -> list[NDArray[np.float32]]:
         """Where the model looks while it takes in the question, before it says a word: per pod (T,).
 

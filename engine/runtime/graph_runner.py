@@ -263,7 +263,8 @@ class GraphRunner:
         count = len(ids)
         bucket = next(each for each in BUCKETS if each >= count)
         with self._lock, torch.inference_mode():
-            self._ids[:count].copy_(torch.tensor(ids))
+            # So few bytes leave pageable memory at once: the host need not wait for what was launched before.
+            self._ids[:count].copy_(torch.tensor(ids), non_blocking=True)
             self._last.fill_(count - 1)
             # Each run chooses a token, which only the last one's matters of: the first of the answer.
             self._drawn.zero_()

@@ -1,6 +1,7 @@
 """Apps over a tiny random model, whose evidence heads are given so that no test has to find them."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,48 @@ import torch
 
 from app.main import App
 from app.settings import Settings
+from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Store
 from tests.app import paper
 
 OpenApp = Callable[..., App]
 PAGES = 8
 """Of the document that most tests read."""
+
+
+class Turns:
+    """Lets the model read one chunk for every turn that is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._turns = threading.Semaphore(0)
+        self.begun = 0
+        begin = PodBuilder.begin
+
+        def begin_in_turn(builder: PodBuilder, ids: list[int]) -> object:
+            if threading.current_thread().name == "reading":
+                self.begun += 1
+                self._turns.acquire()
+            return begin(builder, ids)
+
+        monkeypatch.setattr(PodBuilder, "begin", begin_in_turn)
+
+    def give(self, chunks: int = 1) -> None:
+        self._turns.release(chunks)
+
+    def give_all(self) -> None:
+        self.give(10_000)
+
+    def take_all(self) -> None:
+        """From now on a chunk needs a turn again."""
+        while self._turns.acquire(blocking=False):
+            pass
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
+    turns = Turns(monkeypatch)
+    yield turns
+    turns.give_all()
 
 
 @pytest.fixture(autouse=True)

@@ -84,6 +84,7 @@ def planned(app: App, path: Path) -> Reading:
     """The reading of a document that is parsed, of which nothing is read."""
     document_id = app.library.add(path, path.name, move=False)
     assert list(app.library.ingest.parse(document_id))
+    list(app.library.ingest.plan(document_id))
     (reading,) = app.library.catalogue.readings(document_id)
     return reading
 

@@ -10,7 +10,7 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from app.errors import ModelUnavailable
-from app.prompts import SYSTEM, Exchange, Prompts
+from app.prompts import SYSTEM, Prompts
 from app.reader_model import ReaderModel
 from app.settings import Settings
 from engine.models.tokenizer import Tokenizer
@@ -95,9 +95,7 @@ def test_a_template_that_asks_for_the_date_gets_the_pinned_one(clock: Callable[[
     for day in (datetime(2026, 12, 31), datetime(2027, 1, 1)):
         clock(day)
         made, tokenizer = prompts(DATED)
-        seen.append(
-            (made.template, made.head(), made.suffix("Why?", [Exchange("Who?", "Ada.")]), tokenizer.user_turn())
-        )
+        seen.append((made.template, made.head(), made.suffix("Why?"), tokenizer.user_turn()))
     assert seen[0] == seen[1]
     assert seen[0][0].startswith("<|im_start|>system\nToday: Friday, 26 Jul 2024, 00:00\n\n"), seen[0][0]
 
@@ -115,12 +113,12 @@ def test_pinning_leaves_the_rest_of_a_template_as_it_is(template: str) -> None:
 @pytest.mark.parametrize("template", [ALTERNATING, SILENT])
 def test_without_a_system_role_its_words_begin_the_first_user_turn(template: str) -> None:
     made, tokenizer = prompts(template)
-    whole = made.head() + tokenizer.encode("Page one.")[0] + made.suffix("How many?", [Exchange("Who?", "Ada.")])
+    whole = made.head() + tokenizer.encode("Page one.")[0] + made.suffix("How many?")
     said = tokenizer.decode(whole)
     assert said.count(SYSTEM) == 1
     before, after = said.split("Page one.")
     assert before.endswith(f"{SYSTEM}\n\nDocument:\n") and len(before) < len(SYSTEM) + 25
-    assert after.index("Who?") < after.index("Ada.") < after.index("How many?")
+    assert "How many?" in after
 
 
 @pytest.mark.parametrize(

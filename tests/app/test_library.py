@@ -14,47 +14,11 @@ from app.main import App
 from app.planning import Planner
 from app.settings import Settings
 from engine.core.errors import ModelMissing
-from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, NotStored, Reading, Store
 from tests.app import paper
-from tests.app.conftest import OpenApp
+from tests.app.conftest import OpenApp, Turns
 
 PAGES = 24
-
-
-class Turns:
-    """Lets the model read one chunk for every turn that is given."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._turns = threading.Semaphore(0)
-        self.begun = 0
-        begin = PodBuilder.begin
-
-        def begin_in_turn(builder: PodBuilder, ids: list[int]) -> object:
-            if threading.current_thread().name == "reading":
-                self.begun += 1
-                self._turns.acquire()
-            return begin(builder, ids)
-
-        monkeypatch.setattr(PodBuilder, "begin", begin_in_turn)
-
-    def give(self, chunks: int = 1) -> None:
-        self._turns.release(chunks)
-
-    def give_all(self) -> None:
-        self.give(10_000)
-
-    def take_all(self) -> None:
-        """From now on a chunk needs a turn again."""
-        while self._turns.acquire(blocking=False):
-            pass
-
-
-@pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
-    turns = Turns(monkeypatch)
-    yield turns
-    turns.give_all()
 
 
 @pytest.fixture
@@ -101,7 +65,8 @@ def test_reading_shows_where_it_is(app: App, turns: Turns, document_id: str) -> 
     assert (progress.stage, progress.done, progress.pages_total) == ("reading", 128, PAGES)
     assert progress.total > 20 * 128
     assert progress.tokens_per_second > 0
-    assert progress.seconds_left == pytest.approx((progress.total - 128) / progress.tokens_per_second)
+    # A token later in a section takes longer than the first ones.
+    assert progress.seconds_left > (progress.total - 128) / progress.tokens_per_second
     turns.give_all()
     entry = paper.wait_for(app, document_id, "ready")
     assert entry.progress.done == entry.progress.total

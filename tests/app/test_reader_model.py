@@ -59,7 +59,7 @@ def test_the_window_is_shared_between_section_conversation_and_answer(reader_mod
     loaded = reader_model.ready()
     window = loaded.runner.model.window
     assert loaded.section_tokens + loaded.question_tokens < window
-    assert loaded.tokens_per_second > 0
+    assert loaded.pace.tokens_per_second > 0
 
 
 def test_without_a_model_everybody_who_waits_hears_why(settings: Settings, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What holds for every format, and what is refused."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from PIL import Image
 
 from app.errors import DamagedDocument, DocumentTooLarge, EmptyDocument, UnsupportedFile
 from app.readers import ACCEPT, NAMES, READERS, ParsedPage, ReaderLimits, open_document, page_image, sniff
-from app.readers.alignment import align
 from app.readers.base import clean
 from tests.app import paper, test_readers_epub
 
@@ -144,32 +142,6 @@ class TestSniff:
         path.write_text("text")
         with pytest.raises(DamagedDocument):
             open_document(path, "text/plain", limits=ReaderLimits(memory_bytes=1 << 20))
-
-
-class TestAlign:
-    @pytest.mark.parametrize(
-        ("text", "other"),
-        [
-            ("the tide turns at noon", "the tide turns at noon"),
-            ("thetide tur\nns at noon", "the tide turns at noon"),
-            ("the tide turns at noon", "thetide tur\r\nns at n oon"),
-            ("it is well-\nknown here", "it is well\x02known here"),
-            ("first block of words, second part", "second part first block of words,"),
-        ],
-    )
-    def test_finds_all_words_with_their_own_characters(self, text: str, other: str) -> None:
-        matches = align(text, other)
-        assert [text[slice(*match.word)] for match in matches] == text.split()
-        for match in matches:
-            assert squeezed(text[slice(*match.word)]) == squeezed(other[slice(*match.other)])
-
-    def test_words_that_are_not_there_are_left_out(self) -> None:
-        matches = align("the old lighthouse stands", "the tower stands")
-        assert ["the old lighthouse stands"[slice(*match.word)] for match in matches] == ["the", "stands"]
-
-
-def squeezed(text: str) -> str:
-    return re.sub(r"[\s\x02-]", "", text)
 
 
 def test_clean_keeps_words_and_drops_what_is_no_text() -> None:

@@ -1,4 +1,4 @@
-"""PDF pages: boxes where the ink is, the better of two texts, states, encryption, damage, and pages that never end."""
+"""PDF pages: boxes where the ink is, words and rows, states, encryption, damage, and pages that never end."""
 
 import re
 from dataclasses import replace
@@ -14,7 +14,6 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, Rec
 
 from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, WrongPassword
 from app.readers import ParsedPage, ReaderLimits, open_document, page_image, unlock
-from app.readers.pdf import better_text
 
 PDF = "application/pdf"
 
@@ -108,29 +107,8 @@ class TestText:
             for x, cell in zip((700, 7500), cells, strict=True)
         )
         (page,) = read(saved(content_pdf(content.encode()), tmp_path / "a.pdf"))
-        assert page.text.splitlines() == [f"{name} {figure}" for name, figure in rows]
+        assert page.text.splitlines() == [f"{name}  {figure}" for name, figure in rows]
         assert len(page.words) == 9
-
-    def test_a_hyphen_at_a_line_end_is_kept(self, tmp_path: Path) -> None:
-        filler = b"(" + b"the price of oil and wicks " * 4 + b") Tj 0 -15 Td "
-        content = b"BT /F1 6 Tf 20 200 Td " + filler + b"(a weighted-) Tj 0 -15 Td (average price) Tj ET"
-        (page,) = read(saved(content_pdf(content), tmp_path / "a.pdf"))
-        assert page.text.split()[-4:] == ["a", "weighted-", "average", "price"]
-        assert len(page.words) == len(page.text.split())
-
-    @pytest.mark.parametrize(
-        ("pypdf", "pdfium", "better"),
-        [
-            ("the old li\nght stands", "the old light stands", "pdfium"),
-            ("the old light stands and its keeper sleeps", "the old light stands", "pypdf"),
-            ("the old light stands", "", "pypdf"),
-            ("", "the old light stands", "pdfium"),
-            ("%&/ )=( ?!!", "the old light stands", "pdfium"),
-            ("the old light stands at the mouth of the Arn ß", "the old light stands at the mouth of the Arn", "pypdf"),
-        ],
-    )
-    def test_the_better_of_two_texts(self, pypdf: str, pdfium: str, better: str) -> None:
-        assert better_text(pypdf, pdfium) == {"pypdf": pypdf, "pdfium": pdfium}[better]
 
     def test_title_outline_and_labels(self, tmp_path: Path) -> None:
         pdf = FPDF()

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Busy, DamagedDocument, PasswordNeeded
 from app.events import Progress
-from app.worker import Worker
+from app.worker import Stage, Worker
 from tests.app.paper import wait_until
 
 
@@ -22,7 +22,15 @@ class Office:
         self.parse_error: dict[str, Exception] = {}
         self.read_error: dict[str, Exception] = {}
         self.left: list[str] = []
-        self.worker = Worker(self.parse, self.read_steps, lambda: self.left)
+        self.sizes: dict[str, float] = {}
+        stages = (
+            Stage("parsing", lambda each, _: self.parse(each), self.size),
+            Stage("reading", self.read_steps, self.size, resumes=True),
+        )
+        self.worker = Worker(stages, lambda: self.left)
+
+    def size(self, document_id: str) -> float:
+        return self.sizes.get(document_id, 3.0)
 
     def parse(self, document_id: str) -> Generator[Progress]:
         self.parsed.append(document_id)
@@ -75,6 +83,46 @@ def test_a_long_reading_does_not_hold_up_parsing(office: Office) -> None:
     office.worker.parse("b")
     wait_until(lambda: office.parsed == ["a", "b"])
     assert office.read == []
+
+
+def test_the_shortest_waiting_document_is_next(office: Office) -> None:
+    office.sizes |= {"long": 100.0, "longer": 300.0, "short": 1.0}
+    office.worker.parse("long")
+    wait_until(lambda: office.stage("long") == "")
+    for document_id in ("longer", "short"):
+        office.worker.parse(document_id)
+    wait_until(lambda: len(office.parsed) == 3)
+    office.give(9)
+    wait_until(lambda: len(office.read) == 3)
+    assert office.read == ["short", "long", "longer"]
+
+
+def test_a_much_shorter_document_comes_between_the_steps_of_a_long_one_which_then_goes_on(office: Office) -> None:
+    office.sizes |= {"long": 100.0, "half": 60.0, "short": 49.0}
+    office.worker.parse("long")
+    office.give(1)
+    wait_until(lambda: office.stage("long") == "reading")
+    for document_id in ("half", "short"):
+        office.worker.parse(document_id)
+    wait_until(lambda: len(office.parsed) == 3)
+    office.give(1)
+    wait_until(lambda: office.ended == ["long"])
+    assert office.stage("long") == ""
+    office.give(9)
+    wait_until(lambda: len(office.read) == 3)
+    assert office.read == ["short", "half", "long"]
+
+
+def test_a_document_that_is_hardly_shorter_waits(office: Office) -> None:
+    office.sizes |= {"a": 100.0, "b": 51.0}
+    office.worker.parse("a")
+    office.give(1)
+    wait_until(lambda: office.stage("a") == "reading")
+    office.worker.parse("b")
+    wait_until(lambda: len(office.parsed) == 2)
+    office.give(6)
+    wait_until(lambda: office.read == ["a", "b"])
+    assert office.ended == ["a", "b"]
 
 
 def test_progress_is_what_happened_last(office: Office) -> None:

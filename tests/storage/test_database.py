@@ -58,6 +58,9 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (1, "m001_first_schema"),
             (2, "m002_recipe_of_a_document"),
             (3, "m003_no_index_of_messages"),
+            (4, "m004_notes_of_documents"),
+            (5, "m005_keys_of_programs"),
+            (6, "m006_owner_of_a_conversation"),
         ]
 
 
@@ -100,7 +103,7 @@ def m_add_shelf_and_fail(connection: Connection) -> None:
 
 def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
     migrate(engine, [*MIGRATIONS, m_add_shelf])
-    with pytest.raises(NewerDatabase, match="has schema 4, this program knows up to 3"):
+    with pytest.raises(NewerDatabase, match="has schema 6, this program knows up to 5"):
         Store.open(home.database_url)
 
 
@@ -133,7 +136,7 @@ def test_every_connection_is_set_up(engine: Engine) -> None:
 def test_foreign_keys_are_enforced(engine: Engine) -> None:
     migrate(engine)
     with pytest.raises(Exception, match="FOREIGN KEY"), engine.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024')")
+        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024', '')")
 
 
 def test_everything_is_there_after_a_restart(home: Home) -> None:

@@ -55,6 +55,18 @@ def browser_page(chromium: str, width: int = 1440, height: int = 900) -> Iterato
             browser.close()
 
 
+@contextmanager
+def another_browser(page: Page, width: int = 1440, height: int = 900) -> Iterator[Page]:
+    """A page of another profile, which shares nothing with the first but the program."""
+    browser = page.context.browser
+    assert browser is not None
+    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
 def _note_remote(url: str, complaints: Complaints) -> None:
     if not url.startswith(("http://127.0.0.1:", "data:", "blob:")):
         complaints.remote.append(url)

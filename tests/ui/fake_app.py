@@ -4,6 +4,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,9 @@ from app.events import (
     TextDelta,
     Turn,
 )
+from app.keys import SCOPES, Key
 from app.settings import Settings
+from app.sharing import Sharing
 
 PAGES = 98
 TOKENS = 83_000
@@ -65,6 +68,9 @@ ANSWER = (
 )
 
 
+NOT_FOUND = "Not found in the document. I looked through all 98 pages; the closest passages are shown."
+
+
 @dataclass
 class FakeConversation:
     """A conversation and its turns."""
@@ -73,6 +79,7 @@ class FakeConversation:
     document_id: str
     title: str
     updated_at: datetime
+    owner: str = ""
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -275,8 +282,22 @@ class FakeQuestions:
     def __init__(self, library: FakeLibrary, word_seconds: float) -> None:
         self.library = library
         self.word_seconds = word_seconds
-        self.known: dict[str, FakeConversation] = {}
+        self.everybodys: dict[str, FakeConversation] = {}
+        self.owner = ""
         self.asked = 0
+
+    @property
+    def known(self) -> dict[str, FakeConversation]:
+        return {key: each for key, each in self.everybodys.items() if each.owner == self.owner}
+
+    def of(self, visitor_id: str) -> "FakeQuestions":
+        theirs = copy(self)
+        theirs.owner = visitor_id
+        return theirs
+
+    def forget(self, visitor_id: str) -> None:
+        for key in [key for key, each in self.everybodys.items() if each.owner == visitor_id]:
+            del self.everybodys[key]
 
     def ask(
         self, document_id: str, question: str, conversation_id: str = "", stop: Event | None = None
@@ -290,8 +311,8 @@ class FakeQuestions:
             raise ValueError("a bug of the tests")
         if conversation_id not in self.known:
             conversation_id = conversation_id or uuid4().hex
-            self.known[conversation_id] = FakeConversation(
-                conversation_id, document_id, question[:80], datetime.now(UTC)
+            self.everybodys[conversation_id] = FakeConversation(
+                conversation_id, document_id, question[:80], datetime.now(UTC), self.owner
             )
         return self._stream(self.known[conversation_id], question, stop or Event(), None)
 
@@ -337,7 +358,9 @@ class FakeQuestions:
             words += ("" if not words else " ") + piece
             yield TextDelta(("" if words == piece else " ") + piece)
         answer = Answer(
-            words if found else "Not found in the document.",
+            words
+            if found
+            else "Not found in the document. I looked through all 98 pages; the closest passages are shown.",
             found,
             citations,
             (0, 3),
@@ -369,7 +392,14 @@ class FakeQuestions:
         return list(self.known[conversation_id].turns)
 
     def delete(self, conversation_id: str) -> None:
-        del self.known[conversation_id]
+        del self.everybodys[self.known[conversation_id].conversation_id]
+
+
+class FakeKeys:
+    """One key that may do everything."""
+
+    def key_of(self, secret: str) -> Key | None:
+        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
 
 
 class FakeApp:
@@ -387,8 +417,10 @@ class FakeApp:
         self.settings = replace(Settings(), home=home, browser=False)
         self.clock = clock
         self.ready_at = clock() + loading_seconds
+        self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = FakeQuestions(self.library, word_seconds)
+        self.sharing = Sharing(self.library, self.questions, self.status)
 
     def status(self) -> ReaderStatus:
         state = "ready" if self.clock() >= self.ready_at else "loading"
@@ -400,4 +432,5 @@ class FakeApp:
         )
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Nothing but a share to close."""
+        self.sharing.stop()

@@ -1,12 +1,13 @@
 """A server as its user starts it: a process of its own, found by its port, ended by a signal."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -24,8 +25,7 @@ def unused_port() -> int:
 
 @contextmanager
 def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Iterator[str]:
-    """Runs `command --port PORT --home DIR ...` and gives its address once it answers."""
-    url = f"http://127.0.0.1:{port}/"
+    """Runs `command --port PORT --home DIR ...` and gives the address that it prints, which lets its user in."""
     log = home.with_name(f"{home.name}.log")
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with log.open("a", encoding="utf-8") as output:
@@ -37,8 +37,7 @@ def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Ite
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait(url, process, log)
-            yield url
+            yield _address(port, process, log)
         finally:
             process.terminate()
             try:
@@ -48,14 +47,24 @@ def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Ite
                 process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _address(port: int, process: subprocess.Popen[bytes], log: Path) -> str:
+    """The last one that was printed: a server before this one may have written to the same file."""
     started = time.monotonic()
     while time.monotonic() - started < START_SECONDS:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text(encoding='utf-8')}")
-        try:
-            if httpx.get(url, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
+        for address in reversed(re.findall(rf"http://127\.0\.0\.1:{port}/\?key=\S+", log.read_text(encoding="utf-8"))):
+            # A key of a server that has ended opens nothing.
+            with suppress(httpx.TransportError):
+                if httpx.get(address, trust_env=False).status_code == 303:
+                    return address
+        time.sleep(0.1)
     raise TimeoutError(f"no server after {START_SECONDS} s: {log.read_text(encoding='utf-8')}")
+
+
+@contextmanager
+def at_home(url: str) -> Iterator[httpx.Client]:
+    """A client that came in by the printed address, as a browser does."""
+    with httpx.Client(base_url=url.partition("?")[0], trust_env=False) as client:
+        assert client.get(f"/?{url.partition('?')[2]}").status_code == 303
+        yield client

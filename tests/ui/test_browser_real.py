@@ -44,8 +44,8 @@ def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path,
             assert complaints.errors == []
             # A page that outlives its server complains about the lost connection, as it should.
             page.goto("about:blank")
-        with serving(RUN_APP, home, port, *OPTIONS):
-            driver.restored(page, address, fact.question)
+        with serving(RUN_APP, home, port, *OPTIONS) as url:
+            driver.restored(page, f"{url}#{address.partition('#')[2]}", fact.question)
             driver.ask(page, "And what else is said about it?")
             driver.wait_for_answer(page, 2)
         assert complaints.remote == []

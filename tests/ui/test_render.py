@@ -260,12 +260,74 @@ def test_passages_come_before_words_and_say_their_page() -> None:
     assert "0.4 s instead of 94 s · 12,800 tokens reused, 31 new" in html
 
 
-def test_what_was_not_found_looks_different_and_withholds_the_models_words() -> None:
-    html = conversation.answer(answer("A guess.", found=False), again=False)
+def test_what_was_not_found_looks_different_and_says_what_was_looked_at() -> None:
+    html = conversation.answer(answer("Not found in the document. I looked through 8 pages.", found=False), again=False)
     assert "not-found" in html
-    assert "Not found in the document. Closest passages:" in html
-    assert "A guess." not in html
-    assert "Closest" not in conversation.answer(answer("", found=False, citations=()), again=False)
+    assert html.index("I looked through 8 pages.") < html.index("A passage.")
+    growing = conversation.growing("Who?", Evidence(False, (cited(),)), "A guess.")
+    assert "No passage stands out. Closest passages:" in growing and "A guess." not in growing
+    assert "A guess." in conversation.growing("Who?", Evidence(False, (), answering=True), "A guess.")
+
+
+def test_what_answers_stands_out_and_leads() -> None:
+    passage = replace(cited(quote="The tower is 41.5 metres high & old."), span=(13, 24))
+    done = answer("41.5 metres (p. 12)\n\nThe tower is 41.5 metres high. [1]", citations=(passage,), weak=True)
+    html = conversation.answer(done, again=False)
+    assert '<mark class="span">41.5 metres</mark> high &amp; old.' in html
+    assert html.index("<strong>41.5 metres</strong>") < html.index("<blockquote") < html.index('class="words"')
+    assert html.count("data-page=") == 3
+
+
+def test_a_row_of_a_table_stands_under_its_heads() -> None:
+    row = replace(cited(quote="Month Anvil Hammer\nSeptember 339 <325>"), span=(33, 38))
+    html = conversation.passage(row)
+    assert "<tr><th>Month</th><th>Anvil</th><th>Hammer</th></tr>" in html
+    assert '<td>339</td><td><mark class="span">&lt;325&gt;</mark></td>' in html
+    uneven = conversation.passage(replace(row, quote="Income 2031\nSale of electricity 1,584", span=(32, 37)))
+    assert '<p>Income 2031\nSale of electricity <mark class="span">1,584</mark></p>' in uneven
+
+
+def test_what_no_passage_holds_is_marked_and_said() -> None:
+    done = answer("It is **9 metres** high, says Ada <Vale>.", unsupported=((8, 9), (30, 33)))
+    html = conversation.answer(done, again=False)
+    assert '<strong><mark class="foreign" title="Not in the document\'s passages">9</mark> metres</strong>' in html
+    assert "says <mark" in html and "&lt;Vale&gt;" in html
+    assert "passages: 9, Ada. Check this" in html.replace("&#x27;", "'")
+
+
+def test_numbers_lead_to_passages_and_only_to_those_there_are() -> None:
+    html = conversation.answer(answer("It is red. [1] It is blue. [7]"), again=False)
+    assert html.count('data-mark="1"') == 2
+    assert "It is blue. [7]" in html
+
+
+def test_quotes_are_not_shown_twice() -> None:
+    both = (cited(1, quote="The tower is high."), cited(2, quote="The lens is old."))
+    html = conversation.answer(answer("- The tower is high. [1]\n- The lens is old. [2]", citations=both), again=False)
+    assert html.count("The tower is high.") == 1 and "<blockquote" not in html
+    alone = conversation.answer(answer("The tower is high. [1]", citations=both[:1]), again=False)
+    assert alone.count("The tower is high.") == 1 and "<blockquote" in alone
+
+
+def test_a_completed_question_is_shown_and_a_small_reader_is_named_once() -> None:
+    turn = Turn("And in 2019?", answer(understood="What did Oslo earn in 2019?", weak=True))
+    html = conversation.history([turn, turn], "This machine could run --model X")
+    assert html.count("Understood as: What did Oslo earn in 2019?") == 2
+    assert html.count("small one") == 1 and html.count("--model X") == 1
+    assert "small one" not in conversation.history([Turn("Who?", answer())])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"withheld": True}, "did not match the passages"),
+        ({"ended": "cut"}, "was cut"),
+        ({"ended": "repeated"}, "repeat itself"),
+    ],
+)
+def test_an_end_that_is_not_the_models_own_is_said(changes: dict[str, object], says: str) -> None:
+    assert says in conversation.answer(answer(**changes), again=False)
+    assert says not in conversation.answer(answer(), again=False)
 
 
 def test_marks_travel_through_the_browser_and_back() -> None:

@@ -2,16 +2,23 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
 from app.readers import NAMES
+from app.remarks import remarks
 from ui.render.icons import icon
 from ui.render.library import controls, state_line
 from ui.render.words import count, duration, prose, text
 from ui.trouble import Trouble
 
 CLOSING_TAGS = re.compile(r"(?:</(?:p|li|ol|ul)>)+$")
+_OPEN, _CLOSE = "\ue010", "\ue011"
+"""Stand around what no passage holds until the words are HTML."""
+_FOREIGN = '<mark class="foreign" title="Not in the document\'s passages">'
+_LINK = re.compile(r" ?\[(\d{1,3})\]")
+Cells = list[tuple[int, int]]
+"""The characters (start, end) of each cell of a row."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
 
@@ -74,18 +81,21 @@ def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) 
     )
 
 
-def history(turns: Sequence[Turn]) -> str:
-    """Finished turns; the last one can be asked again."""
+def history(turns: Sequence[Turn], better: str = "") -> str:
+    """Finished turns; the last one can be asked again. `better` says which better reader there could be."""
     last = len(turns) - 1
+    weak = next((position for position, turn in enumerate(turns) if turn.answer.weak), -1)
     return "".join(
-        f'<article class="turn">{question(turn.question)}{answer(turn.answer, again=position == last)}</article>'
+        f'<article class="turn">{question(turn.question, turn.answer.understood)}'
+        f"{answer(turn.answer, again=position == last)}{_weak(better) if position == weak else ''}</article>"
         for position, turn in enumerate(turns)
     )
 
 
-def question(words: str) -> str:
-    """What the user asked, with its line breaks."""
-    return f'<div class="question" dir="auto">{text(words)}</div>'
+def question(words: str, understood: str = "") -> str:
+    """What the user asked, with its line breaks, and as what it was understood."""
+    whole = f'<p class="understood" dir="auto">Understood as: {text(understood)}</p>' if understood else ""
+    return f'<div class="question" dir="auto">{text(words)}</div>{whole}'
 
 
 def answer(done: Answer, again: bool) -> str:
@@ -97,11 +107,55 @@ def answer(done: Answer, again: bool) -> str:
             f"{icon('again')}</button>"
         )
     stopped = '<p class="quiet">Stopped.</p>' if done.stopped else ""
-    words = f'<div class="words" dir="auto">{prose(done.answer)}</div>' if done.found and done.answer.strip() else ""
+    remarked = "".join(f'<p class="remark">{text(remark)}</p>' for remark in remarks(done))
+    shown = _found(done) if done.found else passages(done.answer, done.citations)
     return (
         f'<div class="answer{"" if done.found else " not-found"}" data-citations="{citations_json(done.citations)}">'
-        f"{passages(done.found, done.citations)}{words}{stopped}"
+        f"{shown}{remarked}{stopped}"
         f'<footer><span class="cost">{cost(done)}</span><span class="tools">{tools}</span></footer></div>'
+    )
+
+
+def _found(done: Answer) -> str:
+    """The characters that answer, the passages, and the words, in the order in which they should be trusted; passages
+    that the words quote already are folded away."""
+    first = done.citations[0] if done.citations else None
+    lead, said = "", done.answer
+    if done.weak and first and first.words and said.startswith(first.words):
+        _, _, said = said.partition("\n\n")
+        lead = f'<p class="span" dir="auto"><strong>{text(first.words)}</strong>{chip(first)}</p>'
+    elif first and said == f"{first.quote} [1]":
+        said = ""
+    words = f'<div class="words" dir="auto">{marked(said, done)}</div>' if said.strip() else ""
+    if len(done.citations) > 1 and all(each.quote in said for each in done.citations):
+        return words
+    return f"{lead}{passages('', done.citations)}{words}"
+
+
+def marked(words: str, done: Answer) -> str:
+    """The words of an answer as prose: `[1]` leads to its passage, and what no passage holds stands out."""
+    offset = len(done.answer) - len(words)
+    words = words.replace(_OPEN, "?").replace(_CLOSE, "?")
+    for start, end in sorted(done.unsupported, reverse=True):
+        start, end = start - offset, end - offset
+        if start >= 0:
+            words = f"{words[:start]}{_OPEN}{words[start:end]}{_CLOSE}{words[end:]}"
+    html = prose(words).replace(_OPEN, _FOREIGN).replace(_CLOSE, "</mark>")
+    by_mark = {each.mark: each for each in done.citations}
+
+    def link(match: re.Match[str]) -> str:
+        cited = by_mark.get(int(match[1]))
+        return chip(cited, f"{cited.mark}") if cited else match[0]
+
+    return _LINK.sub(link, html)
+
+
+def _weak(better: str) -> str:
+    """Said once in a conversation: how to take a small reader's words."""
+    could = f" {text(better)}: it would say more in its own words." if better else ""
+    return (
+        '<p class="remark">This reader is a small one: it is good at finding passages and weak at wording. Rely on the '
+        f"passages; of its own words only those are shown that they hold.{could}</p>"
     )
 
 
@@ -109,10 +163,12 @@ def growing(asked: str, evidence: Evidence | None, words: str) -> str:
     """A turn that is still being answered."""
     found = evidence.found if evidence else True
     citations = evidence.citations if evidence else ()
-    shown = passages(found, citations) if evidence else ""
-    body = f'<div class="words" dir="auto">{with_cursor(prose(words))}</div>' if found else ""
+    lead = "" if found else f"No passage stands out.{' Closest passages:' if citations else ''}"
+    shown = passages(lead, citations) if evidence else ""
+    answering = found or (evidence is not None and evidence.answering)
+    body = f'<div class="words" dir="auto">{with_cursor(prose(words))}</div>' if answering else ""
     return (
-        f'<article class="turn live">{question(asked)}'
+        f'<article class="turn live">{question(asked, evidence.understood if evidence else "")}'
         f'<div class="answer{"" if found else " not-found"}" data-citations="{citations_json(citations)}">{shown}{body}'
         "</div></article>"
     )
@@ -134,9 +190,9 @@ def failure(asked: str, trouble: Trouble) -> str:
     )
 
 
-def passages(found: bool, citations: Sequence[Cited]) -> str:
-    """The quoted passages with the chips that lead to their pages."""
-    lead = "" if found else f'<p class="lead">Not found in the document.{" Closest passages:" if citations else ""}</p>'
+def passages(lead: str, citations: Sequence[Cited]) -> str:
+    """The quoted passages with the chips that lead to their pages, below what is said of them, if anything is."""
+    lead = f'<p class="lead">{text(lead)}</p>' if lead else ""
     quotes = [passage(cited) for cited in citations]
     shown, folded = quotes[:SHOWN_QUOTES], quotes[SHOWN_QUOTES:]
     more = (
@@ -146,17 +202,40 @@ def passages(found: bool, citations: Sequence[Cited]) -> str:
 
 
 def passage(cited: Cited) -> str:
-    """One quote and its chip."""
-    return f'<blockquote dir="auto"><p>{text(cited.quote)}</p>{chip(cited)}</blockquote>'
+    """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
+    rows, start = [], 0
+    for line in cited.quote.split("\n"):
+        rows.append([(start + cell.start(), start + cell.end()) for cell in re.finditer(r"\S+", line)])
+        start += len(line) + 1
+    if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+        cells = ["".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
+        quote = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    else:
+        quote = f"<p>{_marked(cited, 0, len(cited.quote))}</p>"
+    return f'<blockquote dir="auto">{quote}{chip(cited)}</blockquote>'
 
 
-def chip(cited: Cited) -> str:
-    """`p. 12`, by the printed label; clicking it turns to the page."""
+def _tagged(rows: Sequence[Cells]) -> Iterator[tuple[Cells, str]]:
+    """The rows of a table, the first of heads."""
+    for number, row in enumerate(rows):
+        yield row, "td" if number else "th"
+
+
+def _marked(cited: Cited, start: int, end: int) -> str:
+    """Some characters of a quote, in which those that answer are marked."""
+    first, last = cited.span or (end, end)
+    first, last = max(start, min(first, end)), max(start, min(last, end))
+    mark = f'<mark class="span">{text(cited.quote[first:last])}</mark>' if first < last else ""
+    return text(cited.quote[start:first]) + mark + text(cited.quote[last:end])
+
+
+def chip(cited: Cited, words: str = "") -> str:
+    """`p. 12`, by the printed label, or other words; clicking it turns to the page."""
     label = text(cited.label or str(cited.page))
     where = label if label == str(cited.page) else f"{label} (page {cited.page} of the file)"
     return (
         f'<button class="chip" data-event="select" data-pane="page" data-page="{cited.page}" data-mark="{cited.mark}"'
-        f' aria-label="Show the passage on page {where}">p. {label}</button>'
+        f' aria-label="Show the passage on page {where}">{text(words) or f"p. {label}"}</button>'
     )
 
 

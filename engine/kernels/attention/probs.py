@@ -58,7 +58,8 @@ def _add_probs(
         tl.store(place, tl.load(place, mask=inside, other=0.0) + own, mask=inside)
 
 
-@triton.jit
+# One kernel for every head and number of tokens, instead of some for those that are 1 or a multiple of 16.
+@triton.jit(do_not_specialize=["count", "kind", "head"])
 def _attention_probs(
     splits, queries, sums, probs, tokens, scale, share, count, kind, head, stride, KEY_BITS: tl.constexpr,
     D: tl.constexpr, DTYPE: tl.constexpr, WIDE: tl.constexpr, GROUP: tl.constexpr, SHARE: tl.constexpr,

@@ -104,7 +104,7 @@ class QuantizedLoader:
         if alignment != ALIGNMENT:
             host, places = _aligned(host, places)
         for named, counts in zip(places, meta["slots"], strict=True):
-            self._check_kept(counts, _view(host, *named["kept"]) if "kept" in named else None)
+            self._check_kept(counts, _view(host, *named["kept"][1:]) if "kept" in named else None)
         self._blocks.append((layers, heads, places, self._staging.send(host)))
 
     def finish(self) -> QuantizedPod:
@@ -122,8 +122,10 @@ class QuantizedLoader:
         return QuantizedPod(self._layout, Pod(keys, values, proximal, self._num_tokens), distant, self._num_tokens)
 
     def _take(self, layers: range, heads: range, places: list[dict[str, _Place]], there: Tensor) -> None:
+        dtypes = {dtype for named in places for dtype, _, _ in named.values()}
+        typed = {dtype: there.view(dtype) for dtype in dtypes}
         for layer, named in zip(layers, places, strict=True):
-            tensors = {name: _view(there, *place) for name, place in named.items()}
+            tensors = {name: _view(typed[dtype], dims, start) for name, (dtype, dims, start) in named.items()}
             distant = self._distant(layer, heads, tensors)
             self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], distant
 
@@ -220,12 +222,10 @@ class QuantizedLoader:
         return keys, values, distant
 
 
-def _view(flat: Tensor, dtype: torch.dtype, dims: tuple[int, ...], start: int) -> Tensor:
-    """A tensor that looks at the bytes from `start` on."""
-    stop = start + math.prod(dims) * dtype.itemsize
-    if stop == start:
-        return torch.empty(dims, dtype=dtype, device=flat.device)
-    return flat[start:stop].view(dtype).view(dims)
+def _view(typed: Tensor, dims: tuple[int, ...], start: int) -> Tensor:
+    """A tensor that looks at what begins `start` bytes into one of its own dtype: a pod has more than a thousand."""
+    strides = [math.prod(dims[axis + 1 :]) for axis in range(len(dims))]
+    return typed.as_strided(dims, strides, typed.storage_offset() + start // typed.itemsize)
 
 
 def _aligned(host: Tensor, places: list[dict[str, _Place]]) -> tuple[Tensor, list[dict[str, _Place]]]:

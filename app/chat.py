@@ -1,0 +1,307 @@
+"""The chat: every question is stored before it is shown, and goes from state to state until its answer is at its end.
+
+A question may be asked at any moment. While its document is read it waits with the passages that hold its words; it is
+answered once the pages with the best of them are read, and once more when all are. Nothing of that depends on a page
+that is open, and what is open when the app ends goes on at the next start.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+from app.conversations import Asked, Conversations
+from app.errors import AppError, Busy, DocumentNotFound, NotRead, QuestionRejected
+from app.events import AskEvent, Cited, Evidence, TextDelta, Turn
+from app.hits import hits
+from app.log_file import NAME
+from app.model_handle import ModelHandle
+from app.pod_engine import PodEngine
+from app.questions import Questions
+from app.streaming import without_echo
+from storage import Document, MessageState, Store
+
+log = logging.getLogger(__name__)
+
+_ANSWERS_AT_ONCE = 8
+_LOOK_SECONDS = 0.3
+"""How often a question that waits is looked at."""
+_AGAIN_SECONDS = 3.0
+"""How long a question waits where its pages turned out not to be there."""
+
+
+@dataclass
+class _Running:
+    """An answer on its way, as far as it was said."""
+
+    asked: Asked
+    stop: threading.Event = field(default_factory=threading.Event)
+    evidence: Evidence | None = None
+    words: str = ""
+
+
+class Chat:
+    """Asks, answers in the background, and shows each conversation as it stands. Several threads may use it."""
+
+    def __init__(self, store: Store, model: ModelHandle, conversations: Conversations, questions: Questions) -> None:
+        self._store = store
+        self._model = model
+        self._conversations = conversations
+        self._questions = questions
+        self._changed = threading.Condition()
+        self._version = 0
+        self._running: dict[int, _Running] = {}
+        self._not_before: dict[int, float] = {}
+        self._hits: dict[int, tuple[bool, tuple[Cited, ...]]] = {}
+        """Of waiting questions: the passages with their words, and whether all pages are searched."""
+        self._looking = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._pool = ThreadPoolExecutor(_ANSWERS_AT_ONCE, "answers")
+        self._thread = threading.Thread(target=self._watch, name="chat", daemon=True)
+
+    def start(self) -> None:
+        """Answer what is asked, and what an earlier run left open, in the background."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the token or chunk at hand; what is open stays open for the next start."""
+        self._closed = True
+        self._wake.set()
+        self._note_change()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._pool.shutdown()
+
+    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
+        """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
+        one, and the owner's. Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
+        """
+        question = question.strip()
+        if not question:
+            raise QuestionRejected("The question is empty.", "Type what you want to know.")
+        with self._looking:
+            conversation = self._store.conversation(conversation_id) if conversation_id else None
+            if conversation is not None and (conversation.document_id, conversation.owner) != (document_id, owner):
+                raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
+            messages = self._store.messages(conversation_id) if conversation else []
+            asked = Asked(document_id, question, conversation_id, messages, owner=owner)
+            asked = self._conversations.begin(asked, hits(question, document_id, self._store))
+        self._begin()
+        return asked.conversation_id
+
+    def again(self, conversation_id: str) -> None:
+        """Answer the last question of a conversation once more, in other words. Raises Busy while one is open."""
+        with self._looking:
+            if any(turn.is_open for turn in self.turns(conversation_id)):
+                raise Busy("An answer of this conversation is still to come.", "Wait for it, or stop it first.")
+            self._conversations.begin(self._conversations.asked_again(conversation_id))
+        self._begin()
+
+    def stop(self, conversation_id: str) -> None:
+        """End what is open in a conversation, at once and for good; what was said stays."""
+        for asked, _ in self._conversations.open_ones():
+            if asked.conversation_id == conversation_id:
+                self._end(asked)
+
+    def delete(self, conversation_id: str) -> None:
+        """Forget a conversation, and end its answers."""
+        self._conversations.delete(conversation_id)
+        with self._changed:
+            ended = [key for key, each in self._running.items() if each.asked.conversation_id == conversation_id]
+            for key in ended:
+                self._running.pop(key).stop.set()
+        self._note_change()
+
+    def is_owner(self, owner: str, conversation_id: str) -> bool:
+        """Whether a conversation is this owner's."""
+        conversation = self._store.conversation(conversation_id)
+        return conversation is not None and conversation.owner == owner
+
+    def forget(self, owner: str) -> None:
+        """Forget all conversations of a visitor, and end their answers."""
+        for conversation_id in self._store.conversations_of(owner):
+            self.delete(conversation_id)
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        """A conversation as it stands at this moment."""
+        with self._changed:
+            running = dict(self._running)
+        turns = self._conversations.turns(conversation_id)
+        return [_as_it_runs(turn, running.get(turn.answer.message_id)) for turn in turns]
+
+    def follow(self, conversation_id: str) -> Iterator[Turn]:
+        """The last turn of a conversation whenever it changed, for as long as an answer of it is on its way."""
+        seen = -1
+        while True:
+            with self._changed:
+                if seen == self._version:
+                    self._changed.wait(_LOOK_SECONDS)
+                seen = self._version
+                runs = any(each.asked.conversation_id == conversation_id for each in self._running.values())
+            if not runs or self._closed:
+                return
+            if turns := self.turns(conversation_id):
+                yield turns[-1]
+
+    def _begin(self) -> None:
+        """Answer what was just asked, at once where that is possible."""
+        self._look()
+        self._wake.set()
+
+    def _watch(self) -> None:
+        while not self._closed:
+            try:
+                some_open = self._look()
+            except Exception:
+                # The rim of the background: whatever goes wrong with one question, others are answered.
+                log.exception("looking after open questions failed")
+                some_open = True
+            self._wake.wait(_LOOK_SECONDS if some_open else None)
+            self._wake.clear()
+
+    def _look(self) -> bool:
+        """Begin what can be answered by now; whether there is anything open."""
+        with self._looking:
+            open_ones = self._conversations.open_ones()
+            for asked, state in open_ones:
+                if asked.answer_id not in self._running and not self._closed:
+                    with suppress(DocumentNotFound):  # deleted meanwhile
+                        self._advance(asked, state)
+        return bool(open_ones)
+
+    def _advance(self, asked: Asked, state: MessageState) -> None:
+        document = self._store.document(asked.document_id)
+        if document is None:
+            return
+        if document.state == "rejected" and document.error:
+            self._conversations.fail(asked, NotRead(**document.error))
+            self._note_change()
+            return
+        needs = self._questions.needs(asked)
+        found = self._search(asked, state, document) if needs == "reading" else ()
+        if needs != "pages" and not self._model.settled(0.0):
+            return
+        try:
+            engine = None if needs == "pages" else self._model.wait()
+        except AppError as error:
+            self._conversations.fail(asked, error)
+            self._note_change()
+            return
+        if document.state == "parsed" and self._may_begin(asked) and self._is_read(engine, asked, state, found, needs):
+            checks = document.num_pages if state == "partial" else 0
+            running = _Running(replace(asked, checks=checks))
+            with self._changed:
+                self._running[asked.answer_id] = running
+            self._note_change()
+            self._pool.submit(self._answer, running)
+
+    def _search(self, asked: Asked, state: MessageState, document: Document) -> tuple[Cited, ...]:
+        """The passages with a waiting question's words, which are more and more while pages are parsed."""
+        parsed, known = self._hits.get(asked.answer_id, (False, ()))
+        if state != "waiting" or parsed:
+            return known
+        found = hits(asked.question, asked.document_id, self._store)
+        self._hits[asked.answer_id] = document.state == "parsed", found
+        if found != known:
+            self._conversations.begin(asked, found)
+            self._note_change()
+        return found
+
+    def _is_read(
+        self, engine: PodEngine | None, asked: Asked, state: MessageState, found: tuple[Cited, ...], needs: str
+    ) -> bool:
+        """Whether enough is read: all of it, or for a question that waits the page that holds the most of its words."""
+        if engine is None or (needs == "model" and state == "waiting"):
+            return True
+        reading = engine.presets.serving(asked.document_id)
+        sections = self._store.read_so_far(reading.id) if reading else []
+        if not sections:
+            return False
+        if all(each.tokens_read == each.num_tokens for each in sections):
+            return True
+        if state != "waiting":
+            return False
+        if found:
+            return any(each.first_page <= found[0].page <= each.last_page_read for each in sections)
+        return any(each.tokens_read == each.num_tokens for each in sections)
+
+    def _may_begin(self, asked: Asked) -> bool:
+        """Whether it was not tried in vain just now, and no other answer of its conversation is on its way."""
+        with self._changed:
+            busy = any(each.asked.conversation_id == asked.conversation_id for each in self._running.values())
+        return not busy and self._not_before.get(asked.answer_id, 0.0) <= time.monotonic()
+
+    def _answer(self, running: _Running) -> None:
+        asked = running.asked
+        try:
+            with closing(self._questions.answer(asked, running.stop)) as events:
+                for event in events:
+                    if self._closed:
+                        return
+                    self._note(running, event)
+        except NotRead:
+            self._not_before[asked.answer_id] = time.monotonic() + _AGAIN_SECONDS
+        except DocumentNotFound as gone:
+            log.info("a question ended, because what it was about is gone: %s", gone)
+        except AppError as error:
+            self._fail(asked, error)
+        except Exception:
+            short_id = uuid4().hex[:6]
+            log.exception("an answer failed (%s)", short_id)
+            hint = f"Please try again; {NAME} in the home folder has the details under this id."
+            self._fail(asked, AppError(f"Something went wrong (id {short_id}).", hint))
+        finally:
+            with self._changed:
+                if self._running.get(asked.answer_id) is running:
+                    del self._running[asked.answer_id]
+            self._note_change()
+            self._wake.set()
+
+    def _note(self, running: _Running, event: AskEvent) -> None:
+        match event:
+            case Evidence():
+                running.evidence = event
+            case TextDelta():
+                running.words += event.text
+            case _:
+                return
+        self._note_change()
+
+    def _fail(self, asked: Asked, error: AppError) -> None:
+        with suppress(DocumentNotFound):
+            self._conversations.fail(asked, error)
+
+    def _end(self, asked: Asked) -> None:
+        with self._changed:
+            running = self._running.pop(asked.answer_id, None)
+        turns = {turn.answer.message_id: turn for turn in self._conversations.turns(asked.conversation_id)}
+        turn = turns.get(asked.answer_id)
+        if turn is not None:
+            with suppress(DocumentNotFound):
+                self._conversations.stop(asked, _as_it_runs(turn, running).answer)
+        if running is not None:
+            running.stop.set()
+        self._note_change()
+
+    def _note_change(self) -> None:
+        with self._changed:
+            self._version += 1
+            self._changed.notify_all()
+
+
+def _as_it_runs(turn: Turn, running: _Running | None) -> Turn:
+    """A stored turn with what was said of its answer since; one that is revised stays until the other is whole."""
+    if running is None or not turn.is_open:
+        return turn
+    if running.asked.checks:
+        return replace(turn, state="checking")
+    if running.evidence is None:
+        return replace(turn, state="answering")
+    evidence, words = running.evidence, without_echo(running.words)
+    found = replace(turn.answer, answer=words, found=evidence.found, citations=evidence.citations)
+    return replace(turn, state="answering", answer=replace(found, coverage=evidence.coverage))

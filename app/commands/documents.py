@@ -1,0 +1,151 @@
+"""Commands about documents: they come in, are read, looked at, and go."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.commands.parsers import Parsers, document
+from app.commands.terminal import PROGRAM, follow, wait
+from app.errors import BadSetting, Busy, PasswordNeeded
+from app.events import DocumentEntry
+from app.main import App
+from app.readers import NAMES
+
+
+def add(commands: Parsers) -> None:
+    """Adds the commands."""
+    reading = commands.add("read", _read)
+    reading.add_argument("file", nargs="*", help=f"files: {NAMES}")
+    reading.add_argument("--sample", action="store_true", help="read the sample document")
+    reading.add_argument("--password", help="of an encrypted PDF")
+    commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
+    for name, run in {"show": _show, "pause": _pause, "cancel": _cancel, "delete": _delete, "page": _page}.items():
+        parser = commands.add(name, run)
+        document(parser)
+        if name == "page":
+            parser.add_argument("number", type=int, help="1-based")
+            parser.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
+            parser.add_argument("--width", type=int, default=1100, help="in pixels")
+
+
+def _read(app: App, options: argparse.Namespace) -> Any:
+    """Add files and read them; reading what is known already takes no time."""
+    paths = [Path(each) for each in options.file] + ([app.library.sample()] if options.sample else [])
+    if not paths:
+        raise BadSetting("There is nothing to read.", "Name a file, or give --sample.")
+    for path in paths:
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise BadSetting(f"There is no file {path} that can be read.", "Check the path.")
+    facts = [_read_one(app, options, path) for path in paths]
+    if doing := app.status().doing:
+        print(f"{doing} Ctrl-C leaves it for another time.", file=sys.stderr)
+        wait(app.model.calibrated, lambda: app.status().doing)
+    return facts[0] if len(facts) == 1 else facts
+
+
+def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, Any]:
+    document_id = app.library.add(path, path.name, move=False)
+    try:
+        had_to_read = follow(app, document_id)
+    except PasswordNeeded:
+        if options.password is None:
+            raise
+        app.library.unlock(document_id, options.password)
+        had_to_read = follow(app, document_id)
+    entry = app.library.catalogue.entry(document_id)
+    *_, reading = app.library.catalogue.readings(document_id)
+    if reading.state != "ready":
+        raise Busy("Another DocPod process paused or cancelled this reading.", "Read the file again to go on.")
+    facts = {
+        "document_id": document_id,
+        "title": entry.title,
+        "pages": entry.pages,
+        "pages_without_text": entry.pages_without_text,
+        "tokens": reading.num_tokens,
+        "sections": entry.forecast.sections if entry.forecast else 0,
+        "seconds": round(reading.seconds, 3),
+        "tokens_per_second": round(reading.num_tokens / reading.seconds, 1) if reading.seconds else 0.0,
+        "pod_bytes": reading.num_bytes,
+        "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
+        "already_read": not had_to_read,
+    }
+    if not options.json:
+        silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
+        before = "" if had_to_read else " (read before)"
+        print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+        print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
+    return facts
+
+
+def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """List the library."""
+    entries = app.library.catalogue.entries(options.search)
+    if not options.json:
+        for entry in entries:
+            print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
+        if not entries:
+            print(f"The library is empty. Add a document: {PROGRAM} read FILE")
+    return [_facts(entry) for entry in entries]
+
+
+def _show(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Everything known about a document."""
+    facts = _facts(app.library.catalogue.entry(app.library.catalogue.find(options.document).id))
+    if not options.json:
+        for key, value in facts.items():
+            print(f"{key:20} {value}")
+    return facts
+
+
+def _pause(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Stop reading a document; nothing read is lost, and `read` goes on."""
+    app.library.pause(app.library.catalogue.find(options.document).id)
+    return _show(app, options)
+
+
+def _cancel(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Stop reading a document and forget what was read of it."""
+    app.library.cancel(app.library.catalogue.find(options.document).id)
+    return _show(app, options)
+
+
+def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Delete a document with its memory and conversations."""
+    document = app.library.catalogue.find(options.document)
+    app.library.delete(document.id)
+    if not options.json:
+        print(f"Deleted {document.title} with its pages, memory and conversations.")
+    return {"document_id": document.id, "deleted": True}
+
+
+def _page(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Write the picture of a page to a file."""
+    found = app.library.catalogue.find(options.document)
+    image = app.library.page_image(found.id, options.number, options.width)
+    suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
+    path = options.out or Path(f"{Path(found.file_name).stem}-{options.number}{suffix}")
+    try:
+        path.write_bytes(image)
+    except OSError as error:
+        raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
+    if not options.json:
+        print(path)
+    return {"document_id": found.id, "page": options.number, "file": str(path), "bytes": len(image)}
+
+
+def _facts(entry: DocumentEntry) -> dict[str, Any]:
+    return {
+        "document_id": entry.document_id,
+        "title": entry.title,
+        "file_name": entry.file_name,
+        "pages": entry.pages,
+        "pages_without_text": entry.pages_without_text,
+        "file_bytes": entry.num_bytes,
+        "pod_bytes": entry.pod_bytes,
+        "state": entry.progress.stage,
+        "tokens_read": entry.progress.done,
+        "tokens": entry.progress.total,
+        "message": entry.progress.message,
+    }

@@ -1,0 +1,37 @@
+"""The parsers of commands: what every command takes, and the function that it runs."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from app.main import App
+
+Run = Callable[[App, argparse.Namespace], Any]
+"""Does what the command says and prints it for people; what it returns is printed as JSON."""
+
+
+class Parsers:
+    """Adds commands, or the verbs of one."""
+
+    def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, dest: str = "command") -> None:
+        self._common, self._dest = common, dest
+        self._parsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=dest != "command")
+
+    def add(self, name: str, run: Run) -> argparse.ArgumentParser:
+        """A command that runs a function, whose docstring is its help."""
+        parser = self._parsers.add_parser(name, parents=[self._common], help=run.__doc__, description=run.__doc__)
+        parser.set_defaults(run=run)
+        return parser
+
+    def service(self, name: str, run: Callable[[App], None], shared: argparse.ArgumentParser) -> None:
+        """A command that serves until it is ended."""
+        self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
+
+    def verbs(self, name: str, about: str) -> "Parsers":
+        """A command that has verbs of its own."""
+        return Parsers(self._parsers.add_parser(name, help=about, description=about), self._common, "verb")
+
+
+def document(parser: argparse.ArgumentParser) -> None:
+    """The document that a command is about."""
+    parser.add_argument("document", help="the start of its id, its title or file name")

@@ -1,0 +1,80 @@
+"""Commands that ask: passages first, the model's own words after them."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from app.commands.parsers import Parsers, document
+from app.commands.terminal import PROGRAM, show_evidence, wait
+from app.errors import NotRead
+from app.events import Answer, AskEvent, Evidence, TextDelta, Working
+from app.main import App
+from app.remarks import remarks
+
+
+def add(commands: Parsers) -> None:
+    """Adds the commands."""
+    asking = commands.add("ask", _ask)
+    document(asking)
+    asking.add_argument("question")
+    asking.add_argument("--conversation", default="", help="the id of the conversation that it belongs to")
+    commands.add("regenerate", _regenerate).add_argument("conversation", help="its id")
+
+
+def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Ask a document; the passages come first, the model's own words after them."""
+    found = app.library.catalogue.find(options.document)
+    wait(app.model.settled, lambda: app.status().why)
+    recipe = app.settings.recipe
+    try:
+        return _show(app, options, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe))
+    except NotRead as error:
+        by = f" --recipe {recipe}" if recipe else ""
+        raise NotRead(error.message, f"Read it first: {PROGRAM} read{by} {found.file_name!r}") from error
+
+
+def _regenerate(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Answer the last question of a conversation once more, in other words."""
+    wait(app.model.settled, lambda: app.status().why)
+    return _show(app, options, app.questions.regenerate(options.conversation))
+
+
+def _show(app: App, options: argparse.Namespace, events: Iterator[AskEvent]) -> dict[str, Any]:
+    answer: Answer | None = None
+    for event in events:
+        if isinstance(event, Answer):
+            answer = event
+        elif not options.json and isinstance(event, Evidence):
+            show_evidence(event)
+        elif not options.json and isinstance(event, TextDelta):
+            print(event.text, end="", flush=True)
+        elif isinstance(event, Working):
+            print(f"{event.doing} ({event.done} of {event.total})", file=sys.stderr, flush=True)
+    assert answer is not None
+    if doing := app.status().doing:
+        print(f"\n{doing}", file=sys.stderr)
+    if not options.json:
+        _show_end(answer)
+    return answer_facts(answer)
+
+
+def _show_end(answer: Answer) -> None:
+    """What is to be known about an answer whose words were printed as they came."""
+    print(answer.answer if not answer.found and answer.model else "")
+    for remark in remarks(answer):
+        print(f"\n{remark}")
+    if answer.reused_tokens:
+        first_word, reading = answer.first_token_seconds, answer.reading_seconds
+        print(f"\n{first_word:.1f} s to the first word; reading took {reading:.0f} s, once.")
+
+
+def answer_facts(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON."""
+    facts = dataclasses.asdict(answer)
+    shown = ("page", "label", "quote", "boxes", "span")
+    citations = [{key: each[key] for key in shown} for each in facts["citations"]]
+    foreign = [answer.answer[start:end] for start, end in answer.unsupported]
+    kept = {key: value for key, value in facts.items() if key not in ("message_id", "stopped")}
+    return {**kept, "citations": citations, "unsupported": foreign}

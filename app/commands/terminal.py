@@ -1,0 +1,54 @@
+"""The terminal: what people see while something goes on, and what a command calls itself."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from app.events import Evidence, Progress
+from app.main import App
+
+PROGRAM = "docpod" if Path(sys.argv[0]).stem == "docpod" else "run_app.py"
+"""What the user types: the installed command, or the file of a source tree."""
+_STEP_SECONDS = 0.2
+"""Between two looks at what goes on in the background."""
+
+
+def wait(ended: Callable[[float], bool], sentence: Callable[[], str]) -> None:
+    """Wait for what goes on in the background, on a terminal with a line on stderr that says what that is."""
+    shown = sys.stderr.isatty()
+    while not ended(_STEP_SECONDS):
+        if shown:
+            print(f"\r\033[K{sentence()}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+
+
+def follow(app: App, document_id: str) -> bool:
+    """Read to the end, on a terminal with one line on stderr that is written over; whether anything had to be read."""
+    shown = sys.stderr.isatty()
+    read = False
+    for progress in app.library.wait(document_id):
+        read = read or progress.stage == "reading"
+        if shown:
+            line = app.status().why if progress.stage == "queued" else _line(progress)
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+    return read
+
+
+def show_evidence(evidence: Evidence) -> None:
+    """Passages with their pages."""
+    if evidence.understood:
+        print(f"Understood as: {evidence.understood}\n")
+    for each in evidence.citations:
+        print(f"[{each.mark}] p. {each.label}: “{each.quote}”")
+    print()
+
+
+def _line(progress: Progress) -> str:
+    if progress.stage == "parsing":
+        return f"parsing page {progress.done} of {progress.total}"
+    left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
+    speed = f"{progress.tokens_per_second:,.0f} tokens/s{left}"
+    return f"reading page {progress.pages_done} of {progress.pages_total}, {speed}"

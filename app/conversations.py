@@ -1,0 +1,216 @@
+"""Conversations: what was asked and answered about a document, kept and brought back as it was."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from app.errors import AppError, DiskFull, DocumentNotFound
+from app.events import Answer, Cited, ConversationEntry, Turn
+from app.question_kind import kind_of
+from storage import Citation, Message, MessageState, NotStored, OpenAnswer, StorageFull, Store
+
+UNANSWERED = Answer(
+    answer="",
+    found=False,
+    citations=(),
+    sections=(),
+    reused_tokens=0,
+    recomputed_tokens=0,
+    first_token_seconds=0.0,
+    seconds=0.0,
+    tokens_per_second=0.0,
+    model="",
+    recipe="",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question where it stands: `messages` were said before it; `again` is its own message, if it is answered anew.
+
+    With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
+    open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
+    `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
+    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
+    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
+    """
+
+    document_id: str
+    question: str
+    conversation_id: str = ""
+    messages: Sequence[Message] = ()
+    again: Message | None = None
+    recipe: str = ""
+    answer_id: int = 0
+    checks: int = 0
+    understood: str = ""
+    kept: bool = True
+    said: Sequence[str] = ()
+    owner: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The question as it can be understood alone."""
+        return self.understood or self.question
+
+    @property
+    def earlier(self) -> list[str]:
+        """What was asked before of things inside the document, as it was understood, in order."""
+        asked = (answer.facts.get("understood") or question.content for question, answer in _pairs(self.messages))
+        return [each for each in (*self.said, *asked) if kind_of(each).kind == "inside"]
+
+
+class Conversations:
+    """Remembers the conversations about documents."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def asked(self, document_id: str, question: str, conversation_id: str, recipe: str) -> Asked:
+        """A question at the end of a conversation, or of none yet. Raises DocumentNotFound."""
+        if not conversation_id:
+            return Asked(document_id, question, recipe=recipe)
+        conversation = self._store.conversation(conversation_id)
+        if conversation is None or conversation.document_id != document_id:
+            raise DocumentNotFound(
+                "This document has no such conversation.", "It may have been deleted; start a new one."
+            )
+        return Asked(document_id, question, conversation_id, self._store.messages(conversation_id), recipe=recipe)
+
+    def asked_again(self, conversation_id: str) -> Asked:
+        """The last question of a conversation. Raises DocumentNotFound where there is none."""
+        messages = self._store.messages(conversation_id)
+        conversation = self._store.conversation(conversation_id)
+        if conversation is None or len(messages) < 2:
+            raise DocumentNotFound("There is no answer to write again.", "Ask a question first.")
+        *before, asked, _ = messages
+        return Asked(conversation.document_id, asked.content, conversation_id, before, asked)
+
+    def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor about a document, last used first."""
+        found = self._store.conversations(document_id, owner)
+        return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        """A conversation as it was."""
+        messages = self._store.messages(conversation_id)
+        cited = self._store.citations([message.id for message in messages])
+        return [_turn(question.content, answer, cited[answer.id]) for question, answer in _pairs(messages)]
+
+    def delete(self, conversation_id: str) -> None:
+        """Forget a conversation."""
+        self._store.delete_conversation(conversation_id)
+
+    def keep(self, asked: Asked, answer: Answer) -> Answer:
+        """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""
+        if not asked.kept:
+            return answer
+        state: MessageState = "stopped" if answer.stopped else "done"
+        if asked.answer_id:
+            if answer.coverage and not answer.stopped:
+                state = "partial"
+            answer = replace(answer, checked_pages=asked.checks if state == "done" else 0)
+        asked = self._store_answer(asked, answer, state)
+        return replace(answer, conversation_id=asked.conversation_id, message_id=asked.answer_id)
+
+    def begin(self, asked: Asked, hits: Sequence[Cited] = ()) -> Asked:
+        """Store a question before it is answered, with the passages that hold its words so far: its answer is open."""
+        return self._store_answer(asked, replace(UNANSWERED, citations=tuple(hits)), "waiting")
+
+    def fail(self, asked: Asked, error: AppError) -> None:
+        """Store why an open answer cannot be given."""
+        trouble = {"message": error.message, "hint": error.hint}
+        self._store_answer(asked, UNANSWERED, "failed", trouble)
+
+    def open_ones(self) -> list[tuple[Asked, MessageState]]:
+        """Stored questions whose answers are not at their end, oldest first."""
+        found = [(self._opened(each), each.answer.state) for each in self._store.open_answers()]
+        return [(asked, state) for asked, state in found if asked is not None]
+
+    def stop(self, asked: Asked, so_far: Answer) -> None:
+        """End an open answer as far as it came; one that was to be given again, and has no word yet, goes."""
+        if asked.again is not None and not so_far.answer and self._store.withdraw_answer(asked.answer_id):
+            return
+        self._store_answer(asked, replace(so_far, stopped=True), "stopped")
+
+    def _opened(self, each: OpenAnswer) -> Asked | None:
+        branch = self._store.branch(each.answer.conversation_id, each.answer.id)
+        if len(branch) < 2:
+            return None  # deleted meanwhile
+        *before, question, answer = branch
+        again = question if each.again else None
+        return Asked(each.document_id, question.content, answer.conversation_id, before, again, answer_id=answer.id)
+
+    def _store_answer(
+        self, asked: Asked, answer: Answer, state: MessageState, trouble: Mapping[str, str] | None = None
+    ) -> Asked:
+        """Keep an answer in a state; what is at its end already stands. The question then knows where it is kept."""
+        facts = {**asdict(answer), **(trouble or {})}
+        for key in ("answer", "found", "citations", "conversation_id", "message_id"):
+            del facts[key]
+        message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
+        rows = [
+            Citation(**{**asdict(each), "boxes": list(each.boxes), "span": each.span and list(each.span)})
+            for each in answer.citations
+        ]
+        conversation_id = asked.conversation_id
+        with keeping():
+            if asked.answer_id:
+                self._store.settle_answer(asked.answer_id, message, rows)
+                return asked
+            if asked.again is not None:
+                kept = self._store.replace_answer(asked.again.id, message, rows)
+            else:
+                if not conversation_id or self._store.conversation(conversation_id) is None:
+                    title = asked.question[:80]
+                    start = self._store.start_conversation
+                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner).id
+                parent = asked.messages[-1].id if asked.messages else None
+                _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
+        return replace(asked, conversation_id=conversation_id, answer_id=kept.id)
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """What storage refuses, as the person who asks can use it."""
+    try:
+        yield
+    except NotStored as error:
+        raise DocumentNotFound(
+            "The document or the conversation was deleted while the question was answered.", "Ask another document."
+        ) from error
+    except StorageFull as error:
+        raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+
+def _pairs(messages: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
+    """Questions with their answers."""
+    return zip(messages[::2], messages[1::2], strict=False)
+
+
+def _turn(question: str, message: Message, citations: Sequence[Citation]) -> Turn:
+    facts = dict(message.facts)
+    trouble = {key: facts.pop(key) for key in ("message", "hint") if key in facts}
+    return Turn(question, _restored(message, facts, citations), message.state, **trouble)
+
+
+def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citation]) -> Answer:
+    cited = tuple(
+        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, _pair(each.span))
+        for each in citations
+    )
+    unsupported = tuple((start, end) for start, end in facts.get("unsupported", ()))
+    facts = {**facts, "sections": tuple(facts["sections"]), "unsupported": unsupported}
+    return Answer(
+        answer=message.content,
+        found=bool(message.found),
+        citations=cited,
+        conversation_id=message.conversation_id,
+        message_id=message.id,
+        **facts,
+    )
+
+
+def _pair(span: Sequence[int] | None) -> tuple[int, int] | None:
+    return (span[0], span[1]) if span else None

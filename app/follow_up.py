@@ -1,0 +1,172 @@
+"""Follow-ups: a question that leaves something out is completed from the one before; a whole one stands alone."""
+
+import re
+from collections.abc import Sequence
+
+from app.question_words import EMPTY
+
+_LEAD = re.compile(
+    r"^(?:(?:and|but|or|also|then|so|ok|what about|how about|und|aber|oder|was ist mit|et|mais|ou|y|pero|o)\b[,\s]*)+"
+    r"|^那么?",
+    re.IGNORECASE,
+)
+_ASKS = (
+    r"what|who|whom|whose|when|where|why|which"
+    r"|how(?: (?:many|much|long|old|tall|high|far|often|big|large|heavy|deep|wide))?"
+    r"|was|wer|wann|wo|warum|wieso|welche[rsn]?|wie(?: ?viele?)?|qui|quand|où|pourquoi|comment|combien|quel(?:le)?s?"
+    r"|quién|cuándo|dónde|por qué|cómo|cuánt[oa]s?"
+)
+_DOES = (
+    r"is|are|was|were|do|does|did|has|have|had|can|could|will|would|shall|should|may|might|must|ist|sind|war|hat|haben"
+    r"|est|sont|es|son|fue"
+)
+_BEGINS = re.compile(
+    rf"^(?:(?:in|at|on|to|for|from|by|of|with|since|until) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
+    r"|explain|compare|find|please)\b",
+    re.IGNORECASE,
+)
+_BARE = re.compile(
+    rf"^(?:(?:since|until|by|from|to|for|with|in|at) )?(?:{_ASKS})(?: (?:not|so|exactly|else))?$", re.IGNORECASE
+)
+_SURE = re.compile(r"^(?:(?:are you )?sure|really|is that (?:so|true|right|correct))$", re.IGNORECASE)
+_CLEFT = re.compile(
+    r"\bit (?:that|who|which|when|where|true|false|possible|necessary|allowed|likely|important|the case)\b"
+    r"|\b(?:is|was) it\b.*\b(?:that|who|which)\b",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(
+    r"\b(?:(?P<own>its|his|their|her(?= \w))|(?P<self>it|he|she|they|him|them|her|(?:this|that|these|those)(?= (?:"
+    + _DOES
+    + r"|mean|happen)\b|$)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
+    re.IGNORECASE,
+)
+_STANDS_BEFORE = re.compile(r"\b(?:the|an?|our|every|each|all|some|any) [^\W\d_]+|(?<!^)\b[A-Z][^\W\d_]+|\d")
+_YEAR = r"\b(?:1[5-9]|20)\d\d\b"
+_MONTH = (
+    r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b"
+)
+_NAME = rf"(?!{_MONTH})\b[A-Z][\w'’-]*(?: (?:(?:of|de|von|van) )?[A-Z][\w'’-]*)*"
+_NUMBER = r"\b(?:No\.? ?)?\d[\d.,]*\b"
+_SLOTS = tuple(re.compile(rf"{each}(?:(?:,| and| or| to|-|–) ?{each})*") for each in (_YEAR, _MONTH, _NAME, _NUMBER))
+_WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_PREPOSITION = r"in|on|at|for|to|from|by|with|of|during|under|after|before|since|until"
+
+
+def complete(question: str, earlier: Sequence[str]) -> str:
+    """The question, with what it leaves out taken from the last one before it; as it is where it is whole."""
+    body = _LEAD.sub("", question).strip()
+    if not earlier or not body:
+        return question
+    before, said = earlier[-1].strip(), body.rstrip(" ?!.？")
+    if _SURE.match(said):
+        return before
+    if _BARE.match(said):
+        return _asked_anew(said, before)
+    if pronoun := _leaning(body):
+        return _named(body, pronoun, before)
+    if _BEGINS.match(said) and (_content(said) or said == question.rstrip(" ?!.？")):
+        return question
+    return _filled(said, before, led=body != question.strip()) or question
+
+
+def _content(words: str) -> set[str]:
+    """The words that say something, in lower case."""
+    found = {word.lower() for word in _WORD.findall(words)}
+    return {word for word in found - EMPTY if not re.fullmatch(rf"{_ASKS}|{_DOES}|{_PREPOSITION}", word)}
+
+
+def _leaning(question: str) -> re.Match[str] | None:
+    """The pronoun that stands for something said before, if there is one."""
+    for match in _PRONOUN.finditer(question.rstrip(" ?!.")):
+        if not _CLEFT.search(question) and not _STANDS_BEFORE.search(question, 1, match.start()):
+            return match
+    return None
+
+
+def _asked_anew(asks: str, before: str) -> str:
+    """The earlier question with another question word: "Why?", "Since when?"."""
+    rest = re.match(rf"(?:\w+ )?(?:{_ASKS})\b(?: \w+)??(?: \w+)?? (?=(?:{_DOES})\b)(.*)", before, re.IGNORECASE)
+    return f"{asks.capitalize()} {rest[1]}" if rest else f"{asks.capitalize()}: {before}"
+
+
+def _named(question: str, pronoun: re.Match[str], before: str) -> str:
+    """The question with the earlier one's subject in the place of a pronoun, or else beside it."""
+    subject = _subject(before)
+    if not subject or " one" in pronoun[0].lower():
+        return f"{question.rstrip(' ?!.')} ({before.rstrip(' ?!.')})?"
+    owned = subject + ("’" if subject.endswith("s") else "’s")
+    return question[: pronoun.start()] + (owned if pronoun["own"] else subject) + question[pronoun.end() :]
+
+
+def _subject(question: str) -> str:
+    """What a question is about, as far as its form tells: "the Oslo office" of "What did the Oslo office earn?"."""
+    said = _LEAD.sub("", question).rstrip(" ?!.")
+    asked = re.match(rf"(?:(?:{_PREPOSITION}) )?({_ASKS})\b(?: \w+)?? ({_DOES})\b (.+)", said, re.IGNORECASE)
+    asked = asked or re.match(rf"()({_DOES}) (.+)", said, re.IGNORECASE)
+    if not asked:
+        done = re.match(r"(?:who|what|which \w+) (\w+ .+)", said, re.IGNORECASE)
+        return f"the one who {done[1]}" if done and said.lower().startswith("who") else ""
+    asks, does, rest = asked[1].lower(), asked[2].lower(), re.sub("^there (?:an?|any) ", "the ", asked[3])
+    if asks in ("what", "who", "which") and does in ("is", "are", "was", "were"):
+        return rest
+    head = re.split(rf" (?:{_PREPOSITION.replace('|of', '')}) ", rest, maxsplit=1)[0]
+    *kept, last = head.split()
+    # A verb ends it, unless a name does.
+    head = head if last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
+    return head if _content(head) else ""
+
+
+def _filled(fragment: str, before: str, led: bool) -> str:
+    """The earlier question with the fragment in the place of what is of its kind: a year for a year, a name for a name;
+    empty where the fragment is about something else."""
+    done, fresh = before, fragment
+    for slot in _SLOTS:
+        if (new := _slot(slot, fresh)) is None:
+            continue
+        fresh = f"{fresh[: new.start()]} {fresh[new.end() :]}"
+        if old := _alike(slot, new, fragment, done):
+            done = done[: old.start()] + new[0] + done[old.end() :]
+    if done != before and not _content(fresh) - _content(before):
+        return done
+    if not led and len(_content(fresh) - _content(before)) > 1:
+        return ""
+    return _replaced(fragment, before) if done == before else done
+
+
+def _slot(slot: re.Pattern[str], words: str) -> re.Match[str] | None:
+    """The first thing of a kind, past words that are capital only because they begin a sentence."""
+    return next((each for each in slot.finditer(words) if each[0].split()[0].lower() not in EMPTY), None)
+
+
+def _alike(slot: re.Pattern[str], new: re.Match[str], fragment: str, before: str) -> re.Match[str] | None:
+    """The thing of one kind in the earlier question that stands as the new one does: between the same words, or of as
+    many words; or the first."""
+    old = [
+        each
+        for each in slot.finditer(before)
+        if not re.match(rf"(?:{_ASKS}|{_DOES}|[A-Z]\w* you)\b", each[0], re.IGNORECASE)
+    ]
+
+    def around(text: str, match: re.Match[str]) -> tuple[str, str]:
+        left, right = _WORD.findall(text[: match.start()]), _WORD.findall(text[match.end() :])
+        return (left[-1] if left else "", right[0] if right else "")
+
+    def unlike(each: re.Match[str]) -> tuple[int, int]:
+        pairs = zip(around(before, each), around(fragment, new), strict=True)
+        return -sum(bool(mine) and mine == its for mine, its in pairs), abs(len(each[0].split()) - len(new[0].split()))
+
+    return min(old, key=unlike, default=None)
+
+
+def _replaced(fragment: str, before: str) -> str:
+    """The earlier question with the fragment for what stands behind the same preposition, or for its first noun; or at
+    its end."""
+    noun = r"(?:(?:the|an?|our|its) )?[^\W\d_]+"
+    if (by := re.match(rf"(?:{_PREPOSITION})\b", fragment, re.IGNORECASE)) and (
+        old := re.search(rf"\b{by[0]} {noun}", before, re.IGNORECASE)
+    ):
+        return before[: old.start()] + fragment + before[old.end() :]
+    if not by and (old := re.search(r"\b(?:the|an?|our|its) (?:[a-z]+ (?=[a-z]+ of\b))?[a-z]+", before)):
+        return before[: old.start()] + fragment + before[old.end() :]
+    return f"{before.rstrip(' ?!.')} {fragment}?"

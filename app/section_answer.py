@@ -1,0 +1,233 @@
+"""The section answer: one question over the sections that matter, with passages first and the model's words behind.
+
+A reader whose calibration says that it answers from whole sections is always asked, whatever was found. A weaker one
+answers from the best passage, and of its words only those are shown that the passages hold.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain
+
+from app.answer_support import held_by, sentences, supports, unsupported
+from app.citations import best_passages, cite, with_support
+from app.conversations import Asked
+from app.errors import QuestionRejected
+from app.events import Answer, Cited, Evidence, TextDelta
+from app.evidence import Ranked, rank
+from app.pod_engine import PodEngine
+from app.reader_model import Loaded
+from app.recall import Recalled
+from app.retrieval import Pages, Retriever
+from app.routing import Route
+from app.streaming import stream, without_echo
+from engine.core.sampling import SamplingParams
+from engine.evidence.calibration import passage
+from engine.kvcache.quantized import AnyPod
+from engine.runtime.generate import Question
+from storage import Message, Store
+
+NOT_FOUND = "Not found in the document."
+_REFUSAL = re.compile(
+    r"\b(?:not|n't|never) (?:\w+ ){0,3}(?:mention|state|say|provide|specif|contain|include|found|given|answer|indicate)"
+    r"|\bno (?:information|mention|answer|such)\b",
+    re.IGNORECASE,
+)
+
+
+class SectionAnswer:
+    """A question on its way to its answer, which can be had at any moment as far as it was said."""
+
+    def __init__(
+        self, store: Store, engine: PodEngine, retriever: Retriever, asked: Asked, max_answer_tokens: int
+    ) -> None:
+        """Recalls what the question needs. Raises QuestionRejected, DocumentNotFound and NotRead."""
+        self._start = time.perf_counter()
+        self._store, self._engine, self._loaded, self._asked = store, engine, engine.loaded, asked
+        self._max_answer_tokens = max_answer_tokens
+        self._heads = self._loaded.heads  # others may take their place meanwhile
+        self._weak = self._heads.answers_from != "sections"
+        self._ids = _ids(self._loaded, asked.whole)
+        self._route = Route(asked.whole, [], asked.document_id, store)
+        self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
+        self._retriever, self._coverage = retriever, ""
+        self._pages = Pages(store, asked.document_id)
+        self._ranked: list[Ranked] = []
+        self._citations: tuple[Cited, ...] = ()
+        self._text, self._lead, self._most = "", "", 0
+        self._withheld = False
+        self._first_token, self._decoding, self._count = 0.0, 0.0, 0
+
+    @property
+    def _found(self) -> bool:
+        return bool(self._ranked) and self._ranked[0].found
+
+    def events(self, stop: threading.Event) -> Generator[Evidence | TextDelta, None, None]:
+        """Evidence once, then pieces of text, until `stop` is set."""
+        loaded, oom_retry, pods = self._loaded, self._engine.oom_retry, [each.pod for each in self._recalled]
+        # Where the answer is from the same pods, it goes on from the step that looked.
+        params = None if self._weak else self._params(pods)
+        with ExitStack() as stack:
+            asked = stack.enter_context(Question(loaded.runner, pods, self._ids, self._heads.heads, params))
+            oom_retry.run(asked.begin)
+            # While the device is at work.
+            self._coverage = self._engine.recaller.coverage(self._reading)
+            indexes, pages = self._retriever.indexed(self._pages.document_id, self._recalled), self._route.pages
+            terms = self._route.terms
+            self._ranked = rank(terms, indexes, oom_retry.run(asked.attention), pages)
+            best = best_passages(self._ranked)
+            self._pages.fetch({each.passage.page for each in best})
+            self._citations = cite(best, self._pages)
+            self._decoding = time.perf_counter()
+            if self._weak:
+                asked.close()
+            yield Evidence(
+                self._found, self._citations, self._coverage, self._asked.understood, not self._found and not self._weak
+            )
+            if self._weak and not self._found:
+                return
+            if self._weak:
+                if (first := self._citations[0]).words:
+                    self._lead = f"{first.words} (p. {first.label or first.page})"
+                    self._first_token = time.perf_counter() - self._start
+                    yield TextDelta(self._lead)
+                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked[0]))]
+                asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
+            tokenizer = loaded.runner.model.tokenizer
+            pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
+            for piece in self._held(pieces) if self._weak else self._said(pieces):
+                self._first_token = self._first_token or time.perf_counter() - self._start
+                if piece:
+                    yield TextDelta(piece)
+
+    def answer(self, stopped: bool) -> Answer:
+        """The answer as far as it was said."""
+        now, citations = time.perf_counter(), self._citations
+        words = without_echo(self._text)
+        ended = "repeated" if words != self._text.strip() else "cut" if 0 < self._most <= self._count else ""
+        found = self._found
+        if words:
+            citations = with_support(words, citations, self._ranked, self._pages)
+            found = found or self._answers(words)
+        words, foreign = self._marked(words, citations)
+        if self._withheld and not words and not self._lead:
+            # The passage itself answers.
+            words = f"{citations[0].quote} [1]"
+        if self._lead:
+            words = f"{self._lead}\n\n{words}".strip()
+            foreign = ()
+        return Answer(
+            answer=words if found else self._not_found(),
+            found=found,
+            citations=citations,
+            sections=tuple(each.section.position for each in self._recalled),
+            reused_tokens=sum(each.pod.num_tokens for each in self._recalled),
+            recomputed_tokens=len(self._ids),
+            first_token_seconds=self._first_token or now - self._start,
+            seconds=now - self._start,
+            tokens_per_second=self._count / (now - self._decoding) if self._count else 0.0,
+            model=self._loaded.runner.model.name,
+            recipe=self._reading.recipe,
+            stopped=stopped,
+            coverage=self._coverage,
+            reading_seconds=self._store.seconds_to_read([each.section for each in self._recalled]),
+            understood=self._asked.understood,
+            unsupported=foreign if found else (),
+            withheld=self._withheld and not stopped,
+            ended=ended if found and not self._withheld else "",
+            weak=self._weak,
+        )
+
+    def _said(self, pieces: Iterator[str]) -> Iterator[str]:
+        """The words as they come."""
+        for piece in pieces:
+            self._count += 1
+            self._text += piece
+            yield piece
+
+    def _held(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Sentence by sentence, the words that the passages hold, as far as they do."""
+        said, shown = "", 0
+        quotes = [each.quote for each in self._citations]
+        pages = [self._pages[each.page].text for each in self._citations]
+
+        def wrong(sentence: str) -> bool:
+            """Whether a sentence says what no passage does, or something else than the characters that answer."""
+            if not held_by(sentence, quotes) or unsupported(sentence, quotes, self._asked.whole, pages):
+                return True
+            answer = self._citations[0].words
+            return bool(answer) and shown == 0 and not supports(answer, sentence)
+
+        for piece in chain(pieces, [None]):
+            said += piece or ""
+            self._count += piece is not None
+            # The last one is not at its end until all of them are.
+            for start, end in sentences(said)[: None if piece is None else -1]:
+                if start < shown:
+                    continue
+                if wrong(said[start:end]):
+                    self._withheld = True
+                    return
+                yield ("\n\n" if self._lead and not shown else said[shown:start]) + said[start:end]
+                shown, self._text = end, said[:end]
+
+    def _answers(self, words: str) -> bool:
+        """Whether a strong reader's own words answer, although nothing stood out: no refusal, and nothing of it foreign
+        to every passage."""
+        if _REFUSAL.search(words):
+            return False
+        quotes = [each.passage.quote for each in self._ranked]
+        return len(unsupported(words, quotes, self._asked.whole, quotes)) == 0
+
+    def _not_found(self) -> str:
+        """What was looked at in vain."""
+        if self._coverage:
+            return f"Not found in {self._coverage}, the part that is read so far. The closest passages are shown."
+        pages = self._store.document(self._asked.document_id)
+        looked = f"all {pages.num_pages} pages" if pages and pages.num_pages > 1 else "the whole of it"
+        return f"{NOT_FOUND} I looked through {looked}; the closest passages are shown."
+
+    def _marked(self, words: str, citations: Sequence[Cited]) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """The words with `[1]` behind what citation 1 holds, and where they say what no citation does."""
+        quotes = [each.quote for each in citations]
+        pages = [self._pages[each.page].text for each in citations]
+        marked, foreign, last = "", [], 0
+        for start, end in sentences(words):
+            marked += words[last:start]
+            missing = unsupported(words[start:end], quotes, self._asked.whole, pages)
+            foreign += [(len(marked) + each.start, len(marked) + each.end) for each in missing]
+            mark = held_by(words[start:end], quotes)
+            marked, last = marked + words[start:end] + (f" [{mark}]" if mark else ""), end
+        return marked + words[last:], tuple(foreign)
+
+    def _params(self, pods: Sequence[AnyPod]) -> SamplingParams:
+        """How the answer is chosen, as long as the window allows."""
+        room = self._loaded.runner.model.window - max(each.num_tokens for each in pods) - len(self._ids)
+        self._most = min(self._max_answer_tokens, room)
+        return SamplingParams(self._most, *_variation(self._asked.again, len(self._asked.messages)))
+
+
+def _ids(loaded: Loaded, question: str) -> list[int]:
+    if not question:
+        raise QuestionRejected("The question is empty.", "Type what you want to know.")
+    ids = loaded.prompts.suffix(question)
+    if len(ids) > loaded.question_tokens:
+        raise QuestionRejected(
+            f"The question has {len(ids):,} tokens; {loaded.question_tokens:,} fit beside the document.",
+            "Ask for one thing at a time, in fewer words.",
+        )
+    return ids
+
+
+def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
+    """Temperature, top-p and seed: the likeliest words first, other ones each time an answer is written again."""
+    return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
+
+
+def _passage(recalled: Sequence[Recalled], best: Ranked) -> AnyPod:
+    """What the model answers from, if not from the sections: the page up to the end of the best passage."""
+    each = recalled[best.section]
+    first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
+    return passage(each.pod, len(each.text.head), first, best.slots[1])

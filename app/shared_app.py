@@ -1,0 +1,182 @@
+"""The shared app: an App as one visitor has it, with the documents that are shared and his own conversations."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from app.chat import Chat
+from app.credentials import Allowance
+from app.errors import DocumentNotFound, NotAllowed
+from app.events import ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.library import Library
+from app.questions import Questions
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a part is shared of."""
+
+    library: Library
+    questions: Questions
+    chat: Chat
+    status: Callable[[], ReaderStatus]
+
+
+class _Restricted:
+    """What is not named here is not a visitor's."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NotAllowed("This is not shared with visitors.", "Ask whoever shared the documents with you.")
+
+
+class SharedApp(_Restricted):
+    """Shared documents, and the conversations of one visitor; everything else raises NotAllowed."""
+
+    def __init__(
+        self,
+        whole: Whole,
+        visitor_id: str,
+        documents: frozenset[str],
+        may_ask: bool,
+        allowances: tuple[Allowance, ...],
+    ) -> None:
+        self.may_ask = may_ask
+        self.library = SharedLibrary(whole.library, documents)
+        require = self.library.require
+        self.questions = SharedQuestions(whole.questions, require, visitor_id)
+        self.chat = SharedChat(whole.chat, require, visitor_id, may_ask, allowances)
+        self._status = whole.status
+
+    def status(self) -> ReaderStatus:
+        """The reader's name and state; why it was chosen tells of the machine and its folders."""
+        status = self._status()
+        return replace(status, name=status.name.replace("\\", "/").rsplit("/", 1)[-1], why="", better="", doing="")
+
+
+class SharedLibrary(_Restricted):
+    """The documents that are shared, to be looked at."""
+
+    def __init__(self, library: Library, documents: frozenset[str]) -> None:
+        self._library = library
+        self._documents = documents
+        self.catalogue = SharedCatalogue(library, self.require, documents)
+
+    def require(self, document_id: str) -> None:
+        """Raises DocumentNotFound for what is not shared, as for what is not there."""
+        if document_id not in self._documents:
+            raise DocumentNotFound("This document is not shared.", "Open one from the list.")
+
+    def page_image(self, document_id: str, number: int, width_px: int = 1100) -> bytes:
+        """A picture of a page (1-based)."""
+        self.require(document_id)
+        return self._library.page_image(document_id, number, width_px)
+
+    def presets(self, document_id: str) -> None:
+        """How a document is kept is its owner's affair."""
+        self.require(document_id)
+
+
+class SharedCatalogue(_Restricted):
+    """What a visitor may know of the documents."""
+
+    def __init__(self, library: Library, require: Callable[[str], None], documents: frozenset[str]) -> None:
+        self._library = library
+        self._require = require
+        self._documents = documents
+
+    def entries(self, search: str = "") -> list[DocumentEntry]:
+        """The shared documents, newest first."""
+        found = self._library.catalogue.entries(search)
+        return [_without_machine(entry) for entry in found if entry.document_id in self._documents]
+
+    def entry(self, document_id: str) -> DocumentEntry:
+        """One document. Raises DocumentNotFound."""
+        self._require(document_id)
+        return _without_machine(self._library.catalogue.entry(document_id))
+
+
+class SharedQuestions(_Restricted):
+    """What a visitor asked."""
+
+    def __init__(self, questions: Questions, require: Callable[[str], None], visitor_id: str) -> None:
+        self._questions = questions
+        self._require = require
+        self._visitor_id = visitor_id
+
+    def conversations(self, document_id: str) -> list[ConversationEntry]:
+        """The visitor's own about a shared document."""
+        self._require(document_id)
+        return self._questions.conversations(document_id, self._visitor_id)
+
+
+class SharedChat(_Restricted):
+    """A visitor's own conversations about shared documents, with so many questions a minute, until the end."""
+
+    def __init__(
+        self,
+        chat: Chat,
+        require: Callable[[str], None],
+        visitor_id: str,
+        may_ask: bool,
+        allowances: tuple[Allowance, ...],
+    ) -> None:
+        self._chat = chat
+        self._require = require
+        self._visitor_id = visitor_id
+        self._may_ask = may_ask
+        self._allowances = allowances
+
+    def ask(self, document_id: str, conversation_id: str, question: str) -> str:
+        """As `Chat.ask`. Raises NotAllowed, too."""
+        self._require(document_id)
+        self._take()
+        return self._chat.ask(document_id, conversation_id, question, self._visitor_id)
+
+    def again(self, conversation_id: str) -> None:
+        """As `Chat.again`. Raises NotAllowed, too."""
+        self._require_own(conversation_id)
+        self._take()
+        self._chat.again(conversation_id)
+
+    def stop(self, conversation_id: str) -> None:
+        """As `Chat.stop`."""
+        self._require_own(conversation_id)
+        self._chat.stop(conversation_id)
+
+    def delete(self, conversation_id: str) -> None:
+        """As `Chat.delete`."""
+        self._require_own(conversation_id)
+        self._chat.delete(conversation_id)
+
+    def turns(self, conversation_id: str) -> list[Turn]:
+        """As `Chat.turns`; of a conversation that is not his, as of one that is not there."""
+        return self._chat.turns(conversation_id) if self._is_own(conversation_id) else []
+
+    def follow(self, conversation_id: str) -> Iterator[Turn]:
+        """As `Chat.follow`."""
+        return self._chat.follow(conversation_id) if self._is_own(conversation_id) else iter(())
+
+    def end(self) -> None:
+        """Ask nothing more; everything that was asked is forgotten, and what is being answered ends."""
+        self._may_ask = False
+        self._chat.forget(self._visitor_id)
+
+    def _is_own(self, conversation_id: str) -> bool:
+        return self._chat.is_owner(self._visitor_id, conversation_id)
+
+    def _require_own(self, conversation_id: str) -> None:
+        if not self._is_own(conversation_id):
+            raise DocumentNotFound("There is no such conversation.", "Start a new one.")
+
+    def _take(self) -> None:
+        if not self._may_ask:
+            raise NotAllowed("These documents are shared for reading only.", "Ask whoever shared them with you.")
+        if not all(allowance.take() for allowance in self._allowances):
+            raise NotAllowed("Too many questions in a short time.", "Wait a minute and ask again.")
+
+
+def _without_machine(entry: DocumentEntry) -> DocumentEntry:
+    """A forecast tells how large the disk is."""
+    return replace(entry, forecast=None)

@@ -1,0 +1,99 @@
+"""The verbs of the page on the command line: conversations, recipes, keys, pages, pausing."""
+
+from pathlib import Path
+
+import pytest
+
+from app.main import App
+from app.settings import Settings
+from tests.app import paper
+from tests.app.test_cli import QUESTION, Cli, cli, document_id, source
+
+__all__ = ["cli", "document_id", "source"]
+
+
+def test_a_conversation_goes_on_is_written_again_and_goes(cli: Cli, document_id: str) -> None:
+    first = cli("ask", document_id, QUESTION, "--json").json["conversation_id"]
+    assert cli("ask", document_id, "And of room 3?", "--conversation", first, "--json").json["conversation_id"] == first
+    assert cli("regenerate", first, "--json").json["conversation_id"] == first
+    (listed,) = cli("conversations", "list", document_id, "--json").json
+    assert (listed["conversation_id"], listed["title"]) == (first, QUESTION)
+    turns = cli("conversations", "show", first, "--json").json
+    assert [turn["question"] for turn in turns] == [QUESTION, "And of room 3?"]
+    assert turns[0]["citations"][0]["page"] == 2
+    assert f"> {QUESTION}" in cli("conversations", "show", first).out
+    assert cli("conversations", "delete", first, "--json").json["deleted"] is True
+    assert cli("conversations", "list", document_id, "--json").json == []
+
+
+@pytest.mark.parametrize("verb", [("conversations", "show"), ("conversations", "delete"), ("regenerate",)])
+def test_a_conversation_that_is_not_there(cli: Cli, document_id: str, verb: tuple[str, ...]) -> None:
+    assert cli(*verb, "nowhere", "--json").json["error"] == "DocumentNotFound"
+
+
+def test_several_files_and_the_sample_are_read_at_once(cli: Cli, tmp_path: Path, settings: Settings) -> None:
+    one, two = (paper.text(tmp_path / f"{name}.txt", 1 + number) for number, name in enumerate(("one", "two")))
+    facts = cli("read", one, two, "--json").json
+    assert [each["title"] for each in facts] == ["one", "two"]
+    assert cli("read", one, tmp_path / "nowhere.txt", "--json").json["error"] == "BadSetting"
+    assert cli("read", "--json").json["error"] == "BadSetting"
+    assert (
+        cli("read", "--sample", "--password", "unneeded", "--max-pages", "1", "--json").json["error"]
+        == "DocumentTooLarge"
+    )
+
+
+def test_a_recipe_is_chosen_and_the_other_memory_removed(cli: Cli, document_id: str) -> None:
+    before = cli("recipe", document_id, "--json").json
+    assert before["chosen"] == "exact" and "balanced" in [step["name"] for step in before["steps"]]
+    after = cli("recipe", document_id, "balanced", "--json").json
+    assert (after["chosen"], after["answers_from"]) == ("balanced", "balanced")
+    assert [name for name, _ in after["kept"]] == ["exact"]
+    assert cli("recipe", document_id, "--remove", "exact", "--json").json["kept"] == []
+    assert "* balanced" in cli("recipe", document_id).out
+    assert cli("recipe", document_id, "--remove", "balanced", "--json").json["error"] == "Busy"
+    assert cli("ask", document_id, QUESTION, "--json").json["citations"][0]["page"] == 2
+
+
+def test_a_page_is_written(cli: Cli, document_id: str, tmp_path: Path) -> None:
+    facts = cli("page", document_id, "2", "--out", tmp_path / "two", "--json").json
+    assert (tmp_path / "two").read_bytes()[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+    assert facts["bytes"] == (tmp_path / "two").stat().st_size
+    assert cli("page", document_id, "99", "--json").json["error"] == "DocumentNotFound"
+    assert cli("page", document_id, "1", "--out", tmp_path, "--json").json["error"] == "BadSetting"
+
+
+def test_reading_is_paused_and_cancelled(cli: Cli, settings: Settings, tmp_path: Path) -> None:
+    app = App(settings)
+    reading = paper.planned(app, paper.text(tmp_path / "waits.txt", 8))
+    app.close()
+    assert cli("pause", "waits", "--json").json["state"] == "waiting"
+    assert cli("cancel", "waits", "--json").json["state"] == "cancelled"
+    assert cli("read", tmp_path / "waits.txt", "--json").json["already_read"] is False
+    assert reading.document_id == cli("show", "waits", "--json").json["document_id"]
+
+
+def test_keys_are_made_listed_and_revoked(cli: Cli, settings: Settings) -> None:
+    made = cli("keys", "create", "a notebook", "--scopes", "ask, write", "--json").json
+    assert made["scopes"] == ["ask", "write"] and made["key"].startswith(made["id"])
+    assert made["key"].encode() not in paper.everything(settings.home)
+    other = cli("keys", "create", "a notebook", "--json").json
+    assert other["scopes"] == ["read", "ask"]
+    listed = cli("keys", "list", "--json").json
+    assert [each["id"] for each in listed] == [made["id"], other["id"]] and "key" not in listed[0]
+    assert cli("keys", "revoke", "a notebook", "--json").json["error"] == "NoSuchKey"
+    assert cli("keys", "revoke", made["id"], "--json").json["revoked"] is True
+    assert cli("keys", "revoke", made["id"], "--json").json["error"] == "NoSuchKey"
+    app = App(settings)
+    assert app.keys.key_of(made["key"]) is None
+    found = app.keys.key_of(other["key"])
+    assert found is not None and found.id == other["id"]
+    assert app.keys.key_of(other["key"][:-1]) is None
+    app.close()
+    shown = cli("keys", "create", "shown").out
+    assert shown.splitlines()[0].startswith("docpod-") and "not shown again" in shown
+
+
+@pytest.mark.parametrize(("name", "scopes"), [("x", "read,everything"), ("x", ","), (" ", "read")])
+def test_a_key_that_would_open_nothing_is_refused(cli: Cli, name: str, scopes: str) -> None:
+    assert cli("keys", "create", name, "--scopes", scopes, "--json").json["error"] == "BadSetting"

@@ -1,0 +1,299 @@
+"""Sharing by itself: who comes in, what he has of the app, and how it ends. Without a server."""
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+import run_app
+from app.errors import DocumentNotFound, NotAllowed, NotShared
+from app.events import Answer
+from app.shared_app import SharedApp
+from app.sharing import ATTEMPTS_A_MINUTE, QUESTIONS_A_MINUTE, Sharing, Terms
+from tests.ui.fake_app import FakeApp
+
+HOST = "name.example"
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class FakeRoad:
+    """A way that is open or not."""
+
+    label = "A link"
+    is_open = False
+
+    def open(self) -> str:
+        self.is_open = True
+        return f"https://{HOST}"
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def road() -> FakeRoad:
+    return FakeRoad()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FakeApp:
+    app = FakeApp(tmp_path / "home", read_seconds=0.001, word_seconds=0.0)
+    for name in ("shared", "private"):
+        path = tmp_path / name
+        path.write_bytes(b"%PDF " + name.encode())
+        app.library.add(path, f"{name}.pdf")
+    return app
+
+
+@pytest.fixture
+def sharing(app: FakeApp, clock: Clock, road: FakeRoad) -> Sharing:
+    sharing = Sharing(app.library, app.questions, app.status, clock)
+    sharing.roads["link"] = road
+    yield sharing
+    sharing.stop()
+
+
+@pytest.fixture
+def private(app: FakeApp) -> str:
+    return next(key for key, each in app.library.documents.items() if each.title == "private")
+
+
+@pytest.fixture
+def shared(app: FakeApp) -> str:
+    return next(key for key, each in app.library.documents.items() if each.title == "shared")
+
+
+def key_of(link: str) -> str:
+    return link.partition("?key=")[2]
+
+
+def visit(sharing: Sharing, name: str = "Ann") -> SharedApp:
+    cookie = sharing.admit(key_of(sharing.invite()), "", name)
+    visitor = sharing.visitor(HOST, cookie)
+    assert visitor is not None
+    return visitor.app
+
+
+def test_a_link_lets_one_person_in(sharing: Sharing, shared: str, road: FakeRoad) -> None:
+    sharing.start(Terms(frozenset({shared})))
+    assert road.is_open
+    link = sharing.state().link
+    assert link.startswith(f"https://{HOST}/?key=")
+    assert not sharing.state().link_is_used
+    cookie = sharing.admit(key_of(link), "", "  Ann \n Lee ")
+    assert sharing.visitor(HOST, cookie).name == "Ann Lee"
+    assert sharing.state().link_is_used
+    with pytest.raises(NotAllowed, match="was used"):
+        sharing.admit(key_of(link), "", "Eve")
+    for wrong in ("", "x", key_of(link)[:-1], cookie):
+        with pytest.raises(NotAllowed):
+            sharing.admit(wrong, "", "Eve")
+        assert sharing.visitor(HOST, wrong) is None or wrong == cookie
+    assert [(name, here) for _, name, here in sharing.state().visitors] == [("Ann Lee", True)]
+
+
+def test_a_password_lets_in_whoever_has_it_and_is_not_kept(sharing: Sharing, shared: str) -> None:
+    sharing.start(Terms(frozenset({shared}), password="open sesame"))
+    state = sharing.state()
+    assert (state.by_password, state.link, sharing.needs_password()) == (True, f"https://{HOST}", True)
+    assert "open sesame" not in repr(vars(sharing)) + repr(vars(sharing._share))
+    assert sharing.visitor(HOST, sharing.admit("", "open sesame", "")).name == "Visitor 1"
+    for password in ("", "Open sesame", "open sesame "):
+        with pytest.raises(NotAllowed, match="not the password"):
+            sharing.admit("", password, "Eve")
+
+
+def test_guessing_is_slowed_down(sharing: Sharing, shared: str, clock: Clock) -> None:
+    sharing.start(Terms(frozenset({shared})))
+    link = sharing.invite()
+    for _ in range(ATTEMPTS_A_MINUTE):
+        with pytest.raises(NotAllowed, match="was used"):
+            sharing.admit("guess", "", "Eve")
+    with pytest.raises(NotAllowed, match="Too many attempts"):
+        sharing.admit(key_of(link), "", "Ann")
+    clock.seconds += 60.0
+    assert sharing.admit(key_of(link), "", "Ann")
+
+
+def test_a_visitor_has_the_shared_documents_and_nothing_else(
+    app: FakeApp, sharing: Sharing, shared: str, private: str
+) -> None:
+    list(app.questions.ask(shared, "Asked at home?"))
+    at_home = app.questions.conversations(shared)[0].conversation_id
+    sharing.start(Terms(frozenset({shared})))
+    view = visit(sharing)
+    assert [entry.document_id for entry in view.library.catalogue.entries()] == [shared]
+    assert view.library.catalogue.entries("private") == []
+    assert view.library.catalogue.entry(shared).forecast is None
+    assert view.library.page_image(shared, 1).startswith(b"\x89PNG")
+    assert view.library.presets(shared) is None
+    assert view.questions.conversations(shared) == []
+    assert (view.status().why, view.status().better) == ("", "")
+    for call in (
+        lambda: view.library.catalogue.entry(private),
+        lambda: view.library.page_image(private, 1),
+        lambda: view.library.presets(private),
+        lambda: list(view.questions.ask(private, "Why?")),
+        lambda: view.questions.conversations(private),
+    ):
+        with pytest.raises(DocumentNotFound, match="not shared"):
+            call()
+    for read in (lambda: view.questions.turns(at_home), lambda: view.questions.delete(at_home)):
+        with pytest.raises(KeyError):
+            read()
+    assert app.questions.turns(at_home)
+
+
+@pytest.mark.parametrize("part", ["", "library", "library.catalogue", "questions"])
+def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, shared: str, part: str) -> None:
+    """Of the real classes, so that a new verb is tried too; what a visitor has is named here."""
+    from app.catalogue import Catalogue
+    from app.library import Library
+    from app.main import App
+    from app.questions import Questions
+
+    whole = {"": App, "library": Library, "library.catalogue": Catalogue, "questions": Questions}[part]
+    his = {
+        "": {"library", "questions", "status"},
+        "library": {"catalogue", "page_image", "presets"},
+        "library.catalogue": {"entries", "entry"},
+        "questions": {"ask", "regenerate", "conversations", "turns", "delete"},
+    }[part]
+    sharing.start(Terms(frozenset({shared})))
+    view: object = visit(sharing)
+    for name in filter(None, part.split(".")):
+        view = getattr(view, name)
+    verbs = {name for name in vars(whole) if not name.startswith("_")} | {"settings", "sharing", "model", "intake"}
+    for name in verbs - his:
+        with pytest.raises(NotAllowed, match="not shared with visitors"):
+            getattr(view, name)
+    assert all(getattr(view, name) is not None for name in his)
+
+
+def test_conversations_of_visitors_are_their_own_and_end_with_the_share(
+    app: FakeApp, sharing: Sharing, shared: str
+) -> None:
+    sharing.start(Terms(frozenset({shared})))
+    ann, ben = visit(sharing, "Ann"), visit(sharing, "Ben")
+    *_, answer = ann.questions.ask(shared, "Whose is this?")
+    assert isinstance(answer, Answer)
+    assert [each.title for each in ann.questions.conversations(shared)] == ["Whose is this?"]
+    assert ben.questions.conversations(shared) == []
+    assert app.questions.conversations(shared) == []
+    with pytest.raises(KeyError):
+        ben.questions.turns(answer.conversation_id)
+    assert len(app.questions.everybodys) == 1
+    sharing.stop()
+    assert app.questions.everybodys == {}
+
+
+def test_reading_only_and_too_many_questions(sharing: Sharing, shared: str, clock: Clock) -> None:
+    sharing.start(Terms(frozenset({shared}), may_ask=False))
+    with pytest.raises(NotAllowed, match="reading only"):
+        visit(sharing).questions.ask(shared, "Why?")
+    sharing.start(Terms(frozenset({shared})))
+    view = visit(sharing)
+    for _ in range(QUESTIONS_A_MINUTE):
+        *_, answer = view.questions.ask(shared, "Why?")
+    for ask in (lambda: view.questions.ask(shared, "Why?"), lambda: view.questions.regenerate(answer.conversation_id)):
+        with pytest.raises(NotAllowed, match="Too many questions"):
+            ask()
+    clock.seconds += 60.0 / QUESTIONS_A_MINUTE
+    list(view.questions.regenerate(answer.conversation_id))
+
+
+ENDS: dict[str, Callable[[Sharing, Clock], None]] = {
+    "stopped": lambda sharing, clock: sharing.stop(),
+    "expired": lambda sharing, clock: setattr(clock, "seconds", 60.0),
+    "shown out": lambda sharing, clock: sharing.remove(sharing.state().visitors[0][0]),
+    "started anew": lambda sharing, clock: sharing.start(sharing.state().terms),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_when_it_ends_nobody_is_in(sharing: Sharing, shared: str, clock: Clock, road: FakeRoad, end: str) -> None:
+    sharing.start(Terms(frozenset({shared}), seconds=60.0))
+    link = sharing.state().link
+    cookie = sharing.admit(key_of(link), "", "Ann")
+    view, stop = sharing.visitor(HOST, cookie).app, Event()
+    answer = view.questions.ask(shared, "Why?", stop=stop)
+    next(answer)
+    ENDS[end](sharing, clock)
+    assert sharing.visitor(HOST, cookie) is None
+    with pytest.raises(NotAllowed):
+        sharing.admit(key_of(link), "", "Ann")
+    if end != "expired":
+        assert stop.is_set()
+        with pytest.raises(NotAllowed):
+            view.questions.ask(shared, "Why?")
+    assert sharing.is_here(HOST) == (end in ("shown out", "started anew"))
+    assert (sharing.state() is None) == (end in ("stopped", "expired"))
+
+
+def test_the_end_of_its_time_closes_the_road(sharing: Sharing, shared: str, road: FakeRoad) -> None:
+    sharing.start(Terms(frozenset({shared}), seconds=0.01))
+    sharing._timer.join(30.0)
+    assert not road.is_open
+
+
+def test_only_the_shared_address_leads_in(sharing: Sharing, shared: str) -> None:
+    sharing.start(Terms(frozenset({shared})))
+    cookie = sharing.admit(key_of(sharing.state().link), "", "Ann")
+    for host in ("127.0.0.1:7860", "other.example", f"{HOST}:80", f"x.{HOST}", ""):
+        assert sharing.visitor(host, cookie) is None
+    assert sharing.visitor(HOST.upper(), cookie) is not None
+
+
+def test_what_cannot_be_shared_is_said(sharing: Sharing, shared: str, road: FakeRoad) -> None:
+    with pytest.raises(NotShared, match="no document to share"):
+        sharing.start(Terms(frozenset()))
+    with pytest.raises(NotShared, match="does not listen"):
+        sharing.start(Terms(frozenset({shared}), "network"))
+    with pytest.raises(NotShared, match="Nothing is shared"):
+        sharing.invite()
+
+    def offline() -> str:
+        raise NotShared("The link could not be opened.", "Connect first.")
+
+    road.open = offline
+    with pytest.raises(NotShared, match="Connect first"):
+        sharing.start(Terms(frozenset({shared})))
+    assert sharing.state() is None
+
+
+def test_a_stop_while_the_way_is_being_opened_holds(sharing: Sharing, shared: str, road: FakeRoad) -> None:
+    opened = road.open
+
+    def open_slowly() -> str:
+        address = opened()
+        sharing.stop()
+        return address
+
+    road.open = open_slowly
+    with pytest.raises(NotShared, match="was stopped"):
+        sharing.start(Terms(frozenset({shared})))
+    assert sharing.state() is None and not road.is_open
+
+
+def test_sharing_from_the_start_says_the_link_or_why_there_is_none(app: FakeApp, road: FakeRoad) -> None:
+    app.sharing.roads["link"] = road
+    said = run_app.share_library(app)
+    assert f"https://{HOST}/?key=" in said
+    assert app.sharing.state().terms.documents == frozenset(app.library.documents)
+    app.sharing.stop()
+    app.library.documents.clear()
+    assert run_app.share_library(app) == "There is no document to share. Choose at least one on the page."

@@ -1,0 +1,240 @@
+"""Access: who sends a request, and what he may have of the page; the one place where that is decided.
+
+The home's user comes with the key that the start printed, or with the home's password; visitors of a share with a link
+or the share's password. Both then hold a cookie, of which only a digest is kept, in memory. Nobody else has anything.
+"""
+
+import ipaddress
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hmac import compare_digest
+from http.cookies import CookieError, SimpleCookie
+from time import monotonic
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import gradio as gr
+from starlette.datastructures import Headers
+from starlette.routing import compile_path
+
+from app.credentials import Allowance, Password, digest
+from app.errors import NotAllowed
+from app.main import App
+
+PUBLIC_ROUTES = (
+    "/manifest.json",
+    "/pwa_icon",
+    "/pwa_icon/{size}",
+    "/favicon.ico",
+    "/robots.txt",
+    # Gradio asks itself for it when it starts.
+    "/gradio_api/startup-events",
+)
+"""For everybody: they tell that DocPod runs here, and nothing else."""
+KEYED_ROUTES = ("/v1/{path:path}", "/mcp")
+"""For programs of this machine, which show a key of their own there (`ui.api`)."""
+VISITOR_ROUTES = (
+    "/",
+    "/config",
+    "/theme.css",
+    "/gradio_api/theme.css",
+    "/assets/{path:path}",
+    "/static/{path:path}",
+    "/svelte/{path:path}",
+    "/gradio_api/info",
+    "/gradio_api/queue/join",
+    "/gradio_api/queue/data",
+    "/gradio_api/heartbeat/{session_hash}",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+    "/gradio_api/run/{api_name}",
+)
+"""For visitors too; all others are for the home's user alone."""
+VISITOR_EVENTS = frozenset(
+    (
+        *("load", "tick", "open", "search", "ask", "regenerate", "stop", "cite", "cite_live", "turn", "contents"),
+        *("conversation", "conversation_new", "conversation_delete"),
+    )
+)
+"""Events of the page that visitors may cause; all others are for the home's user alone."""
+CODE_SECONDS = 300.0
+"""How long the address that a browser is opened with may take to be opened."""
+MOST_PAGES = 10_000
+
+_view: ContextVar[App] = ContextVar("view")
+
+
+def current_view() -> App:
+    """The app as whoever caused the running event has it. Raises LookupError outside of an event."""
+    return _view.get()
+
+
+@contextmanager
+def acting(app: App) -> Iterator[None]:
+    """What runs inside has this view of the app."""
+    before = _view.set(app)
+    try:
+        yield
+    finally:
+        _view.reset(before)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Whoever sent a request: the home's user, whose id is empty, or a visitor."""
+
+    id: str
+    app: App
+    """As he has it."""
+    holds: Callable[[str], bool]
+    """Whether an open page, by its session hash, is his: the first who uses one has it."""
+    may_go_on: Callable[[], bool]
+    """Takes one of the requests that he has in a minute."""
+
+    @property
+    def is_home(self) -> bool:
+        """Whether he is at home here."""
+        return not self.id
+
+    def may_open(self, path: str) -> bool:
+        """Whether a route is for him."""
+        return self.is_home or _matches(path, VISITOR_ROUTES)
+
+
+class GuardedBlocks(gr.Blocks):
+    """Blocks whose every event, queued or not, runs with the view of whoever caused it."""
+
+    async def process_api(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """Raises gr.Error for an event that is not the viewer's to cause."""
+        request = named.get("request")
+        viewer = request.request.scope.get("viewer") if isinstance(request, gr.Request) and request.request else None
+        event = named["block_fn"].api_name
+        if viewer is None or not (viewer.is_home or event in VISITOR_EVENTS):
+            raise gr.Error("This is not shared with visitors.", print_exception=False)
+        if not viewer.holds(named.get("session_hash") or ""):
+            raise gr.Error("This page belongs to somebody else.", print_exception=False)
+        with acting(viewer.app):
+            return await super().process_api(*arguments, **named)
+
+
+class Access:
+    """Keys, cookies and sessions of one served page. Used by the server's one event loop."""
+
+    def __init__(self, app: App, port: int, password: str = "", clock: Callable[[], float] = monotonic) -> None:
+        self.app = app
+        self.key = secrets.token_urlsafe(32)
+        self._cookie_name = f"docpod-{port}"
+        self._clock = clock
+        self._password = Password(password) if password else None
+        self._attempts = Allowance(10, clock)
+        self._codes: dict[str, float] = {}
+        self._cookies: set[str] = set()
+        self._pages: OrderedDict[str, str] = OrderedDict()
+        own = app.settings.host.lower()
+        self._names = {"127.0.0.1", "localhost", "::1"}
+        self._any_address = own not in self._names
+        self._names.add(own)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the home's user may come with a password."""
+        return self._password is not None
+
+    def code(self) -> str:
+        """A key that opens the page once and soon: a browser's command line is seen by other users of the machine."""
+        code = secrets.token_urlsafe(32)
+        self._codes[digest(code)] = self._clock() + CODE_SECONDS
+        return code
+
+    def is_key(self, key: str) -> bool:
+        """Whether this is the key of the start."""
+        return compare_digest(key.encode(), self.key.encode())
+
+    def enter(self, key: str = "", password: str = "") -> str:
+        """Let the home's user in; returns the cookie's value. Raises NotAllowed."""
+        if key:
+            ends_at = self._codes.pop(digest(key), 0.0)
+            if not self.is_key(key) and ends_at < self._clock():
+                raise NotAllowed("This address was used already, or is of an earlier start.", "Open DocPod anew.")
+        else:
+            if not self._attempts.take():
+                raise NotAllowed("Too many attempts.", "Wait a minute and try again.")
+            if self._password is None or not self._password.matches(password):
+                raise NotAllowed("This is not the password.", "Check it and try again.")
+        cookie = secrets.token_urlsafe(32)
+        self._cookies.add(digest(cookie))
+        return cookie
+
+    def set_cookie(self, value: str, secure: bool) -> str:
+        """The header that gives it to the browser. Its name has the port, since cookies of all ports are one jar."""
+        return f"{self._cookie_name}={value}; Path=/; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
+
+    def is_home(self, host: str) -> bool:
+        """Whether a Host header names this machine as its user calls it.
+
+        A name can be made to point at this machine by anyone (DNS rebinding); a plain IP address cannot, and is taken
+        where the page listens on the network.
+        """
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        if self.is_shared(host):
+            return False
+        return name in self._names or (self._any_address and _is_address(name))
+
+    def is_shared(self, host: str) -> bool:
+        """Whether a Host header names the address of a share that runs."""
+        return self.app.sharing.is_here(host)
+
+    def viewer(self, headers: Headers) -> Viewer | None:
+        """Who sends these headers; None is nobody."""
+        host, cookie = headers.get("host", ""), self._cookie(headers.get("cookie", ""))
+        key = headers.get("authorization", "").removeprefix("Bearer ")
+        if self.is_home(host) and (digest(cookie) in self._cookies or self.is_key(key)):
+            return Viewer("", self.app, lambda page: self._holds(page, ""), lambda: True)
+        visitor = self.app.sharing.visitor(host, cookie)
+        if visitor is None:
+            return None
+        # He has a part of the App, which refuses the rest.
+        view = cast(App, visitor.app)
+        return Viewer(visitor.id, view, lambda page: self._holds(page, visitor.id), visitor.requests.take)
+
+    def _holds(self, page: str, viewer_id: str) -> bool:
+        holder = self._pages.setdefault(page, viewer_id)
+        self._pages.move_to_end(page)
+        while len(self._pages) > MOST_PAGES:
+            self._pages.popitem(last=False)
+        return holder == viewer_id
+
+    def _cookie(self, header: str) -> str:
+        try:
+            return SimpleCookie(header)[self._cookie_name].value
+        except (CookieError, KeyError):
+            return ""
+
+
+def is_public(path: str) -> bool:
+    """Whether a route is for everybody."""
+    return _matches(path, PUBLIC_ROUTES)
+
+
+def is_keyed(path: str) -> bool:
+    """Whether a route asks for a program's key itself."""
+    return _matches(path, KEYED_ROUTES)
+
+
+def _matches(path: str, templates: tuple[str, ...]) -> bool:
+    return any(compile_path(template)[0].match(path) for template in templates)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

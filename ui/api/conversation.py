@@ -1,0 +1,178 @@
+"""Dialogues as clients send them: messages whose parts are text, or documents to be asked."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator
+
+from app.keys import Key
+from app.main import App
+from ui.api.access import demand
+from ui.api.refusals import Refused
+from ui.api.reply import DocumentName, Inquiry
+
+READER = "docpod"
+"""The model that is whatever reader is loaded."""
+
+
+class TextPart(BaseModel):
+    """What somebody said."""
+
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+
+
+class FileContent(BaseModel):
+    """A file of the library by its id, or the file itself."""
+
+    file_id: str | None = None
+    file_data: str | None = None
+    """In base64, plain or as a data URL."""
+    filename: str = "document"
+
+    def document_id(self, app: App, key: Key) -> str:
+        """Of a file that comes along once it is added, for which a key must be allowed to write."""
+        if self.file_id is not None:
+            return app.library.catalogue.find(self.file_id).id
+        if self.file_data is None:
+            raise Refused(400, "no_file", "A file part has neither file_id nor file_data.", "Nothing is fetched.")
+        demand(key, "write")
+        try:
+            data = base64.b64decode(self.file_data.rpartition("base64,")[2], validate=True)
+        except binascii.Error as error:
+            raise Refused(400, "no_file", f"file_data is no base64: {error}.", "Upload it to /v1/files.") from error
+        return app.library.receive(BytesIO(data), self.filename)
+
+
+class FilePart(BaseModel):
+    """A document of a chat completion."""
+
+    type: Literal["file"]
+    file: FileContent
+
+
+class InputFilePart(FileContent):
+    """A document of a response."""
+
+    type: Literal["input_file"]
+
+
+class FileSource(BaseModel):
+    """A file of the library."""
+
+    type: Literal["file"]
+    file_id: str
+
+
+class DataSource(BaseModel):
+    """The file itself: in base64, or as text."""
+
+    type: Literal["base64", "text"]
+    data: str
+
+
+class CitationsConfig(BaseModel):
+    """Whether passages are wanted."""
+
+    enabled: bool = True
+
+
+class DocumentPart(BaseModel):
+    """A document of an Anthropic message."""
+
+    type: Literal["document"]
+    source: Annotated[FileSource | DataSource, Discriminator("type")]
+    title: str | None = None
+    citations: CitationsConfig = CitationsConfig()
+
+
+Part = Annotated[TextPart | FilePart | InputFilePart | DocumentPart, Discriminator("type")]
+
+
+class Said(BaseModel):
+    """A message of whoever said it."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Part] = ""
+
+    @property
+    def text(self) -> str:
+        """All that was said, without the documents."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def documents(self) -> list[FileContent]:
+        """The documents that came with it."""
+        parts = self.content if isinstance(self.content, list) else ()
+        return [_file(part) for part in parts if not isinstance(part, TextPart)]
+
+
+class AskBody(BaseModel):
+    """What every client's request has; what else is sent has no effect, which the answer says, or is refused."""
+
+    model_config = ConfigDict(extra="allow")
+    model: str = READER
+    stream: bool = False
+    tools: list[Any] | None = None
+    n: Literal[1] | None = None
+
+    def asking(self, app: App, key: Key, messages: Sequence[Said], max_tokens: int | None, **more: Any) -> Inquiry:
+        """The question at the end of the messages. Raises Refused where it is not clear what is asked."""
+        if self.tools:
+            raise Refused(400, "tools", "The reader uses no tools.", "Leave them out.")
+        turns = [message for message in messages if message.role in ("user", "assistant")]
+        if not turns or turns[-1].role != "user":
+            raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
+        ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
+        return Inquiry(
+            document=name(app, more.pop("document_id", "") or self._document_id(app, key, turns)),
+            question=turns[-1].text,
+            said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
+            max_tokens=max_tokens,
+            ignored=tuple(sorted(ignored)),
+            **more,
+        )
+
+    def _document_id(self, app: App, key: Key, turns: Sequence[Said]) -> str:
+        found = list(dict.fromkeys(file.document_id(app, key) for turn in turns for file in turn.documents))
+        if len(found) > 1:
+            message = f"{len(found)} documents came with the question; it can be asked of one."
+            raise Refused(400, "documents", message, "Send one file part.")
+        if self.model not in (READER, app.status().name):
+            return self._as_model(app, found)
+        if not found:
+            hint = "Send its id as a file part, or in place of the model; GET /v1/files lists them."
+            raise Refused(400, "no_document", "No document came with the question.", hint)
+        return found[0]
+
+    def _as_model(self, app: App, found: Sequence[str]) -> str:
+        """A document in place of the model, by which programs that know only models can be used."""
+        if self.model not in [entry.document_id for entry in app.library.catalogue.entries()]:
+            message = f"There is no model {self.model!r}."
+            raise Refused(404, "model_not_found", message, f"Use {READER!r}; GET /v1/models lists all.")
+        if [*found, self.model] != [self.model, *found]:
+            raise Refused(400, "documents", "Model and file part name two documents.", "Send one of them.")
+        return self.model
+
+
+def name(app: App, document_id: str) -> DocumentName:
+    """Raises DocumentNotFound."""
+    entry = app.library.catalogue.entry(document_id)
+    return DocumentName(entry.document_id, entry.title, entry.file_name)
+
+
+def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:
+    if isinstance(part, FilePart):
+        return part.file
+    if isinstance(part, InputFilePart):
+        return part
+    if isinstance(part.source, FileSource):
+        return FileContent(file_id=part.source.file_id)
+    data = part.source.data
+    coded = base64.b64encode(data.encode()).decode() if part.source.type == "text" else data
+    return FileContent(file_data=coded, filename=part.title or "document")

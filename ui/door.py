@@ -1,0 +1,77 @@
+"""The door: what somebody sees who is not in yet, and how he comes in."""
+
+from html import escape
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app.errors import NotAllowed
+from ui.access import Access
+
+LONGEST_FORM = 4_096
+PASSWORD = (
+    '<label>Password<input type="password" name="password" autocomplete="current-password" required autofocus></label>'
+)
+NAME = '<label>Your name<input name="name" maxlength="40" autocomplete="name" placeholder="as others see it"></label>'
+
+
+class Door:
+    """Answers requests of those who are not in."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+
+    async def enter(self, request: Request) -> Response:
+        """Takes a form of `page`, or the key in an opened address: a cookie and the page, or the door and why not."""
+        access, host = self._access, request.headers.get("host", "")
+        given = {"key": request.query_params.get("key", "")}
+        if request.method == "POST":
+            given = await _form(request)
+        key, password = given.get("key", ""), given.get("password", "")
+        secure = False
+        try:
+            if access.is_shared(host):
+                sharing = access.app.sharing
+                cookie = await anyio.to_thread.run_sync(sharing.admit, key, password, given.get("name", ""))
+                secure = sharing.is_secure()
+            else:
+                cookie = await anyio.to_thread.run_sync(access.enter, key, password)
+        except NotAllowed as error:
+            return self.page(request, key, f"{error.message} {error.hint}")
+        return RedirectResponse("/", 303, {"Set-Cookie": access.set_cookie(cookie, secure)})
+
+    def page(self, request: Request, key: str = "", trouble: str = "") -> Response:
+        """How to come in, from where the request came."""
+        access, host = self._access, request.headers.get("host", "")
+        if access.is_shared(host):
+            title, words = "Documents are shared with you", "Read them here, and see where each answer stands in them."
+            by_password = access.app.sharing.needs_password()
+            fields = NAME + (PASSWORD if by_password else f'<input type="hidden" name="key" value="{escape(key)}">')
+            if not by_password and not key:
+                fields, trouble = "", trouble or "The link that you were sent lets you in; this address alone does not."
+        else:
+            title, words = "DocPod is private", "Open it with the address that it printed when it started."
+            fields = PASSWORD if access.has_password else ""
+        bad = f'<p class="bad" role="alert">{escape(trouble)}</p>' if trouble else ""
+        form = f'<form method="post" action="/enter">{fields}<button>Open</button></form>' if fields else ""
+        return HTMLResponse(
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>DocPod</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
+            f'<style>{self._style}</style><main><img src="/favicon.ico" alt=""><h1>{title}</h1>'
+            f"<p>{words}</p>{bad}{form}</main>",
+            401,
+        )
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a short form; a long body is no form of ours."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LONGEST_FORM:
+            return {}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
