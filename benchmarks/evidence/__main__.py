@@ -22,9 +22,10 @@ from app.events import Answer
 from app.main import App
 from app.meaning import nearest
 from app.settings import Settings
+from benchmarks.evidence.planted import Shape
 from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
 
-_SHAPES = ("one_shape", "varied")
+_SHAPES: tuple[Shape, ...] = ("one_shape", "varied")
 
 
 @dataclass
