@@ -4,31 +4,52 @@ import os
 import signal
 import sys
 import threading
-import webbrowser
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 from app import cli
 from app.errors import BadSetting, NotShared
+from app.instance import announced
 from app.main import App
 from app.sharing import Terms
 
 
 def show_page(app: App) -> None:
-    """Show the page (the default), until the process is asked to end."""
+    """Show the page (the default), until its window is closed or the process is asked to end."""
     # The page's libraries take seconds to import, and the other commands do not need them.
     from ui.server import serve
+    from ui.window import BrowserTab, window
 
-    ended = threading.Event()
+    settings, ended = app.settings, threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, lambda *_: ended.set())
-    with serve(app) as served:
+    with serve(app) as served, ExitStack() as stack:
         print(f"DocPod is at {served.url} (Ctrl-C ends it). The address lets in whoever has it.", flush=True)
-        if app.settings.share:
+        if settings.share:
             print(share_library(app), flush=True)
-        if app.settings.browser:
-            webbrowser.open(served.url_once())
-        while not ended.wait(1.0):
-            pass
+        tab = BrowserTab(served.url_once, settings.browser)
+        shown = window(settings.home, tab) if settings.window else tab
+
+        def take(files: Sequence[Path]) -> None:
+            cli.add_files(app, files)
+            shown.come_to_front()
+
+        served.access.on_hand_over = take
+        if app.is_only_page():
+            stack.enter_context(announced(settings.home, served.address, served.access.key))
+        shown.run(served.url_once(), ended)
     print("DocPod has stopped. Everything is kept.")
+
+
+def share_library(app: App) -> str:
+    """Share all documents that there are, by a link; the link, or why there is none."""
+    documents = frozenset(entry.document_id for entry in app.library.catalogue.entries())
+    try:
+        app.sharing.start(Terms(documents))
+    except NotShared as error:
+        return f"{error.message} {error.hint}"
+    return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
 
 
 def speak_mcp(app: App) -> None:
@@ -40,16 +61,6 @@ def speak_mcp(app: App) -> None:
             f"The package {error.name} is not installed.", "Add the extra: pip install '.[mcp]'"
         ) from error
     over_stdio(app)
-
-
-def share_library(app: App) -> str:
-    """Share all documents that there are, by a link; the link, or why there is none."""
-    documents = frozenset(entry.document_id for entry in app.library.catalogue.entries())
-    try:
-        app.sharing.start(Terms(documents))
-    except NotShared as error:
-        return f"{error.message} {error.hint}"
-    return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
 
 
 def main() -> None:

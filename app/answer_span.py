@@ -20,8 +20,9 @@ _UNIT = (
     r"[^\W\d_]{1,14}[²³\d]?\b)?"
 )
 _SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
+_NO_YEAR = r"(?!\s?(?:1[89]|20)\d\d(?:\s(?:and|or|to|in|for|as|was)\b|\W*$|[,.;)](?!\d)))"
 _AMOUNT = re.compile(
-    rf"(?:minus\s)?(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
+    rf"(?<!\d)(?:minus\s)?{_NO_YEAR}(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
     rf"(?:\sand\s(?:{_NUMBER_WORD}|\d+)(?:[-\s](?:{_NUMBER_WORD}))*{_UNIT})?"
     r"|[〇零一二三四五六七八九十百千万亿两]+(?:[年月日天个元克米吨人次]|小时|分钟|公[斤里]|[%％])?",
     re.IGNORECASE,
@@ -109,7 +110,7 @@ def _cell(question: str, passage: Passage) -> Span | None:
     if not cells:
         return None
     heads = _YEAR.findall(passage.above.split("\n")[-1])
-    asked = [year for year in _YEAR.findall(question) if year in heads]
+    asked = [word for word, _, _ in words(question) if word in heads]
     at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
     start, end = cells[at]
     return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end

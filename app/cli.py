@@ -14,6 +14,7 @@ from app.commands import NOUNS
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM
 from app.errors import AppError, BadSetting
+from app.instance import hand_over
 from app.log_file import log_file
 from app.main import App
 from app.settings import Settings
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
     terminal.setLevel(logging.WARNING)
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=[terminal])
     services = {"serve": serve, **others}
+    if arguments and Path(arguments[0]).is_file():
+        # As a file manager opens it.
+        arguments = ["serve", *arguments]
     options = _parser(services).parse_args(arguments)
     try:
         app = App(_settings(options))
@@ -49,7 +53,14 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve]) -
     as_json = getattr(options, "json", False)
     try:
         if service := services.get(options.command or "serve"):
+            files = [Path(name) for name in getattr(options, "files", ())]
+            shows = service is services["serve"] and (app.settings.browser or app.settings.window)
+            if shows and not app.is_only_page():
+                hand_over(app.settings.home, files)
+                print("DocPod is open already.")
+                return 0
             app.start()
+            add_files(app, files)
             service(app)
             return 0
         result = options.run(app, options)
@@ -65,6 +76,15 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve]) -
     return 0
 
 
+def add_files(app: App, files: Sequence[Path]) -> None:
+    """Add files that were opened with DocPod; one that cannot be added is named, and the others are."""
+    for path in files:
+        try:
+            app.library.add(path, path.name, move=False)
+        except (AppError, OSError) as error:
+            log.warning("%s was not added: %s", path, error)
+
+
 def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     for field in dataclasses.fields(Settings):
@@ -78,7 +98,9 @@ def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = Parsers(parser, output)
     for name, service in services.items():
-        commands.service(name, service, shared)
+        parser_of_it = commands.service(name, service, shared)
+        if name == "serve":
+            parser_of_it.add_argument("files", nargs="*", metavar="FILE", help="a file to add")
     for noun in NOUNS:
         noun.add(commands)
     return parser

@@ -104,10 +104,10 @@ class Library:
                 self._store.choose_recipe(document_id, self._given)
         yield from self.ingest.parse(document_id)
         yield from self.ingest.recognise(document_id)
+        self._meaning.complete(document_id)
         yield from self.ingest.plan(document_id)
         self._set_state(document_id, "queued", only_from=PAUSED)
         yield from self.ingest.read(document_id)
-        self._meaning.complete(document_id)
 
     def pause(self, document_id: str) -> None:
         """Stop after the chunk that is being read; nothing read is lost."""

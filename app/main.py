@@ -24,8 +24,12 @@ class App:
     Raises BadSetting where the home cannot be used, and Busy while another process tidies it up.
     """
 
+    may_ask = True
+    """A visitor of a share may be allowed to look only."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._only_page = False
         self._home, self._store = _open(settings)
         self._open = ExitStack()
         self._open.callback(self._home.close)
@@ -51,6 +55,16 @@ class App:
         self.library.start()
         self._meaning.start()
         self.chat.start()
+
+    def is_only_page(self) -> bool:
+        """Whether this is the one process that shows the page of this home, which it then is until it is closed."""
+        if not self._only_page:
+            try:
+                self._open.enter_context(self._home.lock("page"))
+            except HomeBusy:
+                return False
+            self._only_page = True
+        return True
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""

@@ -29,7 +29,8 @@ _FIGURES = re.compile(
     re.IGNORECASE,
 )
 _HOW_TO_ANSWER = re.compile(
-    r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?",
+    r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?"
+    r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
 )
 """A sentence that says how to answer, and not what is sought."""
@@ -102,7 +103,11 @@ def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
         weights,
         sum(weight for word, weight in weights.items() if not holding[word]),
         _FIGURES.search(question) is not None,
-        frozenset(name for name in _names(question) & weights.keys() if 0 < _on(name, pages) <= _COMMON * len(pages)),
+        frozenset(
+            name
+            for name in _names(core_question(question)) & weights.keys()
+            if 0 < _on(name, pages) <= _COMMON * len(pages)
+        ),
     )
 
 

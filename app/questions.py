@@ -15,6 +15,7 @@ from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
+from app.routing import Route
 from app.section_answer import SectionAnswer
 from app.whole_answer import WholeAnswer
 from storage import Store
@@ -70,6 +71,10 @@ class Questions:
     def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
         yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
+
+    def route(self, document_id: str, question: str) -> Route:
+        """Where a question goes, and which passages seem to answer it before the model has looked."""
+        return Route(question, [], document_id, self._store, self._retriever.meaning)
 
     def conversations(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""

@@ -1,7 +1,7 @@
 """Routing: which passages of a document seem to answer a question, and so which of its sections are attended."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 from app.evidence import Ranked, candidates
@@ -54,7 +54,7 @@ class Route:
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
         """The passages that may answer, best first."""
-        return candidates(self.terms, self._indexed, self.pages, self._meant)
+        return candidates(self.terms, self._indexed, self.pages, self.meanings)
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
         """The sections, the one with the best passage first; without any, in the order of the document."""
@@ -70,15 +70,19 @@ class Route:
         return sorted(sections, key=score, reverse=True)
 
     @cached_property
-    def _meant(self) -> Mapping[int, PageMeaning]:
+    def meanings(self) -> Mapping[int, PageMeaning]:
         """How near pages come to the question in meaning, if that is known of them."""
         return self._meaning.near(self._document_id, core_question(self.question)) if self._meaning else {}
+
+    def texts(self, numbers: Collection[int]) -> dict[int, str]:
+        """The texts of some pages of the document."""
+        return self._store.page_texts(self._document_id, numbers)
 
     @cached_property
     def _indexed(self) -> Mapping[int, IndexedPage]:
         """The pages that are looked at, in the order of the document."""
-        wanted = sorted({*self.pages, *nearest(self._meant, _PAGES_BY_MEANING)}) or range(1, _PAGES + 1)
-        texts = self._store.page_texts(self._document_id, {n + beside for n in wanted for beside in (-1, 0, 1)})
+        wanted = sorted({*self.pages, *nearest(self.meanings, _PAGES_BY_MEANING)}) or range(1, _PAGES + 1)
+        texts = self.texts({n + beside for n in wanted for beside in (-1, 0, 1)})
         return {
             number: indexed_page(number, texts[number], texts.get(number - 1, ""), texts.get(number + 1, ""))
             for number in wanted

@@ -89,7 +89,7 @@ class SectionAnswer:
             if self._weak and not self._found:
                 return
             if self._weak:
-                if (first := self._citations[0]).words:
+                if (first := self._citations[0]).words and not stop.is_set():
                     self._lead = f"{first.words} (p. {first.label or first.page})"
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)

@@ -28,6 +28,8 @@ class Settings:
     """Share all documents of the library by a link from the start, for a day; the page can share some, or end it."""
     listen: bool = False
     """Let others on the local network reach what is shared, by a link or a password as with a link on the internet."""
+    window: bool = False
+    """Open the page in a window of its own, and end when that is closed."""
     browser: bool = True
     """Open the page in the browser at start."""
     max_upload_mb: int = 200

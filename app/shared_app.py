@@ -44,9 +44,8 @@ class SharedApp(_Restricted):
     ) -> None:
         self.may_ask = may_ask
         self.library = SharedLibrary(whole.library, documents)
-        require = self.library.require
-        self.questions = SharedQuestions(whole.questions, require, visitor_id)
-        self.chat = SharedChat(whole.chat, require, visitor_id, may_ask, allowances)
+        self.questions = SharedQuestions(whole.questions, visitor_id)
+        self.chat = SharedChat(whole.chat, self.library.require, visitor_id, may_ask, allowances)
         self._status = whole.status
 
     def status(self) -> ReaderStatus:
@@ -100,14 +99,12 @@ class SharedCatalogue(_Restricted):
 class SharedQuestions(_Restricted):
     """What a visitor asked."""
 
-    def __init__(self, questions: Questions, require: Callable[[str], None], visitor_id: str) -> None:
+    def __init__(self, questions: Questions, visitor_id: str) -> None:
         self._questions = questions
-        self._require = require
         self._visitor_id = visitor_id
 
     def conversations(self, document_id: str) -> list[ConversationEntry]:
-        """The visitor's own about a shared document."""
-        self._require(document_id)
+        """The visitor's own; of a document that is not shared there is none."""
         return self._questions.conversations(document_id, self._visitor_id)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, insert, inspect, select
 
 from storage import page_index
-from storage.models import Block, Document, Notes, Page, PageState, Reading, Section
+from storage.models import Block, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, stored
 
 
@@ -40,6 +40,7 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
+            session.execute(delete(PageVectors).where(PageVectors.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
@@ -74,11 +75,15 @@ class Documents(Sessions):
             if document.state == "parsed":
                 return
             known = delete(Page).where(Page.document_id == document_id)
+            meant = delete(PageVectors).where(PageVectors.document_id == document_id)
             if rows[0]["number"] == 1:
                 session.execute(known)
+                session.execute(meant)
                 page_index.drop(session.connection(), document_id)
             else:
-                session.execute(known.where(Page.number.in_([row["number"] for row in rows])))
+                numbers = [row["number"] for row in rows]
+                session.execute(known.where(Page.number.in_(numbers)))
+                session.execute(meant.where(PageVectors.number.in_(numbers)))
             page_index.add(session.connection(), document_id, index)
             session.execute(insert(Page), rows)
             document.num_pages = num_pages

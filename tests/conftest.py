@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.kernels.cpu.sizes import kernels_version
+
 ROOT = Path(__file__).parent.parent
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
@@ -17,6 +19,9 @@ if not HAS_GPU:
     # Without a GPU kernels run in Triton's interpreter. Triton looks at this when it is imported, and transformers
     # imports it where it can.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# What Numba compiles takes half a minute, and every test has a home of its own.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "numba" / kernels_version()))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

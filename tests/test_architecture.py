@@ -42,6 +42,8 @@ ROOMS = (
 ONLY_IN = {
     "torch": "engine",
     "triton": "engine",
+    "numba": "engine",
+    "llvmlite": "engine",
     "transformers": "engine",
     "bitsandbytes": "engine",
     "sqlalchemy": "storage",

@@ -45,7 +45,7 @@ def test_every_file_of_the_shipped_packages_is_in_the_wheel_and_no_other(wheel: 
 def test_the_requirements_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for name, wanted in (("", project["dependencies"] + extras["gpu"]), ("-dev", extras["dev"])):
+    for name, wanted in (("", project["dependencies"] + extras["gpu"] + extras["cpu"]), ("-dev", extras["dev"])):
         lines = (ROOT / f"requirements{name}.txt").read_text().splitlines()
         assert sorted(line for line in lines if line and not line.startswith("#")) == sorted(wanted)
 

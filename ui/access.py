@@ -7,12 +7,13 @@ or the share's password. Both then hold a cookie, of which only a digest is kept
 import ipaddress
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hmac import compare_digest
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -56,8 +57,8 @@ VISITOR_ROUTES = (
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(
     (
-        *("load", "tick", "open", "search", "ask", "regenerate", "stop", "cite", "cite_live", "turn", "contents"),
-        *("conversation", "conversation_new", "conversation_delete"),
+        *("load", "tick", "open", "search", "cite", "cite_live", "turn", "contents"),
+        *("ask", "regenerate", "stop", "stop_waiting", "conversation", "conversation_new", "conversation_delete"),
     )
 )
 """Events of the page that visitors may cause; all others are for the home's user alone."""
@@ -127,6 +128,8 @@ class Access:
     def __init__(self, app: App, port: int, password: str = "", clock: Callable[[], float] = monotonic) -> None:
         self.app = app
         self.key = secrets.token_urlsafe(32)
+        self.on_hand_over: Callable[[Sequence[Path]], None] = lambda files: None
+        """What a second start asks for: to add files, and to come to the front."""
         self._cookie_name = f"docpod-{port}"
         self._clock = clock
         self._password = Password(password) if password else None

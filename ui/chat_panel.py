@@ -92,6 +92,8 @@ def opened(app: App, at: Open) -> View:
     """The box, as it can be used."""
     if at.entry is None:
         return {"question": gr.update(interactive=False, placeholder="Open a document to ask it")}
+    if not app.may_ask:
+        return {"question": gr.update(interactive=False, placeholder="This document is shared for reading only")}
     box = gr.update(interactive=True, placeholder="Ask this document")
     return {"question": {**box, **live(app, at)["question"]}}
 

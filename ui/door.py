@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from app.errors import NotAllowed
 from ui.access import Access
@@ -15,7 +15,7 @@ LONGEST_FORM = 4_096
 PASSWORD = (
     '<label>Password<input type="password" name="password" autocomplete="current-password" required autofocus></label>'
 )
-NAME = '<label>Your name<input name="name" maxlength="40" autocomplete="name" placeholder="as others see it"></label>'
+NAME = '<label>Your name<input name="name" maxlength="40" autocomplete="name" placeholder="may be left out"></label>'
 
 
 class Door:
@@ -44,6 +44,15 @@ class Door:
             return self.page(request, key, f"{error.message} {error.hint}")
         return RedirectResponse("/", 303, {"Set-Cookie": access.set_cookie(cookie, secure)})
 
+    async def hand_over(self, request: Request) -> Response:
+        """Takes files of this machine from a second start, which alone has read the key: no script of a page has."""
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not self._access.is_home(request.headers.get("host", "")) or not self._access.is_key(key):
+            return PlainTextResponse("This is private.", 401)
+        files = [Path(each) for each in (await request.json())["files"]]
+        await anyio.to_thread.run_sync(self._access.on_hand_over, files)
+        return Response(status_code=204)
+
     def page(self, request: Request, key: str = "", trouble: str = "") -> Response:
         """How to come in, from where the request came."""
         access, host = self._access, request.headers.get("host", "")
@@ -60,6 +69,8 @@ class Door:
         form = f'<form method="post" action="/enter">{fields}<button>Open</button></form>' if fields else ""
         return HTMLResponse(
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>DocPod</title>'
+            # Without a referrer of its own the form's origin would be "null", which is refused as another site's.
+            '<meta name="referrer" content="same-origin">'
             '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
             f'<style>{self._style}</style><main><img src="/favicon.ico" alt=""><h1>{title}</h1>'
             f"<p>{words}</p>{bad}{form}</main>",

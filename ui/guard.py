@@ -89,6 +89,8 @@ class Guard:
             request = Request(scope, receive)
             if path == "/enter" and request.method == "POST":
                 return await self.door.enter(request)
+            if path == "/hand-over" and request.method == "POST":
+                return await self.door.hand_over(request)
             if path == "/" and request.method == "GET":
                 key = request.query_params.get("key", "")
                 shared = self.access.is_shared(request.headers.get("host", ""))

@@ -163,7 +163,7 @@
   const GONE = "DocPod is not running any more, or cannot be reached. This page goes on by itself as soon as it is back.";
   const typed = () => document.querySelector("#question textarea");
   async function watch(missed = 0) {
-    const there = await fetch("favicon.ico", { method: "HEAD", cache: "no-store" }).then(() => true, () => false);
+    const there = await fetch("favicon.ico", { cache: "no-store" }).then(() => true, () => false);
     if (there && "gone" in root.dataset) {
       sessionStorage.setItem("docpod-typed", typed()?.value || "");
       location.reload();

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 from app.errors import BadSetting
 from app.main import App
+from app.starter import ICON
 from ui.access import Access
 from ui.api import Api
 from ui.guard import Guard
@@ -42,18 +43,20 @@ class Served:
     blocks: gr.Blocks
 
     @property
+    def address(self) -> str:
+        """Where it is, for this machine."""
+        host = self.access.app.settings.host
+        host = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The address that lets its user in, for as long as it is served."""
-        return self._address(self.access.key)
+        return f"{self.address}/?key={self.access.key}"
 
     def url_once(self) -> str:
         """An address that lets its user in once, to be given to a browser."""
-        return self._address(self.access.code())
-
-    def _address(self, key: str) -> str:
-        host = self.access.app.settings.host
-        host = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/?key={key}"
+        return f"{self.address}/?key={self.access.code()}"
 
     def close(self) -> None:
         """Stops serving."""
@@ -100,7 +103,7 @@ def serve(app: App) -> Iterator[Served]:
             strict_cors=True,
             theme=theme(),
             head=head(),
-            favicon_path=Path(__file__).parent / "favicon.svg",
+            favicon_path=ICON,
             app_kwargs={
                 "middleware": [Middleware(Guard, access=access)],
                 "docs_url": None,

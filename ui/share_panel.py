@@ -31,7 +31,7 @@ def bind(page: Page) -> None:
     page["share"].click(act, None, page.outputs, api_name="share", concurrency_limit=None, **QUIET)
 
 
-def live(app: App, at: Open) -> Mapping[str, str]:
+def live(app: App, at: Open) -> View:
     """What is shared, or how to share; a visitor sees what he is."""
     return {"share": shown(app)}
 

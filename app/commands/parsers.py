@@ -23,9 +23,11 @@ class Parsers:
         parser.set_defaults(run=run)
         return parser
 
-    def service(self, name: str, run: Callable[[App], None], shared: argparse.ArgumentParser) -> None:
+    def service(
+        self, name: str, run: Callable[[App], None], shared: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
         """A command that serves until it is ended."""
-        self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
+        return self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
 
     def verbs(self, name: str, about: str) -> "Parsers":
         """A command that has verbs of its own."""

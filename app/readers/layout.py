@@ -25,6 +25,8 @@ _APART, _APART_BY = 4, 0.35
 than lines have, by so many times the font's size."""
 _PARAGRAPH, _ALONE = 1.3, 1.3
 """Of the distance between the lines around: a greater one parts paragraphs. Two lines alone go by the font's size."""
+_LABEL = 24
+"""Of the font's size; what is wider is a line of prose."""
 _ROW_ROOM = 0.15
 """Of the font's size, is at least between rows with wrapped cells."""
 _PREFIXED = re.compile(r"[$€£¥(\[]+")
@@ -247,7 +249,29 @@ def table_lines(found: Iterable[Segment]) -> list[Line]:
             block = []
         block.append(segment)
         bottom = max(bottom, segment.v1)
-    return lines + _block_lines(block)
+    joined: list[Line] = []
+    for line in lines + _block_lines(block):
+        if joined and _is_label_of(joined[-1], line):
+            joined[-1] = [*joined[-1], *line]
+        else:
+            joined.append(line)
+    return joined
+
+
+def _is_label_of(above: Line, line: Line) -> bool:
+    """Whether a line is the label of the numbers that stand to its right in the next one."""
+    if len(above) > 1 or len(above[0]) > 1 or any(len(cell) > 1 for cell in line):
+        return False
+    label, numbers = above[0][0], [segment for cell in line for segment in cell]
+    text = "".join(piece.text for segment in numbers for piece in segment.pieces)
+    return (
+        label.pieces[-1].text[-1].isalpha()
+        and numbers[0].u0 > label.u1
+        and label.u1 - label.u0 < _LABEL * label.main.size
+        and 0 < numbers[0].main.base - label.main.base < 1.6 * label.main.size
+        and any(map(str.isdigit, text))
+        and not any(map(str.isalpha, text))
+    )
 
 
 def _block_lines(block: list[Segment]) -> list[Line]:

@@ -1,136 +1,177 @@
-"""How often the evidence is right, measured on the real model; a table, and one JSON line at the end.
+"""How often the right page, passage and words are found; a table, and docs/evidence.json with the raw answers beside.
 
-    python -m benchmarks.evidence --home DIR [--data FILINGS] [--facts one_shape varied] [--limit N]
+    python -m benchmarks.evidence --home DIR [--data FOLDER ...] [--model MODEL] [--limit N] [--ranking-only]
 
-Planted reports of 60 pages hold twenty facts: is the first citation on the right page, does its quote hold the fact, do
-the model's own words, and do they when it is given the right page alone? Ten more questions have no answer in them.
-`--data` names a folder of real PDFs with a questions.jsonl (zero-based pages of the evidence).
+Sets are the planted reports (twenty facts of one shape and of many, and ten near misses each) and every folder of
+`--data`, or below DOCPOD_EVAL_DATA, that holds PDFs and a questions.jsonl. Methods are BM25 over pages, meaning alone,
+both with words and figures ("ranked"), and the whole answer ("all"), which reads the documents with the model first.
+Shares are of n, but for `false_not_found` (of those that are answered), `wrongly_found` (of those that are not), and
+`quote`, `span` and `words` (of those whose answer stands literally on a right page).
 """
 
 import argparse
 import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.events import Answer
 from app.main import App
-from app.routing import Route
-from app.sections import cut, tokenize
+from app.meaning import nearest
 from app.settings import Settings
-from benchmarks.evidence.planted import planted_absent, planted_report
-from engine.core.sampling import SamplingParams
-from engine.runtime.generate import generate
-from engine.runtime.prefill.builder import PodBuilder
+from benchmarks.evidence.planted import Shape
+from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
+
+_SHAPES: tuple[Shape, ...] = ("one_shape", "varied")
 
 
-def read(app: App, path: Path) -> str:
-    """Read a file, if it was not read before; returns the document's id."""
+@dataclass
+class Row:
+    """What one method did with the questions of one set."""
+
+    question_set: str
+    method: str
+    model: str
+    raw: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(
+        self, known: KnownQuestion, is_literal: bool, pages: Sequence[int], quotes: Sequence[str], **more: Any
+    ) -> None:
+        """One question's outcome: pages and quotes, best first; `more` are found, span, words and unsupported."""
+        outcome = {
+            "question": known.question,
+            "answer": known.answer,
+            "right": sorted(known.pages),
+            "pages": list(pages),
+        }
+        self.raw.append({**outcome, "literal": is_literal, "quotes": list(quotes), **more})
+
+    def shares(self) -> dict[str, Any]:
+        """The row as it is printed and kept."""
+        answered = [each for each in self.raw if each["right"]]
+        absent = [each for each in self.raw if not each["right"]]
+        literal = [each for each in answered if each["literal"]]
+
+        def share(of: list[dict[str, Any]], holds_for: Any) -> float | None:
+            return round(sum(map(bool, map(holds_for, of))) / len(of), 3) if of else None
+
+        def hit(count: int) -> float | None:
+            return share(answered, lambda each: set(each["right"]) & set(each["pages"][:count]))
+
+        def said(key: str) -> float | None:
+            kept = [each for each in literal if each.get(key) is not None]
+            return share(kept, lambda each: holds(each[key], each["answer"]))
+
+        unmarked = [each for each in self.raw if "unmarked" in each]
+        return {
+            "set": self.question_set,
+            "method": self.method,
+            "model": self.model,
+            "n": len(self.raw),
+            "hit1": hit(1),
+            "hit3": hit(3),
+            "quote": share(literal, lambda each: any(holds(quote, each["answer"]) for quote in each["quotes"])),
+            "span": said("span"),
+            "words": said("words"),
+            "unmarked_wrong": share(unmarked, lambda each: each["unmarked"]),
+            "false_not_found": share([each for each in answered if "found" in each], lambda each: not each["found"]),
+            "wrongly_found": share([each for each in absent if "found" in each], lambda each: each["found"]),
+            "seconds": round(sum(each.get("seconds", 0.0) for each in self.raw) / max(1, len(self.raw)), 3),
+        }
+
+
+def add(app: App, path: Path, read: bool) -> str:
+    """The id of a document that was parsed, and read where that is asked for; what is there already takes no time."""
     document_id = app.library.add(path, path.name, move=False)
-    for _ in app.library.wait(document_id):
-        pass
+    for progress in app.library.wait(document_id):
+        if not read and progress.stage == "reading":
+            break
     return document_id
 
 
-def ask(app: App, document_id: str, question: str) -> Answer:
-    """The end of a fresh conversation's only question."""
-    *_, answer = app.questions.ask(document_id, question)
-    assert isinstance(answer, Answer)
-    app.questions.delete(answer.conversation_id)
-    return answer
+def rankings(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> Iterator[Row]:
+    """BM25, meaning, and all that is known before the model looks."""
+    rows = [Row(known[0].question_set, method, "-") for method in ("bm25", "meaning", "ranked")]
+    for each in known:
+        start = time.perf_counter()
+        route = app.questions.route(ids[each.path], each.question)
+        candidates, seconds = route.candidates, time.perf_counter() - start
+        best = {one.passage.page: one for one in reversed(candidates)}
+        order = list(dict.fromkeys(one.passage.page for one in candidates))
+        literal = any(holds(text, each.answer) for text in route.texts(each.pages).values())
+        for row, pages in zip(rows, (list(route.pages), list(nearest(route.meanings, 3)), order), strict=True):
+            quotes = [best[page].passage.quote for page in pages[:3] if page in best]
+            more = {"found": candidates[0].found if candidates else False, "seconds": seconds} if row is rows[2] else {}
+            row.note(each, literal, pages[:3], quotes, **more)
+    yield from rows
 
 
-def page_alone(app: App, document_id: str, page: int, question: str) -> str:
-    """The model's own words when its document is the right page and nothing else."""
-    loaded = app.model.wait().loaded
-    stored = app._store.page(document_id, page)
-    assert stored is not None
-    text = cut([tokenize(page, stored.text, loaded.runner.model.tokenizer)], loaded.prompts.head(), 8000)[0]
-    builder = PodBuilder(loaded.runner, len(text.ids))
-    builder.feed(text.ids)
-    ids = loaded.prompts.suffix(question)
-    steps = generate(loaded.runner, [builder.finish()], ids, SamplingParams(64))
-    return loaded.runner.model.tokenizer.decode([step.token_id for step in steps])
-
-
-def planted(app: App, facts: Any, limit: int) -> dict[str, Any]:
-    """Counts over the planted facts of one kind."""
-    path = app.settings.home / f"planted-{facts}.pdf"
-    known = planted_report(path, pages=60, facts=facts, seed=1)[:limit]
-    document_id = read(app, path)
-    counts = dict.fromkeys(("asked", "first_page", "quote", "own_words", "page_alone", "found"), 0)
-    for fact in known:
-        answer = ask(app, document_id, fact.question)
-        alone = page_alone(app, document_id, fact.page, fact.question)
-        first = answer.citations[0] if answer.citations else None
-        counts["asked"] += 1
-        counts["found"] += answer.found
-        counts["first_page"] += first is not None and first.page == fact.page
-        counts["quote"] += first is not None and first.page == fact.page and holds(first.quote, fact.answer)
-        counts["own_words"] += holds(answer.answer, fact.answer)
-        counts["page_alone"] += holds(alone, fact.answer)
-        score = first.score if first else 0.0
-        print(
-            f"{score:5.2f} {fact.question} [{fact.answer}] -> {answer.answer[:70]!r}; alone {alone[:50]!r}", flush=True
+def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> Row:
+    """What a person gets to see."""
+    row = Row(known[0].question_set, "all", app.status().name)
+    for each in known:
+        *_, answer = app.questions.ask(ids[each.path], each.question)
+        assert isinstance(answer, Answer)
+        app.questions.delete(answer.conversation_id)
+        cited, texts = answer.citations, app.questions.route(ids[each.path], each.question).texts(each.pages)
+        row.note(
+            each,
+            any(holds(text, each.answer) for text in texts.values()),
+            [citation.page for citation in cited],
+            [citation.quote for citation in cited],
+            found=answer.found,
+            span=cited[0].words if cited else "",
+            words=answer.answer,
+            seconds=answer.seconds,
         )
-    absent = planted_absent(facts)[:limit]
-    refused = 0
-    for question in absent:
-        answer = ask(app, document_id, question)
-        refused += not answer.found
-        print(f"{answer.citations[0].score:5.2f} absent: {question} -> {answer.answer[:70]!r}", flush=True)
-    return {**counts, "absent": len(absent), "absent_refused": refused}
-
-
-def filings(app: App, folder: Path) -> dict[str, Any]:
-    """Page hit rates on real filings: of the citations, of BM25 alone."""
-    hits = {"questions": 0, "hit1": 0, "hit3": 0, "bm25_1": 0, "bm25_3": 0, "found": 0}
-    for line in (folder / "questions.jsonl").read_text().splitlines():
-        filing = json.loads(line)
-        document_id = read(app, folder / filing["pdf"])
-        for each in filing["questions"]:
-            gold = {page + 1 for page in each["pages"]}
-            answer = ask(app, document_id, each["question"])
-            cited = [citation.page for citation in answer.citations]
-            ranked = list(Route(each["question"], [], document_id, app._store).pages)
-            hits["questions"] += 1
-            hits["found"] += answer.found
-            hits["hit1"] += bool(gold & set(cited[:1]))
-            hits["hit3"] += bool(gold & set(cited[:3]))
-            hits["bm25_1"] += bool(gold & set(ranked[:1]))
-            hits["bm25_3"] += bool(gold & set(ranked[:3]))
-            print(
-                f"{answer.citations[0].score:5.2f} {filing['pdf'][:14]} gold {sorted(gold)} cited {cited} "
-                f"bm25 {ranked[:3]} {each['question'][:90]} [{each['answer'][:40]}] -> {answer.answer[:70]!r}",
-                flush=True,
-            )
-    return hits
-
-
-def holds(text: str, answer: str) -> bool:
-    """Whether a text holds an answer, apart from case and spacing."""
-    return " ".join(answer.lower().split()) in " ".join(text.lower().split())
+        print(
+            f"{'found' if answer.found else '-':5} {sorted(each.pages)} {each.question[:80]} -> {answer.answer[:70]!r}",
+            flush=True,
+        )
+    return row
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--facts", nargs="*", default=["one_shape", "varied"])
-    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--data", type=Path, nargs="*")
+    parser.add_argument("--model", default="embedded")
     parser.add_argument("--recipe", default=Settings.recipe)
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--ranking-only", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("docs/evidence.json"))
     options = parser.parse_args()
-    app = App(Settings(home=options.home, recipe=options.recipe))
+    folders = options.data
+    if folders is None and (root := os.environ.get("DOCPOD_EVAL_DATA")):
+        folders = sorted(path.parent for path in Path(root).glob("*/questions.jsonl"))
+    options.home.mkdir(parents=True, exist_ok=True)
+    sets = [list(planted(options.home, shape, options.limit)) for shape in _SHAPES]
+    sets += [list(folder(path))[: options.limit] for path in folders or ()]
+    app = App(Settings(home=options.home, model=options.model, recipe=options.recipe))
+    rows: list[Row] = []
     try:
-        report: dict[str, Any] = {facts: planted(app, facts, options.limit) for facts in options.facts}
-        if options.data:
-            report["filings"] = filings(app, options.data)
-        report["model"] = app.status().name
+        for known in sets:
+            ids = {
+                path: add(app, path, not options.ranking_only) for path in dict.fromkeys(each.path for each in known)
+            }
+            rows += rankings(app, known, ids)
+            if not options.ranking_only:
+                rows.append(answers(app, known, ids))
     finally:
         app.close()
-    for name, counts in report.items():
-        print(name, counts)
-    print(json.dumps(report))
+    report = [row.shares() for row in rows]
+    options.out.write_text(json.dumps({"rows": report}, indent=1) + "\n")
+    raw = {f"{row.question_set} / {row.method}": row.raw for row in rows}
+    options.out.with_name(f"{options.out.stem}-answers.json").write_text(
+        json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
+    )
+    print("| " + " | ".join(report[0]) + " |\n|" + " --- |" * len(report[0]))
+    for each in report:
+        print("| " + " | ".join("-" if value is None else str(value) for value in each.values()) + " |")
 
 
 if __name__ == "__main__":

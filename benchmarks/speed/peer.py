@@ -22,6 +22,7 @@ from engine.kvcache.exact import GroupedPod, Pod
 from engine.kvcache.suffix import SuffixCache
 from engine.models import embedded
 from engine.models.loader import Model
+from engine.runtime.backend import runner_for
 from engine.runtime.prefill.builder import PodBuilder, chunk_tokens
 from engine.runtime.runner import Runner
 
@@ -91,7 +92,7 @@ def report(
             gguf_file.write(model.network, path, _FORMATS.get(model.name, "Q4_0"))
         except ValueError as error:
             raise PeerFailed(str(error)) from error
-        runner = Runner(model)
+        runner = runner_for(model)
         peer = LlamaCpp(path, threads, max(*lengths, _CHECKED_TOKENS) + QUESTION_TOKENS + tokens + 8)
         say(f"{model.name}, {threads} threads, {runner.backend}; {check(runner, peer)}")
         rows = []

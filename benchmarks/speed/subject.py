@@ -129,7 +129,7 @@ def weight_bytes(network: Any) -> int:
 
 def read_bytes(runner: Runner) -> int:
     """Bytes of weights that one token of a runner reads."""
-    return weight_bytes(runner.model.network) - runner.spared_bytes
+    return runner.token_bytes or weight_bytes(runner.model.network) - runner.spared_bytes
 
 
 def _four_bits(linear: nn.Linear, weight: Tensor, random: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Kernels that were compiled once, kept for the next start; Triton finds them again by what they were made of."""
+"""Kernels that were compiled once, kept for the next start; found again by what they were made of."""
 
 import os
 import shutil
@@ -6,15 +6,17 @@ from pathlib import Path
 
 MOST_BYTES = 512 << 20
 """Of all kernels; a model has some tens of megabytes of them."""
-_VARIABLE = "TRITON_CACHE_DIR"
+VARIABLES = {"cuda": "TRITON_CACHE_DIR", "cpu": "NUMBA_CACHE_DIR"}
 
 
-def keep_compiled(folder: Path, most_bytes: int = MOST_BYTES) -> None:
-    """Have Triton keep its kernels in a folder, of which the oldest go where they are too many.
+def keep_compiled(folder: Path, device: str, version: str = "", most_bytes: int = MOST_BYTES) -> None:
+    """Have the compiler of a kind of device keep its kernels in a folder, of which the oldest go where they are too
+    many; those of each `version` apart, for a compiler that does not see all that a kernel was made of.
 
     Nothing where the environment names another folder.
     """
-    if os.environ.setdefault(_VARIABLE, str(folder)) != str(folder):
+    variable, place = VARIABLES.get(device, ""), str(folder / version)
+    if not variable or os.environ.setdefault(variable, place) != place:
         return
     folder.mkdir(parents=True, exist_ok=True)
     kept = sorted(folder.iterdir(), key=lambda each: each.stat().st_mtime)

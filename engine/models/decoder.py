@@ -64,14 +64,14 @@ class FlatModel:
         self._positions = network.config.max_position_embeddings
         self._angles: tuple[Tensor, Tensor] | None = None
         """Cosines and sines (P, D / 2) of the network's own rotary positions, whatever their scaling; once wanted."""
-        self._blocks = [_block(layer, family, ops) for layer in network.model.layers]
-        self._norm = _norm(network.model.norm)
-        self._head = ops.take_head(network.lm_head)
+        self.blocks = [_block(layer, family, ops) for layer in network.model.layers]
+        self.norm = _norm(network.model.norm)
+        self.head = ops.take_head(network.lm_head)
         attention = network.model.layers[0].self_attn
-        self._head_dim, self._scale = attention.head_dim, attention.scaling
+        self.head_dim, self.scale = attention.head_dim, attention.scaling
         self._rotated = 2 * len(self._rotary.inv_freq)
         """Channels of a head that have positions: the first."""
-        self._heads, self._kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
+        self.heads, self.kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
         self._weights = list(network.parameters())
         self._modules = [module for module in network.modules() if module is not network]
         self._taken = self._stamps()
@@ -83,6 +83,19 @@ class FlatModel:
             module._forward_hooks or module._forward_pre_hooks for module in self._modules
         )
 
+    @property
+    def turns_whole_heads(self) -> bool:
+        """Whether rotary positions turn all channels of a head, by the same angles in texts of any length."""
+        return self._rotary.rope_type not in MOVING_ROPES and self._rotated == self.head_dim
+
+    def entered(self, token: int, position: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What a token begins with: its embedding (E,), and cosines and sines (D / 2,) of its position, to be changed
+        at will."""
+        x = self._embed(torch.tensor([token]))
+        cos, sin = self._rotary(x, torch.tensor([[position]]))
+        half = self._rotated // 2
+        return x[0].clone(), cos[0, 0, :half].clone(), sin[0, 0, :half].clone()
+
     def forward(self, ids: Tensor, positions: Tensor, kv_context: KVContext, last: int | Tensor) -> Tensor:
         """Logits (last, V) of the last of the tokens `ids` (Q,) at `positions` (Q,), or of those at places `last` (R,).
 
@@ -91,18 +104,17 @@ class FlatModel:
         ops = self.ops
         x: Tensor = self._embed(ids)
         attend: Attend
-        known = self._rotary.rope_type not in MOVING_ROPES and self._rotated == self._head_dim
-        if known and isinstance(kv_context, FusedKVContext):
+        if self.turns_whole_heads and isinstance(kv_context, FusedKVContext):
             attend = self._fused(kv_context, x, positions)
         else:
             attend = self._plain(kv_context, x, positions)
-        for layer, block in enumerate(self._blocks):
+        for layer, block in enumerate(self.blocks):
             seen = attend(layer, block, ops.linear(x, block.qkv, norm=block.attention_norm))
             x = ops.linear(seen.transpose(0, 1).reshape(len(x), -1), block.out, residual=x)
             opened = self._gated(x, block)
             x = ops.linear(opened, block.down, residual=x)
         x = x[-last:] if isinstance(last, int) else x.index_select(0, last)
-        return ops.logits(x, self._head, self._norm)
+        return ops.logits(x, self.head, self.norm)
 
     def _gated(self, x: Tensor, block: DecoderLayer) -> Tensor:
         """silu(gate x) * (up x), from two projections or from one."""
@@ -113,7 +125,7 @@ class FlatModel:
 
     def _plain(self, kv_context: KVContext, x: Tensor, positions: Tensor) -> Attend:
         """Norms of heads and rotary positions one by one, then attention."""
-        ops, dim, heads, turned = self.ops, self._head_dim, self._heads, self._heads + self._kv_heads
+        ops, dim, heads, turned = self.ops, self.head_dim, self.heads, self.heads + self.kv_heads
         cos, sin = self._rotary(x, positions[None])
         sin = torch.cat([-sin[..., : self._rotated // 2], sin[..., self._rotated // 2 :]], -1)
         cos, sin = cos[0][:, None], sin[0][:, None]
@@ -127,9 +139,7 @@ class FlatModel:
             plain = asking[..., self._rotated :]
             asking = ops.rope(asking[..., : self._rotated], cos, sin)
             asking = (torch.cat([asking, plain], -1) if plain.shape[-1] else asking).transpose(0, 1)
-            return kv_context.attend(
-                layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self._scale
-            )
+            return kv_context.attend(layer, asking[:heads], asking[heads:], qkv[:, turned:].transpose(0, 1), self.scale)
 
         return attend
 
@@ -139,9 +149,9 @@ class FlatModel:
             everywhere = torch.arange(self._positions, device=x.device)
             cos, sin = self._rotary(x, everywhere[None])
             # Both halves of a head turn by the same angles.
-            self._angles = cos[0, :, : self._head_dim // 2].clone(), sin[0, :, : self._head_dim // 2].clone()
+            self._angles = cos[0, :, : self.head_dim // 2].clone(), sin[0, :, : self.head_dim // 2].clone()
         rotary = Rotary(*self._angles, positions)
-        return lambda layer, block, rows: kv_context.attend_fused(layer, rows, rotary, block.head_norms, self._scale)
+        return lambda layer, block, rows: kv_context.attend_fused(layer, rows, rotary, block.head_norms, self.scale)
 
     def _stamps(self) -> list[tuple[int, int]]:
         """Where every weight is, and how often it was changed."""

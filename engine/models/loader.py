@@ -23,6 +23,7 @@ from engine.core.compile_cache import keep_compiled
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.core.oom import translate_oom
+from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, embedded
 from engine.models.better_reader import better_reader
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
@@ -189,8 +190,7 @@ def _load_folder(
     device = select_device()
     dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
     quantized = device.type == "cuda" and name != embedded.NAME
-    if device.type == "cuda":
-        keep_compiled(models / "kernels")
+    keep_compiled(models / "kernels", device.type, kernels_version() if device.type == "cpu" else "")
     on_progress(f"Loading {name}.")
     config = _config(folder, name)
     with ThreadPoolExecutor(1, "digest") as beside:

@@ -14,12 +14,13 @@ _TRIED_TOKENS = 128
 
 def runner_for(model: Model) -> Runner:
     """With Triton's kernels and CUDA graphs on a GPU, if an answer can be had that way; else without, which is noted.
+    On a processor with Numba's kernels, where it is installed and they fit the model.
 
     Without graphs alone where only those are refused; see engine.runtime.cuda_graphs.
     """
     device = model.device
     if device.type == "cpu":
-        return Runner(model)
+        return Runner(model, steps=True)
     why: object = why_not_triton(device)
     if not why:
         try:

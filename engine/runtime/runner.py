@@ -17,6 +17,7 @@ from engine.models.ops import Ops
 from engine.runtime.context import Context, Head
 from engine.runtime.fallbacks import Fallbacks
 from engine.runtime.graph_runner import BUCKETS, GraphRunner, through
+from engine.runtime.token_step import NoTokenStep, TokenStep
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,16 @@ class Runner:
     """Runs the model on new tokens in a context. Several threads may share it; their calls take turns."""
 
     def __init__(
-        self, model: Model, graphs: bool = False, pdl: bool | None = None, int8_head: bool | None = None
+        self,
+        model: Model,
+        graphs: bool = False,
+        pdl: bool | None = None,
+        int8_head: bool | None = None,
+        steps: bool = False,
     ) -> None:
         """`graphs`: answer by steps that stay on the device, each in a CUDA graph, with Triton's kernels.
 
+        `steps`: answer on a processor by one call a token, where that is possible; see TokenStep.
         `pdl`: of their launches, and `int8_head`: see TritonOps; by default where the GPU can, and gains by it.
         """
         self.model = model
@@ -42,6 +49,7 @@ class Runner:
         self.fallbacks = Fallbacks()
         """What went a slower way than it could have."""
         self._lock = threading.Lock()
+        self._token_step = self._make_token_step() if steps else None
         self.graph_runner = self._make_graph_runner() if graphs and not model.shape.windows else None
         """Runs answers on the device, where it fits one."""
         if self.graph_runner is not None:
@@ -54,6 +62,11 @@ class Runner:
     def spared_bytes(self) -> int:
         """Bytes of the network's weights that a token does not read; see Ops."""
         return 0 if self._flat is None else self._flat.ops.spared_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of weights that a token of an answer reads where it goes through in one call; else 0."""
+        return 0 if self._token_step is None else self._token_step.nbytes
 
     @property
     def lock(self) -> threading.Lock:
@@ -81,11 +94,32 @@ class Runner:
             new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
             positions = torch.arange(first, first + len(ids), device=device)
             if self._flat is not None and self._flat.is_current:
-                logits = self._flat.forward(new, positions, context, last)
+                logits = self._stepped(ids, context) if last == 1 else None
+                if logits is None:
+                    logits = self._flat.forward(new, positions, context, last)
             else:
                 logits = self._network(new, positions, context, last)
             context.suffix.advance(len(ids))
         return logits
+
+    def _make_token_step(self) -> TokenStep | None:
+        why: object = "layers go the way of transformers"
+        if self._flat is not None:
+            try:
+                step = TokenStep(self._flat, torch.get_num_threads())
+                self.backend += f"; answers: one call a token, weights of {step.nbytes / 1e6:.0f} MB"
+                return step
+            except NoTokenStep as reason:
+                why = reason
+        self.fallbacks.note("Answers go without the kernels for processors", why)
+        return None
+
+    def _stepped(self, ids: Sequence[int], context: Context) -> Tensor | None:
+        """Logits (1, V) of a single token by one call; None where that cannot be."""
+        if self._token_step is None or len(ids) > 1:
+            return None
+        logits = self._token_step.forward(ids[0], context)
+        return None if logits is None else logits[None]
 
     def _make_graph_runner(self) -> GraphRunner:
         # Needs Triton, which not every machine has.

@@ -29,6 +29,7 @@ READ_KEYS = {
     "title",
     "pages",
     "pages_without_text",
+    "note",
     "tokens",
     "sections",
     "seconds",
@@ -229,7 +230,8 @@ def test_doctor(cli: Cli, document_id: str, settings: Settings) -> None:
     well = cli("doctor", "--json").json
     assert (well["documents"], well["damaged_blocks"], well["model_state"]) == (1, [], "ready")
     assert well["blocks_checked"] == len(paper.blocks(settings.home)) > 0
-    assert well["home"] == str(settings.home) and well["torch"] and well["slow_paths"] == []
+    assert well["home"] == str(settings.home) and well["torch"] and well["numba"]
+    assert not [each for each in well["slow_paths"] if "kernels for processors" not in each]
     assert well["kernels"] == "Triton's" or "NVIDIA GPU" in well["kernels"]
     path, *others = sorted((settings.home / "pods").iterdir())
     path.write_bytes(others[0].read_bytes())

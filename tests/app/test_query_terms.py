@@ -66,6 +66,7 @@ def test_a_word_written_almost_right_is_taken_for_the_one_that_the_document_has(
         ("What is the code of Bergen? Please answer in English.", "What is the code of Bergen?"),
         ("What is the code of Bergen? Reply with a Number only.", "What is the code of Bergen?"),
         ("Round your answer to two decimal places. What is the margin of Vardo?", "What is the margin of Vardo?"),
+        ("According to the Report, how long does it last in Bergen?", "how long does it last in Bergen?"),
         ("Write the licence number of the ferry", "Write the licence number of the ferry"),
     ],
 )

@@ -406,8 +406,8 @@ def test_a_strong_reader_is_asked_whatever_the_words_are(
     [
         ("The access code of room 3 is 4111. It was 9999 before.", "The access code of room 3 is 4111. [1]", True),
         ("The access code of room 3 is 4111.", "The access code of room 3 is 4111. [1]", False),
-        ("The access code is 9999.", "The access code of room 3 is 4111. [1]", True),
-        ("Ada Whitlock keeps the code.", "The access code of room 3 is 4111. [1]", True),
+        ("The access code is 9999.", "", True),
+        ("Ada Whitlock keeps the code.", "", True),
     ],
 )
 def test_of_a_weak_readers_words_only_those_are_shown_that_the_passages_hold(
@@ -416,7 +416,8 @@ def test_of_a_weak_readers_words_only_those_are_shown_that_the_passages_hold(
     monkeypatch.setattr(section_answer, "stream", lambda *_: iter(said))
     *events, answer = app.questions.ask(document_id, QUESTION)
     assert isinstance(answer, Answer)
-    assert (answer.answer, answer.withheld, answer.weak) == (shown, withheld, True)
+    assert (answer.withheld, answer.weak) == (withheld, True)
+    assert answer.answer == f"4111 (p. 3)\n\n{shown}".strip()
     words = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert "9999" not in words and "Ada" not in words
 

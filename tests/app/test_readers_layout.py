@@ -123,6 +123,14 @@ class TestWrappedCells:
             f"{a}  {b}" for a, b in zip(("Crane", "Quay", "Lamp"), cells, strict=True)
         ]
 
+    @pytest.mark.parametrize("numbers", [("739", "383", "1,122"), ("$", "(12)", "—")])
+    def test_a_label_above_its_numbers(self, tmp_path: Path, numbers: tuple[str, ...]) -> None:
+        rows = text_at(20, 230, "Amortization expense") + text_at(20, 206, "Litigation related")
+        rows += "".join(text_at(180 + 60 * column, 218, number) for column, number in enumerate(numbers))
+        rows += text_at(180, 194, "6,900")
+        joined = "  ".join(("Amortization expense", *numbers)).replace("$  ", "$")
+        assert lines(page(tmp_path, rows)) == [joined, "Litigation related  6,900"]
+
     def test_a_label_in_front_of_a_paragraph(self, tmp_path: Path) -> None:
         rows = text_at(20, 230, "(a)") + text_at(50, 230, self.LONG[0]) + text_at(50, 218, self.LONG[1])
         rows += text_at(20, 198, "(b)") + text_at(50, 198, "Nothing else was done.")

@@ -362,13 +362,6 @@ class FakeChat:
     def delete(self, conversation_id: str) -> None:
         del self.known[conversation_id]
 
-
-class FakeKeys:
-    """One key that may do everything."""
-
-    def key_of(self, secret: str) -> Key | None:
-        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
-
     def _begin(self, conversation: FakeConversation) -> None:
         stop = self._stops[conversation.conversation_id] = Event()
         Thread(target=self._answer, args=(conversation, len(conversation.turns) - 1, stop), daemon=True).start()
@@ -409,8 +402,17 @@ class FakeKeys:
             put(replace(answer, coverage="", checked_pages=PAGES), "done")
 
 
+class FakeKeys:
+    """One key that may do everything."""
+
+    def key_of(self, secret: str) -> Key | None:
+        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
+
+
 class FakeApp:
     """The whole app in memory; `loading_seconds` is how long the reader takes to be ready."""
+
+    may_ask = True
 
     def __init__(
         self,

@@ -21,6 +21,9 @@ from ui.access import PUBLIC_ROUTES, VISITOR_EVENTS, VISITOR_ROUTES
 from ui.guard import CLOSED_ROUTES
 from ui.server import Served, serve
 
+# Of the pandas that Gradio counts its events with.
+pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+
 
 @dataclass
 class Place:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("sharing") / "home"
-    options = ("--read-seconds", "0.1", "--word-seconds", "0.08", "--public-port", str(unused_port()))
+    options = ("--read-seconds", "0.1", "--word-seconds", "0.02", "--public-port", str(unused_port()))
     with serving(FAKE, home, unused_port(), *options) as url:
         yield url
 

@@ -315,10 +315,10 @@ def test_quotes_are_not_shown_twice() -> None:
 
 def test_a_completed_question_is_shown_and_a_small_reader_is_named_once() -> None:
     turn = Turn("And in 2019?", answer(understood="What did Oslo earn in 2019?", weak=True))
-    html = conversation.history([turn, turn], "This machine could run --model X")
+    html = conversation.history([turn, turn], entry(), again=True, better="This machine could run --model X")
     assert html.count("Understood as: What did Oslo earn in 2019?") == 2
     assert html.count("small one") == 1 and html.count("--model X") == 1
-    assert "small one" not in conversation.history([Turn("Who?", answer())])
+    assert "small one" not in conversation.history([Turn("Who?", answer())], entry(), again=True)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 import run_app
 from app.errors import DocumentNotFound, NotAllowed, NotShared
-from app.events import Answer
 from app.shared_app import SharedApp
 from app.sharing import ATTEMPTS_A_MINUTE, QUESTIONS_A_MINUTE, Sharing, Terms
+from tests.app.paper import wait_until
 from tests.ui.fake_app import FakeApp
 
 HOST = "name.example"
@@ -61,7 +60,7 @@ def app(tmp_path: Path) -> FakeApp:
 
 @pytest.fixture
 def sharing(app: FakeApp, clock: Clock, road: FakeRoad) -> Sharing:
-    sharing = Sharing(app.library, app.questions, app.status, clock)
+    sharing = Sharing(app.library, app.questions, app.chat, app.status, clock)
     sharing.roads["link"] = road
     yield sharing
     sharing.stop()
@@ -132,8 +131,7 @@ def test_guessing_is_slowed_down(sharing: Sharing, shared: str, clock: Clock) ->
 def test_a_visitor_has_the_shared_documents_and_nothing_else(
     app: FakeApp, sharing: Sharing, shared: str, private: str
 ) -> None:
-    list(app.questions.ask(shared, "Asked at home?"))
-    at_home = app.questions.conversations(shared)[0].conversation_id
+    at_home = app.chat.ask(shared, "", "Asked at home?")
     sharing.start(Terms(frozenset({shared})))
     view = visit(sharing)
     assert [entry.document_id for entry in view.library.catalogue.entries()] == [shared]
@@ -141,43 +139,48 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
     assert view.library.catalogue.entry(shared).forecast is None
     assert view.library.page_image(shared, 1).startswith(b"\x89PNG")
     assert view.library.presets(shared) is None
-    assert view.questions.conversations(shared) == []
+    assert view.questions.conversations(shared) == view.questions.conversations(private) == []
     assert (view.status().why, view.status().better) == ("", "")
     for call in (
         lambda: view.library.catalogue.entry(private),
         lambda: view.library.page_image(private, 1),
         lambda: view.library.presets(private),
-        lambda: list(view.questions.ask(private, "Why?")),
-        lambda: view.questions.conversations(private),
+        lambda: view.chat.ask(private, "", "Why?"),
     ):
         with pytest.raises(DocumentNotFound, match="not shared"):
             call()
-    for read in (lambda: view.questions.turns(at_home), lambda: view.questions.delete(at_home)):
-        with pytest.raises(KeyError):
-            read()
-    assert app.questions.turns(at_home)
+    for verb in (view.chat.again, view.chat.stop, view.chat.delete, lambda at: view.chat.ask(shared, at, "Why?")):
+        with pytest.raises(DocumentNotFound, match="no such conversation"):
+            verb(at_home)
+    assert view.chat.turns(at_home) == list(view.chat.follow(at_home)) == []
+    assert len(app.chat.turns(at_home)) == 1
 
 
-@pytest.mark.parametrize("part", ["", "library", "library.catalogue", "questions"])
+@pytest.mark.parametrize("part", ["", "library", "library.catalogue", "questions", "chat"])
 def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, shared: str, part: str) -> None:
     """Of the real classes, so that a new verb is tried too; what a visitor has is named here."""
     from app.catalogue import Catalogue
+    from app.chat import Chat
     from app.library import Library
     from app.main import App
     from app.questions import Questions
 
-    whole = {"": App, "library": Library, "library.catalogue": Catalogue, "questions": Questions}[part]
+    known = {"": App, "library": Library, "library.catalogue": Catalogue, "questions": Questions, "chat": Chat}
+    whole = known[part]
     his = {
-        "": {"library", "questions", "status"},
+        "": {"library", "questions", "chat", "status", "may_ask"},
         "library": {"catalogue", "page_image", "presets"},
         "library.catalogue": {"entries", "entry"},
-        "questions": {"ask", "regenerate", "conversations", "turns", "delete"},
+        "questions": {"conversations"},
+        "chat": {"ask", "again", "stop", "delete", "turns", "follow"},
     }[part]
     sharing.start(Terms(frozenset({shared})))
     view: object = visit(sharing)
     for name in filter(None, part.split(".")):
         view = getattr(view, name)
-    verbs = {name for name in vars(whole) if not name.startswith("_")} | {"settings", "sharing", "model", "intake"}
+    verbs = {name for name in vars(whole) if not name.startswith("_")} | {"settings", "sharing", "model", "intake"} - {
+        "may_ask"
+    }
     for name in verbs - his:
         with pytest.raises(NotAllowed, match="not shared with visitors"):
             getattr(view, name)
@@ -189,31 +192,27 @@ def test_conversations_of_visitors_are_their_own_and_end_with_the_share(
 ) -> None:
     sharing.start(Terms(frozenset({shared})))
     ann, ben = visit(sharing, "Ann"), visit(sharing, "Ben")
-    *_, answer = ann.questions.ask(shared, "Whose is this?")
-    assert isinstance(answer, Answer)
+    asked = ann.chat.ask(shared, "", "Whose is this?")
     assert [each.title for each in ann.questions.conversations(shared)] == ["Whose is this?"]
-    assert ben.questions.conversations(shared) == []
-    assert app.questions.conversations(shared) == []
-    with pytest.raises(KeyError):
-        ben.questions.turns(answer.conversation_id)
-    assert len(app.questions.everybodys) == 1
+    assert ben.questions.conversations(shared) == app.questions.conversations(shared) == []
+    assert [len(view.chat.turns(asked)) for view in (ann, ben)] == [1, 0]
     sharing.stop()
-    assert app.questions.everybodys == {}
+    assert app.chat.known == {}
 
 
 def test_reading_only_and_too_many_questions(sharing: Sharing, shared: str, clock: Clock) -> None:
     sharing.start(Terms(frozenset({shared}), may_ask=False))
     with pytest.raises(NotAllowed, match="reading only"):
-        visit(sharing).questions.ask(shared, "Why?")
+        visit(sharing).chat.ask(shared, "", "Why?")
     sharing.start(Terms(frozenset({shared})))
-    view = visit(sharing)
-    for _ in range(QUESTIONS_A_MINUTE):
-        *_, answer = view.questions.ask(shared, "Why?")
-    for ask in (lambda: view.questions.ask(shared, "Why?"), lambda: view.questions.regenerate(answer.conversation_id)):
+    chat = visit(sharing).chat
+    asked = [chat.ask(shared, "", "Why?") for _ in range(QUESTIONS_A_MINUTE)]
+    wait_until(lambda: not any(turn.is_open for turn in chat.turns(asked[0])))
+    for verb in (lambda: chat.ask(shared, "", "Why?"), lambda: chat.again(asked[0])):
         with pytest.raises(NotAllowed, match="Too many questions"):
-            ask()
+            verb()
     clock.seconds += 60.0 / QUESTIONS_A_MINUTE
-    list(view.questions.regenerate(answer.conversation_id))
+    chat.again(asked[0])
 
 
 ENDS: dict[str, Callable[[Sharing, Clock], None]] = {
@@ -225,21 +224,20 @@ ENDS: dict[str, Callable[[Sharing, Clock], None]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_when_it_ends_nobody_is_in(sharing: Sharing, shared: str, clock: Clock, road: FakeRoad, end: str) -> None:
+def test_when_it_ends_nobody_is_in(app: FakeApp, sharing: Sharing, shared: str, clock: Clock, end: str) -> None:
     sharing.start(Terms(frozenset({shared}), seconds=60.0))
     link = sharing.state().link
     cookie = sharing.admit(key_of(link), "", "Ann")
-    view, stop = sharing.visitor(HOST, cookie).app, Event()
-    answer = view.questions.ask(shared, "Why?", stop=stop)
-    next(answer)
+    chat = sharing.visitor(HOST, cookie).app.chat
+    chat.ask(shared, "", "Why?")
     ENDS[end](sharing, clock)
     assert sharing.visitor(HOST, cookie) is None
     with pytest.raises(NotAllowed):
         sharing.admit(key_of(link), "", "Ann")
     if end != "expired":
-        assert stop.is_set()
+        assert app.chat.known == {}
         with pytest.raises(NotAllowed):
-            view.questions.ask(shared, "Why?")
+            chat.ask(shared, "", "Why?")
     assert sharing.is_here(HOST) == (end in ("shown out", "started anew"))
     assert (sharing.state() is None) == (end in ("stopped", "expired"))
 

@@ -43,9 +43,7 @@ def welcome() -> str:
 
 def choose() -> str:
     """A library, but nothing open."""
-    return (
-        '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library, or add another.</p></section>'
-    )
+    return '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library.</p></section>'
 
 
 def invitation(entry: DocumentEntry) -> str:

@@ -35,9 +35,10 @@ def form(entries: Sequence[DocumentEntry], roads: Mapping[str, str], trouble: Tr
         f'<label>Way<select name="road">{ways}</select></label>'
         f'<label>Ends after<select name="seconds">{lengths}</select></label>'
         '<label>Password<input type="password" name="password" autocomplete="new-password"'
-        ' placeholder="none: each link lets one in"></label>'
+        ' placeholder="none"></label>'
         '<div class="controls"><button class="small strong">Start sharing</button></div></form>'
-        '<p class="quiet">Visitors see the chosen documents and their own conversations, and nothing else. A link on'
+        '<p class="quiet">Visitors see the chosen documents and their own conversations, and nothing else.'
+        " Without a password, each link lets one person in. A link on"
         " the internet goes through a server of Gradio’s, which could read what passes.</p></details>"
     )
 
@@ -64,7 +65,8 @@ def running(state: ShareState, titles: Sequence[str], trouble: Trouble | None = 
         f'<section class="share on" aria-label="Sharing">{_trouble(trouble)}<p class="facts"><strong>Sharing'
         f" {count(len(titles), 'document')}</strong> · {_left(state.seconds_left)} left · visitors {may}</p>"
         f'<p class="facts shared">{shared}</p>{_link(state)}'
-        f'<p class="facts">{count(here, "visitor")} here now</p>{f"<ul>{visitors}</ul>" if visitors else ""}'
+        f'<p class="facts">{count(here, "visitor") + " here now" if here else "Nobody is here now"}</p>'
+        f"{f'<ul>{visitors}</ul>' if visitors else ''}"
         '<div class="controls"><button class="small danger" data-event="click" data-act="stop">Stop sharing</button>'
         "</div></section>"
     )
@@ -75,7 +77,7 @@ def visiting(may_ask: bool) -> str:
     may = "read and ask" if may_ask else "read"
     return (
         '<section class="share" data-visiting><p class="facts">You are visiting. These documents are shared with you to'
-        f" {may}; what you ask is seen by nobody else, and forgotten when sharing ends.</p></section>"
+        f" {may}; what you ask is shown to nobody else, and forgotten when sharing ends.</p></section>"
     )
 
 

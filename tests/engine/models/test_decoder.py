@@ -233,13 +233,13 @@ def test_joined_weights_take_no_memory_twice() -> None:
     network = network_of("llama with biases").bfloat16()
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     made = flat_model(network, RowOps())
-    joined = made._blocks[1].qkv[0].matrix
+    joined = made.blocks[1].qkv[0].matrix
     attention = network.model.layers[1].self_attn
     held = {each.weight.untyped_storage().data_ptr() for each in (attention.q_proj, attention.k_proj, attention.v_proj)}
     assert held == {joined.untyped_storage().data_ptr()}
     assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
     # Whoever flattens the network once more finds them joined, and disturbs nobody.
-    again = flat_model(network, RowOps())._blocks[1].qkv[0].matrix
+    again = flat_model(network, RowOps()).blocks[1].qkv[0].matrix
     assert made.is_current and again.data_ptr() == joined.data_ptr() and torch.equal(again, joined)
     attention.k_proj.weight.fill_(3.0)
     assert joined[64:96].eq(3.0).all()

@@ -1,0 +1,59 @@
+"""The answer span: the amount, date, name, place or code in a passage that a question asks for."""
+
+import pytest
+
+from app.answer_span import answer_span
+from app.indexed_page import indexed_page
+from app.query_terms import seek
+
+INVOICE = (
+    "Access code of the Bergen office: 7731\nInvoice number: KX-20917\nDate of the sale: 12 March 2021\n"
+    "Captain of the ferry: Ingrid Vale\nWeight of the anchor: 415 kg\nColour of the hull: grey"
+)
+REVENUES = "Revenues of the yards\n2019 2018 2017\nRents $ 39,117 $ 36,397 $ 34,350\nFees 21,643 20,441 19,038"
+CHINESE = "卑尔根办公室的门禁密码是七七三一，每年春天更换。奥斯陆起重机的保修期为九年。"
+
+
+def answered(question: str, text: str) -> str | None:
+    page = indexed_page(1, text)
+    terms = seek(question, [page])
+    passage = page.passages[int(terms.shares([page]).argmax())]
+    span = answer_span(question, terms.weights, passage)
+    return text[slice(*span)] if span else None
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "answer"),
+    [
+        ("What is the invoice number?", INVOICE, "KX-20917"),
+        ("What is the access code of the Bergen office?", INVOICE, "7731"),
+        ("What is the date of the sale?", INVOICE, "12 March 2021"),
+        ("Who is the captain?", INVOICE, "Ingrid Vale"),
+        ("What is the weight of the anchor?", INVOICE, "415 kg"),
+        ("Who is the keeper?", "Keeper:Vale,Ingrid;yard:Hamar,berth:17.", "Vale,Ingrid"),
+        ("How much was the lighthouse sold for?", "The lighthouse was sold for 930 crowns in May.", "930 crowns"),
+        ("How long does the warranty last?", "Q: How long does the warranty last?\nA: Seven years.", "Seven years"),
+        ("Who designed the bridge at Holm?", "The bridge at Holm was designed by Ottilie Brand.", "Ottilie Brand"),
+        ("When was the light switched on?", "The light was switched on in May, on 14 March 1957.", "14 March 1957"),
+        ("Where does Muller live?", "The pilot Jürgen Müller lives in Ålesund.", "Ålesund"),
+        (
+            "How long was the main light out?",
+            "The main light was out for four hours and twelve minutes that night.",
+            "four hours and twelve minutes",
+        ),
+        ("How tall is the tower?", "The tower was built in 1874 and is 41.5 metres tall.", "41.5 metres"),
+        ("What were the rents in 2018?", REVENUES, "$ 36,397"),
+        ("What were the fees in FY2017?", REVENUES, "19,038"),
+        (
+            "What did Bergen earn in 2019?",
+            "Bergen earned 4.2 million crowns in 2018, 4.9 million crowns in 2019 and 5.6 million crowns in 2020.",
+            "4.9 million crowns",
+        ),
+        ("卑尔根办公室的门禁密码是什么？", CHINESE, "七七三一"),
+        ("奥斯陆起重机的保修期多长？", CHINESE, "九年"),
+        ("Why was the tunnel closed?", "The tunnel was closed because of rare bats.", None),
+        ("Who keeps the tower?", "Nobody knows who keeps the tower.", None),
+    ],
+)
+def test_what_is_asked_for_is_found(question: str, text: str, answer: str | None) -> None:
+    assert answered(question, text) == answer
