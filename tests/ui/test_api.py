@@ -263,7 +263,7 @@ def test_anthropic_document_that_comes_along_is_waited_for(claude: anthropic.Ant
 
 
 def test_what_is_no_document_is_refused(gpt: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="The file is no PDF"):
+    with pytest.raises(openai.BadRequestError, match="no PDF"):
         gpt.files.create(file=("binary", b"\0\1\2"), purpose="user_data")
 
 

@@ -1,6 +1,7 @@
 """An answer on its way to a program: it waits for its document, and ends once nobody listens any longer."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+import run_app
 from app.conversations import UNANSWERED, Asked
-from app.errors import NotRead
+from app.errors import BadSetting, NotRead
 from app.events import Answer, AskEvent, Evidence, TextDelta
 from tests.ui.fake_app import FakeApp
 from ui.api import Api, reply
@@ -178,3 +180,13 @@ def test_a_bug_is_told_by_its_id_alone(app: FakeApp, path: str) -> None:
     with listening(app) as client:
         told = client.post(path, json={**BODIES[path], "model": app.document_id})
         assert told.status_code == 500 and "Something went wrong (id " in told.text and "secret" not in told.text
+
+
+def test_without_the_extra_the_command_says_how_to_get_it(app: FakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
+    monkeypatch.delitem(sys.modules, "ui.api.mcp_tools", raising=False)
+    with pytest.raises(BadSetting, match="is not installed") as caught:
+        run_app.speak_mcp(app)
+    assert "[mcp]" in caught.value.hint
+    monkeypatch.setattr("ui.api.server.find_spec", lambda name: None)
+    assert [route.path for route in Api(app).routes] == ["/v1"]
