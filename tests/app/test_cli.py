@@ -81,6 +81,7 @@ def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         monkeypatch.delenv(f"DOCPOD_{field.name.upper()}", raising=False)
     for name in ("home", "model", "chunk_tokens", "max_answer_tokens"):
         monkeypatch.setenv(f"DOCPOD_{name.upper()}", str(getattr(settings, name)))
+    monkeypatch.setenv("DOCPOD_MEANING", "0")
 
     def run(*arguments: str | Path) -> Run:
         capsys.readouterr()
