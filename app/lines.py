@@ -9,6 +9,10 @@ _CELL = r"[-–—(]?\s?[$€£¥]?\s?\(?[-−]?\d[\d,.]*\)?\s?%?\)?"
 _ROW = re.compile(rf"[^\W\d_].*?[\s:](?P<cells>{_CELL}(?:\s+(?:{_CELL}|[-–—]))*)\s*$")
 _YEARS = re.compile(r"(?:[^\d\n]{0,40}(?:\b\d\d?,?\s)?\s*\b(?:1[89]|20)\d\d\b){2,}[^\d\n]{0,12}$")
 """A line of years or dates, which heads the columns below it."""
+_PIPED = re.compile(r"\s*\|.*\|\s*")
+"""A row of a table in Markdown."""
+_RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
+"""The line below the heads of its columns."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
 _LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}:(?:\s|(?=\S))")
 _SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
@@ -52,6 +56,10 @@ def blocks(text: str) -> Iterator[Block]:
             if not _ends(text, lines[number], lines[number + 1], wide):
                 continue
         own = text[lines[first][0] : end]
+        if _RULE.search(own):
+            # It says what stands in the rows below, and is quoted with each of them.
+            columns, first = own.split("\n")[0].strip(), number + 1
+            continue
         kind = _kind(own, single=first == number)
         yield Block(lines[first][0], end, kind, "\n".join(dict.fromkeys(filter(None, (title, *near, columns)))))
         first = number + 1
@@ -68,6 +76,8 @@ def blocks(text: str) -> Iterator[Block]:
 
 def _kind(text: str, single: bool) -> Line:
     text = text.strip()
+    if _PIPED.match(text):
+        return Line.ROW
     if _YEARS.fullmatch(text) and len(text) <= _HEAD_CHARS:
         return Line.HEAD
     if len(text) > _HEAD_CHARS or not any(map(str.isalpha, text)):
@@ -83,6 +93,8 @@ def _kind(text: str, single: bool) -> Line:
 def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: float) -> bool:
     """Whether something new begins on the following line."""
     own, behind = text[slice(*line)].strip(), text[slice(*following)].strip()
+    if _PIPED.fullmatch(own) or _PIPED.fullmatch(behind):
+        return not _RULE.fullmatch(behind)
     if text.count("\n", line[1], following[0]) > 1 or _ITEM.match(behind):
         return True
     if _YEARS.fullmatch(own) or _YEARS.fullmatch(behind):

@@ -60,7 +60,7 @@ class Passage:
         """The text on one line; of a table row its lines, the heads of its columns first."""
         if self.is_row:
             lines = [*self.above.split("\n"), *self.text.split("\n")]
-            return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+            return "\n".join(" ".join(line.split()).strip("| ") for line in lines if line.strip())
         return " ".join(f"{self.before} {self.text} {self.behind}".split())
 
 

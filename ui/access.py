@@ -1,14 +1,16 @@
 """Access: who sends a request, and what he may have of the page; the one place where that is decided.
 
-The home's user comes with the key that the start printed, or with the home's password; visitors of a share with a link
-or the share's password. Both then hold a cookie, of which only a digest is kept, in memory. Nobody else has anything.
+The home's user comes with the key that the start printed, or with the home's password, and then holds a cookie that is
+good after a restart too; visitors of a share with a link or the share's password, whose cookies are known by digests in
+memory. Nobody else has anything.
 """
 
 import ipaddress
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -65,6 +67,7 @@ VISITOR_EVENTS = frozenset(
 CODE_SECONDS = 300.0
 """How long the address that a browser is opened with may take to be opened."""
 MOST_PAGES = 10_000
+SECRET = "page.secret"
 
 _view: ContextVar[App] = ContextVar("view")
 
@@ -135,7 +138,7 @@ class Access:
         self._password = Password(password) if password else None
         self._attempts = Allowance(10, clock)
         self._codes: dict[str, float] = {}
-        self._cookies: set[str] = set()
+        self._cookie_value = digest(f"{_secret(app.settings.home)} {password}")
         self._pages: OrderedDict[str, str] = OrderedDict()
         own = app.settings.host.lower()
         self._names = {"127.0.0.1", "localhost", "::1"}
@@ -168,9 +171,7 @@ class Access:
                 raise NotAllowed("Too many attempts.", "Wait a minute and try again.")
             if self._password is None or not self._password.matches(password):
                 raise NotAllowed("This is not the password.", "Check it and try again.")
-        cookie = secrets.token_urlsafe(32)
-        self._cookies.add(digest(cookie))
-        return cookie
+        return self._cookie_value
 
     def set_cookie(self, value: str, secure: bool) -> str:
         """The header that gives it to the browser. Its name has the port, since cookies of all ports are one jar."""
@@ -198,7 +199,7 @@ class Access:
         """Who sends these headers; None is nobody."""
         host, cookie = headers.get("host", ""), self._cookie(headers.get("cookie", ""))
         key = headers.get("authorization", "").removeprefix("Bearer ")
-        if self.is_home(host) and (digest(cookie) in self._cookies or self.is_key(key)):
+        if self.is_home(host) and (self._is_cookie(cookie) or self.is_key(key)):
             return Viewer("", self.app, lambda page: self._holds(page, ""), lambda: True)
         visitor = self.app.sharing.visitor(host, cookie)
         if visitor is None:
@@ -206,6 +207,9 @@ class Access:
         # He has a part of the App, which refuses the rest.
         view = cast(App, visitor.app)
         return Viewer(visitor.id, view, lambda page: self._holds(page, visitor.id), visitor.requests.take)
+
+    def _is_cookie(self, value: str) -> bool:
+        return compare_digest(value.encode(), self._cookie_value.encode())
 
     def _holds(self, page: str, viewer_id: str) -> bool:
         holder = self._pages.setdefault(page, viewer_id)
@@ -219,6 +223,16 @@ class Access:
             return SimpleCookie(header)[self._cookie_name].value
         except (CookieError, KeyError):
             return ""
+
+
+def _secret(home: Path) -> str:
+    """What the cookie of a home's user is made of, in a file of his alone; without it every browser asks anew."""
+    path = home / SECRET
+    with suppress(FileExistsError):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(file, secrets.token_urlsafe(32).encode())
+        os.close(file)
+    return path.read_text("ascii")
 
 
 def is_public(path: str) -> bool:

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from app.errors import BadSetting
 from app.main import App
 from app.starter import ICON
-from ui.access import Access
+from ui.access import SECRET, Access
 from ui.api import Api
 from ui.guard import Guard
 from ui.main import build
@@ -26,7 +26,7 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 
 log = logging.getLogger(__name__)
 
-PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal", "docpod.log", "docpod.log.1")
+PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal", "docpod.log", "docpod.log.1", SECRET)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS_TRIED = 50

@@ -111,7 +111,7 @@ class Runner:
                 return step
             except NoTokenStep as reason:
                 why = reason
-        self.fallbacks.note("Answers go without the kernels for processors", why)
+        self.backend += f"; answers: plain PyTorch, because {why}"
         return None
 
     def _stepped(self, ids: Sequence[int], context: Context) -> Tensor | None:

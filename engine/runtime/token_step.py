@@ -60,7 +60,7 @@ class TokenStep:
     def __init__(self, flat: FlatModel, threads: int) -> None:
         """Raises NoTokenStep for weights or a machine that this is not for."""
         if importlib.util.find_spec("numba") is None:
-            raise NoTokenStep("Numba is not installed; pip install 'docpod[cpu]' brings it")
+            raise NoTokenStep("Numba is not installed; pip install '.[cpu]' brings it")
         if os.name != "posix":
             raise NoTokenStep("its threads wait for each other as POSIX has it")
         if not isinstance(flat.ops, RowOps) or not flat.turns_whole_heads:

@@ -259,7 +259,8 @@ def passage(cited: Cited) -> str:
     """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
     rows, start = [], 0
     for line in cited.quote.split("\n"):
-        rows.append([(start + cell.start(), start + cell.end()) for cell in re.finditer(r"\S+", line)])
+        found = re.finditer(r"[^|]+" if "|" in line else r"\S+", line)
+        rows.append([(start + cell.start(), start + cell.end()) for cell in found])
         start += len(line) + 1
     if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
         cells = ["".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]

@@ -450,7 +450,7 @@ def test_auto_with_a_gpu_and_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_embedded_model(embedded_model_dir: Path) -> None:
     model = load("embedded", embedded_model_dir.parent)
-    assert (model.name, model.window, model.better) == (embedded.NAME, 8192, "")
+    assert (model.name, model.window) == (embedded.NAME, 8192)
     assert (model.shape.layers, model.shape.kv_heads, model.shape.head_dim) == (30, 3, 64)
     assert model.digest == embedded.SHA256
     end = model.tokenizer.encode_template("<|im_end|>")
