@@ -1,5 +1,6 @@
 """The section reader: reads one section to its end; a GPU reads the next chunk while one is written."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,7 +95,7 @@ class SectionReader:
     def _chunks(
         self, section: Section, builder: Builder, ids: Sequence[int], stopped: Callable[[], bool]
     ) -> Iterator[int]:
-        most = len(ids)
+        most = sys.maxsize
         with ThreadPoolExecutor(1, "writing") as writer:
             under_way: _Written | None = None
             while builder.num_read < len(ids) and not self._stopped(stopped):

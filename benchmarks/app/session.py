@@ -128,7 +128,9 @@ class Session:
                 answer = event
         count = round(answer.tokens_per_second * (answer.seconds - passages))
         seconds = answer.seconds - answer.first_token_seconds
-        return Asked(1e3 * passages, 1e3 * answer.first_token_seconds, (count - 1) / seconds if count > 1 else 0.0)
+        # Of a weak reader's words it may be that none was shown.
+        rate = (count - 1) / seconds if count > 1 and seconds > 0 else answer.tokens_per_second
+        return Asked(1e3 * passages, 1e3 * answer.first_token_seconds, rate)
 
 
 def _questions(pages: Sequence[str]) -> list[str]:
