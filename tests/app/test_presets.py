@@ -8,6 +8,7 @@ import pytest
 
 from app import cli
 from app.errors import Busy, DocumentNotFound, NotRead, RecipeNotThere
+from app.idle import Idle
 from app.main import App
 from app.recall import Recaller
 from app.recipe_registry import kept_by, named
@@ -321,6 +322,8 @@ def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory
         return go_on(itself, *arguments)
 
     monkeypatch.setattr(owner, step, change_first)
+    # As another process reads, which does not make way for questions of this one.
+    monkeypatch.setattr(Idle, "make_way", lambda *_: None)
     assert answered_by(app, document_id) == "balanced"
     assert crossed
 
