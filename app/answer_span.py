@@ -28,7 +28,7 @@ _AMOUNT = re.compile(
     re.IGNORECASE,
 )
 _DATE = re.compile(
-    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
+    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
     rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
     r"|\d{2,4}年(?:\d{1,2}月)?(?:\d{1,2}日)?"
 )
@@ -58,7 +58,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         _AMOUNT,
     ),
 )
-_VALUE = re.compile(r"(?P<label>[^:：\n]{2,60})[:：]\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)")
+_VALUE = re.compile(r"(?m:^)(?P<label>[^:：\n.!?]{2,40})[:：]\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)")
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
@@ -104,12 +104,16 @@ def _value(weights: Mapping[str, float], passage: Passage) -> Span | None:
 
 
 def _cell(question: str, passage: Passage) -> Span | None:
-    """The cell of the row in the column that the question names by its year, or else the first one."""
+    """The cell of the row in the column that the question names by its year or its head, or else the first one."""
     label = re.match(r".*?[^\W\d_][^\d$€£]*", passage.text, re.DOTALL)
-    cells = [match.span() for match in _CELL.finditer(passage.text, label.end() - 1 if label else 0)]
+    dates = [match.span() for match in _DATE.finditer(passage.text) if not _YEAR.fullmatch(match[0])]
+    found = (match.span() for match in _CELL.finditer(passage.text, label.end() - 1 if label else 0))
+    cells = [each for each in found if not any(first < each[1] <= last for first, last in dates)]
     if not cells:
         return None
-    heads = _YEAR.findall(passage.above.split("\n")[-1])
+    line = passage.above.split("\n")[-1].casefold()
+    years = _YEAR.findall(line)
+    heads = years if len(years) == len(cells) else line.split()[-len(cells) :]
     asked = [word for word, _, _ in words(question) if word in heads]
     at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
     start, end = cells[at]

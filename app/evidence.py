@@ -20,6 +20,8 @@ from app.sections import SectionText
 
 WHOLE_WEIGHT = 1.0
 """For words that stand together: of a passage that holds the whole question, as much again as for its words."""
+HEAD_WEIGHT = 0.5
+"""Of the words of a heading or a caption: it says what stands below it, and seldom answers."""
 PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
@@ -65,8 +67,7 @@ class Ranked:
     def score(self) -> float:
         """What passages are ranked by."""
         return (
-            self.words
-            + WHOLE_WEIGHT * self.words**4
+            (HEAD_WEIGHT if self.passage.is_head else 1.0) * (self.words + WHOLE_WEIGHT * self.words**4)
             + PAGE_WEIGHT * self.page
             + MEANING_WEIGHT * self.meaning
             + self.figures

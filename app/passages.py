@@ -38,7 +38,8 @@ class Passage:
     """Characters start..end of a page's text.
 
     `above` are the lines that it stands below, which say what it is about: of a table row the heads of its columns,
-    else its heading. `before` and `behind` are the rest of its sentence on the pages beside.
+    else its heading; `is_head` says that it is one itself. `before` and `behind` are the rest of its sentence on the
+    pages beside.
     """
 
     page: int
@@ -47,6 +48,7 @@ class Passage:
     text: str
     above: str = ""
     is_row: bool = False
+    is_head: bool = False
     before: str = ""
     behind: str = ""
 
@@ -74,13 +76,14 @@ def split(page: int, text: str, previous: str = "", following: str = "") -> tupl
     before, first = _joint(previous, text)[0], _joint(previous, text)[3]
     last, behind = _joint(text, following)[1:3]
     found = []
-    for start, end, above, is_row in _pieces(text):
+    for start, end, above, kind in _pieces(text):
         # What stands below the page's last sentence is no part of it.
         whole = [(start, last), (last, end)] if behind and start < last < end else [(start, end)]
         for a, b in (short for each in whole for short in _shortened(text, *each)):
             if text[a:b].strip():
                 sides = before if a < first <= b else "", behind if a < last <= b else ""
-                found.append(Passage(page, a, b, text[a:b], above, is_row, *sides))
+                is_row, is_head = kind is Line.ROW, kind is Line.HEAD
+                found.append(Passage(page, a, b, text[a:b], above, is_row, is_head, *sides))
     return tuple(found)
 
 
@@ -114,9 +117,9 @@ def _same_line(last: Word, word: Word) -> bool:
     return is_turned and across > 0.5 * min(last.x1 - last.x0, word.x1 - word.x0) and -0.25 < down < 0.01
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int, str, bool]]:
-    """Start, end, what stands above, and whether it is a row, of each sentence with what belongs to it."""
-    held: tuple[int, int, str, bool] | None = None  # may go on with the next one
+def _pieces(text: str) -> Iterator[tuple[int, int, str, Line]]:
+    """Start, end, what stands above, and the kind of each sentence with what belongs to it."""
+    held: tuple[int, int, str, Line] | None = None  # may go on with the next one
     for block in blocks(text):
         own = list(_sentences(text, block.start, block.end))
         for number, (start, end) in enumerate(own):
@@ -132,7 +135,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int, str, bool]]:
                 else:
                     yield held
                 held = None
-            piece = (start, end, block.above, block.kind is Line.ROW)
+            piece = (start, end, block.above, block.kind)
             if _QUESTION.search(text, start, end) or (block.kind is Line.HEAD and number == len(own) - 1):
                 held = piece
             else:

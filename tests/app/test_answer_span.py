@@ -4,6 +4,7 @@ import pytest
 
 from app.answer_span import answer_span
 from app.indexed_page import indexed_page
+from app.passages import Passage
 from app.query_terms import seek
 
 INVOICE = (
@@ -57,3 +58,43 @@ def answered(question: str, text: str) -> str | None:
 )
 def test_what_is_asked_for_is_found(question: str, text: str, answer: str | None) -> None:
     assert answered(question, text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "above", "question", "answer"),
+    [
+        (
+            "New crane on the pier 15 March 118,000",
+            "Work Begins Cost in crowns",
+            "What will the new crane cost?",
+            "118,000",
+        ),
+        (
+            "Survey of the sluice 3 May 9,400",
+            "Work Begins Cost",
+            "How much does the survey of the sluice cost?",
+            "9,400",
+        ),
+        (
+            "September 301 288 325 290",
+            "Month Anvil Bellows Hammer Tongs",
+            "How much did Hammer make in September?",
+            "325",
+        ),
+        ("Alta 12 30 7", "Town Boats Nets Sheds", "How many sheds has Alta?", "7"),
+    ],
+)
+def test_a_cell_is_no_date_and_stands_below_the_head_that_was_asked_for(
+    text: str, above: str, question: str, answer: str
+) -> None:
+    passage = Passage(1, 0, len(text), text, above, is_row=True)
+    assert text[slice(*answer_span(question, {}, passage))] == answer
+
+
+def test_a_sentence_with_a_colon_is_no_label() -> None:
+    text = "Walter Prynne was the last keeper in the service who had tended a flame: the lamp of the red sector."
+    weights = {"last": 0.4, "keeper": 0.3, "flam": 0.3}
+    assert (
+        text[slice(*answer_span("Who was the last keeper?", weights, Passage(1, 0, len(text), text)))]
+        == "Walter Prynne"
+    )
