@@ -180,8 +180,12 @@
     const words = sessionStorage.getItem("docpod-typed");
     sessionStorage.removeItem("docpod-typed");
     if (!words) return;
-    typed().value = words;
-    typed().dispatchEvent(new Event("input", { bubbles: true }));
+    // The page may draw the box anew when it has loaded.
+    for (const wait of [0, 500, 1500]) setTimeout(() => {
+      if (typed().value) return;
+      typed().value = words;
+      typed().dispatchEvent(new Event("input", { bubbles: true }));
+    }, wait);
   }
 
   // Called once the page is mounted: the place is in the address, ids only.
