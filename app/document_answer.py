@@ -13,7 +13,7 @@ from app.events import Answer, Cited, Evidence, TextDelta
 from app.languages import language_of
 from app.passages import Passage, split
 from app.question_kind import Asking
-from storage import Page, Store
+from storage import Document, Page, Store
 
 _BYLINE = re.compile(
     r"^[ \t]*(?:(?:written|prepared|edited|compiled|authored) by|by|authors?:?|von|verfasst von|autor(?:en|in)?:|par"
@@ -33,6 +33,16 @@ _CHAT = (
 )
 
 
+def parsed_document(store: Store, document_id: str) -> Document:
+    """A document whose pages are known. Raises DocumentNotFound and NotRead."""
+    document = store.document(document_id)
+    if document is None:
+        raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
+    if document.state != "parsed":
+        raise NotRead("The pages of this document are not known yet.", "Ask again in a moment.")
+    return document
+
+
 class DocumentAnswer:
     """A question about a document that is parsed, read or not."""
 
@@ -40,12 +50,7 @@ class DocumentAnswer:
         """Raises DocumentNotFound and NotRead."""
         self._start = time.perf_counter()
         self._store, self._asked = store, asked
-        document = store.document(asked.document_id)
-        if document is None:
-            raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
-        if document.state != "parsed":
-            raise NotRead("The pages of this document are not known yet.", "Ask again in a moment.")
-        self._document = document
+        self._document = parsed_document(store, asked.document_id)
         self._found = True
         self._citations: list[Cited] = []
         self._words = {

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator, Sequence
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
 from app.conversations import Asked, keeping
-from app.document_answer import chapters
-from app.errors import DocumentNotFound, NotRead
+from app.document_answer import chapters, parsed_document
+from app.errors import NotRead
 from app.events import Answer, Cited, Evidence, TextDelta, Working
 from app.main_points import main_points
 from app.model_handle import ModelHandle
@@ -48,12 +48,7 @@ class WholeAnswer:
         self._start = time.perf_counter()
         self._store, self._asked, self._asking = store, asked, asking
         self._max_answer_tokens = max_answer_tokens
-        document = store.document(asked.document_id)
-        if document is None:
-            raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
-        if document.state != "parsed":
-            raise NotRead("The pages of this document are not known yet.", "Ask again in a moment.")
-        self._document = document
+        self._document = parsed_document(store, asked.document_id)
         self._engine = model.wait()
         self._weak = self._engine.loaded.heads.answers_from != "sections"
         self._first, self._last, self._intro = self._scope()
