@@ -159,13 +159,13 @@ class Chat:
 
     def _begin(self) -> None:
         """Answer what was just asked, at once where that is possible."""
-        self._look()
+        self.look()
         self._wake.set()
 
     def _watch(self) -> None:
         while not self._closed:
             try:
-                some_open = self._look()
+                some_open = self.look()
             except Exception:
                 # The rim of the background: whatever goes wrong with one question, others are answered.
                 log.exception("looking after open questions failed")
@@ -173,12 +173,14 @@ class Chat:
             self._wake.wait(_LOOK_SECONDS if some_open else None)
             self._wake.clear()
 
-    def _look(self) -> bool:
-        """Begin what can be answered by now; whether there is anything open."""
+    def look(self) -> bool:
+        """Begin what can be answered by now; whether there is anything open. The background does so again and again."""
         with self._looking:
+            with self._changed:
+                running = set(self._running)  # before their states are read: one that ends meanwhile has another by then
             open_ones = self._conversations.open_ones()
             for asked, state in open_ones:
-                if asked.answer_id not in self._running and not self._closed:
+                if asked.answer_id not in running and not self._closed:
                     with suppress(DocumentNotFound):  # deleted meanwhile
                         self._advance(asked, state)
         return bool(open_ones)

@@ -178,14 +178,13 @@
   }
   function typeAgain() {
     const words = sessionStorage.getItem("docpod-typed");
-    sessionStorage.removeItem("docpod-typed");
     if (!words) return;
-    // The page may draw the box anew when it has loaded.
-    for (const wait of [0, 500, 1500]) setTimeout(() => {
-      if (typed().value) return;
-      typed().value = words;
-      typed().dispatchEvent(new Event("input", { bubbles: true }));
-    }, wait);
+    // Only once its document is open: the page draws the box anew until then.
+    if (!typed() || typed().disabled) return setTimeout(typeAgain, 200);
+    sessionStorage.removeItem("docpod-typed");
+    if (typed().value) return;
+    typed().value = words;
+    typed().dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   // Called once the page is mounted: the place is in the address, ids only.

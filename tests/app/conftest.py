@@ -25,7 +25,7 @@ class Turns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._turns = threading.Semaphore(0)
-        self.begun = 0
+        self.begun = self.given = 0
         begin = PodBuilder.begin
 
         def begin_in_turn(builder: PodBuilder, ids: list[int]) -> object:
@@ -37,7 +37,13 @@ class Turns:
         monkeypatch.setattr(PodBuilder, "begin", begin_in_turn)
 
     def give(self, chunks: int = 1) -> None:
+        self.given += chunks
         self._turns.release(chunks)
+
+    def give_next(self) -> None:
+        """A turn to a reader that stands and waits for one."""
+        if self.begun > self.given:
+            self.give()
 
     def give_all(self) -> None:
         self.give(10_000)
@@ -45,7 +51,7 @@ class Turns:
     def take_all(self) -> None:
         """From now on a chunk needs a turn again."""
         while self._turns.acquire(blocking=False):
-            pass
+            self.given -= 1
 
 
 @pytest.fixture

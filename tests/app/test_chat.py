@@ -51,11 +51,14 @@ def wait_for_hits(app: App, conversation_id: str) -> Turn:
 
 
 def give_until(app: App, turns: Turns, conversation_id: str, *states: str) -> Turn:
-    """Read on, chunk by chunk, until the answer has got so far."""
+    """Read on, chunk by chunk, until the answer has got so far; after each it is looked whether it can begin."""
 
     def reached() -> bool:
-        turns.give()
-        return the_turn(app, conversation_id).state in states
+        app.chat.look()
+        state = the_turn(app, conversation_id).state
+        if state in ("waiting", "partial") and state not in states:
+            turns.give_next()
+        return state in states
 
     paper.wait_until(reached, " or ".join(states))
     return the_turn(app, conversation_id)

@@ -268,6 +268,7 @@ def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back
         with serving(FAKE, tmp_path / "home", port) as url:
             driver.open_page(page, url)
             driver.upload(page, report)
+            expect(page).to_have_url(re.compile("#d="))
             page.locator("#question textarea").fill("half a quest")
         expect(page.locator("#gone")).to_contain_text("goes on by itself", timeout=60_000)
         page.wait_for_timeout(3_000)
