@@ -1,7 +1,7 @@
 """The answer span: which characters of a passage answer, by what kind of thing the question asks for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.passages import Passage
@@ -27,6 +27,13 @@ _AMOUNT = re.compile(
     r"|[〇零一二三四五六七八九十百千万亿两]+(?:[年月日天个元克米吨人次]|小时|分钟|公[斤里]|[%％])?",
     re.IGNORECASE,
 )
+_MONEY = re.compile(f"(?:{_AMOUNT.pattern})", re.IGNORECASE)
+_MEASURE = re.compile(
+    r"(?:met(?:re|er)|feet|foot|inch|mile|yard|acre|hour|minute|second|day|week|month|year|decade|ton|tonne|degree|litre"
+    r"|liter|gram|gallon|page|per ?cent|people|person)e?s?$|[%°]$|\b(?:[kcm]?m|k?g|m[l²]|ft|km/h)$",
+    re.IGNORECASE,
+)
+"""The unit of what is no price."""
 _DATE = re.compile(
     rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
     rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
@@ -36,11 +43,15 @@ _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
 _NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
-_PLACE = re.compile(rf"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s(?:the\s)?{_NAME.pattern}")
+_AT = r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s"
+_PLACE = re.compile(
+    rf"{_AT}(?:the\s)?{_NAME.pattern}|{_AT}(?:the|an?)\s(?!same|first|last|time|year)[a-z]+(?:\s[a-z]+)?"
+)
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
     (
-        r"\bwhen\b|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b|\bdate of\b|\bwann\b|\bquand\b"
+        r"^(?:and\s|since\s|until\s)?when\b|\b(?:since|until|by|and) when\b|\bdate of\b|\bwann\b|\bquand\b"
+        r"|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b"
         "|什么时候|何时|いつ",
         _DATE,
     ),
@@ -50,6 +61,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         _CODE,
     ),
     (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
+    (r"\bhow much\b.*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b", _MONEY),
     (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
     (
         r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
@@ -78,13 +90,29 @@ def asks_for(question: str) -> re.Pattern[str] | None:
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
 
 
+def may_answer(question: str, quotes: Sequence[str]) -> bool:
+    """Whether something of the kind that is asked for stands in any of the quotes, as far as the question tells it;
+    names can be told only in scripts with capitals."""
+    kind = asks_for(question)
+    if kind is None or (kind in (_NAME, _PLACE) and question.lower() == question.upper()):
+        return True
+    asked = {stem(word) for word, _, _ in words(question)}
+    return any(_is_new(asked, quote[start:end]) for quote in quotes for start, end in _things(kind, quote, 0))
+
+
+def _is_new(asked: set[str], thing: str) -> bool:
+    """Whether it is not a thing that the question names itself."""
+    own = {stem(word) for word, _, _ in words(thing)}
+    return not own or not own <= asked
+
+
 def answer_span(question: str, weights: Mapping[str, float], passage: Passage) -> Span | None:
     """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known.
 
     `weights` are the stems of the question's words with their weights.
     """
     kind = asks_for(question)
-    if passage.is_row and kind in (None, _AMOUNT, _CODE):
+    if passage.is_row and kind in (None, _AMOUNT, _MONEY, _CODE):
         span = _cell(question, passage)
     else:
         span = _value(weights, passage) or (_nearest(kind, question, weights, passage.text) if kind else None)
@@ -131,8 +159,7 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
     begin = re.search(r"[?？]\s*(?:A[:.]\s*)?", text)
     found: list[_Found] = []
     for start, end in _things(kind, text, begin.end() if begin else 0):
-        own = {stem(word) for word, _, _ in words(text[start:end])}
-        if own and own <= asked:
+        if not _is_new(asked, text[start:end]):
             continue
         # Behind the words it is likelier than before them.
         far = sum(
@@ -147,7 +174,9 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
     for match in kind.finditer(text, begin):
         start, end = match.span()
         end = start + len(match[0].rstrip(" .,-"))
+        if kind is _MONEY and _MEASURE.search(text, start, end):
+            continue
         if kind is _PLACE:
-            yield start + match[0].index(" ") + 1, end
+            yield start + len(match[0].split(maxsplit=1)[0]) + 1, end
         elif kind is not _NAME or start > begin or " " in match[0]:
             yield start + len(match[0]) - len(match[0].lstrip()), end

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span
+from app.answer_span import answer_span, may_answer
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import Passage
@@ -26,12 +26,21 @@ PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
 ROW_WEIGHT = 0.2
+NAMED_WEIGHT = 10.0
+"""More than all else together."""
+OTHER_WEIGHT = 0.5
 ATTENTION_WEIGHT = 0.5
-FOUND = 0.8
+FOUND = 1.12
+FOUND_ON_ITS_PAGE = 0.1
+"""The same of a passage of the page that the question names."""
 FOUND_BY_WORDS = 0.3
 """The same of a document whose meaning is not known."""
 _MEANING_COUNTS = 1.5
 _MISSING_COUNTS = 0.5
+_SAME = 0.6
+"""Share of the question that a passage about another name must hold, so that it is what is sought but for the name."""
+_KINDS_LOOKED_AT = 3
+"""Pages on whose best passages something of the kind that is sought must stand."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _RANKED = 256
@@ -45,7 +54,9 @@ class Ranked:
     `words` is the share of the question that it and its neighbours hold, `page` its page's share of the best BM25
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
     `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
-    `missing` the share of the question that is nowhere, and `other` says that it tells the same of another name.
+    `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
+    that the question names its page, and `lacking` that the same is told of another name in more of the question's
+    words, or that neither it nor the next ones have anything of the kind that is sought, such as an amount.
     `attention` is the attention mass on it, in section `section` of those that were asked (an index), on the slots from
     its first to its last one; section is -1 where none of them holds it.
     """
@@ -57,6 +68,8 @@ class Ranked:
     figures: float = 0.0
     missing: float = 0.0
     other: bool = False
+    named: bool = False
+    lacking: bool = False
     section: int = -1
     slots: tuple[int, int] = (0, -1)
     attention: float = 0.0
@@ -71,6 +84,8 @@ class Ranked:
             + PAGE_WEIGHT * self.page
             + MEANING_WEIGHT * self.meaning
             + self.figures
+            + NAMED_WEIGHT * self.named
+            - OTHER_WEIGHT * self.other
             + ATTENTION_WEIGHT * self.attention
         )
 
@@ -78,13 +93,19 @@ class Ranked:
     def found(self) -> bool:
         """Whether the passage may be called an answer."""
         sure = self.words + _MEANING_COUNTS * self.meaning - _MISSING_COUNTS * self.missing
-        return sure >= (FOUND if self.meaning else FOUND_BY_WORDS) and not self.other
+        least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else FOUND_BY_WORDS
+        return sure >= least and not self.other and not self.lacking
 
 
 def candidates(
-    terms: QueryTerms, pages: Mapping[int, IndexedPage], matches: Mapping[int, float], meant: Mapping[int, PageMeaning]
+    terms: QueryTerms,
+    pages: Mapping[int, IndexedPage],
+    matches: Mapping[int, float],
+    meant: Mapping[int, PageMeaning],
+    named: int = 0,
 ) -> list[Ranked]:
-    """The best passages of some pages, best first, before the model has looked.
+    """The best passages of some pages, best first, before the model has looked; those of the page that the question
+    names, if it names one, before all others.
 
     `matches` are the pages' BM25 scores as shares of the best.
     """
@@ -98,7 +119,8 @@ def candidates(
         for passage, share, other in zip(page.passages, words[own].tolist(), others[own].tolist(), strict=True):
             figures = shown + ROW_WEIGHT * passage.is_row if terms.figures else 0.0
             meaning = near.of(passage) if near else 0.0
-            found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other))
+            other = other or bool(terms.absent) or terms.is_of_another(passage)
+            found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other, number == named))
         first = own.stop
     return sorted(found, key=lambda each: each.score, reverse=True)[:_RANKED]
 
@@ -130,5 +152,12 @@ def rank(
                 break
         ranked.append(each)
     ranked.sort(key=lambda each: each.score, reverse=True)
-    spans = [answer_span(question, terms.weights, each.passage) for each in ranked[:SPANS]]
-    return [replace(each, span=span) for each, span in zip(ranked, spans, strict=False)] + ranked[SPANS:]
+    for index, each in enumerate(ranked[:SPANS]):
+        ranked[index] = replace(each, span=answer_span(question, terms.weights, each.passage))
+    if ranked:
+        best = {each.passage.page: each.passage.quote for each in reversed(ranked)}
+        pages = list(dict.fromkeys(each.passage.page for each in ranked))[:_KINDS_LOOKED_AT]
+        told = max((each.words for each in ranked if each.other), default=0.0)
+        lacking = told > max(_SAME, ranked[0].words) or not may_answer(question, [best[page] for page in pages])
+        ranked[0] = replace(ranked[0], lacking=lacking)
+    return ranked

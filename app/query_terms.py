@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.indexed_page import IndexedPage
-from app.words import fold, stem, terms
+from app.passages import Passage
+from app.words import fold, is_german, stem, terms
 
 BESIDE = 1 / 3
 """What a word counts in the passage beside: the sentence before often names what a passage is about."""
@@ -21,7 +22,15 @@ _TYPED = 0.85
 _REST = 0.95
 _COMMON = 1 / 3
 """A name on more than this share of the pages, like that of the company itself, tells no passage from another."""
-_NAME = re.compile(r"(?<!^)(?<![.!?]\s)\b[A-Z][a-z][^\W\d_]*")
+_CAPITAL = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я]"
+_SMALL = r"[^\W\d_A-ZÀ-ÖØ-ÞА-Я]"
+_NAME = re.compile(rf"(?<!^)(?<![.!?]\s)\b(?:{_CAPITAL}{_SMALL}|{_CAPITAL}+{_SMALL}+{_CAPITAL})[^\W\d_]*")
+_BEFORE = r"\b(\w{3,})\s(?:in|of|at|for)\s(?:the\s)?$"
+_BEHIND = r"\s([^\W\d_A-Z]\w{2,})\b"
+_NUMBER = re.compile(r"\d{4,}")
+_HELD = 0.5
+"""A name that the document has nowhere tells something where it has this share of the other words: it does not where
+the question is in another language."""
 _FIGURES = re.compile(
     r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:ratio|percent|percentage|amount"
     r"|total|number|sum|average|cost|price|rate)\b|%|\b(?:million|billion|thousand)s?\b|多少|几|いくら|いくつ|\bсколько"
@@ -30,6 +39,7 @@ _FIGURES = re.compile(
 )
 _HOW_TO_ANSWER = re.compile(
     r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?"
+    r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
 )
@@ -41,13 +51,17 @@ class QueryTerms:
     """Stems with their weights, which sum to 1.
 
     `missing` is the weight of those that no page holds that was looked at; `figures` says whether an amount is asked
-    for, and `names` are those that some passages hold, but not most pages.
+    for, and `names` are those that some passages hold, but not most pages. `absent` are names and numbers that no page
+    holds, as the question writes them; `slots` finds, by name, another name in the place that it has in the question:
+    "the Bergen office" where Oslo is asked for.
     """
 
     weights: Mapping[str, float]
     missing: float = 0.0
     figures: bool = False
     names: frozenset[str] = frozenset()
+    absent: tuple[str, ...] = ()
+    slots: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
 
     def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
         """For each passage of the pages, in order, the share of the question that it holds, with less for words of the
@@ -75,6 +89,10 @@ class QueryTerms:
         named = QueryTerms(dict.fromkeys(self.names, 1.0)).shares(pages) > 0
         return ~named & (shares + sum(self.weights[name] for name in self.names) >= _REST)
 
+    def is_of_another(self, passage: Passage) -> bool:
+        """Whether a passage has another name where the question has one of its own."""
+        return any(name not in passage.stems and slot.search(passage.text) for name, slot in self.slots.items())
+
 
 def core_question(question: str) -> str:
     """The question without sentences that say how to answer it, unless nothing else is left."""
@@ -87,32 +105,44 @@ def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
 
     A word that they do not have is taken for one that is written almost like it.
     """
-    wanted = dict.fromkeys(stem(term) for term in terms(core_question(question)))
+    core = core_question(question)
+    wanted = dict.fromkeys(stem(term) for term in terms(core))
     holding = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in wanted}
     known: set[str] = set()
     for word in [word for word, count in holding.items() if not count and len(word) > 4 and word.isalpha()]:
         known = known or set().union(*(page.holders for page in pages))
-        for other in get_close_matches(word, known, 1, _TYPED):
+        together = [other for other in known if len(other) > 5 and word.startswith(other)]
+        for other in together[:1] or get_close_matches(word, known, 1, _TYPED):
             holding[other] = sum(len(page.holders.get(other, ())) for page in pages)
             del holding[word]
     count = sum(len(page.passages) for page in pages)
     rarity = {word: math.log(1 + count / (1 + held)) for word, held in holding.items()}
     total = sum(rarity.values()) or 1.0
     weights = {word: each / total for word, each in rarity.items()}
+    named = {stem(fold(match[0])): match for match in _NAME.finditer(core)}
+    lacking = {word for word in weights if not holding[word]}
+    strange = [word for word in lacking if word in named or _NUMBER.fullmatch(word)]
+    others = weights.keys() - named.keys() - set(strange)
+    # Not where every noun is written like a name.
+    is_told = len(named) <= 2 * len(others) and not is_german(core) and len(others - lacking) >= _HELD * len(others) > 0
     return QueryTerms(
         weights,
-        sum(weight for word, weight in weights.items() if not holding[word]),
+        sum(weights[word] for word in lacking),
         _FIGURES.search(question) is not None,
-        frozenset(
-            name
-            for name in _names(core_question(question)) & weights.keys()
-            if 0 < _on(name, pages) <= _COMMON * len(pages)
-        ),
+        frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
+        tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
+        {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
     )
 
 
-def _names(question: str) -> frozenset[str]:
-    return frozenset(stem(fold(name)) for name in _NAME.findall(question))
+def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
+    """Finds a name beside the word that stands beside the one at start..end of the question."""
+    patterns = []
+    if before := re.search(_BEFORE, question[:start]):
+        patterns.append(rf"\b{before[1]}\s(?:in|of|at|for)\s(?:the\s)?{_CAPITAL}[^\W\d_]+")
+    if behind := re.match(_BEHIND, question[end:]):
+        patterns.append(rf"\b{_CAPITAL}[^\W\d_]+\s{behind[1]}\b")
+    return re.compile("|".join(patterns)) if patterns else None
 
 
 def _on(word: str, pages: Sequence[IndexedPage]) -> int:

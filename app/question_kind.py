@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.number_words import NUMBER_WORDS
+from app.page_names import page_named
 from app.question_words import ASKED, ASKED_IF_NAMED, CHAT, EMPTY, EMPTY_ARABIC, EMPTY_CHINESE, THING
 
 _POINTS = (
@@ -22,17 +23,10 @@ _FORM = re.compile(
     rf"|用?(?P<han>[一二三四五六七八九十]|\d+)\s*(?:个要点|点|句话?)"
 )
 _BULLETS = re.compile("bullet|point|item|punkt|punto|list|点")
-_PAGE = re.compile(
-    r"\b(?:pages?|pp?\.?|seite|página|pagina)\s+(?:no\.?\s+|number\s+|nr\.?\s+)?"
-    r"(?P<label>(?:[a-z]{1,2}-?)?\d+(?:-\d+)?[a-z]?|[ivxlcdm]+)\b"
-    r"|\b(?P<end>first|last|letzten?|ersten?|première|dernière|primera|última)\s+(?:page|seite|página)\b"
-    r"|第\s*(?P<han>\d+)\s*页|(?:ال)?صفحة\s+(?P<arabic>\d+)"
-)
 _PART = re.compile(
     r"\b(?:chapter|section|part|appendix|kapitel|abschnitt|chapitre|cap[ií]tulo)\s+(\d+(?:\.\d+)*|[ivx]+|[a-h])\b"
     r"|第\s*(\d+)\s*[章节]"
 )
-_FIRST = ("first", "erste", "ersten", "première", "primera")
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 
 
@@ -41,7 +35,7 @@ class Asking:
     """What a question asks for.
 
     `kind` is inside (something in the text), whole, page, chat, or what is asked of the document: title, author, pages,
-    outline, date, language or file. `page` is a label as it is printed, or "first" or "last"; `part` the number of a
+    outline, date, language or file. `page` is a label as it is printed, or a word like "first"; `part` the number of a
     chapter; `points` is 0 where no number of points was asked for.
     """
 
@@ -64,12 +58,11 @@ def kind_of(question: str, names: Callable[[], str] = str, goes_on: bool = False
     if form := _FORM.search(said):
         points, bullets = _number(form["number"] or form["han"] or ""), _BULLETS.search(form[0]) is not None
         said = f"{said[: form.start()]} {said[form.end() :]}"
-    page, part = _PAGE.search(said), _PART.search(said)
+    page, part = page_named(said), _PART.search(said)
     if page:
-        end = "first" if page["end"] in _FIRST else "last"
-        rest = f"{said[: page.start()]} {said[page.end() :]}"
+        rest = f"{said[: page.start]} {said[page.end :]}"
         if not _filled(rest) or kind_of(rest).kind == "whole":
-            return Asking("page", page["label"] or page["han"] or page["arabic"] or end, "", points, bullets)
+            return Asking("page", page.label, "", points, bullets)
     if part:
         said = f"{said[: part.start()]} {said[part.end() :]}"
     named = part is not None or not THING.isdisjoint(_WORD.findall(said)) or not goes_on

@@ -4,9 +4,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
+from app.derived_figures import with_lines
 from app.evidence import Ranked, candidates
 from app.indexed_page import IndexedPage, indexed_page
 from app.meaning import Meaning, PageMeaning, nearest
+from app.page_names import page_named, page_number
 from app.query_terms import QueryTerms, core_question, seek
 from app.words import terms
 from storage import Section, Store
@@ -37,24 +39,25 @@ class Route:
         """Whether earlier turns matter."""
         self.question = f"{question} {earlier[-1]}" if self.depends else question
         """With the one before, where it leans on that."""
+        self._sought = with_lines(self.question)
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property
     def pages(self) -> Mapping[int, float]:
         """BM25 scores of the pages with any of the words, as shares of the best; best first."""
-        found = dict(self._store.search_pages(self._document_id, terms(core_question(self.question)), _PAGES))
+        found = dict(self._store.search_pages(self._document_id, terms(core_question(self._sought)), _PAGES))
         best = max(found.values(), default=0.0) or 1.0
         return {number: max(0.0, score) / best for number, score in found.items()}
 
     @cached_property
     def terms(self) -> QueryTerms:
         """What is sought."""
-        return seek(self.question, list(self._indexed.values()))
+        return seek(self._sought, list(self._indexed.values()))
 
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
         """The passages that may answer, best first."""
-        return candidates(self.terms, self._indexed, self.pages, self.meanings)
+        return candidates(self.terms, self._indexed, self.pages, self.meanings, self._named)
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
         """The sections, the one with the best passage first; without any, in the order of the document."""
@@ -72,16 +75,23 @@ class Route:
     @cached_property
     def meanings(self) -> Mapping[int, PageMeaning]:
         """How near pages come to the question in meaning, if that is known of them."""
-        return self._meaning.near(self._document_id, core_question(self.question)) if self._meaning else {}
+        return self._meaning.near(self._document_id, core_question(self._sought)) if self._meaning else {}
 
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """The texts of some pages of the document."""
         return self._store.page_texts(self._document_id, numbers)
 
     @cached_property
+    def _named(self) -> int:
+        """The page that the question names, as in "on the second page"; 0 where it names none."""
+        page = page_named(self.question)
+        return page_number(page.label, self._store.pages(self._document_id)) if page else 0
+
+    @cached_property
     def _indexed(self) -> Mapping[int, IndexedPage]:
         """The pages that are looked at, in the order of the document."""
-        wanted = sorted({*self.pages, *nearest(self.meanings, _PAGES_BY_MEANING)}) or range(1, _PAGES + 1)
+        found = {*self.pages, *nearest(self.meanings, _PAGES_BY_MEANING)} or range(1, _PAGES + 1)
+        wanted = sorted({*found, *([self._named] if self._named else [])})
         texts = self.texts({n + beside for n in wanted for beside in (-1, 0, 1)})
         return {
             number: indexed_page(number, texts[number], texts.get(number - 1, ""), texts.get(number + 1, ""))

@@ -23,6 +23,7 @@ from app.recall import Recalled
 from app.retrieval import Pages, Retriever
 from app.routing import Route
 from app.streaming import stream, without_echo
+from app.words import stem, stems, terms
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
@@ -154,8 +155,14 @@ class SectionAnswer:
         pages = [self._pages[each.page].text for each in self._citations]
 
         def wrong(sentence: str) -> bool:
-            """Whether a sentence says what no passage does, or something else than the characters that answer."""
-            if not held_by(sentence, quotes) or unsupported(sentence, quotes, self._asked.whole, pages):
+            """Whether a sentence says what no passage does, or something else than the characters that answer.
+
+            What it takes over from the question is as much its claim as the rest: "three things went wrong".
+            """
+            mark = held_by(sentence, quotes)
+            if not mark or unsupported(sentence, quotes, self._asked.whole, pages):
+                return True
+            if (_stems(sentence) & _stems(self._asked.whole)) - stems(quotes[mark - 1]):
                 return True
             answer = self._citations[0].words
             return bool(answer) and shown == 0 and not supports(answer, sentence)
@@ -219,6 +226,11 @@ def _ids(loaded: Loaded, question: str) -> list[int]:
             "Ask for one thing at a time, in fewer words.",
         )
     return ids
+
+
+def _stems(text: str) -> frozenset[str]:
+    """Of the words that tell something."""
+    return frozenset(map(stem, terms(text)))
 
 
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:

@@ -4,6 +4,7 @@ A weak reader quotes: the points are the main sentences of the text. A strong on
 its own pod (map), then one answer from these (reduce). Either is kept, so that it is there at once the next time.
 """
 
+import re
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -16,6 +17,7 @@ from app.errors import NotRead
 from app.events import Answer, Cited, Evidence, TextDelta, Working
 from app.main_points import main_points
 from app.model_handle import ModelHandle
+from app.page_names import page_number
 from app.passages import Passage, split
 from app.question_kind import Asking
 from app.recall import Recalled
@@ -26,13 +28,18 @@ from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
-from storage import Page, Section, Store
+from storage import Section, Store
 
 _VERSION = 1
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
 _POINTS, _PAGE_POINTS = 6, 5
 _CHAPTERS = 15
 """Most chapters that are named before the points."""
+_CONTENTS = re.compile(
+    "(?:table of )?contents|inhalt(?:sverzeichnis)?|table des matières|sommaire|índice|目录|目次|المحتويات",
+    re.IGNORECASE,
+)
+"""The entry of a table of contents that is that table."""
 _MAP = "Summarise this part of the document in three short sentences, with its most important names and figures."
 _PAGE = "What does this page say? Answer in two or three short sentences."
 _REDUCE = "Summarise the document in {points} from these notes, with its most important names and figures."
@@ -130,7 +137,8 @@ class WholeAnswer:
             return 0, 0, f"The table of contents names no chapter {self._asking.part}."
         pages = f"{count:,} {'page' if count == 1 else 'pages'}"
         top = chapters(document.outline) if document.outline else []
-        named = f", with the chapters {'; '.join(title for title, _ in top)}" if 1 < len(top) <= _CHAPTERS else ""
+        titles = [title for title, _ in top if not _CONTENTS.fullmatch(title.strip())]
+        named = f", with the chapters {'; '.join(titles)}" if 1 < len(titles) <= _CHAPTERS else ""
         return 1, count, f"“{document.title}”, {pages}{named}"
 
     def _quoted(self) -> list[Point]:
@@ -242,16 +250,6 @@ class WholeAnswer:
                     citations.append(cited(mark, page, Passage(number, start, end, page.text[start:end])))
                 words += f" [{mark}]"
         self._words, self._citations, self._unsupported = words, tuple(citations), tuple(foreign)
-
-
-def page_number(label: str, pages: Sequence[Page]) -> int:
-    """The page with a printed label, whatever its case, or else of this number; 0 where there is none."""
-    if label in ("first", "last"):
-        return pages[0 if label == "first" else -1].number if pages else 0
-    for page in pages:
-        if page.label.casefold() == label.casefold():
-            return page.number
-    return int(label) if label.isdecimal() and 1 <= int(label) <= len(pages) else 0
 
 
 def _is_part(title: str, number: str) -> bool:

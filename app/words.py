@@ -118,6 +118,13 @@ def terms(text: str) -> list[str]:
     return list(dict.fromkeys(telling or found))
 
 
+def is_german(text: str) -> bool:
+    """Whether a text has more of the words that every German one has than of those of English."""
+    found = [word for word, _, _ in words(text)]
+    english, german = (sum(word in language for word in found) for language in _CLOSED[:2])
+    return german > english
+
+
 def stems(text: str) -> frozenset[str]:
     """The stems of a text."""
     return frozenset(stem(word) for word, _, _ in words(text))

@@ -6,12 +6,14 @@ Sets are the planted reports (twenty facts of one shape and of many, and ten nea
 `--data`, or below DOCPOD_EVAL_DATA, that holds PDFs and a questions.jsonl. Methods are BM25 over pages, meaning alone,
 both with words and figures ("ranked"), and the whole answer ("all"), which reads the documents with the model first.
 Shares are of n, but for `false_not_found` (of those that are answered), `wrongly_found` (of those that are not), and
-`quote`, `span` and `words` (of those whose answer stands literally on a right page).
+`quote`, `span` and `words` (of those whose answer stands literally on a right page). `unmarked_wrong` is the share of
+answers with a number or a name that stands in no quote, and that is not marked as such.
 """
 
 import argparse
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,9 @@ from benchmarks.evidence.planted import Shape
 from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
 
 _SHAPES: tuple[Shape, ...] = ("one_shape", "varied")
+_CLAIM = re.compile(r"\d[\d.,]*|(?<![.!?\n] )(?<!^)\b[A-Z][a-z]+")
+_NO_CLAIM = re.compile(r"\(p\. [^)]*\)|\[\d+\]")
+"""What an answer says of where its words come from."""
 
 
 @dataclass
@@ -125,6 +130,7 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> R
             found=answer.found,
             span=cited[0].words if cited else "",
             words=answer.answer,
+            unmarked=unmarked(answer, each.question),
             seconds=answer.seconds,
         )
         print(
@@ -132,6 +138,27 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> R
             flush=True,
         )
     return row
+
+
+def unmarked(answer: Answer, question: str) -> list[str]:
+    """Numbers and names of an answer's words that stand in no quote nor in the question, and are not marked."""
+    quotes = " ".join(each.quote for each in answer.citations).replace(",", "")
+    said = _NO_CLAIM.sub(lambda match: " " * len(match[0]), answer.answer) if answer.found else ""
+    return [
+        each[0]
+        for each in _CLAIM.finditer(said)
+        if each[0].replace(",", "").rstrip(".") not in f"{quotes} {question.replace(',', '')}"
+        and not any(start < each.end() and each.start() < end for start, end in answer.unsupported)
+    ]
+
+
+def keep(rows: Sequence[Row], out: Path) -> list[dict[str, Any]]:
+    """Write what is known by now: the shares, and the raw answers beside them."""
+    report = [row.shares() for row in rows]
+    out.write_text(json.dumps({"rows": report}, indent=1) + "\n")
+    raw = {f"{row.question_set} / {row.method}": row.raw for row in rows}
+    out.with_name(f"{out.stem}-answers.json").write_text(json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+    return report
 
 
 def main() -> None:
@@ -153,6 +180,7 @@ def main() -> None:
     sets += [list(folder(path))[: options.limit] for path in folders or ()]
     app = App(Settings(home=options.home, model=options.model, recipe=options.recipe))
     rows: list[Row] = []
+    report: list[dict[str, Any]] = []
     try:
         for known in sets:
             ids = {
@@ -161,14 +189,9 @@ def main() -> None:
             rows += rankings(app, known, ids)
             if not options.ranking_only:
                 rows.append(answers(app, known, ids))
+            report = keep(rows, options.out)
     finally:
         app.close()
-    report = [row.shares() for row in rows]
-    options.out.write_text(json.dumps({"rows": report}, indent=1) + "\n")
-    raw = {f"{row.question_set} / {row.method}": row.raw for row in rows}
-    options.out.with_name(f"{options.out.stem}-answers.json").write_text(
-        json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
-    )
     print("| " + " | ".join(report[0]) + " |\n|" + " --- |" * len(report[0]))
     for each in report:
         print("| " + " | ".join("-" if value is None else str(value) for value in each.values()) + " |")
