@@ -2,11 +2,9 @@
 
 import re
 
-_INCOME, _BALANCE, _CASH = (
-    "consolidated statements of income",
-    "consolidated balance sheets",
-    "statements of cash flows",
-)
+_INCOME, _BALANCE = "consolidated statements of income", "consolidated balance sheets"
+_CASH = "statements of cash flows"
+_COST = f"{_INCOME} cost of sales"
 _SALES, _OPERATING, _NET = f"{_INCOME} net sales revenues", f"{_INCOME} operating income", f"{_INCOME} net income"
 _DEPRECIATION = f"{_CASH} depreciation and amortization"
 _ASSETS, _EQUITY = f"{_BALANCE} total assets", f"{_BALANCE} total shareholders' equity"
@@ -29,11 +27,16 @@ _LINES: tuple[tuple[str, str], ...] = (
     (r"debt[- ]to[- ]\w+|capitali[sz]ation ratio|leverage ratio|invested capital|gearing", f"{_DEBT}, total equity"),
     (
         r"(?:inventory|stock) turnover|days (?:of )?inventory|\bdio\b",
-        f"{_INCOME} cost of sales; {_BALANCE} inventories",
+        f"{_COST}; {_BALANCE} inventories",
     ),
     (r"receivables? turnover|days sales outstanding|\bdso\b", f"{_SALES}; {_BALANCE} accounts receivable"),
-    (r"payables? turnover|days payables? outstanding|\bdpo\b", f"{_INCOME} cost of sales; {_BALANCE} accounts payable"),
+    (r"payables? turnover|days payables? outstanding|\bdpo\b", f"{_COST}; {_BALANCE} accounts payable"),
     (r"(?:fixed |total )?assets? turnover", f"{_SALES}; {_ASSETS}, property and equipment"),
+    (r"to (?:net )?(?:sales|revenues?)\b", _SALES),
+    (r"cash flows? to\b|cash flow ratio", f"{_CASH} net cash provided by operating activities; {_CURRENT}"),
+    (r"cash conversion", f"{_COST}; {_BALANCE} inventories, accounts receivable, accounts payable"),
+    (r"(?:make|made|turn|earn)\w* (?:a |any )?(?:profit|loss)\b|profitable", f"{_NET}, surplus, deficit"),
+    (r"income exceed|exceed\w* (?:its |their )?(?:expen[ds]|cost)", "surplus, net income"),
     (r"free cash flow", f"{_CASH} net cash provided by operating activities, purchases of property and equipment"),
     (r"cap(?:ital )?ex(?:penditures?)?\b", f"{_CASH} purchases of property and equipment"),
     (r"dividend payout|retention ratio", f"{_CASH} dividends paid; {_NET}"),

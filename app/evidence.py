@@ -20,8 +20,6 @@ from app.sections import SectionText
 
 WHOLE_WEIGHT = 1.0
 """For words that stand together: of a passage that holds the whole question, as much again as for its words."""
-HEAD_WEIGHT = 0.5
-"""Of the words of a heading or a caption: it says what stands below it, and seldom answers."""
 PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
@@ -29,6 +27,7 @@ ROW_WEIGHT = 0.2
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
+FITS_WEIGHT = 0.3
 ATTENTION_WEIGHT = 0.5
 FOUND = 1.12
 FOUND_ON_ITS_PAGE = 0.1
@@ -43,6 +42,8 @@ _KINDS_LOOKED_AT = 3
 """Pages on whose best passages something of the kind that is sought must stand."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
+_LOOKED_INTO = 40
+"""Passages of which it is found out whether they hold what may be an answer."""
 _RANKED = 256
 """Passages that are ranked: many more than are ever looked at."""
 
@@ -55,8 +56,9 @@ class Ranked:
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
     `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
     `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
-    that the question names its page, and `lacking` that the same is told of another name in more of the question's
-    words, or that neither it nor the next ones have anything of the kind that is sought, such as an amount.
+    that the question names its page, `fits` that it has something of the kind that is sought, such as an amount, and
+    `lacking` that the same is told of another name in more of the question's words, or that neither it nor the next
+    ones have anything of that kind.
     `attention` is the attention mass on it, in section `section` of those that were asked (an index), on the slots from
     its first to its last one; section is -1 where none of them holds it.
     """
@@ -69,6 +71,7 @@ class Ranked:
     missing: float = 0.0
     other: bool = False
     named: bool = False
+    fits: bool = False
     lacking: bool = False
     section: int = -1
     slots: tuple[int, int] = (0, -1)
@@ -80,11 +83,13 @@ class Ranked:
     def score(self) -> float:
         """What passages are ranked by."""
         return (
-            (HEAD_WEIGHT if self.passage.is_head else 1.0) * (self.words + WHOLE_WEIGHT * self.words**4)
+            self.words
+            + WHOLE_WEIGHT * self.words**4
             + PAGE_WEIGHT * self.page
             + MEANING_WEIGHT * self.meaning
             + self.figures
             + NAMED_WEIGHT * self.named
+            + FITS_WEIGHT * self.fits
             - OTHER_WEIGHT * self.other
             + ATTENTION_WEIGHT * self.attention
         )
@@ -98,6 +103,7 @@ class Ranked:
 
 
 def candidates(
+    question: str,
     terms: QueryTerms,
     pages: Mapping[int, IndexedPage],
     matches: Mapping[int, float],
@@ -122,7 +128,10 @@ def candidates(
             other = other or bool(terms.absent) or terms.is_of_another(passage)
             found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other, number == named))
         first = own.stop
-    return sorted(found, key=lambda each: each.score, reverse=True)[:_RANKED]
+    found.sort(key=lambda each: each.score, reverse=True)
+    for index, each in enumerate(found[:_LOOKED_INTO]):
+        found[index] = replace(each, fits=may_answer(question, [each.passage.quote]))
+    return _ordered(found[:_RANKED])
 
 
 def rank(
@@ -151,7 +160,7 @@ def rank(
                 each = replace(each, section=number, slots=(first, stop - 1), attention=mass)
                 break
         ranked.append(each)
-    ranked.sort(key=lambda each: each.score, reverse=True)
+    ranked = _ordered(ranked)
     for index, each in enumerate(ranked[:SPANS]):
         ranked[index] = replace(each, span=answer_span(question, terms.weights, each.passage))
     if ranked:
@@ -161,3 +170,17 @@ def rank(
         lacking = told > max(_SAME, ranked[0].words) or not may_answer(question, [best[page] for page in pages])
         ranked[0] = replace(ranked[0], lacking=lacking)
     return ranked
+
+
+def _ordered(found: Sequence[Ranked]) -> list[Ranked]:
+    """By score, best first; where a heading or a caption is the best of its page, what stands there is named before it:
+    it says what is below it, and seldom answers."""
+    found = sorted(found, key=lambda each: each.score, reverse=True)
+    best = {each.passage.page: each.score for each in reversed(found)}
+    text = {each.passage.page: each for each in reversed(found) if not each.passage.is_head}
+
+    def place(each: Ranked) -> tuple[float, bool]:
+        page = each.passage.page
+        return (best[page], True) if each is text.get(page) else (each.score, False)
+
+    return sorted(found, key=place, reverse=True)

@@ -57,7 +57,7 @@ class Route:
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
         """The passages that may answer, best first."""
-        return candidates(self.terms, self._indexed, self.pages, self.meanings, self._named)
+        return candidates(self.question, self.terms, self._indexed, self.pages, self.meanings, self._named)
 
     def order(self, sections: Sequence[Section]) -> list[Section]:
         """The sections, the one with the best passage first; without any, in the order of the document."""
