@@ -159,11 +159,6 @@ def leaving(rows: Sequence[tuple[Tensor, Tensor]], start: int, room: int = 0) ->
     return lambda: PodBlock(start, stop, meta, arrived().view(torch.uint8).numpy().data.cast("B"))
 
 
-def to_block(keys: Tensor, values: Tensor, start: int) -> PodBlock:
-    """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
-    return leaving([(keys, values)], start)()
-
-
 def to_blocks(pod: ExactPod) -> Iterator[PodBlock]:
     """A whole pod as blocks, in which layers with a window have the end of the section alone."""
     starts = [pod.num_tokens - len(each.positions) for each in pod.groups]

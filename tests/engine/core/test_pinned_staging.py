@@ -11,10 +11,11 @@ from engine.compression.compress import pack_pod
 from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging, to_host
 from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
-from engine.kvcache.exact import PodLoader, to_block
+from engine.kvcache.exact import PodLoader
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from tests.engine.offload.test_tiers import CPU, DEVICES, OWN, SHAPE, TOKENS, contents, exact
+from tests.engine.shapes import to_block
 
 
 @pytest.fixture(params=DEVICES)

@@ -9,14 +9,15 @@ import torch
 
 from engine.core.errors import PodMismatch, WindowExceeded
 from engine.core.kv_shape import KVShape, LayerShape
-from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces, to_block
+from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, fingerprint, read, some_ids
+from tests.engine.shapes import to_block, uniform
 
 CPU = torch.device("cpu")
-SHAPE = KVShape.uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
+SHAPE = uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
 WHOLE = torch.arange(2 * 3 * 2 * 50 * 8).reshape(2, 3, 2, 50, 8).to(torch.bfloat16)
 """Keys and values of fifty tokens."""
 
@@ -41,7 +42,7 @@ def test_sizes_to_the_byte() -> None:
     assert SHAPE.token_bytes == 2 * 3 * 2 * 8 * 2
     assert replace(SHAPE, dtype=torch.float32).token_bytes == 2 * 3 * 2 * 8 * 4
     # The embedded model: 30 layers, 3 heads of 64 dimensions, two bytes each.
-    assert KVShape.uniform(30, 3, 64, torch.bfloat16).token_bytes == 23_040
+    assert uniform(30, 3, 64, torch.bfloat16).token_bytes == 23_040
     assert load(block(0, 50)).nbytes == 50 * SHAPE.token_bytes
     assert len(block(10, 17).payload) == 7 * SHAPE.token_bytes
 
@@ -114,9 +115,9 @@ def test_gaps_overlaps_and_wrong_lengths_are_refused(pairs: list[tuple[int, int]
     [
         replace(SHAPE, dtype=torch.float32),
         replace(SHAPE, dtype=torch.float16),
-        KVShape.uniform(4, 2, 8, torch.bfloat16),
-        KVShape.uniform(3, 1, 8, torch.bfloat16),
-        KVShape.uniform(3, 2, 16, torch.bfloat16),
+        uniform(4, 2, 8, torch.bfloat16),
+        uniform(3, 1, 8, torch.bfloat16),
+        uniform(3, 2, 16, torch.bfloat16),
         KVShape((*SHAPE.per_layer[:2], LayerShape(2, 8, window=9)), torch.bfloat16),
     ],
 )

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.compression.compress import compress, pack_pod
+from engine.compression.compress import pack_pod
 from engine.core.errors import PodMismatch
-from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.core.quant import dequantize, hadamard, quantize
 from engine.core.rope import Angles
@@ -23,10 +22,11 @@ from engine.kvcache.suffix import SuffixCache
 from engine.offload import tensor_tree
 from engine.runtime.context import Context
 from engine.runtime.runner import Runner
-from tests.engine.reading import ask, greedy, read, some_ids
+from tests.engine.reading import ask, compress, greedy, read, some_ids
+from tests.engine.shapes import uniform
 
 LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
-SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float32)
+SHAPE = uniform(LAYERS, GROUPS, DIM, torch.float32)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))

@@ -8,7 +8,6 @@ import torch
 
 from engine.compression.compress import pack_pod
 from engine.core.errors import OutOfMemory
-from engine.core.kv_shape import KVShape
 from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
@@ -17,8 +16,9 @@ from engine.kvcache.recipe import parse
 from engine.offload import tensor_tree
 from engine.offload.host_copy import HostCopies, held_bytes
 from engine.offload.tiers import TieredCache, tiered_cache
+from tests.engine.shapes import uniform
 
-SHAPE = KVShape.uniform(3, 2, 16, torch.float32)
+SHAPE = uniform(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
