@@ -219,6 +219,17 @@ def _pairs(shapes: Sequence[tuple[int, ...]], flat: Tensor) -> list[Tensor]:
     return [part.view(each) for part, each in zip(parts, shapes, strict=True)]
 
 
+def check_whole(ranges: Sequence[tuple[int, int]], first: int, stop: int) -> None:
+    """Raise PodMismatch unless ranges of tokens, in any order, are those from `first` up to `stop`, each once."""
+    at = first
+    for start, end in sorted(ranges):
+        if start != at:
+            raise PodMismatch(f"a block starts at token {start}, expected {at}")
+        at = end
+    if at != stop:
+        raise PodMismatch(f"blocks hold {at} tokens, expected {stop}")
+
+
 class PodLoader:
     """Puts stored blocks together into a pod. Blocks may come in any order and from several threads at once."""
 
@@ -259,12 +270,7 @@ class PodLoader:
         came twice; of those that no layer sees any more, all or some may be there."""
         needed = self._num_tokens - max(self._held)
         stop = min([needed, *(start for start, _, _ in self._ranges)])
-        for start, end, _ in sorted(self._ranges):
-            if start != stop:
-                raise PodMismatch(f"a block starts at token {start}, expected {stop}")
-            stop = end
-        if stop != self._num_tokens:
-            raise PodMismatch(f"blocks hold {stop} tokens, expected {self._num_tokens}")
+        check_whole([(start, end) for start, end, _ in self._ranges], stop, self._num_tokens)
         if any(sum(each[2][group] for each in self._ranges) < held for group, held in enumerate(self._held)):
             raise PodMismatch("blocks hold less than the windows of some layers")
         self._staging.join()

@@ -128,7 +128,21 @@ class QuantizedPod:
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
         """Proximal tokens, then distant ones, unpacked; see AnyPod."""
-        return self._segments(layer)
+        heads = range(len(self.distant[layer].values))
+        positions = [self.distant_positions(layer, head) for head in heads]
+        proximal = self.proximal.segments(layer)
+        if not any(map(len, positions)):
+            return proximal
+        sharing = self.layout.recipe.sharing
+        roots = sharing.asking(self.layout.roots[layer])
+        if self.layout.maps is not None:
+            known = Unpacked(self)
+            guess = known.keys(layer, self.layout.maps, positions[0])
+            return [*proximal, Segment(guess, known.values(layer), positions[0])]
+        dtype = self.proximal.keys.dtype
+        values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
+        keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
+        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
         """The same memory restricted to some tokens, unpacked; see Pod.select."""
@@ -176,24 +190,6 @@ class QuantizedPod:
                     raise PodMismatch(f"layer {layer}, head {head}: the parts are not those of {self.layout.recipe}")
                 if keys is not None and len(keys.codes) != rows:
                     raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
-
-    def _segments(self, layer: int) -> list[Segment]:
-        """Segments of a layer."""
-        heads = range(len(self.distant[layer].values))
-        positions = [self.distant_positions(layer, head) for head in heads]
-        proximal = self.proximal.segments(layer)
-        if not any(map(len, positions)):
-            return proximal
-        sharing = self.layout.recipe.sharing
-        roots = sharing.asking(self.layout.roots[layer])
-        if self.layout.maps is not None:
-            known = Unpacked(self)
-            guess = known.keys(layer, self.layout.maps, positions[0])
-            return [*proximal, Segment(guess, known.values(layer), positions[0])]
-        dtype = self.proximal.keys.dtype
-        values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
-        keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
-        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
     def _keys(self, layer: int) -> list[Packed]:
         """Distant keys per KV head, rotated as they are kept: its own, or its root's."""

@@ -60,18 +60,12 @@ class InputFilePart(FileContent):
     type: Literal["input_file"]
 
 
-class FileSource(BaseModel):
-    """A file of the library."""
+class Source(BaseModel):
+    """A file of the library by its id, or the file itself: in base64, or as text."""
 
-    type: Literal["file"]
-    file_id: str
-
-
-class DataSource(BaseModel):
-    """The file itself: in base64, or as text."""
-
-    type: Literal["base64", "text"]
-    data: str
+    type: Literal["file", "base64", "text"]
+    file_id: str | None = None
+    data: str | None = None
 
 
 class CitationsConfig(BaseModel):
@@ -84,7 +78,7 @@ class DocumentPart(BaseModel):
     """A document of an Anthropic message."""
 
     type: Literal["document"]
-    source: Annotated[FileSource | DataSource, Discriminator("type")]
+    source: Source
     title: str | None = None
     citations: CitationsConfig = CitationsConfig()
 
@@ -171,8 +165,7 @@ def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:
         return part.file
     if isinstance(part, InputFilePart):
         return part
-    if isinstance(part.source, FileSource):
-        return FileContent(file_id=part.source.file_id)
-    data = part.source.data
-    coded = base64.b64encode(data.encode()).decode() if part.source.type == "text" else data
-    return FileContent(file_data=coded, filename=part.title or "document")
+    source, data = part.source, part.source.data
+    if source.type == "text" and data is not None:
+        data = base64.b64encode(data.encode()).decode()
+    return FileContent(file_id=source.file_id, file_data=data, filename=part.title or "document")

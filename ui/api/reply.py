@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from app.conversations import Asked
-from app.events import Answer, AskEvent, DocumentEntry, Progress, TextDelta
+from app.events import Answer, AskEvent, Cited, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from ui.api.refusals import Refused, refused
 
@@ -86,6 +86,29 @@ class Reply:
                 event = await self._queue.get()
         finally:
             self._stop.set()
+
+    async def updates(self) -> AsyncIterator[list[Cited] | str | Answer]:
+        """What a client is told as the answer grows: passages, each once; words; and the answer. Raises Refused."""
+        seen: set[tuple[int, str]] = set()
+        text = ""
+        async for event in self.events():
+            if isinstance(event, TextDelta):
+                text += event.text
+                yield event.text
+            if isinstance(event, Evidence | Answer) and event.found:
+                # Where nothing was found, the closest ones are no citations.
+                new = []
+                for each in event.citations:
+                    if (each.page, each.quote) not in seen:
+                        seen.add((each.page, each.quote))
+                        new.append(each)
+                if new:
+                    yield new
+            if isinstance(event, Answer):
+                # Nothing more where the answer in its end is worded otherwise.
+                if event.answer.startswith(text) and event.answer != text:
+                    yield event.answer[len(text) :]
+                yield event
 
     async def finish(self, request: Request | None = None) -> Answer:
         """The answer alone. Raises Refused."""

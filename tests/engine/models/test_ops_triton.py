@@ -19,7 +19,7 @@ from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import FlatModel, flatten
 from engine.models.loader import Model
-from engine.models.ops import Ops, PlainOps, Weight
+from engine.models.ops import PlainOps, Weight
 from engine.models.ops_triton import FEW_ROWS, TritonOps
 from engine.runtime.prefill.builder import PodBuilder, builder_for
 from engine.runtime.runner import Runner
@@ -43,7 +43,7 @@ class Unpacked(PlainOps):
         return linear
 
 
-def logits(runner: Runner, ops: Ops, chunks: Sequence[int]) -> Tensor:
+def logits(runner: Runner, ops: PlainOps, chunks: Sequence[int]) -> Tensor:
     """Of all tokens of some chunks of so many."""
     model = runner.model
     flat = flatten(model, ops)
