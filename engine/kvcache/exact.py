@@ -36,7 +36,7 @@ class PodBlock:
 class Pod:
     """Keys and values (L, G, K, D), the position of each kept slot (K,), and the number of tokens that were read.
 
-    Of layers with a window, the slots are the last tokens.
+    Of layers with a window, the slots are the last tokens. See engine.kvcache.quantized.AnyPod for what pods do.
     """
 
     keys: Tensor
@@ -47,12 +47,10 @@ class Pod:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything a load must bring back."""
         return self.keys.nbytes + self.values.nbytes
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.positions.device
 
     @property
@@ -61,7 +59,6 @@ class Pod:
         return (self,)
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """See AnyPod."""
         # PyTorch's flash attention ends the process over a segment without slots.
         slots = len(self.positions)
         window = None if self.window is None else Window(self.window, self.num_tokens - slots)
@@ -81,16 +78,7 @@ class Pod:
         return Pod(self.keys.index_select(2, slots), self.values.index_select(2, slots), positions, stop)
 
     def open(self) -> "Pod":
-        """Itself: an exact pod needs no unpacking."""
         return self
-
-    def check(self) -> None:
-        """Raise PodMismatch where the parts do not belong together."""
-        slots = self.keys.shape[2]
-        if self.keys.shape != self.values.shape or self.positions.shape != (slots,):
-            raise PodMismatch(f"keys {tuple(self.keys.shape)}, values {tuple(self.values.shape)}, slots {slots}")
-        if slots and (bool((self.positions.diff() <= 0).any()) or int(self.positions[-1]) >= self.num_tokens):
-            raise PodMismatch("positions are not ascending within the section")
 
 
 @dataclass(frozen=True)
@@ -104,26 +92,21 @@ class GroupedPod:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything a load must bring back."""
         return sum(each.nbytes for each in self.groups)
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.groups[0].device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """See AnyPod."""
         group, place = self.places[layer]
         return self.groups[group].segments(place, query)
 
     def select(self, slots: Tensor) -> "GroupedPod":
-        """See Pod.select, also for what it raises."""
         groups = tuple(each.select(slots) for each in self.groups)
         return GroupedPod(groups, self.places, groups[0].num_tokens)
 
     def open(self) -> "GroupedPod":
-        """Itself: an exact pod needs no unpacking."""
         return self
 
 

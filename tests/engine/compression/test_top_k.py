@@ -16,6 +16,7 @@ from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.runtime.runner import Runner
 from tests.engine.reading import compress, plain_logits, read, some_ids
+from tests.engine.shapes import check
 
 LAYERS, HEADS, FAR = 4, 2, 50
 OWN = tuple((layer,) * HEADS for layer in range(LAYERS))
@@ -69,7 +70,7 @@ def test_every_policy_keeps_the_contract(name: str, llama_runner: Runner) -> Non
     assert steps[-1].done == len(ids) and steps[-1].values.shape == exact.keys.shape[:3]
     assert steps[-1].values.isfinite().all()
     pod = compress(runner, ids, exact, plan)
-    pod.check()
+    check(pod)
     proximal, _ = pod.segments(2)
     assert proximal.places(0).tolist() == [*range(4), *range(168, 200)]
     assert torch.equal(proximal.keys, exact.keys[2][:, proximal.places(0)])

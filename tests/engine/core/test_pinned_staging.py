@@ -15,7 +15,7 @@ from engine.kvcache.exact import PodLoader
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from tests.engine.offload.test_tiers import CPU, DEVICES, OWN, SHAPE, TOKENS, contents, exact
-from tests.engine.shapes import to_block
+from tests.engine.shapes import check, to_block
 
 
 @pytest.fixture(params=DEVICES)
@@ -114,7 +114,7 @@ def test_blocks_of_many_threads_become_one_pod(staging: Staging, recipe: str, mo
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(add, reversed(range(len(blocks)))))
     made = loader.finish()
-    made.check()
+    check(made)
     assert contents(made) == contents(expected)
 
 

@@ -14,7 +14,7 @@ from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, fingerprint, read, some_ids
-from tests.engine.shapes import to_block, uniform
+from tests.engine.shapes import check, to_block, uniform
 
 CPU = torch.device("cpu")
 SHAPE = uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
@@ -87,7 +87,7 @@ def test_blocks_make_the_pod(cuts: tuple[int, ...]) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda each: loader.add(each.meta, each.payload), blocks))
     for made in (load(*blocks), load(*reversed(blocks)), loader.finish()):
-        made.check()
+        check(made)
         assert torch.equal(made.keys, WHOLE[0]) and torch.equal(made.values, WHOLE[1])
         assert made.positions.tolist() == list(range(50)) and made.num_tokens == 50
 
@@ -159,7 +159,7 @@ def test_a_payload_of_another_length_is_refused(num_bytes: int) -> None:
 
 def test_a_selection_keeps_positions_and_ends_behind_its_last_slot() -> None:
     chosen = load(block(0, 50)).select(torch.tensor([0, 1, 20, 21, 33]))
-    chosen.check()
+    check(chosen)
     assert chosen.positions.tolist() == [0, 1, 20, 21, 33]
     assert chosen.num_tokens == 34
     assert torch.equal(chosen.keys, WHOLE[0][:, :, [0, 1, 20, 21, 33]])
@@ -177,8 +177,8 @@ def test_a_selection_is_a_copy() -> None:
 
 
 def test_check_passes_what_belongs_together() -> None:
-    pod([0, 4, 9], 10).check()
-    pod([], 0).check()
+    check(pod([0, 4, 9], 10))
+    check(pod([], 0))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_check_passes_what_belongs_together() -> None:
 )
 def test_check_refuses_what_does_not(broken: Pod) -> None:
     with pytest.raises(PodMismatch):
-        broken.check()
+        check(broken)
 
 
 def test_a_builder_wants_the_next_block(llama_runner: Runner) -> None:
@@ -222,12 +222,12 @@ def test_a_builder_takes_no_more_than_it_was_made_for(llama_runner: Runner) -> N
         builder.feed(some_ids(llama_runner, 3, 0))
     assert builder.num_read == 8
     builder.feed(some_ids(llama_runner, 2, 0))
-    builder.finish().check()
+    check(builder.finish())
 
 
 def test_a_finished_pod_holds_what_was_read(llama_runner: Runner) -> None:
     made = read(llama_runner, some_ids(llama_runner, 30, 0), 7)
-    made.check()
+    check(made)
     assert made.num_tokens == 30 and made.nbytes == 30 * llama_runner.model.shape.token_bytes
     assert not made.keys.isnan().any() and not made.values.isnan().any()
 

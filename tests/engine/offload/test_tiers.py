@@ -16,7 +16,7 @@ from engine.kvcache.recipe import parse
 from engine.offload import tensor_tree
 from engine.offload.host_copy import HostCopies, held_bytes
 from engine.offload.tiers import TieredCache, tiered_cache
-from tests.engine.shapes import uniform
+from tests.engine.shapes import check, uniform
 
 SHAPE = uniform(3, 2, 16, torch.float32)
 TOKENS = 200
@@ -91,7 +91,7 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
         before = contents(form)
         parked = parking.offload(form)
         back = parking.restore(parked)
-        back.check()
+        check(back)
         assert contents(back) == before == contents(form)
         assert (back.num_tokens, back.nbytes, back.device.type) == (form.num_tokens, form.nbytes, device.type)
         assert len({each.untyped_storage().data_ptr() for each in tensor_tree.tensors(back) if each.numel()}) == 1
