@@ -11,10 +11,10 @@ Event = tuple[str, Any]
 """Of a stream: its name, which may be empty, and its data: text as it is, anything else as JSON."""
 
 
-def passage(document_id: str, cited: Cited) -> dict[str, Any]:
+def passage(reply: Reply, cited: Cited) -> dict[str, Any]:
     """Where a passage is: boxes are fractions of the page, origin top-left."""
     return {
-        "file_id": document_id,
+        "file_id": reply.inquiry.document.document_id,
         "page": cited.page,
         "label": cited.label,
         "quote": cited.quote,
@@ -24,9 +24,9 @@ def passage(document_id: str, cited: Cited) -> dict[str, Any]:
     }
 
 
-def passages(document_id: str, cited: Iterable[Cited]) -> list[dict[str, Any]]:
+def passages(reply: Reply, cited: Iterable[Cited]) -> list[dict[str, Any]]:
     """Several, best first."""
-    return [passage(document_id, each) for each in cited]
+    return [passage(reply, each) for each in cited]
 
 
 def place(answer: Answer, cited: Cited) -> int:
@@ -40,7 +40,7 @@ def facts(reply: Reply, answer: Answer) -> dict[str, Any]:
     names = ("found", "coverage", "understood", "recipe", "reused_tokens", "recomputed_tokens")
     return {
         **{name: getattr(answer, name) for name in (*names, "first_token_seconds", "seconds", "conversation_id")},
-        "closest": [] if answer.found else passages(reply.inquiry.document.id, answer.citations),
+        "closest": [] if answer.found else passages(reply, answer.citations),
         "remarks": remarks(answer),
         "ignored": list(reply.inquiry.ignored),
     }

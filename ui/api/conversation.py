@@ -12,7 +12,7 @@ from app.keys import Key
 from app.main import App
 from ui.api.access import demand
 from ui.api.refusals import Refused
-from ui.api.reply import DocumentName, Inquiry
+from ui.api.reply import Inquiry
 
 READER = "docpod"
 """The model that is whatever reader is loaded."""
@@ -124,7 +124,7 @@ class AskBody(BaseModel):
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
         return Inquiry(
-            document=name(app, more.pop("document_id", "") or self._document_id(app, key, turns)),
+            document=app.library.catalogue.entry(more.pop("document_id", "") or self._document_id(app, key, turns)),
             question=turns[-1].text,
             said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
             max_tokens=max_tokens,
@@ -152,12 +152,6 @@ class AskBody(BaseModel):
         if [*found, self.model] != [self.model, *found]:
             raise Refused(400, "documents", "Model and file part name two documents.", "Send one of them.")
         return self.model
-
-
-def name(app: App, document_id: str) -> DocumentName:
-    """Raises DocumentNotFound."""
-    entry = app.library.catalogue.entry(document_id)
-    return DocumentName(entry.document_id, entry.title, entry.file_name)
 
 
 def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:

@@ -87,7 +87,7 @@ def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
         "document_title": reply.inquiry.document.title,
         "start_page_number": cited.page,
         "end_page_number": cited.page + 1,
-        **passage(reply.inquiry.document.id, cited),
+        **passage(reply, cited),
     }
 
 

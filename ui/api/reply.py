@@ -23,19 +23,10 @@ _STANDS_STILL = ("ready", "paused", "waiting", "failed", "cancelled", "locked")
 
 
 @dataclass(frozen=True)
-class DocumentName:
-    """A document, and what clients call it."""
-
-    id: str
-    title: str
-    file_name: str
-
-
-@dataclass(frozen=True)
 class Inquiry:
     """What every client's own form of a question comes down to."""
 
-    document: DocumentName
+    document: DocumentEntry
     question: str
     said: tuple[str, ...] = ()
     """Questions before it, where the client keeps the conversation."""
@@ -159,14 +150,14 @@ class Reply:
 
     def _ask(self) -> Iterator[AskEvent]:
         inquiry, questions = self.inquiry, self._app.questions
-        document_id, question = inquiry.document.id, inquiry.question.strip()
+        document_id, question = inquiry.document.document_id, inquiry.question.strip()
         if inquiry.turn > 1:
             return questions.ask(document_id, question, inquiry.conversation_id, self._stop)
         asked = Asked(document_id, question, inquiry.conversation_id, kept=inquiry.kept, said=inquiry.said)
         return questions.answer(asked, self._stop)
 
     def _entry(self) -> DocumentEntry:
-        return self._app.library.catalogue.entry(self.inquiry.document.id)
+        return self._app.library.catalogue.entry(self.inquiry.document.document_id)
 
     @asynccontextmanager
     async def _watching(self, request: Request | None) -> AsyncIterator[None]:

@@ -108,7 +108,7 @@ def _place(app: App, response_id: str) -> dict[str, Any]:
 
 def _frame(model: str, inquiry: Inquiry) -> dict[str, Any]:
     return {
-        "id": f"resp_{inquiry.document.id}_{inquiry.conversation_id}_{inquiry.turn}",
+        "id": f"resp_{inquiry.document.document_id}_{inquiry.conversation_id}_{inquiry.turn}",
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
@@ -132,6 +132,5 @@ def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _annotation(reply: Reply, cited: Cited, index: int) -> dict[str, Any]:
     """A file citation, behind the text at `index`, with the passage beside it."""
-    document = reply.inquiry.document
-    where = {"type": "file_citation", "filename": document.file_name, "index": index}
-    return {**where, **passage(document.id, cited)}
+    where = {"type": "file_citation", "filename": reply.inquiry.document.file_name, "index": index}
+    return {**where, **passage(reply, cited)}
