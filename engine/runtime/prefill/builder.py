@@ -92,11 +92,9 @@ class Builder(ABC):
         """Read the next chunk and give it back as bytes to store. Raises as `read` does."""
         return self.begin(ids)()
 
+    @abstractmethod
     def finish(self) -> ExactPod | QuantizedPod:
         """The pod, which looks at the builder's memory. Raises PodMismatch while tokens are missing."""
-        if self.num_read != self._num_tokens:
-            raise PodMismatch(f"{self.num_read} of {self._num_tokens} tokens are read")
-        return self._pod()
 
     @abstractmethod
     def _num_bytes(self, start: int, stop: int) -> int:
@@ -106,9 +104,9 @@ class Builder(ABC):
     def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
         """That block on its way to host memory."""
 
-    @abstractmethod
-    def _pod(self) -> ExactPod | QuantizedPod:
-        """What was read."""
+    def _need_all(self) -> None:
+        if self.num_read != self._num_tokens:
+            raise PodMismatch(f"{self.num_read} of {self._num_tokens} tokens are read")
 
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
@@ -163,7 +161,8 @@ class PodBuilder(Builder):
     def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
         return leaving(self._suffix.rows(start, stop), start, self._largest)
 
-    def _pod(self) -> ExactPod:
+    def finish(self) -> ExactPod:
+        self._need_all()
         return self._suffix.freeze()
 
 
@@ -196,5 +195,6 @@ class QuantizingBuilder(Builder):
     def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
         return by_chunk.leaving(self._store, start, stop, self._largest)
 
-    def _pod(self) -> QuantizedPod:
+    def finish(self) -> QuantizedPod:
+        self._need_all()
         return self._store.pod()
