@@ -70,7 +70,7 @@ class HostCopies:
             places.append(_Place(tensor.dtype, tensor.shape, tensor.stride(), offset))
             sources[storage] = tensor
         sizes = (min(self._slab_bytes, num_bytes - start) for start in range(0, num_bytes, self._slab_bytes))
-        slabs = [torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned) for size in sizes]
+        slabs = [self._slab(size) for size in sizes]
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
@@ -108,6 +108,9 @@ class HostCopies:
             else:
                 there.copy_(here, non_blocking=True)
             done += count
+
+    def _slab(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
 
 
 def _storages(pod: AnyPod) -> dict[int, int]:
