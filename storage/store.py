@@ -2,20 +2,20 @@
 
 from typing import Self
 
+from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.api_keys import ApiKeys
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
 from storage.errors import StorageError
 from storage.migrations import migrate
-from storage.preferences import Preferences
+from storage.models import ApiKey, Preference
 from storage.readings import Readings
 from storage.vectors import Vectors
 
 
-class Store(Documents, Readings, Conversations, Preferences, ApiKeys, Vectors):
+class Store(Documents, Readings, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     @classmethod
@@ -33,3 +33,34 @@ class Store(Documents, Readings, Conversations, Preferences, ApiKeys, Vectors):
         """Every file that a row stands for, relative to the home: bytes of documents and blocks of pods."""
         documents = {f"documents/{document.id}" for document in self.documents()}
         return documents | {f"pods/{name}" for name in self.all_block_files()}
+
+    def preference(self, name: str) -> str:
+        """What was chosen last; empty where nothing was."""
+        with self._read() as session:
+            found = session.get(Preference, name)
+            return found.value if found else ""
+
+    def prefer(self, name: str, value: str) -> None:
+        """Keep a choice."""
+        with self._write() as session:
+            session.merge(Preference(name=name, value=value))
+
+    def add_key(self, key: ApiKey) -> None:
+        """Keep a key's digest with its name and scopes."""
+        with self._write() as session:
+            session.add(key)
+
+    def all_keys(self) -> list[ApiKey]:
+        """Oldest first."""
+        with self._read() as session:
+            return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)))
+
+    def key_of(self, digest: str) -> ApiKey | None:
+        """None where there is none, or none any longer."""
+        with self._read() as session:
+            return session.scalars(select(ApiKey).where(ApiKey.digest == digest)).one_or_none()
+
+    def delete_key(self, key_id: str) -> None:
+        """Whoever has the key has nothing any longer."""
+        with self._write() as session:
+            session.execute(delete(ApiKey).where(ApiKey.id == key_id))

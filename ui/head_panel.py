@@ -53,11 +53,6 @@ def live(app: App, at: Open) -> View:
     return {"head": head}
 
 
-def opened(app: App, at: Open) -> View:
-    """All of it is live."""
-    return {}
-
-
 def on_delete(page: Page, document_id: str, open_id: str, conversation_id: str) -> View:
     """Deletes a conversation; the open one leaves its document open with none."""
     page.app.chat.delete(conversation_id)

@@ -38,11 +38,6 @@ def live(app: App, at: Open) -> View:
     return {"dial": shown}
 
 
-def opened(app: App, at: Open) -> View:
-    """All of it is live."""
-    return {}
-
-
 def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
     """Carries it out; what goes wrong is said under the steps."""
     library = page.app.library

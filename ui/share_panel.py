@@ -36,11 +36,6 @@ def live(app: App, at: Open) -> View:
     return {"share": shown(app)}
 
 
-def opened(app: App, at: Open) -> View:
-    """All of it is live."""
-    return {}
-
-
 def shown(app: App | SharedApp, trouble: Trouble | None = None) -> str:
     """The region as it is now."""
     if isinstance(app, SharedApp):

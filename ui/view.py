@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 import gradio as gr
@@ -55,8 +55,13 @@ class Panel(Protocol):
     def live(self, app: App, at: Open) -> View:
         """Its regions that follow what happens in the background, for the timer and after every action."""
 
+
+@runtime_checkable
+class OpeningPanel(Panel, Protocol):
+    """A panel that also has regions which are not live."""
+
     def opened(self, app: App, at: Open) -> View:
-        """Its other regions, when something opens."""
+        """Those, when something opens."""
 
 
 class Page:
@@ -159,10 +164,10 @@ class Page:
             known = [each.conversation_id for each in self.app.questions.conversations(document_id)]
             conversation_id = next(iter(known), "") if conversation_id is None else ""
         at = self.place(document_id, conversation_id or uuid4().hex, search)
-        others = {name: shown for panel in self._panels for name, shown in panel.opened(self.app, at).items()}
+        opening = (panel.opened(self.app, at) for panel in self._panels if isinstance(panel, OpeningPanel))
         return {
             **self.live(at),
-            **others,
+            **{name: shown for others in opening for name, shown in others.items()},
             "document_id": at.document_id,
             "conversation_id": at.conversation_id,
             "seen": self.seen(at),

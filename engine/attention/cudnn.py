@@ -5,6 +5,7 @@ of the tokens before it. A chunk that is a little shorter than a power of two, a
 is, is filled up. Letters as in engine.attention.sdpa.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -58,15 +59,14 @@ def parts(
     return found
 
 
-def runs(tokens: int) -> Iterator[tuple[int, int]]:
-    """The tokens as (start, stop) of runs: powers of two, the longest first, then what is left."""
+def runs(tokens: int, most: int = sys.maxsize) -> Iterator[tuple[int, int]]:
+    """The tokens as (start, stop) of runs: powers of two up to `most`, the longest first, then what is left."""
     start = 0
-    while tokens - start >= LEAST_TOKENS:
-        size = 1 << (tokens - start).bit_length() - 1
+    while start < tokens:
+        left = min(tokens - start, most)
+        size = left if left < LEAST_TOKENS else 1 << left.bit_length() - 1
         yield start, start + size
         start += size
-    if start < tokens:
-        yield start, tokens
 
 
 def _filled(tokens: int) -> int:

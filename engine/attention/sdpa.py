@@ -6,7 +6,7 @@ Q new tokens, T tokens of a segment.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from engine.attention import cudnn
 from engine.core.lse import AttentionState, merge, reference
+from engine.core.rope import HeadNorms, Rotary
 
 NAME = "docpod"
 
@@ -31,6 +32,14 @@ class KVContext(Protocol):
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
+
+
+@runtime_checkable
+class FusedKVContext(KVContext, Protocol):
+    """A memory that norms the heads and gives them rotary positions itself, on the way to their places."""
+
+    def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
+        """Take a layer's rows (Q, (H + 2 G) * D): queries, keys, values without positions; give the output (H,Q,D)."""
 
 
 def register() -> None:

@@ -16,19 +16,13 @@ from engine.kvcache.quantized import DistantLayer, QuantizedPod
 from engine.runtime.runner import Runner
 
 
-def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, seed: int = 0) -> QuantizedPod:
-    """The pod that the layout's recipe makes of an exact one. Raises WindowExceeded where re-reading has no room."""
-    steps = list(score(runner, ids, exact, layout, seed=seed))
-    return pack_pod(exact, layout, steps[-1] if steps else None)
-
-
 def score(
-    runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, known: Scores | None = None, seed: int = 0
+    runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout, known: Scores | None = None
 ) -> Iterator[Scores]:
     """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
     recipe = layout.recipe
     if recipe.selection.drops and recipe.distant(exact.num_tokens):
-        yield from POLICIES[recipe.selection.policy].score(Subject(runner, ids, exact, seed), known)
+        yield from POLICIES[recipe.selection.policy].score(Subject(runner, ids, exact), known)
 
 
 def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:

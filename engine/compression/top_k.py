@@ -6,17 +6,15 @@ import torch
 from torch import Tensor
 
 from engine.compression.policies.base import Policy
-from engine.compression.policies.key_norm import KeyNorm
-from engine.compression.policies.random import RandomPolicy
-from engine.compression.policies.reread import Reread
-from engine.compression.policies.streaming import Streaming
+from engine.compression.policies.reread import reread
+from engine.compression.policies.simple import at_random, key_norm, streaming
 from engine.kvcache.layout import Layout
 
 POLICIES: Mapping[str, Policy] = {
-    "reread": Reread(),
-    "norm": KeyNorm(),
-    "streaming": Streaming(),
-    "random": RandomPolicy(),
+    "reread": Policy(reread, pooled=True),
+    "norm": Policy(key_norm, pooled=False),
+    "streaming": Policy(streaming, pooled=False),
+    "random": Policy(at_random, pooled=True),
 }
 """By their names in a recipe."""
 

@@ -35,13 +35,6 @@ class KVShape:
     per_layer: tuple[LayerShape, ...]
     dtype: torch.dtype
 
-    @classmethod
-    def uniform(
-        cls, layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype, window: int | None = None
-    ) -> "KVShape":
-        """Of a model whose layers are all alike."""
-        return cls((LayerShape(kv_heads, head_dim, window),) * layers, dtype)
-
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """The layers of each group, lowest first."""

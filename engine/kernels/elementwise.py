@@ -84,7 +84,7 @@ def gate(both: Tensor) -> Tensor:
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions for heads (B, H, D), heads outermost in memory; cos and sin (B, 1, D), see models.ops.Ops."""
+    """Rotary positions for heads (B, H, D), heads outermost in memory; cos and sin (B, 1, D), see PlainOps.rope."""
     count, heads, dim = x.shape
     assert x.stride(2) == 1 and cos.shape == sin.shape == (count, 1, dim)
     out = torch.empty(heads, count, dim, dtype=x.dtype, device=x.device)

@@ -36,7 +36,7 @@ class PodBlock:
 class Pod:
     """Keys and values (L, G, K, D), the position of each kept slot (K,), and the number of tokens that were read.
 
-    Of layers with a window, the slots are the last tokens.
+    Of layers with a window, the slots are the last tokens. See engine.kvcache.quantized.AnyPod for what pods do.
     """
 
     keys: Tensor
@@ -47,12 +47,10 @@ class Pod:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything a load must bring back."""
         return self.keys.nbytes + self.values.nbytes
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.positions.device
 
     @property
@@ -61,7 +59,6 @@ class Pod:
         return (self,)
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """See AnyPod."""
         # PyTorch's flash attention ends the process over a segment without slots.
         slots = len(self.positions)
         window = None if self.window is None else Window(self.window, self.num_tokens - slots)
@@ -81,16 +78,7 @@ class Pod:
         return Pod(self.keys.index_select(2, slots), self.values.index_select(2, slots), positions, stop)
 
     def open(self) -> "Pod":
-        """Itself: an exact pod needs no unpacking."""
         return self
-
-    def check(self) -> None:
-        """Raise PodMismatch where the parts do not belong together."""
-        slots = self.keys.shape[2]
-        if self.keys.shape != self.values.shape or self.positions.shape != (slots,):
-            raise PodMismatch(f"keys {tuple(self.keys.shape)}, values {tuple(self.values.shape)}, slots {slots}")
-        if slots and (bool((self.positions.diff() <= 0).any()) or int(self.positions[-1]) >= self.num_tokens):
-            raise PodMismatch("positions are not ascending within the section")
 
 
 @dataclass(frozen=True)
@@ -104,26 +92,21 @@ class GroupedPod:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything a load must bring back."""
         return sum(each.nbytes for each in self.groups)
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.groups[0].device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """See AnyPod."""
         group, place = self.places[layer]
         return self.groups[group].segments(place, query)
 
     def select(self, slots: Tensor) -> "GroupedPod":
-        """See Pod.select, also for what it raises."""
         groups = tuple(each.select(slots) for each in self.groups)
         return GroupedPod(groups, self.places, groups[0].num_tokens)
 
     def open(self) -> "GroupedPod":
-        """Itself: an exact pod needs no unpacking."""
         return self
 
 
@@ -157,11 +140,6 @@ def leaving(rows: Sequence[tuple[Tensor, Tensor]], start: int, room: int = 0) ->
     flat = pairs[0] if len(pairs) == 1 else torch.cat([pair.flatten() for pair in pairs])
     arrived, stop = to_host(flat, room), start + max(each[3] for each in shapes)
     return lambda: PodBlock(start, stop, meta, arrived().view(torch.uint8).numpy().data.cast("B"))
-
-
-def to_block(keys: Tensor, values: Tensor, start: int) -> PodBlock:
-    """Copy keys and values (L, G, C, D) of tokens start..start+C into plain bytes."""
-    return leaving([(keys, values)], start)()
 
 
 def to_blocks(pod: ExactPod) -> Iterator[PodBlock]:
@@ -224,6 +202,17 @@ def _pairs(shapes: Sequence[tuple[int, ...]], flat: Tensor) -> list[Tensor]:
     return [part.view(each) for part, each in zip(parts, shapes, strict=True)]
 
 
+def check_whole(ranges: Sequence[tuple[int, int]], first: int, stop: int) -> None:
+    """Raise PodMismatch unless ranges of tokens, in any order, are those from `first` up to `stop`, each once."""
+    at = first
+    for start, end in sorted(ranges):
+        if start != at:
+            raise PodMismatch(f"a block starts at token {start}, expected {at}")
+        at = end
+    if at != stop:
+        raise PodMismatch(f"blocks hold {at} tokens, expected {stop}")
+
+
 class PodLoader:
     """Puts stored blocks together into a pod. Blocks may come in any order and from several threads at once."""
 
@@ -264,12 +253,7 @@ class PodLoader:
         came twice; of those that no layer sees any more, all or some may be there."""
         needed = self._num_tokens - max(self._held)
         stop = min([needed, *(start for start, _, _ in self._ranges)])
-        for start, end, _ in sorted(self._ranges):
-            if start != stop:
-                raise PodMismatch(f"a block starts at token {start}, expected {stop}")
-            stop = end
-        if stop != self._num_tokens:
-            raise PodMismatch(f"blocks hold {stop} tokens, expected {self._num_tokens}")
+        check_whole([(start, end) for start, end, _ in self._ranges], stop, self._num_tokens)
         if any(sum(each[2][group] for each in self._ranges) < held for group, held in enumerate(self._held)):
             raise PodMismatch("blocks hold less than the windows of some layers")
         self._staging.join()

@@ -13,7 +13,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.core.errors import PodMismatch
 from engine.core.quant import Packed, dequantize, quantize, rotated, unpack
 from engine.kernels.card import why_not_triton
 from engine.kvcache.exact import Pod
@@ -69,11 +68,9 @@ class OpenPod:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.positions.device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """Proximal tokens, then distant ones; see AnyPod."""
         counts, first = self.counts[layer], sum(map(sum, self.counts[:layer]))
         if not sum(counts):
             return self.proximal.segments(layer)
@@ -88,7 +85,6 @@ class OpenPod:
         return [*self.proximal.segments(layer), segment]
 
     def select(self, slots: Tensor) -> "OpenPod":
-        """The same memory restricted to some tokens; see Pod.select."""
         wanted = _wanted(self, slots)
         proximal = self.proximal.select(wanted[self.proximal.positions].nonzero().squeeze(1))
         chosen = wanted[self.positions]
@@ -101,7 +97,6 @@ class OpenPod:
         )
 
     def open(self) -> "OpenPod":
-        """Itself."""
         return self
 
 
@@ -118,20 +113,30 @@ class QuantizedPod:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything a load must bring back."""
         return self.proximal.nbytes + sum(layer.nbytes for layer in self.distant)
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.proximal.positions.device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
-        """Proximal tokens, then distant ones, unpacked; see AnyPod."""
-        return self._segments(layer)
+        heads = range(len(self.distant[layer].values))
+        positions = [self.distant_positions(layer, head) for head in heads]
+        proximal = self.proximal.segments(layer)
+        if not any(map(len, positions)):
+            return proximal
+        sharing = self.layout.recipe.sharing
+        roots = sharing.asking(self.layout.roots[layer])
+        if self.layout.maps is not None:
+            known = Unpacked(self)
+            guess = known.keys(layer, self.layout.maps, positions[0])
+            return [*proximal, Segment(guess, known.values(layer), positions[0])]
+        dtype = self.proximal.keys.dtype
+        values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
+        keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
+        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
-        """The same memory restricted to some tokens, unpacked; see Pod.select."""
         return self._opened(_wanted(self, slots), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
@@ -159,41 +164,6 @@ class QuantizedPod:
             self.rotation,
             num_tokens,
         )
-
-    def check(self) -> None:
-        """Raise PodMismatch where the parts do not belong together."""
-        self.proximal.check()
-        heads = self.proximal.keys.shape[1]
-        for layer, distant in enumerate(self.distant):
-            if not len(distant.keys) == len(distant.values) == heads:
-                raise PodMismatch(
-                    f"layer {layer} has keys of {len(distant.keys)} heads, values of {len(distant.values)}"
-                )
-            for head in range(heads):
-                rows, keys = len(self.distant_positions(layer, head)), distant.keys[head]
-                stores = self.layout.stores_keys(layer, head)
-                if len(distant.values[head].codes) != rows or (keys is not None) != stores:
-                    raise PodMismatch(f"layer {layer}, head {head}: the parts are not those of {self.layout.recipe}")
-                if keys is not None and len(keys.codes) != rows:
-                    raise PodMismatch(f"layer {layer}, head {head}: {len(keys.codes)} keys for {rows} slots")
-
-    def _segments(self, layer: int) -> list[Segment]:
-        """Segments of a layer."""
-        heads = range(len(self.distant[layer].values))
-        positions = [self.distant_positions(layer, head) for head in heads]
-        proximal = self.proximal.segments(layer)
-        if not any(map(len, positions)):
-            return proximal
-        sharing = self.layout.recipe.sharing
-        roots = sharing.asking(self.layout.roots[layer])
-        if self.layout.maps is not None:
-            known = Unpacked(self)
-            guess = known.keys(layer, self.layout.maps, positions[0])
-            return [*proximal, Segment(guess, known.values(layer), positions[0])]
-        dtype = self.proximal.keys.dtype
-        values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
-        keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
-        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
     def _keys(self, layer: int) -> list[Packed]:
         """Distant keys per KV head, rotated as they are kept: its own, or its root's."""

@@ -7,7 +7,7 @@ heads, T tokens, D head size, F distant tokens, N proximal ones.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -22,16 +22,6 @@ from engine.kvcache.quantized import DistantLayer, QuantizedPod
 
 ALIGNMENT = 64
 """Of every head's bytes, and of every part of a block; kernels want 16 at least."""
-
-
-class Codec(Protocol):
-    """Who quantizes and dequantizes all KV heads of a layer at once; precision.py specifies both."""
-
-    def quantize_into(self, rows: Tensor, into: Packed, rotation: Tensor | None = None) -> None:
-        """See precision.quantize_into."""
-
-    def dequantize_into(self, packed: Packed, out: Tensor) -> None:
-        """See precision.dequantize_into."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +217,8 @@ def _by_head(packed: Packed) -> tuple[Packed, ...]:
     return tuple(Packed(packed.bits, packed.per, *each) for each in rows)
 
 
-def _codec(device: torch.device) -> Codec:
+def _codec(device: torch.device) -> ModuleType:
+    """What has `quantize_into` and `dequantize_into`; engine.core.quant specifies both."""
     if why_not_triton(device):
         return quant
     # Needs Triton, which not every machine has.

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from engine.attention.fused import FusedKVContext
-from engine.attention.sdpa import KVContext
+from engine.attention.sdpa import FusedKVContext, KVContext
 from engine.core.rope import HeadNorms, Rotary
 from engine.models.families.base import Family
 from engine.models.families.registry import family_of
 from engine.models.loader import MOVING_ROPES, Model
-from engine.models.ops import Norm, Ops, Weight
+from engine.models.ops import Norm, PlainOps, Weight
 from engine.models.ops_cpu import select_ops
 
 
@@ -39,7 +38,7 @@ Attend = Callable[[int, DecoderLayer, Tensor], Tensor]
 """(layer, block, fused projection (Q, (H + 2 G) * D)) -> output (H, Q, D)."""
 
 
-def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
+def flatten(model: Model, ops: PlainOps | None = None) -> "FlatModel | None":
     """The model's network as a loop, or None where it is not exactly what is known here.
 
     `ops`: what it is made of, by default the fastest that PyTorch has for these weights.
@@ -57,7 +56,7 @@ def flatten(model: Model, ops: Ops | None = None) -> "FlatModel | None":
 class FlatModel:
     """Runs a network's weights; the network itself stays usable. `ops.name` says how."""
 
-    def __init__(self, network: Any, family: Family, ops: Ops) -> None:
+    def __init__(self, network: Any, family: Family, ops: PlainOps) -> None:
         self.ops = ops
         self._embed = network.model.embed_tokens
         self._rotary = network.model.rotary_emb
@@ -158,7 +157,7 @@ class FlatModel:
         return [(each.data_ptr(), each._version) for each in self._weights]
 
 
-def _block(layer: Any, family: Family, ops: Ops) -> DecoderLayer:
+def _block(layer: Any, family: Family, ops: PlainOps) -> DecoderLayer:
     return DecoderLayer(
         attention_norm=_norm(layer.input_layernorm),
         qkv=ops.take(*map(layer.get_submodule, family.qkv)),

@@ -22,10 +22,9 @@ from engine.core.atomic import atomic_write
 from engine.core.compile_cache import keep_compiled
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
-from engine.core.oom import translate_oom
+from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, embedded
-from engine.models.better_reader import better_reader
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
@@ -35,6 +34,8 @@ from engine.models.weight_cache import WeightCache
 GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
 GPU_DEFAULT_BYTES = 6 << 30
 """Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
+READERS = (("Qwen/Qwen3-4B-Instruct-2507", 12), ("Qwen/Qwen3-1.7B", 6), ("Qwen/Qwen3-0.6B", 3))
+"""By how well they read, and from how many GB of free memory on: their weights in 16 bits, and room for a document."""
 ADAPTERS = Path(__file__).parent / "adapters"
 
 MOVING_ROPES = ("dynamic",)
@@ -127,6 +128,13 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
         better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
+
+
+def better_reader() -> str:
+    """Which better reader this machine could run, in a sentence; empty where its memory is too small for any."""
+    free = free_bytes(torch.device("cpu")) / 1e9
+    name = next((name for name, needed in READERS if free >= needed), "")
+    return f"This machine has {free:.0f} GB of memory free and could run --model {name}" if name else ""
 
 
 def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:

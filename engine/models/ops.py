@@ -4,7 +4,7 @@ Letters: B new tokens, K and N a product's input and output size, H query heads,
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,57 +19,27 @@ _ROWS = 16
 """Of which those are computed at once."""
 
 
-class Ops(Protocol):
-    """What a block computes, besides attention."""
+class PlainOps:
+    """What a block computes, besides attention: by PyTorch's own operations, until a device brings others.
 
-    @property
-    def name(self) -> str:
-        """What it is, in a few words."""
+    A weight is the network's module itself, so whatever hangs on it acts as before.
+    """
 
-    @property
-    def spared_bytes(self) -> int:
-        """Bytes of the weights that a token does not read, since fewer stand for them."""
+    name = "flat"
+    """What it is, in a few words."""
+    spared_bytes = 0
+    """Bytes of the weights that a token does not read, since fewer stand for them."""
 
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
         """Hold projections of the same input; `linear` then gives their outputs side by side, in this order."""
-
-    def take_head(self, head: nn.Module) -> Weight:
-        """Hold the output head, for `logits`."""
-
-    def norm(self, x: Tensor, norm: Norm) -> Tensor:
-        """RMSNorm over the last dimension."""
-
-    def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
-        """(B, K) -> (B, V) in float32 at least: the norm, then the head. The likeliest tokens' are not rounded."""
-
-    def linear(
-        self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
-    ) -> Tensor:
-        """(B, K) -> (B, N) of all the weights, with their biases; `norm` comes before, `residual` (B, N) on top."""
-
-    def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
-        """(B, K) -> silu(gate x) * (up x) (B, N)."""
-
-    def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Turn heads (B, H, D) to their positions; cos and sin (B, 1, D), the first half of sin negated."""
-
-
-class PlainOps:
-    """PyTorch's own operations. A weight is the network's module itself, so whatever hangs on it acts as before."""
-
-    name = "flat"
-    spared_bytes = 0
-
-    def take(self, *projections: nn.Module) -> Sequence[Weight]:
-        """The modules, as they are."""
         return projections
 
     def take_head(self, head: nn.Module) -> Weight:
-        """As any other, beside the module itself."""
+        """Hold the output head, for `logits`: as any other, beside the module itself."""
         return self.take(head), head
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
-        """A product as any other, and the largest again from unrounded numbers if the head is plain."""
+        """(B, K) -> (B, V) in float32 at least: the norm, then the head. The likeliest tokens' are not rounded."""
         weights, module = head
         near = self.linear(x, weights, norm=norm)
         if near.dtype.itemsize > 2:
@@ -77,14 +47,14 @@ class PlainOps:
         return _again(near.float(), x, module, norm) if type(module) is nn.Linear else near.float()
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
-        """In float32, cast, then times the weight: transformers' order."""
+        """RMSNorm over the last dimension: in float32, cast, then times the weight, in transformers' order."""
         weight, eps = norm
         return weight * _unit(x, eps).to(x.dtype)
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
     ) -> Tensor:
-        """One product a weight."""
+        """(B, K) -> (B, N) of all the weights, with their biases; `norm` comes before, `residual` (B, N) on top."""
         if norm is not None:
             x = self.norm(x, norm)
         parts: list[Tensor] = [weight(x) for weight in weights]
@@ -92,14 +62,14 @@ class PlainOps:
         return out if residual is None else residual + out
 
     def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
-        """Two products."""
+        """(B, K) -> silu(gate x) * (up x) (B, N)."""
         if norm is not None:
             x = self.norm(x, norm)
         out: Tensor = nn.functional.silu(gate(x)) * up(x)
         return out
 
     def rope(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Halves swapped by a roll: their signs are in `sin`."""
+        """Turn heads (B, H, D) to their positions; cos and sin (B, 1, D), the first half of sin negated."""
         return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 

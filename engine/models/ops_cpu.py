@@ -32,12 +32,12 @@ class RowOps(PlainOps):
 
     It reads weights in float16, which holds every weight of bfloat16 exactly, and multiplies and adds up in float32: a
     token reads half of what it would in float32, and nothing is rounded that was not. PyTorch's own products of
-    bfloat16 are slower even with the same bytes. `half`: by default where this processor has those products; without,
-    one row goes by PyTorch's matrix-vector loop, since oneDNN reads bfloat16 at half the speed of that.
+    bfloat16 are slower even with the same bytes. Where the processor has no such products one row goes by PyTorch's
+    matrix-vector loop, since oneDNN reads bfloat16 at half the speed of that.
     """
 
-    def __init__(self, half: bool | None = None) -> None:
-        self._half = has_half_products() if half is None else half
+    def __init__(self) -> None:
+        self._half = has_half_products()
         self.name = "flat, one token by matrix-vector products"
         self.spared_bytes = 0
         """Of weights that a token need not read: what float16 is smaller by."""

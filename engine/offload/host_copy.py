@@ -1,6 +1,5 @@
 """HostCopies: pods offloaded as plain bytes to host memory, and back on the device within milliseconds."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -70,7 +69,8 @@ class HostCopies:
             offset = start + int(tensor.storage_offset()) if tensor.numel() else 0
             places.append(_Place(tensor.dtype, tensor.shape, tensor.stride(), offset))
             sources[storage] = tensor
-        slabs = [self._slab(size) for size in self._sizes(num_bytes)]
+        sizes = (min(self._slab_bytes, num_bytes - start) for start in range(0, num_bytes, self._slab_bytes))
+        slabs = [self._slab(size) for size in sizes]
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
@@ -108,10 +108,6 @@ class HostCopies:
             else:
                 there.copy_(here, non_blocking=True)
             done += count
-
-    def _sizes(self, num_bytes: int) -> Iterator[int]:
-        for start in range(0, num_bytes, self._slab_bytes):
-            yield min(self._slab_bytes, num_bytes - start)
 
     def _slab(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from engine.core.weak_cache import WeakCache
-from engine.kernels.attention import probs
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kvcache.exact import Pod
 from engine.kvcache.quantized import AnyPod, OpenPod, QuantizedPod
@@ -81,6 +80,9 @@ class AttentionProbe:
 
     def record(self, work: SplitPlan, layer: int, queries: Tensor, count: int, lse: Tensor, scale: float) -> None:
         """Add what the heads of a layer see, whose queries have just been attended; `lse` (H, Q) over everything."""
+        # Needs Triton, which not every machine has.
+        from engine.kernels.attention import probs
+
         for each in self.heads:
             if each[0] == layer:
                 places, share = self._places[each], 1 / len(self.heads)

@@ -18,6 +18,7 @@ from engine.core.errors import WindowExceeded
 from engine.core.sampling import SamplingParams, draw, greedy, store_token, uniforms
 from engine.core.weak_cache import WeakCache
 from engine.kvcache.quantized import AnyPod, QuantizedPod
+from engine.runtime.attention_probe import AttentionProbe
 from engine.runtime.context import EarlyExit, Head
 from engine.runtime.cuda_graphs import WARM_UPS, CudaGraphs
 from engine.runtime.fallbacks import Fallbacks
@@ -36,35 +37,14 @@ Greedy = Callable[[Tensor, Tensor, Tensor], None]
 """(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.greedy."""
 
 
-class Probe(Protocol):
-    """See engine.runtime.attention_probe, which needs Triton."""
-
-    @property
-    def kept(self) -> Tensor:
-        """What a step that is tried out must not change."""
-
-    def watch(self, pods: Sequence[AnyPod], heads: Sequence[Head], ends: bool) -> None:
-        """Observe these heads from the next step on; steps may end behind the last of them, by EarlyExit."""
-
-    def start(self) -> None:
-        """Begin a step."""
-
-    def finish(self, count: int, last: int | Tensor) -> None:
-        """End a step of `count` tokens, of which those behind place `last` (1,) are padding."""
-
-    def read(self) -> list[Tensor]:
-        """Per pod what was observed of each token (T,), on the host."""
-
-
 class Table(KVContext, Protocol):
     """Pods and a tail at fixed addresses. What `attend` and `positions` do can be captured in a CUDA graph."""
 
     length: int
     """Tokens in the tail, as the host knows it: whoever advances adds to it."""
 
-    @property
-    def probe(self) -> Probe:
-        """What observes where heads look, in the steps that `attend` is called in."""
+    probe: AttentionProbe
+    """What observes where heads look, in the steps that `attend` is called in."""
 
     @property
     def bucket(self) -> Hashable:

@@ -30,7 +30,6 @@ NARROW = 16
 """Rows of a KV head (query heads that share it x new tokens) up to which a step counts as decoding."""
 _ON_CPU = 8
 """Programs where there is no GPU, and kernels are interpreted."""
-_TILING = Tiling()
 MAX_PODS = 16
 """That can be attended at once; tables have room for their near and distant slots in each KV head."""
 _PLANS = 4
@@ -50,7 +49,6 @@ class KVTable:
         suffix_tokens: int,
         device: torch.device,
         max_new: int = 64,
-        tiling: Tiling = _TILING,
     ) -> None:
         self.shape = shape
         self.device = device
@@ -72,7 +70,7 @@ class KVTable:
         self._rows: WeakCache[AnyPod, Rows | str] = WeakCache(self._read)
         self._refused: dict[Hashable, str] = {}
         """Why pods of some formats are not taken."""
-        self._tiling = tiling
+        self._tiling = tiling = Tiling()
         self._heads = query_heads
         self._queries = self._query_room(1)
         processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 0

@@ -13,7 +13,7 @@ from engine.kvcache.quantized import AnyPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import flatten
 from engine.models.loader import Model
-from engine.models.ops import Ops
+from engine.models.ops import PlainOps
 from engine.runtime.context import Context, Head
 from engine.runtime.fallbacks import Fallbacks
 from engine.runtime.graph_runner import BUCKETS, GraphRunner, through
@@ -48,7 +48,9 @@ class Runner:
         self.backend = f"{reason}; layers: {layers}"
         self.fallbacks = Fallbacks()
         """What went a slower way than it could have."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held by whoever calls the model, for a chunk or a token at a time."""
+        self._network = through(model.network)
         self._token_step = self._make_token_step() if steps else None
         self.graph_runner = self._make_graph_runner() if graphs and not model.shape.windows else None
         """Runs answers on the device, where it fits one."""
@@ -60,18 +62,13 @@ class Runner:
 
     @property
     def spared_bytes(self) -> int:
-        """Bytes of the network's weights that a token does not read; see Ops."""
+        """Bytes of the network's weights that a token does not read; see PlainOps."""
         return 0 if self._flat is None else self._flat.ops.spared_bytes
 
     @property
     def token_bytes(self) -> int:
         """Bytes of weights that a token of an answer reads where it goes through in one call; else 0."""
         return 0 if self._token_step is None else self._token_step.nbytes
-
-    @property
-    def lock(self) -> threading.Lock:
-        """Held by whoever calls the model, for a chunk or a token at a time."""
-        return self._lock
 
     def context(
         self, pods: Sequence[AnyPod], suffix: SuffixCache, heads: Sequence[Head] = (), ends: bool = True
@@ -89,7 +86,7 @@ class Runner:
         if first + len(ids) > self.model.window:
             raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
         device = self.model.device
-        with self._lock, torch.inference_mode():
+        with self.lock, torch.inference_mode():
             # From pinned memory a copy makes nobody wait for what the device does.
             new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
             positions = torch.arange(first, first + len(ids), device=device)
@@ -131,20 +128,13 @@ class Runner:
         model, config = self.model, self.model.network.config
         suffix = min(SUFFIX_TOKENS, model.window) + BUCKETS[-1]
         table = KVTable(model.shape, config.num_attention_heads, suffix, model.device, max_new=BUCKETS[-1])
-        forward = through(model.network) if self._flat is None else self._flat.forward
+        forward = self._network if self._flat is None else self._flat.forward
         return GraphRunner(
-            forward, table, suffix, model.window, model.device, self._lock, None, greedy, self.fallbacks, (TritonError,)
+            forward, table, suffix, model.window, model.device, self.lock, None, greedy, self.fallbacks, (TritonError,)
         )
 
-    def _network(self, ids: Tensor, positions: Tensor, context: Context, last: int) -> Tensor:
-        """Logits (last, V) by transformers' own code."""
-        logits: Tensor = self.model.network(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=last, kv_context=context
-        ).logits
-        return logits[0]
 
-
-def _kernels(pdl: bool | None, int8_head: bool | None) -> Ops:
+def _kernels(pdl: bool | None, int8_head: bool | None) -> PlainOps:
     # Needs Triton, which not every machine has.
     from engine.models.ops_triton import TritonOps
 

@@ -3,8 +3,6 @@
 Stage 1, algorithm 1. Letters: L layers, G KV heads, N thresholds.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -17,13 +15,11 @@ Roots = tuple[tuple[int, ...], ...]
 """`roots[layer][kv_head]`: the lowest layer of the block that holds the layer for that head."""
 
 
-def strengths(
-    similarity: Tensor, criterion: str = "block", kinds: Sequence[str] | None = None, excluded: int = 0
-) -> Tensor:
+def strengths(similarity: Tensor, criterion: str = "block", excluded: int = 0) -> Tensor:
     """How well each layer fits into a block with a given root: (G, root, layer), from similarity (G, L, L).
 
-    Minus infinity where a layer must not join: above a layer of another kind (`kinds`, one for every layer), and
-    around the first `excluded` layers, which neither share nor are shared. Only root < layer has a meaning.
+    Minus infinity where a layer must not join: around the first `excluded` layers, which neither share nor are shared.
+    Only root < layer has a meaning.
     """
     if criterion == "root":
         fit = similarity.clone()
@@ -36,9 +32,7 @@ def strengths(
         fit = similarity.masked_fill(~below, float("inf")).flip(1).cummin(1).values.flip(1)
     else:
         raise CalibrationFailed(f"{criterion!r} is no criterion; take {', '.join(CRITERIA)}")
-    for layer in range(1, similarity.shape[1]):
-        if layer <= excluded or (kinds and kinds[layer] != kinds[layer - 1]):
-            fit[:, :, layer] = float("-inf")
+    fit[:, :, 1 : excluded + 1] = float("-inf")
     return fit
 
 

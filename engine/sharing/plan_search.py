@@ -149,3 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for the plans")
     parser.add_argument("--plot", type=Path, help="an SVG file for the picture")
     return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ from engine.kvcache.recipe import parse
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
 from tests.engine.reading import plain_greedy, runner_of
+from tests.engine.shapes import check
 
 CPU = torch.device("cpu")
 BILLIONS = {"llama-3.1-8b": 8.03, "qwen3-8b": 8.19, "qwen3-4b": 4.02, "qwen2.5-0.5b": 0.494, "embedded-135m": 0.1345}
@@ -89,7 +90,7 @@ def test_random_pods_are_pods_of_their_recipe_and_come_back_from_files(
     model = small()
     layout = layout_of(model, parse(recipe))
     pod = random_pod(model, layout, 1000)
-    pod.check()
+    check(pod)
     assert pod.num_tokens == 1000
     assert pod.nbytes == pytest.approx(
         expected_bytes(layout, model.shape, 1000), rel=0 if "keep" not in recipe else 0.1
@@ -97,7 +98,7 @@ def test_random_pods_are_pods_of_their_recipe_and_come_back_from_files(
     folder = Folder(tmp_path)
     assert folder.write_pod(pod) >= pod.nbytes
     for copy in (folder.load(model, layout, 1000, Staging(CPU)), to_host(pod), to_device(pod, CPU)):
-        copy.check()
+        check(copy)
         for ours, theirs in zip(pod.segments(2), copy.segments(2), strict=True):
             for group in range(model.shape.kv_heads):
                 assert torch.equal(ours.keys[group], theirs.keys[group])

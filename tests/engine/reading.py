@@ -10,10 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.attention import sdpa
+from engine.compression.compress import pack_pod, score
 from engine.core.rope import angles_of
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod, PodBlock, PodLoader
 from engine.kvcache.key_maps import KeyMaps, value_layers
+from engine.kvcache.layout import Layout
+from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.base import kv_shape
 from engine.models.loader import Model
@@ -50,6 +53,12 @@ def plain_logits(runner: Runner, ids: Sequence[int]) -> Tensor:
     """Logits (T, V) of one plain forward over all the ids."""
     with plain(runner) as network, torch.inference_mode():
         return network(input_ids=torch.tensor([ids], device=network.device), use_cache=False).logits[0]
+
+
+def compress(runner: Runner, ids: Sequence[int], exact: Pod, layout: Layout) -> QuantizedPod:
+    """The pod that the layout's recipe makes of an exact one."""
+    steps = list(score(runner, ids, exact, layout))
+    return pack_pod(exact, layout, steps[-1] if steps else None)
 
 
 def some_ids(runner: Runner, count: int, seed: int) -> list[int]:

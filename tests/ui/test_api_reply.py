@@ -21,7 +21,7 @@ from app.events import Answer, AskEvent, Evidence, TextDelta
 from tests.ui.fake_app import FakeApp
 from ui.api import Api, reply
 from ui.api.refusals import Refused
-from ui.api.reply import DocumentName, Inquiry, Reply
+from ui.api.reply import Inquiry, Reply
 
 PATIENCE_SECONDS = 30.0
 
@@ -60,7 +60,7 @@ def app(tmp_path: Path) -> FakeApp:
 
 
 def replying(app: FakeApp, pool: ThreadPoolExecutor, **more: Any) -> Reply:
-    return Reply(app, pool, Inquiry(DocumentName(app.document_id, "a", "a.txt"), "Why?", **more))
+    return Reply(app, pool, Inquiry(app.library.catalogue.entry(app.document_id), "Why?", **more))
 
 
 def test_whoever_goes_away_ends_the_answer(app: FakeApp) -> None:

@@ -22,10 +22,8 @@ class Keyed:
     What is behind it finds the key in the state of the request.
     """
 
-    def __init__(
-        self, api: ASGIApp, keys: Callable[[], Keys], max_bytes: int, a_minute: float = REQUESTS_A_MINUTE
-    ) -> None:
-        self._api, self._keys, self._max_bytes, self._a_minute = api, keys, max_bytes, a_minute
+    def __init__(self, api: ASGIApp, keys: Callable[[], Keys], max_bytes: int) -> None:
+        self._api, self._keys, self._max_bytes = api, keys, max_bytes
         self._allowances: dict[str, Allowance] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,8 +65,8 @@ class Keyed:
         return key
 
     def _count(self, key: Key) -> None:
-        if not self._allowances.setdefault(key.id, Allowance(self._a_minute)).take():
-            message = f"This key was used more than {self._a_minute:.0f} times a minute."
+        if not self._allowances.setdefault(key.id, Allowance(REQUESTS_A_MINUTE)).take():
+            message = f"This key was used more than {REQUESTS_A_MINUTE} times a minute."
             raise Refused(429, "too_often", message, "Wait a little.")
 
     def _too_large(self) -> Refused:

@@ -1,17 +1,21 @@
-"""The routes that ask: three forms of one question."""
+"""The routes that ask: three forms of one question, answered whole or as a stream of server-sent events."""
 
+import json
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.keys import Key
 from app.main import App
 from ui.api import chat_completions, messages, responses
 from ui.api.access import MayAsk
+from ui.api.cited import Event
+from ui.api.refusals import Refused, refused
 from ui.api.reply import Reply
-from ui.api.sse import stream
 
 
 def asking(app: App, pool: ThreadPoolExecutor) -> APIRouter:
@@ -30,7 +34,7 @@ def asking(app: App, pool: ThreadPoolExecutor) -> APIRouter:
         if not body.stream:
             return chat_completions.completion(reply, await reply.finish(request))
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return stream(chat_completions.chunks(reply, app.status().name, usage), chat_completions.trouble)
+        return _stream(chat_completions.chunks(reply, app.status().name, usage), lambda refusal: ("", refusal.body({})))
 
     @router.post("/responses", response_model=None)
     async def respond(request: Request, key: MayAsk, body: responses.ResponseBody) -> Response | dict[str, Any]:
@@ -38,7 +42,7 @@ def asking(app: App, pool: ThreadPoolExecutor) -> APIRouter:
         reply = await begun(request, body, key)
         if not body.stream:
             return responses.response(reply, await reply.finish(request))
-        return stream(responses.events(reply, app.status().name), responses.trouble)
+        return _stream(responses.events(reply, app.status().name), responses.trouble)
 
     @router.post("/messages", response_model=None)
     async def message(request: Request, key: MayAsk, body: messages.MessageBody) -> Response | dict[str, Any]:
@@ -46,6 +50,27 @@ def asking(app: App, pool: ThreadPoolExecutor) -> APIRouter:
         reply = await begun(request, body, key)
         if not body.stream:
             return messages.message(reply, await reply.finish(request), body.citations)
-        return stream(messages.events(reply, app.status().name, body.citations), messages.trouble)
+        events = messages.events(reply, app.status().name, body.citations)
+        return _stream(events, lambda refusal: ("error", refusal.body({"anthropic-version": ""})))
 
     return router
+
+
+def _stream(events: AsyncIterator[Event], trouble: Callable[[Refused], Event]) -> StreamingResponse:
+    """Streams the events; the client's going ends them, and what goes wrong on the way is an event of its own."""
+
+    async def lines() -> AsyncIterator[str]:
+        try:
+            async for event in events:
+                yield _line(event)
+        except Exception as error:
+            # The status was sent long ago; `refused` has explained what is not the client's fault.
+            yield _line(trouble(refused(error)))
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _line(event: Event) -> str:
+    name, data = event
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"

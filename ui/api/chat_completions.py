@@ -7,14 +7,12 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from app.events import Answer, Cited, Evidence, TextDelta
+from app.events import Answer, Cited
 from app.keys import Key
 from app.main import App
-from ui.api.cited import NewCitations, facts, passage, place, rest
+from ui.api.cited import Event, facts, passage, place
 from ui.api.conversation import READER, AskBody, Said
-from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
-from ui.api.sse import Event
 
 
 class StreamOptions(BaseModel):
@@ -56,33 +54,24 @@ def completion(reply: Reply, answer: Answer) -> dict[str, Any]:
 
 async def chunks(reply: Reply, model: str, usage: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    head, told, text = _head("chat.completion.chunk", model), NewCitations(), ""
+    head, text = _head("chat.completion.chunk", model), ""
 
     def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> Event:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
         return "", {**head, "choices": [choice], **more}
 
     yield chunk({"role": "assistant", "content": ""})
-    async for event in reply.events():
-        if isinstance(event, TextDelta):
-            text += event.text
-            yield chunk({"content": event.text})
-        if not isinstance(event, Evidence | Answer):
-            continue
-        if annotations := [_annotation(reply, each, len(text)) for each in told.of(event)]:
-            yield chunk({"annotations": annotations})
-        if isinstance(event, Answer):
-            if more := rest(text, event):
-                yield chunk({"content": more})
-            yield chunk({}, _reason(reply, event), docpod=facts(reply, event))
+    async for each in reply.updates():
+        if isinstance(each, str):
+            text += each
+            yield chunk({"content": each})
+        elif isinstance(each, Answer):
+            yield chunk({}, _reason(reply, each), docpod=facts(reply, each))
             if usage:
-                yield "", {**head, "choices": [], "usage": _usage(reply, event)}
+                yield "", {**head, "choices": [], "usage": _usage(reply, each)}
+        else:
+            yield chunk({"annotations": [_annotation(reply, cited, len(text)) for cited in each]})
     yield "", "[DONE]"
-
-
-def trouble(refusal: Refused) -> Event:
-    """What went wrong while the answer grew."""
-    return "", refusal.body({})
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:
@@ -96,9 +85,9 @@ def _reason(reply: Reply, answer: Answer) -> str:
 def _annotation(reply: Reply, cited: Cited, length: int) -> dict[str, Any]:
     """The only kind that chat completions know, with the page's picture as address, and the passage beside it."""
     document = reply.inquiry.document
-    url = f"/v1/files/{document.id}/pages/{cited.page}"
+    url = f"/v1/files/{document.document_id}/pages/{cited.page}"
     where = {"start_index": 0, "end_index": length, "url": url, "title": f"{document.title}, p. {cited.label}"}
-    return {"type": "url_citation", "url_citation": where, **passage(document.id, cited)}
+    return {"type": "url_citation", "url_citation": where, **passage(reply, cited)}
 
 
 def _usage(reply: Reply, answer: Answer) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from app.keys import Key
 from app.main import App
 from ui.api.access import demand
 from ui.api.refusals import Refused
-from ui.api.reply import DocumentName, Inquiry
+from ui.api.reply import Inquiry
 
 READER = "docpod"
 """The model that is whatever reader is loaded."""
@@ -60,18 +60,12 @@ class InputFilePart(FileContent):
     type: Literal["input_file"]
 
 
-class FileSource(BaseModel):
-    """A file of the library."""
+class Source(BaseModel):
+    """A file of the library by its id, or the file itself: in base64, or as text."""
 
-    type: Literal["file"]
-    file_id: str
-
-
-class DataSource(BaseModel):
-    """The file itself: in base64, or as text."""
-
-    type: Literal["base64", "text"]
-    data: str
+    type: Literal["file", "base64", "text"]
+    file_id: str | None = None
+    data: str | None = None
 
 
 class CitationsConfig(BaseModel):
@@ -84,7 +78,7 @@ class DocumentPart(BaseModel):
     """A document of an Anthropic message."""
 
     type: Literal["document"]
-    source: Annotated[FileSource | DataSource, Discriminator("type")]
+    source: Source
     title: str | None = None
     citations: CitationsConfig = CitationsConfig()
 
@@ -130,7 +124,7 @@ class AskBody(BaseModel):
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
         return Inquiry(
-            document=name(app, more.pop("document_id", "") or self._document_id(app, key, turns)),
+            document=app.library.catalogue.entry(more.pop("document_id", "") or self._document_id(app, key, turns)),
             question=turns[-1].text,
             said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
             max_tokens=max_tokens,
@@ -160,19 +154,12 @@ class AskBody(BaseModel):
         return self.model
 
 
-def name(app: App, document_id: str) -> DocumentName:
-    """Raises DocumentNotFound."""
-    entry = app.library.catalogue.entry(document_id)
-    return DocumentName(entry.document_id, entry.title, entry.file_name)
-
-
 def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:
     if isinstance(part, FilePart):
         return part.file
     if isinstance(part, InputFilePart):
         return part
-    if isinstance(part.source, FileSource):
-        return FileContent(file_id=part.source.file_id)
-    data = part.source.data
-    coded = base64.b64encode(data.encode()).decode() if part.source.type == "text" else data
-    return FileContent(file_data=coded, filename=part.title or "document")
+    source, data = part.source, part.source.data
+    if source.type == "text" and data is not None:
+        data = base64.b64encode(data.encode()).decode()
+    return FileContent(file_id=source.file_id, file_data=data, filename=part.title or "document")

@@ -20,7 +20,6 @@ from app.events import Answer, DocumentEntry, Evidence
 from app.main import App
 from ui.api.access import demand
 from ui.api.cited import facts, passages
-from ui.api.conversation import name
 from ui.api.files import image_type
 from ui.api.refusals import Refused, refused
 from ui.api.reply import Inquiry, Reply
@@ -68,7 +67,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
 
     async def begun(document: str, question: str) -> Reply:
         found = await anyio.to_thread.run_sync(library.catalogue.find, document)
-        reply = Reply(app, pool, Inquiry(name(app, found.id), question))
+        reply = Reply(app, pool, Inquiry(library.catalogue.entry(found.id), question))
         await reply.begin()
         return reply
 
@@ -84,7 +83,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
         with allowed(context, "ask"):
             reply = await begun(document, question)
             answer = await reply.finish()
-            cited = passages(reply.inquiry.document.id, answer.citations if answer.found else ())
+            cited = passages(reply, answer.citations if answer.found else ())
             return {"answer": answer.answer, "citations": cited, **facts(reply, answer)}
 
     @server.tool(annotations=_READS)
@@ -95,7 +94,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
             # Closing the events ends the answer.
             async with aclosing(reply.events()) as events:
                 shown = await anext(each async for each in events if isinstance(each, Evidence | Answer))
-            found = passages(reply.inquiry.document.id, shown.citations)
+            found = passages(reply, shown.citations)
             return {"found": shown.found, "passages": found, "coverage": shown.coverage}
 
     @server.tool(annotations=_READS, structured_output=False)

@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-from app.events import Answer, Cited, Evidence, TextDelta
+from app.events import Answer, Cited
 from app.keys import Key
 from app.main import App
-from ui.api.cited import NewCitations, facts, passage, rest
+from ui.api.cited import Event, facts, passage
 from ui.api.conversation import READER, AskBody, DocumentPart, Said
-from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
-from ui.api.sse import Event
 
 
 class MessageBody(AskBody):
@@ -49,7 +47,6 @@ def message(reply: Reply, answer: Answer, cite: bool) -> dict[str, Any]:
 
 async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    told, text = NewCitations(), ""
 
     def event(kind: str, **data: Any) -> Event:
         return kind, {"type": kind, **data}
@@ -59,26 +56,17 @@ async def events(reply: Reply, model: str, cite: bool) -> AsyncIterator[Event]:
 
     yield event("message_start", message={**_frame(model, []), "usage": {"input_tokens": 0, "output_tokens": 0}})
     yield event("content_block_start", index=0, content_block={"type": "text", "text": "", "citations": None})
-    async for each in reply.events():
-        if isinstance(each, TextDelta):
-            text += each.text
-            yield delta("text_delta", text=each.text)
-        if not isinstance(each, Evidence | Answer):
-            continue
-        for cited in told.of(each) if cite else ():
-            yield delta("citations_delta", citation=_citation(reply, cited))
-        if isinstance(each, Answer):
-            if more := rest(text, each):
-                yield delta("text_delta", text=more)
+    async for each in reply.updates():
+        if isinstance(each, str):
+            yield delta("text_delta", text=each)
+        elif isinstance(each, Answer):
             yield event("content_block_stop", index=0)
             ended = {"stop_reason": _reason(reply, each), "stop_sequence": None}
             yield event("message_delta", delta=ended, usage=_usage(reply, each), docpod=facts(reply, each))
+        elif cite:
+            for cited in each:
+                yield delta("citations_delta", citation=_citation(reply, cited))
     yield event("message_stop")
-
-
-def trouble(refusal: Refused) -> Event:
-    """What went wrong while the answer grew."""
-    return "error", refusal.body({"anthropic-version": ""})
 
 
 def _frame(model: str, content: list[dict[str, Any]]) -> dict[str, Any]:
@@ -99,7 +87,7 @@ def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
         "document_title": reply.inquiry.document.title,
         "start_page_number": cited.page,
         "end_page_number": cited.page + 1,
-        **passage(reply.inquiry.document.id, cited),
+        **passage(reply, cited),
     }
 
 

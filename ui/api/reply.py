@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from app.conversations import Asked
-from app.events import Answer, AskEvent, DocumentEntry, Progress, TextDelta
+from app.events import Answer, AskEvent, Cited, DocumentEntry, Evidence, Progress, TextDelta
 from app.main import App
 from ui.api.refusals import Refused, refused
 
@@ -23,19 +23,10 @@ _STANDS_STILL = ("ready", "paused", "waiting", "failed", "cancelled", "locked")
 
 
 @dataclass(frozen=True)
-class DocumentName:
-    """A document, and what clients call it."""
-
-    id: str
-    title: str
-    file_name: str
-
-
-@dataclass(frozen=True)
 class Inquiry:
     """What every client's own form of a question comes down to."""
 
-    document: DocumentName
+    document: DocumentEntry
     question: str
     said: tuple[str, ...] = ()
     """Questions before it, where the client keeps the conversation."""
@@ -87,6 +78,29 @@ class Reply:
         finally:
             self._stop.set()
 
+    async def updates(self) -> AsyncIterator[list[Cited] | str | Answer]:
+        """What a client is told as the answer grows: passages, each once; words; and the answer. Raises Refused."""
+        seen: set[tuple[int, str]] = set()
+        text = ""
+        async for event in self.events():
+            if isinstance(event, TextDelta):
+                text += event.text
+                yield event.text
+            if isinstance(event, Evidence | Answer) and event.found:
+                # Where nothing was found, the closest ones are no citations.
+                new = []
+                for each in event.citations:
+                    if (each.page, each.quote) not in seen:
+                        seen.add((each.page, each.quote))
+                        new.append(each)
+                if new:
+                    yield new
+            if isinstance(event, Answer):
+                # Nothing more where the answer in its end is worded otherwise.
+                if event.answer.startswith(text) and event.answer != text:
+                    yield event.answer[len(text) :]
+                yield event
+
     async def finish(self, request: Request | None = None) -> Answer:
         """The answer alone. Raises Refused."""
         async with self._watching(request):
@@ -136,14 +150,14 @@ class Reply:
 
     def _ask(self) -> Iterator[AskEvent]:
         inquiry, questions = self.inquiry, self._app.questions
-        document_id, question = inquiry.document.id, inquiry.question.strip()
+        document_id, question = inquiry.document.document_id, inquiry.question.strip()
         if inquiry.turn > 1:
             return questions.ask(document_id, question, inquiry.conversation_id, self._stop)
         asked = Asked(document_id, question, inquiry.conversation_id, kept=inquiry.kept, said=inquiry.said)
         return questions.answer(asked, self._stop)
 
     def _entry(self) -> DocumentEntry:
-        return self._app.library.catalogue.entry(self.inquiry.document.id)
+        return self._app.library.catalogue.entry(self.inquiry.document.document_id)
 
     @asynccontextmanager
     async def _watching(self, request: Request | None) -> AsyncIterator[None]:

@@ -6,14 +6,13 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from app.events import Answer, Cited, Evidence, TextDelta
+from app.events import Answer, Cited
 from app.keys import Key
 from app.main import App
-from ui.api.cited import NewCitations, facts, passage, place, rest
+from ui.api.cited import Event, facts, passage, place
 from ui.api.conversation import READER, AskBody, Said
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry, Reply
-from ui.api.sse import Event
 
 
 class ResponseBody(AskBody):
@@ -60,7 +59,7 @@ def response(reply: Reply, answer: Answer) -> dict[str, Any]:
 
 async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     """The answer as it grows: its citations first, then its words."""
-    numbers, told = count(), NewCitations()
+    numbers = count()
     begun = {**_frame(model, reply.inquiry), "status": "in_progress", "output": []}
     item_id, text, marks = f"msg_{uuid4().hex}", "", 0
     where = {"item_id": item_id, "output_index": 0, "content_index": 0}
@@ -72,19 +71,15 @@ async def events(reply: Reply, model: str) -> AsyncIterator[Event]:
     yield event("in_progress", response=begun)
     yield event("output_item.added", output_index=0, item=_item(item_id, "in_progress", []))
     yield event("content_part.added", **where, part=_part("", []))
-    async for each in reply.events():
-        if isinstance(each, TextDelta):
-            text += each.text
-            yield event("output_text.delta", **where, delta=each.text, logprobs=[])
-        if not isinstance(each, Evidence | Answer):
-            continue
-        for cited in told.of(each):
-            mark = _annotation(reply, cited, len(text))
-            yield event("output_text.annotation.added", **where, annotation_index=marks, annotation=mark)
-            marks += 1
-        if isinstance(each, Answer):
-            if more := rest(text, each):
-                yield event("output_text.delta", **where, delta=more, logprobs=[])
+    async for each in reply.updates():
+        if isinstance(each, str):
+            text += each
+            yield event("output_text.delta", **where, delta=each, logprobs=[])
+        elif isinstance(each, list):
+            for mark in [_annotation(reply, cited, len(text)) for cited in each]:
+                yield event("output_text.annotation.added", **where, annotation_index=marks, annotation=mark)
+                marks += 1
+        else:
             ended = response(reply, each)
             item = {**ended["output"][0], "id": item_id}
             ended["output"] = [item]
@@ -113,19 +108,15 @@ def _place(app: App, response_id: str) -> dict[str, Any]:
 
 def _frame(model: str, inquiry: Inquiry) -> dict[str, Any]:
     return {
-        "id": f"resp_{inquiry.document.id}_{inquiry.conversation_id}_{inquiry.turn}",
+        "id": f"resp_{inquiry.document.document_id}_{inquiry.conversation_id}_{inquiry.turn}",
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
-        "error": None,
-        "incomplete_details": None,
-        "instructions": None,
+        **dict.fromkeys(("error", "incomplete_details", "instructions", "temperature", "top_p")),
         "metadata": {},
         "parallel_tool_calls": False,
         "tool_choice": "none",
         "tools": [],
-        "temperature": None,
-        "top_p": None,
         "max_output_tokens": inquiry.max_tokens,
         "store": inquiry.kept,
     }
@@ -141,6 +132,5 @@ def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _annotation(reply: Reply, cited: Cited, index: int) -> dict[str, Any]:
     """A file citation, behind the text at `index`, with the passage beside it."""
-    document = reply.inquiry.document
-    where = {"type": "file_citation", "filename": document.file_name, "index": index}
-    return {**where, **passage(document.id, cited)}
+    where = {"type": "file_citation", "filename": reply.inquiry.document.file_name, "index": index}
+    return {**where, **passage(reply, cited)}

@@ -1,8 +1,7 @@
-"""Subject: what a policy may look at, and Scores: what it says."""
+"""Subject: what a policy may look at; and Policy: how it scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
@@ -16,15 +15,13 @@ class Subject:
     runner: Runner
     ids: Sequence[int]
     pod: Pod
-    seed: int = 0
 
 
-class Policy(Protocol):
+@dataclass(frozen=True)
+class Policy:
     """A way of scoring."""
 
-    @property
-    def pooled(self) -> bool:
-        """Whether scores compare between heads, so that heads may keep different numbers of slots."""
-
-    def score(self, subject: Subject, known: Scores | None = None) -> Iterator[Scores]:
-        """The scores so far after every piece of work, the whole ones last; goes on from `known` ones."""
+    score: Callable[[Subject, Scores | None], Iterator[Scores]]
+    """The scores so far after every piece of work, the whole ones last; goes on from known ones, if any are given."""
+    pooled: bool
+    """Whether scores compare between heads, so that heads may keep different numbers of slots."""

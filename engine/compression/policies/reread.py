@@ -5,7 +5,6 @@ reading did.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,27 +27,24 @@ _LEAD_TOKENS = 8
 _SCORES_AT_ONCE = 1 << 25
 
 
-@dataclass(frozen=True)
-class Reread:
-    """The whole text once more, in chunks, each behind the words that lead to it."""
+def reread(subject: Subject, known: Scores | None) -> Iterator[Scores]:
+    """The whole text once more, in chunks, each behind the words that lead to it; scores after every chunk.
 
-    pooled: bool = True
-
-    def score(self, subject: Subject, known: Scores | None = None) -> Iterator[Scores]:
-        """After every chunk. Raises WindowExceeded where the window has no room behind the text."""
-        pod, runner = subject.pod, subject.runner
-        scores = known or Scores(0, torch.zeros(pod.keys.shape[:3], device=pod.device))
-        while scores.done < len(subject.ids):
-            asked = _asked(runner, subject.ids[max(0, scores.done - _LEAD_TOKENS) : scores.done])
-            room = min(_at_once(runner, asked), runner.model.window - pod.num_tokens - len(asked))
-            if room < 1:
-                raise WindowExceeded(f"a text of {pod.num_tokens} tokens leaves no room to repeat it")
-            chunk = subject.ids[scores.done : scores.done + room]
-            ids = [*asked, *chunk]
-            context = _Rereading(subject, SuffixCache(runner.model.shape, len(ids), runner.model.device), scores.values)
-            runner.run(context, ids)
-            scores = Scores(scores.done + len(chunk), context.best)
-            yield scores
+    Raises WindowExceeded where the window has no room behind the text.
+    """
+    pod, runner = subject.pod, subject.runner
+    scores = known or Scores(0, torch.zeros(pod.keys.shape[:3], device=pod.device))
+    while scores.done < len(subject.ids):
+        asked = _asked(runner, subject.ids[max(0, scores.done - _LEAD_TOKENS) : scores.done])
+        room = min(_at_once(runner, asked), runner.model.window - pod.num_tokens - len(asked))
+        if room < 1:
+            raise WindowExceeded(f"a text of {pod.num_tokens} tokens leaves no room to repeat it")
+        chunk = subject.ids[scores.done : scores.done + room]
+        ids = [*asked, *chunk]
+        context = _Rereading(subject, SuffixCache(runner.model.shape, len(ids), runner.model.device), scores.values)
+        runner.run(context, ids)
+        scores = Scores(scores.done + len(chunk), context.best)
+        yield scores
 
 
 class _Rereading(Context):

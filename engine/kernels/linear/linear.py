@@ -2,7 +2,7 @@
 
 RMSNorm before, and bias, residual or gate after, are part of the launch. Nothing waits for the host, few rows
 allocate nothing where `out` is given, and sums run in one order: fit for a CUDA graph. The specification is
-`engine.kernels.reference.linear`.
+tests/engine/kernels/reference_linear.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
 from engine.core.pinned_staging import Staging, to_host
-from engine.kvcache.exact import PodBlock
+from engine.kvcache.exact import PodBlock, check_whole
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.quantized_store import QuantizedStore
@@ -81,12 +81,6 @@ class ChunkLoader:
     def finish(self) -> QuantizedPod:
         """The pod, whole for whatever the current stream does next. Raises PodMismatch where tokens are missing or
         came twice."""
-        stop = 0
-        for start, end in sorted(self._ranges):
-            if start != stop:
-                raise PodMismatch(f"a block starts at token {start}, expected {stop}")
-            stop = end
-        if stop != self._store.held:
-            raise PodMismatch(f"blocks hold {stop} tokens, expected {self._store.held}")
+        check_whole(self._ranges, 0, self._store.held)
         self._staging.join()
         return self._store.pod()

@@ -3,29 +3,21 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from engine.core.pinned_staging import ARENA_BYTES
-from engine.kvcache.exact import ExactPod
+from engine.kvcache.blocks.by_chunk import ChunkLoader
+from engine.kvcache.blocks.by_layer import QuantizedLoader
+from engine.kvcache.exact import ExactPod, PodLoader
 from engine.kvcache.quantized import QuantizedPod
 
 MOST_THREADS = 16
 """More only wait for each other: for memory, and for Python's lock."""
 
 
-class Loader(Protocol):
-    """What puts blocks together; see engine.kvcache.exact.PodLoader."""
-
-    def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
-        """Where to read a block to, until it is added."""
-
-    def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
-        """Take a verified block."""
-
-    def finish(self) -> ExactPod | QuantizedPod:
-        """The pod."""
+Loader = PodLoader | QuantizedLoader | ChunkLoader
+"""What puts blocks together: of exact pods, of packed ones, and of those that were packed while they were read."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The families of models that pods are made with: a file of facts each, named in engine.models.families.registry."""
+"""The families of models that pods are made with, and their facts: see engine.models.families.registry."""

@@ -1,4 +1,4 @@
-"""FAMILIES: which families there are. To add one, write its facts in a file and name it here.
+"""FAMILIES: which families there are. To add one, write its facts here.
 
 The tests of equality with plain transformers take every family from here.
 """
@@ -6,11 +6,30 @@ The tests of equality with plain transformers take every family from here.
 from collections.abc import Mapping
 from typing import Any
 
-from engine.models.families.base import Family
-from engine.models.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
-from engine.models.families.phi3 import PHI3
+from transformers import (
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    Phi3ForCausalLM,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
-FAMILIES: Mapping[str, Family] = {"llama": LLAMA, "mistral": MISTRAL, "phi3": PHI3, "qwen2": QWEN2, "qwen3": QWEN3}
+from engine.models.families.base import Family
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family(LlamaForCausalLM),
+    "mistral": Family(MistralForCausalLM),
+    # Phi-3 and Phi-4-mini: fused projections, and positions on a part of a head's channels.
+    "phi3": Family(
+        Phi3ForCausalLM,
+        qkv=("self_attn.qkv_proj",),
+        gate_up=("mlp.gate_up_proj",),
+        activation="mlp.activation_fn",
+        dropouts=("resid_attn_dropout", "resid_mlp_dropout"),
+    ),
+    "qwen2": Family(Qwen2ForCausalLM),
+    "qwen3": Family(Qwen3ForCausalLM, head_norms=("self_attn.q_norm", "self_attn.k_norm")),
+}
 """By the model type of transformers' configs; all with rotary keys."""
 
 

@@ -1,17 +1,20 @@
 """Reading a section chunk by chunk; every finished chunk is a block that can be stored and replayed."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from engine.core.errors import PodMismatch
+from engine.kvcache.blocks import by_chunk
 from engine.kvcache.exact import ExactPod, PodBlock, from_block, leaving
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.quantized_store import QuantizedStore
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
-from engine.runtime.prefill.quantizing_builder import QuantizingBuilder
+from engine.runtime.prefill.quantizing_context import QuantizingContext
 from engine.runtime.prefill.sharing_context import SharingContext
 from engine.runtime.runner import Runner
 
@@ -46,37 +49,64 @@ def tapered(size: int, left: int) -> int:
     return 1 << (left - 1).bit_length() - 1 if _LAST_TOKENS < left <= size else size
 
 
-class Builder(Protocol):
-    """Feeds one section through the model: `feed` from `num_read` up to a `cut`, until all is read, then `finish`."""
+class Builder(ABC):
+    """Feeds one section through the model: `feed` from `num_read` up to a `cut`, until all is read, then `finish`.
 
-    @property
-    def context(self) -> Context:
-        """What the model reads into; cropping its tail makes the builder read these tokens again."""
+    The same chunks give the same bytes.
+    """
+
+    def __init__(self, runner: Runner, num_tokens: int, context: Context) -> None:
+        """`context`: what the model reads into; cropping its tail makes the builder read these tokens again."""
+        self._runner, self._num_tokens, self.context = runner, num_tokens, context
+        self._largest = 0
+        """Bytes of a block so far."""
 
     @property
     def num_read(self) -> int:
         """Tokens read so far."""
+        return self.context.suffix.length
 
+    @abstractmethod
     def cut(self, size: int) -> int:
         """The token in front of which a next chunk of about `size` tokens ends."""
 
+    @abstractmethod
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
 
+    @abstractmethod
     def read(self, ids: Sequence[int]) -> None:
-        """Read the next chunk. Raises WindowExceeded."""
+        """Read the next chunk. Raises WindowExceeded, and PodMismatch where it does not end at a cut."""
 
     def begin(self, ids: Sequence[int]) -> Callable[[], PodBlock]:
-        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded.
+        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises as `read` does.
 
         A device may work on the chunk when this returns, and on what is begun next while the bytes go to the host.
         """
+        start = self.num_read
+        self.read(ids)
+        self._largest = max(self._largest, self._num_bytes(start, self.num_read))
+        return self._leaving(start, self.num_read)
 
     def feed(self, ids: Sequence[int]) -> PodBlock:
-        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
+        """Read the next chunk and give it back as bytes to store. Raises as `read` does."""
+        return self.begin(ids)()
 
+    @abstractmethod
     def finish(self) -> ExactPod | QuantizedPod:
-        """The pod. Raises PodMismatch while tokens are missing."""
+        """The pod, which looks at the builder's memory. Raises PodMismatch while tokens are missing."""
+
+    @abstractmethod
+    def _num_bytes(self, start: int, stop: int) -> int:
+        """Bytes of a block of tokens start..stop."""
+
+    @abstractmethod
+    def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
+        """That block on its way to host memory."""
+
+    def _need_all(self) -> None:
+        if self.num_read != self._num_tokens:
+            raise PodMismatch(f"{self.num_read} of {self._num_tokens} tokens are read")
 
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
@@ -95,38 +125,26 @@ def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Ex
     return builder.finish()
 
 
-class PodBuilder:
-    """A Builder of exact pods, of one section of `num_tokens` tokens. The same chunks give the same bytes.
-
-    A layout whose recipe says so makes layers share distant keys while they read.
-    """
+class PodBuilder(Builder):
+    """Of exact pods. A layout whose recipe says so makes layers share distant keys while they read."""
 
     def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
-        self._runner = runner
-        self._most_tokens = num_tokens
-        self._largest = 0
-        """Bytes of a block so far."""
         self._suffix = SuffixCache(runner.model.shape, num_tokens, runner.model.device)
-        self.context = runner.context((), self._suffix)
+        self._most_tokens = num_tokens
+        context = runner.context((), self._suffix)
         if layout is not None and layout.recipe.sharing.while_reading:
-            self.context = SharingContext(layout, self._suffix, runner.attention)
+            context = SharingContext(layout, self._suffix, runner.attention)
             # It writes out the scores of every query with every near token.
             self._most_tokens = _SHARED_TOKENS
-
-    @property
-    def num_read(self) -> int:
-        """Tokens read so far."""
-        return self._suffix.length
+        super().__init__(runner, num_tokens, context)
 
     def cut(self, size: int) -> int:
-        """Where the next chunk of `size` tokens ends."""
-        return min(self.num_read + size, self._suffix.capacity)
+        return min(self.num_read + size, self._num_tokens)
 
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
-        """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
         start, stop, pairs = from_block(meta, payload, self._runner.model.shape)
         whole = all(start + pair.shape[3] == stop for pair in pairs)
-        if start != self.num_read or stop > self._suffix.capacity or not whole:
+        if start != self.num_read or stop > self._num_tokens or not whole:
             raise PodMismatch(f"a block of tokens {start}..{stop} cannot follow token {self.num_read}")
         for rows, pair in zip(self._suffix.rows(start, stop), pairs, strict=True):
             for room, stored in zip(rows, pair, strict=True):
@@ -134,24 +152,49 @@ class PodBuilder:
         self._suffix.advance(stop - start)
 
     def read(self, ids: Sequence[int]) -> None:
-        """Read the next tokens. Raises WindowExceeded."""
         for start in range(0, len(ids), self._most_tokens):
             self._runner.run(self.context, ids[start : start + self._most_tokens])
 
-    def begin(self, ids: Sequence[int]) -> Callable[[], PodBlock]:
-        """Begin to read the next chunk; the call that waits for it as bytes to store. Raises WindowExceeded."""
-        start = self.num_read
-        self.read(ids)
-        stop = self.num_read
-        self._largest = max(self._largest, (stop - start) * self._runner.model.shape.token_bytes)
+    def _num_bytes(self, start: int, stop: int) -> int:
+        return (stop - start) * self._runner.model.shape.token_bytes
+
+    def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
         return leaving(self._suffix.rows(start, stop), start, self._largest)
 
-    def feed(self, ids: Sequence[int]) -> PodBlock:
-        """Read the next chunk and give it back as bytes to store. Raises WindowExceeded."""
-        return self.begin(ids)()
-
     def finish(self) -> ExactPod:
-        """The frozen pod. Raises PodMismatch while tokens are missing."""
-        if self.num_read != self._suffix.capacity:
-            raise PodMismatch(f"{self.num_read} of {self._suffix.capacity} tokens are read")
+        self._need_all()
         return self._suffix.freeze()
+
+
+class QuantizingBuilder(Builder):
+    """For recipes that pack while reading: peak memory is that of the packed pod, one run of one layer unpacked, and
+    one chunk. What a chunk leaves behind is stored once."""
+
+    def __init__(self, runner: Runner, num_tokens: int, layout: Layout) -> None:
+        self._store = QuantizedStore(layout, runner.model.shape, num_tokens, runner.model.device)
+        super().__init__(runner, num_tokens, QuantizingContext(self._store, runner.attention))
+
+    def cut(self, size: int) -> int:
+        return self._store.cut(self.num_read, size)
+
+    def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
+        start, stop, host = by_chunk.from_block(self._store, meta, payload)
+        if start != self.num_read:
+            raise PodMismatch(f"a block of tokens {start}..{stop} cannot follow token {self.num_read}")
+        self._store.scatter(start, stop, host.to(self._store.device))
+        self.context.suffix.advance(stop - start)
+
+    def read(self, ids: Sequence[int]) -> None:
+        if not self._store.is_cut(self.num_read + len(ids)):
+            raise PodMismatch(f"no chunk can end at token {self.num_read + len(ids)} of {self._num_tokens}")
+        self._runner.run(self.context, ids)
+
+    def _num_bytes(self, start: int, stop: int) -> int:
+        return self._store.num_bytes(start, stop)
+
+    def _leaving(self, start: int, stop: int) -> Callable[[], PodBlock]:
+        return by_chunk.leaving(self._store, start, stop, self._largest)
+
+    def finish(self) -> QuantizedPod:
+        self._need_all()
+        return self._store.pod()

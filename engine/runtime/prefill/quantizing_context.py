@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.attention import rotation
-from engine.attention.cudnn import LEAST_TOKENS
+from engine.attention.cudnn import runs
 from engine.attention.sdpa import SegmentAttention
 from engine.core.lse import AttentionState
 from engine.kvcache.quantized_store import QuantizedStore
@@ -50,7 +50,7 @@ class QuantizingContext(Context):
         if distant and rotation is not None:
             # To turn the queries is far less than to turn every token back.
             query = self._rotation.rotate(query, rotation)
-        for first, stop in _runs(distant):
+        for first, stop in runs(distant, RUN_TOKENS):
             keys, values = self._room(stop - first)
             self._store.read(layer, first, stop, keys, values)
             seen.append(self.attention(query, keys, values, scale, False))
@@ -61,14 +61,3 @@ class QuantizingContext(Context):
         shape = self._store.shape
         size = shape.kv_heads * tokens * shape.head_dim
         return self._scratch[:, :size].view(2, shape.kv_heads, tokens, shape.head_dim)
-
-
-def _runs(tokens: int) -> list[tuple[int, int]]:
-    """The tokens as (start, stop) of runs that begin with a group: powers of two, for which attention has plans."""
-    found, start = [], 0
-    while start < tokens:
-        left = min(tokens - start, RUN_TOKENS)
-        size = left if left < LEAST_TOKENS else 1 << left.bit_length() - 1
-        found.append((start, start + size))
-        start += size
-    return found

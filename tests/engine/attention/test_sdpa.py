@@ -10,10 +10,10 @@ from torch import Tensor
 
 from engine.attention import cudnn
 from engine.attention.sdpa import SegmentAttention, chunked, fused, select_backend
-from engine.core.kv_shape import KVShape
 from engine.core.lse import merge, reference
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
+from tests.engine.shapes import uniform
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 63, 111)
@@ -223,7 +223,7 @@ def test_a_segment_that_nobody_looks_at_does_not_matter() -> None:
 def test_chunks_are_the_whole(dtype: torch.dtype, chunk: int) -> None:
     """A context that is fed chunk by chunk gives causal attention over everything; what it lacks is NaN."""
     query, keys, values = inputs(CPU, dtype, (64, 3, 3), 111, 111)
-    suffix = SuffixCache(KVShape.uniform(1, 3, 64, dtype), 200, CPU)
+    suffix = SuffixCache(uniform(1, 3, 64, dtype), 200, CPU)
     context = Context((), suffix, fused)
     out = torch.empty_like(query)
     for start in range(0, 111, chunk):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.compression.compress import compress, pack_pod, score
+from engine.compression.compress import pack_pod, score
 from engine.compression.policies import reread
 from engine.compression.policies.base import Subject
 from engine.compression.top_k import POLICIES, top_k
@@ -15,7 +15,8 @@ from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.runtime.runner import Runner
-from tests.engine.reading import plain_logits, read, some_ids
+from tests.engine.reading import compress, plain_logits, read, some_ids
+from tests.engine.shapes import check
 
 LAYERS, HEADS, FAR = 4, 2, 50
 OWN = tuple((layer,) * HEADS for layer in range(LAYERS))
@@ -65,11 +66,11 @@ def test_every_policy_keeps_the_contract(name: str, llama_runner: Runner) -> Non
     exact = read(runner, ids)
     before = exact.keys.clone()
     plan = layout(f"keep40:{name}+near4,32")
-    steps = list(POLICIES[name].score(Subject(runner, ids, exact)))
+    steps = list(POLICIES[name].score(Subject(runner, ids, exact), None))
     assert steps[-1].done == len(ids) and steps[-1].values.shape == exact.keys.shape[:3]
     assert steps[-1].values.isfinite().all()
     pod = compress(runner, ids, exact, plan)
-    pod.check()
+    check(pod)
     proximal, _ = pod.segments(2)
     assert proximal.places(0).tolist() == [*range(4), *range(168, 200)]
     assert torch.equal(proximal.keys, exact.keys[2][:, proximal.places(0)])
@@ -123,7 +124,7 @@ def test_rereading_scores_are_the_most_attention_of_the_repetition(
         for layer, mass in enumerate(seen):
             most = mass[0, :, len(ids) :, : len(ids)].amax(1)
             expected[layer] = torch.maximum(expected[layer], most.view(HEADS, -1, len(ids)).amax(1))
-    scores = list(POLICIES["reread"].score(Subject(runner, ids, exact)))
+    scores = list(POLICIES["reread"].score(Subject(runner, ids, exact), None))
     assert [each.done for each in scores] == [40, 80, 100]
     torch.testing.assert_close(scores[-1].values.double(), expected, rtol=1e-4, atol=1e-6)
     assert plain_logits(runner, ids).isfinite().all()
@@ -133,7 +134,7 @@ def test_rereading_goes_on_where_it_was(llama_runner: Runner, monkeypatch: pytes
     monkeypatch.setattr(reread, "CHUNK_TOKENS", 32)
     ids = some_ids(llama_runner, 100, 5)
     subject = Subject(llama_runner, ids, read(llama_runner, ids))
-    whole = list(POLICIES["reread"].score(subject))
+    whole = list(POLICIES["reread"].score(subject, None))
     known = Scores(whole[1].done, whole[1].values.clone())
     rest = list(POLICIES["reread"].score(subject, known))
     assert [each.done for each in rest] == [96, 100]
@@ -145,4 +146,4 @@ def test_rereading_without_room_is_refused(llama_runner: Runner) -> None:
     window = llama_runner.model.window
     ids = some_ids(llama_runner, window - 20, 6)
     with pytest.raises(WindowExceeded, match="no room to repeat"):
-        list(POLICIES["reread"].score(Subject(llama_runner, ids, read(llama_runner, ids, 512))))
+        list(POLICIES["reread"].score(Subject(llama_runner, ids, read(llama_runner, ids, 512)), None))

@@ -11,10 +11,11 @@ from engine.compression.compress import pack_pod
 from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging, to_host
 from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
-from engine.kvcache.exact import PodLoader, to_block
+from engine.kvcache.exact import PodLoader
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from tests.engine.offload.test_tiers import CPU, DEVICES, OWN, SHAPE, TOKENS, contents, exact
+from tests.engine.shapes import check, to_block
 
 
 @pytest.fixture(params=DEVICES)
@@ -113,7 +114,7 @@ def test_blocks_of_many_threads_become_one_pod(staging: Staging, recipe: str, mo
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(add, reversed(range(len(blocks)))))
     made = loader.finish()
-    made.check()
+    check(made)
     assert contents(made) == contents(expected)
 
 

@@ -14,6 +14,7 @@ from engine.kvcache.exact import Pod
 from engine.models import embedded
 from engine.runtime.runner import Runner
 from tests.engine.reading import attention, read, some_ids
+from tests.engine.shapes import check
 
 SOME = EvidenceHeads("someone/some-model", "a1" * 32, ((3, 1), (0, 2)), (0.5, 0.25), "passage")
 
@@ -132,6 +133,6 @@ def test_a_passage_is_the_head_and_what_was_asked_for(llama_runner: Runner, firs
     """What would reach into the head, or before it, starts right behind the head."""
     whole = read(llama_runner, some_ids(llama_runner, 500, 0), 250)
     part: Pod = passage(whole, 12, first, last)
-    part.check()
+    check(part)
     assert part.positions.tolist() == [*range(12), *range(max(12, first), last + 1)]
     assert part.num_tokens == last + 1

@@ -20,6 +20,7 @@ from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 from engine.runtime.kv_table import KVTable
+from tests.engine.shapes import uniform
 
 LAYERS = 2
 
@@ -39,7 +40,7 @@ class Model:
 
 
 def model(groups: int, share: int, dim: int, dtype: torch.dtype, device: torch.device) -> Model:
-    return Model(KVShape.uniform(LAYERS, groups, dim, dtype), groups * share, device)
+    return Model(uniform(LAYERS, groups, dim, dtype), groups * share, device)
 
 
 def pod(

@@ -1,5 +1,7 @@
 """Reading over a packed past with kernels: what plain PyTorch makes of it."""
 
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def test_the_same_pod(recipe: str, device: torch.device, monkeypatch: pytest.Mon
 
 
 def read(
-    runner: Runner, recipe: str, ids: list[int], used: quantized_store.Codec, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, recipe: str, ids: list[int], used: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> QuantizedPod:
     monkeypatch.setattr(quantized_store, "_codec", lambda device: used)
     builder = builder_for(runner, len(ids), Layout(parse(f"{recipe}+near4,32"), ((0, 0), (1, 1), (2, 2), (3, 3))))

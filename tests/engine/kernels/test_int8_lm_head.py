@@ -9,8 +9,7 @@ import torch
 
 from engine.kernels.linear import int8_lm_head
 from engine.kernels.linear.int8_lm_head import Int8Head, can_quantize_head, quantize_head
-from engine.kernels.reference import linear
-from tests.engine.kernels import layers, ptx
+from tests.engine.kernels import layers, ptx, reference_linear
 from tests.engine.kernels.compiling import Case, compiled
 
 
@@ -24,7 +23,7 @@ def test_codes_are_the_nearest(device: torch.device) -> None:
     head.exact.matrix[7, 32:64] = 0.0
     head = quantize_head(head.exact)
     blocks = head.exact.matrix.unflatten(1, (-1, 32))
-    error = (linear.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
+    error = (reference_linear.dequantized(head) - head.exact.matrix).unflatten(1, (-1, 32)).abs().amax(2)
     assert (error <= blocks.abs().amax(2) / 127 * 0.57).all()
     assert error[7, 1] == 0.0
     assert head.nbytes == 5000 * 96 + 5000 * 3 * 2
@@ -36,10 +35,10 @@ def test_codes_are_the_nearest(device: torch.device) -> None:
 )
 def test_against_the_exact_head(rows: int, columns: int, again: int, device: torch.device) -> None:
     head, norm = head_of(rows, columns, device), (layers.vector(columns, 3, device), 1e-5)
-    near = linear.logits(layers.rows_of_x(1, columns, device), head, norm, again=0)[0]
+    near = reference_linear.logits(layers.rows_of_x(1, columns, device), head, norm, again=0)[0]
     x = layers.rows_of_x(1, columns, device)
-    exact = linear.linear(x, [head.exact], norm=norm)[0]
-    expected = linear.logits(x, head, norm, again)[0]
+    exact = reference_linear.linear(x, [head.exact], norm=norm)[0]
+    expected = reference_linear.logits(x, head, norm, again)[0]
     got = int8_lm_head.logits(x, head, norm, again)[0]
     # The largest are exact, all others near or exact, and only in a small vocabulary all of them.
     largest = near.topk(min(again, rows)).indices
@@ -58,7 +57,7 @@ def test_half_precision(device: torch.device) -> None:
     for seed in range(3):
         x = torch.randn(1, 128, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
         got = int8_lm_head.logits(x, head, norm, 16)[0]
-        exact = linear.linear(x, [head.exact], norm=norm, out=torch.empty(1, 1500, device=device))[0]
+        exact = reference_linear.linear(x, [head.exact], norm=norm, out=torch.empty(1, 1500, device=device))[0]
         assert got.dtype == torch.float32 and got.argmax() == exact.argmax()
         largest = exact.topk(8).indices
         torch.testing.assert_close(got[largest], exact[largest], rtol=1e-5, atol=1e-5)
@@ -73,7 +72,7 @@ def test_the_likeliest_is_found_though_its_code_is_not(device: torch.device) -> 
     rows[1400] = 4 * x[0] * (1 + 1e-4)
     head = quantize_head(head.exact)
     head.codes[1400], head.scales[1400] = head.codes[100] - 3, head.scales[100]
-    assert linear.logits(x, head, norm, again=0).argmax() == 100
+    assert reference_linear.logits(x, head, norm, again=0).argmax() == 100
     assert int8_lm_head.logits(x, head, norm, 8).argmax() == 1400
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels.linear import linear, nf4_gemv
-from engine.kernels.reference import linear as reference_linear
+from tests.engine.kernels import reference_linear
 from tests.engine.kernels.compiling import Case, compiled
 from tests.engine.kernels.layers import layer, rows_of_x, vector
 from tests.pairwise import pairwise

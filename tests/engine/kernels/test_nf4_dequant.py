@@ -6,7 +6,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from engine.kernels.linear import nf4_dequant
 from engine.kernels.linear.weights import nf4_weight
-from engine.kernels.reference import linear
+from tests.engine.kernels import reference_linear
 from tests.engine.kernels.layers import layer
 from tests.engine.kernels.layers import matrix as random_matrix
 
@@ -16,7 +16,7 @@ from tests.engine.kernels.layers import matrix as random_matrix
 def test_weights_below_each_other(kind: str, sizes: list[int], columns: int, device: torch.device) -> None:
     weights = [layer(kind, size, columns, device, seed=seed) for seed, size in enumerate(sizes)]
     out = nf4_dequant.matrix_of(weights, torch.empty(0, device=device))
-    wanted = torch.cat([linear.dequantized(each) for each in weights])
+    wanted = torch.cat([reference_linear.dequantized(each) for each in weights])
     # On a GPU the sum of a scale may be rounded once or twice.
     torch.testing.assert_close(out, wanted, rtol=1e-6, atol=1e-7)
     assert nf4_dequant.bias_of(weights, out) is None

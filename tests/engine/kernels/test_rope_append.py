@@ -7,8 +7,8 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_
 from engine.core.rope import HeadNorms, Rotary
 from engine.kernels.attention import rope_append
 from engine.kernels.attention.rope_append import Places
-from engine.kernels.reference import rope as reference_rope
 from engine.runtime.kv_table import KVTable
+from tests.engine.kernels import reference_rope
 from tests.engine.kernels.pods import Model, model, pod
 
 

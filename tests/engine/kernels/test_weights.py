@@ -7,7 +7,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from engine.core.errors import ModelUnsupported
 from engine.kernels.linear.weights import DenseWeight, Nf4Weight, nf4_weight, weight_of
-from engine.kernels.reference import linear
+from tests.engine.kernels import reference_linear
 from tests.engine.kernels.layers import matrix
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("rows", "columns"), [(3, 64), (37, 448), (130, 1152)])
 def test_bytes_mean_what_they_mean_to_bitsandbytes(rows: int, columns: int, nested: bool) -> None:
     packed, state = quantize_4bit(matrix(rows, columns, 0, CPU), quant_type="nf4", compress_statistics=nested)
-    ours = linear.dequantized(nf4_weight(packed, state))
+    ours = reference_linear.dequantized(nf4_weight(packed, state))
     torch.testing.assert_close(ours, dequantize_4bit(packed, state), rtol=1e-6, atol=1e-7)
 
 

@@ -9,14 +9,15 @@ import torch
 
 from engine.core.errors import PodMismatch, WindowExceeded
 from engine.core.kv_shape import KVShape, LayerShape
-from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces, to_block
+from engine.kvcache.exact import Pod, PodBlock, PodLoader, from_block, pieces
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, fingerprint, read, some_ids
+from tests.engine.shapes import check, to_block, uniform
 
 CPU = torch.device("cpu")
-SHAPE = KVShape.uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
+SHAPE = uniform(layers=3, kv_heads=2, head_dim=8, dtype=torch.bfloat16)
 WHOLE = torch.arange(2 * 3 * 2 * 50 * 8).reshape(2, 3, 2, 50, 8).to(torch.bfloat16)
 """Keys and values of fifty tokens."""
 
@@ -41,7 +42,7 @@ def test_sizes_to_the_byte() -> None:
     assert SHAPE.token_bytes == 2 * 3 * 2 * 8 * 2
     assert replace(SHAPE, dtype=torch.float32).token_bytes == 2 * 3 * 2 * 8 * 4
     # The embedded model: 30 layers, 3 heads of 64 dimensions, two bytes each.
-    assert KVShape.uniform(30, 3, 64, torch.bfloat16).token_bytes == 23_040
+    assert uniform(30, 3, 64, torch.bfloat16).token_bytes == 23_040
     assert load(block(0, 50)).nbytes == 50 * SHAPE.token_bytes
     assert len(block(10, 17).payload) == 7 * SHAPE.token_bytes
 
@@ -86,7 +87,7 @@ def test_blocks_make_the_pod(cuts: tuple[int, ...]) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda each: loader.add(each.meta, each.payload), blocks))
     for made in (load(*blocks), load(*reversed(blocks)), loader.finish()):
-        made.check()
+        check(made)
         assert torch.equal(made.keys, WHOLE[0]) and torch.equal(made.values, WHOLE[1])
         assert made.positions.tolist() == list(range(50)) and made.num_tokens == 50
 
@@ -114,9 +115,9 @@ def test_gaps_overlaps_and_wrong_lengths_are_refused(pairs: list[tuple[int, int]
     [
         replace(SHAPE, dtype=torch.float32),
         replace(SHAPE, dtype=torch.float16),
-        KVShape.uniform(4, 2, 8, torch.bfloat16),
-        KVShape.uniform(3, 1, 8, torch.bfloat16),
-        KVShape.uniform(3, 2, 16, torch.bfloat16),
+        uniform(4, 2, 8, torch.bfloat16),
+        uniform(3, 1, 8, torch.bfloat16),
+        uniform(3, 2, 16, torch.bfloat16),
         KVShape((*SHAPE.per_layer[:2], LayerShape(2, 8, window=9)), torch.bfloat16),
     ],
 )
@@ -158,7 +159,7 @@ def test_a_payload_of_another_length_is_refused(num_bytes: int) -> None:
 
 def test_a_selection_keeps_positions_and_ends_behind_its_last_slot() -> None:
     chosen = load(block(0, 50)).select(torch.tensor([0, 1, 20, 21, 33]))
-    chosen.check()
+    check(chosen)
     assert chosen.positions.tolist() == [0, 1, 20, 21, 33]
     assert chosen.num_tokens == 34
     assert torch.equal(chosen.keys, WHOLE[0][:, :, [0, 1, 20, 21, 33]])
@@ -176,8 +177,8 @@ def test_a_selection_is_a_copy() -> None:
 
 
 def test_check_passes_what_belongs_together() -> None:
-    pod([0, 4, 9], 10).check()
-    pod([], 0).check()
+    check(pod([0, 4, 9], 10))
+    check(pod([], 0))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_check_passes_what_belongs_together() -> None:
 )
 def test_check_refuses_what_does_not(broken: Pod) -> None:
     with pytest.raises(PodMismatch):
-        broken.check()
+        check(broken)
 
 
 def test_a_builder_wants_the_next_block(llama_runner: Runner) -> None:
@@ -221,12 +222,12 @@ def test_a_builder_takes_no_more_than_it_was_made_for(llama_runner: Runner) -> N
         builder.feed(some_ids(llama_runner, 3, 0))
     assert builder.num_read == 8
     builder.feed(some_ids(llama_runner, 2, 0))
-    builder.finish().check()
+    check(builder.finish())
 
 
 def test_a_finished_pod_holds_what_was_read(llama_runner: Runner) -> None:
     made = read(llama_runner, some_ids(llama_runner, 30, 0), 7)
-    made.check()
+    check(made)
     assert made.num_tokens == 30 and made.nbytes == 30 * llama_runner.model.shape.token_bytes
     assert not made.keys.isnan().any() and not made.values.isnan().any()
 

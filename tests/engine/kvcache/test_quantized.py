@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.compression.compress import compress, pack_pod
+from engine.compression.compress import pack_pod
 from engine.core.errors import PodMismatch
-from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.core.quant import dequantize, hadamard, quantize
 from engine.core.rope import Angles
@@ -23,10 +22,11 @@ from engine.kvcache.suffix import SuffixCache
 from engine.offload import tensor_tree
 from engine.runtime.context import Context
 from engine.runtime.runner import Runner
-from tests.engine.reading import ask, greedy, read, some_ids
+from tests.engine.reading import ask, compress, greedy, read, some_ids
+from tests.engine.shapes import check, uniform
 
 LAYERS, GROUPS, HEADS, DIM, TOKENS = 5, 2, 4, 16, 150
-SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float32)
+SHAPE = uniform(LAYERS, GROUPS, DIM, torch.float32)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
@@ -161,7 +161,7 @@ def by_hand(pod: QuantizedPod, exact: Pod, queries: Tensor) -> Tensor:
 def test_attention_against_a_slow_reference(text: str, llama_runner: Runner) -> None:
     exact, plan = random_pod(), layout(text)
     pod = compress(llama_runner, range(TOKENS), exact, plan)
-    pod.check()
+    check(pod)
     queries = some_queries()
     expected = by_hand(pod, exact, queries)
     for form in (pod, pod.open(), restored(pod)):
@@ -308,7 +308,7 @@ def test_a_large_layer_is_stored_by_heads(text: str, llama_runner: Runner, monke
         (layer, layer + 1, head, head + 1) for layer in range(LAYERS) for head in range(GROUPS)
     ]
     again = restored(pod)
-    again.check()
+    check(again)
     monkeypatch.undo()
     back = [*to_blocks(again)]
     assert [(block.meta, bytes(block.payload)) for block in back] == [
@@ -348,7 +348,7 @@ def test_blocks_of_the_first_edition_still_load(text: str, tokens: int, llama_ru
     loader = QuantizedLoader(pod.layout, SHAPE, tokens, CPU)
     loader.add(meta, memoryview(bytearray(payload)))
     old = loader.finish()
-    old.check()
+    check(old)
     (block,), (again,) = to_blocks(pod), to_blocks(old)
     assert (block.meta, bytes(block.payload)) == (again.meta, bytes(again.payload))
 

@@ -36,9 +36,7 @@ def test_the_criteria_by_hand(criterion: str, threshold: float, roots: list[int]
     assert [row[0] for row in by_threshold(strengths(ALIKE, criterion), threshold)] == roots
 
 
-def test_kinds_of_layers_and_the_first_layers_bound_blocks() -> None:
-    kinds = ["full", "full", "sliding", "full"]
-    assert [row[0] for row in by_threshold(strengths(ALIKE, "previous", kinds), 0.0)] == [0, 0, 2, 3]
+def test_the_first_layers_bound_blocks() -> None:
     assert [row[0] for row in by_threshold(strengths(ALIKE, "previous", excluded=2), 0.0)] == [0, 1, 2, 2]
     with pytest.raises(CalibrationFailed, match="no criterion"):
         strengths(ALIKE, "best")

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from engine.attention.sdpa import select_backend
 from engine.core.errors import EngineError, ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory
-from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.models import embedded, loader
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import ask, read
+from tests.engine.shapes import uniform
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
 
@@ -69,7 +69,7 @@ def test_a_local_folder(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     model = load(folder, tmp_path, said)
     assert (model.name, model.window, model.stop_ids) == ("some-model", 2048, frozenset([257]))
-    assert model.shape == KVShape.uniform(4, 2, 16, model.network.dtype)
+    assert model.shape == uniform(4, 2, 16, model.network.dtype)
     assert model.shape.dtype in (torch.float32, torch.bfloat16)
     assert model.device == torch.device("cpu")
     assert model.network.config._attn_implementation == "docpod"

@@ -13,17 +13,17 @@ from benchmarks.speed.subject import random_model
 from engine.attention import rotation
 from engine.kernels.linear.weights import DenseWeight, Nf4Weight, weight_of
 from engine.kernels.quant.rotate import TritonRotation
-from engine.kernels.reference import linear as reference_linear
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import FlatModel, flatten
 from engine.models.loader import Model
-from engine.models.ops import Ops, PlainOps, Weight
+from engine.models.ops import PlainOps, Weight
 from engine.models.ops_triton import FEW_ROWS, TritonOps
 from engine.runtime.prefill.builder import PodBuilder, builder_for
 from engine.runtime.runner import Runner
+from tests.engine.kernels import reference_linear
 from tests.engine.reading import some_ids
 
 COUNT = FEW_ROWS + 37
@@ -43,7 +43,7 @@ class Unpacked(PlainOps):
         return linear
 
 
-def logits(runner: Runner, ops: Ops, chunks: Sequence[int]) -> Tensor:
+def logits(runner: Runner, ops: PlainOps, chunks: Sequence[int]) -> Tensor:
     """Of all tokens of some chunks of so many."""
     model = runner.model
     flat = flatten(model, ops)

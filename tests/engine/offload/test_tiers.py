@@ -8,7 +8,6 @@ import torch
 
 from engine.compression.compress import pack_pod
 from engine.core.errors import OutOfMemory
-from engine.core.kv_shape import KVShape
 from engine.kvcache.blocks.by_layer import QuantizedLoader, to_blocks
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
@@ -17,8 +16,9 @@ from engine.kvcache.recipe import parse
 from engine.offload import tensor_tree
 from engine.offload.host_copy import HostCopies, held_bytes
 from engine.offload.tiers import TieredCache, tiered_cache
+from tests.engine.shapes import check, uniform
 
-SHAPE = KVShape.uniform(3, 2, 16, torch.float32)
+SHAPE = uniform(3, 2, 16, torch.float32)
 TOKENS = 200
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -91,7 +91,7 @@ def test_every_byte_comes_back_from_host_memory(recipe: str, slab_bytes: int, de
         before = contents(form)
         parked = parking.offload(form)
         back = parking.restore(parked)
-        back.check()
+        check(back)
         assert contents(back) == before == contents(form)
         assert (back.num_tokens, back.nbytes, back.device.type) == (form.num_tokens, form.nbytes, device.type)
         assert len({each.untyped_storage().data_ptr() for each in tensor_tree.tensors(back) if each.numel()}) == 1

@@ -22,6 +22,7 @@ from engine.runtime.runner import Runner
 from tests.engine.reading import fingerprint, read, some_ids, some_maps
 from tests.engine.runtime.stepping import COLD, TAIL, WARM, assert_same, packed, stepped, steps, table_of
 from tests.engine.runtime.test_generate import Turns
+from tests.engine.shapes import check
 
 
 @pytest.mark.parametrize("ahead", [True, False])
@@ -62,7 +63,7 @@ def test_predicted_keys_are_worked_out_once(plain: Runner, pods: list[Pod], monk
         assert_same(steps(runner, memory, question, COLD), wanted, 1e-2)
     (first, exact), (again, _) = taken
     assert first is again and exact is pods[1] and first.layout.maps is None
-    first.check()
+    check(first)
     alive = weakref.ref(first)
     del first, again, memory, taken[:]
     gc.collect()

@@ -27,6 +27,7 @@ from engine.runtime.prefill import quantizing_context
 from engine.runtime.prefill.builder import Builder, builder_for
 from engine.runtime.runner import Runner
 from tests.engine.reading import greedy, read, some_ids
+from tests.engine.shapes import check
 
 OWN = ((0, 0), (1, 1), (2, 2), (3, 3))
 RECIPES = ("k4v4hs", "k8v8s", "k3v2hs", "k16v4hs")
@@ -53,7 +54,7 @@ def built(runner: Runner, plan: Layout, ids: Sequence[int], size: int = 128) -> 
     blocks = feed(builder, ids, size)
     pod = builder.finish()
     assert isinstance(pod, QuantizedPod)
-    pod.check()
+    check(pod)
     return pod, blocks
 
 
@@ -214,7 +215,7 @@ def test_the_beginning_of_a_section_can_be_asked(proximal: str, llama_runner: Ru
         for block in reversed(blocks[:count]):
             loader.add(*stored(block))
         part = loader.finish()
-        part.check()
+        check(part)
         assert part.num_tokens == held
         wanted = whole.open().select(torch.arange(held))
         assert greedy(llama_runner, [part], ids[:9], 5) == greedy(llama_runner, [wanted], ids[:9], 5)

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from engine.compression.compress import pack_pod
-from engine.core.kv_shape import KVShape
 from engine.core.lse import reference
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
@@ -15,9 +14,10 @@ from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.prefill.sharing_context import SharingContext
 from engine.runtime.runner import Runner
 from tests.engine.reading import feed, read, some_ids
+from tests.engine.shapes import uniform
 
 LAYERS, GROUPS, HEADS, DIM = 5, 2, 4, 8
-SHAPE = KVShape.uniform(LAYERS, GROUPS, DIM, torch.float64)
+SHAPE = uniform(LAYERS, GROUPS, DIM, torch.float64)
 CPU = torch.device("cpu")
 OWN = tuple((layer,) * GROUPS for layer in range(LAYERS))
 SHARED = ((0, 0), (0, 1), (0, 1), (3, 1), (3, 4))
@@ -96,7 +96,7 @@ def test_the_masks_of_figure_2() -> None:
 
 def test_the_cache_table_of_figure_2() -> None:
     """Six tokens, one block of three layers: upper layers keep keys x1, x5, x6; the root keeps all; values all stay."""
-    shape = KVShape.uniform(3, 1, DIM, torch.float32)
+    shape = uniform(3, 1, DIM, torch.float32)
     suffix = SuffixCache(shape, 6, CPU)
     for layer in range(3):
         rows = torch.arange(1.0, 7.0)[None, :, None].expand(1, 6, DIM)

@@ -15,6 +15,7 @@ from engine.runtime.generate import Question
 from engine.runtime.runner import Runner
 from engine.runtime.warmup import zero_pod
 from tests.engine.reading import runner_of
+from tests.engine.shapes import check
 
 
 @pytest.mark.parametrize("recipe", ["exact", "k4v4hs", "k8v8", "k16v4h", "keep50+k8v4h"])
@@ -23,7 +24,7 @@ def test_a_hollow_pod_leads_to_the_steps_of_a_real_one(recipe: str, llama_runner
     model, table = runner.model, runner.graph_runner._table
     layout = layout_of(model, parse(recipe))
     hollow, real = zero_pod(model.shape, layout, 900, model.device), random_pod(model, layout, 900)
-    hollow.check()
+    check(hollow)
     buckets = []
     for pod in (hollow, real):
         assert not table.why_not([pod])

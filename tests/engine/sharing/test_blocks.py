@@ -104,15 +104,6 @@ def test_savings_that_cannot_be_had_are_refused() -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_blocks_hold_one_kind_of_layers(criterion: str) -> None:
-    kinds = ["full", "full", "full", "sliding", "sliding", "full"]
-    roots = by_threshold(strengths(torch.ones(2, 6, 6), criterion, kinds), 0.5)
-    assert roots == tuple((root, root) for root in (0, 0, 0, 3, 3, 5))
-    roots, _ = by_saving(strengths(torch.ones(2, 6, 6), criterion, kinds), 0.25)
-    assert all(kinds[root] == kinds[layer] for layer, row in enumerate(roots) for root in row)
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
 def test_the_first_layers_can_be_left_alone(criterion: str) -> None:
     roots = by_threshold(strengths(torch.ones(1, 6, 6), criterion, excluded=2), 0.5)
     assert roots == tuple((root,) for root in (0, 1, 2, 2, 2, 2))
