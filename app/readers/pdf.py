@@ -1,7 +1,7 @@
-"""PDF: PDFium finds the glyphs, from which lines and columns are made, and draws pages; pypdf reads forms and notes."""
+"""PDF: PDFium finds the glyphs, from which lines and columns are made, reads forms and notes, and draws pages."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import c_int
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, Unsupport
 from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
 from app.readers.page_text import PlacedWord, write
-from app.readers.pdf_additions import Addition, field_pieces
+from app.readers.pdf_additions import additions, field_pieces
 from app.readers.pdf_glyphs import across, characters, is_unreadable, pieces
 
 SCANNED_CHARACTERS = 20
@@ -24,14 +24,14 @@ MAX_IMAGE_PIXELS = 40_000_000
 def open_reader(path: Path, password: str | None) -> "PdfDocument":
     """Raises PasswordNeeded, WrongPassword, DamagedDocument, EmptyDocument or UnsupportedFile."""
     try:
-        return PdfDocument(path, pdfium.PdfDocument(path), None)
+        return PdfDocument(pdfium.PdfDocument(path), needs_password=False)
     except pdfium.PdfiumError as error:
         if error.err_code != raw.FPDF_ERR_PASSWORD:
             raise _refusal(error) from error
     if password is None:
         raise PasswordNeeded("The PDF is encrypted.", "Give its password to read it.")
     try:
-        return PdfDocument(path, pdfium.PdfDocument(path, password), password)
+        return PdfDocument(pdfium.PdfDocument(path, password), needs_password=True)
     except pdfium.PdfiumError as error:
         if error.err_code != raw.FPDF_ERR_PASSWORD:
             raise _refusal(error) from error
@@ -57,12 +57,11 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
 
 
 class PdfDocument:
-    """An open PDF. `password` is None where none was needed."""
+    """An open PDF."""
 
-    def __init__(self, path: Path, document: pdfium.PdfDocument, password: str | None) -> None:
-        self._path = path
+    def __init__(self, document: pdfium.PdfDocument, needs_password: bool) -> None:
         self.document = document
-        self._password = password
+        self._needs_password = needs_password
 
     @cached_property
     def info(self) -> DocumentInfo:
@@ -71,7 +70,7 @@ class PdfDocument:
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
-            needs_password=self._password is not None,
+            needs_password=self._needs_password,
             note=self._attachments_note,
             author=clean(self.document.get_metadata_value("Author")).strip(),
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
@@ -96,13 +95,13 @@ class PdfDocument:
         directions = pieces(glyphs, drawn)
         main = max(directions, key=lambda each: len(directions[each]), default=0)
         written = _Written(page)
-        additions = self._additions(page, number)
-        for field in additions:
+        added = list(additions(page))
+        for field in added:
             if not field.is_note:
                 directions.setdefault(main, []).extend(field_pieces(field, main))
         for direction in sorted(directions, key=lambda each: -len(directions[each])):
             written.add(direction, *write(directions[direction]))
-        for note in additions:
+        for note in added:
             if note.is_note:
                 x0, y0, x1, y1 = note.rect
                 written.add(0, note.text, [PlacedWord(0, len(note.text), x0, -y1, x1, -y0)])
@@ -114,30 +113,16 @@ class PdfDocument:
     @cached_property
     def _attachments_note(self) -> str:
         """Which files are inside the file. They are no pages of it."""
-        if raw.FPDFDoc_GetAttachmentCount(self.document) < 1:
+        names = [self.document.get_attachment(index).get_name() for index in range(self.document.count_attachments())]
+        if not names:
             return ""
-        from app.readers.pdf_annotations import attachments
-
-        names = ", ".join(attachments(self._path, self._password))
-        return f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
-
-    @cached_property
-    def _additions_of(self) -> Callable[[int], list[Addition]]:
-        # Only where there are any: importing pypdf takes longer than drawing a page.
-        from app.readers.pdf_annotations import additions
-
-        return additions(self._path, self._password)
-
-    def _additions(self, page: pdfium.PdfPage, number: int) -> list[Addition]:
-        """The filled fields and the notes of a page. Most pages have none, or only links."""
-        subtypes = set()
-        for index in range(raw.FPDFPage_GetAnnotCount(page)):
-            annotation = raw.FPDFPage_GetAnnot(page, index)
-            subtypes.add(raw.FPDFAnnot_GetSubtype(annotation))
-            raw.FPDFPage_CloseAnnot(annotation)
-        return self._additions_of(number) if subtypes - {raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP} else []
+        return f"Attached to this PDF and not read with it: {', '.join(dict.fromkeys(names))}. Save them from a PDF viewer to add them."
 
     def _page(self, number: int) -> pdfium.PdfPage:
+        if self.document.get_formtype() and self.document.formenv is None:
+            # Gives the fields, and draws them too, also those that come without a picture of their value.
+            self.document.init_forms()
+            raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
         page = self.document[number - 1]
         if min(page.get_size()) <= 0:
             # A crop that leaves nothing of the page is not what was meant.
@@ -146,10 +131,6 @@ class PdfDocument:
         return page
 
     def image(self, number: int, width_px: int) -> bytes:
-        if self.document.get_formtype() and self.document.formenv is None:
-            # Draws the fields too, also those that come without a picture of their value.
-            self.document.init_forms()
-            raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
         page = self._page(number)
         width, height = page.get_size()
         scale = min(width_px / width, (MAX_IMAGE_PIXELS / (width * height)) ** 0.5)
