@@ -9,7 +9,7 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from pypdfium2 import raw
 
-from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
+from app.errors import AppError, DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
 from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
 from app.readers.page_text import PlacedWord, write
@@ -33,12 +33,12 @@ def open_reader(path: Path, password: str | None) -> "PdfDocument":
     try:
         return PdfDocument(pdfium.PdfDocument(path, password), needs_password=True)
     except pdfium.PdfiumError as error:
-        if error.err_code != raw.FPDF_ERR_PASSWORD:
-            raise _refusal(error) from error
-        raise WrongPassword("The password does not open the PDF.", "Check capital letters and try again.") from error
+        raise _refusal(error) from error
 
 
-def _refusal(error: pdfium.PdfiumError) -> DamagedDocument | EmptyDocument | UnsupportedFile:
+def _refusal(error: pdfium.PdfiumError) -> AppError:
+    if error.err_code == raw.FPDF_ERR_PASSWORD:
+        return WrongPassword("The password does not open the PDF.", "Check capital letters and try again.")
     if error.err_code == raw.FPDF_ERR_SUCCESS:
         return EmptyDocument("The PDF has no pages.", "Check that it was saved or downloaded completely.")
     if error.err_code == raw.FPDF_ERR_SECURITY:
@@ -113,10 +113,10 @@ class PdfDocument:
     @cached_property
     def _attachments_note(self) -> str:
         """Which files are inside the file. They are no pages of it."""
-        names = [self.document.get_attachment(index).get_name() for index in range(self.document.count_attachments())]
-        if not names:
-            return ""
-        return f"Attached to this PDF and not read with it: {', '.join(dict.fromkeys(names))}. Save them from a PDF viewer to add them."
+        indices = range(self.document.count_attachments())
+        names = ", ".join(dict.fromkeys(self.document.get_attachment(index).get_name() for index in indices))
+        said = f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
+        return said if indices else ""
 
     def _page(self, number: int) -> pdfium.PdfPage:
         if self.document.get_formtype() and self.document.formenv is None:
