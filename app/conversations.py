@@ -10,20 +10,6 @@ from app.events import Answer, Cited, ConversationEntry, Turn
 from app.question_kind import kind_of
 from storage import Citation, Message, MessageState, NotStored, OpenAnswer, StorageFull, Store
 
-UNANSWERED = Answer(
-    answer="",
-    found=False,
-    citations=(),
-    sections=(),
-    reused_tokens=0,
-    recomputed_tokens=0,
-    first_token_seconds=0.0,
-    seconds=0.0,
-    tokens_per_second=0.0,
-    model="",
-    recipe="",
-)
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -116,12 +102,12 @@ class Conversations:
 
     def begin(self, asked: Asked, hits: Sequence[Cited] = ()) -> Asked:
         """Store a question before it is answered, with the passages that hold its words so far: its answer is open."""
-        return self._store_answer(asked, replace(UNANSWERED, citations=tuple(hits)), "waiting")
+        return self._store_answer(asked, Answer(citations=tuple(hits)), "waiting")
 
     def fail(self, asked: Asked, error: AppError) -> None:
         """Store why an open answer cannot be given."""
         trouble = {"message": error.message, "hint": error.hint}
-        self._store_answer(asked, UNANSWERED, "failed", trouble)
+        self._store_answer(asked, Answer(), "failed", trouble)
 
     def open_ones(self) -> list[tuple[Asked, MessageState]]:
         """Stored questions whose answers are not at their end, oldest first."""

@@ -74,7 +74,7 @@ class Questions:
 
     def route(self, document_id: str, question: str) -> Route:
         """Where a question goes, and which passages seem to answer it before the model has looked."""
-        return Route(question, [], document_id, self._store, self._retriever.meaning)
+        return Route(question, document_id, self._store, self._retriever.meaning)
 
     def conversations(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""

@@ -5,12 +5,13 @@ The container is a ZIP archive whose META-INF/container.xml names the package do
 """
 
 import posixpath
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 from zipfile import ZipFile
+
+from bs4.dammit import EncodingDetector
 
 from app.errors import DocumentTooLarge, UnsupportedFile
 from app.readers.archive import damaged, unpacked
@@ -28,7 +29,6 @@ _METHOD = "{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod"
 _TITLE = ".//{http://purl.org/dc/elements/1.1/}title"
 _CREATOR = ".//{http://purl.org/dc/elements/1.1/}creator"
 _CHAPTERS = {"application/xhtml+xml", "text/html"}
-_ENCODING = re.compile(rb"\A<\?xml[^>]*encoding=[\"']([\w.-]+)")
 
 
 def open_reader(path: Path, password: str | None) -> MarkdownDocument:
@@ -48,7 +48,9 @@ class _Book:
         if _ENCRYPTION in archive.namelist():
             methods = {each.get("Algorithm") for each in self._xml(_ENCRYPTION).iter(_METHOD)}
             if methods - _FONTS_ONLY:
-                raise UnsupportedFile("The EPUB is protected against copying (DRM).", "Ask its seller for a plain copy.")
+                raise UnsupportedFile(
+                    "The EPUB is protected against copying (DRM).", "Ask its seller for a plain copy."
+                )
         root = self._xml(_CONTAINER).find(".//{*}rootfile")
         self._path = root.get("full-path", "") if root is not None else ""
         if not self._path:
@@ -99,5 +101,4 @@ def _decoded(data: bytes) -> str:
     """A chapter's text: UTF-16 by its mark, what its first line says, or else UTF-8. Raises LookupError."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
-    said = _ENCODING.match(data)
-    return data.decode(said[1].decode() if said else "utf-8-sig", "replace")
+    return data.decode(EncodingDetector.find_declared_encoding(data) or "utf-8-sig", "replace")

@@ -195,7 +195,7 @@ def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool
     if bottom - top < 0.5 * min(left[-1].v1 - left[0].v0, right[-1].v1 - right[0].v0):
         return False
     for side in (left, right):
-        text = "".join(piece.text for segment in side for piece in segment.pieces)
+        text = "".join(word for segment in side for piece in segment.pieces for word in piece.text.split())
         if sum(map(str.isalpha, text)) < _LETTERS * len(text):
             return False
     if all(median(segment.u1 - segment.u0 for segment in side) > _PROSE * size for side in (left, right)):

@@ -22,7 +22,7 @@ def read_text(path: Path) -> tuple[str, str]:
     decoded = decode(path.read_bytes())
     if decoded is None:
         raise UnsupportedFile("The file is no text.", "Save or export it as PDF or as text, and add that.")
-    return decoded.text, decoded.note
+    return decoded
 
 
 class TextDocument:
