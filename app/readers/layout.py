@@ -36,7 +36,9 @@ _SUFFIXED = re.compile(r"[)\]%]+[,.;]?")
 
 @dataclass(slots=True)
 class Piece:
-    """Text with its box, its base line and the size of its font; `space`: it was drawn with a space behind it."""
+    """Text with its box, its base line and the size of its font; `space`: it was drawn with a space behind it; `gap`:
+    what separates it from the one before in its line.
+    """
 
     text: str
     u0: float
@@ -46,6 +48,7 @@ class Piece:
     base: float
     size: float
     space: bool = False
+    gap: str = ""
 
 
 class Segment:

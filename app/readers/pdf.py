@@ -12,7 +12,7 @@ from pypdfium2 import raw
 from app.errors import AppError, DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
 from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
-from app.readers.page_text import PlacedWord, write
+from app.readers.page_text import write
 from app.readers.pdf_additions import additions, field_pieces
 from app.readers.pdf_glyphs import across, characters, is_unreadable, pieces
 
@@ -104,7 +104,7 @@ class PdfDocument:
         for note in added:
             if note.is_note:
                 x0, y0, x1, y1 = note.rect
-                written.add(0, note.text, [PlacedWord(0, len(note.text), x0, -y1, x1, -y0)])
+                written.add(0, note.text, [Word(0, len(note.text), x0, -y1, x1, -y0)])
         if number == 1 and self._attachments_note:
             written.add(0, self._attachments_note, [])
         state = _state(written.text, page)
@@ -160,7 +160,7 @@ class _Written:
         self.words: list[Word] = []
         self._page = page
 
-    def add(self, direction: int, text: str, placed: Iterable[PlacedWord]) -> None:
+    def add(self, direction: int, text: str, placed: Iterable[Word]) -> None:
         """A paragraph, whose words stand in the frame of a direction. Words off the page have no box."""
         self.text += "\n\n" * bool(self.text)
         shift = len(self.text)
