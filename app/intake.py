@@ -82,7 +82,7 @@ class Intake:
         kept, kept_at = 0, time.monotonic() - _DRAFT_SECONDS
         with storing():
             try:
-                opened = open_document(self.path(document), document.media_type, limits=self.limits)
+                opened = open_document(self.path(document), document.media_type, self.limits)
                 for page in opened.pages():
                     pages.append(page_row(page))
                     if time.monotonic() - kept_at >= _DRAFT_SECONDS:

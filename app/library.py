@@ -190,7 +190,7 @@ class Library:
             if (page := self._store.page(document_id, number)) is None:
                 raise deleted_meanwhile()
             return typeset_image(page.text, width_px, limits)
-        return page_image(self.intake.path(document), document.media_type, number, width_px, limits=limits)
+        return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""

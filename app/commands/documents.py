@@ -1,6 +1,7 @@
-"""Commands about documents: they come in, are read, looked at, and go."""
+"""Commands about documents: they come in, are read, looked at, kept by a recipe, and go."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers, document
 from app.commands.terminal import PROGRAM, follow, wait
-from app.errors import BadSetting, Busy, PasswordNeeded
+from app.errors import BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import DocumentEntry
 from app.main import App
 from app.readers import NAMES
@@ -29,6 +30,7 @@ def add(commands: Parsers) -> None:
         "cancel": _cancel,
         "delete": _delete,
         "page": _page,
+        "recipe": _recipe,
     }.items():
         parser = commands.add(name, run)
         document(parser)
@@ -36,6 +38,9 @@ def add(commands: Parsers) -> None:
             parser.add_argument("number", type=int, help="1-based")
             parser.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
             parser.add_argument("--width", type=int, default=1100, help="in pixels")
+        if name == "recipe":
+            parser.add_argument("name", nargs="?", help="keep it by this recipe from now on, and new documents too")
+            parser.add_argument("--remove", metavar="NAME", help="remove the memory kept by this recipe beside it")
 
 
 def _read(app: App, options: argparse.Namespace) -> Any:
@@ -135,6 +140,30 @@ def _cancel(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Stop reading a document and forget what was read of it."""
     app.library.cancel(app.library.catalogue.find(options.document).id)
     return _show(app, options)
+
+
+def _recipe(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Show how a document is kept and what other recipes cost, or choose one of them and make its memory."""
+    found = app.library.catalogue.find(options.document)
+    wait(app.model.settled, lambda: app.status().why)
+    app.model.wait()
+    if app.library.presets(found.id) is None:
+        raise NotRead("This document has not been parsed yet.", "Use the command `read` first.")
+    if options.name:
+        app.library.choose(found.id, options.name)
+        follow(app, found.id)
+    if options.remove:
+        app.library.drop(found.id, options.remove)
+    state = app.library.presets(found.id)
+    assert state is not None
+    if not options.json:
+        for step in state.steps:
+            chosen = "*" if step.name == state.chosen else " "
+            told = step.why_not or f"{step.disk_bytes / 1e6:8,.1f} MB  {step.keeps}"
+            print(f"{chosen} {step.name:10} {told}")
+        for name, num_bytes in state.kept:
+            print(f"also kept: {name}, {num_bytes / 1e6:,.1f} MB")
+    return dataclasses.asdict(state)
 
 
 def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class DocumentInfo:
     title: str
     num_pages: int
     outline: tuple[OutlineEntry, ...]
-    needs_password: bool = False
     note: str = ""
     """What a user should know about how the file was read, in whole sentences."""
     author: str = ""

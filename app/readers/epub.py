@@ -31,8 +31,8 @@ _CREATOR = ".//{http://purl.org/dc/elements/1.1/}creator"
 _CHAPTERS = {"application/xhtml+xml", "text/html"}
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
-    """Raises UnsupportedFile, DamagedDocument, DocumentTooLarge or EmptyDocument. A book has no password."""
+def open_reader(path: Path) -> MarkdownDocument:
+    """Raises UnsupportedFile, DamagedDocument, DocumentTooLarge or EmptyDocument."""
     with unpacked(path, _NAME) as archive:
         book = _Book(archive)
         text = "\n\n".join(filter(None, book.chapters()))

@@ -20,8 +20,8 @@ _INLINE = ["a", "abbr", "b", "cite", "code", "del", "em", "font", "i", "kbd", "m
 """Shown as the words in them; marks around these would break words that are bold in part."""
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
-    """Raises EmptyDocument, UnsupportedFile or DamagedDocument. A page has no password."""
+def open_reader(path: Path) -> MarkdownDocument:
+    """Raises EmptyDocument, UnsupportedFile or DamagedDocument."""
     data = path.read_bytes()
     text, note = read_text(path)
     # What the page says counts where the bytes themselves do not tell.

@@ -21,22 +21,26 @@ SCANNED_COVERAGE = 0.5
 MAX_IMAGE_PIXELS = 40_000_000
 
 
-def open_reader(path: Path, password: str | None) -> "PdfDocument":
-    """Raises PasswordNeeded, WrongPassword, DamagedDocument, EmptyDocument or UnsupportedFile."""
-    try:
-        return PdfDocument(pdfium.PdfDocument(path), needs_password=False)
-    except pdfium.PdfiumError as error:
-        if error.err_code != raw.FPDF_ERR_PASSWORD:
-            raise _refusal(error) from error
-    if password is None:
-        raise PasswordNeeded("The PDF is encrypted.", "Give its password to read it.")
-    try:
-        return PdfDocument(pdfium.PdfDocument(path, password), needs_password=True)
-    except pdfium.PdfiumError as error:
-        raise _refusal(error) from error
+def open_reader(path: Path) -> "PdfDocument":
+    """Raises PasswordNeeded, DamagedDocument, EmptyDocument or UnsupportedFile."""
+    return PdfDocument(_opened(path))
 
 
-def _refusal(error: pdfium.PdfiumError) -> AppError:
+def unlock(path: Path, password: str, out_path: Path) -> None:
+    """Write a copy that needs no password. Raises WrongPassword, or what `open_reader` raises."""
+    _opened(path, password).save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
+
+
+def _opened(path: Path, password: str | None = None) -> pdfium.PdfDocument:
+    try:
+        return pdfium.PdfDocument(path, password)
+    except pdfium.PdfiumError as error:
+        raise _refusal(error, password) from error
+
+
+def _refusal(error: pdfium.PdfiumError, password: str | None) -> AppError:
+    if error.err_code == raw.FPDF_ERR_PASSWORD and password is None:
+        return PasswordNeeded("The PDF is encrypted.", "Give its password to read it.")
     if error.err_code == raw.FPDF_ERR_PASSWORD:
         return WrongPassword("The password does not open the PDF.", "Check capital letters and try again.")
     if error.err_code == raw.FPDF_ERR_SUCCESS:
@@ -48,20 +52,14 @@ def _refusal(error: pdfium.PdfiumError) -> AppError:
     )
 
 
-def unlock(path: Path, password: str, out_path: Path) -> None:
-    """Write a copy that needs no password. Raises what `open_reader` raises."""
-    open_reader(path, password).document.save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
-
-
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
 
 
 class PdfDocument:
     """An open PDF."""
 
-    def __init__(self, document: pdfium.PdfDocument, needs_password: bool) -> None:
+    def __init__(self, document: pdfium.PdfDocument) -> None:
         self.document = document
-        self._needs_password = needs_password
 
     @cached_property
     def info(self) -> DocumentInfo:
@@ -70,7 +68,6 @@ class PdfDocument:
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
-            needs_password=self._needs_password,
             note=self._attachments_note,
             author=clean(self.document.get_metadata_value("Author")).strip(),
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",

@@ -12,8 +12,8 @@ from app.readers.typeset import PAGE_HEIGHT_PT, PAGE_ROWS, PAGE_WIDTH_PT, rows
 PAGE_CHARACTERS = 3000
 
 
-def open_reader(path: Path, password: str | None) -> "TextDocument":
-    """Raises EmptyDocument or UnsupportedFile. A text has no password."""
+def open_reader(path: Path) -> "TextDocument":
+    """Raises EmptyDocument or UnsupportedFile."""
     return TextDocument(*read_text(path))
 
 

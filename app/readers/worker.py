@@ -53,12 +53,12 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
     if form.typeset:
         _restart_clock(request["convert_seconds"])
     module = import_module(form.module)
-    path, password = Path(request["path"]), request["password"]
+    path = Path(request["path"])
     if request["do"] == "unlock":
-        module.unlock(path, password, Path(request["out_path"]))
+        module.unlock(path, request["password"], Path(request["out_path"]))
         yield {}
         return
-    reader = module.open_reader(path, password)
+    reader = module.open_reader(path)
     match request["do"]:
         case "info":
             yield vars(reader.info)

@@ -13,7 +13,7 @@ from app.readers.markdown import MarkdownDocument
 from app.readers.table import markdown
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
+def open_reader(path: Path) -> MarkdownDocument:
     """Raises EmptyDocument, DamagedDocument, DocumentTooLarge or UnsupportedFile."""
     # As open files, because of a path it is the ending that counts.
     with unpacked(path, "Excel file"), path.open("rb") as file, path.open("rb") as again:
