@@ -67,7 +67,7 @@ class Ingest:
             reading = engine.presets.plan(document_id)
         was_planned = reading.id in {each.id for each in known}
         # Another model's pods of it still serve that model; reading everything again is the user's decision.
-        if not was_planned and (known or engine.forecaster.forecast(reading).seconds > ASK_FIRST_SECONDS):
+        if not was_planned and (known or engine.planner.forecast(reading).seconds > ASK_FIRST_SECONDS):
             self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
 
     def read(self, document_id: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Progress]:

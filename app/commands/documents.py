@@ -85,36 +85,33 @@ def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, An
         "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
         "already_read": not had_to_read,
     }
-    if not options.json:
-        silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
-        before = "" if had_to_read else " (read before)"
-        print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        if entry.note:
-            print(entry.note)
-        if entry.pages_for_ocr:
-            way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
-            print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
-        print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
+    silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
+    before = "" if had_to_read else " (read before)"
+    print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+    if entry.note:
+        print(entry.note)
+    if entry.pages_for_ocr:
+        way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
+        print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
+    print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     return facts
 
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the library."""
     entries = app.library.catalogue.entries(options.search)
-    if not options.json:
-        for entry in entries:
-            print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
-        if not entries:
-            print(f"The library is empty. Add a document: {PROGRAM} read FILE")
+    for entry in entries:
+        print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
+    if not entries:
+        print(f"The library is empty. Add a document: {PROGRAM} read FILE")
     return [_facts(entry) for entry in entries]
 
 
 def _show(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Everything known about a document."""
     facts = _facts(app.library.catalogue.entry(app.library.catalogue.find(options.document).id))
-    if not options.json:
-        for key, value in facts.items():
-            print(f"{key:20} {value}")
+    for key, value in facts.items():
+        print(f"{key:20} {value}")
     return facts
 
 
@@ -125,8 +122,7 @@ def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
     app.library.recognise(found.id)
     follow(app, found.id)
     entry = app.library.catalogue.entry(found.id)
-    if not options.json:
-        print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
+    print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
     return {"document_id": found.id, "pages": before, "pages_without_text": entry.pages_without_text}
 
 
@@ -156,13 +152,12 @@ def _recipe(app: App, options: argparse.Namespace) -> dict[str, Any]:
         app.library.drop(found.id, options.remove)
     state = app.library.presets(found.id)
     assert state is not None
-    if not options.json:
-        for step in state.steps:
-            chosen = "*" if step.name == state.chosen else " "
-            told = step.why_not or f"{step.disk_bytes / 1e6:8,.1f} MB  {step.keeps}"
-            print(f"{chosen} {step.name:10} {told}")
-        for name, num_bytes in state.kept:
-            print(f"also kept: {name}, {num_bytes / 1e6:,.1f} MB")
+    for step in state.steps:
+        chosen = "*" if step.name == state.chosen else " "
+        told = step.why_not or f"{step.disk_bytes / 1e6:8,.1f} MB  {step.keeps}"
+        print(f"{chosen} {step.name:10} {told}")
+    for name, num_bytes in state.kept:
+        print(f"also kept: {name}, {num_bytes / 1e6:,.1f} MB")
     return dataclasses.asdict(state)
 
 
@@ -170,8 +165,7 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Delete a document with its memory and conversations."""
     document = app.library.catalogue.find(options.document)
     app.library.delete(document.id)
-    if not options.json:
-        print(f"Deleted {document.title} with its pages, memory and conversations.")
+    print(f"Deleted {document.title} with its pages, memory and conversations.")
     return {"document_id": document.id, "deleted": True}
 
 
@@ -185,8 +179,7 @@ def _page(app: App, options: argparse.Namespace) -> dict[str, Any]:
         path.write_bytes(image)
     except OSError as error:
         raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
-    if not options.json:
-        print(path)
+    print(path)
     return {"document_id": found.id, "page": options.number, "file": str(path), "bytes": len(image)}
 
 

@@ -31,9 +31,8 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
     wait(app.model.settled, lambda: app.status().why)
     facts = _examine(app)
-    if not options.json:
-        for key, value in facts.items():
-            print(f"{key:20} {value}")
+    for key, value in facts.items():
+        print(f"{key:20} {value}")
     return facts
 
 
@@ -83,6 +82,5 @@ def _install_desktop(app: App, options: argparse.Namespace) -> dict[str, Any]:
     program = Path(sys.argv[0]).absolute()
     command = [str(program)] if PROGRAM == "docpod" else [sys.executable, str(program)]
     starter = install([*command, "serve", "--window", "--home", str(app.settings.home.absolute())])
-    if not options.json:
-        print(f"{starter} starts DocPod in a window of its own.")
+    print(f"{starter} starts DocPod in a window of its own.")
     return {"starter": str(starter)}

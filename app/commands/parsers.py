@@ -7,7 +7,7 @@ from typing import Any
 from app.main import App
 
 Run = Callable[[App, argparse.Namespace], Any]
-"""Does what the command says and prints it for people; what it returns is printed as JSON."""
+"""Does what the command says and prints it for people; with `--json` what it returns is printed instead."""
 
 
 class Parsers:

@@ -45,8 +45,6 @@ def _shown(cell: Any) -> str:
             return str(value).upper()
         case datetime() if value.time() == time():
             return value.date().isoformat()
-        case datetime() | time():
-            return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
         case int() | float() if "%" in (cell.number_format or ""):
             return f"{value * 100:.12g}%"
         case float():
