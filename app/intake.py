@@ -89,7 +89,10 @@ class Intake:
                         self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
                         kept, kept_at = len(pages), time.monotonic()
                     yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
-                _refuse_blank(pages)
+                if all(page.state == "empty" for page in pages):
+                    # Nothing can come of any of them, not even by OCR.
+                    blank = f"None of the {len(pages)} pages has text."
+                    raise EmptyDocument(blank, "Check that it was saved completely.")
                 outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
                 info = opened.info
                 title = title_of(info.title, document.file_name)
@@ -150,9 +153,3 @@ def page_row(page: ParsedPage) -> Page:
         height_pt=page.height_pt,
         words=b"" if page.words is None else pack_words(page.words),
     )
-
-
-def _refuse_blank(pages: list[Page]) -> None:
-    """Where nothing can come of any page, not even by OCR."""
-    if all(page.state == "empty" for page in pages):
-        raise EmptyDocument(f"None of the {len(pages)} pages has text.", "Check that it was saved completely.")

@@ -30,15 +30,6 @@ def add(commands: Parsers) -> None:
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
     wait(app.model.settled, lambda: app.status().why)
-    facts = _examine(app)
-    for key, value in facts.items():
-        print(f"{key:20} {value}")
-    return facts
-
-
-def _examine(app: App) -> dict[str, Any]:
-    """Facts by name; `damaged_blocks` names every block file whose checksum fails, `slow_paths` says what goes slower
-    than it could, and why."""
     recipes: dict[str, str] = {}
     room: dict[str, str] = {}
     slow: tuple[str, ...] = ()
@@ -50,7 +41,7 @@ def _examine(app: App) -> dict[str, Any]:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
     checked, damaged = app.verify()
-    return {
+    facts = {
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in _PACKAGES},
@@ -68,6 +59,9 @@ def _examine(app: App) -> dict[str, Any]:
         "blocks_checked": checked,
         "damaged_blocks": damaged,
     }
+    for key, value in facts.items():
+        print(f"{key:20} {value}")
+    return facts
 
 
 def _version(package: str) -> str:
