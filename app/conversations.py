@@ -182,21 +182,17 @@ def _turn(question: str, message: Message, citations: Sequence[Citation]) -> Tur
 
 
 def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citation]) -> Answer:
-    cited = tuple(
-        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, _pair(each.span))
-        for each in citations
-    )
+    cited = []
+    for each in citations:
+        span = (each.span[0], each.span[1]) if each.span else None
+        cited.append(Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, span))
     unsupported = tuple((start, end) for start, end in facts.get("unsupported", ()))
     facts = {**facts, "sections": tuple(facts["sections"]), "unsupported": unsupported}
     return Answer(
         answer=message.content,
         found=bool(message.found),
-        citations=cited,
+        citations=tuple(cited),
         conversation_id=message.conversation_id,
         message_id=message.id,
         **facts,
     )
-
-
-def _pair(span: Sequence[int] | None) -> tuple[int, int] | None:
-    return (span[0], span[1]) if span else None

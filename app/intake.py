@@ -144,12 +144,4 @@ def _file_name(name: str) -> str:
 
 def page_row(page: ParsedPage) -> Page:
     """A page as it is stored."""
-    return Page(
-        number=page.number,
-        label=page.label,
-        text=page.text,
-        state=page.state,
-        width_pt=page.width_pt,
-        height_pt=page.height_pt,
-        words=b"" if page.words is None else pack_words(page.words),
-    )
+    return Page(**{**vars(page), "words": b"" if page.words is None else pack_words(page.words)})

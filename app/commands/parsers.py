@@ -19,13 +19,11 @@ class Parsers:
 
     def add(self, name: str, run: Run) -> argparse.ArgumentParser:
         """A command that runs a function, whose docstring is its help."""
-        parser = self._parsers.add_parser(name, parents=[self._common], help=run.__doc__, description=run.__doc__)
+        parser = self.service(name, run, self._common)
         parser.set_defaults(run=run)
         return parser
 
-    def service(
-        self, name: str, run: Callable[[App], None], shared: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
+    def service(self, name: str, run: Callable[..., Any], shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
         """A command that serves until it is ended."""
         return self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
 
