@@ -56,7 +56,7 @@ def save(store: Store, texts: Sequence[str]) -> None:
         Page(number=n, label="", text=text, state="ok", width_pt=1.0, height_pt=1.0, words=pack_words([]))
         for n, text in enumerate(texts, 1)
     ]
-    store.save_pages(A, "t", pages)
+    store.save_pages(A, "t", [], pages)
 
 
 def test_a_page_is_found_by_other_words(store: Store, meaning: Meaning) -> None:

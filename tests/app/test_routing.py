@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.open(f"sqlite:///{tmp_path / 'test.sqlite3'}")
     for document_id, texts in ((A, TEXTS), (B, ("The ferry, the ferry, the ferry.",))):
         store.add_document(Document(id=document_id, title="t", file_name="f", media_type="text/plain", num_bytes=1))
-        store.save_pages(document_id, "t", [page(number, text) for number, text in enumerate(texts, 1)])
+        store.save_pages(document_id, "t", [], [page(number, text) for number, text in enumerate(texts, 1)])
     yield store
     store.close()
 
