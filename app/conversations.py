@@ -1,14 +1,15 @@
 """Conversations: what was asked and answered about a document, kept and brought back as it was."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.errors import AppError, DiskFull, DocumentNotFound
+from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
+from app.intake import storing
 from app.question_kind import kind_of
-from storage import Citation, Message, MessageState, NotStored, OpenAnswer, StorageFull, Store
+from storage import Citation, Message, MessageState, OpenAnswer, Store
 
 
 @dataclass(frozen=True)
@@ -157,17 +158,10 @@ class Conversations:
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)
 
 
-@contextmanager
-def keeping() -> Iterator[None]:
+def keeping() -> AbstractContextManager[None]:
     """What storage refuses, as the person who asks can use it."""
-    try:
-        yield
-    except NotStored as error:
-        raise DocumentNotFound(
-            "The document or the conversation was deleted while the question was answered.", "Ask another document."
-        ) from error
-    except StorageFull as error:
-        raise DiskFull(error.needed_bytes, error.free_bytes) from error
+    deleted = "The document or the conversation was deleted while the question was answered."
+    return storing((deleted, "Ask another document."))
 
 
 def _pairs(messages: Sequence[Message]) -> Iterator[tuple[Message, Message]]:

@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
 
+DELETED = "This document was deleted meanwhile.", "Add it again to read it."
 _DRAFT_SECONDS = 0.25
 """How often pages are kept while further ones are parsed: so soon their words can be searched."""
 
@@ -120,21 +121,16 @@ class Intake:
 
 
 @contextmanager
-def storing() -> Iterator[None]:
+def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
     """What storage refuses, as the user can use it: the disk may be full, and another tab or process may delete a
-    document between any two steps of its work.
+    document between any two steps of its work, of which he is told as `deleted` says: message and hint.
     """
     try:
         yield
     except NotStored as error:
-        raise deleted_meanwhile() from error
+        raise DocumentNotFound(*deleted) from error
     except StorageFull as error:
         raise DiskFull(error.needed_bytes, error.free_bytes) from error
-
-
-def deleted_meanwhile() -> DocumentNotFound:
-    """The error for a document that was there a moment ago."""
-    return DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
 
 
 def _file_name(name: str) -> str:

@@ -11,7 +11,7 @@ from app.document_reader import TO_READ
 from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
 from app.events import PresetState, Progress
 from app.ingest import Ingest
-from app.intake import Intake, deleted_meanwhile, storing
+from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.readers import by_media_type, page_image, typeset_image
@@ -188,7 +188,7 @@ class Library:
         limits = self.intake.limits
         if by_media_type(document.media_type).typeset:
             if (page := self._store.page(document_id, number)) is None:
-                raise deleted_meanwhile()
+                raise DocumentNotFound(*DELETED)
             return typeset_image(page.text, width_px, limits)
         return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
 

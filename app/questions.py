@@ -58,9 +58,9 @@ class Questions:
         asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
         yield from self.answer(asked, stop or threading.Event())
 
-    def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
+    def regenerate(self, conversation_id: str) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
-        yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
+        yield from self.answer(self._conversations.asked_again(conversation_id), threading.Event())
 
     def route(self, document_id: str, question: str) -> Route:
         """Where a question goes, and which passages seem to answer it before the model has looked."""

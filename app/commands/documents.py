@@ -23,24 +23,15 @@ def add(commands: Parsers) -> None:
     reading.add_argument("--sample", action="store_true", help="read the sample document")
     reading.add_argument("--password", help="of an encrypted PDF")
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
-    for name, run in {
-        "show": _show,
-        "ocr": _ocr,
-        "pause": _pause,
-        "cancel": _cancel,
-        "delete": _delete,
-        "page": _page,
-        "recipe": _recipe,
-    }.items():
-        parser = commands.add(name, run)
-        document(parser)
-        if name == "page":
-            parser.add_argument("number", type=int, help="1-based")
-            parser.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
-            parser.add_argument("--width", type=int, default=1100, help="in pixels")
-        if name == "recipe":
-            parser.add_argument("name", nargs="?", help="keep it by this recipe from now on, and new documents too")
-            parser.add_argument("--remove", metavar="NAME", help="remove the memory kept by this recipe beside it")
+    for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
+        document(commands.add(name, run))
+    page = document(commands.add("page", _page))
+    page.add_argument("number", type=int, help="1-based")
+    page.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
+    page.add_argument("--width", type=int, default=1100, help="in pixels")
+    recipe = document(commands.add("recipe", _recipe))
+    recipe.add_argument("name", nargs="?", help="keep it by this recipe from now on, and new documents too")
+    recipe.add_argument("--remove", metavar="NAME", help="remove the memory kept by this recipe beside it")
 
 
 def _read(app: App, options: argparse.Namespace) -> Any:

@@ -32,6 +32,7 @@ class Parsers:
         return Parsers(self._parsers.add_parser(name, help=about, description=about), self._common, "verb")
 
 
-def document(parser: argparse.ArgumentParser) -> None:
-    """The document that a command is about."""
+def document(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Adds the document that a command is about; returns the parser."""
     parser.add_argument("document", help="the start of its id, its title or file name")
+    return parser

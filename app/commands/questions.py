@@ -16,8 +16,7 @@ from app.remarks import remarks
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    asking = commands.add("ask", _ask)
-    document(asking)
+    asking = document(commands.add("ask", _ask))
     asking.add_argument("question")
     asking.add_argument("--conversation", default="", help="the id of the conversation that it belongs to")
     commands.add("regenerate", _regenerate).add_argument("conversation", help="its id")
