@@ -1,4 +1,4 @@
-"""Additions: what was filled in, noted on a page or attached to a PDF after it was made."""
+"""Additions: what was filled in or noted on a page of a PDF after it was made."""
 
 import re
 from collections.abc import Callable, Iterator
