@@ -177,9 +177,7 @@ class Chat:
         """Begin what can be answered by now; whether there is anything open. The background does so again and again."""
         with self._looking:
             with self._changed:
-                running = set(
-                    self._running
-                )  # before their states are read: one that ends meanwhile has another by then
+                running = set(self._running)  # before their states are read: one that ends meanwhile has another by then
             open_ones = self._conversations.open_ones()
             for asked, state in open_ones:
                 if asked.answer_id not in running and not self._closed:
