@@ -67,7 +67,7 @@ class Catalogue:
             num_bytes=document.num_bytes,
             pod_bytes=sum(each.num_bytes for each in self._store.readings(document.id)),
             progress=self._progress(document, reading, states),
-            forecast=engine.forecaster.forecast(reading) if engine and reading else None,
+            forecast=engine.planner.forecast(reading) if engine and reading else None,
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),

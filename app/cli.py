@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,9 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve]) -
             add_files(app, files)
             service(app)
             return 0
-        result = options.run(app, options)
+        # What commands print is for people.
+        with redirect_stdout(StringIO()) if as_json else nullcontext():
+            result = options.run(app, options)
     except AppError as error:
         return _report(error, as_json)
     except KeyboardInterrupt:

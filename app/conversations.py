@@ -1,28 +1,15 @@
 """Conversations: what was asked and answered about a document, kept and brought back as it was."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.errors import AppError, DiskFull, DocumentNotFound
+from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
+from app.intake import storing
 from app.question_kind import kind_of
-from storage import Citation, Message, MessageState, NotStored, OpenAnswer, StorageFull, Store
-
-UNANSWERED = Answer(
-    answer="",
-    found=False,
-    citations=(),
-    sections=(),
-    reused_tokens=0,
-    recomputed_tokens=0,
-    first_token_seconds=0.0,
-    seconds=0.0,
-    tokens_per_second=0.0,
-    model="",
-    recipe="",
-)
+from storage import Citation, Message, MessageState, OpenAnswer, Store
 
 
 @dataclass(frozen=True)
@@ -116,12 +103,12 @@ class Conversations:
 
     def begin(self, asked: Asked, hits: Sequence[Cited] = ()) -> Asked:
         """Store a question before it is answered, with the passages that hold its words so far: its answer is open."""
-        return self._store_answer(asked, replace(UNANSWERED, citations=tuple(hits)), "waiting")
+        return self._store_answer(asked, Answer(citations=tuple(hits)), "waiting")
 
     def fail(self, asked: Asked, error: AppError) -> None:
         """Store why an open answer cannot be given."""
         trouble = {"message": error.message, "hint": error.hint}
-        self._store_answer(asked, UNANSWERED, "failed", trouble)
+        self._store_answer(asked, Answer(), "failed", trouble)
 
     def open_ones(self) -> list[tuple[Asked, MessageState]]:
         """Stored questions whose answers are not at their end, oldest first."""
@@ -171,17 +158,10 @@ class Conversations:
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)
 
 
-@contextmanager
-def keeping() -> Iterator[None]:
+def keeping() -> AbstractContextManager[None]:
     """What storage refuses, as the person who asks can use it."""
-    try:
-        yield
-    except NotStored as error:
-        raise DocumentNotFound(
-            "The document or the conversation was deleted while the question was answered.", "Ask another document."
-        ) from error
-    except StorageFull as error:
-        raise DiskFull(error.needed_bytes, error.free_bytes) from error
+    deleted = "The document or the conversation was deleted while the question was answered."
+    return storing((deleted, "Ask another document."))
 
 
 def _pairs(messages: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
@@ -196,21 +176,17 @@ def _turn(question: str, message: Message, citations: Sequence[Citation]) -> Tur
 
 
 def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citation]) -> Answer:
-    cited = tuple(
-        Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, _pair(each.span))
-        for each in citations
-    )
+    cited = []
+    for each in citations:
+        span = (each.span[0], each.span[1]) if each.span else None
+        cited.append(Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, span))
     unsupported = tuple((start, end) for start, end in facts.get("unsupported", ()))
     facts = {**facts, "sections": tuple(facts["sections"]), "unsupported": unsupported}
     return Answer(
         answer=message.content,
         found=bool(message.found),
-        citations=cited,
+        citations=tuple(cited),
         conversation_id=message.conversation_id,
         message_id=message.id,
         **facts,
     )
-
-
-def _pair(span: Sequence[int] | None) -> tuple[int, int] | None:
-    return (span[0], span[1]) if span else None

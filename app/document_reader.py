@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 
 from app.errors import Busy, DiskFull, DocumentNotFound
 from app.events import Progress
-from app.forecast import Forecaster
 from app.planning import Planner
 from app.reader_model import Loaded
+from app.recall import Recaller
 from app.section_reader import SectionReader
-from app.section_texts import SectionTexts
 from app.sections import SectionText
 from storage import BlockConflict, Home, HomeBusy, NotStored, Reading, ReadingState, Section, StorageFull, Store
 
@@ -30,16 +29,14 @@ class DocumentReader:
         home: Home,
         loaded: Loaded,
         planner: Planner,
-        forecaster: Forecaster,
-        texts: SectionTexts,
+        recaller: Recaller,
         section_reader: SectionReader,
     ) -> None:
         self._store = store
         self._home = home
         self._loaded = loaded
         self._planner = planner
-        self._forecaster = forecaster
-        self._texts = texts
+        self._recaller = recaller
         self._section_reader = section_reader
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
@@ -58,7 +55,7 @@ class DocumentReader:
 
         try:
             with self._home.lock(f"reading-{reading.id}"):
-                needed = self._forecaster.disk_bytes(reading) - reading.num_bytes + DISK_SPARE_BYTES
+                needed = self._planner.disk_bytes(reading) - reading.num_bytes + DISK_SPARE_BYTES
                 if needed > self._home.free_bytes():
                     raise DiskFull(needed, self._home.free_bytes())
                 # Unless somebody paused or cancelled it meanwhile, which then stands.
@@ -79,15 +76,15 @@ class DocumentReader:
         while not stopped() and (waiting := self._waiting(reading)):
             section, *later = waiting
             done = reading.num_tokens - sum(each.num_tokens for each in waiting)
-            text = self._texts.get(section, section.num_tokens)
+            text = self._recaller.text(section, section.num_tokens)
             twin = self._twin(reading, section)
             if twin is not None:
                 yield self._progress(reading, text, done, 1)
             try:
                 for read in self._section_reader.read(section, text.ids, layout, twin, stopped):
-                    left = self._forecaster.seconds_left(reading, section, read, later)
+                    left = self._planner.seconds_left(reading, section, read, later)
                     yield self._progress(reading, text, done, read, self._loaded.pace.tokens_per_second, left)
-                self._texts.keep(section, text)
+                self._recaller.keep_text(section, text)
             except BlockConflict as dropped:
                 log.warning("section %d is begun anew: %s", section.id, dropped)
 

@@ -1,25 +1,5 @@
 """What can go wrong in a way that a user can act on.
 
-AppError                    message: what happened, with the facts; hint: what to do about it
-├── UnsupportedFile         of no format that can be read
-├── EmptyDocument           no bytes, no pages, or no text on any page
-├── DamagedDocument         cannot be opened, or no page can be read
-├── PasswordNeeded          encrypted, and no password was given
-│   └── WrongPassword       encrypted, and the given password does not open it
-├── DocumentTooLarge        more bytes or pages than the limits allow
-├── DocumentNotFound        no such document in the library
-├── NotRead                 the document has not been read far enough to answer
-├── QuestionRejected        empty, or longer than the window leaves room for
-├── ModelUnavailable        the model cannot be found, fetched or loaded
-├── OutOfMemory             the model or the document needs more memory than is free
-├── DiskFull                what is to be kept does not fit on the disk
-├── Busy                    another process, or this one, is reading this document
-├── NotAllowed              more than was shared with a visitor, or too often
-├── NotShared               the library cannot be shared that way
-├── RecipeNotThere          the model cannot keep a document by this recipe
-├── NoSuchKey               no key of a program has this name
-└── BadSetting              a malformed option or environment variable
-
 Everything else is a bug: it is logged under a short id, and the user sees that id.
 """
 

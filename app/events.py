@@ -91,17 +91,17 @@ class TextDelta:
 class Answer:
     """The end of a question: everything that `ask --json` prints. `[1]` in it stands behind what citation 1 holds."""
 
-    answer: str
-    found: bool
-    citations: tuple[Cited, ...]
-    sections: tuple[int, ...]
-    reused_tokens: int
-    recomputed_tokens: int
-    first_token_seconds: float
-    seconds: float
-    tokens_per_second: float
-    model: str
-    recipe: str
+    answer: str = ""
+    found: bool = False
+    citations: tuple[Cited, ...] = ()
+    sections: tuple[int, ...] = ()
+    reused_tokens: int = 0
+    recomputed_tokens: int = 0
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    model: str = ""
+    recipe: str = ""
     stopped: bool = False
     coverage: str = ""
     reading_seconds: float = 0.0

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 QUIET_SECONDS = 2.0
 """So long nobody must have been at work: between two chunks or two documents there is less."""
@@ -22,30 +22,23 @@ class Idle:
         self._closed = False
 
     @contextmanager
-    def work(self) -> Iterator[None]:
-        """Be at work for as long as the block lasts."""
+    def work(self, questions: int = 0) -> Iterator[None]:
+        """Be at work for as long as the block lasts, on a question or on none."""
         with self._changed:
             self._at_work += 1
+            self._questions += questions
         try:
             yield
         finally:
             with self._changed:
                 self._at_work -= 1
+                self._questions -= questions
                 self._since = time.monotonic()
                 self._changed.notify_all()
 
-    @contextmanager
-    def question(self) -> Iterator[None]:
+    def question(self) -> AbstractContextManager[None]:
         """Be at work on a question, which reading makes way for."""
-        with self.work():
-            with self._changed:
-                self._questions += 1
-            try:
-                yield
-            finally:
-                with self._changed:
-                    self._questions -= 1
-                    self._changed.notify_all()
+        return self.work(questions=1)
 
     def make_way(self, stopped: Callable[[], bool]) -> None:
         """Wait until nobody is at work on a question, or until `stopped()`: between two chunks of reading."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from app.document_reader import TO_READ
 from app.errors import AppError, Busy
 from app.events import Progress
-from app.intake import Intake, unless_deleted
+from app.intake import Intake, storing
 from app.model_handle import ModelHandle
 from app.retention import Retention
 from app.scans import Scans
@@ -63,11 +63,11 @@ class Ingest:
         if self._store.document(document_id) is None:
             return
         known = self._store.readings(document_id)
-        with unless_deleted():
+        with storing():
             reading = engine.presets.plan(document_id)
         was_planned = reading.id in {each.id for each in known}
         # Another model's pods of it still serve that model; reading everything again is the user's decision.
-        if not was_planned and (known or engine.forecaster.forecast(reading).seconds > ASK_FIRST_SECONDS):
+        if not was_planned and (known or engine.planner.forecast(reading).seconds > ASK_FIRST_SECONDS):
             self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
 
     def read(self, document_id: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Progress]:
@@ -82,7 +82,7 @@ class Ingest:
             raise
         except AppError as error:
             trouble = {"message": error.message, "hint": error.hint}
-            with unless_deleted():
+            with storing():
                 self._store.set_reading_state(reading.id, "failed", trouble, only_from=TO_READ)
             raise
 

@@ -15,6 +15,7 @@ from app.settings import Settings
 from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
 
+DELETED = "This document was deleted meanwhile.", "Add it again to read it."
 _DRAFT_SECONDS = 0.25
 """How often pages are kept while further ones are parsed: so soon their words can be searched."""
 
@@ -47,27 +48,19 @@ class Intake:
             )
         file_name = _file_name(name)
         media_type = sniff(path, file_name)
-        try:
-            with self._keeping:
-                document_id, num_bytes = self._blobs.put_file(path, move)
-                return self._store.add_document(
-                    Document(
-                        id=document_id,
-                        title=title_of("", file_name),
-                        file_name=file_name,
-                        media_type=media_type,
-                        num_bytes=num_bytes,
-                    )
-                )
-        except StorageFull as error:
-            raise DiskFull(error.needed_bytes, error.free_bytes) from error
+        title = title_of("", file_name)
+        with storing(), self._keeping:
+            id_, num_bytes = self._blobs.put_file(path, move)
+            return self._store.add_document(
+                Document(id=id_, title=title, file_name=file_name, media_type=media_type, num_bytes=num_bytes)
+            )
 
     def unlock(self, document: Document, password: str) -> None:
         """Open an encrypted PDF for good: the stored copy needs no password any more. Raises WrongPassword."""
         opened = self.path(document).with_name(f".{document.id}.{uuid4().hex}.unlocked")
         try:
             unlock(self.path(document), password, opened, self.limits)
-            with self._keeping, unless_deleted():
+            with self._keeping, storing():
                 if self._store.document(document.id) is None:
                     raise NotStored(document.id)
                 self._blobs.replace(document.id, opened)
@@ -81,40 +74,40 @@ class Intake:
         """
         if document.state == "rejected" and "parsed" in (document.error or {}):
             # Cancelled after its pages were made, of which OCR may have read some.
-            with unless_deleted():
+            with storing():
                 self._store.accept_document(document.id)
             return
         if document.state == "parsed":
             return
         pages: list[Page] = []
         kept, kept_at = 0, time.monotonic() - _DRAFT_SECONDS
-        try:
-            opened = open_document(self.path(document), document.media_type, limits=self.limits)
-            for page in opened.pages():
-                pages.append(page_row(page))
-                if time.monotonic() - kept_at >= _DRAFT_SECONDS:
-                    self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
-                    kept, kept_at = len(pages), time.monotonic()
-                yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
-            _refuse_blank(pages)
-            outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
-            info = opened.info
-            title = title_of(info.title, document.file_name)
-            said = " ".join(info.author.split()), info.written, info.note
-            self._store.save_pages(document.id, title, outline, pages, *said)
-        except NotStored as error:
-            raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
-        except StorageFull as error:
-            raise DiskFull(error.needed_bytes, error.free_bytes) from error
-        except PasswordNeeded:
-            raise
-        except AppError as error:
-            self.reject(document, error.message, error.hint)
-            raise
+        with storing():
+            try:
+                opened = open_document(self.path(document), document.media_type, self.limits)
+                for page in opened.pages():
+                    pages.append(page_row(page))
+                    if time.monotonic() - kept_at >= _DRAFT_SECONDS:
+                        self._store.draft_pages(document.id, opened.info.num_pages, pages[kept:])
+                        kept, kept_at = len(pages), time.monotonic()
+                    yield Progress(document.id, "parsing", len(pages), opened.info.num_pages)
+                if all(page.state == "empty" for page in pages):
+                    # Nothing can come of any of them, not even by OCR.
+                    blank = f"None of the {len(pages)} pages has text."
+                    raise EmptyDocument(blank, "Check that it was saved completely.")
+                outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
+                info = opened.info
+                title = title_of(info.title, document.file_name)
+                said = " ".join(info.author.split()), info.written, info.note
+                self._store.save_pages(document.id, title, outline, pages, *said)
+            except PasswordNeeded:
+                raise
+            except AppError as error:
+                self.reject(document, error.message, error.hint)
+                raise
 
     def reject(self, document: Document, message: str, hint: str) -> None:
         """Note why a document is not read."""
-        with unless_deleted():
+        with storing():
             self._store.reject_document(document.id, message, hint)
 
     def forget(self, document: Document) -> None:
@@ -128,12 +121,16 @@ class Intake:
 
 
 @contextmanager
-def unless_deleted() -> Iterator[None]:
-    """Another tab or process may delete a document between any two steps of its work."""
+def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
+    """What storage refuses, as the user can use it: the disk may be full, and another tab or process may delete a
+    document between any two steps of its work, of which he is told as `deleted` says: message and hint.
+    """
     try:
         yield
     except NotStored as error:
-        raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.") from error
+        raise DocumentNotFound(*deleted) from error
+    except StorageFull as error:
+        raise DiskFull(error.needed_bytes, error.free_bytes) from error
 
 
 def _file_name(name: str) -> str:
@@ -143,18 +140,4 @@ def _file_name(name: str) -> str:
 
 def page_row(page: ParsedPage) -> Page:
     """A page as it is stored."""
-    return Page(
-        number=page.number,
-        label=page.label,
-        text=page.text,
-        state=page.state,
-        width_pt=page.width_pt,
-        height_pt=page.height_pt,
-        words=b"" if page.words is None else pack_words(page.words),
-    )
-
-
-def _refuse_blank(pages: list[Page]) -> None:
-    """Where nothing can come of any page, not even by OCR."""
-    if all(page.state == "empty" for page in pages):
-        raise EmptyDocument(f"None of the {len(pages)} pages has text.", "Check that it was saved completely.")
+    return Page(**{**vars(page), "words": b"" if page.words is None else pack_words(page.words)})

@@ -2,8 +2,6 @@
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
 
 from app.credentials import digest
 from app.errors import BadSetting, NoSuchKey
@@ -16,16 +14,8 @@ SCOPES = {
 }
 """What each scope allows."""
 _PREFIX = "docpod-"
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key as its owner sees it; its id is the start of its secret."""
-
-    id: str
-    name: str
-    scopes: tuple[str, ...]
-    created_at: datetime
+Key = ApiKey
+"""A key as its owner sees it; its id is the start of its secret."""
 
 
 class Keys:
@@ -41,23 +31,22 @@ class Keys:
         if not scopes or not name.strip():
             raise BadSetting("A key needs a name and at least one scope.", f"Scopes are {', '.join(SCOPES)}.")
         secret = f"{_PREFIX}{secrets.token_urlsafe(32)}"
-        key = ApiKey(
+        key = Key(
             id=secret[: len(_PREFIX) + 6],
             name=name.strip(),
             digest=digest(secret),
             scopes=[scope for scope in SCOPES if scope in scopes],
         )
         self._store.add_key(key)
-        return _seen(key), secret
+        return key, secret
 
     def all(self) -> list[Key]:
         """Every key that opens something, oldest first."""
-        return [_seen(key) for key in self._store.all_keys()]
+        return self._store.all_keys()
 
     def key_of(self, secret: str) -> Key | None:
         """The key of this secret; None where there is none. A digest of 256 random bits needs no salt."""
-        found = self._store.key_of(digest(secret))
-        return _seen(found) if found else None
+        return self._store.key_of(digest(secret))
 
     def revoke(self, name: str) -> Key:
         """Take back a key by its id, or by a name that no other has. Raises NoSuchKey."""
@@ -66,7 +55,3 @@ class Keys:
             raise NoSuchKey(f"{len(found) or 'No'} keys are called {name!r}.", "Give the id that `keys list` shows.")
         self._store.delete_key(found[0].id)
         return found[0]
-
-
-def _seen(key: ApiKey) -> Key:
-    return Key(key.id, key.name, tuple(key.scopes), key.created_at)

@@ -11,7 +11,7 @@ from app.document_reader import TO_READ
 from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
 from app.events import PresetState, Progress
 from app.ingest import Ingest
-from app.intake import Intake, unless_deleted
+from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.readers import by_media_type, page_image, typeset_image
@@ -100,7 +100,7 @@ class Library:
         """
         self.catalogue.document(document_id)
         if self._given:
-            with unless_deleted():
+            with storing():
                 self._store.choose_recipe(document_id, self._given)
         yield from self.ingest.parse(document_id)
         yield from self.ingest.recognise(document_id)
@@ -162,7 +162,7 @@ class Library:
             raise RecipeNotThere(why_not, "The document stays as it is kept now.")
         self._worker.stop(document_id)
         self._worker.settle(document_id)
-        with unless_deleted():
+        with storing():
             presets.choose(document_id, recipe)
             reading = presets.plan(document_id)
             # Whoever did not want it read, or was not asked yet, is asked again, with the new figures.
@@ -188,9 +188,9 @@ class Library:
         limits = self.intake.limits
         if by_media_type(document.media_type).typeset:
             if (page := self._store.page(document_id, number)) is None:
-                raise DocumentNotFound("This document was deleted meanwhile.", "Add it again to read it.")
+                raise DocumentNotFound(*DELETED)
             return typeset_image(page.text, width_px, limits)
-        return page_image(self.intake.path(document), document.media_type, number, width_px, limits=limits)
+        return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
@@ -220,7 +220,7 @@ class Library:
         if serving is None or made is None or made.id == serving.id or made.state == "ready":
             return False
         self._worker.settle(document_id)
-        with unless_deleted():
+        with storing():
             self._store.choose_recipe(document_id, serving.recipe)
         self._retention.delete(made)
         return True
@@ -230,6 +230,6 @@ class Library:
         return document.num_bytes if document else 0
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
-        with unless_deleted():
+        with storing():
             for reading in self.catalogue.readings(document_id):
                 self._store.set_reading_state(reading.id, state, only_from=only_from)

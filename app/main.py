@@ -12,7 +12,6 @@ from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
 from app.questions import Questions
-from app.reader_model import ReaderModel
 from app.settings import Settings
 from app.sharing import Sharing
 from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
@@ -35,13 +34,13 @@ class App:
         self._open.callback(self._home.close)
         self._open.callback(self._store.close)
         self.keys = Keys(self._store)
-        self._reader_model = ReaderModel(settings, self._home.models)
-        self.model = ModelHandle(self._reader_model, lambda loaded: equip(self._store, self._home, loaded, settings))
-        self._meaning = Meaning(self._store, self._home.models, settings.meaning)
+        models = self._home.models
+        self.model = ModelHandle(settings, models, lambda loaded: equip(self._store, self._home, loaded, settings))
+        self._meaning = Meaning(self._store, models, settings.meaning)
         self._open.callback(self._meaning.close)
         self.library = Library(self._store, self._home, self.model, settings, self._meaning)
         self._open.callback(self.library.close)
-        self._open.callback(self._reader_model.close)
+        self._open.callback(self.model.close)
         conversations = Conversations(self._store)
         self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens, self._meaning)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
@@ -51,7 +50,7 @@ class App:
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
-        self._reader_model.start()
+        self.model.start()
         self.library.start()
         self._meaning.start()
         self.chat.start()
@@ -68,7 +67,7 @@ class App:
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""
-        return self._reader_model.status()
+        return self.model.status()
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""

@@ -2,23 +2,25 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from app.pod_engine import PodEngine
 from app.reader_model import Loaded, ReaderModel
+from app.settings import Settings
 
 
-class ModelHandle:
+class ModelHandle(ReaderModel):
     """The model, which is there from some moment on, or never; `equip` makes what works with it, once."""
 
-    def __init__(self, model: ReaderModel, equip: Callable[[Loaded], PodEngine]) -> None:
-        self._model = model
+    def __init__(self, settings: Settings, folder: Path, equip: Callable[[Loaded], PodEngine]) -> None:
+        super().__init__(settings, folder)
         self._equip = equip
         self._engine: PodEngine | None = None
         self._lock = threading.Lock()
 
     def wait(self) -> PodEngine:
         """Once the model is loaded, which begins now if it has not begun. Raises ModelUnavailable."""
-        loaded = self._model.ready()
+        loaded = self.ready()
         with self._lock:
             if self._engine is None:
                 self._engine = self._equip(loaded)
@@ -26,12 +28,4 @@ class ModelHandle:
 
     def peek(self) -> PodEngine | None:
         """None until the model is loaded."""
-        return self.wait() if self._model.status().state == "ready" else None
-
-    def settled(self, seconds: float) -> bool:
-        """Wait at most so long; whether the model is there, or failed, by then."""
-        return self._model.settled(seconds)
-
-    def calibrated(self, seconds: float) -> bool:
-        """Wait at most so long; whether nothing more is being found out about the model by then."""
-        return self._model.calibrated(seconds)
+        return self.wait() if self.status().state == "ready" else None

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
-from app.forecast import Forecaster
 from app.oom_retry import OomRetry
 from app.planning import Planner
 from app.presets import Presets
 from app.reader_model import Loaded
 from app.recall import Recaller
 from app.section_reader import SectionReader
-from app.section_texts import SectionTexts
 from app.settings import Settings
 from engine.runtime.prefill import builder
 from engine.runtime.prefill.builder import reads_ahead
@@ -26,7 +24,6 @@ class PodEngine:
     loaded: Loaded
     oom_retry: OomRetry
     planner: Planner
-    forecaster: Forecaster
     presets: Presets
     section_reader: SectionReader
     reader: DocumentReader
@@ -37,19 +34,17 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     """Wires it together around a loaded model."""
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
-    texts = SectionTexts(store, loaded)
-    planner = Planner(store, loaded)
-    forecaster = Forecaster(store, home, loaded, planner)
+    recaller = Recaller(store, loaded, block_store, oom_retry)
+    planner = Planner(store, home, loaded)
     section_reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return PodEngine(
         loaded,
         oom_retry,
         planner,
-        forecaster,
-        Presets(store, loaded.recipes, planner, forecaster, settings.recipe),
+        Presets(store, loaded.recipes, planner, settings.recipe),
         section_reader,
-        DocumentReader(store, home, loaded, planner, forecaster, texts, section_reader),
-        Recaller(store, loaded, block_store, texts, oom_retry),
+        DocumentReader(store, home, loaded, planner, recaller, section_reader),
+        recaller,
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from app.events import PresetState, RecipeStep
-from app.forecast import Forecaster
 from app.planning import Planner
 from app.recipe_registry import RecipeRegistry, kept_by, named
 from engine.kvcache.recipe import parse
@@ -18,13 +17,10 @@ class Presets:
     `given` is the recipe that the program was started with, if any: the last choice, until another one is made.
     """
 
-    def __init__(
-        self, store: Store, recipes: RecipeRegistry, planner: Planner, forecaster: Forecaster, given: str
-    ) -> None:
+    def __init__(self, store: Store, recipes: RecipeRegistry, planner: Planner, given: str) -> None:
         self._store = store
         self._recipes = recipes
         self._planner = planner
-        self._forecaster = forecaster
         self._given = given
 
     def plan(self, document_id: str) -> Reading:
@@ -103,7 +99,7 @@ class Presets:
             return RecipeStep(name, parts, keeps, why_not=why_not)
         reading = self._planner.find(document_id, name)
         ready = reading is not None and reading.state == "ready"
-        exact, own = self._forecaster.num_bytes(planned, "exact"), self._forecaster.num_bytes(planned, name)
+        exact, own = self._planner.num_bytes(planned, "exact"), self._planner.num_bytes(planned, name)
         return RecipeStep(
             name=name,
             parts=parts,
@@ -111,7 +107,7 @@ class Presets:
             bytes_per_token=own / max(1, planned.num_tokens),
             share=own / max(1, exact),
             disk_bytes=reading.num_bytes if reading and ready else own,
-            seconds=0.0 if ready else self._forecaster.seconds(document_id, name, planned.num_tokens),
+            seconds=0.0 if ready else self._planner.seconds(document_id, name, planned.num_tokens),
             ready=ready,
-            needs_text=self._forecaster.needs_text(document_id, name),
+            needs_text=self._planner.needs_text(document_id, name),
         )

@@ -4,12 +4,12 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from app.conversations import Asked, Conversations
 from app.document_answer import DocumentAnswer
 from app.errors import AppError
-from app.events import Answer, AskEvent, ConversationEntry, Evidence, TextDelta, Turn, Working
+from app.events import AskEvent, ConversationEntry, Turn
 from app.follow_up import complete
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
@@ -22,16 +22,6 @@ from storage import Store
 
 _LONGEST = 500
 """Characters of a question that may be a fragment, or about the document: longer ones are whole."""
-
-
-class Answering(Protocol):
-    """A question on its way to its answer, which can be had at any moment as far as it was said."""
-
-    def events(self, stop: threading.Event) -> Generator[Working | Evidence | TextDelta, None, None]:
-        """What happens until the answer is there, or `stop` is set."""
-
-    def answer(self, stopped: bool) -> Answer:
-        """The answer so far."""
 
 
 class Questions:
@@ -68,13 +58,13 @@ class Questions:
         asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
         yield from self.answer(asked, stop or threading.Event())
 
-    def regenerate(self, conversation_id: str, stop: threading.Event | None = None) -> Iterator[AskEvent]:
+    def regenerate(self, conversation_id: str) -> Iterator[AskEvent]:
         """Answer the last question of a conversation once more, with another choice of words."""
-        yield from self.answer(self._conversations.asked_again(conversation_id), stop or threading.Event())
+        yield from self.answer(self._conversations.asked_again(conversation_id), threading.Event())
 
     def route(self, document_id: str, question: str) -> Route:
         """Where a question goes, and which passages seem to answer it before the model has looked."""
-        return Route(question, [], document_id, self._store, self._retriever.meaning)
+        return Route(question, document_id, self._store, self._retriever.meaning)
 
     def conversations(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""
@@ -114,7 +104,7 @@ class Questions:
                 raise
         yield self._conversations.keep(asked, found.answer(stop.is_set()))
 
-    def _begun(self, asked: Asked) -> Answering:
+    def _begun(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer:
         """What answers a question of its kind."""
         asking = self._asking(asked)
         if asking.kind in ("whole", "page"):

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 from app.block_store import BlockStore
 from app.errors import DocumentNotFound
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
-from app.section_texts import SectionTexts
-from app.sections import SectionText, tokenize
+from app.sections import SectionText, restore, tokenize
+from engine.core.errors import PodMismatch
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
-from storage import Block, Reading, Section, Store
+from storage import Block, Reading, Section, Store, unpack_token_ids
 
 _TRIES = 4
 """So often a section is loaded whose blocks are replaced while they are."""
@@ -30,14 +31,14 @@ class Recalled:
 class Recaller:
     """Recalls what one model has read; every byte is verified."""
 
-    def __init__(
-        self, store: Store, loaded: Loaded, block_store: BlockStore, texts: SectionTexts, oom_retry: OomRetry
-    ) -> None:
+    def __init__(self, store: Store, loaded: Loaded, block_store: BlockStore, oom_retry: OomRetry) -> None:
         self._store = store
         self._loaded = loaded
         self._block_store = block_store
-        self._texts = texts
         self._oom_retry = oom_retry
+        self._texts: dict[int, SectionText] = {}
+        """By section, about as long as its pod is kept."""
+        self._lock = Lock()
         # The words take about as long as the pod, and other parts of the machine.
         self._beside = ThreadPoolExecutor(1, "texts")
 
@@ -54,7 +55,7 @@ class Recaller:
         """
         pod = self._oom_retry.run(lambda: self._loaded.tiers.get(section.id))
         if pod is not None and pod.num_tokens == self._store.tokens_read(section.id):
-            return Recalled(section, self._texts.get(section, pod.num_tokens), pod)
+            return Recalled(section, self.text(section, pod.num_tokens), pod)
         for _ in range(_TRIES):
             blocks = self._store.blocks(section.id)
             # After its blocks: they may have been replaced since the caller saw it.
@@ -68,9 +69,39 @@ class Recaller:
             # Blocks that were replaced while they were loaded are no damage.
         return None
 
+    def text(self, section: Section, num_tokens: int) -> SectionText:
+        """The section's first tokens, made from its pages again. Raises PodMismatch where these no longer give the ids
+        that were stored, and DocumentNotFound where it was deleted.
+        """
+        with self._lock:
+            known = self._texts.get(section.id)
+        if known is None or known.num_tokens != num_tokens:
+            known = self._made(section, num_tokens)
+            self.keep_text(section, known)
+        return known
+
+    def keep_text(self, section: Section, text: SectionText) -> None:
+        """Have a text at hand for as long as the section's pod is."""
+        kept = set().union(*self._loaded.tiers.keys)
+        with self._lock:
+            self._texts = {key: each for key, each in self._texts.items() if key in kept} | {section.id: text}
+
+    def _made(self, section: Section, num_tokens: int) -> SectionText:
+        reading = self._store.reading(section.reading_id)
+        if reading is None:
+            raise DocumentNotFound("This document was deleted.", "Choose another one.")
+        numbers = range(section.first_page, section.last_page + 1)
+        tokenizer = self._loaded.runner.model.tokenizer
+        pages = self._store.pages(reading.document_id, numbers)
+        tokens = [tokenize(page.number, page.text, tokenizer) for page in pages]
+        text = restore(section.start_char, num_tokens, tokens, self._loaded.prompts.head())
+        if text.ids != unpack_token_ids(section.token_ids)[:num_tokens]:
+            raise PodMismatch(f"the text of section {section.position} no longer gives the tokens that were read")
+        return text
+
     def _load(self, section: Section, blocks: Sequence[Block]) -> Recalled | None:
         num_tokens, layout = blocks[-1].stop_token, self._layout(section.reading_id)
-        text = self._beside.submit(self._texts.get, section, num_tokens)
+        text = self._beside.submit(self.text, section, num_tokens)
         pod = self._oom_retry.run(
             lambda: self._loaded.tiers.fetch(
                 section.id, num_tokens, lambda: self._block_store.load(section, blocks, layout)
@@ -99,7 +130,8 @@ class Recaller:
         tokenize.cache_clear()
         for section in self._store.sections(reading_id):
             self._loaded.tiers.forget(section.id)
-            self._texts.forget(section.id)
+            with self._lock:
+                self._texts.pop(section.id, None)
 
     def _layout(self, reading_id: int) -> Layout:
         """How the pods of a reading are compressed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from app.intake import unless_deleted
+from app.intake import storing
 from app.model_handle import ModelHandle
 from storage import Home, Reading, Store
 
@@ -28,7 +28,7 @@ class Retention:
     def empty(self, reading: Reading) -> None:
         """Drop every block of a reading. Raises DocumentNotFound."""
         self.release(reading)
-        with unless_deleted():
+        with storing():
             for section in self._store.sections(reading.id):
                 self._unlink(self._store.drop_blocks(section.id))
 

@@ -1,6 +1,5 @@
 """Routing: which passages of a document seem to answer a question, and so which of its sections are attended."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
@@ -17,12 +16,6 @@ NUM_SECTIONS = 2
 """Sections that a question is answered from together."""
 _PAGES = 40
 _PAGES_BY_MEANING = 20
-_BACKWARD = re.compile(
-    r"^(and|but|so|then|what about|how about|why|when|where|who)\b.{0,24}$"
-    r"|\b(it|its|they|them|their|he|him|his|she|her|that|those|there|this)\b",
-    re.IGNORECASE,
-)
-"""A question that leans on the one before: a short one that goes on, or one that points back."""
 
 
 class Route:
@@ -32,14 +25,9 @@ class Route:
 
     num_sections = NUM_SECTIONS
 
-    def __init__(
-        self, question: str, earlier: Sequence[str], document_id: str, store: Store, meaning: Meaning | None = None
-    ) -> None:
-        self.depends = bool(earlier) and (len(terms(question)) < 2 or _BACKWARD.search(question) is not None)
-        """Whether earlier turns matter."""
-        self.question = f"{question} {earlier[-1]}" if self.depends else question
-        """With the one before, where it leans on that."""
-        self._sought = with_lines(self.question)
+    def __init__(self, question: str, document_id: str, store: Store, meaning: Meaning | None = None) -> None:
+        self.question = question
+        self._sought = with_lines(question)
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from app.errors import EmptyDocument
 from app.events import Progress
-from app.intake import Intake, page_row, unless_deleted
+from app.intake import Intake, page_row, storing
 from app.readers import recognise
 from storage import Document, PageState, Store
 
@@ -48,7 +48,7 @@ class Scans:
                 row.width_pt, row.height_pt = before.width_pt, before.height_pt
             if page.state != "unreadable":
                 found = found or page.state == "ok"
-                with unless_deleted():
+                with storing():
                     self._store.replace_page(document.id, row)
             yield Progress(document.id, "ocr", done, len(waiting))
         return found

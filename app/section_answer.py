@@ -51,7 +51,7 @@ class SectionAnswer:
         self._heads = self._loaded.heads  # others may take their place meanwhile
         self._weak = self._heads.answers_from != "sections"
         self._ids = _ids(self._loaded, asked.whole)
-        self._route = Route(asked.whole, [], asked.document_id, store, retriever.meaning)
+        self._route = Route(asked.whole, asked.document_id, store, retriever.meaning)
         self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
         self._coverage = ""
         self._pages = Pages(store, asked.document_id)

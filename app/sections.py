@@ -2,8 +2,9 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 from engine.models.tokenizer import Tokenizer
 
@@ -28,14 +29,11 @@ class SectionText:
 
     head: tuple[int, ...]
     pages: tuple[PageTokens, ...]
-    _starts: tuple[int, ...] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        starts, start = [], len(self.head)
-        for page in self.pages:
-            starts.append(start)
-            start += len(page.ids)
-        object.__setattr__(self, "_starts", tuple(starts))
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        """The slot of each page's first token, and behind them the end."""
+        return tuple(accumulate((len(page.ids) for page in self.pages), initial=len(self.head)))
 
     @property
     def ids(self) -> list[int]:
@@ -45,7 +43,7 @@ class SectionText:
     @property
     def num_tokens(self) -> int:
         """How many `ids` are."""
-        return self._starts[-1] + len(self.pages[-1].ids) if self.pages else len(self.head)
+        return self._starts[-1]
 
     @property
     def first_page(self) -> int:
@@ -69,12 +67,12 @@ class SectionText:
 
     def page_slots(self) -> Iterator[tuple[PageTokens, int]]:
         """Each page with the slot of its first token."""
-        return zip(self.pages, self._starts, strict=True)
+        return zip(self.pages, self._starts, strict=False)
 
     def locate(self, slot: int) -> tuple[int, int, int] | None:
         """Page number and characters (start, end) of the token in a slot; None inside the prompt's head."""
         index = bisect_right(self._starts, slot) - 1
-        if index < 0 or slot >= self._starts[index] + len(self.pages[index].ids):
+        if not 0 <= index < len(self.pages):
             return None
         page = self.pages[index]
         start, end = page.spans[slot - self._starts[index]]

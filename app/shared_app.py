@@ -22,8 +22,27 @@ class Whole:
     status: Callable[[], ReaderStatus]
 
 
+@dataclass
+class Grant:
+    """What one visitor may see and do of the whole."""
+
+    whole: Whole
+    visitor_id: str
+    documents: frozenset[str]
+    may_ask: bool
+    allowances: tuple[Allowance, ...]
+
+    def require(self, document_id: str) -> None:
+        """Raises DocumentNotFound for what is not shared, as for what is not there."""
+        if document_id not in self.documents:
+            raise DocumentNotFound("This document is not shared.", "Open one from the list.")
+
+
 class _Restricted:
     """What is not named here is not a visitor's."""
+
+    def __init__(self, grant: Grant) -> None:
+        self._grant = grant
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
@@ -34,102 +53,70 @@ class _Restricted:
 class SharedApp(_Restricted):
     """Shared documents, and the conversations of one visitor; everything else raises NotAllowed."""
 
-    def __init__(
-        self,
-        whole: Whole,
-        visitor_id: str,
-        documents: frozenset[str],
-        may_ask: bool,
-        allowances: tuple[Allowance, ...],
-    ) -> None:
-        self.may_ask = may_ask
-        self.library = SharedLibrary(whole.library, documents)
-        self.questions = SharedQuestions(whole.questions, visitor_id)
-        self.chat = SharedChat(whole.chat, self.library.require, visitor_id, may_ask, allowances)
-        self._status = whole.status
+    def __init__(self, grant: Grant) -> None:
+        super().__init__(grant)
+        self.may_ask = grant.may_ask
+        self.library = SharedLibrary(grant)
+        self.questions = SharedQuestions(grant)
+        self.chat = SharedChat(grant)
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
-        status = self._status()
+        status = self._grant.whole.status()
         return replace(status, name=status.name.replace("\\", "/").rsplit("/", 1)[-1], why="", better="", doing="")
 
 
 class SharedLibrary(_Restricted):
     """The documents that are shared, to be looked at."""
 
-    def __init__(self, library: Library, documents: frozenset[str]) -> None:
-        self._library = library
-        self._documents = documents
-        self.catalogue = SharedCatalogue(library, self.require, documents)
-
-    def require(self, document_id: str) -> None:
-        """Raises DocumentNotFound for what is not shared, as for what is not there."""
-        if document_id not in self._documents:
-            raise DocumentNotFound("This document is not shared.", "Open one from the list.")
+    def __init__(self, grant: Grant) -> None:
+        super().__init__(grant)
+        self.catalogue = SharedCatalogue(grant)
 
     def page_image(self, document_id: str, number: int, width_px: int = 1100) -> bytes:
         """A picture of a page (1-based)."""
-        self.require(document_id)
-        return self._library.page_image(document_id, number, width_px)
+        self._grant.require(document_id)
+        return self._grant.whole.library.page_image(document_id, number, width_px)
 
     def presets(self, document_id: str) -> None:
         """How a document is kept is its owner's affair."""
-        self.require(document_id)
+        self._grant.require(document_id)
 
 
 class SharedCatalogue(_Restricted):
     """What a visitor may know of the documents."""
 
-    def __init__(self, library: Library, require: Callable[[str], None], documents: frozenset[str]) -> None:
-        self._library = library
-        self._require = require
-        self._documents = documents
-
     def entries(self, search: str = "") -> list[DocumentEntry]:
         """The shared documents, newest first."""
-        found = self._library.catalogue.entries(search)
-        return [_without_machine(entry) for entry in found if entry.document_id in self._documents]
+        found = self._grant.whole.library.catalogue.entries(search)
+        return [_without_machine(entry) for entry in found if entry.document_id in self._grant.documents]
 
     def entry(self, document_id: str) -> DocumentEntry:
         """One document. Raises DocumentNotFound."""
-        self._require(document_id)
-        return _without_machine(self._library.catalogue.entry(document_id))
+        self._grant.require(document_id)
+        return _without_machine(self._grant.whole.library.catalogue.entry(document_id))
 
 
 class SharedQuestions(_Restricted):
     """What a visitor asked."""
 
-    def __init__(self, questions: Questions, visitor_id: str) -> None:
-        self._questions = questions
-        self._visitor_id = visitor_id
-
     def conversations(self, document_id: str) -> list[ConversationEntry]:
         """The visitor's own; of a document that is not shared there is none."""
-        return self._questions.conversations(document_id, self._visitor_id)
+        return self._grant.whole.questions.conversations(document_id, self._grant.visitor_id)
 
 
 class SharedChat(_Restricted):
     """A visitor's own conversations about shared documents, with so many questions a minute, until the end."""
 
-    def __init__(
-        self,
-        chat: Chat,
-        require: Callable[[str], None],
-        visitor_id: str,
-        may_ask: bool,
-        allowances: tuple[Allowance, ...],
-    ) -> None:
-        self._chat = chat
-        self._require = require
-        self._visitor_id = visitor_id
-        self._may_ask = may_ask
-        self._allowances = allowances
+    def __init__(self, grant: Grant) -> None:
+        super().__init__(grant)
+        self._chat = grant.whole.chat
 
     def ask(self, document_id: str, conversation_id: str, question: str) -> str:
         """As `Chat.ask`. Raises NotAllowed, too."""
-        self._require(document_id)
+        self._grant.require(document_id)
         self._take()
-        return self._chat.ask(document_id, conversation_id, question, self._visitor_id)
+        return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id)
 
     def again(self, conversation_id: str) -> None:
         """As `Chat.again`. Raises NotAllowed, too."""
@@ -157,20 +144,20 @@ class SharedChat(_Restricted):
 
     def end(self) -> None:
         """Ask nothing more; everything that was asked is forgotten, and what is being answered ends."""
-        self._may_ask = False
-        self._chat.forget(self._visitor_id)
+        self._grant.may_ask = False
+        self._chat.forget(self._grant.visitor_id)
 
     def _is_own(self, conversation_id: str) -> bool:
-        return self._chat.is_owner(self._visitor_id, conversation_id)
+        return self._chat.is_owner(self._grant.visitor_id, conversation_id)
 
     def _require_own(self, conversation_id: str) -> None:
         if not self._is_own(conversation_id):
             raise DocumentNotFound("There is no such conversation.", "Start a new one.")
 
     def _take(self) -> None:
-        if not self._may_ask:
+        if not self._grant.may_ask:
             raise NotAllowed("These documents are shared for reading only.", "Ask whoever shared them with you.")
-        if not all(allowance.take() for allowance in self._allowances):
+        if not all(allowance.take() for allowance in self._grant.allowances):
             raise NotAllowed("Too many questions in a short time.", "Wait a minute and ask again.")
 
 

@@ -15,7 +15,7 @@ from app.errors import NotAllowed, NotShared
 from app.events import ReaderStatus
 from app.library import Library
 from app.questions import Questions
-from app.shared_app import SharedApp, Whole
+from app.shared_app import Grant, SharedApp, Whole
 
 QUESTIONS_A_MINUTE = 6
 """Of one visitor; of all together four times that."""
@@ -246,13 +246,8 @@ class Sharing:
 
     def _enter(self, share: _Share, name: str) -> str:
         visitor_id, cookie = secrets.token_hex(8), secrets.token_urlsafe(32)
-        app = SharedApp(
-            self._whole,
-            visitor_id,
-            share.terms.documents,
-            share.terms.may_ask,
-            (Allowance(QUESTIONS_A_MINUTE, self._clock), share.questions),
-        )
+        allowances = Allowance(QUESTIONS_A_MINUTE, self._clock), share.questions
+        app = SharedApp(Grant(self._whole, visitor_id, share.terms.documents, share.terms.may_ask, allowances))
         known = " ".join(name.split())[:40] or f"Visitor {len(share.visitors) + 1}"
         requests = Allowance(REQUESTS_A_MINUTE, self._clock)
         share.visitors[digest(cookie)] = Visitor(visitor_id, known, app, requests, self._clock())

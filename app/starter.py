@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
 from app.errors import BadSetting
 
 ICON = Path(__file__).with_name("docpod.svg")
+_PIXELS = ICON.with_suffix(".icns")
+"""The same drawing as pixels, which Apple's format wants."""
 _TYPES = ("application/pdf", "application/epub+zip", "text/markdown", "text/plain")
 
 
@@ -65,7 +65,7 @@ def _application(command: Sequence[str], bundle: Path) -> Path:
     script = bundle / "Contents" / "MacOS" / "DocPod"
     script.write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n", encoding="utf-8")
     script.chmod(0o755)
-    _drawn().save(bundle / "Contents" / "Resources" / "DocPod.icns")
+    shutil.copyfile(_PIXELS, bundle / "Contents" / "Resources" / "DocPod.icns")
     facts = {
         "CFBundleName": "DocPod",
         "CFBundleIdentifier": "org.docpod.DocPod",
@@ -76,19 +76,3 @@ def _application(command: Sequence[str], bundle: Path) -> Path:
     }
     (bundle / "Contents" / "Info.plist").write_bytes(plistlib.dumps(facts))
     return bundle
-
-
-def _drawn(size: int = 512) -> Image.Image:
-    """The icon as pixels, which Apple's format wants; the same shapes as in the drawing."""
-    unit = size / 32
-    image = Image.new("RGBA", (size, size))
-    draw = ImageDraw.Draw(image)
-    draw.rounded_rectangle((0, 0, size - 1, size - 1), 8 * unit, "#3f51c5")
-    draw.polygon([(x * unit, y * unit) for x, y in ((9, 8), (19, 8), (23, 12), (23, 24), (9, 24))], "#ffffff")
-    for left, right, y, colour, width in (
-        (12, 20, 15, "#9a9aa0", 1.5),
-        (12, 20, 18.5, "#9a9aa0", 1.5),
-        (12, 17, 21, "#ffd84d", 3),
-    ):
-        draw.line((left * unit, y * unit, right * unit, y * unit), colour, round(width * unit))
-    return image

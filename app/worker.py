@@ -111,13 +111,12 @@ class Worker:
             finished = False
             try:
                 finished = self._follow(stage, document_id)
-            except PasswordNeeded as error:
-                self._show(Progress(document_id, "locked", message=error.message, hint=error.hint))
             except Busy as busy:
                 log.info("%s is read elsewhere: %s", document_id[:12], busy)
                 self._forget(document_id)
             except AppError as error:
-                self._show(Progress(document_id, "failed", message=error.message, hint=error.hint))
+                state = "locked" if isinstance(error, PasswordNeeded) else "failed"
+                self._show(Progress(document_id, state, message=error.message, hint=error.hint))
             except Exception:
                 # The rim of the background: whatever went wrong with one document must not end the thread.
                 short_id = uuid4().hex[:6]
@@ -160,17 +159,12 @@ class Worker:
     def _look_for_work(self) -> None:
         try:
             for document_id in self._look():
-                self._take_up(document_id)
+                # Nobody here has failed with it; what was stopped is not queued.
+                if self.progress(document_id) is None:
+                    self._put(self._first, document_id)
         except Exception:
             # As above.
             log.exception("looking for work failed")
-
-    def _take_up(self, document_id: str) -> None:
-        """Queue a document that nobody here has stopped or failed with."""
-        with self._lock:
-            if document_id in self._stops or document_id in self._live:
-                return
-        self._put(self._first, document_id)
 
     def _follow(self, stage: Stage, document_id: str) -> bool:
         """Show each progress; False where the user stopped the work, or a shorter document goes first."""

@@ -1,7 +1,7 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
-from app.commands import conversations, documents, keys, machine, memories, questions
+from app.commands import conversations, documents, keys, machine, questions
 
-NOUNS = (documents, questions, conversations, memories, keys, machine)
+NOUNS = (documents, questions, conversations, keys, machine)
 
-__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "memories", "questions"]
+__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "questions"]

@@ -6,6 +6,7 @@ from typing import Any
 from app.commands.parsers import Parsers, document
 from app.commands.questions import answer_facts
 from app.errors import DocumentNotFound
+from app.events import Turn
 from app.main import App
 
 
@@ -20,9 +21,8 @@ def add(commands: Parsers) -> None:
 def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the conversations about a document, last used first."""
     entries = app.questions.conversations(app.library.catalogue.find(options.document).id)
-    if not options.json:
-        for entry in entries:
-            print(f"{entry.conversation_id}  {entry.updated_at:%Y-%m-%d %H:%M}  {entry.title}")
+    for entry in entries:
+        print(f"{entry.conversation_id}  {entry.updated_at:%Y-%m-%d %H:%M}  {entry.title}")
     return [
         {"conversation_id": each.conversation_id, "title": each.title, "updated_at": each.updated_at.isoformat()}
         for each in entries
@@ -31,21 +31,22 @@ def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _show(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Show a conversation as it was."""
-    turns = app.questions.turns(options.conversation)
-    if not turns:
-        raise DocumentNotFound("There is no such conversation.", "`conversations list DOCUMENT` lists them.")
-    if not options.json:
-        for turn in turns:
-            pages = ", ".join(f"p. {each.label}" for each in turn.answer.citations)
-            print(f"> {turn.question}\n{turn.answer.answer}\n{pages}\n")
+    turns = _turns(app, options.conversation)
+    for turn in turns:
+        pages = ", ".join(f"p. {each.label}" for each in turn.answer.citations)
+        print(f"> {turn.question}\n{turn.answer.answer}\n{pages}\n")
     return [{"question": turn.question, **answer_facts(turn.answer)} for turn in turns]
 
 
 def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Forget a conversation."""
-    if not app.questions.turns(options.conversation):
-        raise DocumentNotFound("There is no such conversation.", "`conversations list DOCUMENT` lists them.")
+    _turns(app, options.conversation)
     app.questions.delete(options.conversation)
-    if not options.json:
-        print("Deleted the conversation.")
+    print("Deleted the conversation.")
     return {"conversation_id": options.conversation, "deleted": True}
+
+
+def _turns(app: App, conversation_id: str) -> list[Turn]:
+    if turns := app.questions.turns(conversation_id):
+        return turns
+    raise DocumentNotFound("There is no such conversation.", "`conversations list DOCUMENT` lists them.")

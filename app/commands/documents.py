@@ -1,6 +1,7 @@
-"""Commands about documents: they come in, are read, looked at, and go."""
+"""Commands about documents: they come in, are read, looked at, kept by a recipe, and go."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers, document
 from app.commands.terminal import PROGRAM, follow, wait
-from app.errors import BadSetting, Busy, PasswordNeeded
+from app.errors import BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import DocumentEntry
 from app.main import App
 from app.readers import NAMES
@@ -22,20 +23,15 @@ def add(commands: Parsers) -> None:
     reading.add_argument("--sample", action="store_true", help="read the sample document")
     reading.add_argument("--password", help="of an encrypted PDF")
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
-    for name, run in {
-        "show": _show,
-        "ocr": _ocr,
-        "pause": _pause,
-        "cancel": _cancel,
-        "delete": _delete,
-        "page": _page,
-    }.items():
-        parser = commands.add(name, run)
-        document(parser)
-        if name == "page":
-            parser.add_argument("number", type=int, help="1-based")
-            parser.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
-            parser.add_argument("--width", type=int, default=1100, help="in pixels")
+    for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
+        document(commands.add(name, run))
+    page = document(commands.add("page", _page))
+    page.add_argument("number", type=int, help="1-based")
+    page.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
+    page.add_argument("--width", type=int, default=1100, help="in pixels")
+    recipe = document(commands.add("recipe", _recipe))
+    recipe.add_argument("name", nargs="?", help="keep it by this recipe from now on, and new documents too")
+    recipe.add_argument("--remove", metavar="NAME", help="remove the memory kept by this recipe beside it")
 
 
 def _read(app: App, options: argparse.Namespace) -> Any:
@@ -80,36 +76,33 @@ def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, An
         "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
         "already_read": not had_to_read,
     }
-    if not options.json:
-        silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
-        before = "" if had_to_read else " (read before)"
-        print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
-        if entry.note:
-            print(entry.note)
-        if entry.pages_for_ocr:
-            way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
-            print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
-        print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
+    silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""
+    before = "" if had_to_read else " (read before)"
+    print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
+    if entry.note:
+        print(entry.note)
+    if entry.pages_for_ocr:
+        way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
+        print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
+    print(f'Ask: {PROGRAM} ask {document_id[:8]} "..."', flush=True)
     return facts
 
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the library."""
     entries = app.library.catalogue.entries(options.search)
-    if not options.json:
-        for entry in entries:
-            print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
-        if not entries:
-            print(f"The library is empty. Add a document: {PROGRAM} read FILE")
+    for entry in entries:
+        print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
+    if not entries:
+        print(f"The library is empty. Add a document: {PROGRAM} read FILE")
     return [_facts(entry) for entry in entries]
 
 
 def _show(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Everything known about a document."""
     facts = _facts(app.library.catalogue.entry(app.library.catalogue.find(options.document).id))
-    if not options.json:
-        for key, value in facts.items():
-            print(f"{key:20} {value}")
+    for key, value in facts.items():
+        print(f"{key:20} {value}")
     return facts
 
 
@@ -120,8 +113,7 @@ def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
     app.library.recognise(found.id)
     follow(app, found.id)
     entry = app.library.catalogue.entry(found.id)
-    if not options.json:
-        print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
+    print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
     return {"document_id": found.id, "pages": before, "pages_without_text": entry.pages_without_text}
 
 
@@ -137,12 +129,34 @@ def _cancel(app: App, options: argparse.Namespace) -> dict[str, Any]:
     return _show(app, options)
 
 
+def _recipe(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Show how a document is kept and what other recipes cost, or choose one of them and make its memory."""
+    found = app.library.catalogue.find(options.document)
+    wait(app.model.settled, lambda: app.status().why)
+    app.model.wait()
+    if app.library.presets(found.id) is None:
+        raise NotRead("This document has not been parsed yet.", "Use the command `read` first.")
+    if options.name:
+        app.library.choose(found.id, options.name)
+        follow(app, found.id)
+    if options.remove:
+        app.library.drop(found.id, options.remove)
+    state = app.library.presets(found.id)
+    assert state is not None
+    for step in state.steps:
+        chosen = "*" if step.name == state.chosen else " "
+        told = step.why_not or f"{step.disk_bytes / 1e6:8,.1f} MB  {step.keeps}"
+        print(f"{chosen} {step.name:10} {told}")
+    for name, num_bytes in state.kept:
+        print(f"also kept: {name}, {num_bytes / 1e6:,.1f} MB")
+    return dataclasses.asdict(state)
+
+
 def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Delete a document with its memory and conversations."""
     document = app.library.catalogue.find(options.document)
     app.library.delete(document.id)
-    if not options.json:
-        print(f"Deleted {document.title} with its pages, memory and conversations.")
+    print(f"Deleted {document.title} with its pages, memory and conversations.")
     return {"document_id": document.id, "deleted": True}
 
 
@@ -156,8 +170,7 @@ def _page(app: App, options: argparse.Namespace) -> dict[str, Any]:
         path.write_bytes(image)
     except OSError as error:
         raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
-    if not options.json:
-        print(path)
+    print(path)
     return {"document_id": found.id, "page": options.number, "file": str(path), "bytes": len(image)}
 
 

@@ -23,25 +23,22 @@ def add(commands: Parsers) -> None:
 def _create(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Make a key, which is shown once; the scopes are read and ask unless others are given."""
     key, secret = app.keys.create(options.name, [each.strip() for each in options.scopes.split(",") if each.strip()])
-    if not options.json:
-        print(f"{secret}\nIt may {', '.join(SCOPES[each] for each in key.scopes)}. It is not shown again.")
+    print(f"{secret}\nIt may {', '.join(SCOPES[each] for each in key.scopes)}. It is not shown again.")
     return {**_facts(key), "key": secret}
 
 
 def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the keys, without what opens anything."""
     keys = app.keys.all()
-    if not options.json:
-        for key in keys:
-            print(f"{key.id}  {key.created_at:%Y-%m-%d}  {','.join(key.scopes):14}  {key.name}")
+    for key in keys:
+        print(f"{key.id}  {key.created_at:%Y-%m-%d}  {','.join(key.scopes):14}  {key.name}")
     return [_facts(key) for key in keys]
 
 
 def _revoke(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Take a key back, at once."""
     key = app.keys.revoke(options.key)
-    if not options.json:
-        print(f"{key.id} ({key.name}) opens nothing any longer.")
+    print(f"{key.id} ({key.name}) opens nothing any longer.")
     return {"id": key.id, "revoked": True}
 
 

@@ -1,15 +1,24 @@
-"""The commands about the machine."""
+"""The commands about the machine: what it offers, whether everything that is stored is whole, and a starter on it."""
 
 import argparse
+import logging
+import platform
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, wait
-from app.doctor import examine
+from app.errors import ModelUnavailable
 from app.main import App
 from app.starter import install
+from engine.kernels.card import why_not_triton
+from engine.models.loader import select_device
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdfium2", "sqlalchemy", "bitsandbytes", "numba")
 
 
 def add(commands: Parsers) -> None:
@@ -21,11 +30,45 @@ def add(commands: Parsers) -> None:
 def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Say what this machine offers and whether everything stored is whole."""
     wait(app.model.settled, lambda: app.status().why)
-    facts = examine(app)
-    if not options.json:
-        for key, value in facts.items():
-            print(f"{key:20} {value}")
+    recipes: dict[str, str] = {}
+    room: dict[str, str] = {}
+    slow: tuple[str, ...] = ()
+    try:
+        loaded = app.model.wait().loaded
+        recipes, room = loaded.recipes.costs(loaded.section_tokens), loaded.room()
+        slow = loaded.runner.fallbacks.reasons
+    except ModelUnavailable as error:
+        log.warning("%s %s", error.message, error.hint)
+    status = app.status()
+    checked, damaged = app.verify()
+    facts = {
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in _PACKAGES},
+        "home": str(app.settings.home),
+        "free_disk_gb": round(app.free_bytes() / 1e9, 1),
+        "model": status.name,
+        "model_state": status.state,
+        "kernels": why_not_triton(select_device()) or "Triton's",
+        "why": status.why,
+        "better": status.better,
+        **{f"pods, {place}": used for place, used in room.items()},
+        **{f"recipe {name}": cost for name, cost in recipes.items()},
+        "slow_paths": list(slow),
+        "documents": len(app.library.catalogue.entries()),
+        "blocks_checked": checked,
+        "damaged_blocks": damaged,
+    }
+    for key, value in facts.items():
+        print(f"{key:20} {value}")
     return facts
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _install_desktop(app: App, options: argparse.Namespace) -> dict[str, Any]:
@@ -33,6 +76,5 @@ def _install_desktop(app: App, options: argparse.Namespace) -> dict[str, Any]:
     program = Path(sys.argv[0]).absolute()
     command = [str(program)] if PROGRAM == "docpod" else [sys.executable, str(program)]
     starter = install([*command, "serve", "--window", "--home", str(app.settings.home.absolute())])
-    if not options.json:
-        print(f"{starter} starts DocPod in a window of its own.")
+    print(f"{starter} starts DocPod in a window of its own.")
     return {"starter": str(starter)}

@@ -7,7 +7,7 @@ from typing import Any
 from app.main import App
 
 Run = Callable[[App, argparse.Namespace], Any]
-"""Does what the command says and prints it for people; what it returns is printed as JSON."""
+"""Does what the command says and prints it for people; with `--json` what it returns is printed instead."""
 
 
 class Parsers:
@@ -19,13 +19,11 @@ class Parsers:
 
     def add(self, name: str, run: Run) -> argparse.ArgumentParser:
         """A command that runs a function, whose docstring is its help."""
-        parser = self._parsers.add_parser(name, parents=[self._common], help=run.__doc__, description=run.__doc__)
+        parser = self.service(name, run, self._common)
         parser.set_defaults(run=run)
         return parser
 
-    def service(
-        self, name: str, run: Callable[[App], None], shared: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
+    def service(self, name: str, run: Callable[..., Any], shared: argparse.ArgumentParser) -> argparse.ArgumentParser:
         """A command that serves until it is ended."""
         return self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
 
@@ -34,6 +32,7 @@ class Parsers:
         return Parsers(self._parsers.add_parser(name, help=about, description=about), self._common, "verb")
 
 
-def document(parser: argparse.ArgumentParser) -> None:
-    """The document that a command is about."""
+def document(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Adds the document that a command is about; returns the parser."""
     parser.add_argument("document", help="the start of its id, its title or file name")
+    return parser

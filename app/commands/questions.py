@@ -9,15 +9,14 @@ from typing import Any
 from app.commands.parsers import Parsers, document
 from app.commands.terminal import PROGRAM, show_evidence, wait
 from app.errors import NotRead
-from app.events import Answer, AskEvent, Evidence, TextDelta, Working
+from app.events import Answer, AskEvent, Evidence, TextDelta
 from app.main import App
 from app.remarks import remarks
 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    asking = commands.add("ask", _ask)
-    document(asking)
+    asking = document(commands.add("ask", _ask))
     asking.add_argument("question")
     asking.add_argument("--conversation", default="", help="the id of the conversation that it belongs to")
     commands.add("regenerate", _regenerate).add_argument("conversation", help="its id")
@@ -29,7 +28,7 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     wait(app.model.settled, lambda: app.status().why)
     recipe = app.settings.recipe
     try:
-        return _show(app, options, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe))
+        return _show(app, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe))
     except NotRead as error:
         by = f" --recipe {recipe}" if recipe else ""
         raise NotRead(error.message, f"Read it first: {PROGRAM} read{by} {found.file_name!r}") from error
@@ -38,25 +37,24 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
 def _regenerate(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Answer the last question of a conversation once more, in other words."""
     wait(app.model.settled, lambda: app.status().why)
-    return _show(app, options, app.questions.regenerate(options.conversation))
+    return _show(app, app.questions.regenerate(options.conversation))
 
 
-def _show(app: App, options: argparse.Namespace, events: Iterator[AskEvent]) -> dict[str, Any]:
+def _show(app: App, events: Iterator[AskEvent]) -> dict[str, Any]:
     answer: Answer | None = None
     for event in events:
         if isinstance(event, Answer):
             answer = event
-        elif not options.json and isinstance(event, Evidence):
+        elif isinstance(event, Evidence):
             show_evidence(event)
-        elif not options.json and isinstance(event, TextDelta):
+        elif isinstance(event, TextDelta):
             print(event.text, end="", flush=True)
-        elif isinstance(event, Working):
+        else:
             print(f"{event.doing} ({event.done} of {event.total})", file=sys.stderr, flush=True)
     assert answer is not None
     if doing := app.status().doing:
         print(f"\n{doing}", file=sys.stderr)
-    if not options.json:
-        _show_end(answer)
+    _show_end(answer)
     return answer_facts(answer)
 
 

@@ -15,26 +15,24 @@ _STEP_SECONDS = 0.2
 
 def wait(ended: Callable[[float], bool], sentence: Callable[[], str]) -> None:
     """Wait for what goes on in the background, on a terminal with a line on stderr that says what that is."""
-    shown = sys.stderr.isatty()
     while not ended(_STEP_SECONDS):
-        if shown:
-            print(f"\r\033[K{sentence()}", end="", file=sys.stderr, flush=True)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+        _write_over(sentence())
+    _write_over("")
 
 
 def follow(app: App, document_id: str) -> bool:
     """Read to the end, on a terminal with one line on stderr that is written over; whether anything had to be read."""
-    shown = sys.stderr.isatty()
     read = False
     for progress in app.library.wait(document_id):
         read = read or progress.stage == "reading"
-        if shown:
-            line = app.status().why if progress.stage == "queued" else _line(progress)
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr)
+        _write_over(app.status().why if progress.stage == "queued" else _line(progress))
+    _write_over("")
     return read
+
+
+def _write_over(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def show_evidence(evidence: Evidence) -> None:

@@ -1,7 +1,8 @@
 """Turns files into pages of text with the place of every word. Knows file formats; knows no model and no database.
 
 The files are untrusted: everything but `sniff` runs in a process with limits of its own. A format is one module with an
-`open_reader(path, password)` and one line in `READERS`.
+`open_reader(path)`, one line in `READERS`, and a reader with `info`, `page(number)` and, where
+pages are not typeset here, `image(number, width_px)`.
 """
 
 from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word

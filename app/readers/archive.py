@@ -13,6 +13,11 @@ from app.errors import DamagedDocument, DocumentTooLarge, UnsupportedFile
 
 MAX_BYTES = 256 << 20
 """Most bytes that the text of one document unpacks to, without its pictures."""
+_FAILURES = (
+    *(BadZipFile, EOFError, zlib.error, ExpatError, LxmlError, SyntaxError),
+    *(AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError),
+)
+"""Whatever a library raises about a file that is not as it should be."""
 _TEXT = (".xml", ".rels", ".html", ".xhtml", ".htm", ".opf", ".ncx")
 
 
@@ -33,20 +38,7 @@ def unpacked(path: Path, name: str) -> Iterator[ZipFile]:
                     "Split the document, or check where it is from.",
                 )
             yield archive
-    except (
-        *(BadZipFile, EOFError, zlib.error, ExpatError, LxmlError, SyntaxError),
-        *(
-            AttributeError,
-            IndexError,
-            KeyError,
-            LookupError,
-            NotImplementedError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ),
-    ) as error:
-        # Whatever a library raises about a file that is not as it should be.
+    except _FAILURES as error:
         raise damaged(name, "it cannot be opened") from error
 
 

@@ -1,10 +1,8 @@
 """What a reader gives: the pages of a document as text, with the place of every word. Knows no file format."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple
 
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 
@@ -50,7 +48,6 @@ class DocumentInfo:
     title: str
     num_pages: int
     outline: tuple[OutlineEntry, ...]
-    needs_password: bool = False
     note: str = ""
     """What a user should know about how the file was read, in whole sentences."""
     author: str = ""
@@ -77,26 +74,6 @@ class ReaderLimits:
 
 
 DEFAULT_LIMITS = ReaderLimits()
-
-
-class Reader(Protocol):
-    """An open document of one format. Runs inside the reading process; page numbers count from 1."""
-
-    @property
-    def info(self) -> DocumentInfo: ...
-
-    def page(self, number: int) -> ParsedPage: ...
-
-
-@runtime_checkable
-class DrawingReader(Reader, Protocol):
-    """A reader of a format that has page images of its own."""
-
-    def image(self, number: int, width_px: int) -> bytes: ...
-
-
-OpenReader = Callable[[Path, str | None], Reader]
-"""What the module of a format offers as `open_reader(path, password)`."""
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")

@@ -14,8 +14,8 @@ _BETWEEN = ",;\t|"
 _ROWS_TO_TELL = 100
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
-    """Raises EmptyDocument or UnsupportedFile. A table has no password."""
+def open_reader(path: Path) -> MarkdownDocument:
+    """Raises EmptyDocument or UnsupportedFile."""
     text, note = read_text(path)
     csv.field_size_limit(sys.maxsize)
     lines = text.removeprefix("\ufeff").splitlines(keepends=True)

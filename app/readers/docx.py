@@ -11,7 +11,7 @@ from app.readers.markdown import MarkdownDocument
 _STYLES = "p[style-name='Title'] => h1:fresh\np[style-name='Subtitle'] => p:fresh"
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
+def open_reader(path: Path) -> MarkdownDocument:
     """Raises EmptyDocument, DamagedDocument, DocumentTooLarge or UnsupportedFile."""
     with unpacked(path, "Word file"), path.open("rb") as file:
         # Pictures may be files elsewhere, so none is opened.

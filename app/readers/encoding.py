@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
@@ -37,23 +36,15 @@ _FEWEST_LETTERS = 3
 _WRONG_LETTERS = "If letters look wrong, save the file as UTF-8 and add it again."
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A text, and a sentence on what had to be assumed to read it; empty where nothing had to."""
-
-    text: str
-    note: str = ""
-
-
-def decode(data: bytes) -> Decoded | None:
-    """The text of a file, or None where its bytes are no text."""
+def decode(data: bytes) -> tuple[str, str] | None:
+    """The text of a file, and a sentence on what had to be assumed to read it, if anything; None where it is none."""
     for mark, codec in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return _replaced(data.decode(codec, "replace"), codec.removesuffix("-sig").upper())
     if len(data.translate(None, _CONTROLS)) < 0.999 * len(data):
         return _utf16_without_mark(data)
     try:
-        return Decoded(data.decode())
+        return data.decode(), ""
     except UnicodeDecodeError:
         text = data.decode(errors="replace")
     bad = text.count("\ufffd")
@@ -61,9 +52,7 @@ def decode(data: bytes) -> Decoded | None:
     if sum(map(len, re.findall(r"[^\x00-\x7f\ufffd]+", text))) >= 4 * bad:
         return _replaced(text, "UTF-8")
     codec = _older(data[:SAMPLE_BYTES])
-    return Decoded(
-        data.decode(codec, "replace"), f"The file is not UTF-8; it was read as {_OLDER[codec]}. {_WRONG_LETTERS}"
-    )
+    return data.decode(codec, "replace"), f"The file is not UTF-8; it was read as {_OLDER[codec]}. {_WRONG_LETTERS}"
 
 
 def is_text(data: bytes) -> bool:
@@ -83,7 +72,7 @@ def _older(data: bytes) -> str:
     return "cp1252" if as_likely or str(best) == lines.decode("cp1252", "replace") else best.encoding
 
 
-def _utf16_without_mark(data: bytes) -> Decoded | None:
+def _utf16_without_mark(data: bytes) -> tuple[str, str] | None:
     """Text in which every character is two bytes, recognised by reading as characters that are all assigned."""
     for codec, high in (("utf-16-le", data[1::2]), ("utf-16-be", data[::2])):
         if high.count(0) == 0 or len(data) % 2:
@@ -95,13 +84,13 @@ def _utf16_without_mark(data: bytes) -> Decoded | None:
         head = text[:4096]
         odd = sum(unicodedata.category(each) in ("Cc", "Cn", "Co") and each not in "\t\n\r" for each in head)
         if odd <= 0.01 * len(head) and re.search(r"\s", head):
-            return Decoded(text, f"The file does not name its encoding; it was read as UTF-16. {_WRONG_LETTERS}")
+            return text, f"The file does not name its encoding; it was read as UTF-16. {_WRONG_LETTERS}"
     return None
 
 
-def _replaced(text: str, name: str) -> Decoded:
+def _replaced(text: str, name: str) -> tuple[str, str]:
     bad = text.count("\ufffd")
     if not bad:
-        return Decoded(text)
+        return text, ""
     places = "One place that is" if bad == 1 else f"{bad:,} places that are"
-    return Decoded(text, f"{places} no {name} can only be shown as \ufffd. {_WRONG_LETTERS}")
+    return text, f"{places} no {name} can only be shown as \ufffd. {_WRONG_LETTERS}"

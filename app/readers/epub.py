@@ -5,21 +5,23 @@ The container is a ZIP archive whose META-INF/container.xml names the package do
 """
 
 import posixpath
-import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
-from app.errors import DamagedDocument, DocumentTooLarge, UnsupportedFile
+from bs4.dammit import EncodingDetector
+
+from app.errors import DocumentTooLarge, UnsupportedFile
+from app.readers.archive import damaged, unpacked
 from app.readers.base import clean
 from app.readers.html import parse, to_markdown
 from app.readers.markdown import MarkdownDocument
 
 MAX_BYTES = 32 << 20
 """Most bytes that are unpacked of one book, whose pictures and fonts are not: about ten times "War and Peace"."""
+_NAME = "EPUB"
 _CONTAINER, _ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
 _FONTS_ONLY = {"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"}
 """Ways to obfuscate fonts, which are no part of the text."""
@@ -27,18 +29,14 @@ _METHOD = "{http://www.w3.org/2001/04/xmlenc#}EncryptionMethod"
 _TITLE = ".//{http://purl.org/dc/elements/1.1/}title"
 _CREATOR = ".//{http://purl.org/dc/elements/1.1/}creator"
 _CHAPTERS = {"application/xhtml+xml", "text/html"}
-_ENCODING = re.compile(rb"\A<\?xml[^>]*encoding=[\"']([\w.-]+)")
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
-    """Raises UnsupportedFile, DamagedDocument, DocumentTooLarge or EmptyDocument. A book has no password."""
-    try:
-        with ZipFile(path) as archive:
-            book = _Book(archive)
-            text = "\n\n".join(filter(None, book.chapters()))
-            return MarkdownDocument(text, title=book.title, author=book.author)
-    except (BadZipFile, ElementTree.ParseError, EOFError, LookupError, NotImplementedError, zlib.error) as error:
-        raise _damaged("it cannot be opened") from error
+def open_reader(path: Path) -> MarkdownDocument:
+    """Raises UnsupportedFile, DamagedDocument, DocumentTooLarge or EmptyDocument."""
+    with unpacked(path, _NAME) as archive:
+        book = _Book(archive)
+        text = "\n\n".join(filter(None, book.chapters()))
+        return MarkdownDocument(text, title=book.title, author=book.author)
 
 
 class _Book:
@@ -50,11 +48,13 @@ class _Book:
         if _ENCRYPTION in archive.namelist():
             methods = {each.get("Algorithm") for each in self._xml(_ENCRYPTION).iter(_METHOD)}
             if methods - _FONTS_ONLY:
-                raise _protected()
+                raise UnsupportedFile(
+                    "The EPUB is protected against copying (DRM).", "Ask its seller for a plain copy."
+                )
         root = self._xml(_CONTAINER).find(".//{*}rootfile")
         self._path = root.get("full-path", "") if root is not None else ""
         if not self._path:
-            raise _damaged(f"{_CONTAINER} names no package document")
+            raise damaged(_NAME, f"{_CONTAINER} names no package document")
         self._package = self._xml(self._path)
 
     @property
@@ -73,7 +73,7 @@ class _Book:
         for reference in self._package.iterfind("{*}spine/{*}itemref"):
             item = items.get(reference.get("idref"))
             if item is None:
-                raise _damaged("its spine names a part that it does not list")
+                raise damaged(_NAME, "its spine names a part that it does not list")
             if item.get("media-type") in _CHAPTERS:
                 name = posixpath.join(posixpath.dirname(self._path), unquote(item.get("href", "")))
                 yield to_markdown(parse(_decoded(self._read(posixpath.normpath(name)))))
@@ -85,9 +85,7 @@ class _Book:
         try:
             part = self._archive.getinfo(name)
         except KeyError as error:
-            raise _damaged(f"it lacks {clean(name)[:100]}") from error
-        if part.flag_bits & 1:
-            raise _protected()
+            raise damaged(_NAME, f"it lacks {clean(name)[:100]}") from error
         self._left -= part.file_size
         if self._left < 0:
             raise DocumentTooLarge(
@@ -103,13 +101,4 @@ def _decoded(data: bytes) -> str:
     """A chapter's text: UTF-16 by its mark, what its first line says, or else UTF-8. Raises LookupError."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
-    said = _ENCODING.match(data)
-    return data.decode(said[1].decode() if said else "utf-8-sig", "replace")
-
-
-def _damaged(reason: str) -> DamagedDocument:
-    return DamagedDocument(f"The EPUB is damaged: {reason}.", "Download it again, or convert it to PDF and add that.")
-
-
-def _protected() -> UnsupportedFile:
-    return UnsupportedFile("The EPUB is protected against copying (DRM).", "Ask its seller for a plain copy.")
+    return data.decode(EncodingDetector.find_declared_encoding(data) or "utf-8-sig", "replace")

@@ -1,7 +1,7 @@
 """Fonts for every script: those of the Noto packages, then the system's."""
 
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -80,30 +80,24 @@ def _known() -> tuple[Face, ...]:
 
 @cache
 def _of_the_system() -> tuple[Face, ...]:
-    return tuple(_installed())
-
-
-def _installed() -> Iterator[Face]:
+    found = []
     for folder in _SYSTEM.get(sys.platform, ()):
         for path in sorted(Path(folder).expanduser().rglob("*")):
             if path.suffix.lower() in _ENDINGS:
                 face = Face(str(path))
-                try:
+                # A file of a kind that FreeType does not know is no help.
+                with suppress(OSError):
                     face.at(_PROBE_PX)
-                except OSError:
-                    # A file of a kind that FreeType does not know is no help.
-                    continue
-                yield face
+                    found.append(face)
+    return tuple(found)
 
 
 @cache
 def _loaded(face: Face, size: float) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(face.path, size, index=face.index)
-    try:
+    # One that has one weight, or none of this name, stays in its own.
+    with suppress(OSError, ValueError):
         font.set_variation_by_name("Regular")
-    except (OSError, ValueError):
-        # It has one weight, or none of this name: its own one then.
-        return font
     return font
 
 

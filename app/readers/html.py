@@ -1,10 +1,11 @@
 """HTML: the main text of a page as Markdown, with headings, lists and tables. Nothing that it points to is fetched."""
 
-import codecs
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from bs4 import BeautifulSoup
+from bs4.dammit import EncodingDetector
 from bs4.element import Tag
 from markdownify import ATX, MarkdownConverter
 
@@ -13,22 +14,21 @@ from app.readers.base import clean
 from app.readers.markdown import MarkdownDocument
 from app.readers.text import read_text
 
-_SAID = re.compile(rb"<meta[^>]+charset=[\"']?\s*([\w.:-]+)|\A\s*<\?xml[^>]+encoding=[\"']([\w.:-]+)", re.IGNORECASE)
 _XML_DECLARATION = re.compile(r"\A\s*<\?xml[^>]*\?>")
 _UNREAD = "script, style, template, noscript, iframe, object, svg, nav, button, select, [hidden], [aria-hidden=true]"
 _INLINE = ["a", "abbr", "b", "cite", "code", "del", "em", "font", "i", "kbd", "mark", "q", "s", "small", "strong", "u"]
 """Shown as the words in them; marks around these would break words that are bold in part."""
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
-    """Raises EmptyDocument, UnsupportedFile or DamagedDocument. A page has no password."""
+def open_reader(path: Path) -> MarkdownDocument:
+    """Raises EmptyDocument, UnsupportedFile or DamagedDocument."""
     data = path.read_bytes()
-    said = _SAID.search(data, 0, 4096)
-    name = (said[1] or said[2]).decode() if said else ""
     text, note = read_text(path)
     # What the page says counts where the bytes themselves do not tell.
-    if note and name and _known(name):
-        text, note = data.decode(name, "replace"), ""
+    if note and (name := EncodingDetector.find_declared_encoding(data, is_html=True)):
+        # One that is not known is no help.
+        with suppress(LookupError):
+            text, note = data.decode(name, "replace"), ""
     page = parse(text)
     title = page.title.get_text() if page.title else ""
     author = page.select_one("meta[name=author i]")
@@ -55,13 +55,6 @@ def to_markdown(page: BeautifulSoup) -> str:
     return re.sub(
         r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text.replace("\xad", "").replace("\xa0", " "), flags=re.MULTILINE)
     ).strip()
-
-
-def _known(encoding: str) -> bool:
-    try:
-        return codecs.lookup(encoding) is not None
-    except LookupError:
-        return False
 
 
 class _Converter(MarkdownConverter):

@@ -36,7 +36,9 @@ _SUFFIXED = re.compile(r"[)\]%]+[,.;]?")
 
 @dataclass(slots=True)
 class Piece:
-    """Text with its box, its base line and the size of its font; `space`: it was drawn with a space behind it."""
+    """Text with its box, its base line and the size of its font; `space`: it was drawn with a space behind it; `gap`:
+    what separates it from the one before in its line.
+    """
 
     text: str
     u0: float
@@ -46,6 +48,7 @@ class Piece:
     base: float
     size: float
     space: bool = False
+    gap: str = ""
 
 
 class Segment:
@@ -195,7 +198,7 @@ def _are_columns(left: list[Segment], right: list[Segment], size: float) -> bool
     if bottom - top < 0.5 * min(left[-1].v1 - left[0].v0, right[-1].v1 - right[0].v0):
         return False
     for side in (left, right):
-        text = "".join(piece.text for segment in side for piece in segment.pieces)
+        text = "".join(word for segment in side for piece in segment.pieces for word in piece.text.split())
         if sum(map(str.isalpha, text)) < _LETTERS * len(text):
             return False
     if all(median(segment.u1 - segment.u0 for segment in side) > _PROSE * size for side in (left, right)):

@@ -18,8 +18,8 @@ _TABLE = re.compile(r"^(\|.*\n\|[-:| ]+\|?[ \t]*\n)(?:\|.*\n?)*+", re.MULTILINE)
 """Rows that begin with a bar, of which the first are the heads (1)."""
 
 
-def open_reader(path: Path, password: str | None) -> "MarkdownDocument":
-    """Raises EmptyDocument or UnsupportedFile. A text has no password."""
+def open_reader(path: Path) -> "MarkdownDocument":
+    """Raises EmptyDocument or UnsupportedFile."""
     return MarkdownDocument(*read_text(path))
 
 

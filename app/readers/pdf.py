@@ -1,7 +1,7 @@
-"""PDF: PDFium finds the glyphs, from which lines and columns are made, and draws pages; pypdf reads forms and notes."""
+"""PDF: PDFium finds the glyphs, from which lines and columns are made, reads forms and notes, and draws pages."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ctypes import c_int
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +9,11 @@ from pathlib import Path
 import pypdfium2 as pdfium
 from pypdfium2 import raw
 
-from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
+from app.errors import AppError, DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
 from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
-from app.readers.page_text import PlacedWord, write
-from app.readers.pdf_additions import Addition, field_pieces
+from app.readers.page_text import write
+from app.readers.pdf_additions import additions, field_pieces
 from app.readers.pdf_glyphs import across, characters, is_unreadable, pieces
 
 SCANNED_CHARACTERS = 20
@@ -21,24 +21,28 @@ SCANNED_COVERAGE = 0.5
 MAX_IMAGE_PIXELS = 40_000_000
 
 
-def open_reader(path: Path, password: str | None) -> "PdfDocument":
-    """Raises PasswordNeeded, WrongPassword, DamagedDocument, EmptyDocument or UnsupportedFile."""
-    try:
-        return PdfDocument(path, pdfium.PdfDocument(path), None)
-    except pdfium.PdfiumError as error:
-        if error.err_code != raw.FPDF_ERR_PASSWORD:
-            raise _refusal(error) from error
-    if password is None:
-        raise PasswordNeeded("The PDF is encrypted.", "Give its password to read it.")
-    try:
-        return PdfDocument(path, pdfium.PdfDocument(path, password), password)
-    except pdfium.PdfiumError as error:
-        if error.err_code != raw.FPDF_ERR_PASSWORD:
-            raise _refusal(error) from error
-        raise WrongPassword("The password does not open the PDF.", "Check capital letters and try again.") from error
+def open_reader(path: Path) -> "PdfDocument":
+    """Raises PasswordNeeded, DamagedDocument, EmptyDocument or UnsupportedFile."""
+    return PdfDocument(_opened(path))
 
 
-def _refusal(error: pdfium.PdfiumError) -> DamagedDocument | EmptyDocument | UnsupportedFile:
+def unlock(path: Path, password: str, out_path: Path) -> None:
+    """Write a copy that needs no password. Raises WrongPassword, or what `open_reader` raises."""
+    _opened(path, password).save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
+
+
+def _opened(path: Path, password: str | None = None) -> pdfium.PdfDocument:
+    try:
+        return pdfium.PdfDocument(path, password)
+    except pdfium.PdfiumError as error:
+        raise _refusal(error, password) from error
+
+
+def _refusal(error: pdfium.PdfiumError, password: str | None) -> AppError:
+    if error.err_code == raw.FPDF_ERR_PASSWORD and password is None:
+        return PasswordNeeded("The PDF is encrypted.", "Give its password to read it.")
+    if error.err_code == raw.FPDF_ERR_PASSWORD:
+        return WrongPassword("The password does not open the PDF.", "Check capital letters and try again.")
     if error.err_code == raw.FPDF_ERR_SUCCESS:
         return EmptyDocument("The PDF has no pages.", "Check that it was saved or downloaded completely.")
     if error.err_code == raw.FPDF_ERR_SECURITY:
@@ -48,21 +52,14 @@ def _refusal(error: pdfium.PdfiumError) -> DamagedDocument | EmptyDocument | Uns
     )
 
 
-def unlock(path: Path, password: str, out_path: Path) -> None:
-    """Write a copy that needs no password. Raises what `open_reader` raises."""
-    open_reader(path, password).document.save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
-
-
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
 
 
 class PdfDocument:
-    """An open PDF. `password` is None where none was needed."""
+    """An open PDF."""
 
-    def __init__(self, path: Path, document: pdfium.PdfDocument, password: str | None) -> None:
-        self._path = path
+    def __init__(self, document: pdfium.PdfDocument) -> None:
         self.document = document
-        self._password = password
 
     @cached_property
     def info(self) -> DocumentInfo:
@@ -71,7 +68,6 @@ class PdfDocument:
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
-            needs_password=self._password is not None,
             note=self._attachments_note,
             author=clean(self.document.get_metadata_value("Author")).strip(),
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
@@ -96,16 +92,16 @@ class PdfDocument:
         directions = pieces(glyphs, drawn)
         main = max(directions, key=lambda each: len(directions[each]), default=0)
         written = _Written(page)
-        additions = self._additions(page, number)
-        for field in additions:
+        added = list(additions(page))
+        for field in added:
             if not field.is_note:
                 directions.setdefault(main, []).extend(field_pieces(field, main))
         for direction in sorted(directions, key=lambda each: -len(directions[each])):
             written.add(direction, *write(directions[direction]))
-        for note in additions:
+        for note in added:
             if note.is_note:
                 x0, y0, x1, y1 = note.rect
-                written.add(0, note.text, [PlacedWord(0, len(note.text), x0, -y1, x1, -y0)])
+                written.add(0, note.text, [Word(0, len(note.text), x0, -y1, x1, -y0)])
         if number == 1 and self._attachments_note:
             written.add(0, self._attachments_note, [])
         state = _state(written.text, page)
@@ -114,30 +110,16 @@ class PdfDocument:
     @cached_property
     def _attachments_note(self) -> str:
         """Which files are inside the file. They are no pages of it."""
-        if raw.FPDFDoc_GetAttachmentCount(self.document) < 1:
-            return ""
-        from app.readers.pdf_annotations import attachments
-
-        names = ", ".join(attachments(self._path, self._password))
-        return f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
-
-    @cached_property
-    def _additions_of(self) -> Callable[[int], list[Addition]]:
-        # Only where there are any: importing pypdf takes longer than drawing a page.
-        from app.readers.pdf_annotations import additions
-
-        return additions(self._path, self._password)
-
-    def _additions(self, page: pdfium.PdfPage, number: int) -> list[Addition]:
-        """The filled fields and the notes of a page. Most pages have none, or only links."""
-        subtypes = set()
-        for index in range(raw.FPDFPage_GetAnnotCount(page)):
-            annotation = raw.FPDFPage_GetAnnot(page, index)
-            subtypes.add(raw.FPDFAnnot_GetSubtype(annotation))
-            raw.FPDFPage_CloseAnnot(annotation)
-        return self._additions_of(number) if subtypes - {raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP} else []
+        indices = range(self.document.count_attachments())
+        names = ", ".join(dict.fromkeys(self.document.get_attachment(index).get_name() for index in indices))
+        said = f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
+        return said if indices else ""
 
     def _page(self, number: int) -> pdfium.PdfPage:
+        if self.document.get_formtype() and self.document.formenv is None:
+            # Gives the fields, and draws them too, also those that come without a picture of their value.
+            self.document.init_forms()
+            raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
         page = self.document[number - 1]
         if min(page.get_size()) <= 0:
             # A crop that leaves nothing of the page is not what was meant.
@@ -146,10 +128,6 @@ class PdfDocument:
         return page
 
     def image(self, number: int, width_px: int) -> bytes:
-        if self.document.get_formtype() and self.document.formenv is None:
-            # Draws the fields too, also those that come without a picture of their value.
-            self.document.init_forms()
-            raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
         page = self._page(number)
         width, height = page.get_size()
         scale = min(width_px / width, (MAX_IMAGE_PIXELS / (width * height)) ** 0.5)
@@ -179,7 +157,7 @@ class _Written:
         self.words: list[Word] = []
         self._page = page
 
-    def add(self, direction: int, text: str, placed: Iterable[PlacedWord]) -> None:
+    def add(self, direction: int, text: str, placed: Iterable[Word]) -> None:
         """A paragraph, whose words stand in the frame of a direction. Words off the page have no box."""
         self.text += "\n\n" * bool(self.text)
         shift = len(self.text)

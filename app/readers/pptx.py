@@ -13,7 +13,7 @@ from app.readers.markdown import MarkdownDocument
 from app.readers.table import markdown
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
+def open_reader(path: Path) -> MarkdownDocument:
     """Raises EmptyDocument, DamagedDocument, DocumentTooLarge or UnsupportedFile."""
     with unpacked(path, "PowerPoint file"):
         slides = [_text(number, slide) for number, slide in enumerate(Presentation(str(path)).slides, 1)]

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -29,7 +29,6 @@ class SandboxedDocument:
     media_type: str
     info: DocumentInfo
     limits: ReaderLimits
-    password: str | None = field(default=None, repr=False)
 
     def pages(self) -> Iterator[ParsedPage]:
         """Every page once and in order; one that stops its process or fails comes as 'unreadable'."""
@@ -45,7 +44,7 @@ class SandboxedDocument:
                 if not by_media_type(self.media_type).typeset:
                     # What is typeset is all there once it is open.
                     last = min(number + self.limits.batch_pages - 1, last)
-                request = _request("pages", self.path, self.media_type, self.password, first=number, last=last)
+                request = _request("pages", self.path, self.media_type, first=number, last=last)
                 for reply in _replies(request, self.limits):
                     yield _page(_checked(reply))
                     number += 1
@@ -56,14 +55,12 @@ class SandboxedDocument:
             number += 1
 
 
-def open_document(
-    path: Path, media_type: str, password: str | None = None, limits: ReaderLimits = DEFAULT_LIMITS
-) -> SandboxedDocument:
+def open_document(path: Path, media_type: str, limits: ReaderLimits = DEFAULT_LIMITS) -> SandboxedDocument:
     """Open a file of a type that `sniff` gave.
 
-    Raises PasswordNeeded, WrongPassword, DamagedDocument, EmptyDocument, UnsupportedFile or DocumentTooLarge.
+    Raises PasswordNeeded, DamagedDocument, EmptyDocument, UnsupportedFile or DocumentTooLarge.
     """
-    reply = _one_reply(_request("info", path, media_type, password), limits)
+    reply = _one_reply(_request("info", path, media_type), limits)
     reply["outline"] = tuple(OutlineEntry(*entry) for entry in reply["outline"])
     info = DocumentInfo(**reply)
     if info.num_pages > limits.max_pages:
@@ -71,19 +68,12 @@ def open_document(
             f"The document has {info.num_pages:,} pages; the limit is {limits.max_pages:,}.",
             "Raise it with --max-pages, or split the document.",
         )
-    return SandboxedDocument(path, media_type, info, limits, password)
+    return SandboxedDocument(path, media_type, info, limits)
 
 
-def page_image(
-    path: Path,
-    media_type: str,
-    number: int,
-    width_px: int,
-    password: str | None = None,
-    limits: ReaderLimits = DEFAULT_LIMITS,
-) -> bytes:
+def page_image(path: Path, media_type: str, number: int, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
     """PNG or JPEG of a page (1-based), about `width_px` wide. Raises what `open_document` raises."""
-    request = _request("image", path, media_type, password, number=number, width_px=width_px)
+    request = _request("image", path, media_type, number=number, width_px=width_px)
     return base64.b64decode(_one_reply(request, limits)["image"])
 
 
@@ -94,7 +84,7 @@ def recognise(
     waiting = sorted(widths_pt)
     while waiting:
         pages = [(number, widths_pt[number]) for number in waiting]
-        for reply in _replies(_request("ocr", path, media_type, None, pages=pages), limits):
+        for reply in _replies(_request("ocr", path, media_type, pages=pages), limits):
             yield _page(_checked(reply))
             waiting.pop(0)
         if waiting:
@@ -104,17 +94,18 @@ def recognise(
 
 def typeset_image(text: str, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
     """PNG or JPEG of a page that is typeset here, given by its text."""
-    request = _request("draw", Path(), "", None, text=text, width_px=width_px)
+    request = _request("draw", Path(), "", text=text, width_px=width_px)
     return base64.b64decode(_one_reply(request, limits)["image"])
 
 
 def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
     """Write a copy of an encrypted PDF that needs no password. Raises WrongPassword or DamagedDocument."""
-    _one_reply(_request("unlock", path, "application/pdf", password, out_path=str(out_path.resolve())), limits)
+    request = _request("unlock", path, "application/pdf", password=password, out_path=str(out_path.resolve()))
+    _one_reply(request, limits)
 
 
-def _request(do: str, path: Path, media_type: str, password: str | None, **details: object) -> dict[str, object]:
-    return {"do": do, "path": str(path.resolve()), "media_type": media_type, "password": password, **details}
+def _request(do: str, path: Path, media_type: str, **details: object) -> dict[str, object]:
+    return {"do": do, "path": str(path.resolve()), "media_type": media_type, **details}
 
 
 def _one_reply(request: dict[str, object], limits: ReaderLimits) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from app.readers.typeset import PAGE_HEIGHT_PT, PAGE_ROWS, PAGE_WIDTH_PT, rows
 PAGE_CHARACTERS = 3000
 
 
-def open_reader(path: Path, password: str | None) -> "TextDocument":
-    """Raises EmptyDocument or UnsupportedFile. A text has no password."""
+def open_reader(path: Path) -> "TextDocument":
+    """Raises EmptyDocument or UnsupportedFile."""
     return TextDocument(*read_text(path))
 
 
@@ -22,7 +22,7 @@ def read_text(path: Path) -> tuple[str, str]:
     decoded = decode(path.read_bytes())
     if decoded is None:
         raise UnsupportedFile("The file is no text.", "Save or export it as PDF or as text, and add that.")
-    return decoded.text, decoded.note
+    return decoded
 
 
 class TextDocument:

@@ -39,14 +39,15 @@ _TAB = 4
 
 
 class Placed(NamedTuple):
-    """The word `text[start:end]` in points from the left margin, and the size of the letters in its row."""
+    """The word `text[start:end]` where it stands on the page, and the size of the letters in its row, all in points."""
 
     start: int
     end: int
     left: float
+    top: float
     right: float
-    row: int
-    font_pt: float
+    bottom: float
+    font: float
 
 
 def rows(text: str) -> Iterator[tuple[int, int]]:
@@ -68,18 +69,10 @@ def rows(text: str) -> Iterator[tuple[int, int]]:
 
 def words(text: str) -> tuple[Word, ...]:
     """Every word of a page with its box."""
-    placed = list(_placed(text))
-    line = _line_pt(text)
+    size = PAGE_WIDTH_PT, PAGE_HEIGHT_PT
     return tuple(
-        Word(
-            each.start,
-            each.end,
-            round((MARGIN_PT + each.left) / PAGE_WIDTH_PT, 5),
-            round((MARGIN_PT + each.row * line) / PAGE_HEIGHT_PT, 5),
-            round((MARGIN_PT + each.right) / PAGE_WIDTH_PT, 5),
-            round((MARGIN_PT + (each.row + 1) * line) / PAGE_HEIGHT_PT, 5),
-        )
-        for each in placed
+        Word(start, end, *(round(at / of, 5) for at, of in zip(box, size * 2, strict=True)))
+        for start, end, *box, _ in _placed(text)
     )
 
 
@@ -88,30 +81,26 @@ def draw(text: str, width_px: int) -> bytes:
     scale = width_px / PAGE_WIDTH_PT
     image = Image.new("RGB", (width_px, round(PAGE_HEIGHT_PT * scale)), "white")
     pen = ImageDraw.Draw(image)
-    line = _line_pt(text)
     lost = set()
     for each in _placed(text):
-        baseline = (MARGIN_PT + (each.row + 0.75) * line) * scale
-        x = (MARGIN_PT + each.left) * scale
+        baseline = (each.top + 0.75 * (each.bottom - each.top)) * scale
+        x = each.left * scale
         word = text[each.start : each.end]
         for run, face in runs(word)[:: -1 if _from_right(word) else 1]:
             if face is None:
                 lost.add(unicodedata.name(run[0], "unknown").split()[0].capitalize())
             else:
-                pen.text((x, baseline), run, INK, face.at(each.font_pt * scale), anchor="ls")
-            x += _width(run, face, each.font_pt) * scale
+                pen.text((x, baseline), run, INK, face.at(each.font * scale), anchor="ls")
+            x += _width(run, face, each.font) * scale
     if lost:
         note = f"No font here has these letters of the page: {', '.join(sorted(lost)[:6])}. Its text is whole."
         pen.text((MARGIN_PT * scale, (PAGE_HEIGHT_PT - MARGIN_PT / 2) * scale), note, INK, anchor="ls")
     return encode(image)
 
 
-def _line_pt(text: str) -> float:
-    return min(_LINE_PT, (PAGE_HEIGHT_PT - 2 * MARGIN_PT) / max(1, sum(1 for _ in rows(text))))
-
-
 def _placed(text: str) -> Iterator[Placed]:
     """The words of each row from left to right."""
+    line = min(_LINE_PT, (PAGE_HEIGHT_PT - 2 * MARGIN_PT) / max(1, sum(1 for _ in rows(text))))
     space = _width(" ", runs(" ")[0][1], FONT_PT)
     for row, (start, stop) in enumerate(rows(text)):
         spans = [found.span() for found in _WORD.finditer(text, start, stop)]
@@ -126,11 +115,12 @@ def _placed(text: str) -> Iterator[Placed]:
         natural = sum(widths) + sum(gaps)
         shrunk = min(1.0, _TEXT_PT / natural)
         order, from_right = _visual_order(pieces)
-        x = _TEXT_PT - natural * shrunk if from_right else gaps[0] * shrunk
+        x = MARGIN_PT + (_TEXT_PT - natural * shrunk if from_right else gaps[0] * shrunk)
+        top = MARGIN_PT + row * line
         for before, index in zip([None, *order], order, strict=False):
             if before is not None:
                 x += gaps[max(before, index)] * shrunk
-            yield Placed(*spans[index], x, x + widths[index] * shrunk, row, FONT_PT * shrunk)
+            yield Placed(*spans[index], x, top, x + widths[index] * shrunk, top + line, FONT_PT * shrunk)
             x += widths[index] * shrunk
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AppError
-from app.readers.base import DrawingReader, OpenReader, ParsedPage, Reader
+from app.readers.base import ParsedPage
 from app.readers.formats import by_media_type
 
 if sys.platform == "linux":
@@ -53,13 +53,12 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
     if form.typeset:
         _restart_clock(request["convert_seconds"])
     module = import_module(form.module)
-    path, password = Path(request["path"]), request["password"]
+    path = Path(request["path"])
     if request["do"] == "unlock":
-        module.unlock(path, password, Path(request["out_path"]))
+        module.unlock(path, request["password"], Path(request["out_path"]))
         yield {}
         return
-    open_reader: OpenReader = module.open_reader
-    reader = open_reader(path, password)
+    reader = module.open_reader(path)
     match request["do"]:
         case "info":
             yield vars(reader.info)
@@ -74,18 +73,12 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
                     page = ParsedPage(number, str(number), "", "unreadable", 0.0, 0.0, ())
                 yield vars(page)
         case "ocr":
-            yield from _recognised(reader, request)
+            ocr = import_module("app.readers.ocr")
+            for number, width_pt in request["pages"]:
+                _restart_clock(request["convert_seconds"])
+                yield vars(ocr.read_page(number, reader.image(number, ocr.width_px(width_pt))))
         case "image":
-            assert isinstance(reader, DrawingReader)
             yield _image(reader.image(request["number"], request["width_px"]))
-
-
-def _recognised(reader: Reader, request: dict[str, Any]) -> Iterator[object]:
-    ocr = import_module("app.readers.ocr")
-    assert isinstance(reader, DrawingReader)
-    for number, width_pt in request["pages"]:
-        _restart_clock(request["convert_seconds"])
-        yield vars(ocr.read_page(number, reader.image(number, ocr.width_px(width_pt))))
 
 
 def _image(image: bytes) -> dict[str, str]:

@@ -13,7 +13,7 @@ from app.readers.markdown import MarkdownDocument
 from app.readers.table import markdown
 
 
-def open_reader(path: Path, password: str | None) -> MarkdownDocument:
+def open_reader(path: Path) -> MarkdownDocument:
     """Raises EmptyDocument, DamagedDocument, DocumentTooLarge or UnsupportedFile."""
     # As open files, because of a path it is the ending that counts.
     with unpacked(path, "Excel file"), path.open("rb") as file, path.open("rb") as again:
@@ -45,8 +45,6 @@ def _shown(cell: Any) -> str:
             return str(value).upper()
         case datetime() if value.time() == time():
             return value.date().isoformat()
-        case datetime() | time():
-            return value.isoformat(" ") if isinstance(value, datetime) else value.isoformat()
         case int() | float() if "%" in (cell.number_format or ""):
             return f"{value * 100:.12g}%"
         case float():

@@ -64,9 +64,9 @@ def test_a_page_is_found_by_other_words(store: Store, meaning: Meaning) -> None:
     assert meaning.near(A, question) == {}
     meaning.complete(A)
     assert next(nearest(meaning.near(A, question), 1)) == 4
-    found = Route(question, [], A, store, meaning).candidates
+    found = Route(question, A, store, meaning).candidates
     assert (found[0].passage.page, found[0].meaning > 0) == (4, True)
-    assert Route(question, [], A, store).candidates[0].meaning == 0
+    assert Route(question, A, store).candidates[0].meaning == 0
 
 
 def test_every_page_is_looked_at_once_and_one_that_changed_anew(store: Store, meaning: Meaning) -> None:
@@ -100,7 +100,7 @@ def test_without_the_encoder_words_alone_decide(
     meaning.complete(A)
     assert meaning.near(A, "boat") == {}
     assert "words alone" in caplog.text
-    assert Route("boat", [], A, store, meaning).candidates[0].passage.page == 1
+    assert Route("boat", A, store, meaning).candidates[0].passage.page == 1
 
 
 def test_windows_end_at_lines_and_stand_below_the_title() -> None:

@@ -169,7 +169,7 @@ class TestVertical:
         text, words = write(vertical)
         assert text.split("\n") == said
         # Every column is a line of its own, and as wide as a character.
-        assert [round(word.v1 - word.v0) for word in words] == [12, 12, 12]
+        assert [round(word.y1 - word.y0) for word in words] == [12, 12, 12]
 
     def test_letters_in_a_list_stay_in_their_rows(self) -> None:
         drawn = [Piece(c, 20, 12 * row, 26, 12 * row + 12, 12 * row + 10, 12) for row, c in enumerate("abcd")]

@@ -54,61 +54,39 @@ def positions(found: Route) -> list[int]:
 
 
 def test_the_section_with_the_best_page_comes_first(store: Store) -> None:
-    assert positions(Route("What is the ferry called?", [], A, store)) == [0, 1]
-    assert positions(Route("Where do herons nest?", [], A, store)) == [1, 0]
+    assert positions(Route("What is the ferry called?", A, store)) == [0, 1]
+    assert positions(Route("Where do herons nest?", A, store)) == [1, 0]
 
 
 def test_pages_of_other_documents_do_not_count(store: Store) -> None:
-    assert set(Route("ferry", [], A, store).pages) == {2}
-    assert set(Route("ferry", [], B, store).pages) == {1}
+    assert set(Route("ferry", A, store).pages) == {2}
+    assert set(Route("ferry", B, store).pages) == {1}
 
 
 def test_without_a_hit_sections_keep_their_order(store: Store) -> None:
-    found = Route("zeppelin?", [], A, store)
+    found = Route("zeppelin?", A, store)
     assert (found.pages, positions(found)) == ({}, [0, 1])
 
 
 def test_pages_are_weighed_against_the_best(store: Store) -> None:
-    found = Route("What of the harbour, the ferry and the heron?", [], A, store)
+    found = Route("What of the harbour, the ferry and the heron?", A, store)
     assert max(found.pages.values()) == 1.0
     assert all(0 <= share <= 1 for share in found.pages.values())
 
 
 def test_a_page_that_two_sections_share_counts_for_both(store: Store) -> None:
     shared = [section(0, 1, 1), section(1, 2, 2), section(2, 2, 3)]
-    found = Route("the ferry to Little Marrow", [], A, store)
+    found = Route("the ferry to Little Marrow", A, store)
     assert [each.position for each in found.order(shared)] == [1, 2, 0]
 
 
 def test_one_good_page_counts_more_than_several_poor_ones(store: Store) -> None:
     """The harbour is on a page of each section; what is asked about it only on one."""
-    assert positions(Route("When was the harbour dredged?", [], A, store)) == [0, 1]
-    assert positions(Route("Does the quarry heron nest at the harbour?", [], A, store)) == [1, 0]
-
-
-@pytest.mark.parametrize(
-    ("question", "depends"),
-    [
-        ("And when?", True),
-        ("What is it called?", True),
-        ("Why?", True),
-        ("How much did they pay for the harbour?", True),
-        ("What is the ferry to Little Marrow called?", False),
-        ("When was the harbour at Sandmere dredged?", False),
-    ],
-)
-def test_a_question_that_leans_on_the_one_before_is_searched_with_its_words(
-    store: Store, question: str, depends: bool
-) -> None:
-    earlier = ["Where does the heron nest?", "What of the quarry?"]
-    found = Route(question, earlier, A, store)
-    assert found.depends is depends
-    assert (4 in found.pages) is depends
-    alone = Route(question, [], A, store)
-    assert (alone.depends, 4 in alone.pages) == (False, False)
+    assert positions(Route("When was the harbour dredged?", A, store)) == [0, 1]
+    assert positions(Route("Does the quarry heron nest at the harbour?", A, store)) == [1, 0]
 
 
 @pytest.mark.parametrize("question", ['"', "NEAR(ferry", "ferry AND", "a* OR b:c", "'; DROP TABLE pages", "\0", "😀"])
 def test_marks_of_the_search_language_are_plain_text(store: Store, question: str) -> None:
-    Route(question, [], A, store)
+    Route(question, A, store)
     assert len(store.pages(A)) == len(TEXTS)

@@ -15,7 +15,8 @@ from PIL import Image, ImageFilter
 from app.errors import EmptyDocument
 from app.main import App
 from app.readers import ParsedPage, open_document, recognise
-from app.readers.ocr import Line, _set_out
+from app.readers.layout import Piece
+from app.readers.ocr import _set_out
 from tests.app import paper
 
 PAGES = (
@@ -174,7 +175,7 @@ def test_a_picture_without_words_is_looked_at_once(app: App, tmp_path: Path) -> 
 
 class TestOrder:
     def set_out(self, *lines: tuple[str, float, float, float]) -> str:
-        return _set_out([Line(text, (), x0, y0, x1, y0 + 0.01) for text, x0, x1, y0 in lines])[0]
+        return _set_out([(Piece(text, x0, y0, x1, y0 + 0.01, y0 + 0.01, 0.01), ()) for text, x0, x1, y0 in lines])[0]
 
     def test_columns_come_one_behind_the_other(self) -> None:
         left = [(f"left {n}", 0.1, 0.46, 0.2 + n * 0.015) for n in range(5)]

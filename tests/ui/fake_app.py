@@ -293,7 +293,7 @@ class FakeLibrary:
         document.stage, document.since = "reading", self.clock()
 
 
-NOTHING = Answer("", False, (), (), 0, 0, 0.0, 0.0, 0.0, "", "")
+NOTHING = Answer()
 EARLY_PAGES = 20
 """Pages that must be read before a question that says `early` is answered."""
 
@@ -406,7 +406,7 @@ class FakeKeys:
     """One key that may do everything."""
 
     def key_of(self, secret: str) -> Key | None:
-        return Key("fake", "fake", tuple(SCOPES), datetime.now(UTC)) if secret == "fake-key" else None
+        return Key(id="fake", name="fake", digest="", scopes=list(SCOPES)) if secret == "fake-key" else None
 
 
 class FakeApp:

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import run_app
-from app.conversations import UNANSWERED, Asked
+from app.conversations import Asked
 from app.errors import BadSetting, NotRead
 from app.events import Answer, AskEvent, Evidence, TextDelta
 from tests.ui.fake_app import FakeApp
@@ -44,7 +44,7 @@ class EndlessQuestions:
             words += 1
             yield TextDelta("word ")
         self.ended.set()
-        yield Answer(**{**vars(UNANSWERED), "answer": "word " * words, "found": True, "stopped": True})
+        yield Answer("word " * words, found=True, stopped=True)
 
 
 @pytest.fixture
