@@ -49,6 +49,7 @@ ONLY_IN = {
     "sqlalchemy": "storage",
     "sqlite3": "storage",
     "gradio": "ui",
+    "pypdf": "app/readers",
     "pypdfium2": "app/readers",
     "pypdfium2_raw": "app/readers",
 }

@@ -18,7 +18,7 @@ from engine.models.loader import select_device
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdfium2", "sqlalchemy", "bitsandbytes", "numba")
+_PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", "sqlalchemy", "bitsandbytes", "numba")
 
 
 def add(commands: Parsers) -> None:

@@ -23,7 +23,7 @@ MAX_IMAGE_PIXELS = 40_000_000
 
 def open_reader(path: Path) -> "PdfDocument":
     """Raises PasswordNeeded, DamagedDocument, EmptyDocument or UnsupportedFile."""
-    return PdfDocument(_opened(path))
+    return PdfDocument(path, _opened(path))
 
 
 def unlock(path: Path, password: str, out_path: Path) -> None:
@@ -58,8 +58,8 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
 class PdfDocument:
     """An open PDF."""
 
-    def __init__(self, document: pdfium.PdfDocument) -> None:
-        self.document = document
+    def __init__(self, path: Path, document: pdfium.PdfDocument) -> None:
+        self._path, self.document = path, document
 
     @cached_property
     def info(self) -> DocumentInfo:
@@ -110,10 +110,28 @@ class PdfDocument:
     @cached_property
     def _attachments_note(self) -> str:
         """Which files are inside the file. They are no pages of it."""
-        indices = range(self.document.count_attachments())
-        names = ", ".join(dict.fromkeys(self.document.get_attachment(index).get_name() for index in indices))
-        said = f"Attached to this PDF and not read with it: {names}. Save them from a PDF viewer to add them."
-        return said if indices else ""
+        # Only where there are any: importing pypdf takes longer than drawing a page.
+        if not self.document.count_attachments():
+            return ""
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+
+        try:
+            names = list(dict.fromkeys(each.name for each in PdfReader(self._path).attachment_list))
+        except (
+            PyPdfError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            OSError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):
+            names = ["files whose names are damaged"]
+        return (
+            f"Attached to this PDF and not read with it: {', '.join(names)}. Save them from a PDF viewer to add them."
+        )
 
     def _page(self, number: int) -> pdfium.PdfPage:
         if self.document.get_formtype() and self.document.formenv is None:
