@@ -43,7 +43,6 @@ _LINES: tuple[tuple[str, str], ...] = (
 )
 
 
-def with_lines(question: str) -> str:
-    """A question about such a figure with the names of the lines that it is worked out from; others as they are."""
-    lines = [lines for figure, lines in _LINES if re.search(figure, question, re.IGNORECASE)]
-    return f"{question} {'; '.join(lines)}" if lines else question
+def lines_behind(question: str) -> str:
+    """The names of the lines that such a figure is worked out from; empty where a question asks for none."""
+    return "; ".join(lines for figure, lines in _LINES if re.search(figure, question, re.IGNORECASE))

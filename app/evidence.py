@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.answer_span import answer_span, may_answer
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
-from app.passages import Passage
+from app.passages import MAX_CHARS, Passage
 from app.query_terms import QueryTerms
 from app.sections import SectionText
 
@@ -28,6 +28,8 @@ NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
 FITS_WEIGHT = 0.3
+BREVITY_WEIGHT = 0.2
+"""Of two that say as much the shorter one comes first."""
 ATTENTION_WEIGHT = 0.5
 FOUND = 1.12
 FOUND_ON_ITS_PAGE = 0.1
@@ -91,6 +93,7 @@ class Ranked:
             + NAMED_WEIGHT * self.named
             + FITS_WEIGHT * self.fits
             - OTHER_WEIGHT * self.other
+            - BREVITY_WEIGHT * len(self.passage.text) / MAX_CHARS
             + ATTENTION_WEIGHT * self.attention
         )
 

@@ -100,10 +100,11 @@ def core_question(question: str) -> str:
     return rest if len(terms(rest)) > 1 else question
 
 
-def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
+def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryTerms:
     """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs.
 
-    A word that they do not have is taken for one that is written almost like it.
+    A word that they do not have is taken for one that is written almost like it. With the `lines` that answer it, none
+    is missed.
     """
     core = core_question(question)
     wanted = dict.fromkeys(stem(term) for term in terms(core))
@@ -115,6 +116,8 @@ def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
         for other in together[:1] or get_close_matches(word, known, 1, _TYPED):
             holding[other] = sum(len(page.holders.get(other, ())) for page in pages)
             del holding[word]
+    more = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in map(stem, terms(lines))}
+    holding |= {word: count for word, count in more.items() if count} if lines else {}
     count = sum(len(page.passages) for page in pages)
     rarity = {word: math.log(1 + count / (1 + held)) for word, held in holding.items()}
     total = sum(rarity.values()) or 1.0
@@ -127,7 +130,7 @@ def seek(question: str, pages: Sequence[IndexedPage]) -> QueryTerms:
     is_told = len(named) <= 2 * len(others) and not is_german(core) and len(others - lacking) >= _HELD * len(others) > 0
     return QueryTerms(
         weights,
-        sum(weights[word] for word in lacking),
+        0.0 if lines else sum(weights[word] for word in lacking),
         _FIGURES.search(question) is not None,
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),

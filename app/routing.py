@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-from app.derived_figures import with_lines
+from app.derived_figures import lines_behind
 from app.evidence import Ranked, candidates
 from app.indexed_page import IndexedPage, indexed_page
 from app.meaning import Meaning, PageMeaning, nearest
@@ -27,20 +27,21 @@ class Route:
 
     def __init__(self, question: str, document_id: str, store: Store, meaning: Meaning | None = None) -> None:
         self.question = question
-        self._sought = with_lines(question)
+        self._lines = lines_behind(question)
+        self._sought = f"{core_question(question)} {self._lines}".strip()
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property
     def pages(self) -> Mapping[int, float]:
         """BM25 scores of the pages with any of the words, as shares of the best; best first."""
-        found = dict(self._store.search_pages(self._document_id, terms(core_question(self._sought)), _PAGES))
+        found = dict(self._store.search_pages(self._document_id, terms(self._sought), _PAGES))
         best = max(found.values(), default=0.0) or 1.0
         return {number: max(0.0, score) / best for number, score in found.items()}
 
     @cached_property
     def terms(self) -> QueryTerms:
         """What is sought."""
-        return seek(self._sought, list(self._indexed.values()))
+        return seek(self.question, list(self._indexed.values()), self._lines)
 
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
@@ -63,7 +64,7 @@ class Route:
     @cached_property
     def meanings(self) -> Mapping[int, PageMeaning]:
         """How near pages come to the question in meaning, if that is known of them."""
-        return self._meaning.near(self._document_id, core_question(self._sought)) if self._meaning else {}
+        return self._meaning.near(self._document_id, self._sought) if self._meaning else {}
 
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """The texts of some pages of the document."""

@@ -179,12 +179,19 @@
   function typeAgain() {
     const words = sessionStorage.getItem("docpod-typed");
     if (!words) return;
-    // Only once its document is open: the page draws the box anew until then.
-    if (!typed() || typed().disabled) return setTimeout(typeAgain, 200);
-    sessionStorage.removeItem("docpod-typed");
-    if (typed().value) return;
-    typed().value = words;
-    typed().dispatchEvent(new Event("input", { bubbles: true }));
+    // Only once its document is open; the page may draw the box anew a moment later, and without the words.
+    let looks = 0;
+    const timer = setInterval(() => {
+      const box = typed();
+      if (!box || box.disabled) return;
+      if (!box.value && document.activeElement !== box) {
+        box.value = words;
+        box.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      if (++looks < 10) return;
+      clearInterval(timer);
+      sessionStorage.removeItem("docpod-typed");
+    }, 300);
   }
 
   // Called once the page is mounted: the place is in the address, ids only.
