@@ -70,6 +70,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         _AMOUNT,
     ),
 )
+_NO_KIND = re.compile(
+    r"\W*(?:(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b"
+    r"|(?:what|which) (?:method|way|kind|type|sort|reason|purpose|factor|step|measure)s?\b)",
+    re.IGNORECASE,
+)
+"""Questions for a yes or no, or for something in words, whatever else they name."""
 _VALUE = re.compile(r"(?m:^)(?P<label>[^:：\n.!?]{2,40})[:：]\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)")
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
@@ -87,6 +93,8 @@ class _Found:
 
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for; None where its words do not tell."""
+    if _NO_KIND.match(question):
+        return None
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
 
 

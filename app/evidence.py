@@ -167,10 +167,14 @@ def rank(
     for index, each in enumerate(ranked[:SPANS]):
         ranked[index] = replace(each, span=answer_span(question, terms.weights, each.passage))
     if ranked:
-        best = {each.passage.page: each.passage.quote for each in reversed(ranked)}
-        pages = list(dict.fromkeys(each.passage.page for each in ranked))[:_KINDS_LOOKED_AT]
+        # As they rank by what they say alone: something of the kind stands on nearly every page.
+        by_words = sorted(ranked, key=lambda each: each.score - FITS_WEIGHT * each.fits, reverse=True)
+        quotes: dict[int, str] = {}
+        for each in by_words:
+            quotes.setdefault(each.passage.page, each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
-        lacking = told > max(_SAME, ranked[0].words) or not may_answer(question, [best[page] for page in pages])
+        lacking = told > max(_SAME, ranked[0].words)
+        lacking = lacking or not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
         ranked[0] = replace(ranked[0], lacking=lacking)
     return ranked
 

@@ -26,9 +26,9 @@ CHATML = (
 )
 
 
-def llama() -> PreTrainedModel:
+def llama(layers: int = 4) -> PreTrainedModel:
     """Llama: four layers, four heads over two KV heads of 16 dimensions, 512 tokens, float32."""
-    return _build(LlamaForCausalLM, LlamaConfig)
+    return _build(LlamaForCausalLM, LlamaConfig, layers)
 
 
 def qwen2() -> PreTrainedModel:
@@ -79,13 +79,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _build(model_class: type[PreTrainedModel], config_class: Callable[..., object]) -> PreTrainedModel:
+def _build(model_class: type[PreTrainedModel], config_class: Callable[..., object], layers: int = 4) -> PreTrainedModel:
     """A random model of one family, the same in every run."""
     config = config_class(
         vocab_size=512,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=4,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=16,

@@ -25,13 +25,18 @@ class Turns:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._turns = threading.Semaphore(0)
+        self._free = False
+        """Whether chunks are read without a turn."""
         self.begun = self.given = 0
         begin = PodBuilder.begin
 
         def begin_in_turn(builder: PodBuilder, ids: list[int]) -> object:
             if threading.current_thread().name == "reading":
                 self.begun += 1
-                self._turns.acquire()
+                if self._free:
+                    self.given += 1
+                else:
+                    self._turns.acquire()
             return begin(builder, ids)
 
         monkeypatch.setattr(PodBuilder, "begin", begin_in_turn)
@@ -46,10 +51,13 @@ class Turns:
             self.give()
 
     def give_all(self) -> None:
-        self.give(10_000)
+        self._free = True
+        if (waiting := self.begun - self.given) > 0:
+            self.give(waiting)
 
     def take_all(self) -> None:
         """From now on a chunk needs a turn again."""
+        self._free = False
         while self._turns.acquire(blocking=False):
             self.given -= 1
 

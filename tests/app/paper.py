@@ -71,7 +71,8 @@ def wait_until(condition: Callable[[], bool], what: str = "it") -> None:
     while not condition():
         if time.monotonic() > patience_ends:
             pytest.fail(f"waited {PATIENCE_SECONDS} seconds for {what}")
-        time.sleep(0.01)
+        # Most conditions ask the database, which a busy machine has better things to do than.
+        time.sleep(0.03)
 
 
 def wait_for(app: App, document_id: str, *stages: str) -> DocumentEntry:

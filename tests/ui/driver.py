@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 QUIET_CHROMIUM = (
     "--disable-background-networking",
@@ -37,22 +37,38 @@ class Complaints:
 
 
 @contextmanager
-def browser_page(chromium: str, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
-    """A page of a fresh browser; its complaints are collected."""
+def launched(chromium: str) -> Iterator[Browser]:
+    """A browser. It must be closed before anything else in this thread runs an event loop."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     arguments = [*QUIET_CHROMIUM, *(["--no-sandbox"] if root else [])]
-    complaints = Complaints()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
-        page.on("pageerror", lambda error: complaints.errors.append(str(error)))
-        page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
-        page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: _note_remote(request.url, complaints))
         try:
-            yield page, complaints
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def new_page(browser: Browser, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
+    """A page of a fresh profile; its complaints are collected."""
+    complaints = Complaints()
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page.on("pageerror", lambda error: complaints.errors.append(str(error)))
+    page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
+    page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: _note_remote(request.url, complaints))
+    try:
+        yield page, complaints
+    finally:
+        page.close()
+
+
+@contextmanager
+def browser_page(chromium: str, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
+    """A page of a fresh browser; its complaints are collected."""
+    with launched(chromium) as browser, new_page(browser, width, height) as opened:
+        yield opened
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.served_process import FAKE, serving, unused_port
@@ -18,6 +18,13 @@ NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf
 
 
 @pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for all tests of this file, each of which has a profile of its own."""
+    with driver.launched(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser") / "home"
     with serving(
@@ -27,8 +34,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(chromium: str, url: str) -> Iterator[Page]:
-    with driver.browser_page(chromium) as (page, complaints):
+def opened(browser: Browser, url: str) -> Iterator[Page]:
+    with driver.new_page(browser) as (page, complaints):
         driver.open_page(page, url)
         yield page
         assert complaints.remote == []
@@ -185,10 +192,10 @@ def test_conversations_are_kept_apart(opened: Page, report: Path) -> None:
 
 
 def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
-    chromium: str, tmp_path: Path, report: Path
+    browser: Browser, tmp_path: Path, report: Path
 ) -> None:
     slowly = serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "60")
-    with slowly as url, driver.browser_page(chromium) as (page, complaints):
+    with slowly as url, driver.new_page(browser) as (page, complaints):
         driver.open_page(page, url)
         driver.upload(page, report)
         driver.ask(page, EARLY)
@@ -261,10 +268,10 @@ def test_leaving_a_conversation_while_it_is_answered_loses_nothing(opened: Page,
 
 
 def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back(
-    chromium: str, tmp_path: Path, report: Path
+    browser: Browser, tmp_path: Path, report: Path
 ) -> None:
     port = unused_port()
-    with driver.browser_page(chromium) as (page, _):
+    with driver.new_page(browser) as (page, _):
         with serving(FAKE, tmp_path / "home", port) as url:
             driver.open_page(page, url)
             driver.upload(page, report)
@@ -280,8 +287,8 @@ def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back
             expect(page.locator("#question textarea")).to_have_value("half a quest")
 
 
-def test_on_a_phone_one_pane_at_a_time(chromium: str, url: str, report: Path) -> None:
-    with driver.browser_page(chromium, 390, 844) as (page, complaints):
+def test_on_a_phone_one_pane_at_a_time(browser: Browser, url: str, report: Path) -> None:
+    with driver.new_page(browser, 390, 844) as (page, complaints):
         driver.open_page(page, url)
         expect(page.locator("#library-pane")).to_be_hidden()
         page.get_by_role("button", name="Library").click()

@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.served_process import FAKE, serving, unused_port
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for all tests of this file, each of which has a profile of its own."""
+    with driver.launched(chromium) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +56,8 @@ def come_in(page: Page, link: str, name: str, password: str = "") -> None:
     page.get_by_role("button", name="Open").click()
 
 
-def test_a_visitor_reads_and_asks_until_it_is_stopped(chromium: str, url: str, reports: list[Path]) -> None:
-    with driver.browser_page(chromium) as (page, complaints), driver.another_browser(page) as guest:
+def test_a_visitor_reads_and_asks_until_it_is_stopped(browser: Browser, url: str, reports: list[Path]) -> None:
+    with driver.new_page(browser) as (page, complaints), driver.another_browser(page) as guest:
         driver.open_page(page, url)
         driver.upload(page, *reports)
         link = share(page, "Annual report")
@@ -81,8 +88,8 @@ def test_a_visitor_reads_and_asks_until_it_is_stopped(chromium: str, url: str, r
         assert complaints.errors == []
 
 
-def test_with_a_password_for_reading_only(chromium: str, url: str, reports: list[Path]) -> None:
-    with driver.browser_page(chromium) as (page, _), driver.another_browser(page) as guest:
+def test_with_a_password_for_reading_only(browser: Browser, url: str, reports: list[Path]) -> None:
+    with driver.new_page(browser) as (page, _), driver.another_browser(page) as guest:
         driver.open_page(page, url)
         driver.upload(page, *reports)
         link = share(page, "Salaries", password="open sesame", may_ask="")
@@ -100,8 +107,8 @@ def test_with_a_password_for_reading_only(chromium: str, url: str, reports: list
         expect(page.locator(".share summary")).to_be_visible()
 
 
-def test_offline_is_said_in_our_words(chromium: str, url: str, reports: list[Path]) -> None:
-    with driver.browser_page(chromium) as (page, _):
+def test_offline_is_said_in_our_words(browser: Browser, url: str, reports: list[Path]) -> None:
+    with driver.new_page(browser) as (page, _):
         driver.open_page(page, url)
         driver.upload(page, *reports)
         page.locator(".share summary").click()

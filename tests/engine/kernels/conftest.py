@@ -13,7 +13,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(autouse=True)
-def one_processor(one_thread: None) -> None:
+def one_processor(one_thread: None, quick_interpreter: None) -> None:
     """Interpreted kernels make small tensors only."""
 
 

@@ -22,7 +22,7 @@ def chosen(logits: Tensor, by=argmax.greedy) -> tuple[int, int, float]:
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16), ids=str)
 @pytest.mark.parametrize("count", (1, 7, 1023, 1024, 1025, 5000, 128_256))
 def test_against_pytorch(count: int, dtype: torch.dtype, device: torch.device) -> None:
-    for seed in range(3):
+    for seed in range(3 if count < 10_000 else 1):
         logits = (5 * torch.randn(count, generator=torch.Generator().manual_seed(seed))).to(device, dtype)
         token, again, logprob = chosen(logits)
         # PyTorch's sum of so many exponentials in float32 errs more than this one.

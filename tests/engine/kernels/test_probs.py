@@ -53,12 +53,12 @@ def test_peaks_over_several_steps_are_those_of_the_context(kinds: tuple[str, ...
     pods = [some if kind == "passage" else pod(of, kind, 150 + 20 * number) for number, kind in enumerate(kinds)]
     table = KVTable(of.shape, of.heads, 50, device)
     generator = torch.Generator().manual_seed(1)
-    for other in ([pod(of, "exact", 90)], pods):
+    for other, steps in (([pod(of, "exact", 90)], ((2, 2),)), (pods, ((8, 5), (10, 10), (1, 1)))):
         table.set(other)
         table.probe.watch(other, HEADS, False)
         context = Context(other, SuffixCache(of.shape, 50, device), lse.reference, HEADS, ends=False)
         peaks: list[list[Tensor]] = []
-        for bucket, real in ((8, 5), (20, 20), (1, 1)):
+        for bucket, real in steps:
             step(table, context, of, generator, bucket, real)
             peaks.append(wanted(context, other, real))
     for ours, theirs in zip(table.probe.read(), zip(*peaks, strict=True), strict=True):

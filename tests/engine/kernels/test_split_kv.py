@@ -10,30 +10,30 @@ from tests.engine.kernels.pods import Conversation, model, pod
 UGLY = [
     # recipe, tokens, KV heads, query heads each, head dim, new tokens a step
     ("exact", 1, 2, 2, 64, (1, 1)),
-    ("exact", 63, 1, 8, 128, (2, 1, 1)),
+    ("exact", 63, 1, 8, 128, (2, 1)),
     ("exact", 111, 2, 1, 96, (5, 1)),
     ("exact", 1000, 1, 4, 256, (1, 2)),
     ("exact", 4097, 1, 2, 64, (1,)),
     ("k16v16+keep40:random", 300, 2, 2, 64, (1, 2)),
-    ("k8v8", 111, 2, 1, 64, (1, 1)),
+    ("k8v8", 111, 2, 1, 64, (1,)),
     ("k8v8h", 1000, 1, 4, 128, (2,)),
-    ("k4v4", 63, 2, 4, 128, (1, 5)),
+    ("k4v4", 63, 2, 4, 64, (1, 5)),
     ("k4v4h", 111, 1, 8, 128, (1, 1)),
     ("k4v4h", 4097, 1, 4, 64, (1,)),
     ("k4v4", 1000, 1, 2, 96, (5,)),
-    ("k4v4h", 200, 1, 2, 256, (1, 1)),
+    ("k4v4h", 200, 1, 2, 256, (1,)),
     ("k2v2", 111, 2, 2, 64, (1,)),
     ("k2v2h", 150, 1, 4, 128, (2,)),
     ("k3v3h", 111, 1, 1, 96, (1,)),
     ("k3v3", 164, 1, 4, 128, (1,)),
     ("k4v3", 111, 1, 2, 256, (1,)),
-    ("k16v4h", 130, 2, 2, 64, (1, 1)),
+    ("k16v4h", 130, 2, 2, 64, (1,)),
     ("k4v16", 130, 1, 2, 128, (1,)),
-    ("keep40:random+k4v4h", 500, 3, 2, 64, (1, 2)),
+    ("keep40:random+k4v4h", 500, 3, 2, 64, (2,)),
     ("keep40:norm+k8v4", 300, 2, 2, 64, (1,)),
     ("A35", 150, 2, 2, 64, (1, 2)),
     ("A35+k4v4h", 150, 2, 2, 64, (2, 1)),
-    ("B35+k8v8", 150, 2, 2, 64, (1, 1)),
+    ("B35+k8v8", 150, 2, 2, 64, (1,)),
     ("A35+keep40:random+k4v3", 300, 2, 2, 64, (1,)),
     ("B35+keep40:random+k4v4h", 300, 2, 2, 64, (1,)),
 ]
@@ -52,7 +52,7 @@ def test_ugly_shapes(recipe, tokens, groups, share, dim, steps, device: torch.de
 def test_half_precision_errs_no_more_than_twice_plain_attention(recipe: str, device: torch.device) -> None:
     # The interpreter has no products of bfloat16.
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float16
-    of = model(2, 2, 128, dtype, device)
+    of = model(1, 2, 128, dtype, device)
     talk = Conversation(of, [pod(of, recipe, 300)])
     for count in (1, 2):
         got, plain, truth = talk.step(count)
@@ -69,7 +69,7 @@ def test_keys_of_large_channels(recipe: str, device: torch.device) -> None:
     for dtype, most in ((torch.float32, 1e-4), (torch.bfloat16 if device.type == "cuda" else torch.float16, 5e-3)):
         of = model(1, 4, 128, dtype, device)
         talk = Conversation(of, [pod(of, recipe, 300, offsets=(6.0, -20.0, 50.0, 0.0, -50.0, 30.0))])
-        for count in (1, 4, 20):
+        for count in (1, 4, 9):
             got, _, truth = talk.step(count)
             assert (got.float() - truth).norm() <= most * truth.norm()
 
@@ -86,9 +86,9 @@ def test_several_pods_of_several_formats(device: torch.device) -> None:
 def test_a_question_of_many_tokens_and_a_long_tail(device: torch.device) -> None:
     """More rows than one program takes, and a tail of more pieces than one, grown over its seam."""
     of = model(1, 4, 64, torch.float32, device)
-    talk = Conversation(of, [pod(of, "k4v4h", 111)], capacity=300)
+    talk = Conversation(of, [pod(of, "k4v4h", 70)], capacity=300)
     talk.put(251)
-    for count in (2, 20, 1):
+    for count in (2, 12, 1):
         got, _, truth = talk.step(count)
         torch.testing.assert_close(got, truth, rtol=1e-4, atol=1e-5)
 

@@ -24,9 +24,12 @@ from engine.models.ops_triton import TritonOps
 from engine.runtime.generate import generate
 from engine.runtime.kv_table import KVTable
 from engine.runtime.runner import Runner
+from tests import tiny
 from tests.engine.models import test_decoder
 from tests.engine.models.test_decoder import by_network, network_of
 from tests.engine.reading import read, runner_of, some_ids
+
+pytestmark = pytest.mark.usefixtures("quick_interpreter")
 
 SHARED = ((0, 0), (0, 1), (2, 1), (2, 1))
 
@@ -37,13 +40,16 @@ def pods(runner: Runner) -> list[AnyPod]:
     return [exact, pack_pod(exact, Layout(parse("A35+k8v4h+near2,4"), SHARED))]
 
 
-def test_steps_with_kernels_say_what_the_plain_loop_says(llama_runner: Runner) -> None:
-    """Short, since kernels are interpreted where there is no GPU."""
-    plain, steps = llama_runner, runner_of(llama_runner.model.network, graphs=True)
+def test_steps_with_kernels_say_what_the_plain_loop_says(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short, of two layers and with little room, since kernels are interpreted where there is no GPU."""
+    monkeypatch.setattr("engine.runtime.runner.SUFFIX_TOKENS", 16)
+    plain = runner_of(tiny.llama(layers=2))
+    steps = runner_of(plain.model.network, graphs=True)
     assert "Triton" in steps.backend and "Triton" not in plain.backend
     assert steps.graph_runner is not None
     question, params = some_ids(plain, 2, 2), SamplingParams(max_tokens=2)
-    _, pod = pods(plain)
+    exact = read(plain, some_ids(plain, 40, 1), 40)
+    pod = pack_pod(exact, Layout(parse("A35+k8v4h+near2,4"), ((0, 0), (0, 1))))
     assert steps.graph_runner.claim([pod], len(question), 2) == ""
     steps.graph_runner.release()
     wanted, found = (list(generate(runner, [pod], question, params)) for runner in (plain, steps))
