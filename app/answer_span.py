@@ -99,10 +99,10 @@ def asks_for(question: str) -> re.Pattern[str] | None:
 
 
 def may_answer(question: str, quotes: Sequence[str]) -> bool:
-    """Whether something of the kind that is asked for stands in any of the quotes, as far as the question tells it;
-    names can be told only in scripts with capitals."""
+    """Whether something of the kind that is asked for stands in any of the quotes, as far as the question tells it. A
+    place may be told in any words, and names can be told only in scripts with capitals."""
     kind = asks_for(question)
-    if kind is None or (kind in (_NAME, _PLACE) and question.lower() == question.upper()):
+    if kind in (None, _PLACE) or (kind is _NAME and question.lower() == question.upper()):
         return True
     asked = {stem(word) for word, _, _ in words(question)}
     return any(_is_new(asked, quote[start:end]) for quote in quotes for start, end in _things(kind, quote, 0))

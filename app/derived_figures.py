@@ -1,6 +1,7 @@
 """Derived figures: ratios and totals that an annual report seldom states, and the lines behind them."""
 
 import re
+from typing import NamedTuple
 
 _INCOME, _BALANCE = "consolidated statements of income", "consolidated balance sheets"
 _CASH = "statements of cash flows"
@@ -43,6 +44,14 @@ _LINES: tuple[tuple[str, str], ...] = (
 )
 
 
-def lines_behind(question: str) -> str:
-    """The names of the lines that such a figure is worked out from; empty where a question asks for none."""
-    return "; ".join(lines for figure, lines in _LINES if re.search(figure, question, re.IGNORECASE))
+class Derived(NamedTuple):
+    """A figure as a question names it, and the names of the lines that it is worked out from; both empty for none."""
+
+    name: str
+    lines: str
+
+
+def derived_figure(question: str) -> Derived:
+    """What a question asks for, if it is such a figure."""
+    found = [(match[0], lines) for figure, lines in _LINES if (match := re.search(figure, question, re.IGNORECASE))]
+    return Derived(" ".join(name for name, _ in found), "; ".join(lines for _, lines in found))

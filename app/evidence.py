@@ -40,8 +40,9 @@ _MEANING_COUNTS = 1.5
 _MISSING_COUNTS = 0.5
 _SAME = 0.6
 """Share of the question that a passage about another name must hold, so that it is what is sought but for the name."""
-_KINDS_LOOKED_AT = 3
-"""Pages on whose best passages something of the kind that is sought must stand."""
+_KINDS_LOOKED_AT, _NEAR = 3, 0.5
+"""Pages on whose best passages something of the kind that is sought must stand, and the share of the best score that
+they must have."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _LOOKED_INTO = 40
@@ -171,10 +172,12 @@ def rank(
         by_words = sorted(ranked, key=lambda each: each.score - FITS_WEIGHT * each.fits, reverse=True)
         quotes: dict[int, str] = {}
         for each in by_words:
+            if each.score < _NEAR * by_words[0].score:
+                break
             quotes.setdefault(each.passage.page, each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
-        lacking = lacking or not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
+        lacking |= not ranked[0].named and not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
         ranked[0] = replace(ranked[0], lacking=lacking)
     return ranked
 

@@ -140,12 +140,9 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
 
 def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
     """Finds a name beside the word that stands beside the one at start..end of the question."""
-    patterns = []
-    if before := re.search(_BEFORE, question[:start]):
-        patterns.append(rf"\b{before[1]}\s(?:in|of|at|for)\s(?:the\s)?{_CAPITAL}[^\W\d_]+")
-    if behind := re.match(_BEHIND, question[end:]):
-        patterns.append(rf"\b{_CAPITAL}[^\W\d_]+\s{behind[1]}\b")
-    return re.compile("|".join(patterns)) if patterns else None
+    beside = re.search(_BEFORE, question[:start]) or re.match(_BEHIND, question[end:])
+    name = rf"{_CAPITAL}[^\W\d_]+"
+    return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?{name}|\b{name}\s{beside[1]}\b") if beside else None
 
 
 def _on(word: str, pages: Sequence[IndexedPage]) -> int:

@@ -92,7 +92,7 @@ class Questions:
         return "model" if kind in ("whole", "page") else "pages"
 
     def _answer(self, asked: Asked, stop: threading.Event) -> Iterator[AskEvent]:
-        found = self._begun(asked)
+        found = self.begin(asked)
         with closing(found.events(stop)) as events:
             try:
                 yield from events
@@ -104,8 +104,8 @@ class Questions:
                 raise
         yield self._conversations.keep(asked, found.answer(stop.is_set()))
 
-    def _begun(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer:
-        """What answers a question of its kind."""
+    def begin(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer:
+        """What answers a question of its kind; nothing of it is remembered yet."""
         asking = self._asking(asked)
         if asking.kind in ("whole", "page"):
             return WholeAnswer(self._store, self._model, asked, asking, self._max_answer_tokens)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-from app.derived_figures import lines_behind
+from app.derived_figures import derived_figure
 from app.evidence import Ranked, candidates
 from app.indexed_page import IndexedPage, indexed_page
 from app.meaning import Meaning, PageMeaning, nearest
@@ -27,8 +27,9 @@ class Route:
 
     def __init__(self, question: str, document_id: str, store: Store, meaning: Meaning | None = None) -> None:
         self.question = question
-        self._lines = lines_behind(question)
-        self._sought = f"{core_question(question)} {self._lines}".strip()
+        self.derived = derived_figure(question)
+        """The figure that it asks for, if that is one which is worked out from others."""
+        self._sought = f"{core_question(question)} {self.derived.lines}".strip()
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property
@@ -41,7 +42,7 @@ class Route:
     @cached_property
     def terms(self) -> QueryTerms:
         """What is sought."""
-        return seek(self.question, list(self._indexed.values()), self._lines)
+        return seek(self.question, list(self._indexed.values()), self.derived.lines)
 
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
@@ -52,7 +53,8 @@ class Route:
         """The sections, the one with the best passage first; without any, in the order of the document."""
         scores: dict[int, float] = {}
         for each in self.candidates:
-            scores.setdefault(each.passage.page, each.score)
+            if each.words or each.meaning or each.named:
+                scores.setdefault(each.passage.page, each.score)
 
         def score(section: Section) -> float:
             """The best page counts in full, further ones less and less."""

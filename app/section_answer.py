@@ -55,7 +55,8 @@ class SectionAnswer:
         self._recalled, self._reading = retriever.recall(engine, asked.document_id, self._route, asked.recipe)
         self._coverage = ""
         self._pages = Pages(store, asked.document_id)
-        self._ranked: list[Ranked] = []
+        self.ranked: list[Ranked] = []
+        """The passages, best first, once the model has looked."""
         self._citations: tuple[Cited, ...] = ()
         self._text, self._lead, self._most = "", "", 0
         self._withheld = False
@@ -63,7 +64,13 @@ class SectionAnswer:
 
     @property
     def _found(self) -> bool:
-        return bool(self._ranked) and self._ranked[0].found
+        return bool(self.ranked) and self.ranked[0].found
+
+    @property
+    def _is_derived(self) -> bool:
+        """Whether the question asks for a figure that the best passage does not state, only what it is made of."""
+        name = self._route.derived.name
+        return bool(name) and not stems(name) <= self.ranked[0].passage.stems
 
     def events(self, stop: threading.Event) -> Generator[Evidence | TextDelta, None, None]:
         """Evidence once, then pieces of text, until `stop` is set."""
@@ -77,8 +84,8 @@ class SectionAnswer:
             self._coverage = self._engine.recaller.coverage(self._reading)
             route, texts = self._route, [each.text for each in self._recalled]
             found = route.candidates
-            self._ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
-            best = best_passages(self._ranked)
+            self.ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
+            best = best_passages(self.ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
             self._decoding = time.perf_counter()
@@ -87,14 +94,14 @@ class SectionAnswer:
             yield Evidence(
                 self._found, self._citations, self._coverage, self._asked.understood, not self._found and not self._weak
             )
-            if self._weak and not self._found:
+            if self._weak and (not self._found or self._is_derived):
                 return
             if self._weak:
                 if (first := self._citations[0]).words and not stop.is_set():
                     self._lead = f"{first.words} (p. {first.label or first.page})"
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
-                pods = [oom_retry.run(lambda: _passage(self._recalled, self._ranked))]
+                pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
                 asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
@@ -110,10 +117,13 @@ class SectionAnswer:
         ended = "repeated" if words != self._text.strip() else "cut" if 0 < self._most <= self._count else ""
         found = self._found
         if words:
-            citations = with_support(words, citations, self._ranked, self._pages)
+            citations = with_support(words, citations, self.ranked, self._pages)
             found = found or self._answers(words)
         words, foreign = self._marked(words, citations)
-        if self._withheld and not words and not self._lead:
+        if self._weak and found and self._is_derived:
+            marks = " ".join(f"[{each.mark}]" for each in citations)
+            words = f"This figure is worked out from lines like those quoted; this reader does not calculate. {marks}"
+        elif self._withheld and not words and not self._lead:
             # The passage itself answers.
             words = f"{citations[0].quote} [1]"
         if self._lead:
@@ -185,7 +195,7 @@ class SectionAnswer:
         to every passage."""
         if _REFUSAL.search(words):
             return False
-        quotes = [each.passage.quote for each in self._ranked]
+        quotes = [each.passage.quote for each in self.ranked]
         return len(unsupported(words, quotes, self._asked.whole, quotes)) == 0
 
     def _not_found(self) -> str:
@@ -194,7 +204,9 @@ class SectionAnswer:
             return f"Not found in {self._coverage}, the part that is read so far. The closest passages are shown."
         pages = self._store.document(self._asked.document_id)
         looked = f"all {pages.num_pages} pages" if pages and pages.num_pages > 1 else "the whole of it"
-        return f"{NOT_FOUND} I looked through {looked}; the closest passages are shown."
+        absent = " and ".join(f"“{name}”" for name in self._route.terms.absent)
+        nowhere = f" {absent} stands nowhere in it." if absent else ""
+        return f"{NOT_FOUND}{nowhere} I looked through {looked}; the closest passages are shown."
 
     def _marked(self, words: str, citations: Sequence[Cited]) -> tuple[str, tuple[tuple[int, int], ...]]:
         """The words with `[1]` behind what citation 1 holds, and where they say what no citation does."""

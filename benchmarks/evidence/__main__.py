@@ -4,7 +4,8 @@
 
 Sets are the planted reports (twenty facts of one shape and of many, and ten near misses each) and every folder of
 `--data`, or below DOCPOD_EVAL_DATA, that holds PDFs and a questions.jsonl. Methods are BM25 over pages, meaning alone,
-both with words and figures ("ranked"), and the whole answer ("all"), which reads the documents with the model first.
+both with words and figures ("ranked"), and, after the model has read the documents, where it looks ("attention") and
+the whole answer ("all").
 Shares are of n, but for `false_not_found` (of those that are answered), `wrongly_found` (of those that are not), and
 `quote`, `span` and `words` (of those whose answer stands literally on a right page). `unmarked_wrong` is the share of
 answers with a number or a name that stands in no quote, and that is not marked as such.
@@ -18,11 +19,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+from app.conversations import Asked
 from app.events import Answer
+from app.evidence import rank
 from app.main import App
 from app.meaning import nearest
+from app.section_answer import SectionAnswer
 from app.settings import Settings
 from benchmarks.evidence.planted import Shape
 from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
@@ -103,7 +108,8 @@ def rankings(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> 
     for each in known:
         start = time.perf_counter()
         route = app.questions.route(ids[each.path], each.question)
-        candidates, seconds = route.candidates, time.perf_counter() - start
+        candidates = rank(each.question, route.terms, route.candidates, [], [])
+        seconds = time.perf_counter() - start
         best = {one.passage.page: one for one in reversed(candidates)}
         order = list(dict.fromkeys(one.passage.page for one in candidates))
         literal = any(holds(text, each.answer) for text in route.texts(each.pages).values())
@@ -114,17 +120,24 @@ def rankings(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> 
     yield from rows
 
 
-def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> Row:
-    """What a person gets to see."""
-    row = Row(known[0].question_set, "all", app.status().name)
+def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> list[Row]:
+    """Where the model looks by itself in the sections that it attends, and what a person gets to see."""
+    looked, row = (Row(known[0].question_set, method, app.status().name) for method in ("attention", "all"))
     for each in known:
-        *_, answer = app.questions.ask(ids[each.path], each.question)
-        assert isinstance(answer, Answer)
-        app.questions.delete(answer.conversation_id)
+        found = app.questions.begin(Asked(ids[each.path], each.question))
+        for _ in found.events(Event()):
+            pass
+        answer = found.answer(stopped=False)
         cited, texts = answer.citations, app.questions.route(ids[each.path], each.question).texts(each.pages)
+        literal = any(holds(text, each.answer) for text in texts.values())
+        if isinstance(found, SectionAnswer):
+            by_attention = sorted(found.ranked, key=lambda one: one.attention, reverse=True)
+            best = {one.passage.page: one.passage.quote for one in reversed(by_attention)}
+            pages = list(dict.fromkeys(one.passage.page for one in by_attention))[:3]
+            looked.note(each, literal, pages, [best[page] for page in pages])
         row.note(
             each,
-            any(holds(text, each.answer) for text in texts.values()),
+            literal,
             [citation.page for citation in cited],
             [citation.quote for citation in cited],
             found=answer.found,
@@ -137,7 +150,7 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> R
             f"{'found' if answer.found else '-':5} {sorted(each.pages)} {each.question[:80]} -> {answer.answer[:70]!r}",
             flush=True,
         )
-    return row
+    return [looked, row]
 
 
 def unmarked(answer: Answer, question: str) -> list[str]:
@@ -188,7 +201,7 @@ def main() -> None:
             }
             rows += rankings(app, known, ids)
             if not options.ranking_only:
-                rows.append(answers(app, known, ids))
+                rows += answers(app, known, ids)
             report = keep(rows, options.out)
     finally:
         app.close()

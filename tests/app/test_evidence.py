@@ -1,0 +1,137 @@
+"""Evidence: which passage comes first, and when none of them is called an answer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.answer_span import answer_span, asks_for, may_answer
+from app.derived_figures import derived_figure
+from app.evidence import Ranked, rank
+from app.page_names import page_named, page_number
+from app.passages import split
+from app.routing import Route
+from storage import Document, Page, Store, pack_words
+
+ID = "a" * 64
+PAGES = (
+    "Harbour of Vardo\n\nThe year 2031",
+    "The gate code of the Oslo office is 4411. A clerk wrote it down.\n\nThe crane of the Bergen quay was sold.",
+    "The crane in section. Heights are in metres.\n\nThe quay has a crane, which for as long as anyone knows was "
+    "painted grey every spring by the masons, is 14 metres high.\n\nThe crane is 12 metres high.",
+    "Balance sheets\n2031 2030\nTotal current assets 912,400 880,100\nTotal current liabilities 410,200 398,700",
+    "The pilots are paid by the harbour. Their boats were built in Alta, and the oldest was sold to Hammerfest.",
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    store.add_document(Document(id=ID, title="t", file_name="f", media_type="text/plain", num_bytes=1))
+    store.save_pages(ID, "t", [], [page(number, text) for number, text in enumerate(PAGES, 1)])
+    yield store
+    store.close()
+
+
+def page(number: int, text: str, label: str = "") -> Page:
+    return Page(
+        number=number,
+        label=label or str(number),
+        text=text,
+        state="ok",
+        width_pt=1.0,
+        height_pt=1.0,
+        words=pack_words([]),
+    )
+
+
+def best(store: Store, question: str) -> Ranked:
+    route = Route(question, ID, store)
+    return rank(question, route.terms, route.candidates, [], [])[0]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the gate code of the Bergen office?",
+        "What is the gate code of the office in Hammerfest?",
+        "What is the gate code of the Trondheim office?",
+        "Who sold the crane of the Trondheim quay?",
+    ],
+)
+def test_what_is_told_of_another_name_or_of_none_is_no_answer(store: Store, question: str) -> None:
+    assert not best(store, question).found
+    assert best(store, "What is the gate code of the Oslo office?").found
+
+
+def test_a_name_that_stands_nowhere_is_told(store: Store) -> None:
+    assert Route("What is the gate code of the Trondheim office?", ID, store).terms.absent == ("Trondheim",)
+    assert Route("What is the gate code of the Bergenn office?", ID, store).terms.absent == ()
+    assert Route("Wie lautet der Code des Trondheim Büros?", ID, store).terms.absent == ()
+    assert Route("What Is The Gate Code Of The Trondheim Office?", ID, store).terms.absent == ()
+
+
+def test_without_anything_of_the_kind_that_is_sought_nothing_is_found(store: Store) -> None:
+    assert not best(store, "How heavy were the pilots' boats?").found
+    assert best(store, "Where were the pilots' boats built?").found
+
+
+def test_of_two_that_say_as_much_the_shorter_comes_first(store: Store) -> None:
+    assert best(store, "How high is the crane?").passage.text == "The crane is 12 metres high."
+
+
+def test_the_page_that_is_named_comes_first(store: Store) -> None:
+    assert best(store, "Which year stands on the first page?").passage.page == 1
+    assert best(store, "What is said of boats on page 5?").passage.page == 5
+
+
+def test_a_ratio_is_sought_where_its_lines_are(store: Store) -> None:
+    found = best(store, "What is the working capital in 2031?")
+    assert found.passage.page == 4 and found.missing == 0
+    assert derived_figure("What is the working capital?").name == "working capital"
+    assert derived_figure("How high is the crane?") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("question", "label"),
+    [
+        ("What is said on page 7?", "7"),
+        ("Which date is on the second page?", "second"),
+        ("What stands at the foot of page (3)?", "3"),
+        ("Was steht auf der letzten Seite?", "last"),
+        ("How many pages are there?", ""),
+    ],
+)
+def test_pages_that_questions_name(question: str, label: str) -> None:
+    found = page_named(question)
+    assert (found.label if found else "") == label
+
+
+def test_a_label_goes_before_a_number() -> None:
+    pages = [page(1, "", "i"), page(2, "", "1"), page(3, "", "2")]
+    assert [page_number(each, pages) for each in ("I", "1", "3", "second", "last", "9")] == [1, 2, 3, 2, 3, 0]
+
+
+def test_a_place_may_stand_on_the_next_line() -> None:
+    (passage,) = split(1, "The boats were built in\nAlta by two brothers.")
+    span = answer_span("Where were the boats built?", {"boat": 1.0}, passage)
+    assert span and passage.text[slice(*span)] == "Alta"
+
+
+@pytest.mark.parametrize(
+    ("question", "quote", "may"),
+    [
+        ("How much did the roof cost?", "The roof is five metres long.", False),
+        ("How much did the roof cost?", "The roof was paid for with 900 crowns.", True),
+        ("Who built the roof?", "The roof was built in a summer.", False),
+        ("What happens when the roof leaks?", "Buckets are set out.", True),
+        ("Did they pay for the roof?", "The town did.", True),
+        ("谁修了屋顶？", "屋顶是王先生修的。", True),
+    ],
+)
+def test_what_may_answer(question: str, quote: str, may: bool) -> None:
+    assert may_answer(question, [quote]) is may
+
+
+def test_a_question_for_words_has_no_kind() -> None:
+    assert asks_for("What method did they use to pay?") is None
