@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from benchmarks.evidence.planted import planted_report
 from tests.ui import driver
@@ -42,9 +43,13 @@ def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path,
             assert driver.click_citation(page).startswith("data:image/")
             address = page.url
             assert complaints.errors == []
-            # A page that outlives its server complains about the lost connection, as it should.
-            page.goto("about:blank")
+            page.locator("#question textarea").fill("half a quest")
+            page.locator("#question textarea").blur()
+        # A page that outlives its server complains about the lost connection, as it should, and goes on by itself.
+        expect(page.locator("#gone")).to_be_visible(timeout=60_000)
         with serving(RUN_APP, home, port, *OPTIONS) as url:
+            expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
+            expect(page.locator("#question textarea")).to_have_value("half a quest")
             driver.restored(page, f"{url}#{address.partition('#')[2]}", fact.question)
             driver.ask(page, "And what else is said about it?")
             driver.wait_for_answer(page, 2)
