@@ -149,7 +149,8 @@ def _cell(question: str, passage: Passage) -> Span | None:
         return None
     line = passage.above.split("\n")[-1].casefold()
     years = _YEAR.findall(line)
-    heads = years if len(years) == len(cells) else line.split()[-len(cells) :]
+    columns = line.strip("| ").split("|") if "|" in line else line.split()
+    heads = years if len(years) == len(cells) else [each.strip() for each in columns][-len(cells) :]
     asked = [word for word, _, _ in words(question) if word in heads]
     at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
     start, end = cells[at]

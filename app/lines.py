@@ -9,6 +9,7 @@ _CELL = r"[-–—(]?\s?[$€£¥]?\s?\(?[-−]?\d[\d,.]*\)?\s?%?\)?"
 _ROW = re.compile(rf"[^\W\d_].*?[\s:](?P<cells>{_CELL}(?:\s+(?:{_CELL}|[-–—]))*)\s*$")
 _YEARS = re.compile(r"(?:[^\d\n]{0,40}(?:\b\d\d?,?\s)?\s*\b(?:1[89]|20)\d\d\b){2,}[^\d\n]{0,12}$")
 """A line of years or dates, which heads the columns below it."""
+_YEARS_ONLY = re.compile(r"\b(?:1[89]|20)\d\d\b")
 _PIPED = re.compile(r"\s*\|.*\|\s*")
 """A row of a table in Markdown."""
 _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
@@ -57,8 +58,13 @@ def blocks(text: str) -> Iterator[Block]:
                 continue
         own = text[lines[first][0] : end]
         if _RULE.search(own):
-            # It says what stands in the rows below, and is quoted with each of them.
-            columns, first = own.split("\n")[0].strip(), number + 1
+            # It says what stands in the rows below, and is quoted with each of them; where none is, or where it has
+            # figures, as in a table without heads, it is a row itself.
+            columns, start, stop = own.split("\n")[0].strip(), *lines[first]
+            has_rows = number + 1 < len(lines) and _PIPED.fullmatch(text[slice(*lines[number + 1])])
+            if not has_rows or re.search(r"\d", _YEARS_ONLY.sub("", columns)):
+                yield Block(start, stop, Line.ROW, "\n".join(dict.fromkeys(filter(None, (title, *near)))))
+            first = number + 1
             continue
         kind = _kind(own, single=first == number)
         yield Block(lines[first][0], end, kind, "\n".join(dict.fromkeys(filter(None, (title, *near, columns)))))

@@ -39,11 +39,13 @@ _FIGURES = re.compile(
 )
 _HOW_TO_ANSWER = re.compile(
     r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?"
+    r"|\b(?:the|this) (?:report|document|text|file|book|paper|article) (?:says?|tells?|states?|mentions?)\b"
+    r"|^(?:please|hey|hi|hello|dear|ok|can|could|would|will|tell|show|say|give)\b[^,]{0,30},\s*\w+\s*,"
     r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
 )
-"""A sentence that says how to answer, and not what is sought."""
+"""What says how to answer, or who should, and not what is sought."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
     wanted = dict.fromkeys(stem(term) for term in terms(core))
     holding = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in wanted}
     known: set[str] = set()
-    for word in [word for word, count in holding.items() if not count and len(word) > 4 and word.isalpha()]:
+    for word in [word for word, count in holding.items() if not count and len(word) > 3 and word.isalpha()]:
         known = known or set().union(*(page.holders for page in pages))
-        together = [other for other in known if len(other) > 5 and word.startswith(other)]
-        for other in together[:1] or get_close_matches(word, known, 1, _TYPED):
+        # Written without a space, or part of a compound: "Zugangscode".
+        ending = stem(f"behind{word}").removeprefix("behind")
+        together = [each for each in known if (len(each) > 5 and word.startswith(each)) or each.endswith(ending)]
+        for other in sorted(together)[:1] or get_close_matches(word, known, 1, _TYPED):
             holding[other] = sum(len(page.holders.get(other, ())) for page in pages)
             del holding[word]
     more = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in map(stem, terms(lines))}

@@ -1,6 +1,7 @@
 """What a reader gives: the pages of a document as text, with the place of every word. Knows no file format."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -80,7 +81,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffe\uffff]")
 
 
 def clean(text: str) -> str:
-    """Text without control characters, non-characters and lone surrogates, and with newlines as the only line ends."""
+    """Text without control characters, non-characters and lone surrogates, with newlines as the only line ends and
+    letters in one piece with their accents."""
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     text = re.sub(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]", "\n", text)
-    return _CONTROLS.sub("", text)
+    return unicodedata.normalize("NFC", _CONTROLS.sub("", text))

@@ -10,7 +10,9 @@ from app.derived_figures import derived_figure
 from app.evidence import Ranked, rank
 from app.page_names import page_named, page_number
 from app.passages import split
+from app.query_terms import core_question
 from app.routing import Route
+from app.words import terms
 from storage import Document, Page, Store, pack_words
 
 ID = "a" * 64
@@ -135,3 +137,29 @@ def test_what_may_answer(question: str, quote: str, may: bool) -> None:
 
 def test_a_question_for_words_has_no_kind() -> None:
     assert asks_for("What method did they use to pay?") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Der Zugangscode ist 7731.", "What is the code?"),
+        ("The gatecode of Bergen is 7731.", "What is the gatecodeof Bergen?"),
+    ],
+)
+def test_a_word_may_be_part_of_another(store: Store, text: str, question: str) -> None:
+    store.add_document(Document(id="b" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
+    store.save_pages("b" * 64, "t", [], [page(1, text)])
+    route = Route(question, "b" * 64, store)
+    assert rank(question, route.terms, route.candidates, [], [])[0].found
+
+
+def test_who_is_spoken_to_and_what_speaks_are_not_sought() -> None:
+    assert core_question("Can you tell me, Ada, what the toll for lorries is?") == "what the toll for lorries is?"
+    assert terms(core_question("What does this report say about the toll for lorries?")) == ["toll", "lorries"]
+
+
+def test_the_cell_below_the_head_that_is_asked_for_answers() -> None:
+    table = "| office | year | code |\n| --- | --- | --- |\n| Vardo | 2024 | 5512 |"
+    row = split(1, table)[-1]
+    span = answer_span("What is the code of Vardo?", {"code": 0.5, "vardo": 0.5}, row)
+    assert span and table[slice(*span)] == "5512"

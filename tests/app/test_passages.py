@@ -93,6 +93,19 @@ def test_what_stands_above_a_passage_is_known() -> None:
     assert "Notes" in note.above or "Notes" in note.text
 
 
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("| Code | Vardo quay | 5512 |\n| --- | --- | --- |", ["Code | Vardo quay | 5512"]),
+        ("| Quay | 5512 |\n| --- | --- |\n| Yard | 6620 |", ["Quay | 5512", "Quay | 5512\nYard | 6620"]),
+        ("| Place | 2031 |\n| --- | --- |\n| Yard | 6620 |", ["Place | 2031\nYard | 6620"]),
+    ],
+    ids=["one row", "no heads", "heads"],
+)
+def test_a_table_without_heads_loses_no_row(table: str, rows: list[str]) -> None:
+    assert [each.quote for each in split(1, f"{table}\n\nThe tide came at six.") if each.is_row] == rows
+
+
 def test_a_sentence_goes_on_behind_the_end_of_its_page() -> None:
     first = "The council met.\nSince last year the price of a season ticket\n3"
     second = "to the Alta museum is 412 crowns for all. Visitors come by boat."

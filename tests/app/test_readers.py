@@ -209,6 +209,10 @@ class TestSniff:
             open_document(path, "text/plain", limits=ReaderLimits(memory_bytes=1 << 20))
 
 
+def test_a_letter_and_its_accent_are_one() -> None:
+    assert clean("A\u030alesund, cafe\u0301") == "\u00c5lesund, caf\u00e9"
+
+
 def test_clean_keeps_words_and_drops_what_is_no_text() -> None:
     assert clean("a\x00b\ufffe\x02c\r\nd\re\x0cf\ud83d\ude00\ud800\t\xad") == "abc\nd\ne\nf\U0001f600\ufffd\t\xad"
 
