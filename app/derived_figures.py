@@ -36,12 +36,14 @@ _LINES: tuple[tuple[str, str], ...] = (
     (r"to (?:net )?(?:sales|revenues?)\b", _SALES),
     (r"cash flows? to\b|cash flow ratio", f"{_CASH} net cash provided by operating activities; {_CURRENT}"),
     (r"cash conversion", f"{_COST}; {_BALANCE} inventories, accounts receivable, accounts payable"),
-    (r"(?:make|made|turn|earn)\w* (?:a |any )?(?:profit|loss)\b|profitable", f"{_NET}, surplus, deficit"),
     (r"income exceed|exceed\w* (?:its |their )?(?:expen[ds]|cost)", "surplus, net income"),
     (r"free cash flow", f"{_CASH} net cash provided by operating activities, purchases of property and equipment"),
     (r"cap(?:ital )?ex(?:penditures?)?\b", f"{_CASH} purchases of property and equipment"),
     (r"dividend payout|retention ratio", f"{_CASH} dividends paid; {_NET}"),
 )
+
+
+_PROFIT = re.compile(r"(?:make|made|turn|earn)\w* (?:a |any )?(?:profit|loss)\b|profitable", re.IGNORECASE)
 
 
 class Derived(NamedTuple):
@@ -52,6 +54,8 @@ class Derived(NamedTuple):
 
 
 def derived_figure(question: str) -> Derived:
-    """What a question asks for, if it is such a figure."""
+    """What a question asks for, if it is such a figure. Whether there was a profit is told by lines of other names."""
+    if _PROFIT.search(question):
+        return Derived("", f"{_NET}, surplus, deficit")
     found = [(match[0], lines) for figure, lines in _LINES if (match := re.search(figure, question, re.IGNORECASE))]
     return Derived(" ".join(name for name, _ in found), "; ".join(lines for _, lines in found))

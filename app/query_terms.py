@@ -41,6 +41,7 @@ _HOW_TO_ANSWER = re.compile(
     r"(?:^|(?<=[.?!])\s*)(?:please\s+)?(?:answer|reply|respond|round|format|give|return|save|express|write)\b[^.?!]*[.?!]?"
     r"|\b(?:the|this) (?:report|document|text|file|book|paper|article) (?:says?|tells?|states?|mentions?)\b"
     r"|^(?:please|hey|hi|hello|dear|ok|can|could|would|will|tell|show|say|give)\b[^,]{0,30},\s*\w+\s*,"
+    r"|^(?:please )?(?:describe|explain|tell (?:me|us))\b(?: (?:everything|all|more))?(?: (?:about|on))?\b"
     r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
@@ -117,7 +118,8 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
         # Written without a space, or part of a compound: "Zugangscode".
         ending = stem(f"behind{word}").removeprefix("behind")
         together = [each for each in known if (len(each) > 5 and word.startswith(each)) or each.endswith(ending)]
-        for other in sorted(together)[:1] or get_close_matches(word, known, 1, _TYPED):
+        typed = get_close_matches(word, known, 1, _TYPED) if len(word) > 4 else []
+        for other in sorted(together)[:1] or typed:
             holding[other] = sum(len(page.holders.get(other, ())) for page in pages)
             del holding[word]
     more = {word: sum(len(page.holders.get(word, ())) for page in pages) for word in map(stem, terms(lines))}

@@ -36,6 +36,11 @@ _REFUSAL = re.compile(
     r"|\bno (?:information|mention|answer|such)\b",
     re.IGNORECASE,
 )
+_TOPIC = re.compile(
+    r"^\W*(?:please\s+)?(?:describe|explain|tell (?:me|us) (?:more |all |everything )?about|what is said of)\b"
+    r"|\beverything (?:about|on)\b",
+    re.IGNORECASE,
+)
 
 
 class SectionAnswer:
@@ -72,6 +77,16 @@ class SectionAnswer:
         name = self._route.derived.name
         return bool(name) and not stems(name) <= self.ranked[0].passage.stems
 
+    @property
+    def _is_topic(self) -> bool:
+        """Whether all that is said of something is asked for."""
+        return _TOPIC.search(self._asked.whole) is not None
+
+    def _on_topic(self) -> list[Ranked]:
+        """The passages that name what is asked about themselves, if there are any."""
+        own = [each for each in self.ranked if not each.passage.stems.isdisjoint(self._route.terms.weights)]
+        return [each for each in own if not each.passage.is_head] or self.ranked
+
     def events(self, stop: threading.Event) -> Generator[Evidence | TextDelta, None, None]:
         """Evidence once, then pieces of text, until `stop` is set."""
         loaded, oom_retry, pods = self._loaded, self._engine.oom_retry, [each.pod for each in self._recalled]
@@ -85,7 +100,7 @@ class SectionAnswer:
             route, texts = self._route, [each.text for each in self._recalled]
             found = route.candidates
             self.ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
-            best = best_passages(self.ranked)
+            best = best_passages(self._on_topic() if self._weak and self._is_topic else self.ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
             self._decoding = time.perf_counter()
@@ -94,7 +109,7 @@ class SectionAnswer:
             yield Evidence(
                 self._found, self._citations, self._coverage, self._asked.understood, not self._found and not self._weak
             )
-            if self._weak and (not self._found or self._is_derived):
+            if self._weak and (not self._found or self._is_derived or self._is_topic):
                 return
             if self._weak:
                 if (first := self._citations[0]).words and not stop.is_set():
@@ -123,6 +138,8 @@ class SectionAnswer:
         if self._weak and found and self._is_derived:
             marks = " ".join(f"[{each.mark}]" for each in citations)
             words = f"This figure is worked out from lines like those quoted; this reader does not calculate. {marks}"
+        elif self._weak and found and self._is_topic:
+            words = "\n".join(f"- {each.quote} [{each.mark}]" for each in citations)
         elif self._withheld and not words and not self._lead:
             # The passage itself answers.
             words = f"{citations[0].quote} [1]"

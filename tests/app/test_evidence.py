@@ -92,6 +92,7 @@ def test_a_ratio_is_sought_where_its_lines_are(store: Store) -> None:
     assert found.passage.page == 4 and found.missing == 0
     assert derived_figure("What is the working capital?").name == "working capital"
     assert derived_figure("How high is the crane?") == ("", "")
+    assert derived_figure("Did the harbour make a profit?").name == ""
 
 
 @pytest.mark.parametrize(

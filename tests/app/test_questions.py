@@ -449,3 +449,25 @@ def test_an_answer_that_was_cut_says_so(app: App, document_id: str) -> None:
     strong(app)
     ends = {ask(app, document_id, f"What is the access code of room {number}?").ended for number in range(1, 6)}
     assert "cut" in ends
+
+
+def test_a_figure_that_has_to_be_worked_out_is_not_made_up(app: App, tmp_path: Path) -> None:
+    table = (
+        "Balance sheets\n2031 2030\nTotal current assets 912,400 880,100\nTotal current liabilities 410,200 398,700\n"
+    )
+    path = tmp_path / "b.txt"
+    path.write_text(table)
+    answer = ask(app, paper.read_here(app, path), "What is the working capital in 2031?")
+    assert answer.found and "does not calculate. [1]" in answer.answer
+    assert "current" in answer.citations[0].quote
+
+
+def test_all_that_is_said_of_something_is_quoted(app: App, document_id: str) -> None:
+    answer = ask(app, document_id, "Describe everything about the access code of room 3.")
+    assert answer.found and answer.answer.startswith(f"- {answer.citations[0].quote} [1]")
+    assert str(paper.code(3)) in answer.answer
+
+
+def test_a_name_that_stands_nowhere_is_said(app: App, document_id: str) -> None:
+    answer = ask(app, document_id, "What is the access code of the Trondheim room?")
+    assert not answer.found and "“Trondheim” stands nowhere in it." in answer.answer
