@@ -33,7 +33,7 @@ from benchmarks.evidence.planted import Shape
 from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
 
 _SHAPES: tuple[Shape, ...] = ("one_shape", "varied")
-_CLAIM = re.compile(r"\d[\d.,]*|(?<![.!?\n] )(?<!^)\b[A-Z][a-z]+")
+_CLAIM = re.compile(r"\d[\d.,]*|(?<=[a-z,] )[A-Z][a-z]+")
 _NO_CLAIM = re.compile(r"\(p\. [^)]*\)|\[\d+\]")
 """What an answer says of where its words come from."""
 
