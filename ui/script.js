@@ -46,13 +46,21 @@
 
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
   function wire(element, trigger) {
-    element.addEventListener("click", async (event) => {
-      const button = event.target.closest("button[data-event]");
+    const press = async (button) => {
       if (!button || button.disabled) return;
       const data = payload(button);
       if (data.ask && !(await confirmed(data))) return;
       if (data.pane) show(data.pane);
       trigger(data.event, data);
+    };
+    const buttonOf = (event) => event.target.closest("button[data-event]");
+    element.addEventListener("click", (event) => press(buttonOf(event)));
+    // A region that is drawn anew while a button is held down takes the click with it.
+    let held = null;
+    element.addEventListener("pointerdown", (event) => { held = buttonOf(event); });
+    element.addEventListener("pointerup", () => {
+      if (held && !held.isConnected) press(held);
+      held = null;
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
