@@ -173,7 +173,6 @@
   async function watch(missed = 0) {
     const there = await fetch("favicon.ico", { cache: "no-store" }).then(() => true, () => false);
     if (there && "gone" in root.dataset) {
-      sessionStorage.setItem("docpod-typed", typed()?.value || "");
       location.reload();
       return;
     }
@@ -184,22 +183,25 @@
     }
     setTimeout(watch, there ? 4000 : 1000, there ? 0 : missed + 1);
   }
-  function typeAgain() {
-    const words = sessionStorage.getItem("docpod-typed");
-    if (!words) return;
-    // Only once its document is open; the page may draw the box anew a moment later, and without the words.
-    let looks = 0;
-    const timer = setInterval(() => {
-      const box = typed();
-      if (!box || box.disabled) return;
-      if (!box.value && document.activeElement !== box) {
-        box.value = words;
-        box.dispatchEvent(new Event("input", { bubbles: true }));
-      }
-      if (++looks < 10) return;
-      clearInterval(timer);
-      sessionStorage.removeItem("docpod-typed");
-    }, 300);
+  // What is typed outlives the page until it is sent: a new page shows it, as often as its box is drawn anew.
+  const DRAFT = "docpod-typed";
+  document.addEventListener("input", (event) => {
+    if (event.target === typed()) sessionStorage.setItem(DRAFT, event.target.value);
+  });
+  const sent = () => sessionStorage.removeItem(DRAFT);
+  document.addEventListener("keydown", (event) => {
+    if (event.target === typed() && event.key === "Enter" && !event.shiftKey) sent();
+  }, true);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#question .submit-button")) sent();
+  }, true);
+  function typeAgain(looks = 100) {
+    const box = typed(), words = sessionStorage.getItem(DRAFT);
+    if (words && box && !box.disabled && !box.value && document.activeElement !== box) {
+      box.value = words;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    if (words && looks) setTimeout(typeAgain, 300, looks - 1);
   }
 
   // Called once the page is mounted: the place is in the address, ids only.

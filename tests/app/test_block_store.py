@@ -1,8 +1,9 @@
 """Blocks of sections: several files at once, of which none is left behind that no row stands for."""
 
-import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,17 +20,13 @@ def test_files_behind_one_that_cannot_be_written_go(
     app = open_app(chunk_tokens=300)
     token_bytes = app.model.wait().loaded.runner.model.shape.token_bytes
     monkeypatch.setattr("engine.kvcache.exact.MOST_BYTES", 50 * token_bytes)
-    counted = threading.Lock()
-    numbers = iter(range(1, 1000))
 
-    def stops(folder: Path, name: str, *rest: object) -> tuple[int, str]:
-        with counted:
-            number = next(numbers)
-        if number == fails:
+    def stops(folder: Path, name: str, meta: Mapping[str, object], payload: Any) -> tuple[int, str]:
+        if meta["start"] == 50 * (fails - 1):
             # The files behind it are written meanwhile.
             time.sleep(0.3)
             raise StorageFull(1, 0)
-        return write_block(folder, name, *rest)
+        return write_block(folder, name, meta, payload)
 
     monkeypatch.setattr("app.block_store.write_block", stops)
     document = app.library.intake.keep(source, source.name, move=False)
