@@ -37,10 +37,13 @@ def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ..
 
 def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tuple[int, int] | None = None) -> Cited:
     """A passage as a citation; `span` are the characters of the page's text that answer, if they are known."""
-    # A page without stored places is one that is typeset here.
-    words = [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
-    place, quote = boxes(passage, words), passage.quote
+    place, quote = boxes(passage, words_of(page)), passage.quote
     return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, passage, span))
+
+
+def words_of(page: Page) -> list[Word]:
+    """The words of a page with their places; one without stored places is typeset here."""
+    return [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
 
 
 def _within(quote: str, passage: Passage, span: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.pod_engine import equip
 from app.questions import Questions
+from app.search import Search
 from app.settings import Settings
 from app.sharing import Sharing
 from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
@@ -45,7 +46,8 @@ class App:
         self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens, self._meaning)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
+        self.search = Search(self._store)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
         self._open.callback(self.sharing.stop)
 
     def start(self) -> None:

@@ -7,9 +7,10 @@ from typing import NoReturn
 from app.chat import Chat
 from app.credentials import Allowance
 from app.errors import DocumentNotFound, NotAllowed
-from app.events import ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.events import Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
 from app.library import Library
 from app.questions import Questions
+from app.search import Found, Search
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Whole:
     library: Library
     questions: Questions
     chat: Chat
+    search: Search
     status: Callable[[], ReaderStatus]
 
 
@@ -59,6 +61,7 @@ class SharedApp(_Restricted):
         self.library = SharedLibrary(grant)
         self.questions = SharedQuestions(grant)
         self.chat = SharedChat(grant)
+        self.search = SharedSearch(grant)
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
@@ -103,6 +106,19 @@ class SharedQuestions(_Restricted):
     def conversations(self, document_id: str) -> list[ConversationEntry]:
         """The visitor's own; of a document that is not shared there is none."""
         return self._grant.whole.questions.conversations(document_id, self._grant.visitor_id)
+
+
+class SharedSearch(_Restricted):
+    """Shared documents and the visitor's own conversations are searched; others are not looked into."""
+
+    def find(self, words: str) -> Found:
+        """As `Search.find`."""
+        return self._grant.whole.search.find(words, self._grant.documents, self._grant.visitor_id)
+
+    def cited(self, document_id: str, number: int, words: str) -> Cited | None:
+        """As `Search.cited`. Raises DocumentNotFound."""
+        self._grant.require(document_id)
+        return self._grant.whole.search.cited(document_id, number, words)
 
 
 class SharedChat(_Restricted):

@@ -15,6 +15,7 @@ from app.errors import NotAllowed, NotShared
 from app.events import ReaderStatus
 from app.library import Library
 from app.questions import Questions
+from app.search import Search
 from app.shared_app import Grant, SharedApp, Whole
 
 QUESTIONS_A_MINUTE = 6
@@ -107,12 +108,13 @@ class Sharing:
         library: Library,
         questions: Questions,
         chat: Chat,
+        search: Search,
         status: Callable[[], ReaderStatus],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.roads: dict[str, Road] = {}
         """By name; whoever serves the page knows them."""
-        self._whole = Whole(library, questions, chat, status)
+        self._whole = Whole(library, questions, chat, search, status)
         self._clock = clock
         self._starting = Lock()
         self._lock = RLock()

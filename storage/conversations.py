@@ -1,6 +1,6 @@
 """What the store knows of conversations: their messages, branches and citations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -72,18 +72,23 @@ class Conversations(Sessions):
         """The active branch from its root on: the newest message and what led to it."""
         return self.branch(conversation_id)
 
+    def all_messages(self, owner: str = "") -> list[tuple[Conversation, list[Message]]]:
+        """Every conversation of the home's user or of a visitor with its active branch, last used first."""
+        of_owner = select(Message).join(Conversation).where(Conversation.owner == owner).order_by(Message.id)
+        newest_first = select(Conversation).where(Conversation.owner == owner)
+        by_conversation: dict[str, dict[int, Message]] = {}
+        with self._read() as session:
+            for message in session.scalars(of_owner):
+                by_conversation.setdefault(message.conversation_id, {})[message.id] = message
+            conversations = session.scalars(newest_first.order_by(Conversation.updated_at.desc(), Conversation.id))
+            return [(each, _branch(by_conversation.get(each.id, {}))) for each in conversations]
+
     def branch(self, conversation_id: str, last: int | None = None) -> list[Message]:
         """What led to a message of the conversation, and that message; the newest one if none is given."""
         of_conversation = select(Message).where(Message.conversation_id == conversation_id).order_by(Message.id)
         with self._read() as session:
             by_id = {message.id: message for message in session.scalars(of_conversation)}
-        branch: list[Message] = []
-        # A reply is newer than what it replies to, so the newest message ends a branch.
-        message_id = max(by_id, default=None) if last is None else last
-        while message_id in by_id:
-            branch.append(by_id[message_id])
-            message_id = by_id[message_id].parent_id
-        return branch[::-1]
+        return _branch(by_id, last)
 
     def citations(self, message_ids: Sequence[int]) -> dict[int, list[Citation]]:
         """Of each message in the order of their marks; a message without citations has an empty list."""
@@ -163,6 +168,17 @@ class Conversations(Sessions):
             asked = stored(session, Message, question_message_id)
             conversation = stored(session, Conversation, asked.conversation_id)
             return _add_answer(session, conversation, asked, answer, citations)
+
+
+def _branch(by_id: Mapping[int, Message], last: int | None = None) -> list[Message]:
+    """What led to a message of a conversation, by id, or to its newest one."""
+    branch: list[Message] = []
+    # A reply is newer than what it replies to, so the newest message ends a branch.
+    message_id = max(by_id, default=None) if last is None else last
+    while message_id in by_id:
+        branch.append(by_id[message_id])
+        message_id = by_id[message_id].parent_id
+    return branch[::-1]
 
 
 def _add_answer(

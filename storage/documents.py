@@ -189,6 +189,16 @@ class Documents(Sessions):
         with self._read() as session:
             return page_index.search(session.connection(), document_id, terms, limit)
 
+    def pages_with(self, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
+        """By document, numbers of the pages with all of these words, best first; the last may be a word's beginning."""
+        with self._read() as session:
+            connection = session.connection()
+            indexed = page_index.indexed(connection)
+            return {
+                each: page_index.search_all(connection, each, words, limit) if each in indexed else []
+                for each in document_ids
+            }
+
 
 def _rows(document_id: str, pages: Iterable[Page]) -> list[dict[str, Any]]:
     columns = [column.key for column in inspect(Page).column_attrs]

@@ -44,7 +44,7 @@ def drop(connection: Connection, document_id: str) -> None:
 
 def search(connection: Connection, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
     """Page numbers and BM25 scores, best first; a page needs one of the terms."""
-    query = _any_of(terms)
+    query = _joined(terms, " OR ")
     if not query or not connection.dialect.has_table(connection, f"page_search_{document_id}"):
         return []
     table = _table(document_id)
@@ -55,10 +55,25 @@ def search(connection: Connection, document_id: str, terms: Sequence[str], limit
     return [(number, score) for number, score in rows]
 
 
-def _any_of(terms: Sequence[str]) -> str:
-    """An FTS5 query for rows with at least one of the terms."""
+def search_all(connection: Connection, document_id: str, words: str, limit: int) -> list[int]:
+    """Numbers of the pages with every word of a text, the last of which may be a word's beginning; best first."""
+    table, query = _table(document_id), _joined(spaced(words).split(), " AND ")
+    rows = connection.exec_driver_sql(
+        f"SELECT rowid FROM {table} WHERE {table} MATCH ? ORDER BY rank, rowid LIMIT ?", (f"{query} *", limit)
+    )
+    return [number for (number,) in rows]
+
+
+def indexed(connection: Connection) -> set[str]:
+    """The ids of the documents that have an index."""
+    rows = connection.exec_driver_sql("SELECT substr(name, 13) FROM sqlite_schema WHERE name GLOB 'page_search_*'")
+    return {document_id for (document_id,) in rows}
+
+
+def _joined(terms: Sequence[str], operator: str) -> str:
+    """An FTS5 query of the terms."""
     words = (term for term in dict.fromkeys(terms) if any(map(str.isalnum, term)))
-    return " OR ".join(_in_quotes(word.replace("\0", " ")) for word in words)
+    return operator.join(_in_quotes(word.replace("\0", " ")) for word in words)
 
 
 def _table(document_id: str) -> str:

@@ -25,7 +25,11 @@ def build(page: Page) -> None:
     page.region("upload", gr.UploadButton("Add documents", file_count="multiple", elem_id="upload"))
     page.surface("notices")
     search = gr.Textbox(
-        placeholder="Search", label="Search the library", show_label=False, container=False, elem_id="search"
+        placeholder="Search everything",
+        label="Search titles, pages and conversations",
+        show_label=False,
+        container=False,
+        elem_id="search",
     )
     page.region("search", search)
     page.surface("documents")
@@ -45,8 +49,8 @@ def bind(page: Page) -> None:
     def act(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_act(page, document_id, conversation_id, search, event._data or {}))
 
-    def open_document(search: str, event: gr.EventData) -> list[Any]:
-        return page.guarded(lambda: page.opened(str(event._data.get("document", "")), None, search))
+    def open_document(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
+        return page.guarded(lambda: on_open(page, document_id, conversation_id, search, event._data or {}))
 
     def delete(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
@@ -68,7 +72,7 @@ def bind(page: Page) -> None:
     for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
-    page["documents"].select(open_document, page["search"], outputs, api_name="open", **leaving)
+    page["documents"].select(open_document, ids, outputs, api_name="open", **leaving)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
     searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
     page["search"].input(look, ids[::2], outputs, api_name="search", **searching)
@@ -79,7 +83,7 @@ def bind(page: Page) -> None:
 def live(app: App, at: Open) -> View:
     """The list, with the open document marked, and the reader."""
     return {
-        "documents": library.documents(at.found, at.document_id, at.search),
+        "documents": library.documents(at.found, at.document_id, at.search, at.hits),
         "reader": library.reader(app.status()),
     }
 
@@ -91,7 +95,18 @@ def opened(app: App, at: Open) -> View:
 
 def documents(app: App, document_id: str, search: str) -> View:
     """The list alone."""
-    return {"documents": library.documents(app.library.catalogue.entries(search), document_id, search)}
+    found = app.library.catalogue.entries(search)
+    return {"documents": library.documents(found, document_id, search, app.search.find(search))}
+
+
+def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
+    """Opens a document, or what was found in it: a conversation, or a page with the words that were searched for."""
+    document_id, number = str(event.get("document", "")), int(event.get("page", 0))
+    if not number:
+        return page.opened(document_id, event.get("conversation") or None, search)
+    view = page.opened(document_id, conversation_id if document_id == open_id else None, search)
+    found = page.app.search.cited(document_id, number, search)
+    return {**view, "sheet": page_panel.best_sheet(page.app, document_id, [found] if found else [])}
 
 
 def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay: str, search: str) -> View:

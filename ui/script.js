@@ -51,6 +51,7 @@
       const data = payload(button);
       if (data.ask && !(await confirmed(data))) return;
       if (data.pane) show(data.pane);
+      sought = data.turn || "";
       trigger(data.event, data);
     };
     const buttonOf = (event) => event.target.closest("button[data-event]");
@@ -112,12 +113,21 @@
     pane.scrollTo({ top: Math.max(0, top), behavior: "instant" });
   }, true);
 
+  // The answer of a conversation that was searched for and is about to be drawn, by its message.
+  let sought = "";
+
   // The conversation follows the growing answer unless its reader scrolled away.
   function follow(talk) {
     let pinned = true;
     talk.addEventListener("scroll", () => { pinned = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80; });
     new MutationObserver(() => {
-      if (pinned) talk.scrollTop = talk.scrollHeight;
+      const turn = sought && talk.querySelector(`[data-answer="${CSS.escape(sought)}"]`);
+      if (turn) {
+        sought = "";
+        pinned = false;
+        turn.scrollIntoView({ block: "start" });
+        turn.classList.add("sought");
+      } else if (pinned) talk.scrollTop = talk.scrollHeight;
     }).observe(talk, { childList: true, subtree: true, characterData: true });
     document.querySelector("#question")?.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey) pinned = true;
@@ -164,6 +174,25 @@
     if (event.key === "/" && !typing) {
       event.preventDefault();
       document.querySelector("#question textarea")?.focus();
+    }
+    const search = document.querySelector("#search :is(textarea, input)");
+    if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && search) {
+      event.preventDefault();
+      show("library");
+      search.focus();
+      search.select();
+    }
+    // From the search through what it found and back, by the arrow keys; Esc ends it.
+    if (event.target === search && event.key === "Escape" && search.value) {
+      search.value = "";
+      search.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    const found = [search, ...document.querySelectorAll("#documents :is(.document-open, .hit)")];
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const at = found.indexOf(event.target);
+    if (step && at >= 0 && found[at + step]) {
+      event.preventDefault();
+      found[at + step].focus();
     }
   });
 

@@ -10,6 +10,7 @@ import gradio as gr
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Turn
 from app.main import App
+from app.search import Found
 from ui.access import current_view
 from ui.render import library
 from ui.trouble import explain
@@ -25,6 +26,8 @@ RESTING: dict[str, Any] = {"value": 5.0, "__type__": "update"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""
 
+NOTHING = Found()
+
 
 @dataclass(frozen=True)
 class Open:
@@ -38,6 +41,7 @@ class Open:
     entry: DocumentEntry | None = None
     """The document; None where nothing is open, or what was is gone."""
     turns: Sequence[Turn] = ()
+    hits: Found = NOTHING
 
 
 class Panel(Protocol):
@@ -133,7 +137,8 @@ class Page:
         """What is open, as it is at this moment."""
         found, entry = self.app.library.catalogue.entries(search), self._entry(document_id)
         turns = self.app.chat.turns(conversation_id) if entry else ()
-        return Open(document_id if entry else "", conversation_id if entry else "", search, found, entry, turns)
+        hits = self.app.search.find(search)
+        return Open(document_id if entry else "", conversation_id if entry else "", search, found, entry, turns, hits)
 
     def live(self, at: Open) -> dict[str, Any]:
         """The regions of all panels that follow what happens in the background."""

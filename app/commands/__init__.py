@@ -1,7 +1,7 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
-from app.commands import conversations, documents, keys, machine, questions
+from app.commands import conversations, documents, keys, machine, questions, search
 
-NOUNS = (documents, questions, conversations, keys, machine)
+NOUNS = (documents, questions, search, conversations, keys, machine)
 
-__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "questions"]
+__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "questions", "search"]

@@ -26,6 +26,16 @@ def test_a_conversation_goes_on_is_written_again_and_goes(cli: Cli, document_id:
     assert cli("conversations", "list", document_id, "--json").json == []
 
 
+def test_words_are_searched(cli: Cli, document_id: str) -> None:
+    cli("ask", document_id, QUESTION)
+    found = cli("search", "porter", "that", "da", "--json").json
+    assert [each["document_id"] for each in found["documents"]] == [document_id]
+    assert found["documents"][0]["count"] == 4 and found["turns"] == []
+    assert cli("search", QUESTION, "--json").json["turns"][0]["document_id"] == document_id
+    assert "Nothing has these words." in cli("search", "zebra").out
+    assert "p. 1: " in cli("search", "porter").out
+
+
 @pytest.mark.parametrize("verb", [("conversations", "show"), ("conversations", "delete"), ("regenerate",)])
 def test_a_conversation_that_is_not_there(cli: Cli, document_id: str, verb: tuple[str, ...]) -> None:
     assert cli(*verb, "nowhere", "--json").json["error"] == "DocumentNotFound"

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from app.events import (
     Turn,
 )
 from app.keys import SCOPES, Key
+from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
 from app.settings import Settings
 from app.sharing import Sharing
 
@@ -402,6 +403,32 @@ class FakeChat:
             put(replace(answer, coverage="", checked_pages=PAGES), "done")
 
 
+class FakeSearch:
+    """Every document has the same lines on page 12."""
+
+    def __init__(self, library: FakeLibrary, chat: FakeChat) -> None:
+        self.library, self.chat = library, chat
+
+    def find(self, words: str, documents: Collection[str] | None = None, owner: str = "") -> Found:
+        if not words.strip():
+            return Found()
+        known = [each for each in self.library.documents.values() if documents is None or each.document_id in documents]
+        line = next((each for each in LINES if words in each), "")
+        at = line.find(words)
+        excerpt = Excerpt(line, ((at, at + len(words)),))
+        pages = [DocumentHits(each.document_id, each.title, (PageHit(12, "12", excerpt),), 3) for each in known]
+        turns = [
+            TurnHit(each.document_id, key, turn.answer.message_id, each.title, Excerpt(turn.question))
+            for key, each in self.chat.known.items()
+            for turn in each.turns
+            if words in turn.question and each.owner == owner and each.document_id in {one.document_id for one in known}
+        ]
+        return Found(tuple(pages) if line else (), tuple(turns))
+
+    def cited(self, document_id: str, number: int, words: str) -> Cited:
+        return replace(CITED[0], page=number)
+
+
 class FakeKeys:
     """One key that may do everything."""
 
@@ -429,7 +456,8 @@ class FakeApp:
         self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = self.chat = FakeChat(self.library, word_seconds)
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.status)
+        self.search = FakeSearch(self.library, self.chat)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
 
     def status(self) -> ReaderStatus:
         state = "ready" if self.clock() >= self.ready_at else "loading"

@@ -234,7 +234,7 @@ def test_a_visitor_causes_his_events_and_no_other(place: Place) -> None:
 def test_a_visitor_reads_and_asks_what_is_shared(place: Place) -> None:
     with place.visitor() as ann, place.visitor("Ben") as ben, place.its_user() as user:
         assert "shared report" in call(place, ann, "load", "", "")
-        opened = call(place, ann, "open", "", data={"document": place.shared})
+        opened = call(place, ann, "open", "", "", "", data={"document": place.shared})
         assert "shared report" in opened and "data:image/" in opened
         asked = call(place, ann, "ask", place.shared, "", "How many members?")
         assert "117.6 million" in asked

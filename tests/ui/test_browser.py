@@ -312,3 +312,31 @@ def test_light_and_dark_follow_the_system_until_told(opened: Page) -> None:
     opened.reload()
     expect(opened.locator("#history .welcome")).to_be_visible()
     wait_for_theme("light")
+
+
+def test_search_finds_pages_and_conversations_and_opens_them(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, "How many members, of whatever kind?")
+    driver.wait_for_answer(opened)
+    driver.ask(opened, QUESTION)
+    driver.wait_for_answer(opened, 2)
+    opened.keyboard.press("Control+k")
+    box = opened.get_by_label("Search titles, pages and conversations")
+    expect(box).to_be_focused()
+    opened.keyboard.type("streaming memberships")
+    hit = opened.locator(".hit", has_text="p. 12").first
+    expect(hit.locator("mark")).to_have_text("streaming memberships")
+    opened.keyboard.press("ArrowDown")
+    expect(hit).to_be_focused()
+    opened.keyboard.press("Enter")
+    expect(opened.get_by_label("Go to page")).to_have_value("12")
+    expect(opened.locator(".sheet .mark.chosen").first).to_be_in_viewport()
+    # The conversation stays, and the search too.
+    expect(opened.locator("#history .turn")).to_have_count(2)
+    box.fill("whatever kind")
+    opened.locator(".hit", has_text="whatever kind").click()
+    expect(opened.locator(".turn.sought .question")).to_have_text("How many members, of whatever kind?")
+    expect(opened.locator(".turn.sought .question")).to_be_in_viewport()
+    box.press("Escape")
+    expect(opened.locator(".hit")).to_have_count(0)
+    expect(box).to_have_value("")

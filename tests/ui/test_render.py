@@ -21,6 +21,7 @@ from app.events import (
     RecipeStep,
     Turn,
 )
+from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
 from ui.render import conversation, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
@@ -99,9 +100,16 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     turn = Turn(nasty, answer(nasty, citations=(cited(label=nasty, quote=nasty),), coverage=nasty))
     talk = ConversationEntry(nasty, nasty, datetime.now(UTC))
     named = entry(title=nasty, document_id=nasty, outline=((0, nasty, 3),))
+    excerpt = Excerpt(nasty, ((0, 3),))
+    pages = (PageHit(1, nasty, excerpt),)
+    found = Found(
+        (DocumentHits(nasty, nasty, pages, 9), DocumentHits(nasty, nasty, (), 9)),
+        (TurnHit(nasty, nasty, 1, nasty, excerpt),),
+        3,
+    )
     pieces = [
-        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty),
-        library.documents([], "", nasty),
+        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
+        library.documents([], "", nasty, Found()),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         conversation.head(named, [talk], nasty),
@@ -139,7 +147,9 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
 
 
 def test_an_escaped_name_reads_as_it_was_written() -> None:
-    assert '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", "")).words
+    assert (
+        '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", "", Found())).words
+    )
 
 
 def test_a_models_words_are_formatted_but_never_linked() -> None:

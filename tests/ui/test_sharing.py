@@ -60,7 +60,7 @@ def app(tmp_path: Path) -> FakeApp:
 
 @pytest.fixture
 def sharing(app: FakeApp, clock: Clock, road: FakeRoad) -> Sharing:
-    sharing = Sharing(app.library, app.questions, app.chat, app.status, clock)
+    sharing = Sharing(app.library, app.questions, app.chat, app.search, app.status, clock)
     sharing.roads["link"] = road
     yield sharing
     sharing.stop()
@@ -295,3 +295,20 @@ def test_sharing_from_the_start_says_the_link_or_why_there_is_none(app: FakeApp,
     app.sharing.stop()
     app.library.documents.clear()
     assert run_app.share_library(app) == "There is no document to share. Choose at least one on the page."
+
+
+def test_a_visitor_searches_what_is_shared_and_his_own(
+    app: FakeApp, sharing: Sharing, shared: str, private: str
+) -> None:
+    sharing.start(Terms(frozenset({shared})))
+    ann, ben = visit(sharing), visit(sharing, "Ben")
+    app.chat.ask(private, "", "How many memberships has the private one?")
+    app.chat.ask(shared, "", "How many memberships has its owner?")
+    mine = ann.chat.ask(shared, "", "How many memberships has the shared one?")
+    found = ann.search.find("memberships")
+    assert [each.document_id for each in found.documents] == [shared]
+    assert [each.conversation_id for each in found.turns] == [mine]
+    assert ben.search.find("memberships").turns == ()
+    assert ann.search.cited(shared, 12, "memberships") is not None
+    with pytest.raises(DocumentNotFound, match="not shared"):
+        ann.search.cited(private, 12, "memberships")

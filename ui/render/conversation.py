@@ -90,7 +90,8 @@ def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: st
     last = len(turns) - 1
     weak = next((position for position, turn in enumerate(turns) if turn.answer.weak), -1)
     return "".join(
-        f'<article class="turn">{question(turn.question, turn.answer.understood)}'
+        f'<article class="turn" data-answer="{turn.answer.message_id}">'
+        f"{question(turn.question, turn.answer.understood)}"
         f"{_turn(turn, entry, again and position == last)}{_weak(better) if position == weak else ''}</article>"
         for position, turn in enumerate(turns)
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
 from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
+from app.search import DocumentHits, Excerpt, Found, TurnHit
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
@@ -22,14 +23,60 @@ def brand(max_upload_mb: int) -> str:
     )
 
 
-def documents(entries: Sequence[DocumentEntry], open_id: str, search: str) -> str:
-    """All rows, or a line that says why there are none."""
-    if not entries:
+def documents(entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found) -> str:
+    """All rows and what was found inside, or a line that says why there are none."""
+    inside = hits(found)
+    if not entries and not inside:
         if search.strip():
             return f'<p class="quiet pad">Nothing matches “{text(search)}”.</p>'
         return '<p class="quiet pad nothing-yet">Documents you add are kept here.</p>'
     rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
-    return f'<ul class="documents" aria-label="Documents">{rows}</ul>'
+    listed = f'<ul class="documents" aria-label="Documents">{rows}</ul>' if rows else ""
+    return listed + inside
+
+
+def hits(found: Found) -> str:
+    """The pages and conversations that hold the words, each of which opens."""
+    shown = "".join(_pages_found(each) for each in found.documents)
+    turns = "".join(_turn_found(each) for each in found.turns)
+    if turns:
+        more = f'<p class="more">and {count(found.more_turns, "more answer")}</p>' if found.more_turns else ""
+        shown += f'<section class="found"><h3>Conversations</h3><ul>{turns}</ul>{more}</section>'
+    return shown
+
+
+def _pages_found(each: DocumentHits) -> str:
+    rows = "".join(
+        f'<li><button class="hit" data-event="select" data-pane="page" data-page="{hit.page}"'
+        f' data-document="{text(each.document_id)}"><span class="where">p. {text(hit.label or str(hit.page))}</span>'
+        f" {_excerpt(hit.excerpt)}</button></li>"
+        for hit in each.pages
+    )
+    if not rows:
+        return (
+            f'<button class="hit" data-event="select" data-pane="chat" data-document="{text(each.document_id)}">'
+            f'<span class="where" dir="auto">{text(each.title)}</span> {count(each.count, "page")}</button>'
+        )
+    left = each.count - len(each.pages)
+    more = f'<p class="more">and {count(left, "more page")}</p>' if left else ""
+    return f'<section class="found"><h3 dir="auto">{text(each.title)}</h3><ul>{rows}</ul>{more}</section>'
+
+
+def _turn_found(hit: TurnHit) -> str:
+    return (
+        f'<li><button class="hit" data-event="select" data-pane="chat" data-document="{text(hit.document_id)}"'
+        f' data-conversation="{text(hit.conversation_id)}" data-turn="{hit.message_id}">'
+        f'<span class="where" dir="auto">{text(hit.title)}</span> {_excerpt(hit.excerpt)}</button></li>'
+    )
+
+
+def _excerpt(excerpt: Excerpt) -> str:
+    """Text with the words that were searched for marked."""
+    shown, last = "", 0
+    for start, end in excerpt.spans:
+        shown += f"{text(excerpt.text[last:start])}<mark>{text(excerpt.text[start:end])}</mark>"
+        last = end
+    return f'<span class="excerpt" dir="auto">{shown}{text(excerpt.text[last:])}</span>'
 
 
 def row(entry: DocumentEntry, is_open: bool) -> str:
