@@ -8,7 +8,7 @@ that is open, and what is open when the app ends goes on at the next start.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from app.log_file import NAME
 from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.questions import Questions
+from app.several_answer import read_of
 from app.streaming import without_echo
 from storage import Document, MessageState, Store
 
@@ -78,7 +79,16 @@ class Chat:
         self._note_change()
         if self._thread.is_alive():
             self._thread.join()
+            self._store.delete_hidden_conversations()
         self._pool.shutdown()
+
+    def open(self, documents: Sequence[str], owner: str = "") -> str:
+        """A conversation about several documents, to be asked in; its id. Raises DocumentNotFound."""
+        return self._conversations.open(documents, owner)
+
+    def documents(self, conversation_id: str) -> tuple[str, ...]:
+        """The documents that a conversation is about; none before its first question, where it is about one."""
+        return self._conversations.documents(conversation_id)
 
     def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
         """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
@@ -92,8 +102,10 @@ class Chat:
             if conversation is not None and (conversation.document_id, conversation.owner) != (document_id, owner):
                 raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
             messages = self._store.messages(conversation_id) if conversation else []
-            asked = Asked(document_id, question, conversation_id, messages, owner=owner)
-            asked = self._conversations.begin(asked, hits(question, document_id, self._store))
+            beside = tuple(conversation.beside) if conversation else ()
+            asked = Asked(document_id, question, conversation_id, messages, owner=owner, beside=beside)
+            found = () if beside else hits(question, document_id, self._store)
+            asked = self._conversations.begin(asked, found)
         self._begin()
         return asked.conversation_id
 
@@ -112,8 +124,21 @@ class Chat:
                 self._end(asked)
 
     def delete(self, conversation_id: str) -> None:
-        """Forget a conversation, and end its answers."""
-        self._conversations.delete(conversation_id)
+        """Put a conversation out of sight and end its answers; it is forgotten with the next one, or at the end."""
+        self._store.hide_conversation(conversation_id)
+        self._end_answers(conversation_id)
+
+    def bring_back(self, conversation_id: str, owner: str = "") -> None:
+        """Take back that a conversation was deleted. Raises DocumentNotFound."""
+        if not self._store.bring_back_conversation(conversation_id, owner):
+            raise DocumentNotFound("This conversation is gone for good.", "Start a new one.")
+        self._begin()
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        """Call a conversation so from now on. Raises BadName and DocumentNotFound."""
+        self._conversations.rename(conversation_id, title)
+
+    def _end_answers(self, conversation_id: str) -> None:
         with self._changed:
             ended = [key for key, each in self._running.items() if each.asked.conversation_id == conversation_id]
             for key in ended:
@@ -128,7 +153,8 @@ class Chat:
     def forget(self, owner: str) -> None:
         """Forget all conversations of a visitor, and end their answers."""
         for conversation_id in self._store.conversations_of(owner):
-            self.delete(conversation_id)
+            self._conversations.delete(conversation_id)
+            self._end_answers(conversation_id)
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it stands at this moment."""
@@ -190,12 +216,12 @@ class Chat:
         document = self._store.document(asked.document_id)
         if document is None:
             return
-        if document.state == "rejected" and document.error:
+        if document.state == "rejected" and document.error and not asked.beside:
             self._conversations.fail(asked, NotRead(**document.error))
             self._note_change()
             return
         needs = self._questions.needs(asked)
-        found = self._search(asked, state, document) if needs == "reading" else ()
+        found = self._search(asked, state, document) if needs == "reading" and not asked.beside else ()
         if needs != "pages" and not self._model.settled(0.0):
             return
         try:
@@ -204,7 +230,8 @@ class Chat:
             self._conversations.fail(asked, error)
             self._note_change()
             return
-        if document.state == "parsed" and self._may_begin(asked) and self._is_read(engine, asked, state, found, needs):
+        known = bool(asked.beside) or document.state == "parsed"
+        if known and self._may_begin(asked) and self._is_read(engine, asked, state, found, needs):
             checks = document.num_pages if state == "partial" else 0
             running = _Running(replace(asked, checks=checks))
             with self._changed:
@@ -230,6 +257,8 @@ class Chat:
         """Whether enough is read: all of it, or for a question that waits the page that holds the most of its words."""
         if engine is None or (needs == "model" and state == "waiting"):
             return True
+        if asked.beside:
+            return bool(read_of(engine, asked))
         reading = engine.presets.serving(asked.document_id)
         sections = self._store.read_so_far(reading.id) if reading else []
         if not sections:

@@ -41,7 +41,7 @@ def cited(mark: int, page: Page, passage: Passage, score: float = 1.0, span: tup
     return Cited(mark, page.number, page.label, quote, place, round(score, 3), _within(quote, passage, span))
 
 
-def words_of(page: Page) -> list[Word]:
+def words_of(page: Page) -> Sequence[Word]:
     """The words of a page with their places; one without stored places is typeset here."""
     return [Word(*word) for word in unpack_words(page.words)] if page.words else typeset_words(page.text)
 

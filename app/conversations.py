@@ -9,6 +9,7 @@ from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
 from app.intake import storing
 from app.question_kind import kind_of
+from app.titles import name_of
 from storage import Citation, Message, MessageState, OpenAnswer, Store
 
 
@@ -20,7 +21,8 @@ class Asked:
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
     `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
     `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
-    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's.
+    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's. Further documents that are asked are
+    `beside` the first.
     """
 
     document_id: str
@@ -35,6 +37,12 @@ class Asked:
     kept: bool = True
     said: Sequence[str] = ()
     owner: str = ""
+    beside: tuple[str, ...] = ()
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """All that are asked."""
+        return (self.document_id, *self.beside)
 
     @property
     def whole(self) -> str:
@@ -54,16 +62,25 @@ class Conversations:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def asked(self, document_id: str, question: str, conversation_id: str, recipe: str) -> Asked:
+    def asked(
+        self, document_id: str, question: str, conversation_id: str, recipe: str, beside: Sequence[str] = ()
+    ) -> Asked:
         """A question at the end of a conversation, or of none yet. Raises DocumentNotFound."""
         if not conversation_id:
-            return Asked(document_id, question, recipe=recipe)
+            return Asked(document_id, question, recipe=recipe, beside=tuple(beside))
         conversation = self._store.conversation(conversation_id)
         if conversation is None or conversation.document_id != document_id:
             raise DocumentNotFound(
                 "This document has no such conversation.", "It may have been deleted; start a new one."
             )
-        return Asked(document_id, question, conversation_id, self._store.messages(conversation_id), recipe=recipe)
+        messages, others = self._store.messages(conversation_id), tuple(conversation.beside)
+        return Asked(document_id, question, conversation_id, messages, recipe=recipe, beside=others)
+
+    def open(self, documents: Sequence[str], owner: str = "") -> str:
+        """A conversation about several documents, without a question yet; its id. Raises DocumentNotFound."""
+        first, *others = dict.fromkeys(documents)
+        with keeping():
+            return self._store.start_conversation(first, "", owner=owner, beside=others).id
 
     def asked_again(self, conversation_id: str) -> Asked:
         """The last question of a conversation. Raises DocumentNotFound where there is none."""
@@ -72,18 +89,34 @@ class Conversations:
         if conversation is None or len(messages) < 2:
             raise DocumentNotFound("There is no answer to write again.", "Ask a question first.")
         *before, asked, _ = messages
-        return Asked(conversation.document_id, asked.content, conversation_id, before, asked)
+        beside = tuple(conversation.beside)
+        return Asked(conversation.document_id, asked.content, conversation_id, before, asked, beside=beside)
 
     def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""
         found = self._store.conversations(document_id, owner)
-        return [ConversationEntry(each.id, each.title, each.updated_at) for each in found]
+        return [
+            ConversationEntry(each.id, each.title, each.updated_at, (each.document_id, *each.beside)) for each in found
+        ]
+
+    def documents(self, conversation_id: str) -> tuple[str, ...]:
+        """The documents that a conversation is about; none where there is no such conversation."""
+        conversation = self._store.conversation(conversation_id)
+        return (conversation.document_id, *conversation.beside) if conversation else ()
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it was."""
         messages = self._store.messages(conversation_id)
         cited = self._store.citations([message.id for message in messages])
-        return [_turn(question.content, answer, cited[answer.id]) for question, answer in _pairs(messages)]
+        several = {each.document_id for own in cited.values() for each in own} - {""}
+        found = (self._store.document(each) for each in several)
+        titles = {each.id: each.title or each.file_name for each in found if each}
+        return [_turn(question.content, answer, cited[answer.id], titles) for question, answer in _pairs(messages)]
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        """Call it so from now on. Raises BadName and DocumentNotFound."""
+        with keeping():
+            self._store.rename_conversation(conversation_id, name_of(title))
 
     def delete(self, conversation_id: str) -> None:
         """Forget a conversation."""
@@ -127,7 +160,11 @@ class Conversations:
             return None  # deleted meanwhile
         *before, question, answer = branch
         again = question if each.again else None
-        return Asked(each.document_id, question.content, answer.conversation_id, before, again, answer_id=answer.id)
+        beside = tuple(each.beside)
+        conversation_id = answer.conversation_id
+        return Asked(
+            each.document_id, question.content, conversation_id, before, again, answer_id=answer.id, beside=beside
+        )
 
     def _store_answer(
         self, asked: Asked, answer: Answer, state: MessageState, trouble: Mapping[str, str] | None = None
@@ -138,7 +175,10 @@ class Conversations:
             del facts[key]
         message = Message(role="assistant", content=answer.answer, found=answer.found, facts=facts, state=state)
         rows = [
-            Citation(**{**asdict(each), "boxes": list(each.boxes), "span": each.span and list(each.span)})
+            Citation(
+                **{key: value for key, value in asdict(each).items() if key != "title"}
+                | {"boxes": list(each.boxes), "span": each.span and list(each.span)}
+            )
             for each in answer.citations
         ]
         conversation_id = asked.conversation_id
@@ -152,7 +192,7 @@ class Conversations:
                 if not conversation_id or self._store.conversation(conversation_id) is None:
                     title = asked.question[:80]
                     start = self._store.start_conversation
-                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner).id
+                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner, asked.beside).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)
@@ -169,17 +209,20 @@ def _pairs(messages: Sequence[Message]) -> Iterator[tuple[Message, Message]]:
     return zip(messages[::2], messages[1::2], strict=False)
 
 
-def _turn(question: str, message: Message, citations: Sequence[Citation]) -> Turn:
+def _turn(question: str, message: Message, citations: Sequence[Citation], titles: Mapping[str, str]) -> Turn:
     facts = dict(message.facts)
     trouble = {key: facts.pop(key) for key in ("message", "hint") if key in facts}
-    return Turn(question, _restored(message, facts, citations), message.state, **trouble)
+    return Turn(question, _restored(message, facts, citations, titles), message.state, **trouble)
 
 
-def _restored(message: Message, facts: dict[str, Any], citations: Sequence[Citation]) -> Answer:
+def _restored(
+    message: Message, facts: dict[str, Any], citations: Sequence[Citation], titles: Mapping[str, str]
+) -> Answer:
     cited = []
     for each in citations:
         span = (each.span[0], each.span[1]) if each.span else None
-        cited.append(Cited(each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, span))
+        place = each.mark, each.page, each.label, each.quote, tuple(each.boxes), each.score, span
+        cited.append(Cited(*place, each.document_id, titles.get(each.document_id, "")))
     unsupported = tuple((start, end) for start, end in facts.get("unsupported", ()))
     facts = {**facts, "sections": tuple(facts["sections"]), "unsupported": unsupported}
     return Answer(

@@ -76,6 +76,10 @@ class DiskFull(AppError):
         )
 
 
+class BadName(AppError):
+    """A document or a conversation cannot be called so."""
+
+
 class Busy(AppError):
     """Another process, or this one, is reading this document."""
 

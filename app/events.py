@@ -50,6 +50,10 @@ class Cited:
     score: float
     span: tuple[int, int] | None = None
     """The characters (start, end) of the quote that answer, where they are known."""
+    document_id: str = ""
+    """Of several documents that were asked, the one that it is of; empty where one was asked."""
+    title: str = ""
+    """What that one is called."""
 
     @property
     def words(self) -> str:
@@ -121,6 +125,8 @@ class Answer:
     """Why it ends early: "cut" at the most tokens that an answer may have, or "repeated" where it went in circles."""
     weak: bool = False
     """Whether the model is one that should be read with care: passages first."""
+    looked: str = ""
+    """Of several documents: in which ones the answer was sought."""
 
 
 AskEvent = Working | Evidence | TextDelta | Answer
@@ -133,6 +139,8 @@ class ConversationEntry:
     conversation_id: str
     title: str
     updated_at: datetime
+    documents: tuple[str, ...] = ()
+    """Ids of all documents that it is about."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from app.readers import by_media_type, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
+from app.titles import name_of
 from app.worker import Stage, Worker
 from storage import Home, ReadingState, Store
 
@@ -143,6 +144,12 @@ class Library:
         for reading in self._store.readings(document_id):
             self._retention.release(reading)
         self.intake.forget(document)
+
+    def rename(self, document_id: str, title: str) -> None:
+        """Call a document so from now on. Raises BadName."""
+        self.catalogue.document(document_id)
+        with storing():
+            self._store.rename_document(document_id, name_of(title))
 
     def presets(self, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None until the model is there and the document is parsed."""

@@ -68,6 +68,8 @@ class Meaning:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meaning", daemon=True)
         self._documents: dict[str, DocumentVectors] = {}
+        self._last: tuple[str, NDArray[np.float32]] = "", np.zeros(SIZE, np.float32)
+        """The last question, which several documents are asked, and its vector."""
 
     def start(self) -> None:
         """Make vectors in the background from now on."""
@@ -89,7 +91,9 @@ class Meaning:
         known = self._known(document_id)
         if not len(known.vectors) or (encoder := self._loaded()) is None:
             return {}
-        cosines = known.vectors @ encoder.encode([question])[0]
+        if (last := self._last)[0] != question:
+            last = self._last = question, encoder.encode([question])[0]
+        cosines = known.vectors @ last[1]
         best = np.maximum.reduceat(cosines, known.first)
         ends = np.append(known.first[1:], len(cosines))
         means = np.add.reduceat(cosines, known.first) / (ends - known.first)

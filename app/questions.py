@@ -1,7 +1,7 @@
 """Questions: from what a person asks to an answer with its evidence, out of memory."""
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from typing import Literal
@@ -17,6 +17,7 @@ from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
 from app.routing import Route
 from app.section_answer import SectionAnswer
+from app.several_answer import SeveralAnswer
 from app.whole_answer import WholeAnswer
 from storage import Store
 
@@ -48,14 +49,15 @@ class Questions:
         conversation_id: str = "",
         stop: threading.Event | None = None,
         recipe: str = "",
+        beside: Sequence[str] = (),
     ) -> Iterator[AskEvent]:
         """Evidence once, pieces of text, then the Answer, which is remembered; also when `stop` is set.
 
-        With a `recipe` only the memory that is kept by it answers.
+        With a `recipe` only the memory that is kept by it answers. Further documents are asked `beside` the first.
 
         Raises QuestionRejected, DocumentNotFound or NotRead before the first event.
         """
-        asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe)
+        asked = self._conversations.asked(document_id, question.strip(), conversation_id, recipe, beside)
         yield from self.answer(asked, stop or threading.Event())
 
     def regenerate(self, conversation_id: str) -> Iterator[AskEvent]:
@@ -104,7 +106,7 @@ class Questions:
                 raise
         yield self._conversations.keep(asked, found.answer(stop.is_set()))
 
-    def begin(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer:
+    def begin(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer | SeveralAnswer:
         """What answers a question of its kind; nothing of it is remembered yet."""
         asking = self._asking(asked)
         if asking.kind in ("whole", "page"):
@@ -113,10 +115,12 @@ class Questions:
             return DocumentAnswer(self._store, asked, asking)
         if len(asked.question) <= _LONGEST and (whole := complete(asked.question, asked.earlier)) != asked.question:
             asked = replace(asked, understood=whole)
+        if asked.beside:
+            return SeveralAnswer(self._store, self._model.wait(), self._retriever, asked, self._max_answer_tokens)
         return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._max_answer_tokens)
 
     def _asking(self, asked: Asked) -> Asking:
-        if len(asked.question) > _LONGEST:
+        if len(asked.question) > _LONGEST or asked.beside:
             return Asking("inside")
         return kind_of(asked.question, lambda: self._names(asked.document_id), bool(asked.earlier))
 

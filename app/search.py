@@ -94,7 +94,7 @@ class Search:
             best = numbers[each][:shown] if place * shown < MOST_SHOWN else []
             found.append(DocumentHits(each, titles[each], self._pages(each, best, words), len(numbers[each])))
         turns = list(self._turns(words, titles, owner))
-        hits = (TurnHit(*ids, titles[ids[0]], _excerpt(said, words)) for *ids, said in turns[:_MOST_TURNS])
+        hits = (TurnHit(a, b, c, titles[a], _excerpt(said, words)) for a, b, c, said in turns[:_MOST_TURNS])
         return Found(tuple(found), tuple(hits), max(0, len(turns) - _MOST_TURNS))
 
     def cited(self, document_id: str, number: int, words: str) -> Cited | None:
@@ -122,7 +122,7 @@ class Search:
         """Document, conversation and answer of the turns that hold the words, and which part of it is shown."""
         wanted = words.casefold().split()
         for conversation, messages in self._store.all_messages(owner):
-            if conversation.document_id not in titles:
+            if not {conversation.document_id, *conversation.beside} <= set(titles):
                 continue
             for asked, answer in zip(messages[::2], messages[1::2], strict=False):
                 said = f"{asked.content}\n{answer.content}"

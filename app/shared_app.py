@@ -1,6 +1,6 @@
 """The shared app: an App as one visitor has it, with the documents that are shared and his own conversations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -134,6 +134,17 @@ class SharedChat(_Restricted):
         self._take()
         return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id)
 
+    def open(self, documents: Sequence[str]) -> str:
+        """As `Chat.open`. Raises NotAllowed, too."""
+        for each in documents:
+            self._grant.require(each)
+        self._take()
+        return self._chat.open(documents, self._grant.visitor_id)
+
+    def documents(self, conversation_id: str) -> tuple[str, ...]:
+        """As `Chat.documents`; of a conversation that is not his, as of one that is not there."""
+        return self._chat.documents(conversation_id) if self._is_own(conversation_id) else ()
+
     def again(self, conversation_id: str) -> None:
         """As `Chat.again`. Raises NotAllowed, too."""
         self._require_own(conversation_id)
@@ -149,6 +160,15 @@ class SharedChat(_Restricted):
         """As `Chat.delete`."""
         self._require_own(conversation_id)
         self._chat.delete(conversation_id)
+
+    def bring_back(self, conversation_id: str) -> None:
+        """As `Chat.bring_back`."""
+        self._chat.bring_back(conversation_id, self._grant.visitor_id)
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        """As `Chat.rename`."""
+        self._require_own(conversation_id)
+        self._chat.rename(conversation_id, title)
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """As `Chat.turns`; of a conversation that is not his, as of one that is not there."""

@@ -3,6 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
+from app.errors import BadName
 from app.readers import READERS
 from app.readers.base import clean
 
@@ -27,6 +28,20 @@ _SUFFIX = re.compile(
 _WORD = re.compile(r"[^\W\d_]{3,}|[\u3040-\u9fff\uac00-\ud7a3]{2,}")
 _ID = re.compile(r"[0-9a-f]{8,}|[0-9a-f-]{32,}|\{[0-9a-f-]+\}|[\w.]+[-_:/][\d.:/_-]+|\S*\d\S*\d\S*", re.IGNORECASE)
 """One word of digits among letters: a number in somebody's list."""
+
+
+LONGEST = 200
+"""Characters of a name that a user gives."""
+
+
+def name_of(given: str) -> str:
+    """A name that a user gives, on one line. Raises BadName."""
+    name = " ".join(clean(given).split())
+    if not name:
+        raise BadName("A name needs at least one letter.", "Type one, or leave it as it is.")
+    if len(name) > LONGEST:
+        raise BadName(f"The name has {len(name):,} characters; {LONGEST} are the most.", "Choose a shorter one.")
+    return name
 
 
 def title_of(own: str, file_name: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
@@ -22,32 +22,76 @@ class OpenAnswer(NamedTuple):
     answer: Message
     again: bool
     """Whether its question was answered before."""
+    beside: list[str]
+    """The further documents that it is about."""
 
 
 class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
     def start_conversation(
-        self, document_id: str, title: str, conversation_id: str = "", owner: str = ""
+        self, document_id: str, title: str, conversation_id: str = "", owner: str = "", beside: Sequence[str] = ()
     ) -> Conversation:
-        """With the given id, or one of its own. Raises NotStored where the document is gone."""
+        """With the given id, or one of its own. Without a title its first question is its title, and until then it is
+        not listed. Raises NotStored where a document is gone.
+        """
         with self._write() as session:
-            stored(session, Document, document_id)
-            conversation = Conversation(document_id=document_id, title=title, owner=owner)
+            for each in (document_id, *beside):
+                stored(session, Document, each)
+            conversation = Conversation(document_id=document_id, title=title, owner=owner, beside=list(beside))
             conversation.id = conversation_id or conversation.id
             session.add(conversation)
             return conversation
 
     def conversation(self, conversation_id: str) -> Conversation | None:
-        """None where there is none."""
+        """None where there is none, or none any longer."""
         with self._read() as session:
-            return session.get(Conversation, conversation_id)
+            found = session.get(Conversation, conversation_id)
+            return None if found is None or found.is_deleted else found
 
     def conversations(self, document_id: str, owner: str = "") -> list[Conversation]:
         """Of the home's user or of a visitor, last used first."""
-        of_document = select(Conversation).where(Conversation.document_id == document_id, Conversation.owner == owner)
+        of_document = select(Conversation).where(
+            or_(Conversation.document_id == document_id, about(document_id)),
+            Conversation.owner == owner,
+            Conversation.title != "",
+            ~Conversation.is_deleted,
+        )
         with self._read() as session:
             return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
+
+    def rename_conversation(self, conversation_id: str, title: str) -> None:
+        """Call it so from now on. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Conversation, conversation_id).title = title
+
+    def hide_conversation(self, conversation_id: str) -> None:
+        """Put it out of sight until it is brought back; what its owner hid before goes now."""
+        with self._write() as session:
+            if (found := session.get(Conversation, conversation_id)) is None:
+                return
+            hidden = Conversation.owner == found.owner, Conversation.is_deleted, Conversation.id != conversation_id
+            session.execute(delete(Conversation).where(*hidden))
+            found.is_deleted = True
+        self._empty_log()
+
+    def bring_back_conversation(self, conversation_id: str, owner: str) -> bool:
+        """Show a hidden conversation again; whether there was one of this owner."""
+        with self._write() as session:
+            found = session.get(Conversation, conversation_id)
+            if found is None or found.owner != owner:
+                return False
+            found.is_deleted = False
+            return True
+
+    def delete_hidden_conversations(self) -> None:
+        """Forget what was put out of sight."""
+        with self._write() as session:
+            deleted = session.scalars(
+                delete(Conversation).where(Conversation.is_deleted).returning(Conversation.id)
+            ).all()
+        if deleted:
+            self._empty_log()
 
     def delete_conversation(self, conversation_id: str) -> None:
         """Forget the conversation with its messages."""
@@ -61,9 +105,10 @@ class Conversations(Sessions):
             return list(session.scalars(select(Conversation.id).where(Conversation.owner == owner)))
 
     def delete_conversations_of_visitors(self) -> None:
-        """Forget what visitors of an earlier run asked."""
+        """Forget what visitors of an earlier run asked, and conversations that are hidden or without a question."""
+        no_longer = or_(Conversation.owner != "", Conversation.title == "", Conversation.is_deleted)
         with self._write() as session:
-            of_visitors = delete(Conversation).where(Conversation.owner != "").returning(Conversation.id)
+            of_visitors = delete(Conversation).where(no_longer).returning(Conversation.id)
             deleted = session.scalars(of_visitors).all()
         if deleted:
             self._empty_log()
@@ -74,8 +119,9 @@ class Conversations(Sessions):
 
     def all_messages(self, owner: str = "") -> list[tuple[Conversation, list[Message]]]:
         """Every conversation of the home's user or of a visitor with its active branch, last used first."""
-        of_owner = select(Message).join(Conversation).where(Conversation.owner == owner).order_by(Message.id)
-        newest_first = select(Conversation).where(Conversation.owner == owner)
+        seen = Conversation.owner == owner, ~Conversation.is_deleted
+        of_owner = select(Message).join(Conversation).where(*seen).order_by(Message.id)
+        newest_first = select(Conversation).where(*seen)
         by_conversation: dict[str, dict[int, Message]] = {}
         with self._read() as session:
             for message in session.scalars(of_owner):
@@ -85,7 +131,12 @@ class Conversations(Sessions):
 
     def branch(self, conversation_id: str, last: int | None = None) -> list[Message]:
         """What led to a message of the conversation, and that message; the newest one if none is given."""
-        of_conversation = select(Message).where(Message.conversation_id == conversation_id).order_by(Message.id)
+        of_conversation = (
+            select(Message)
+            .join(Conversation)
+            .where(Message.conversation_id == conversation_id, ~Conversation.is_deleted)
+            .order_by(Message.id)
+        )
         with self._read() as session:
             by_id = {message.id: message for message in session.scalars(of_conversation)}
         return _branch(by_id, last)
@@ -114,6 +165,7 @@ class Conversations(Sessions):
                 parent = stored(session, Message, parent_id)
                 if parent.conversation_id != conversation_id:
                     raise NotStored(f"no message {parent_id} in conversation {conversation_id}")
+            conversation.title = conversation.title or question[:80]
             asked = Message(conversation_id=conversation_id, parent_id=parent_id, role="user", content=question)
             session.add(asked)
             session.flush()
@@ -123,11 +175,13 @@ class Conversations(Sessions):
         """Answers that are not at their end, oldest first."""
         before = aliased(Message)
         earlier = exists().where(before.parent_id == Message.parent_id, before.id < Message.id)
-        of_all = select(Conversation.document_id, Message, earlier).join(
+        of_all = select(Conversation.document_id, Message, earlier, Conversation.beside).join(
             Conversation, Conversation.id == Message.conversation_id
         )
         with self._read() as session:
-            found = session.execute(of_all.where(Message.state.in_(OPEN)).order_by(Message.id))
+            found = session.execute(
+                of_all.where(Message.state.in_(OPEN), ~Conversation.is_deleted).order_by(Message.id)
+            )
             return [OpenAnswer(*row) for row in found]
 
     def is_awaited(self, document_id: str) -> bool:
@@ -170,12 +224,18 @@ class Conversations(Sessions):
             return _add_answer(session, conversation, asked, answer, citations)
 
 
+def about(document_id: str) -> ColumnElement[bool]:
+    """Whether a document is one of the further ones of a conversation."""
+    beside = func.json_each(Conversation.beside).table_valued("value")
+    return exists().where(beside.c.value == document_id)
+
+
 def _branch(by_id: Mapping[int, Message], last: int | None = None) -> list[Message]:
     """What led to a message of a conversation, by id, or to its newest one."""
     branch: list[Message] = []
     # A reply is newer than what it replies to, so the newest message ends a branch.
     message_id = max(by_id, default=None) if last is None else last
-    while message_id in by_id:
+    while message_id is not None and message_id in by_id:
         branch.append(by_id[message_id])
         message_id = by_id[message_id].parent_id
     return branch[::-1]

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import delete, insert, inspect, select
 
 from storage import page_index
-from storage.models import Block, Document, Notes, Page, PageState, PageVectors, Reading, Section
+from storage.conversations import about
+from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, stored
 
 
@@ -44,7 +45,7 @@ class Documents(Sessions):
             if rows:
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
-            document.title = title
+            document.title = document.title if document.is_named else title
             document.note = note
             document.outline = list(outline)
             document.author, document.written = author, written
@@ -103,6 +104,12 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             document.state, document.error = "parsed", None
 
+    def rename_document(self, document_id: str, title: str) -> None:
+        """Call it so from now on. Raises NotStored."""
+        with self._write() as session:
+            document = stored(session, Document, document_id)
+            document.title, document.is_named = title, True
+
     def choose_recipe(self, document_id: str, recipe: str) -> None:
         """Note how the document's memory is to be compressed. Raises NotStored."""
         with self._write() as session:
@@ -141,6 +148,7 @@ class Documents(Sessions):
         of_document = select(Block.file_name).join(Section).join(Reading).where(Reading.document_id == document_id)
         with self._write() as session:
             files = set(session.scalars(of_document))
+            session.execute(delete(Conversation).where(about(document_id)))
             session.execute(delete(Document).where(Document.id == document_id))
             page_index.drop(session.connection(), document_id)
             files -= set(session.scalars(select(Block.file_name)))
@@ -196,6 +204,16 @@ class Documents(Sessions):
             indexed = page_index.indexed(connection)
             return {
                 each: page_index.search_all(connection, each, words, limit) if each in indexed else []
+                for each in document_ids
+            }
+
+    def pages_holding(self, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
+        """By document, for each of these plain words the numbers of the pages with it."""
+        with self._read() as session:
+            connection = session.connection()
+            indexed = page_index.indexed(connection)
+            return {
+                each: [page_index.holding(connection, each, term) if each in indexed else set() for term in terms]
                 for each in document_ids
             }
 

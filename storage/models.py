@@ -84,6 +84,8 @@ class Document(Base, kw_only=True):
     """As the file itself names it; empty where it does not."""
     written: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
+    is_named: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
+    """Whether its title is what its user calls it, which reading the file anew does not change."""
 
 
 class Preference(Base, kw_only=True):
@@ -225,7 +227,7 @@ class Block(Base, kw_only=True):
 
 
 class Conversation(Base, kw_only=True):
-    """Questions and answers about one document."""
+    """Questions and answers about one document or several; it goes with any of them."""
 
     __tablename__ = "conversations"
     __table_args__ = (Index("conversations_by_document", "document_id"),)
@@ -235,6 +237,10 @@ class Conversation(Base, kw_only=True):
     title: Mapped[str]
     owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """The visitor whose it is; empty for the home's user."""
+    beside: Mapped[list[str]] = mapped_column(JSON, default_factory=list, server_default=text("'[]'"))
+    """Ids of the further documents that it is about."""
+    is_deleted: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
+    """Whether it is out of sight, and goes unless it is brought back first."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
@@ -280,3 +286,5 @@ class Citation(Base, kw_only=True):
     score: Mapped[float]
     span: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), default=None)
     """The characters (start, end) of the quote that answer, where they are known."""
+    document_id: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """Which of several documents the passage is of; empty where the conversation is about one."""

@@ -64,6 +64,13 @@ def search_all(connection: Connection, document_id: str, words: str, limit: int)
     return [number for (number,) in rows]
 
 
+def holding(connection: Connection, document_id: str, term: str) -> set[int]:
+    """Numbers of all pages with a plain word or phrase."""
+    table, query = _table(document_id), _joined([term], "")
+    rows = connection.exec_driver_sql(f"SELECT rowid FROM {table} WHERE {table} MATCH ?", (query,)) if query else ()
+    return {number for (number,) in rows}
+
+
 def indexed(connection: Connection) -> set[str]:
     """The ids of the documents that have an index."""
     rows = connection.exec_driver_sql("SELECT substr(name, 13) FROM sqlite_schema WHERE name GLOB 'page_search_*'")

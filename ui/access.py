@@ -59,8 +59,9 @@ VISITOR_ROUTES = (
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(
     (
-        *("load", "tick", "open", "search", "cite", "cite_live", "turn", "contents"),
-        *("ask", "regenerate", "stop", "stop_waiting", "conversation", "conversation_new", "conversation_delete"),
+        *("load", "tick", "open", "several", "search", "cite", "cite_live", "turn", "contents"),
+        *("ask", "regenerate", "stop", "stop_waiting", "conversation", "conversation_new"),
+        *("conversation_delete", "conversation_undo", "conversation_rename"),
     )
 )
 """Events of the page that visitors may cause; all others are for the home's user alone."""

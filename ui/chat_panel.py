@@ -77,9 +77,10 @@ def live(app: App, at: Open) -> View:
         known = at.found or app.library.catalogue.entries()
         return {"history": conversation.choose() if known else conversation.welcome(), "live": "", "status": ""}
     if not at.turns:
-        return {"history": conversation.invitation(at.entry), "live": "", "status": "", "question": IDLE}
+        return {"history": conversation.invitation(at.entry, at.several), "live": "", "status": "", "question": IDLE}
     *before, last = at.turns
-    apart = last.state == "answering" or (last.state == "looking" and at.entry.progress.stage == "ready")
+    read = bool(at.several) or at.entry.progress.stage == "ready"
+    apart = last.state == "answering" or (last.state == "looking" and read)
     return {
         "history": conversation.history(before if apart else at.turns, at.entry, not last.is_open, app.status().better),
         "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
@@ -94,7 +95,7 @@ def opened(app: App, at: Open) -> View:
         return {"question": gr.update(interactive=False, placeholder="Open a document to ask it")}
     if not app.may_ask:
         return {"question": gr.update(interactive=False, placeholder="This document is shared for reading only")}
-    box = gr.update(interactive=True, placeholder="Ask this document")
+    box = gr.update(interactive=True, placeholder="Ask these documents" if at.several else "Ask this document")
     return {"question": {**box, **live(app, at)["question"]}}
 
 

@@ -1,5 +1,6 @@
 """The head of the conversation pane: the open document's title and state, and its conversations."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -31,6 +32,13 @@ def bind(page: Page) -> None:
         deleted = str((event._data or {}).get("conversation", ""))
         return page.guarded(lambda: on_delete(page, document_id, conversation_id, deleted))
 
+    def rename(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
+        data = event._data or {}
+        return page.guarded(lambda: on_rename(page, document_id, conversation_id, search, data))
+
+    def undo(document_id: str, event: gr.EventData) -> list[Any]:
+        return page.guarded(lambda: on_undo(page, document_id, str((event._data or {}).get("conversation", ""))))
+
     ids, head = [page["document_id"], page["conversation_id"]], page["head"]
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
     head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving)
@@ -38,6 +46,9 @@ def bind(page: Page) -> None:
     fresh = {"js": "() => window.docpod.fresh()", "api_name": "conversation_fresh", **QUIET}
     new = head.edit(None, None, page["conversation_id"], **fresh)
     new.then(open_new, ids, page.outputs, api_name="conversation_new", **leaving)
+    places = [*ids, page["search"]]
+    head.submit(rename, places, page.outputs, api_name="conversation_rename", concurrency_limit=None, **QUIET)
+    page["status"].click(undo, ids[:1], page.outputs, api_name="conversation_undo", **leaving)
     head.delete(delete, ids, page.outputs, api_name="conversation_delete", **leaving)
 
 
@@ -47,7 +58,7 @@ def live(app: App, at: Open) -> View:
         return {"head": ""}
     try:
         entry = app.library.catalogue.entry(at.document_id)
-        head = conversation.head(entry, app.questions.conversations(at.document_id), at.conversation_id)
+        head = conversation.head(entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
     except Exception as error:
         head = conversation.failure("", explain(error))
     return {"head": head}
@@ -56,4 +67,18 @@ def live(app: App, at: Open) -> View:
 def on_delete(page: Page, document_id: str, open_id: str, conversation_id: str) -> View:
     """Deletes a conversation; the open one leaves its document open with none."""
     page.app.chat.delete(conversation_id)
-    return page.opened(document_id, "" if conversation_id == open_id else open_id)
+    view = page.opened(document_id, "" if conversation_id == open_id else open_id)
+    return {**view, "status": conversation.deleted(conversation_id)}
+
+
+def on_undo(page: Page, document_id: str, conversation_id: str) -> View:
+    """Brings a deleted conversation back and opens it."""
+    page.app.chat.bring_back(conversation_id)
+    first, *_ = page.app.chat.documents(conversation_id) or (document_id,)
+    return page.opened(first, conversation_id)
+
+
+def on_rename(page: Page, document_id: str, open_id: str, search: str, event: Mapping[str, Any]) -> View:
+    """Calls a conversation otherwise."""
+    page.app.chat.rename(str(event.get("conversation", "")), str(event.get("title", "")))
+    return page.live(page.place(document_id, open_id, search))

@@ -33,6 +33,7 @@ def build(page: Page) -> None:
     )
     page.region("search", search)
     page.surface("documents")
+    page.surface("several")
     page.surface("reader")
     # What the timer showed last, so that it only sends what changed: hashes of the live regions.
     page.region("seen", gr.State({}))
@@ -51,6 +52,9 @@ def bind(page: Page) -> None:
 
     def open_document(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_open(page, document_id, conversation_id, search, event._data or {}))
+
+    def ask_several(search: str, event: gr.EventData) -> list[Any]:
+        return page.guarded(lambda: on_several(page, str((event._data or {}).get("documents", "")).split(), search))
 
     def delete(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
@@ -73,6 +77,7 @@ def bind(page: Page) -> None:
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving)
+    page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
     searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
     page["search"].input(look, ids[::2], outputs, api_name="search", **searching)
@@ -83,7 +88,8 @@ def bind(page: Page) -> None:
 def live(app: App, at: Open) -> View:
     """The list, with the open document marked, and the reader."""
     return {
-        "documents": library.documents(at.found, at.document_id, at.search, at.hits),
+        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits),
+        "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
         "reader": library.reader(app.status()),
     }
 
@@ -107,6 +113,14 @@ def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: 
     view = page.opened(document_id, conversation_id if document_id == open_id else None, search)
     found = page.app.search.cited(document_id, number, search)
     return {**view, "sheet": page_panel.best_sheet(page.app, document_id, [found] if found else [])}
+
+
+def on_several(page: Page, chosen: Sequence[str], search: str) -> View:
+    """Opens a conversation about the chosen documents, or about all."""
+    ids = list(chosen) or [each.document_id for each in page.app.library.catalogue.entries()]
+    if len(ids) == 1:
+        return page.opened(ids[0], "", search)
+    return page.opened(ids[0], page.app.chat.open(ids), search)
 
 
 def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay: str, search: str) -> View:
@@ -159,6 +173,8 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
             verbs.unlock(document_id, str(event.get("password", "")))
         case "delete":
             verbs.delete(document_id)
+        case "rename":
+            verbs.rename(document_id, str(event.get("title", "")))
         case "sample":
             sample = verbs.sample()
             return page.opened(verbs.add(sample, sample.name), None, search)

@@ -44,7 +44,7 @@ def bind(page: Page) -> None:
 
 def live(app: App, at: Open) -> View:
     """The contents; a page stays as it is."""
-    return {"outline": view.outline(at.entry) if at.entry else ""}
+    return {"outline": view.outline(at.entry) if at.entry and not at.several else ""}
 
 
 def opened(app: App, at: Open) -> View:
@@ -63,6 +63,7 @@ def on_turn(app: App, document_id: str, event: Mapping[str, Any]) -> View:
         number, chosen = int(event.get("page", 1)), int(event.get("mark", 0))
     except (TypeError, ValueError):
         number, chosen = 1, 0
+    document_id = str(event.get("document") or document_id)
     return {"sheet": sheet(app, document_id, number, view.parse_marks(str(event.get("citations", ""))), chosen)}
 
 
@@ -70,8 +71,8 @@ def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:
     """The page of the best passage with all marks, or the first page when there is no passage."""
     if not citations:
         return sheet(app, document_id, 1, (), 0)
-    marks = tuple(view.Mark(each.mark, each.page, each.label, each.boxes) for each in citations)
-    return sheet(app, document_id, citations[0].page, marks, citations[0].mark)
+    marks = tuple(view.Mark(each.mark, each.page, each.label, each.boxes, each.document_id) for each in citations)
+    return sheet(app, citations[0].document_id or document_id, citations[0].page, marks, citations[0].mark)
 
 
 def sheet(app: App, document_id: str, number: int, marks: tuple[view.Mark, ...], chosen: int) -> str:

@@ -32,7 +32,7 @@ def bind(page: Page) -> None:
 def live(app: App, at: Open) -> View:
     """How the open document is kept; empty when it is gone."""
     try:
-        shown = presets.presets(app.library.presets(at.document_id)) if at.document_id else ""
+        shown = presets.presets(app.library.presets(at.document_id)) if at.document_id and not at.several else ""
     except DocumentNotFound:
         shown = ""
     return {"dial": shown}

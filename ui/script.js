@@ -20,7 +20,7 @@
   root.dataset.pane = "chat";
 
   // A question with its answers, or a message when there is only one.
-  function dialog(title, words, answers) {
+  function dialog(title, words, answers, given) {
     const box = Object.assign(document.createElement("dialog"), { className: "ask" });
     const form = Object.assign(document.createElement("form"), { method: "dialog", className: "controls" });
     for (const [value, label, look] of answers)
@@ -30,18 +30,50 @@
       Object.assign(document.createElement("p"), { textContent: words }),
       form,
     );
+    const field = Object.assign(document.createElement("input"), { value: given, maxLength: 200, ariaLabel: words, dir: "auto" });
+    if (given !== undefined) form.prepend(field);
     document.querySelector(".gradio-container").append(box);
     box.showModal();
     return new Promise((resolve) =>
-      box.addEventListener("close", () => { resolve(box.returnValue); box.remove(); }));
+      box.addEventListener("close", () => {
+        resolve(given === undefined || box.returnValue !== "yes" ? box.returnValue : `yes ${field.value}`);
+        box.remove();
+      }));
+  }
+  // The new name, or nothing.
+  async function renamed(name) {
+    const answer = await dialog("Rename", "The name", [["yes", "Rename", "strong"], ["no", "Keep", ""]], name);
+    return answer.startsWith("yes ") ? answer.slice(4) : "";
   }
   const confirmed = async (data) =>
     (await dialog(data.ask, data.words || "",
       [["no", data.no || "Keep", ""], ["yes", data.yes, data.look || "danger"]])) === "yes";
 
+  // Documents that are chosen for a question, by id, through every redrawing of the list.
+  const picked = new Set();
+  function showPicked() {
+    const list = document.querySelector("#documents");
+    const boxes = [...(list?.querySelectorAll(".pick") || [])];
+    for (const box of boxes) box.checked = picked.has(box.value);
+    list?.toggleAttribute("data-picking", picked.size > 0);
+    const ask = document.querySelector("[data-several]");
+    if (!ask) return;
+    ask.dataset.all ||= ask.textContent;
+    const words = picked.size ? `Ask ${picked.size} chosen document${picked.size > 1 ? "s" : ""}` : ask.dataset.all;
+    if (ask.textContent !== words) ask.textContent = words;
+    ask.nextElementSibling.hidden = !picked.size;
+  }
+  document.addEventListener("change", ({ target }) => {
+    if (!target.matches?.(".pick")) return;
+    target.checked ? picked.add(target.value) : picked.delete(target.value);
+    showPicked();
+  });
+
   function payload(source) {
     const marks = source.closest("[data-citations]");
-    return { ...source.dataset, citations: marks ? marks.dataset.citations : "" };
+    const extra = "several" in source.dataset ? { documents: [...picked].join(" ") } : {};
+    const document = source.dataset.document || marks?.dataset.document || "";
+    return { ...source.dataset, ...extra, document, citations: marks ? marks.dataset.citations : "" };
   }
 
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
@@ -50,9 +82,14 @@
       if (!button || button.disabled) return;
       const data = payload(button);
       if (data.ask && !(await confirmed(data))) return;
+      if ("rename" in data) {
+        data.title = await renamed(data.rename);
+        if (!data.title.trim() || data.title === data.rename) return;
+      }
       if (data.pane) show(data.pane);
       sought = data.turn || "";
       trigger(data.event, data);
+      if ("several" in data) acts.unpick();
     };
     const buttonOf = (event) => event.target.closest("button[data-event]");
     element.addEventListener("click", (event) => press(buttonOf(event)));
@@ -77,6 +114,10 @@
     },
     show: (button) => show(button.dataset.show),
     choose: () => document.querySelector("#upload")?.click(),
+    unpick() {
+      picked.clear();
+      showPicked();
+    },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy(button) {
       const answer = button.closest(".answer");
@@ -238,6 +279,7 @@
     applyTheme();
     show(root.dataset.pane);
     follow(document.querySelector("#talk"));
+    new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     typeAgain();
     watch();

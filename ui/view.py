@@ -42,6 +42,8 @@ class Open:
     """The document; None where nothing is open, or what was is gone."""
     turns: Sequence[Turn] = ()
     hits: Found = NOTHING
+    several: Sequence[DocumentEntry] = ()
+    """The documents of a conversation about more than one."""
 
 
 class Panel(Protocol):
@@ -138,7 +140,10 @@ class Page:
         found, entry = self.app.library.catalogue.entries(search), self._entry(document_id)
         turns = self.app.chat.turns(conversation_id) if entry else ()
         hits = self.app.search.find(search)
-        return Open(document_id if entry else "", conversation_id if entry else "", search, found, entry, turns, hits)
+        asked = self.app.chat.documents(conversation_id) if entry else ()
+        several = [each for each in map(self._entry, asked) if each] if len(asked) > 1 else ()
+        ids = (document_id, conversation_id) if entry else ("", "")
+        return Open(*ids, search, found, entry, turns, hits, several)
 
     def live(self, at: Open) -> dict[str, Any]:
         """The regions of all panels that follow what happens in the background."""
@@ -166,7 +171,8 @@ class Page:
         opens nothing.
         """
         if not conversation_id:
-            known = [each.conversation_id for each in self.app.questions.conversations(document_id)]
+            mine = self.app.questions.conversations(document_id)
+            known = [each.conversation_id for each in mine if len(each.documents) < 2]
             conversation_id = next(iter(known), "") if conversation_id is None else ""
         at = self.place(document_id, conversation_id or uuid4().hex, search)
         opening = (panel.opened(self.app, at) for panel in self._panels if isinstance(panel, OpeningPanel))

@@ -12,9 +12,12 @@ from app.main import App
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    verbs = commands.verbs("conversations", "List, show and delete what was asked before")
+    verbs = commands.verbs("conversations", "List, show, rename and delete what was asked before")
     document(verbs.add("list", _list))
     verbs.add("show", _show).add_argument("conversation", help="its id")
+    rename = verbs.add("rename", _rename)
+    rename.add_argument("conversation", help="its id")
+    rename.add_argument("title", help="what it is called from now on")
     verbs.add("delete", _delete).add_argument("conversation", help="its id")
 
 
@@ -36,6 +39,12 @@ def _show(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
         pages = ", ".join(f"p. {each.label}" for each in turn.answer.citations)
         print(f"> {turn.question}\n{turn.answer.answer}\n{pages}\n")
     return [{"question": turn.question, **answer_facts(turn.answer)} for turn in turns]
+
+
+def _rename(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Call a conversation otherwise."""
+    app.chat.rename(options.conversation, options.title)
+    return {"conversation_id": options.conversation, "title": options.title}
 
 
 def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def add(commands: Parsers) -> None:
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
     for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
         document(commands.add(name, run))
+    document(commands.add("rename", _rename)).add_argument("title", help="what it is called from now on")
     page = document(commands.add("page", _page))
     page.add_argument("number", type=int, help="1-based")
     page.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
@@ -150,6 +151,13 @@ def _recipe(app: App, options: argparse.Namespace) -> dict[str, Any]:
     for name, num_bytes in state.kept:
         print(f"also kept: {name}, {num_bytes / 1e6:,.1f} MB")
     return dataclasses.asdict(state)
+
+
+def _rename(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Call a document otherwise; its file keeps its name."""
+    found = app.library.catalogue.find(options.document)
+    app.library.rename(found.id, options.title)
+    return _show(app, argparse.Namespace(document=found.id))
 
 
 def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:

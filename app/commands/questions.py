@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from app.commands.parsers import Parsers, document
+from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, show_evidence, wait
-from app.errors import NotRead
+from app.errors import BadSetting, NotRead
 from app.events import Answer, AskEvent, Evidence, TextDelta
 from app.main import App
 from app.remarks import remarks
@@ -16,19 +16,30 @@ from app.remarks import remarks
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    asking = document(commands.add("ask", _ask))
+    asking = commands.add("ask", _ask)
+    asking.add_argument(
+        "document", nargs="*", help="the start of its id, its title or file name; several are asked at once"
+    )
+    asking.add_argument("--all", action="store_true", help="ask the whole library")
     asking.add_argument("question")
     asking.add_argument("--conversation", default="", help="the id of the conversation that it belongs to")
     commands.add("regenerate", _regenerate).add_argument("conversation", help="its id")
 
 
 def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
-    """Ask a document; the passages come first, the model's own words after them."""
-    found = app.library.catalogue.find(options.document)
+    """Ask a document, several, or all; the passages come first, the model's own words after them."""
+    find = app.library.catalogue.find
+    named = [find(each).id for each in options.document]
+    every = [each.document_id for each in app.library.catalogue.entries()] if options.all else []
+    if not (documents := list(dict.fromkeys([*named, *every]))):
+        raise BadSetting("No document is named.", "Name one or several, or give --all for the whole library.")
+    found, beside = app.library.catalogue.document(documents[0]), documents[1:]
     wait(app.model.settled, lambda: app.status().why)
     recipe = app.settings.recipe
     try:
-        return _show(app, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe))
+        return _show(
+            app, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe, beside=beside)
+        )
     except NotRead as error:
         by = f" --recipe {recipe}" if recipe else ""
         raise NotRead(error.message, f"Read it first: {PROGRAM} read{by} {found.file_name!r}") from error
@@ -61,6 +72,8 @@ def _show(app: App, events: Iterator[AskEvent]) -> dict[str, Any]:
 def _show_end(answer: Answer) -> None:
     """What is to be known about an answer whose words were printed as they came."""
     print(answer.answer if not answer.found and answer.model else "")
+    if answer.looked:
+        print(answer.looked)
     for remark in remarks(answer):
         print(f"\n{remark}")
     if answer.reused_tokens:
@@ -71,7 +84,7 @@ def _show_end(answer: Answer) -> None:
 def answer_facts(answer: Answer) -> dict[str, Any]:
     """An answer as JSON."""
     facts = dataclasses.asdict(answer)
-    shown = ("page", "label", "quote", "boxes", "span")
+    shown = ("page", "label", "quote", "boxes", "span", "document_id")
     citations = [{key: each[key] for key in shown} for each in facts["citations"]]
     foreign = [answer.answer[start:end] for start, end in answer.unsupported]
     kept = {key: value for key, value in facts.items() if key not in ("message_id", "stopped")}

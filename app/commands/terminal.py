@@ -40,7 +40,7 @@ def show_evidence(evidence: Evidence) -> None:
     if evidence.understood:
         print(f"Understood as: {evidence.understood}\n")
     for each in evidence.citations:
-        print(f"[{each.mark}] p. {each.label}: “{each.quote}”")
+        print(f"[{each.mark}] {each.title and f'{each.title}, '}p. {each.label}: “{each.quote}”")
     print()
 
 

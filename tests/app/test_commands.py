@@ -26,6 +26,29 @@ def test_a_conversation_goes_on_is_written_again_and_goes(cli: Cli, document_id:
     assert cli("conversations", "list", document_id, "--json").json == []
 
 
+def test_several_documents_are_asked(cli: Cli, document_id: str, tmp_path: Path) -> None:
+    other = tmp_path / "ferry.txt"
+    other.write_text("The ferry to Moss leaves at noon. Its captain is Ada Holm.")
+    ferry = cli("read", other, "--json").json["document_id"]
+    answer = cli("ask", document_id, "ferry", "Who is the captain of the ferry to Moss?", "--json").json
+    assert answer["citations"][0]["document_id"] == ferry and answer["looked"].startswith("Looked through 2 documents")
+    again = cli("ask", "--all", QUESTION)
+    assert f"[1] {cli('show', document_id, '--json').json['title']}, p. 2" in again.out
+    assert "Looked through 2 documents" in again.out
+    assert cli("ask", "Who?", "--json").json["error"] == "BadSetting"
+
+
+def test_documents_and_conversations_are_renamed(cli: Cli, document_id: str) -> None:
+    assert cli("rename", document_id, "  The east\nwing ", "--json").json["title"] == "The east wing"
+    asked = cli("ask", "east wing", QUESTION, "--json").json["conversation_id"]
+    cli("conversations", "rename", asked, "Codes")
+    assert [each["title"] for each in cli("conversations", "list", document_id, "--json").json] == ["Codes"]
+    for name in ("", "  ", "x" * 201):
+        assert cli("rename", document_id, name, "--json").json["error"] == "BadName"
+        assert cli("conversations", "rename", asked, name, "--json").json["error"] == "BadName"
+    assert cli("conversations", "rename", "nowhere", "Codes", "--json").json["error"] == "DocumentNotFound"
+
+
 def test_words_are_searched(cli: Cli, document_id: str) -> None:
     cli("ask", document_id, QUESTION)
     found = cli("search", "porter", "that", "da", "--json").json

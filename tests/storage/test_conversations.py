@@ -1,5 +1,7 @@
 """Conversations: exchanges are whole, branches are followed, words are found."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import event
 
@@ -96,3 +98,47 @@ def test_a_very_long_conversation_can_be_deleted(store: Store, conversation: Con
     assert len(store.messages(conversation.id)) == 1100
     store.delete_document(A)
     assert store.messages(conversation.id) == []
+
+
+def test_a_hidden_conversation_is_nowhere_until_it_is_brought_back(store: Store, conversation: Conversation) -> None:
+    store.add_exchange(conversation.id, "q", replace(answer("a"), state="waiting"), [citation(1)])
+    before = store.messages(conversation.id), store.conversations(A), store.all_messages(), len(store.open_answers())
+    store.hide_conversation(conversation.id)
+    assert (store.conversation(conversation.id), store.messages(conversation.id), store.conversations(A)) == (
+        None,
+        [],
+        [],
+    )
+    assert (store.all_messages(), store.open_answers()) == ([], [])
+    assert not store.bring_back_conversation(conversation.id, "somebody else")
+    assert not store.bring_back_conversation("none", "")
+    assert store.bring_back_conversation(conversation.id, "")
+    after = store.messages(conversation.id), store.conversations(A), store.all_messages(), len(store.open_answers())
+    assert before == after
+
+
+def test_of_one_owner_the_last_hidden_conversation_can_be_brought_back(
+    store: Store, conversation: Conversation
+) -> None:
+    other, theirs = store.start_conversation(A, "Other"), store.start_conversation(A, "Theirs", owner="ann")
+    for each in (conversation, theirs, other):
+        store.hide_conversation(each.id)
+    assert not store.bring_back_conversation(conversation.id, "")
+    assert store.bring_back_conversation(theirs.id, "ann") and store.bring_back_conversation(other.id, "")
+    store.hide_conversation(other.id)
+    store.delete_hidden_conversations()
+    assert not store.bring_back_conversation(other.id, "")
+    assert store.conversation(theirs.id) is not None
+
+
+def test_a_conversation_about_several_goes_with_each(store: Store, conversation: Conversation) -> None:
+    store.add_document(document(B))
+    several = store.start_conversation(A, "", beside=[B])
+    assert [each.id for each in store.conversations(B)] == []
+    store.add_exchange(several.id, "A question", answer(), [])
+    assert [each.id for each in store.conversations(B)] == [several.id]
+    assert store.conversation(several.id).title == "A question"
+    with pytest.raises(NotStored):
+        store.start_conversation(A, "", beside=["none"])
+    store.delete_document(B)
+    assert store.conversation(several.id) is None and store.conversation(conversation.id) is not None

@@ -63,6 +63,8 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (6, "m006_owner_of_a_conversation"),
             (7, "m007_vectors_and_pairs_of_signs"),
             (8, "m008_note_of_a_document"),
+            (9, "m009_conversations_about_several_documents"),
+            (10, "m010_names_and_second_thoughts"),
         ]
 
 
@@ -138,7 +140,7 @@ def test_every_connection_is_set_up(engine: Engine) -> None:
 def test_foreign_keys_are_enforced(engine: Engine) -> None:
     migrate(engine)
     with pytest.raises(Exception, match="FOREIGN KEY"), engine.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024', '')")
+        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024', '', '[]', 0)")
 
 
 def test_everything_is_there_after_a_restart(home: Home) -> None:

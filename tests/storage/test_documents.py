@@ -170,3 +170,14 @@ def test_delete_removes_everything_of_one_document(store: Store) -> None:
     assert store.reading(other_reading_id) is not None
     assert len(store.messages(other_conversation_id)) == 2
     assert all(name.startswith("bbbb") for name in store.all_block_files())
+
+
+def test_a_given_name_stays_when_the_file_is_read_anew(store: Store) -> None:
+    store.add_document(document())
+    store.save_pages(A, "From the file", [], [page(1, "some text")])
+    assert store.document(A).title == "From the file"
+    store.rename_document(A, "Mine")
+    store.save_pages(A, "From the file again", [], [page(1, "some text")])
+    assert store.document(A).title == "Mine"
+    with pytest.raises(NotStored):
+        store.rename_document(B, "Mine")

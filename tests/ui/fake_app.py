@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +33,9 @@ from app.events import (
     Turn,
 )
 from app.keys import SCOPES, Key
-from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
 from app.settings import Settings
 from app.sharing import Sharing
+from tests.ui.fake_search import FakeSearch
 
 PAGES = 98
 TOKENS = 83_000
@@ -99,6 +99,7 @@ class FakeConversation:
     title: str
     updated_at: datetime
     owner: str = ""
+    documents: tuple[str, ...] = ()
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -214,6 +215,9 @@ class FakeLibrary:
         self._document(document_id)
         del self.documents[document_id]
 
+    def rename(self, document_id: str, title: str) -> None:
+        self._document(document_id).title = title
+
     def presets(self, document_id: str) -> PresetState | None:
         document, entry = self._document(document_id), self.entry(document_id)
         if document.stage == "locked":
@@ -307,6 +311,7 @@ class FakeChat:
         self.library = library
         self.word_seconds = word_seconds
         self.known: dict[str, FakeConversation] = {}
+        self.deleted: dict[str, FakeConversation] = {}
         self.asked = 0
         self._stops: dict[str, Event] = {}
 
@@ -317,6 +322,16 @@ class FakeChat:
         for conversation_id in [key for key, each in self.known.items() if each.owner == owner]:
             self.delete(conversation_id)
 
+    def open(self, documents: Sequence[str], owner: str = "") -> str:
+        for each in documents:
+            self.library.entry(each)
+        new = FakeConversation(uuid4().hex, documents[0], "", datetime.now(UTC), owner, tuple(documents))
+        self.known[new.conversation_id] = new
+        return new.conversation_id
+
+    def documents(self, conversation_id: str) -> tuple[str, ...]:
+        return self.known[conversation_id].documents if conversation_id in self.known else ()
+
     def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
         if conversation_id in self.known and not self.is_owner(owner, conversation_id):
             raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
@@ -326,8 +341,9 @@ class FakeChat:
         if "bug" in question:
             raise ValueError("a bug of the tests")
         conversation_id = conversation_id or uuid4().hex
-        new = FakeConversation(conversation_id, document_id, question[:80], datetime.now(UTC), owner)
+        new = FakeConversation(conversation_id, document_id, question[:80], datetime.now(UTC), owner, (document_id,))
         conversation = self.known.setdefault(conversation_id, new)
+        conversation.title = conversation.title or question[:80]
         state = "waiting" if "early" in question else "looking"
         conversation.turns.append(
             Turn(question, replace(NOTHING, citations=CITED if "early" in question else ()), state)
@@ -357,11 +373,21 @@ class FakeChat:
         return list(self.known[conversation_id].turns) if conversation_id in self.known else []
 
     def conversations(self, document_id: str, owner: str = "") -> list[FakeConversation]:
-        mine = [each for each in self.known.values() if (each.document_id, each.owner) == (document_id, owner)]
+        mine = [
+            each for each in self.known.values() if document_id in each.documents and each.owner == owner and each.title
+        ]
         return sorted(mine, key=lambda each: each.updated_at, reverse=True)
 
     def delete(self, conversation_id: str) -> None:
-        del self.known[conversation_id]
+        self.deleted = {conversation_id: self.known.pop(conversation_id)}
+
+    def bring_back(self, conversation_id: str, owner: str = "") -> None:
+        if conversation_id not in self.deleted or self.deleted[conversation_id].owner != owner:
+            raise DocumentNotFound("This conversation is gone for good.", "Start a new one.")
+        self.known[conversation_id] = self.deleted.pop(conversation_id)
+
+    def rename(self, conversation_id: str, title: str) -> None:
+        self.known[conversation_id].title = title
 
     def _begin(self, conversation: FakeConversation) -> None:
         stop = self._stops[conversation.conversation_id] = Event()
@@ -385,7 +411,13 @@ class FakeChat:
         reading = entry().progress.stage == "reading"
         coverage = f"pages 1-{entry().progress.pages_done} of {PAGES}" if reading else ""
         figures = (0, 3), 12_800, 31, 0.4, 2.1, 18.0, "Fake", "exact"
-        answer = Answer("", found, CITED, *figures, False, coverage, 94.0, conversation.conversation_id, self.asked)
+        cited, documents = CITED, conversation.documents
+        if len(documents) > 1:
+            cited = tuple(
+                replace(each, document_id=key, title=self.library.documents[key].title)
+                for each, key in zip(CITED, documents, strict=False)
+            )
+        answer = Answer("", found, cited, *figures, False, coverage, 94.0, conversation.conversation_id, self.asked)
         put(answer, "answering")
         words = ""
         for piece in ANSWER.split(" ") if found else ():
@@ -401,32 +433,6 @@ class FakeChat:
                 return
         if early:
             put(replace(answer, coverage="", checked_pages=PAGES), "done")
-
-
-class FakeSearch:
-    """Every document has the same lines on page 12."""
-
-    def __init__(self, library: FakeLibrary, chat: FakeChat) -> None:
-        self.library, self.chat = library, chat
-
-    def find(self, words: str, documents: Collection[str] | None = None, owner: str = "") -> Found:
-        if not words.strip():
-            return Found()
-        known = [each for each in self.library.documents.values() if documents is None or each.document_id in documents]
-        line = next((each for each in LINES if words in each), "")
-        at = line.find(words)
-        excerpt = Excerpt(line, ((at, at + len(words)),))
-        pages = [DocumentHits(each.document_id, each.title, (PageHit(12, "12", excerpt),), 3) for each in known]
-        turns = [
-            TurnHit(each.document_id, key, turn.answer.message_id, each.title, Excerpt(turn.question))
-            for key, each in self.chat.known.items()
-            for turn in each.turns
-            if words in turn.question and each.owner == owner and each.document_id in {one.document_id for one in known}
-        ]
-        return Found(tuple(pages) if line else (), tuple(turns))
-
-    def cited(self, document_id: str, number: int, words: str) -> Cited:
-        return replace(CITED[0], page=number)
 
 
 class FakeKeys:
@@ -456,7 +462,7 @@ class FakeApp:
         self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = self.chat = FakeChat(self.library, word_seconds)
-        self.search = FakeSearch(self.library, self.chat)
+        self.search = FakeSearch(self.library, self.chat, LINES, CITED[0])
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
 
     def status(self) -> ReaderStatus:

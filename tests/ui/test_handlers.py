@@ -81,7 +81,15 @@ def test_what_leaves_a_conversation_ends_the_drawing_of_its_answer(app: FakeApp)
     # Gradio binds what cancels as an event of its own beside the one that has the name.
     cancelling = [fn.targets for fn in fns if set(fn.cancels) == answering]
     names = {fn.api_name for fn in fns if fn.fn is not None and fn.targets in cancelling}
-    assert names == {"open", "delete", "conversation", "conversation_new", "conversation_delete"}
+    assert names == {
+        "open",
+        "several",
+        "delete",
+        "conversation",
+        "conversation_new",
+        "conversation_delete",
+        "conversation_undo",
+    }
 
 
 class Clipboard:
@@ -452,3 +460,15 @@ def test_a_loading_reader_is_said(tmp_path: Path, clock: Clock) -> None:
         first = next(iter(chat_panel.on_ask(page, document_id, "mine", "Why so early?")))
         assert "still loading" in str(first["status"])
         assert "is loading" in str(page.opened("", "")["reader"])
+
+
+def test_what_was_found_opens(app: FakeApp, page: Page, document_id: str) -> None:
+    conversation_id = app.chat.ask(document_id, "", "How many memberships?")
+    wait_until(lambda: not app.chat.turns(conversation_id)[-1].is_open, "the answer")
+    other = library_panel.on_open(page, document_id, "other", "memberships", {"document": document_id, "page": "12"})
+    assert (other["conversation_id"], other["document_id"]) == ("other", document_id)
+    assert 'class="mark chosen"' in str(other["sheet"])
+    hit = {"document": document_id, "conversation": conversation_id, "turn": "1", "citations": ""}
+    view = library_panel.on_open(page, "", "", "memberships", hit)
+    assert "How many memberships?" in str(view["history"]) and view["conversation_id"] == conversation_id
+    assert "<mark>memberships</mark>" in str(view["documents"])

@@ -156,7 +156,7 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
     assert len(app.chat.turns(at_home)) == 1
 
 
-@pytest.mark.parametrize("part", ["", "library", "library.catalogue", "questions", "chat"])
+@pytest.mark.parametrize("part", ["", "library", "library.catalogue", "questions", "chat", "search"])
 def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, shared: str, part: str) -> None:
     """Of the real classes, so that a new verb is tried too; what a visitor has is named here."""
     from app.catalogue import Catalogue
@@ -164,15 +164,24 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
     from app.library import Library
     from app.main import App
     from app.questions import Questions
+    from app.search import Search
 
-    known = {"": App, "library": Library, "library.catalogue": Catalogue, "questions": Questions, "chat": Chat}
+    known = {
+        "": App,
+        "library": Library,
+        "library.catalogue": Catalogue,
+        "questions": Questions,
+        "chat": Chat,
+        "search": Search,
+    }
     whole = known[part]
     his = {
-        "": {"library", "questions", "chat", "status", "may_ask"},
+        "": {"library", "questions", "chat", "search", "status", "may_ask"},
         "library": {"catalogue", "page_image", "presets"},
         "library.catalogue": {"entries", "entry"},
         "questions": {"conversations"},
-        "chat": {"ask", "again", "stop", "delete", "turns", "follow"},
+        "chat": {"open", "documents", "ask", "again", "stop", "delete", "bring_back", "rename", "turns", "follow"},
+        "search": {"find", "cited"},
     }[part]
     sharing.start(Terms(frozenset({shared})))
     view: object = visit(sharing)
@@ -312,3 +321,28 @@ def test_a_visitor_searches_what_is_shared_and_his_own(
     assert ann.search.cited(shared, 12, "memberships") is not None
     with pytest.raises(DocumentNotFound, match="not shared"):
         ann.search.cited(private, 12, "memberships")
+
+
+def test_a_visitor_asks_several_of_what_is_shared(app: FakeApp, sharing: Sharing, shared: str, private: str) -> None:
+    path = app.settings.home / "third"
+    path.write_bytes(b"%PDF third")
+    third = app.library.add(path, "third.pdf")
+    sharing.start(Terms(frozenset({shared, third})))
+    ann, ben = visit(sharing), visit(sharing, "Ben")
+    for chosen in ([shared, private], [private], [private, shared]):
+        with pytest.raises(DocumentNotFound, match="not shared"):
+            ann.chat.open(chosen)
+    conversation_id = ann.chat.open([shared, third])
+    assert ann.chat.documents(conversation_id) == (shared, third)
+    assert ben.chat.documents(conversation_id) == ()
+    ann.chat.ask(shared, conversation_id, "How many?")
+    with pytest.raises(DocumentNotFound):
+        ben.chat.ask(shared, conversation_id, "How many?")
+    theirs = app.chat.open([shared, private])
+    assert ann.chat.documents(theirs) == ()
+    with pytest.raises(DocumentNotFound):
+        ann.chat.ask(shared, theirs, "How many?")
+    for _ in range(QUESTIONS_A_MINUTE):
+        with pytest.raises((NotAllowed, DocumentNotFound)):
+            ann.chat.ask(shared, theirs, "How many?")
+            ann.chat.open([shared, third])

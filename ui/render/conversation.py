@@ -46,16 +46,27 @@ def choose() -> str:
     return '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library.</p></section>'
 
 
-def invitation(entry: DocumentEntry) -> str:
-    """An open document without a question yet."""
+def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = ()) -> str:
+    """An open document, or several, without a question yet."""
+    if several:
+        titles = "".join(f'<li dir="auto">{text(each.title or each.file_name)}</li>' for each in several)
+        return (
+            f'<section class="welcome several"><h2>Ask {count(len(several), "document")} at once</h2>'
+            f"<p>The best passages of all of them answer, each with its document.</p><ul>{titles}</ul></section>"
+        )
     return (
         f'<section class="welcome"><h2 dir="auto">{text(entry.title or entry.file_name)}</h2>'
         "<p>What would you like to know? Answers begin with the passage they rest on.</p></section>"
     )
 
 
-def head(entry: DocumentEntry, conversations: Sequence[ConversationEntry], conversation_id: str) -> str:
-    """Title and state of the open document, and its conversations."""
+def head(
+    entry: DocumentEntry,
+    conversations: Sequence[ConversationEntry],
+    conversation_id: str,
+    several: Sequence[DocumentEntry] = (),
+) -> str:
+    """Title and state of the open document, or of several, and its conversations."""
     rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
     earlier = ""
     if rows:
@@ -64,24 +75,45 @@ def head(entry: DocumentEntry, conversations: Sequence[ConversationEntry], conve
             f'<details class="menu"><summary aria-label="{name}" title="{name}">{icon("history")}</summary>'
             f"<ul>{rows}</ul></details>"
         )
+    if several:
+        titles = " · ".join(text(each.title or each.file_name) for each in several)
+        return (
+            f'<header class="head" data-stage="ready"><div class="what"><h2>{count(len(several), "document")}</h2>'
+            f'<p class="facts titles" dir="auto" title="{titles}">{titles}</p></div><div class="tools">{earlier}</div>'
+            "</header>"
+        )
     return (
         f'<header class="head" data-stage="{text(entry.progress.stage)}">'
         f'<div class="what"><h2 dir="auto">{text(entry.title or entry.file_name)}</h2>'
-        f'<p class="facts">{state_line(entry)}</p>{controls(entry)}</div><div class="tools">{earlier}'
+        f'<p class="facts">{state_line(entry)}</p>{controls(entry)}</div><div class="tools">'
+        f'<button class="quiet-button rename" data-event="click" data-act="rename"'
+        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.title or entry.file_name)}"'
+        f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
     )
 
 
 def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:
-    ids = f'data-document="{text(entry.document_id)}" data-conversation="{text(each.conversation_id)}"'
+    first = each.documents[0] if each.documents else entry.document_id
+    ids = f'data-document="{text(first)}" data-conversation="{text(each.conversation_id)}"'
+    about = f"{count(len(each.documents), 'document')} · " if len(each.documents) > 1 else ""
     return (
         f'<li{" aria-current=true" if is_open else ""}><button data-event="select" data-do="fold" {ids}>'
         f'<span class="title" dir="auto">{text(each.title)}</span>'
-        f"<time>{each.updated_at.astimezone():%d %b %Y, %H:%M}</time></button>"
-        f'<button class="quiet-button" data-event="delete" {ids} aria-label="Delete conversation" title="Delete"'
-        f' data-ask="Delete this conversation?" data-words="{text(each.title)}" data-yes="Delete">'
+        f"<time>{about}{each.updated_at.astimezone():%d %b %Y, %H:%M}</time></button>"
+        f'<button class="quiet-button" data-event="submit" {ids} data-rename="{text(each.title)}"'
+        f' aria-label="Rename conversation" title="Rename">{icon("pencil")}</button>'
+        f'<button class="quiet-button" data-event="delete" {ids} aria-label="Delete conversation" title="Delete">'
         f"{icon('trash')}</button></li>"
+    )
+
+
+def deleted(conversation_id: str) -> str:
+    """Says that a conversation was deleted, and takes it back."""
+    return (
+        f'Conversation deleted. <button class="link" data-event="click" data-conversation="{text(conversation_id)}">'
+        "Undo</button>"
     )
 
 
@@ -289,15 +321,19 @@ def chip(cited: Cited, words: str = "") -> str:
     """`p. 12`, by the printed label, or other words; clicking it turns to the page."""
     label = text(cited.label or str(cited.page))
     where = label if label == str(cited.page) else f"{label} (page {cited.page} of the file)"
+    of = f" of {text(cited.title)}" if cited.title else ""
+    named = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
     return (
         f'<button class="chip" data-event="select" data-pane="page" data-page="{cited.page}" data-mark="{cited.mark}"'
-        f' aria-label="Show the passage on page {where}">{text(words) or f"p. {label}"}</button>'
+        f' data-document="{text(cited.document_id)}" aria-label="Show the passage on page {where}{of}">'
+        f"{text(words) or f'{named}p. {label}'}</button>"
     )
 
 
 def cost(done: Answer) -> str:
     """`Answered from memory: 0.4 s instead of 94 s · 12,800 tokens reused, 31 new`, after what was read by then."""
     lines = [f"From {text(done.coverage)}, the part that was read by then"] if done.coverage else []
+    lines += [text(done.looked)] if done.looked else []
     if done.reused_tokens:
         instead = f" instead of {duration(done.reading_seconds)}" if done.reading_seconds >= 0.05 else ""
         lines.append(
@@ -310,7 +346,13 @@ def cost(done: Answer) -> str:
 def citations_json(citations: Sequence[Cited]) -> str:
     """The marks of an answer, carried by the page so that any chip can show all of them."""
     marks = [
-        [cited.mark, cited.page, cited.label, [[round(edge, 4) for edge in box] for box in cited.boxes]]
+        [
+            cited.mark,
+            cited.page,
+            cited.label,
+            [[round(edge, 4) for edge in box] for box in cited.boxes],
+            cited.document_id,
+        ]
         for cited in citations
     ]
     return text(json.dumps(marks, separators=(",", ":")))

@@ -84,11 +84,24 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
     current = ' aria-current="true"' if is_open else ""
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
+        f'<input type="checkbox" class="pick" value="{text(entry.document_id)}"'
+        f' aria-label="Choose {text(entry.title or entry.file_name)} for a question">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
         f"{_note(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
         f"{_delete_button(entry, is_open)}</li>"
+    )
+
+
+def several(entries: Sequence[DocumentEntry]) -> str:
+    """Asks the documents that are chosen in the list, which the browser knows, or all."""
+    if len(entries) < 2:
+        return ""
+    return (
+        f'<div class="several-bar"><button class="small" data-event="select" data-pane="chat" data-several>'
+        f"Ask all {len(entries):,} documents</button>"
+        '<button class="quiet-button" data-do="unpick" hidden>Clear</button></div>'
     )
 
 

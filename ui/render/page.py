@@ -22,6 +22,8 @@ class Mark:
     page: int
     label: str
     boxes: tuple[tuple[float, float, float, float], ...]
+    document: str = ""
+    """Of several documents, the one that it is in."""
 
 
 def parse_marks(carried: str) -> tuple[Mark, ...]:
@@ -33,8 +35,9 @@ def parse_marks(carried: str) -> tuple[Mark, ...]:
                 int(page),
                 str(label),
                 tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in boxes),
+                *map(str, document),
             )
-            for mark, page, label, boxes in json.loads(carried)[:MOST_MARKS]
+            for mark, page, label, boxes, *document in json.loads(carried)[:MOST_MARKS]
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
@@ -55,18 +58,23 @@ def failed(trouble: Trouble) -> str:
 
 def sheet(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Mark], chosen: int) -> str:
     """The page with its marks and the way to its neighbours; `chosen` is the mark to look at, 0 for none."""
-    here = [mark for mark in marks if mark.page == number]
+    here = [mark for mark in marks if mark.page == number and mark.document in ("", entry.document_id)]
     printed = next((mark.label for mark in here if mark.label and mark.label != str(number)), "")
-    carried = text(json.dumps([[m.mark, m.page, m.label, m.boxes] for m in marks], separators=(",", ":")))
+    carried = text(json.dumps([[m.mark, m.page, m.label, m.boxes, m.document] for m in marks], separators=(",", ":")))
     boxes = "".join(_box(box, mark.mark == chosen or not chosen) for mark in here for box in mark.boxes)
     kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
     return (
         f'<div class="leaf" data-citations="{carried}" data-document="{text(entry.document_id)}">'
-        f"{_toolbar(entry, number, printed, chosen)}"
+        f"{_of(entry) if any(mark.document for mark in marks) else ''}{_toolbar(entry, number, printed, chosen)}"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Page {number}"><figure class="sheet">'
         f'<img src="data:image/{kind};base64,{b64encode(image).decode()}" alt="Page {number} of {text(entry.title)}">'
         f"{boxes}</figure></div></div>"
     )
+
+
+def _of(entry: DocumentEntry) -> str:
+    """Which of several documents the page is of."""
+    return f'<p class="of" dir="auto">{text(entry.title or entry.file_name)}</p>'
 
 
 def _box(box: tuple[float, float, float, float], strong: bool) -> str:
