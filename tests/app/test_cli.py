@@ -163,7 +163,7 @@ def test_ask(cli: Cli, document_id: str) -> None:
     answer = run.json
     assert (answer["found"], answer["sections"], answer["coverage"]) == (True, [0], "")
     cited = answer["citations"][0]
-    assert cited.keys() == {"page", "label", "quote", "boxes", "span"}
+    assert cited.keys() == {"page", "label", "quote", "boxes", "span", "document_id"}
     assert (cited["page"], cited["label"], cited["quote"]) == (2, "2", "The access code of room 2 is 4074.")
     assert all(len(box) == 4 and all(0 <= edge <= 1 for edge in box) for box in cited["boxes"])
     assert answer["reused_tokens"] == cli("show", document_id, "--json").json["tokens"]

@@ -349,6 +349,7 @@ def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path:
     driver.upload(opened, *reports)
     ask = opened.locator("[data-several]")
     expect(ask).to_have_text(re.compile(r"Ask all \d+ documents"))
+    expect(opened.get_by_role("button", name="Clear")).to_be_hidden()
     first, second = (opened.get_by_label(f"Choose {path.stem} for a question") for path in reports)
     opened.locator(".document", has_text=reports[0].stem).hover()
     first.check()
