@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from engine.core.errors import WindowExceeded
@@ -218,3 +219,19 @@ def test_with_the_real_kernels(quick_interpreter: None, one_thread: None, monkey
     monkeypatch.setattr(runner.graph_runner, "_verified", lambda *guess: seen.append(verified(*guess)) or seen[-1])
     assert_same(drafted(runner, [pod], question, params, [*question, *(s.token_id for s in wanted)]), wanted, 1e-3)
     assert [len(run) for run in seen] == [DRAFTED]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("ahead", [True, False])
+def test_in_graphs_on_a_gpu(ahead: bool) -> None:
+    """In float32, where rounding decides nothing: a graph of guesses beside that of single tokens, and any kernels."""
+    plain = without_stops(runner_of(tiny.llama().to("cuda")))
+    pod, question = read(plain, some_ids(plain, 100, 1)), some_ids(plain, 30, 2)
+    wanted = steps(plain, [pod], question, LONG)
+    for runner in (stepped(plain, ahead), Runner(plain.model, graphs=True)):
+        assert runner.graph_runner is not None
+        for run in (4, 8, 40):
+            source = quoting([step.token_id for step in wanted], run, 3)
+            assert_same(drafted(runner, [pod], question, LONG, source), wanted, 1e-3)
+        assert runner.graph_runner.graphs.captures and runner.fallbacks.reasons == ()
