@@ -21,7 +21,7 @@ from engine.runtime.drafting import DRAFTED, Drafter
 from engine.runtime.generate import Question
 from engine.runtime.runner import Runner
 
-_ROWS = (1, 2, 3, DRAFTED, 6, 8)
+_ROWS = (1, 2, 3, DRAFTED, 6)
 """Tokens of a step that are timed."""
 _RUNS = {"nothing": 0, "runs of 3": 3, "runs of 8": 8, "all": 1 << 30}
 """What is quoted of an answer: how many tokens in a row, before some others."""
