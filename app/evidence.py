@@ -145,24 +145,24 @@ def rank(
     terms: QueryTerms,
     found: Sequence[Ranked],
     sections: Sequence[SectionText],
-    attention: Sequence[NDArray[np.float32]],
+    attention: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[Ranked]:
-    """The candidates after the model has looked at some sections, best first, with what answers in the first ones.
+    """The candidates after some sections are recalled, best first, with what answers in the first ones.
 
-    `attention` holds the attention mass per slot of each section.
+    `attention` holds the attention mass per slot of each section, if the model has looked at them.
     """
-    masses = [np.concatenate([[0.0], each.cumsum(dtype=np.float64)]) for each in attention]
+    masses = [np.concatenate([[0.0], each.cumsum(dtype=np.float64)]) for each in attention or ()]
     places = [{page.number: (page, slot) for page, slot in section.page_slots()} for section in sections]
     ranked = []
     for each in found:
-        for number, (pages, until) in enumerate(zip(places, masses, strict=True)):
+        for number, pages in enumerate(places):
             if each.passage.page not in pages:
                 continue
             page, first_slot = pages[each.passage.page]
             first = first_slot + bisect_right(page.spans, each.passage.start, key=lambda span: span[1])
             stop = first_slot + bisect_left(page.spans, each.passage.end, key=lambda span: span[0])
             if first < stop:
-                mass = min(1.0, float(until[stop] - until[first]))
+                mass = min(1.0, float(masses[number][stop] - masses[number][first])) if masses else 0.0
                 each = replace(each, section=number, slots=(first, stop - 1), attention=mass)
                 break
         ranked.append(each)

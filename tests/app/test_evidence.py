@@ -49,7 +49,7 @@ def page(number: int, text: str, label: str = "") -> Page:
 
 def best(store: Store, question: str) -> Ranked:
     route = Route(question, ID, store)
-    return rank(question, route.terms, route.candidates, [], [])[0]
+    return rank(question, route.terms, route.candidates, [])[0]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_word_may_be_part_of_another(store: Store, text: str, question: str) -
     store.add_document(Document(id="b" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
     store.save_pages("b" * 64, "t", [], [page(1, text)])
     route = Route(question, "b" * 64, store)
-    assert rank(question, route.terms, route.candidates, [], [])[0].found
+    assert rank(question, route.terms, route.candidates, [])[0].found
 
 
 def test_who_is_spoken_to_and_what_speaks_are_not_sought() -> None:
@@ -201,5 +201,5 @@ def test_what_a_report_says_in_other_words(store: Store, question: str, right: s
     store.add_document(Document(id="c" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
     store.save_pages("c" * 64, "t", [], [page(1, REPORT)])
     route = Route(question, "c" * 64, store)
-    found = rank(question, route.terms, route.candidates, [], [])[0]
+    found = rank(question, route.terms, route.candidates, [])[0]
     assert right in found.passage.quote and not found.other
