@@ -1,7 +1,7 @@
 """Lines: which lines of a page go on in the next one, which are rows of a table, and what they stand below."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -15,7 +15,7 @@ _PIPED = re.compile(r"\s*\|.*\|\s*")
 _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 """The line below the heads of its columns."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
-_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}:(?:\s|(?=\S))")
+_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}(?:(?<!\d):|:(?!\d))")
 _SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
 _WIDE = 0.75
 """A line this much narrower than the lines around it, with the next line's first word, ended where it was meant to."""
@@ -54,7 +54,7 @@ def blocks(text: str) -> Iterator[Block]:
     for number, (_, end) in enumerate(lines):
         if number + 1 < len(lines):
             wide = _WIDE * max(*widths[max(0, number - 3) : number + 4], 0.6 * usual)
-            if not _ends(text, lines[number], lines[number + 1], wide):
+            if not _ends(text, lines[number : number + 3], wide):
                 continue
         own = text[lines[first][0] : end]
         if _RULE.search(own):
@@ -96,8 +96,9 @@ def _kind(text: str, single: bool) -> Line:
     return Line.HEAD
 
 
-def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: float) -> bool:
-    """Whether something new begins on the following line."""
+def _ends(text: str, lines: Sequence[tuple[int, int]], wide: float) -> bool:
+    """Whether something new begins on the second of two or three lines."""
+    line, following, *third = lines
     own, behind = text[slice(*line)].strip(), text[slice(*following)].strip()
     if _PIPED.fullmatch(own) or _PIPED.fullmatch(behind):
         return not _RULE.fullmatch(behind)
@@ -107,7 +108,9 @@ def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: fl
         return True
     if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
         return True
-    if _LABEL.match(behind) and not behind[0].islower() and (len(own) < wide or _LABEL.match(own)):
+    # One label may be words of a sentence, two are a list of values.
+    is_label = len(own) < wide or _LABEL.match(own) or any(_LABEL.match(text, *each) for each in third)
+    if is_label and _LABEL.match(behind) and not behind[0].islower():
         return True
     if (
         own[-1] in ".!?。？！"

@@ -5,6 +5,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+NOTE = "Note: "
+"""What somebody noted on a page begins so in its text."""
+
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 
 

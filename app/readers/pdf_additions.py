@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pypdfium2 as pdfium
 from pypdfium2 import raw
 
+from app.readers.base import NOTE
 from app.readers.layout import Piece
 from app.readers.pdf_glyphs import across
 
@@ -53,7 +54,7 @@ def additions(page: pdfium.PdfPage) -> Iterator[Addition]:
                 if seen and (value := _value(page.formenv, annotation)):
                     yield Addition(value, place, is_note=False)
             elif subtype in _NOTES and (text := _text(raw.FPDFAnnot_GetStringValue, annotation, b"Contents")):
-                yield Addition(f"Note: {' '.join(text.split())}", place, is_note=True)
+                yield Addition(NOTE + " ".join(text.split()), place, is_note=True)
         raw.FPDFPage_CloseAnnot(annotation)
 
 

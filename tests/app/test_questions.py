@@ -407,6 +407,7 @@ def test_a_strong_reader_is_asked_whatever_the_words_are(
         ("The access code of room 3 is 4111. It was 9999 before.", "The access code of room 3 is 4111. [1]", True),
         ("The access code of room 3 is 4111.", "The access code of room 3 is 4111. [1]", False),
         ("The access code is 9999.", "", True),
+        ("What is the access code of room 3?", "", True),
         ("Ada Whitlock keeps the code.", "", True),
     ],
 )
