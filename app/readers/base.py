@@ -30,6 +30,13 @@ class OutlineEntry(NamedTuple):
     page: int
 
 
+class Attachment(NamedTuple):
+    """A file inside the file, and its size as the outer one says; 0 where it does not."""
+
+    name: str
+    num_bytes: int
+
+
 @dataclass(frozen=True)
 class ParsedPage:
     """One page. A word without an entry in `words` has no known place; `label` is the printed page number."""
@@ -58,6 +65,8 @@ class DocumentInfo:
     """Empty where the file names none."""
     written: str = ""
     """As YYYY-MM-DD; empty where the file gives no date for itself."""
+    attachments: tuple[Attachment, ...] = ()
+    """Files inside the file, which are no pages of it."""
 
 
 @dataclass(frozen=True)
