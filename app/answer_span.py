@@ -38,6 +38,11 @@ _MEASURE = re.compile(
     re.IGNORECASE,
 )
 """The unit of what is no price."""
+_COUNTED = re.compile(r"\bhow many\b", re.IGNORECASE)
+_PRICED = re.compile(
+    r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
+)
+"""Says of the rows of a table that they are money, and no count of anything."""
 _DATE = re.compile(
     rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?|{_ORDINAL})\s+(?:of\s)?{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
     rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
@@ -131,6 +136,8 @@ def may_answer(question: str, quotes: Sequence[str]) -> bool:
     if asks_for(question) is None or _PLACE in kinds or (_NAME in kinds and question.lower() == question.upper()):
         return True
     asked = {stem(word) for word, _, _ in words(question)}
+    if _COUNTED.search(question):
+        quotes = [quote for quote in quotes if not _PRICED.search(quote)]
     found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
     return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
 

@@ -135,8 +135,10 @@ def candidates(
         match, near = matches.get(number, 0.0), meant.get(number)
         shown = FIGURES_WEIGHT * float(page.rows.mean()) if terms.figures and len(page.rows) else 0.0
         own = slice(first, first + len(page.passages))
-        for passage, share, other in zip(page.passages, words[own].tolist(), others[own].tolist(), strict=True):
-            figures = shown + ROW_WEIGHT * passage.is_row if terms.figures else 0.0
+        for passage, row, share, other in zip(
+            page.passages, page.rows, words[own].tolist(), others[own].tolist(), strict=True
+        ):
+            figures = shown + ROW_WEIGHT * float(row) if terms.figures else 0.0
             meaning = near.of(passage) if near else 0.0
             other = other or bool(terms.absent) or terms.is_of_another(passage)
             because = share, match, meaning, figures, terms.missing, other, number == named

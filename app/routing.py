@@ -5,6 +5,7 @@ from functools import cached_property
 
 from app.derived_figures import derived_figure
 from app.evidence import Ranked, candidates
+from app.idioms import other_words
 from app.indexed_page import IndexedPage, indexed_page
 from app.meaning import Meaning, PageMeaning, nearest
 from app.page_names import page_named, page_number
@@ -29,7 +30,7 @@ class Route:
         self.question = question
         self.derived = derived_figure(question)
         """The figure that it asks for, if that is one which is worked out from others."""
-        self._sought = f"{core_question(question)} {self.derived.lines}".strip()
+        self._sought = f"{core_question(question)} {other_words(question)} {self.derived.lines}".strip()
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property

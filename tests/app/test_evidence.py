@@ -206,3 +206,42 @@ def test_the_cell_below_the_head_that_is_asked_for_answers() -> None:
     row = split(1, table)[-1]
     span = answer_span("What is the code of Vardo?", {"code": 0.5, "vardo": 0.5}, row)
     assert span and table[slice(*span)] == "5512"
+
+
+REPORT = """Who answers for what
+Duty  Name  Here since
+Director  Ida Moe  2021
+Ferry Master  Karl Vik  2009
+Clerk  Sol Berg  2014
+
+Traffic, in crowns  2031  2030
+Passengers and freight  97,315  88,760
+
+Passengers carried  6,418
+
+The damage of the gale
+The quay lost two of its piles in the night.
+Three boats did well.
+
+The harbour board gave the ferry slip to the town.
+Vera Lund, a builder of bridges, was asked to design it.
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "right"),
+    [
+        ("Who runs the ferry?", "Director Ida Moe 2021"),
+        ("Who is in charge of the ferry?", "Director Ida Moe 2021"),
+        ("Since when is Sol Berg here?", "Clerk Sol Berg 2014"),
+        ("How many passengers came?", "6,418"),
+        ("What went wrong in the gale?", "The quay lost two"),
+        ("Who designed the ferry slip?", "Vera Lund"),
+    ],
+)
+def test_what_a_report_says_in_other_words(store: Store, question: str, right: str) -> None:
+    store.add_document(Document(id="c" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
+    store.save_pages("c" * 64, "t", [], [page(1, REPORT)])
+    route = Route(question, "c" * 64, store)
+    found = rank(question, route.terms, route.candidates, [], [])[0]
+    assert right in found.passage.quote and not found.other

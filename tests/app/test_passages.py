@@ -107,6 +107,12 @@ def test_a_table_without_heads_loses_no_row(table: str, rows: list[str]) -> None
     assert [each.quote for each in split(1, f"{table}\n\nThe tide came at six.") if each.is_row] == rows
 
 
+def test_words_in_columns_are_rows_below_their_heads() -> None:
+    text = "The crew\nDuty  Name  Since\nPilot  Odd Brekke  2016\nCook  Ane Li  2018\n\nOne sentence.  Another one."
+    rows = [each.quote for each in split(1, text) if each.is_row]
+    assert rows == ["The crew\nDuty Name Since\nPilot Odd Brekke 2016", "The crew\nDuty Name Since\nCook Ane Li 2018"]
+
+
 def test_a_sentence_goes_on_behind_the_end_of_its_page() -> None:
     first = "The council met.\nSince last year the price of a season ticket\n3"
     second = "to the Alta museum is 412 crowns for all. Visitors come by boat."
