@@ -78,18 +78,22 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         _CODE,
     ),
     (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
-    (r"\bhow much\b.*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b", _MONEY),
+    (
+        r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
+        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b",
+        _MONEY,
+    ),
     (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
     (
         r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
-        r"|total|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets|expenses?|share|limit"
+        r"|total|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets|expenses?|share|limit|rent|salary|wages|deposit"
         r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%|多少|多长|几|いくら|何年",
         _AMOUNT,
     ),
 )
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _FURTHER = re.compile(
-    r",?\s(?:and|und|et|y)\s(?=(?:(?:since|until|from|for|at|in|on|by|to)\s)?"
+    r",?\s(?:and|und|et|y)\s(?=(?:(?:since|until|from|for|at|in|on|by|to|seit|bis|depuis|par|desde|por)\s)?"
     r"(?:who(?:m|se)?|when|where|what|which|how|why|wer|wann|wo|quand|où|cuándo|dónde)\b)",
     re.IGNORECASE,
 )
@@ -129,11 +133,15 @@ def asks_for(question: str) -> re.Pattern[str] | None:
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
 
 
-def may_answer(question: str, quotes: Sequence[str]) -> bool:
-    """Whether something of the kind that is asked for stands in any of the quotes, as far as the question tells it. A
-    place may be told in any words, and names can be told only in scripts with capitals."""
-    kinds = [kind for part in parts(question) if (kind := asks_for(part))]
-    if asks_for(question) is None or _PLACE in kinds or (_NAME in kinds and question.lower() == question.upper()):
+def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
+    """Whether something of the kind that a question, or a part of it, asks for stands in any of the quotes, as far as
+    it tells that. A place may be told in any words, and names can be told only in scripts with capitals."""
+    kinds = [kind for each in ([part] if part else parts(question)) if (kind := asks_for(each))]
+    if (
+        asks_for(part or question) is None
+        or _PLACE in kinds
+        or (_NAME in kinds and question.lower() == question.upper())
+    ):
         return True
     asked = {stem(word) for word, _, _ in words(question)}
     if _COUNTED.search(question):
@@ -148,12 +156,13 @@ def _is_new(asked: set[str], thing: str) -> bool:
     return not own or not own <= asked
 
 
-def answer_span(question: str, weights: Mapping[str, float], passage: Passage) -> Span | None:
-    """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known.
+def answer_span(question: str, weights: Mapping[str, float], passage: Passage, part: str = "") -> Span | None:
+    """The characters (start, end) of the page's text, inside the passage, that answer a question, or a part of it; None
+    where that is not known.
 
     `weights` are the stems of the question's words with their weights.
     """
-    kind = asks_for(question)
+    kind = asks_for(part or question)
     if passage.is_row and kind in (None, _AMOUNT, _MONEY, _CODE):
         span = _cell(question, passage)
     else:
@@ -183,10 +192,12 @@ def _cell(question: str, passage: Passage) -> Span | None:
         return None
     line = passage.above.split("\n")[-1].casefold()
     years = _YEAR.findall(line)
-    columns = line.strip("| ").split("|") if "|" in line else line.split()
-    heads = years if len(years) == len(cells) else [each.strip() for each in columns][-len(cells) :]
-    asked = [word for word, _, _ in words(question) if word in heads]
-    at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
+    # A unit in brackets goes with its head.
+    between = r"\|" if "|" in line else r"\s{2,}|\t" if re.search(r"\S(?:\s{2,}|\t)", line) else r"\s+(?![(\[])"
+    columns = years if len(years) == len(cells) else re.split(between, line.strip("| "))[-len(cells) :]
+    heads = [{word for word, _, _ in words(each)} for each in columns]
+    asked = [at for word, _, _ in words(question) for at, head in enumerate(heads) if word in head]
+    at = asked[-1] if asked and len(heads) == len(cells) else 0
     start, end = cells[at]
     return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end
 

@@ -206,7 +206,8 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
     first = [best]
     asked = parts(question)
     goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
-    if goes_on and not may_answer(asked[0], [best.passage.quote]) and may_answer(asked[0], [goes_on.passage.quote]):
+    quotes = [[each.passage.quote] for each in (best, goes_on) if each]
+    if goes_on and [may_answer(question, quote, asked[0]) for quote in quotes] == [False, True]:
         span = answer_span(question, terms.weights, goes_on.passage)
         first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
     for each in page:
@@ -217,10 +218,11 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
     for part in asked[1:]:
         if not asks_for(part):
             continue
-        if may_answer(part, [first[0].passage.quote]):
-            first[0] = replace(first[0], span=_hull(first[0].span, answer_span(part, terms.weights, first[0].passage)))
-        elif witness := next((each for each in page if may_answer(part, [each.passage.quote])), None):
-            first.append(replace(witness, span=answer_span(part, terms.weights, witness.passage)))
+        if may_answer(question, [first[0].passage.quote], part):
+            span = answer_span(question, terms.weights, first[0].passage, part)
+            first[0] = replace(first[0], span=_hull(first[0].span, span))
+        elif witness := next((each for each in page if may_answer(question, [each.passage.quote], part)), None):
+            first.append(replace(witness, span=answer_span(question, terms.weights, witness.passage, part)))
     return [first[0], *(replace(each, beside=True) for each in first[1:])]
 
 

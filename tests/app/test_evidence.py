@@ -23,7 +23,8 @@ PAGES = (
     "painted grey every spring by the masons, is 14 metres high.\n\nThe crane is 12 metres high.",
     "Balance sheets\n2031 2030\nTotal current assets 912,400 880,100\nTotal current liabilities 410,200 398,700",
     "The chaplain of the seamen's home is Tove Lind. She came in June 2027 and keeps bees.\n\nThe estimate for the "
-    "slipway is 700 crowns.\n\nNote: The slipway estimate was lowered to 650 crowns.\n\nNote: Check the bees.",
+    "slipway is 700 crowns.\n\nNote: The slipway estimate was lowered to 650 crowns.\n\nNote: Check the bees.\n\n"
+    "The home at Skei was built in 1987 by Ada Lind.",
     "Ледокол чинили в Вардё. Лоцман порта получает 900 крон.\n\n港の灯台の高さは四十メートルです。",
     "The pilots are paid by the harbour. Their boats were built in Alta, and the oldest was sold to Hammerfest.",
 )
@@ -97,6 +98,8 @@ def test_every_part_of_a_question_is_answered(store: Store) -> None:
     assert together(store, "Who is chaplain of the seamen's home, and since when?") == both
     assert together(store, "When did the chaplain of the seamen's home come?") == [both[1], (chaplain, "")]
     assert together(store, "Who is chaplain of the seamen's home and what is his name?") == both[:1]
+    built = "The home at Skei was built in 1987 by Ada Lind."
+    assert together(store, "When was the home at Skei built, and by whom?") == [(built, "1987 by Ada Lind")]
 
 
 def test_a_note_that_says_otherwise_comes_first_and_the_page_beside_it(store: Store) -> None:

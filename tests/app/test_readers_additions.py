@@ -125,12 +125,16 @@ class TestNotes:
         highlight = Highlight(rect=(50, 100, 90, 110), quad_points=quads)
         highlight[NameObject("/Contents")] = TextStringObject("Is this right?")
         writer.add_annotation(0, highlight)
+        stamp = Text(text="Approved by Ada.", rect=(10, 10, 20, 20))
+        stamp[NameObject("/Subtype")] = NameObject("/Stamp")
+        writer.add_annotation(0, stamp)
         first, second = read(saved(writer, tmp_path / "a.pdf"))
         assert first.text.split("\n\n") == [
             "The draft budget is 300 pounds.",
             "Note: The budget was raised to 8150 pounds.",
             "Note: Ferry licence QF-771.",
             "Note: Is this right?",
+            "Note: Approved by Ada.",
         ]
         assert second.text == "Nothing."
         (place,) = (word for word in first.words if "8150" in first.text[word.start : word.end])
