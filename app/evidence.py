@@ -4,6 +4,7 @@ model's look.
 The weights and the threshold were set on public reports and filings: see docs/evidence.md.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span, may_answer
+from app.answer_span import answer_span, asks_for, may_answer, parts
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -36,6 +37,8 @@ FOUND_ON_ITS_PAGE = 0.1
 """The same of a passage of the page that the question names."""
 FOUND_BY_WORDS = 0.3
 """The same of a document whose meaning is not known."""
+FOUND_IN_OTHER_SCRIPTS = 0.7
+"""The same where the encoder of meaning does not know the script, and names are not told by capitals."""
 _MEANING_COUNTS = 1.5
 _MISSING_COUNTS = 0.5
 _SAME = 0.6
@@ -45,6 +48,7 @@ _KINDS_LOOKED_AT, _NEAR = 3, 0.5
 they must have."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
+_PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
 _RANKED = 256
@@ -81,6 +85,10 @@ class Ranked:
     attention: float = 0.0
     span: tuple[int, int] | None = None
     """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known."""
+    foreign: bool = False
+    """Whether the question is in a script that the encoder of meaning does not know."""
+    beside: bool = False
+    """Whether it is shown beside the best passage, though it stands on the same page."""
 
     @property
     def score(self) -> float:
@@ -102,7 +110,8 @@ class Ranked:
     def found(self) -> bool:
         """Whether the passage may be called an answer."""
         sure = self.words + _MEANING_COUNTS * self.meaning - _MISSING_COUNTS * self.missing
-        least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else FOUND_BY_WORDS
+        by_words = FOUND_IN_OTHER_SCRIPTS if self.foreign else FOUND_BY_WORDS
+        least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else by_words
         return sure >= least and not self.other and not self.lacking
 
 
@@ -132,7 +141,8 @@ def candidates(
             figures = shown + ROW_WEIGHT * float(row) if terms.figures else 0.0
             meaning = near.of(passage) if near else 0.0
             other = other or bool(terms.absent) or terms.is_of_another(passage)
-            found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other, number == named))
+            because = share, match, meaning, figures, terms.missing, other, number == named
+            found.append(Ranked(passage, *because, foreign=terms.foreign))
         first = own.stop
     found.sort(key=lambda each: each.score, reverse=True)
     for index, each in enumerate(found[:_LOOKED_INTO]):
@@ -181,7 +191,49 @@ def rank(
         lacking = told > max(_SAME, ranked[0].words)
         lacking |= not ranked[0].named and not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
         ranked[0] = replace(ranked[0], lacking=lacking)
+        together = _together(question, terms, ranked)
+        shown = {each.passage for each in together}
+        ranked = [*together, *(each for each in ranked if each.passage not in shown)]
     return ranked
+
+
+def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The best passage, with what belongs to it on its page: the sentence behind it where that answers and says "it" of
+    what is asked about; a note that says otherwise of the same, which was written later and so comes first; and what
+    answers a further part of the question."""
+    best = ranked[0]
+    page = [each for each in ranked[1:_LOOKED_INTO] if each.passage.page == best.passage.page]
+    first = [best]
+    asked = parts(question)
+    goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
+    quotes = [[each.passage.quote] for each in (best, goes_on) if each]
+    if goes_on and [may_answer(question, quote, asked[0]) for quote in quotes] == [False, True]:
+        span = answer_span(question, terms.weights, goes_on.passage)
+        first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
+    for each in page:
+        if each.passage.is_note != best.passage.is_note and each.words >= best.words and each.fits >= best.fits:
+            other = replace(each, lacking=best.lacking and not each.fits)
+            first = sorted([best, other], key=lambda one: not one.passage.is_note)
+            break
+    for part in asked[1:]:
+        if not asks_for(part):
+            continue
+        if may_answer(question, [first[0].passage.quote], part):
+            span = answer_span(question, terms.weights, first[0].passage, part)
+            first[0] = replace(first[0], span=_hull(first[0].span, span))
+        elif witness := next((each for each in page if may_answer(question, [each.passage.quote], part)), None):
+            first.append(replace(witness, span=answer_span(question, terms.weights, witness.passage, part)))
+    return [first[0], *(replace(each, beside=True) for each in first[1:])]
+
+
+def _goes_on(passage: Passage, following: Passage) -> bool:
+    """Whether the following passage is the next sentence, and speaks of the same."""
+    return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
+
+
+def _hull(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    """From the first of the characters of two spans to the last."""
+    return (min(one[0], other[0]), max(one[1], other[1])) if one and other else one
 
 
 def _ordered(found: Sequence[Ranked]) -> list[Ranked]:

@@ -17,7 +17,7 @@ _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 _GAP = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
 """What parts the cells of a row that is set in columns."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
-_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}:(?:\s|(?=\S))")
+_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}(?:(?<!\d):|:(?!\d))")
 _SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
 _WIDE = 0.75
 """A line this much narrower than the lines around it, with the next line's first word, ended where it was meant to."""
@@ -58,7 +58,7 @@ def blocks(text: str) -> Iterator[Block]:
         if number + 1 < len(lines):
             wide = _WIDE * max(*widths[max(0, number - 3) : number + 4], 0.6 * usual)
             in_columns = rows[number] or rows[number + 1]
-            if not in_columns and not _ends(text, lines[number], lines[number + 1], wide):
+            if not in_columns and not _ends(text, lines[number : number + 3], wide):
                 continue
         own = text[lines[first][0] : end]
         if _RULE.search(own):
@@ -115,8 +115,9 @@ def _kind(text: str, single: bool) -> Line:
     return Line.HEAD
 
 
-def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: float) -> bool:
-    """Whether something new begins on the following line."""
+def _ends(text: str, lines: Sequence[tuple[int, int]], wide: float) -> bool:
+    """Whether something new begins on the second of two or three lines."""
+    line, following, *third = lines
     own, behind = text[slice(*line)].strip(), text[slice(*following)].strip()
     if _PIPED.fullmatch(own) or _PIPED.fullmatch(behind):
         return not _RULE.fullmatch(behind)
@@ -126,7 +127,9 @@ def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: fl
         return True
     if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
         return True
-    if _LABEL.match(behind) and not behind[0].islower() and (len(own) < wide or _LABEL.match(own)):
+    # One label may be words of a sentence, two are a list of values.
+    is_label = len(own) < wide or _LABEL.match(own) or any(_LABEL.match(text, *each) for each in third)
+    if is_label and _LABEL.match(behind) and not behind[0].islower():
         return True
     if (
         own[-1] in ".!?。？！"

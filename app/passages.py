@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from app.lines import Line, blocks
-from app.readers import Word
+from app.readers import NOTE, Word
 from app.words import stems
 
 Box = tuple[float, float, float, float]
@@ -56,6 +56,11 @@ class Passage:
     def stems(self) -> frozenset[str]:
         """The stems of its words, with those of its sentence on the pages beside."""
         return stems(f"{self.before} {self.text} {self.behind}")
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it was noted on the page after that was made."""
+        return self.text.startswith(NOTE)
 
     @property
     def quote(self) -> str:

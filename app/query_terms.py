@@ -60,7 +60,7 @@ class QueryTerms:
     `missing` is the weight of those that no page holds that was looked at; `figures` says whether an amount is asked
     for, and `names` are those that some passages hold, but not most pages. `absent` are names and numbers that no page
     holds, as the question writes them; `slots` finds, by name, another name in the place that it has in the question:
-    "the Bergen office" where Oslo is asked for.
+    "the Bergen office" where Oslo is asked for. `foreign` says that the question is in other letters than Latin ones.
     """
 
     weights: Mapping[str, float]
@@ -69,6 +69,7 @@ class QueryTerms:
     names: frozenset[str] = frozenset()
     absent: tuple[str, ...] = ()
     slots: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    foreign: bool = False
 
     def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
         """For each passage of the pages, in order, the share of the question that it holds, with less for words of the
@@ -151,7 +152,14 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
         {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
+        is_foreign(question),
     )
+
+
+def is_foreign(question: str) -> bool:
+    """Whether most letters of a question are not Latin."""
+    letters = [each for each in question if each.isalpha()]
+    return 2 * sum(each < "\u0250" for each in letters) < len(letters)
 
 
 def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:

@@ -37,6 +37,7 @@ _REFUSAL = re.compile(
     r"|\bno (?:information|mention|answer|such)\b",
     re.IGNORECASE,
 )
+_ASKS = ("?", "？", "؟")
 _TOPIC = re.compile(
     r"^\W*(?:please\s+)?(?:describe|explain|tell (?:me|us) (?:more |all |everything )?about|what is said of)\b"
     r"|\beverything (?:about|on)\b",
@@ -115,8 +116,8 @@ class SectionAnswer:
             if self._weak and (not self._found or self._is_derived or self._is_topic):
                 return
             if asked is None:
-                if (first := self._citations[0]).words and not stop.is_set():
-                    self._lead = f"{first.words} (p. {first.label or first.page})"
+                if self._citations[0].words and not stop.is_set():
+                    self._lead = _lead(best, self._citations)
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
                 pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
@@ -192,7 +193,7 @@ class SectionAnswer:
             What it takes over from the question is as much its claim as the rest: "three things went wrong".
             """
             mark = held_by(sentence, quotes)
-            if not mark or unsupported(sentence, quotes, self._asked.whole, pages):
+            if not mark or sentence.endswith(_ASKS) or unsupported(sentence, quotes, self._asked.whole, pages):
                 return True
             if (_stems(sentence) & _stems(self._asked.whole)) - stems(quotes[mark - 1]):
                 return True
@@ -265,6 +266,17 @@ def _ids(loaded: Loaded, question: str) -> list[int]:
 def _stems(text: str) -> frozenset[str]:
     """Of the words that tell something."""
     return frozenset(map(stem, terms(text)))
+
+
+def _lead(best: Sequence[Ranked], citations: Sequence[Cited]) -> str:
+    """The characters that answer, part by part of the question, and where they stand."""
+    is_note = best[0].passage.is_note
+    told = [
+        f"{cited.words} ({'a note on ' if is_note else ''}p. {cited.label or cited.page})"
+        for each, cited in zip(best, citations, strict=True)
+        if cited.mark == 1 or (each.beside and each.passage.is_note == is_note and cited.words)
+    ]
+    return "; ".join(told)
 
 
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:

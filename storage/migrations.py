@@ -82,6 +82,11 @@ def m008_note_of_a_document(connection: Connection) -> None:
     )
 
 
+def m009_attachments_of_a_document(connection: Connection) -> None:
+    """Files inside a file are offered as documents of their own."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN attachments JSON NOT NULL DEFAULT '[]'")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -91,6 +96,7 @@ MIGRATIONS: Sequence[Migration] = (
     m006_owner_of_a_conversation,
     m007_vectors_and_pairs_of_signs,
     m008_note_of_a_document,
+    m009_attachments_of_a_document,
 )
 
 

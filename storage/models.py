@@ -84,6 +84,10 @@ class Document(Base, kw_only=True):
     """As the file itself names it; empty where it does not."""
     written: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
+    attachments: Mapped[list[tuple[str, int]]] = mapped_column(
+        JsonTuples, default_factory=list, server_default=text("'[]'"), repr=False
+    )
+    """Name and bytes, as the file says, of each file inside it."""
 
 
 class Preference(Base, kw_only=True):

@@ -53,6 +53,7 @@ def test_list_items_and_paragraphs_are_passages_of_their_own() -> None:
     ("text", "expected"),
     [
         ("Access code of the office: 7731\nInvoice number: KX-20917\nColour: grey", 3),
+        ("Application for a licence to sell fish in Hamar\nName of the shop: Petrel\nRooms: 4\nHanded in late.", 3),
         ("Keeper:Vale,Ingrid\nYard:Hamar\nBerth:17", 3),
         ("Опись\n\nКод конторы: 6623. Его меняют весной.", 3),
         ("卑尔根的密码是七七三一。奥斯陆起重机的保修期为九年！谁知道？", 3),

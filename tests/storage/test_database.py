@@ -63,6 +63,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (6, "m006_owner_of_a_conversation"),
             (7, "m007_vectors_and_pairs_of_signs"),
             (8, "m008_note_of_a_document"),
+            (9, "m009_attachments_of_a_document"),
         ]
 
 
