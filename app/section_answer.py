@@ -27,7 +27,6 @@ from app.words import stem, stems, terms
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.runtime.drafting import Drafter
 from engine.runtime.generate import Question
 from storage import Message, Store
 
@@ -123,9 +122,7 @@ class SectionAnswer:
                 pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
                 asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
             tokenizer = loaded.runner.model.tokenizer
-            quotes = [tokenizer.encode(each.quote)[0] for each in reversed(self._citations)]
-            drafter = Drafter(chain(*quotes, self._ids))
-            pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set, drafter)))
+            pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
             for piece in self._held(pieces) if self._weak else self._said(pieces):
                 self._first_token = self._first_token or time.perf_counter() - self._start
                 if piece:

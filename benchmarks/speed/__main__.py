@@ -22,7 +22,7 @@ import torch
 import transformers
 
 from benchmarks.fidelity.work import hardware, split_recipes
-from benchmarks.speed import bandwidth, baselines, docpod, drafting, equivalence, peer, profile, reading_profile
+from benchmarks.speed import bandwidth, baselines, docpod, equivalence, peer, profile, reading_profile
 from benchmarks.speed.docpod import Task
 from benchmarks.speed.report import Row, table
 from benchmarks.speed.shapes import shape_of
@@ -143,7 +143,7 @@ def _work(
                 )
                 name = f"{system}, kv {kv}, {length:,} tokens"
                 if system == "docpod":
-                    yield name, lambda task=task: _docpod(runner, task, options, say)  # type: ignore[misc]
+                    yield name, lambda task=task: _docpod(runner, task, options.profile, say)  # type: ignore[misc]
                 elif system == "transformers":
                     yield name, lambda task=task: baselines.eager(model, task)  # type: ignore[misc]
                 elif on_gpu:
@@ -152,11 +152,9 @@ def _work(
                     say(f"left out, because CUDA graphs need a GPU: {name}")
 
 
-def _docpod(runner: Runner, task: Task, options: argparse.Namespace, say: Callable[[str], None]) -> Row:
+def _docpod(runner: Runner, task: Task, profiled: bool, say: Callable[[str], None]) -> Row:
     row = docpod.measure(runner, task, say)
-    if options.drafts:
-        drafting.report(runner, task, say)
-    if options.profile:
+    if profiled:
         profile.report(runner, task, say)
         if task.prefill:
             reading_profile.report(runner, task, say)
@@ -181,7 +179,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--profile", action="store_true", help="say where a decode step's time goes, and that of a read chunk: docpod's"
     )
-    parser.add_argument("--drafts", action="store_true", help="say what drafted answers gain, and what a guess costs")
     parser.add_argument("--apart", action="store_true", help="no launch may begin before the one before it has ended")
     parser.add_argument("--seconds", type=float, default=0.0, help="begin no row after so many; 0: no limit")
     parser.add_argument("--out", type=Path, help="folder for the table and the JSON")

@@ -13,7 +13,6 @@ from engine.core.sampling import SamplingParams, generator_of, sample
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context, EarlyExit, Head
-from engine.runtime.drafting import DRAFTED, Drafter, kept
 from engine.runtime.graph_runner import GraphRunner
 from engine.runtime.runner import Runner
 
@@ -86,20 +85,13 @@ class Question:
         every = [torch.stack([probs[head][index] for head in self._heads]) for index in range(len(self._pods))]
         return [each.mean(0).amax(0).cpu().numpy() for each in every]
 
-    def steps(self, stopped: Callable[[], bool] = lambda: False, drafter: Drafter | None = None) -> Iterator[Step]:
-        """The answer, token by token until a stop token, `max_tokens` or `stopped()`. Raises WindowExceeded.
-
-        What a `drafter` guesses is verified where several tokens at once cost little more than one, and none is drawn.
-        """
+    def steps(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[Step]:
+        """The answer, token by token until a stop token, `max_tokens` or `stopped()`. Raises WindowExceeded."""
         if stopped():
             return
         fed = self._feed()
         try:
-            if isinstance(fed, GraphRunner):
-                tokens = fed.tokens(stopped, drafter)
-            else:
-                tokens = self._plain(*fed, stopped, drafter)
-            for token, logprob in tokens:
+            for token, logprob in fed.tokens(stopped) if isinstance(fed, GraphRunner) else self._plain(*fed, stopped):
                 if token in self._runner.model.stop_ids:
                     return
                 yield Step(token, logprob)
@@ -146,28 +138,17 @@ class Question:
         return context, logits
 
     def _plain(
-        self, context: Context, logits: Tensor | None, stopped: Callable[[], bool], drafter: Drafter | None
+        self, context: Context, logits: Tensor | None, stopped: Callable[[], bool]
     ) -> Iterator[tuple[int, float]]:
-        """Tokens with their log-probabilities, chosen on the host before the model is called again."""
+        """Tokens with their log-probabilities, each chosen on the host before the model is called again."""
         assert self._params is not None and logits is not None
-        generator, window = generator_of(self._params), self._runner.model.window
-        if self._params.temperature > 0 or self._runner.goes_by_token(context):
-            drafter = None
-        left, guess, rows = self._params.max_tokens, list[int](), logits[None]
-        while True:
-            run = kept(guess, [sample(row, self._params, generator) for row in rows])
-            context.suffix.crop(context.suffix.length - len(rows) + len(run))
-            for token, logprob in run:
-                yield token, logprob
-                left -= 1
-                if not left or stopped():
-                    return
-                if drafter:
-                    drafter.add(token)
-            # A guess may be right as a whole, so there must be room for that.
-            roomy = left >= DRAFTED and context.position + DRAFTED <= window
-            guess = drafter.guess() if drafter and roomy else []
-            rows = self._runner.score(context, [token, *guess], len(guess) + 1)
+        generator = generator_of(self._params)
+        for left in reversed(range(self._params.max_tokens)):
+            token, logprob = sample(logits, self._params, generator)
+            yield token, logprob
+            if not left or stopped():
+                return
+            logits = self._runner.run(context, [token])
 
 
 def generate(

@@ -21,7 +21,6 @@ from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.runtime.attention_probe import AttentionProbe
 from engine.runtime.context import EarlyExit, Head
 from engine.runtime.cuda_graphs import WARM_UPS, CudaGraphs
-from engine.runtime.drafting import DRAFTED, Drafter, kept
 from engine.runtime.fallbacks import Fallbacks
 
 BUCKETS = (1, 8, 32, 64)
@@ -124,11 +123,9 @@ class GraphRunner:
         """Tokens of the answer drawn so far."""
         self._uniforms = torch.zeros(suffix_tokens + WARM_UPS, device=device)
         self._temperature, self._top_p = torch.ones((), device=device), torch.ones((), device=device)
-        self._chosen = torch.zeros(DRAFTED, 2, dtype=torch.float64, device=device)
-        """The tokens chosen, which float64 holds exactly, and their log-probabilities: one copy brings all to the host.
-        Only a step that verifies a guess chooses more than the first."""
-        self._unused = torch.zeros(1, dtype=torch.long, device=device)
-        self._slots = torch.zeros(_SLOTS, DRAFTED, 2, dtype=torch.float64, pin_memory=on_gpu)
+        self._chosen = torch.zeros(2, dtype=torch.float64, device=device)
+        """The token chosen, which float64 holds exactly, and its log-probability: one copy brings both to the host."""
+        self._slots = torch.zeros(_SLOTS, 2, dtype=torch.float64, pin_memory=on_gpu)
         event: Any = torch.cuda.Event
         self._events = [event() for _ in range(_SLOTS)] if on_gpu else []
 
@@ -182,59 +179,24 @@ class GraphRunner:
         observed, of which the largest over the question's tokens counts."""
         return self._table.probe.read()
 
-    def tokens(self, stopped: Callable[[], bool], drafter: Drafter | None = None) -> Iterator[tuple[int, float]]:
+    def tokens(self, stopped: Callable[[], bool]) -> Iterator[tuple[int, float]]:
         """The answer's tokens with their log-probabilities until `max_tokens` or `stopped()`. Raises WindowExceeded.
 
-        What a drafter guesses is verified, unless tokens are drawn. A step more than was asked for may have been
-        launched when it ends: the next answer's tail begins empty.
+        A step more than was asked for may have been launched when it ends: the next answer's tail begins empty.
         """
         assert self._params is not None
-        drafter = drafter if self._params.temperature == 0 else None
-        most, said, launched = self._params.max_tokens, 0, 1
-        while said < most and not stopped():
-            # A guess may be right as a whole, so there must be room for that.
-            guess = drafter.guess() if drafter and most - said >= DRAFTED and self._room(DRAFTED) else []
-            if launched == said and guess:
-                run = self._verified(said, guess)
-                launched += len(run)
-            else:
-                if launched == said:
-                    self._need(1)
-                    self._launch(launched)
-                    launched += 1
-                if self._ahead and not guess and launched < most and self._room(1):
-                    self._launch(launched)
-                    launched += 1
-                run = self._read(said)[:1]
-            for place, (token, logprob) in enumerate(run):
-                if place and stopped():
-                    return
-                yield token, logprob
-                said += 1
-                if drafter:
-                    drafter.add(token)
-
-    def _verified(self, number: int, guess: Sequence[int]) -> Sequence[tuple[int, float]]:
-        """The answer's tokens from this number on, by one step: as far as a guess is right, and one more.
-
-        What wrong tokens leave in the tail is not counted, and is written over.
-        """
-        with self._lock, torch.inference_mode():
-            self._ids[1 : len(guess) + 1].copy_(torch.tensor(guess), non_blocking=True)
-            self.graphs.run((DRAFTED, self._table.bucket), self._verify, ())
-        self._send(number)
-        run = kept(guess, self._read(number))
-        with self._lock, torch.inference_mode():
-            self._ids[0].fill_(run[-1][0])
-            self._table.advance(len(run))
-        self._table.length += len(run)
-        return run
-
-    def _verify(self) -> None:
-        """Choose the likeliest token behind each of the first of `_ids`."""
-        logits = self._forward(self._ids[:DRAFTED], self._table.positions(DRAFTED), self._table, DRAFTED)
-        for row, chosen in zip(logits, self._chosen, strict=True):
-            self._greedy(row, self._unused, chosen)
+        most, launched = self._params.max_tokens, 1
+        for number in range(most):
+            if stopped():
+                return
+            if launched == number:
+                self._need(1)
+                self._launch(launched)
+                launched += 1
+            if self._ahead and launched < most and self._room(1):
+                self._launch(launched)
+                launched += 1
+            yield self._read(number)
 
     def _launch(self, number: int) -> None:
         """Launch the step that chooses the answer's token of this number, and its way to the host."""
@@ -243,19 +205,19 @@ class GraphRunner:
         self._send(number)
 
     def _send(self, number: int) -> None:
-        """Let what the last step chose go to the host."""
+        """Let the token that the last step chose go to the host."""
         slot = number % _SLOTS
         self._slots[slot].copy_(self._chosen, non_blocking=True)
         if self._events:
             self._events[slot].record()
 
-    def _read(self, number: int) -> list[tuple[int, float]]:
-        """Wait for the answer's token of this number, and what else its step chose: the only time that the host
-        waits."""
+    def _read(self, number: int) -> tuple[int, float]:
+        """Wait for the answer's token of this number: the only time that the host waits."""
         slot = number % _SLOTS
         if self._events:
             self._events[slot].synchronize()
-        return [(int(token), logprob) for token, logprob in self._slots[slot].tolist()]
+        token, logprob = self._slots[slot].tolist()
+        return int(token), logprob
 
     def _begin(
         self, pods: Sequence[AnyPod], ids: Sequence[int], heads: Sequence[Head], params: SamplingParams | None
@@ -320,8 +282,8 @@ class GraphRunner:
             (row,) = self._forward(ids, positions, self._table, last)
             if sampled:
                 uniform = self._uniforms.index_select(0, self._drawn)[0]
-                store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen[0])
+                store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
                 self._drawn.add_(1)
             else:
-                self._greedy(row, self._ids, self._chosen[0])
+                self._greedy(row, self._ids, self._chosen)
         self._table.probe.finish(bucket, last)

@@ -99,10 +99,6 @@ class Runner:
             context.suffix.advance(len(ids))
         return logits
 
-    def goes_by_token(self, context: Context) -> bool:
-        """Whether a single token is so much quicker here that several at once do not pay."""
-        return self._token_step is not None and self._token_step.takes(context)
-
     def _make_token_step(self) -> TokenStep | None:
         why: object = "layers go the way of transformers"
         if self._flat is not None:

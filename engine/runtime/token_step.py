@@ -99,10 +99,6 @@ class TokenStep:
         """Bytes of weights that a token reads."""
         return sum(each.nbytes for layer in self._layers for each in layer) + self._head.nbytes
 
-    def takes(self, context: Context) -> bool:
-        """Whether a context is attended in a way that kernels know."""
-        return bool(_pieces(context))
-
     def forward(self, token: int, context: Context) -> Tensor | None:
         """Logits (V,) of a token behind everything in the context, whose tail takes its keys and values but does not
         count it; None where that is attended in a way that kernels do not know."""

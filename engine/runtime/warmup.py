@@ -15,7 +15,6 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod, DistantLayer, QuantizedPod
 from engine.runtime.context import Head
-from engine.runtime.drafting import DRAFTED, Drafter
 from engine.runtime.generate import Question
 from engine.runtime.graph_runner import BUCKETS
 from engine.runtime.runner import Runner
@@ -39,7 +38,7 @@ def warm_up(runner: Runner, layout: Layout, num_tokens: int, heads: Sequence[Hea
     length = num_tokens if runner.graph_runner else min(num_tokens, _FEW_TOKENS)
     pod = zero_pod(runner.model.shape, layout, length, runner.model.device)
     sections = [pod] * _SECTIONS
-    params = SamplingParams(2 + DRAFTED)
+    params = SamplingParams(max_tokens=2)
     for bucket in BUCKETS if runner.graph_runner else BUCKETS[1:2]:
         with Question(runner, sections, [0] * bucket, heads, params if whole else None) as looked:
             looked.attention()
@@ -51,16 +50,9 @@ def warm_up(runner: Runner, layout: Layout, num_tokens: int, heads: Sequence[Hea
                 _answer(asked, [passage], runner)
 
 
-class _Zeros(Drafter):
-    """Guesses always, so that a guess is verified."""
-
-    def guess(self) -> list[int]:
-        return [0] * (DRAFTED - 1)
-
-
 def _answer(question: Question, pods: Sequence[AnyPod], runner: Runner) -> None:
     """Take an answer, and refuse the pods where it is none."""
-    if not all(step.logprob <= 0 for step in question.steps(drafter=_Zeros(()))) and runner.graph_runner is not None:
+    if not all(step.logprob <= 0 for step in question.steps()) and runner.graph_runner is not None:
         reason = "an answer's probabilities are no numbers"
         runner.graph_runner.refuse(pods, ArithmeticError(reason))
         runner.fallbacks.note("Pods of a format go the slow way", reason)

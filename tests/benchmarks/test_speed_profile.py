@@ -34,21 +34,6 @@ def test_a_profile_says_where_a_token_goes(
     assert len(json.loads(said[-1])["rows"]) == 1, "the row is there all the same"
 
 
-@pytest.mark.slow
-def test_drafted_answers_are_timed_beside_undrafted_ones(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
-    monkeypatch.setattr("benchmarks.speed.bandwidth._CPU_BYTES", 1 << 20)
-    said: list[str] = []
-    (tmp_path / "cpu-dtype.txt").write_text("float32")
-    arguments = ["--quick", "--model", str(tiny_model_dir), "--models", str(tmp_path), "--kv", "bf16", "--drafts"]
-    arguments += ["--lengths", "300", "--tokens", "12", "--repeats", "1", "--systems", "docpod", "--stored", "1"]
-    command.main(arguments, said.append)
-    steps, *rates = [line for line in said if line.startswith("drafting, kv float32, 300 tokens: ")]
-    assert ", 4: " in steps
-    assert len(rates) == 5 and all("alike for 12 of 12 tokens" in line for line in rates)
-
-
 def test_a_profile_counts_per_token() -> None:
     kernels = [Kernel(f"kernel {number}", 32.0, 100.0) for number in range(15)]
     head, first, *_, last = profile.lines(kernels, 3000.0)

@@ -1,6 +1,7 @@
 """Steps captured in CUDA graphs: real ones on a GPU, and what stands in for them on the CPU."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,28 @@ from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import read, runner_of, some_ids
 from tests.engine.runtime.stepping import COLD, TAIL, WARM, assert_same, stepped, steps, table_of, without_stops
+
+
+class Replay:
+    """What stands in for a graph on the CPU: it does the work again."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.replay = work
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Captures succeed on the CPU, after the same trials as on a GPU."""
+    seen: list[str] = []
+
+    def capture(self: cuda_graphs.CudaGraphs, work: Callable[[], None]) -> Any:
+        for _ in range(cuda_graphs.WARM_UPS):
+            work()
+        seen.append("captured")
+        return Replay(work)
+
+    monkeypatch.setattr(cuda_graphs.CudaGraphs, "_capture", capture)
+    return seen
 
 
 def willing(runner: Runner) -> cuda_graphs.CudaGraphs:
