@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.passages import Passage
-from app.words import stem, words
+from app.words import stem, terms, words
 
 Span = tuple[int, int]
 
@@ -20,7 +20,7 @@ _ORDINAL = (
 )
 _FIGURE = r"[$€£¥]?\s?\d[\d,.\u00a0\u202f]*\d|[$€£¥]?\s?\d"
 _UNIT = (
-    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until)\b)"
+    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until|who|which|that|have|has|had)\b)"
     r"[^\W\d_]{1,14}[²³\d]?\b)?"
 )
 _SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
@@ -38,7 +38,7 @@ _MEASURE = re.compile(
     re.IGNORECASE,
 )
 """The unit of what is no price."""
-_COUNTED = re.compile(r"\bhow many\b", re.IGNORECASE)
+_COUNTED = re.compile(r"\b(?:how many|number of) ((?:[\w-]+ ?){1,3})", re.IGNORECASE)
 _PRICED = re.compile(
     r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
 )
@@ -59,11 +59,15 @@ _HABIT = re.compile(
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
 _NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_URL = re.compile(r"\b(?:https?://|www\.)\S+\w|\b[\w-]+\.(?:com|org|net|edu|gov|info|eu|io|uk|de|fr|no|es|it)\b\S*")
 _AT = r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s"
 _PLACE = re.compile(
     rf"{_AT}(?:the\s)?{_NAME.pattern}|{_AT}(?:the|an?)\s(?!same|first|last|time|year)[a-z]+(?:\s[a-z]+)?"
 )
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (r"\be-?mail address(?:es)?\b|\bwhat(?: is|['’]s) (?:the|his|her|its|their) e-?mail\b", _EMAIL),
+    (r"\b(?:web ?site|web address|url|home ?page)\b(?!['’]s)", _URL),
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
     (r"^when (?:is|are|do|does|can|may|must)\b|\bwhat time\b|\bopening (?:hours|times)\b", _HABIT),
     (
@@ -74,7 +78,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (
         r"\b(?:code|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial"
-        r"|number (?:of|is)|model)\b(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
+        r"|number (?:is|of (?:the|an?|this|that|my|his|her|its|our|their))|model)\b"
+        r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
         _CODE,
     ),
     (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
@@ -86,7 +91,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
     (
         r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
-        r"|total|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets|expenses?|share|limit|rent|salary|wages|deposit"
+        r"|total|number of|percent|percentage|ratio|weight|area|length|height|budget"
+        r"|revenues?|sales|income|assets|expenses?|share|limit"
+        r"|rent|salary|wages|deposit"
         r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%|多少|多长|几|いくら|何年",
         _AMOUNT,
     ),
@@ -148,6 +155,21 @@ def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
         quotes = [quote for quote in quotes if not _PRICED.search(quote)]
     found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
     return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
+
+
+def counts(question: str, quote: str) -> bool:
+    """Whether a number of a quote counts what is counted, "twelve visitors", or stands in a row of it; true where
+    nothing is counted."""
+    counted = _COUNTED.search(question)
+    named = {stem(word) for word in terms(counted[1])} if counted else set()
+    if not named:
+        return True
+    for start, end in _things(_AMOUNT, quote, 0):
+        label = quote[quote.rfind("\n", 0, start) + 1 : start]
+        near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else label)
+        if not named.isdisjoint(stem(word) for word in terms(near)):
+            return True
+    return False
 
 
 def _is_new(asked: set[str], thing: str) -> bool:

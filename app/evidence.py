@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span, asks_for, may_answer, parts
+from app.answer_span import answer_span, asks_for, counts, may_answer, parts
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -146,7 +146,8 @@ def candidates(
         first = own.stop
     found.sort(key=lambda each: each.score, reverse=True)
     for index, each in enumerate(found[:_LOOKED_INTO]):
-        found[index] = replace(each, fits=may_answer(question, [each.passage.quote]))
+        quote = each.passage.quote
+        found[index] = replace(each, fits=may_answer(question, [quote]) and counts(question, quote))
     return _ordered(found[:_RANKED])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.answer_span import answer_span, asks_for, may_answer
+from app.answer_span import answer_span, asks_for, counts, may_answer
 from app.derived_figures import derived_figure
 from app.evidence import Ranked, rank
 from app.page_names import page_named, page_number
@@ -231,6 +231,16 @@ Three things went well in the gale: the radio, the pumps and the night watch.
 The harbour board gave the ferry slip to the town.
 Vera Lund, a builder of bridges, was asked to design it.
 """
+
+
+def test_what_is_counted_and_addresses() -> None:
+    assert counts("How many sailors came?", "Twelve sailors came by boat.")
+    assert counts("What is the number of sailors?", "Crew\n2031 2030\nSailors 12 14")
+    assert not counts("How many sailors came?", "Sailors over the age of 18 who have a ticket may land.")
+    assert not may_answer("What is the e-mail address?", ["Write to us at 3 Capstan Row."])
+    assert may_answer("What is the e-mail address?", ["Write to us: post@harbour.example"])
+    assert may_answer("What is the web address of the harbour?", ["See www.harbour.example"])
+    assert asks_for("What is the total number of boats?") is asks_for("How many boats are there?")
 
 
 @pytest.mark.parametrize(
