@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.passages import Passage
-from app.words import stem, words
+from app.words import stem, terms, words
 
 Span = tuple[int, int]
 
@@ -14,9 +14,13 @@ _NUMBER_WORD = (
     "|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|half|dozen"
 )
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_ORDINAL = (
+    "(?:(?:twenty|thirty)-)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|[a-z]{3,7}teenth|tenth|twelfth"
+    "|eleventh|twentieth|thirtieth)"
+)
 _FIGURE = r"[$€£¥]?\s?\d[\d,.\u00a0\u202f]*\d|[$€£¥]?\s?\d"
 _UNIT = (
-    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until)\b)"
+    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until|who|which|that|have|has|had)\b)"
     r"[^\W\d_]{1,14}[²³\d]?\b)?"
 )
 _SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
@@ -34,21 +38,38 @@ _MEASURE = re.compile(
     re.IGNORECASE,
 )
 """The unit of what is no price."""
+_COUNTED = re.compile(r"\b(?:how many|number of) ((?:[\w-]+ ?){1,3})", re.IGNORECASE)
+_PRICED = re.compile(
+    r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
+)
+"""Says of the rows of a table that they are money, and no count of anything."""
 _DATE = re.compile(
-    rf"\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?|{_ORDINAL})\s+(?:of\s)?{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
     rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
     r"|\d{2,4}年(?:\d{1,2}月)?(?:\d{1,2}日)?"
 )
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
+_CLOCK = rf"(?:\d{{1,2}}(?:[:.]\d\d)?(?:\s?[ap]\.?m\b\.?)?|\b(?:{_NUMBER_WORD}|noon|midnight)\b)"
+_DAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|spring|summer|autumn|winter|month|week|year|day)\b"
+_HABIT = re.compile(
+    rf"{_DATE.pattern}|(?i:(?:\bfrom\s)?{_CLOCK}\s?(?:to|till|until|[-–])\s?{_CLOCK}|\b(?:at|from|until)\s{_CLOCK}"
+    rf"|\b(?:(?:every|each|on|in)\s)?{_DAY}|\b(?:daily|weekly|monthly|yearly|annually)\b)"
+)
+"""Times at which something happens again and again."""
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
 _NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_URL = re.compile(r"\b(?:https?://|www\.)\S+\w|\b[\w-]+\.(?:com|org|net|edu|gov|info|eu|io|uk|de|fr|no|es|it)\b\S*")
 _AT = r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s"
 _PLACE = re.compile(
     rf"{_AT}(?:the\s)?{_NAME.pattern}|{_AT}(?:the|an?)\s(?!same|first|last|time|year)[a-z]+(?:\s[a-z]+)?"
 )
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (r"\be-?mail address(?:es)?\b|\bwhat(?: is|['’]s) (?:the|his|her|its|their) e-?mail\b", _EMAIL),
+    (r"\b(?:web ?site|web address|url|home ?page)\b(?!['’]s)", _URL),
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
+    (r"^when (?:is|are|do|does|can|may|must)\b|\bwhat time\b|\bopening (?:hours|times)\b", _HABIT),
     (
         r"^(?:and\s|since\s|until\s)?when\b|\b(?:since|until|by|and) when\b|\bdate of\b|\bwann\b|\bquand\b"
         r"|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b"
@@ -57,18 +78,31 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (
         r"\b(?:code|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial"
-        r"|number (?:of|is)|model)\b(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
+        r"|number (?:is|of (?:the|an?|this|that|my|his|her|its|our|their))|model)\b"
+        r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
         _CODE,
     ),
     (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
-    (r"\bhow much\b.*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b", _MONEY),
+    (
+        r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
+        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b",
+        _MONEY,
+    ),
     (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
     (
         r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
-        r"|total|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets|expenses?|share|limit"
+        r"|total|number of|percent|percentage|ratio|weight|area|length|height|budget"
+        r"|revenues?|sales|income|assets|expenses?|share|limit"
+        r"|rent|salary|wages|deposit"
         r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%|多少|多长|几|いくら|何年",
         _AMOUNT,
     ),
+)
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_FURTHER = re.compile(
+    r",?\s(?:and|und|et|y)\s(?=(?:(?:since|until|from|for|at|in|on|by|to|seit|bis|depuis|par|desde|por)\s)?"
+    r"(?:who(?:m|se)?|when|where|what|which|how|why|wer|wann|wo|quand|où|cuándo|dónde)\b)",
+    re.IGNORECASE,
 )
 _NO_KIND = re.compile(
     r"\W*(?:(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b"
@@ -76,7 +110,9 @@ _NO_KIND = re.compile(
     re.IGNORECASE,
 )
 """Questions for a yes or no, or for something in words, whatever else they name."""
-_VALUE = re.compile(r"(?m:^)(?P<label>[^:：\n.!?]{2,40})[:：]\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)")
+_VALUE = re.compile(
+    r"(?m:^)(?P<label>[^:：\n.!?]{2,40})(?:(?<!\d)[:：]|[:：](?!\d))\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)"
+)
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
@@ -91,21 +127,49 @@ class _Found:
     far: float
 
 
+def parts(question: str) -> list[str]:
+    """What a question asks one after the other: "who is it", "since when"."""
+    return _FURTHER.split(question)
+
+
 def asks_for(question: str) -> re.Pattern[str] | None:
-    """What the thing looks like that a question asks for; None where its words do not tell."""
+    """What the thing looks like that a question asks for first; None where its words do not tell."""
+    question = parts(question)[0]
     if _NO_KIND.match(question):
         return None
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
 
 
-def may_answer(question: str, quotes: Sequence[str]) -> bool:
-    """Whether something of the kind that is asked for stands in any of the quotes, as far as the question tells it. A
-    place may be told in any words, and names can be told only in scripts with capitals."""
-    kind = asks_for(question)
-    if kind in (None, _PLACE) or (kind is _NAME and question.lower() == question.upper()):
+def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
+    """Whether something of the kind that a question, or a part of it, asks for stands in any of the quotes, as far as
+    it tells that. A place may be told in any words, and names can be told only in scripts with capitals."""
+    kinds = [kind for each in ([part] if part else parts(question)) if (kind := asks_for(each))]
+    if (
+        asks_for(part or question) is None
+        or _PLACE in kinds
+        or (_NAME in kinds and question.lower() == question.upper())
+    ):
         return True
     asked = {stem(word) for word, _, _ in words(question)}
-    return any(_is_new(asked, quote[start:end]) for quote in quotes for start, end in _things(kind, quote, 0))
+    if _COUNTED.search(question):
+        quotes = [quote for quote in quotes if not _PRICED.search(quote)]
+    found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
+    return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
+
+
+def counts(question: str, quote: str) -> bool:
+    """Whether a number of a quote counts what is counted, "twelve visitors", or stands in a row of it; true where
+    nothing is counted."""
+    counted = _COUNTED.search(question)
+    named = {stem(word) for word in terms(counted[1])} if counted else set()
+    if not named:
+        return True
+    for start, end in _things(_AMOUNT, quote, 0):
+        label = quote[quote.rfind("\n", 0, start) + 1 : start]
+        near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else label)
+        if not named.isdisjoint(stem(word) for word in terms(near)):
+            return True
+    return False
 
 
 def _is_new(asked: set[str], thing: str) -> bool:
@@ -114,12 +178,13 @@ def _is_new(asked: set[str], thing: str) -> bool:
     return not own or not own <= asked
 
 
-def answer_span(question: str, weights: Mapping[str, float], passage: Passage) -> Span | None:
-    """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known.
+def answer_span(question: str, weights: Mapping[str, float], passage: Passage, part: str = "") -> Span | None:
+    """The characters (start, end) of the page's text, inside the passage, that answer a question, or a part of it; None
+    where that is not known.
 
     `weights` are the stems of the question's words with their weights.
     """
-    kind = asks_for(question)
+    kind = asks_for(part or question)
     if passage.is_row and kind in (None, _AMOUNT, _MONEY, _CODE):
         span = _cell(question, passage)
     else:
@@ -149,10 +214,12 @@ def _cell(question: str, passage: Passage) -> Span | None:
         return None
     line = passage.above.split("\n")[-1].casefold()
     years = _YEAR.findall(line)
-    columns = line.strip("| ").split("|") if "|" in line else line.split()
-    heads = years if len(years) == len(cells) else [each.strip() for each in columns][-len(cells) :]
-    asked = [word for word, _, _ in words(question) if word in heads]
-    at = heads.index(asked[-1]) if asked and len(heads) == len(cells) else 0
+    # A unit in brackets goes with its head.
+    between = r"\|" if "|" in line else r"\s{2,}|\t" if re.search(r"\S(?:\s{2,}|\t)", line) else r"\s+(?![(\[])"
+    columns = years if len(years) == len(cells) else re.split(between, line.strip("| "))[-len(cells) :]
+    heads = [{word for word, _, _ in words(each)} for each in columns]
+    asked = [at for word, _, _ in words(question) for at, head in enumerate(heads) if word in head]
+    at = asked[-1] if asked and len(heads) == len(cells) else 0
     start, end = cells[at]
     return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end
 
@@ -180,7 +247,7 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
 
 
 def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
-    for match in kind.finditer(text, begin):
+    for match in kind.finditer(text.translate(_FULL_WIDTH), begin):
         start, end = match.span()
         end = start + len(match[0].rstrip(" .,-"))
         if kind is _MONEY and _MEASURE.search(text, start, end):

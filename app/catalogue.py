@@ -72,6 +72,7 @@ class Catalogue:
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
             note=document.note,
+            attachments=tuple(document.attachments),
         )
 
     def _progress(self, document: Document, reading: Reading | None, states: Sequence[PageState]) -> Progress:

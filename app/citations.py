@@ -18,12 +18,12 @@ _SUPPORTS = 50
 
 
 def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """The best passages, at most one a page; behind one that is found only those that come near it."""
-    best: dict[int, Ranked] = {}
+    """The best passages, one a page but for what belongs together; behind one that is found only those near it."""
+    best: dict[object, Ranked] = {}
     for each in ranked:
-        if ranked[0].found and each.score < NEAR * ranked[0].score:
+        if ranked[0].found and not each.beside and each.score < NEAR * ranked[0].score:
             break
-        best.setdefault(each.passage.page, each)
+        best.setdefault(each.passage if each.beside else each.passage.page, each)
     return list(best.values())[:MAX_CITATIONS]
 
 

@@ -188,6 +188,8 @@ class DocumentEntry:
     outline: tuple[tuple[int, str, int], ...] = field(default=())
     note: str = ""
     """What a user should know about how the file was read."""
+    attachments: tuple[tuple[str, int], ...] = ()
+    """Name and bytes of each file inside the file, which can be added as a document; 0 bytes where it does not say."""
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
 

@@ -4,6 +4,7 @@ model's look.
 The weights and the threshold were set on public reports and filings: see docs/evidence.md.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span, may_answer
+from app.answer_span import answer_span, asks_for, counts, may_answer, parts
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -36,6 +37,8 @@ FOUND_ON_ITS_PAGE = 0.1
 """The same of a passage of the page that the question names."""
 FOUND_BY_WORDS = 0.3
 """The same of a document whose meaning is not known."""
+FOUND_IN_OTHER_SCRIPTS = 0.7
+"""The same where the encoder of meaning does not know the script, and names are not told by capitals."""
 _MEANING_COUNTS = 1.5
 _MISSING_COUNTS = 0.5
 _SAME = 0.6
@@ -45,6 +48,7 @@ _KINDS_LOOKED_AT, _NEAR = 3, 0.5
 they must have."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
+_PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
 _RANKED = 256
@@ -81,6 +85,10 @@ class Ranked:
     attention: float = 0.0
     span: tuple[int, int] | None = None
     """The characters (start, end) of the page's text, inside the passage, that answer; None where that is not known."""
+    foreign: bool = False
+    """Whether the question is in a script that the encoder of meaning does not know."""
+    beside: bool = False
+    """Whether it is shown beside the best passage, though it stands on the same page."""
 
     @property
     def score(self) -> float:
@@ -102,7 +110,8 @@ class Ranked:
     def found(self) -> bool:
         """Whether the passage may be called an answer."""
         sure = self.words + _MEANING_COUNTS * self.meaning - _MISSING_COUNTS * self.missing
-        least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else FOUND_BY_WORDS
+        by_words = FOUND_IN_OTHER_SCRIPTS if self.foreign else FOUND_BY_WORDS
+        least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else by_words
         return sure >= least and not self.other and not self.lacking
 
 
@@ -126,15 +135,19 @@ def candidates(
         match, near = matches.get(number, 0.0), meant.get(number)
         shown = FIGURES_WEIGHT * float(page.rows.mean()) if terms.figures and len(page.rows) else 0.0
         own = slice(first, first + len(page.passages))
-        for passage, share, other in zip(page.passages, words[own].tolist(), others[own].tolist(), strict=True):
-            figures = shown + ROW_WEIGHT * passage.is_row if terms.figures else 0.0
+        for passage, row, share, other in zip(
+            page.passages, page.rows, words[own].tolist(), others[own].tolist(), strict=True
+        ):
+            figures = shown + ROW_WEIGHT * float(row) if terms.figures else 0.0
             meaning = near.of(passage) if near else 0.0
             other = other or bool(terms.absent) or terms.is_of_another(passage)
-            found.append(Ranked(passage, share, match, meaning, figures, terms.missing, other, number == named))
+            because = share, match, meaning, figures, terms.missing, other, number == named
+            found.append(Ranked(passage, *because, foreign=terms.foreign))
         first = own.stop
     found.sort(key=lambda each: each.score, reverse=True)
     for index, each in enumerate(found[:_LOOKED_INTO]):
-        found[index] = replace(each, fits=may_answer(question, [each.passage.quote]))
+        quote = each.passage.quote
+        found[index] = replace(each, fits=may_answer(question, [quote]) and counts(question, quote))
     return _ordered(found[:_RANKED])
 
 
@@ -143,24 +156,24 @@ def rank(
     terms: QueryTerms,
     found: Sequence[Ranked],
     sections: Sequence[SectionText],
-    attention: Sequence[NDArray[np.float32]],
+    attention: Sequence[NDArray[np.float32]] | None = None,
 ) -> list[Ranked]:
-    """The candidates after the model has looked at some sections, best first, with what answers in the first ones.
+    """The candidates after some sections are recalled, best first, with what answers in the first ones.
 
-    `attention` holds the attention mass per slot of each section.
+    `attention` holds the attention mass per slot of each section, if the model has looked at them.
     """
-    masses = [np.concatenate([[0.0], each.cumsum(dtype=np.float64)]) for each in attention]
+    masses = [np.concatenate([[0.0], each.cumsum(dtype=np.float64)]) for each in attention or ()]
     places = [{page.number: (page, slot) for page, slot in section.page_slots()} for section in sections]
     ranked = []
     for each in found:
-        for number, (pages, until) in enumerate(zip(places, masses, strict=True)):
+        for number, pages in enumerate(places):
             if each.passage.page not in pages:
                 continue
             page, first_slot = pages[each.passage.page]
             first = first_slot + bisect_right(page.spans, each.passage.start, key=lambda span: span[1])
             stop = first_slot + bisect_left(page.spans, each.passage.end, key=lambda span: span[0])
             if first < stop:
-                mass = min(1.0, float(until[stop] - until[first]))
+                mass = min(1.0, float(masses[number][stop] - masses[number][first])) if masses else 0.0
                 each = replace(each, section=number, slots=(first, stop - 1), attention=mass)
                 break
         ranked.append(each)
@@ -179,7 +192,49 @@ def rank(
         lacking = told > max(_SAME, ranked[0].words)
         lacking |= not ranked[0].named and not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
         ranked[0] = replace(ranked[0], lacking=lacking)
+        together = _together(question, terms, ranked)
+        shown = {each.passage for each in together}
+        ranked = [*together, *(each for each in ranked if each.passage not in shown)]
     return ranked
+
+
+def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The best passage, with what belongs to it on its page: the sentence behind it where that answers and says "it" of
+    what is asked about; a note that says otherwise of the same, which was written later and so comes first; and what
+    answers a further part of the question."""
+    best = ranked[0]
+    page = [each for each in ranked[1:_LOOKED_INTO] if each.passage.page == best.passage.page]
+    first = [best]
+    asked = parts(question)
+    goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
+    quotes = [[each.passage.quote] for each in (best, goes_on) if each]
+    if goes_on and [may_answer(question, quote, asked[0]) for quote in quotes] == [False, True]:
+        span = answer_span(question, terms.weights, goes_on.passage)
+        first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
+    for each in page:
+        if each.passage.is_note != best.passage.is_note and each.words >= best.words and each.fits >= best.fits:
+            other = replace(each, lacking=best.lacking and not each.fits)
+            first = sorted([best, other], key=lambda one: not one.passage.is_note)
+            break
+    for part in asked[1:]:
+        if not asks_for(part):
+            continue
+        if may_answer(question, [first[0].passage.quote], part):
+            span = answer_span(question, terms.weights, first[0].passage, part)
+            first[0] = replace(first[0], span=_hull(first[0].span, span))
+        elif witness := next((each for each in page if may_answer(question, [each.passage.quote], part)), None):
+            first.append(replace(witness, span=answer_span(question, terms.weights, witness.passage, part)))
+    return [first[0], *(replace(each, beside=True) for each in first[1:])]
+
+
+def _goes_on(passage: Passage, following: Passage) -> bool:
+    """Whether the following passage is the next sentence, and speaks of the same."""
+    return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
+
+
+def _hull(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    """From the first of the characters of two spans to the last."""
+    return (min(one[0], other[0]), max(one[1], other[1])) if one and other else one
 
 
 def _ordered(found: Sequence[Ranked]) -> list[Ranked]:

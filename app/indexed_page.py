@@ -1,5 +1,6 @@
 """The indexed page: its passages, and which of them hold or stand below a word, made once for all questions."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from app.passages import Passage, split
 from app.words import stems
 
+_FIGURE = re.compile(r"(?<!\d)(?!(?:1[89]|20)\d\d\b)\d")
+"""But for years."""
+
 
 @dataclass(frozen=True)
 class IndexedPage:
-    """The N passages of a page; `rows` (N,) says which are rows of a table."""
+    """The N passages of a page; `rows` (N,) says which are rows of figures in a table."""
 
     passages: Sequence[Passage]
     holders: Mapping[str, NDArray[np.int64]]
@@ -34,7 +38,7 @@ def indexed_page(number: int, text: str, previous: str = "", following: str = ""
             holders.setdefault(stem, []).append(index)
         for stem in _stems_above(passage.above):
             below.setdefault(stem, []).append(index)
-    rows = np.array([passage.is_row for passage in passages], dtype=bool)
+    rows = np.array([passage.is_row and bool(_FIGURE.search(passage.text)) for passage in passages], dtype=bool)
     return IndexedPage(passages, _arrays(holders), _arrays(below), rows)
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from app.errors import AppError, DiskFull, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
 from app.events import Progress
-from app.readers import ParsedPage, ReaderLimits, open_document, sniff, unlock
+from app.readers import ParsedPage, ReaderLimits, extract, open_document, sniff, unlock
 from app.readers.base import clean
 from app.settings import Settings
 from app.titles import title_of
@@ -67,6 +67,18 @@ class Intake:
         finally:
             opened.unlink(missing_ok=True)
 
+    def extract(self, document: Document, number: int, out_path: Path) -> str:
+        """Write a copy of a file that is attached to a document, by its 1-based number; returns its name.
+
+        Raises DocumentNotFound, DocumentTooLarge or DamagedDocument.
+        """
+        if not 1 <= number <= len(document.attachments):
+            raise DocumentNotFound(
+                f"There is no attached file {number}.", f"The document has {len(document.attachments)}."
+            )
+        extract(self.path(document), number, out_path, self._max_upload_mb * 1_000_000, self.limits)
+        return document.attachments[number - 1][0]
+
     def parse(self, document: Document) -> Generator[Progress]:
         """Turn bytes into pages, with progress. A document that cannot be parsed is kept as rejected.
 
@@ -97,7 +109,7 @@ class Intake:
                 outline = [(entry.level, entry.title, entry.page) for entry in opened.info.outline]
                 info = opened.info
                 title = title_of(info.title, document.file_name)
-                said = " ".join(info.author.split()), info.written, info.note
+                said = " ".join(info.author.split()), info.written, info.note, info.attachments
                 self._store.save_pages(document.id, title, outline, pages, *said)
             except PasswordNeeded:
                 raise

@@ -69,6 +69,16 @@ class Library:
                 shutil.copyfileobj(file, copy)
             return self.add(path, name)
 
+    def add_attachment(self, document_id: str, number: int) -> str:
+        """Add a file that is attached to a document as one of its own, by its 1-based number; returns its id.
+
+        Raises DocumentNotFound, DamagedDocument, and as `add` does.
+        """
+        document = self.catalogue.document(document_id)
+        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            path = Path(folder, "attached")
+            return self.add(path, self.intake.extract(document, number, path))
+
     def unlock(self, document_id: str, password: str) -> None:
         """Open an encrypted document for good. Raises WrongPassword."""
         self.intake.unlock(self.catalogue.document(document_id), password)

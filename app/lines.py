@@ -1,7 +1,7 @@
 """Lines: which lines of a page go on in the next one, which are rows of a table, and what they stand below."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -14,8 +14,10 @@ _PIPED = re.compile(r"\s*\|.*\|\s*")
 """A row of a table in Markdown."""
 _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 """The line below the heads of its columns."""
+_GAP = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
+"""What parts the cells of a row that is set in columns."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
-_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}:(?:\s|(?=\S))")
+_LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}(?:(?<!\d):|:(?!\d))")
 _SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
 _WIDE = 0.75
 """A line this much narrower than the lines around it, with the next line's first word, ended where it was meant to."""
@@ -49,12 +51,14 @@ def blocks(text: str) -> Iterator[Block]:
     lines = [(match.start(), match.end()) for match in re.finditer(r"[^\n]*\S[^\n]*", text)]
     widths = [len(text[start:end].strip()) for start, end in lines]
     usual = sorted(widths)[int(0.9 * len(widths))] if widths else 0
+    rows = _set_in_columns(text, lines)
     title, near, columns = "", [""], ""
     first, was = 0, Line.PROSE
     for number, (_, end) in enumerate(lines):
         if number + 1 < len(lines):
             wide = _WIDE * max(*widths[max(0, number - 3) : number + 4], 0.6 * usual)
-            if not _ends(text, lines[number], lines[number + 1], wide):
+            in_columns = rows[number] or rows[number + 1]
+            if not in_columns and not _ends(text, lines[number : number + 3], wide):
                 continue
         own = text[lines[first][0] : end]
         if _RULE.search(own):
@@ -66,7 +70,7 @@ def blocks(text: str) -> Iterator[Block]:
                 yield Block(start, stop, Line.ROW, "\n".join(dict.fromkeys(filter(None, (title, *near)))))
             first = number + 1
             continue
-        kind = _kind(own, single=first == number)
+        kind = rows[number] or _kind(own, single=first == number)
         yield Block(lines[first][0], end, kind, "\n".join(dict.fromkeys(filter(None, (title, *near, columns)))))
         first = number + 1
         if kind is Line.PROSE and not _ITEM.match(own):
@@ -78,6 +82,21 @@ def blocks(text: str) -> Iterator[Block]:
             title = title or own.strip()
             near = [*(near if was is Line.HEAD else []), own.strip()][-_NEAR:]
         was = kind
+
+
+def _set_in_columns(text: str, lines: Sequence[tuple[int, int]]) -> list[Line | None]:
+    """Of each line whether it is a row, or has the heads, of words in columns: as many as in the line beside it."""
+    cells = [_GAP.split(text[start:end].strip()) for start, end in lines]
+    counts = [0 if _kind(" ".join(each), single=True) is Line.ROW else len(each) for each in cells]
+    beside = [
+        one == other > 2 and text.count("\n", line[1], following[0]) == 1
+        for one, other, line, following in zip(counts, counts[1:], lines, lines[1:], strict=False)
+    ]
+    found: list[Line | None] = []
+    for before, behind, own in zip([False, *beside], [*beside, False], cells, strict=False):
+        has_heads = behind and not before and not re.search(r"\d", "".join(own))
+        found.append(Line.HEAD if has_heads else Line.ROW if before or behind else None)
+    return found
 
 
 def _kind(text: str, single: bool) -> Line:
@@ -96,8 +115,9 @@ def _kind(text: str, single: bool) -> Line:
     return Line.HEAD
 
 
-def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: float) -> bool:
-    """Whether something new begins on the following line."""
+def _ends(text: str, lines: Sequence[tuple[int, int]], wide: float) -> bool:
+    """Whether something new begins on the second of two or three lines."""
+    line, following, *third = lines
     own, behind = text[slice(*line)].strip(), text[slice(*following)].strip()
     if _PIPED.fullmatch(own) or _PIPED.fullmatch(behind):
         return not _RULE.fullmatch(behind)
@@ -107,7 +127,9 @@ def _ends(text: str, line: tuple[int, int], following: tuple[int, int], wide: fl
         return True
     if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
         return True
-    if _LABEL.match(behind) and not behind[0].islower() and (len(own) < wide or _LABEL.match(own)):
+    # One label may be words of a sentence, two are a list of values.
+    is_label = len(own) < wide or _LABEL.match(own) or any(_LABEL.match(text, *each) for each in third)
+    if is_label and _LABEL.match(behind) and not behind[0].islower():
         return True
     if (
         own[-1] in ".!?。？！"

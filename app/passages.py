@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from app.lines import Line, blocks
-from app.readers import Word
+from app.readers import NOTE, Word
 from app.words import stems
 
 Box = tuple[float, float, float, float]
@@ -29,6 +29,7 @@ _QUESTION = re.compile(r"[?？؟]\W*$")
 _OPENING = re.compile(r"(?:[^\n]{0,60}\n){0,2}?[ \t]*(?=[^\W\d_A-ZÀ-ÖØ-ÞА-Я])")
 """What may stand above a sentence that was begun on the page before: a running head and a page number."""
 _SENTENCE_END = re.compile(r"[.!?:;。！？؟।…][\"'”’»)\]]*$")
+_HEAD_WORDS = 6
 _FOOT_CHARS = 12
 """A last line up to here, without a word of three letters, is a page number."""
 
@@ -58,6 +59,11 @@ class Passage:
         return stems(f"{self.before} {self.text} {self.behind}")
 
     @property
+    def is_note(self) -> bool:
+        """Whether it was noted on the page after that was made."""
+        return self.text.startswith(NOTE)
+
+    @property
     def quote(self) -> str:
         """The text on one line; of a table row its lines, the heads of its columns first."""
         if self.is_row:
@@ -82,7 +88,9 @@ def split(page: int, text: str, previous: str = "", following: str = "") -> tupl
         for a, b in (short for each in whole for short in _shortened(text, *each)):
             if text[a:b].strip():
                 sides = before if a < first <= b else "", behind if a < last <= b else ""
-                is_row, is_head = kind is Line.ROW, kind is Line.HEAD
+                # A whole sentence that a list or a table follows says something itself.
+                is_said = text[a:b].rstrip().endswith(":") and len(text[a:b].split()) > _HEAD_WORDS
+                is_row, is_head = kind is Line.ROW, kind is Line.HEAD and not is_said
                 found.append(Passage(page, a, b, text[a:b], above, is_row, is_head, *sides))
     return tuple(found)
 

@@ -5,10 +5,11 @@ from functools import cached_property
 
 from app.derived_figures import derived_figure
 from app.evidence import Ranked, candidates
+from app.idioms import other_words
 from app.indexed_page import IndexedPage, indexed_page
 from app.meaning import Meaning, PageMeaning, nearest
 from app.page_names import page_named, page_number
-from app.query_terms import QueryTerms, core_question, seek
+from app.query_terms import QueryTerms, core_question, is_foreign, seek
 from app.words import terms
 from storage import Section, Store
 
@@ -29,7 +30,7 @@ class Route:
         self.question = question
         self.derived = derived_figure(question)
         """The figure that it asks for, if that is one which is worked out from others."""
-        self._sought = f"{core_question(question)} {self.derived.lines}".strip()
+        self._sought = f"{core_question(question)} {other_words(question)} {self.derived.lines}".strip()
         self._document_id, self._store, self._meaning = document_id, store, meaning
 
     @cached_property
@@ -65,8 +66,9 @@ class Route:
 
     @cached_property
     def meanings(self) -> Mapping[int, PageMeaning]:
-        """How near pages come to the question in meaning, if that is known of them."""
-        return self._meaning.near(self._document_id, self._sought) if self._meaning else {}
+        """How near pages come to the question in meaning, if that is known of them and the encoder knows its script."""
+        meaning = None if is_foreign(self.question) else self._meaning
+        return meaning.near(self._document_id, self._sought) if meaning else {}
 
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """The texts of some pages of the document."""

@@ -36,6 +36,7 @@ _REFUSAL = re.compile(
     r"|\bno (?:information|mention|answer|such)\b",
     re.IGNORECASE,
 )
+_ASKS = ("?", "？", "؟")
 _TOPIC = re.compile(
     r"^\W*(?:please\s+)?(?:describe|explain|tell (?:me|us) (?:more |all |everything )?about|what is said of)\b"
     r"|\beverything (?:about|on)\b",
@@ -90,30 +91,32 @@ class SectionAnswer:
     def events(self, stop: threading.Event) -> Generator[Evidence | TextDelta, None, None]:
         """Evidence once, then pieces of text, until `stop` is set."""
         loaded, oom_retry, pods = self._loaded, self._engine.oom_retry, [each.pod for each in self._recalled]
-        # Where the answer is from the same pods, it goes on from the step that looked.
-        params = None if self._weak else self._params(pods)
         with ExitStack() as stack:
-            asked = stack.enter_context(Question(loaded.runner, pods, self._ids, self._heads.heads, params))
-            oom_retry.run(asked.begin)
+            # A weak reader's look at whole sections made the order of passages worse (docs/evidence.md). Where the
+            # answer is from the same pods, it goes on from the step that looked.
+            asked = (
+                None if self._weak else Question(loaded.runner, pods, self._ids, self._heads.heads, self._params(pods))
+            )
+            if asked:
+                oom_retry.run(stack.enter_context(asked).begin)
             # While the device is at work.
             self._coverage = self._engine.recaller.coverage(self._reading)
             route, texts = self._route, [each.text for each in self._recalled]
             found = route.candidates
-            self.ranked = rank(route.question, route.terms, found, texts, oom_retry.run(asked.attention))
+            attention = oom_retry.run(asked.attention) if asked else None
+            self.ranked = rank(route.question, route.terms, found, texts, attention)
             best = best_passages(self._on_topic() if self._weak and self._is_topic else self.ranked)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
             self._decoding = time.perf_counter()
-            if self._weak:
-                asked.close()
             yield Evidence(
                 self._found, self._citations, self._coverage, self._asked.understood, not self._found and not self._weak
             )
             if self._weak and (not self._found or self._is_derived or self._is_topic):
                 return
-            if self._weak:
-                if (first := self._citations[0]).words and not stop.is_set():
-                    self._lead = f"{first.words} (p. {first.label or first.page})"
+            if asked is None:
+                if self._citations[0].words and not stop.is_set():
+                    self._lead = _lead(best, self._citations)
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
                 pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
@@ -187,7 +190,7 @@ class SectionAnswer:
             What it takes over from the question is as much its claim as the rest: "three things went wrong".
             """
             mark = held_by(sentence, quotes)
-            if not mark or unsupported(sentence, quotes, self._asked.whole, pages):
+            if not mark or sentence.endswith(_ASKS) or unsupported(sentence, quotes, self._asked.whole, pages):
                 return True
             if (_stems(sentence) & _stems(self._asked.whole)) - stems(quotes[mark - 1]):
                 return True
@@ -260,6 +263,17 @@ def _ids(loaded: Loaded, question: str) -> list[int]:
 def _stems(text: str) -> frozenset[str]:
     """Of the words that tell something."""
     return frozenset(map(stem, terms(text)))
+
+
+def _lead(best: Sequence[Ranked], citations: Sequence[Cited]) -> str:
+    """The characters that answer, part by part of the question, and where they stand."""
+    is_note = best[0].passage.is_note
+    told = [
+        f"{cited.words} ({'a note on ' if is_note else ''}p. {cited.label or cited.page})"
+        for each, cited in zip(best, citations, strict=True)
+        if cited.mark == 1 or (each.beside and each.passage.is_note == is_note and cited.words)
+    ]
+    return "; ".join(told)
 
 
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:

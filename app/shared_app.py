@@ -198,5 +198,5 @@ class SharedChat(_Restricted):
 
 
 def _without_machine(entry: DocumentEntry) -> DocumentEntry:
-    """A forecast tells how large the disk is."""
-    return replace(entry, forecast=None)
+    """A forecast tells how large the disk is, and only the home's user adds documents."""
+    return replace(entry, forecast=None, attachments=())

@@ -24,40 +24,40 @@ _DROPPED = re.compile(
 """Accents, points that readers of a script leave out, and what stands between the digits of a number."""
 _ALIKE = str.maketrans(dict(zip("øłđðæœıىةکی", "o l d d ae oe i ي ه ك ي".split(), strict=True)))
 """Letters that are typed for one another and that Unicode does not take apart."""
-_CLOSED = tuple(
-    frozenset(language.split())
-    for language in (
-        "a about all also am an and any are as at be been but by can could did do does don't for from give had has "
-        "have how i if in into is it its list many me much must name of on or our please shall should state tell "
-        "than that the their them there these they this those to under us was we were what when where which who "
-        "whom whose why will with would you your document",
-        "der die das den dem des ein eine einer einem ist sind war wie wer wo wann warum wird und oder von zu zum "
-        "zur im in für mit auf an welche welcher welches viel viele hat",
-        "le la les l' un une du de des d' est sont qui que quoi quel quelle quels quelles combien où quand "
-        "pourquoi comment et ou dans pour avec sur à au aux a",
-        "el la los las una un es son de del quién qué cuál cuánto cuánta cuántos cuántas dónde cuándo cómo y en "
-        "por para con a",
-        "il lo la gli le i uno una un è sono di del della che chi quale quanto quanti dove quando come e in per con a",
-        "o os as a um uma é são de do da dos das quem que qual quanto quantos onde quando como e em por para com no na",
-        "de het een is zijn was van wat wie waar wanneer waarom hoe veel en of in op voor met te welke",
-        "den det de en et er var hva hvad hvem hvor hvornår når hvordan hvorfor mange mye og eller i på av af for "
-        "til med som är vad vem var hur många mycket när och av till",
-        "что кто где когда как какой какая какое какие каков какова сколько почему чем и а в во на с со из к по "
-        "для от до о это был была было есть у ли",
-        "ما من هو هي اين متى كم كيف لماذا في على الى عن هل و اي",
-        "क्या कौन कहाँ कब कैसे कितना कितनी कितने का की के है हैं था में से को और पर किस",
-    )
+_CLOSED_WORDS = (
+    "a about all also am an and any are as at be been but by came can come could did do does don't during for "
+    "from give go had happen happened has have how i if in into is it its list many me much must name of on or "
+    "our please shall should state tell than that the their them there these they this those to under us was "
+    "we were what when where which who whom whose why will with would you your document",
+    "der die das den dem des ein eine einer einem ist sind war wie wer wo wann warum wird und oder von zu zum "
+    "zur im in für mit auf an welche welcher welches viel viele hat",
+    "le la les l' un une du de des d' est sont qui que quoi quel quelle quels quelles combien où quand "
+    "pourquoi comment et ou dans pour avec sur à au aux a",
+    "el la los las una un es son de del quién qué cuál cuánto cuánta cuántos cuántas dónde cuándo cómo y en "
+    "por para con a",
+    "il lo la gli le i uno una un è sono di del della che chi quale quanto quanti dove quando come e in per con a",
+    "o os as a um uma é são de do da dos das quem que qual quanto quantos onde quando como e em por para com no na",
+    "de het een is zijn was van wat wie waar wanneer waarom hoe veel en of in op voor met te welke",
+    "den det de en et er var hva hvad hvem hvor hvornår når hvordan hvorfor mange mye og eller i på av af for "
+    "til med som är vad vem var hur många mycket när och av till",
+    "что кто где когда как какой какая какое какие каков какова сколько почему чем и а в во на с со из к по "
+    "для от до о это был была было есть у ли",
+    "ما من هو هي اين متى كم عدد كيف لماذا في على الى عن هل و اي",
+    "क्या कौन कहाँ कब कैसे कितना कितनी कितने का की के है हैं था में से को और पर किस",
 )
 """By language, the words that every text has and that tell nothing of what is sought."""
 _ASKING = re.compile(
-    "什么|甚么|多少|哪里|哪儿|哪个|哪些|谁|何时|怎么|怎样|为什么|是否|几|多[长久大高远重]|请问|吗|呢|[的是了在和与有]"
-    "|何[年月日時]?|誰|です|ます|ください|[ぁ-ん]+|무엇|누구|어디|언제|얼마|어떻게|입니까|인가요|[은는이가을를의]$"
+    "为什么|[什甚]么(?:颜色|地方|名字|样子)?|多少|哪里|哪儿|哪个|哪些|谁|何时|怎么|怎样|是否|几[次个年天种条]?|多[长久大高远重]|请问|吗|呢"
+    "|[的是了在和与有]"
+    "|何[年月日時色人個]?|誰|です|ます|ください|[ぁ-ん]+|무엇|누구|어디|언제|얼마|어떻게|입니까|인가요|[은는이가을를의]$"
     "|อะไร|ใคร|ที่ไหน|เมื่อไร|เท่าไร|อย่างไร|ทำไม|คือ"
 )
 """The same where no spaces part them from what is sought."""
 _ENDINGS = "ations ation ments ment ings ing ies ied ers es ed er ly s e y".split()
 _CASES = re.compile("(?<=[а-яёіїє]{3})(?:[ыи]ми|[ао]ми|[ое]го|[ое]му|[ыи]х|[ая]х|[оеыи][йм]|[уюаяоеыиьій]{1,2})$")
 """Cyrillic case endings."""
+_AFFIXES = re.compile("^(?:[وفبك]?ال|لل)(?=[^ ]{3})|(?<=[^ ]{3})(?:ها|ات|ان|ون|ين|[هيا])$")
+"""Arabic articles, plurals and endings, as a light stemmer takes them off."""
 
 
 def words(text: str) -> list[Found]:
@@ -93,6 +93,9 @@ def fold(word: str) -> str:
     return unicodedata.normalize("NFC", _DROPPED.sub("", plain).translate(_ALIKE)) or word
 
 
+_CLOSED = tuple(frozenset(map(fold, language.split())) for language in _CLOSED_WORDS)
+
+
 @lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A crude stem: enough for "closed" to meet "closing", and never for a word with digits."""
@@ -100,6 +103,8 @@ def stem(word: str) -> str:
         return word
     if "а" <= word[:1] <= "є":
         return _CASES.sub("", word)
+    if "\u0620" <= word[:1] <= "\u064a":
+        return _AFFIXES.sub("", word)
     if len(word) == 4 and word[3] == "s" and word[2] not in "sui":
         return word[:3]
     if len(word) < 5:
@@ -115,7 +120,9 @@ def terms(text: str) -> list[str]:
     found = [word for word, _, _ in words(text)]
     closed = max(_CLOSED, key=lambda language: sum(word in language for word in found))
     telling = [word for word, _, _ in words(_ASKING.sub(" ", text)) if word not in closed]
-    return list(dict.fromkeys(telling or found))
+    # A sign that stood beside one of those is in no pair of a text.
+    whole = [word for word in telling if len(word) > 1 or not RUN.match(word)]
+    return list(dict.fromkeys(whole or telling or found))
 
 
 def is_german(text: str) -> bool:

@@ -33,6 +33,7 @@ class Documents(Sessions):
         author: str = "",
         written: str = "",
         note: str = "",
+        attachments: Sequence[tuple[str, int]] = (),
     ) -> Document:
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
@@ -49,6 +50,7 @@ class Documents(Sessions):
             document.note = note
             document.outline = list(outline)
             document.author, document.written = author, written
+            document.attachments = list(attachments)
             document.num_pages = len(rows)
             document.state = "parsed"
             document.error = None

@@ -82,13 +82,18 @@ def m008_note_of_a_document(connection: Connection) -> None:
     )
 
 
-def m009_conversations_about_several_documents(connection: Connection) -> None:
+def m009_attachments_of_a_document(connection: Connection) -> None:
+    """Files inside a file are offered as documents of their own."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN attachments JSON NOT NULL DEFAULT '[]'")
+
+
+def m010_conversations_about_several_documents(connection: Connection) -> None:
     """A conversation may be about further documents, and each of its passages is of one of them."""
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN beside JSON NOT NULL DEFAULT '[]'")
     connection.exec_driver_sql("ALTER TABLE citations ADD COLUMN document_id VARCHAR NOT NULL DEFAULT ''")
 
 
-def m010_names_and_second_thoughts(connection: Connection) -> None:
+def m011_names_and_second_thoughts(connection: Connection) -> None:
     """Documents have the names that their user gave them, and a deleted conversation can be brought back."""
     connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN is_named BOOLEAN NOT NULL DEFAULT 0")
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN is_deleted BOOLEAN NOT NULL DEFAULT 0")
@@ -103,8 +108,9 @@ MIGRATIONS: Sequence[Migration] = (
     m006_owner_of_a_conversation,
     m007_vectors_and_pairs_of_signs,
     m008_note_of_a_document,
-    m009_conversations_about_several_documents,
-    m010_names_and_second_thoughts,
+    m009_attachments_of_a_document,
+    m010_conversations_about_several_documents,
+    m011_names_and_second_thoughts,
 )
 
 

@@ -86,6 +86,10 @@ class Document(Base, kw_only=True):
     """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
     is_named: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
     """Whether its title is what its user calls it, which reading the file anew does not change."""
+    attachments: Mapped[list[tuple[str, int]]] = mapped_column(
+        JsonTuples, default_factory=list, server_default=text("'[]'"), repr=False
+    )
+    """Name and bytes, as the file says, of each file inside it."""
 
 
 class Preference(Base, kw_only=True):

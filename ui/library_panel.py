@@ -175,6 +175,9 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
             verbs.delete(document_id)
         case "rename":
             verbs.rename(document_id, str(event.get("title", "")))
+        case "attachment":
+            added = verbs.add_attachment(document_id, int(event.get("number", 0)))
+            return page.opened(added, None, search)
         case "sample":
             sample = verbs.sample()
             return page.opened(verbs.add(sample, sample.name), None, search)

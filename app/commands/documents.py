@@ -15,17 +15,22 @@ from app.main import App
 from app.readers import NAMES
 from app.scans import INSTALL, ocr_installed
 
+_PASSWORD = "of an encrypted PDF"
+
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
     reading = commands.add("read", _read)
     reading.add_argument("file", nargs="*", help=f"files: {NAMES}")
     reading.add_argument("--sample", action="store_true", help="read the sample document")
-    reading.add_argument("--password", help="of an encrypted PDF")
+    reading.add_argument("--password", help=_PASSWORD)
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
     for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
         document(commands.add(name, run))
     document(commands.add("rename", _rename)).add_argument("title", help="what it is called from now on")
+    attached = document(commands.add("attachments", _attachments))
+    attached.add_argument("number", nargs="?", type=int, help="add and read this one")
+    attached.add_argument("--password", help=_PASSWORD)
     page = document(commands.add("page", _page))
     page.add_argument("number", type=int, help="1-based")
     page.add_argument("--out", type=Path, help="the picture's file; otherwise DOCUMENT-NUMBER beside you")
@@ -51,7 +56,10 @@ def _read(app: App, options: argparse.Namespace) -> Any:
 
 
 def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, Any]:
-    document_id = app.library.add(path, path.name, move=False)
+    return _read_added(app, options, app.library.add(path, path.name, move=False))
+
+
+def _read_added(app: App, options: argparse.Namespace, document_id: str) -> dict[str, Any]:
     try:
         had_to_read = follow(app, document_id)
     except PasswordNeeded:
@@ -82,6 +90,9 @@ def _read_one(app: App, options: argparse.Namespace, path: Path) -> dict[str, An
     print(f"{entry.title}{before}\n{entry.pages} pages{silent}, {reading.num_tokens:,} tokens")
     if entry.note:
         print(entry.note)
+    if entry.attachments:
+        names = ", ".join(name for name, _ in entry.attachments)
+        print(f"Attached to it and not read with it: {names}. Add them: {PROGRAM} attachments {document_id[:8]}")
     if entry.pages_for_ocr:
         way = f"Read them: {PROGRAM} ocr {document_id[:8]}" if ocr_installed() else f"OCR reads them: {INSTALL}"
         print(f"{entry.pages_for_ocr} pages are pictures of text. {way}")
@@ -116,6 +127,18 @@ def _ocr(app: App, options: argparse.Namespace) -> dict[str, Any]:
     entry = app.library.catalogue.entry(found.id)
     print(f"{entry.title}: {before} pages looked at, {entry.pages_without_text} of {entry.pages} without text now")
     return {"document_id": found.id, "pages": before, "pages_without_text": entry.pages_without_text}
+
+
+def _attachments(app: App, options: argparse.Namespace) -> Any:
+    """List the files that are attached to a document, or add and read one of them as a document of its own."""
+    found = app.library.catalogue.find(options.document)
+    if options.number is not None:
+        return _read_added(app, options, app.library.add_attachment(found.id, options.number))
+    for number, (name, num_bytes) in enumerate(found.attachments, 1):
+        print(f"{number:3}  {name}" + (f"  {num_bytes / 1e6:,.1f} MB" if num_bytes else ""))
+    if not found.attachments:
+        print("Nothing is attached to this document.")
+    return [{"name": name, "bytes": num_bytes} for name, num_bytes in found.attachments]
 
 
 def _pause(app: App, options: argparse.Namespace) -> dict[str, Any]:
@@ -190,6 +213,7 @@ def _facts(entry: DocumentEntry) -> dict[str, Any]:
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
         "note": entry.note,
+        "attachments": [name for name, _ in entry.attachments],
         "file_bytes": entry.num_bytes,
         "pod_bytes": entry.pod_bytes,
         "state": entry.progress.stage,

@@ -5,13 +5,14 @@ The files are untrusted: everything but `sniff` runs in a process with limits of
 pages are not typeset here, `image(number, width_px)`.
 """
 
-from app.readers.base import DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.base import NOTE, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import ACCEPT, NAMES, READERS, by_media_type, sniff
-from app.readers.sandbox import open_document, page_image, recognise, typeset_image, unlock
+from app.readers.sandbox import extract, open_document, page_image, recognise, typeset_image, unlock
 
 __all__ = [
     "ACCEPT",
     "NAMES",
+    "NOTE",
     "READERS",
     "DocumentInfo",
     "OutlineEntry",
@@ -19,6 +20,7 @@ __all__ = [
     "ReaderLimits",
     "Word",
     "by_media_type",
+    "extract",
     "open_document",
     "page_image",
     "recognise",

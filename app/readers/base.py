@@ -5,6 +5,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+NOTE = "Note: "
+"""What somebody noted on a page begins so in its text."""
+
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 
 
@@ -25,6 +28,13 @@ class OutlineEntry(NamedTuple):
     level: int
     title: str
     page: int
+
+
+class Attachment(NamedTuple):
+    """A file inside the file, and its size as the outer one says; 0 where it does not."""
+
+    name: str
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class DocumentInfo:
     """Empty where the file names none."""
     written: str = ""
     """As YYYY-MM-DD; empty where the file gives no date for itself."""
+    attachments: tuple[Attachment, ...] = ()
+    """Files inside the file, which are no pages of it."""
 
 
 @dataclass(frozen=True)

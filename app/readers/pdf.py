@@ -10,7 +10,8 @@ import pypdfium2 as pdfium
 from pypdfium2 import raw
 
 from app.errors import AppError, DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
-from app.readers.base import DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
+from app.readers import pdf_attachments
+from app.readers.base import Attachment, DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
 from app.readers.page_text import write
 from app.readers.pdf_additions import additions, field_pieces
@@ -29,6 +30,11 @@ def open_reader(path: Path) -> "PdfDocument":
 def unlock(path: Path, password: str, out_path: Path) -> None:
     """Write a copy that needs no password. Raises WrongPassword, or what `open_reader` raises."""
     _opened(path, password).save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
+
+
+def extract(path: Path, number: int, out_path: Path, max_bytes: int) -> None:
+    """Write a copy of an attachment, by its 1-based number. Raises DamagedDocument or DocumentTooLarge."""
+    pdf_attachments.extract(path, number, out_path, max_bytes)
 
 
 def _opened(path: Path, password: str | None = None) -> pdfium.PdfDocument:
@@ -68,9 +74,9 @@ class PdfDocument:
             title=clean(self.document.get_metadata_value("Title")).strip(),
             num_pages=len(self.document),
             outline=tuple(self._outline()),
-            note=self._attachments_note,
             author=clean(self.document.get_metadata_value("Author")).strip(),
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
+            attachments=self._attachments,
         )
 
     def _outline(self) -> Iterator[OutlineEntry]:
@@ -102,36 +108,15 @@ class PdfDocument:
             if note.is_note:
                 x0, y0, x1, y1 = note.rect
                 written.add(0, note.text, [Word(0, len(note.text), x0, -y1, x1, -y0)])
-        if number == 1 and self._attachments_note:
-            written.add(0, self._attachments_note, [])
+        if number == 1 and (names := ", ".join(each.name for each in self._attachments)):
+            written.add(0, f"Attached to this PDF and not read with it: {names}.", [])
         state = _state(written.text, page)
         return ParsedPage(number, label, written.text, state, width, height, tuple(written.words))
 
     @cached_property
-    def _attachments_note(self) -> str:
-        """Which files are inside the file. They are no pages of it."""
+    def _attachments(self) -> tuple[Attachment, ...]:
         # Only where there are any: importing pypdf takes longer than drawing a page.
-        if not self.document.count_attachments():
-            return ""
-        from pypdf import PdfReader
-        from pypdf.errors import PyPdfError
-
-        try:
-            names = list(dict.fromkeys(each.name for each in PdfReader(self._path).attachment_list))
-        except (
-            PyPdfError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            OSError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ):
-            names = ["files whose names are damaged"]
-        return (
-            f"Attached to this PDF and not read with it: {', '.join(names)}. Save them from a PDF viewer to add them."
-        )
+        return pdf_attachments.attachments(self._path) if self.document.count_attachments() else ()
 
     def _page(self, number: int) -> pdfium.PdfPage:
         if self.document.get_formtype() and self.document.formenv is None:

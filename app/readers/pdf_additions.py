@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pypdfium2 as pdfium
 from pypdfium2 import raw
 
+from app.readers.base import NOTE
 from app.readers.layout import Piece
 from app.readers.pdf_glyphs import across
 
@@ -28,6 +29,12 @@ _NOTES = {
     raw.FPDF_ANNOT_CARET,
     raw.FPDF_ANNOT_SQUARE,
     raw.FPDF_ANNOT_CIRCLE,
+    raw.FPDF_ANNOT_LINE,
+    raw.FPDF_ANNOT_POLYGON,
+    raw.FPDF_ANNOT_POLYLINE,
+    raw.FPDF_ANNOT_INK,
+    raw.FPDF_ANNOT_STAMP,
+    raw.FPDF_ANNOT_FILEATTACHMENT,
 }
 
 
@@ -53,7 +60,7 @@ def additions(page: pdfium.PdfPage) -> Iterator[Addition]:
                 if seen and (value := _value(page.formenv, annotation)):
                     yield Addition(value, place, is_note=False)
             elif subtype in _NOTES and (text := _text(raw.FPDFAnnot_GetStringValue, annotation, b"Contents")):
-                yield Addition(f"Note: {' '.join(text.split())}", place, is_note=True)
+                yield Addition(NOTE + " ".join(text.split()), place, is_note=True)
         raw.FPDFPage_CloseAnnot(annotation)
 
 

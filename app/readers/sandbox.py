@@ -11,7 +11,7 @@ from threading import Timer
 from typing import Any
 
 from app import errors
-from app.readers.base import DEFAULT_LIMITS, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.base import DEFAULT_LIMITS, Attachment, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import by_media_type
 from app.readers.running_heads import without_running_heads
 
@@ -62,6 +62,7 @@ def open_document(path: Path, media_type: str, limits: ReaderLimits = DEFAULT_LI
     """
     reply = _one_reply(_request("info", path, media_type), limits)
     reply["outline"] = tuple(OutlineEntry(*entry) for entry in reply["outline"])
+    reply["attachments"] = tuple(Attachment(*each) for each in reply["attachments"])
     info = DocumentInfo(**reply)
     if info.num_pages > limits.max_pages:
         raise errors.DocumentTooLarge(
@@ -102,6 +103,13 @@ def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEF
     """Write a copy of an encrypted PDF that needs no password. Raises WrongPassword or DamagedDocument."""
     request = _request("unlock", path, "application/pdf", password=password, out_path=str(out_path.resolve()))
     _one_reply(request, limits)
+
+
+def extract(path: Path, number: int, out_path: Path, max_bytes: int, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
+    """Write a copy of a file that is attached to a PDF, by its 1-based number. Raises DocumentTooLarge or
+    DamagedDocument."""
+    where = {"number": number, "out_path": str(out_path.resolve()), "max_bytes": max_bytes}
+    _one_reply(_request("extract", path, "application/pdf", **where), limits)
 
 
 def _request(do: str, path: Path, media_type: str, **details: object) -> dict[str, object]:

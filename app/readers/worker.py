@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> Iterator[object]:
-    """The replies to `request["do"]`: info, pages, ocr, image, draw or unlock."""
+    """The replies to `request["do"]`: info, pages, ocr, image, draw, unlock or extract."""
     _restart_clock(request["page_seconds"])
     if request["do"] == "draw":
         yield _image(import_module("app.readers.typeset").draw(request["text"], request["width_px"]))
@@ -54,10 +54,15 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
         _restart_clock(request["convert_seconds"])
     module = import_module(form.module)
     path = Path(request["path"])
-    if request["do"] == "unlock":
-        module.unlock(path, request["password"], Path(request["out_path"]))
-        yield {}
-        return
+    match request["do"]:
+        case "unlock":
+            module.unlock(path, request["password"], Path(request["out_path"]))
+            yield {}
+            return
+        case "extract":
+            module.extract(path, request["number"], Path(request["out_path"]), request["max_bytes"])
+            yield {}
+            return
     reader = module.open_reader(path)
     match request["do"]:
         case "info":

@@ -17,14 +17,14 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from app.conversations import Asked
 from app.events import Answer
-from app.evidence import rank
+from app.evidence import Ranked, rank
 from app.main import App
 from app.meaning import nearest
 from app.section_answer import SectionAnswer
@@ -108,7 +108,7 @@ def rankings(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> 
     for each in known:
         start = time.perf_counter()
         route = app.questions.route(ids[each.path], each.question)
-        candidates = rank(each.question, route.terms, route.candidates, [], [])
+        candidates = rank(each.question, route.terms, route.candidates, [])
         seconds = time.perf_counter() - start
         best = {one.passage.page: one for one in reversed(candidates)}
         order = list(dict.fromkeys(one.passage.page for one in candidates))
@@ -131,7 +131,9 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> l
         cited, texts = answer.citations, app.questions.route(ids[each.path], each.question).texts(each.pages)
         literal = any(holds(text, each.answer) for text in texts.values())
         if isinstance(found, SectionAnswer):
-            by_attention = sorted(found.ranked, key=lambda one: one.attention, reverse=True)
+            by_attention = sorted(
+                _looked(app, Asked(ids[each.path], each.question)), key=lambda one: one.attention, reverse=True
+            )
             best = {one.passage.page: one.passage.quote for one in reversed(by_attention)}
             pages = list(dict.fromkeys(one.passage.page for one in by_attention))[:3]
             looked.note(each, literal, pages, [best[page] for page in pages])
@@ -151,6 +153,19 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> l
             flush=True,
         )
     return [looked, row]
+
+
+def _looked(app: App, asked: Asked) -> list[Ranked]:
+    """The passages after the model has looked at the sections, which a weak one is not asked to."""
+    loaded = app.model.wait().loaded
+    own, loaded.heads = loaded.heads, replace(loaded.heads, answers_from="sections")
+    found = app.questions.begin(asked)
+    loaded.heads = own
+    assert isinstance(found, SectionAnswer)
+    events = found.events(Event())
+    next(events)
+    events.close()
+    return found.ranked
 
 
 def unmarked(answer: Answer, question: str) -> list[str]:

@@ -212,6 +212,25 @@ def test_show(cli: Cli, document_id: str) -> None:
     assert document_id in cli("show", "east wing").out
 
 
+def test_attachments(cli: Cli, source: Path, tmp_path: Path) -> None:
+    writer = PdfWriter(paper.pdf(tmp_path / "cover.pdf", 1))
+    writer.add_attachment("../East wing.txt", source.read_bytes())
+    writer.add_attachment("photo.png", b"\x89PNG\r\n")
+    writer.write(tmp_path / "cover.pdf")
+    read = cli("read", tmp_path / "cover.pdf")
+    cover = cli("ls", "--json").json[0]["document_id"]
+    assert "not read with it: ../East wing.txt, photo.png." in read.out
+    assert f"attachments {cover[:8]}" in read.out
+    names = [each["name"] for each in cli("attachments", cover, "--json").json]
+    assert names == cli("show", cover, "--json").json["attachments"] == ["../East wing.txt", "photo.png"]
+    added = cli("attachments", cover, "1", "--json").json
+    assert (added["title"], added["pages"], added["already_read"]) == ("East wing", 4, False)
+    for number, error in (("2", "UnsupportedFile"), ("3", "DocumentNotFound"), ("0", "DocumentNotFound")):
+        assert cli("attachments", cover, number, "--json").json["error"] == error
+    assert len(cli("ls", "--json").json) == 2
+    assert "Nothing is attached" in cli("attachments", "east wing.txt").out
+
+
 def test_delete(cli: Cli, document_id: str, settings: Settings) -> None:
     assert cli("delete", document_id[:6], "--json").json == {"document_id": document_id, "deleted": True}
     assert cli("ls", "--json").json == []

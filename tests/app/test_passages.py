@@ -53,6 +53,7 @@ def test_list_items_and_paragraphs_are_passages_of_their_own() -> None:
     ("text", "expected"),
     [
         ("Access code of the office: 7731\nInvoice number: KX-20917\nColour: grey", 3),
+        ("Application for a licence to sell fish in Hamar\nName of the shop: Petrel\nRooms: 4\nHanded in late.", 3),
         ("Keeper:Vale,Ingrid\nYard:Hamar\nBerth:17", 3),
         ("Опись\n\nКод конторы: 6623. Его меняют весной.", 3),
         ("卑尔根的密码是七七三一。奥斯陆起重机的保修期为九年！谁知道？", 3),
@@ -104,6 +105,12 @@ def test_what_stands_above_a_passage_is_known() -> None:
 )
 def test_a_table_without_heads_loses_no_row(table: str, rows: list[str]) -> None:
     assert [each.quote for each in split(1, f"{table}\n\nThe tide came at six.") if each.is_row] == rows
+
+
+def test_words_in_columns_are_rows_below_their_heads() -> None:
+    text = "The crew\nDuty  Name  Since\nPilot  Odd Brekke  2016\nCook  Ane Li  2018\n\nOne sentence.  Another one."
+    rows = [each.quote for each in split(1, text) if each.is_row]
+    assert rows == ["The crew\nDuty Name Since\nPilot Odd Brekke 2016", "The crew\nDuty Name Since\nCook Ane Li 2018"]
 
 
 def test_a_sentence_goes_on_behind_the_end_of_its_page() -> None:

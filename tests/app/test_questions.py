@@ -226,10 +226,10 @@ def test_the_documents_ids_never_move(
 
 
 @pytest.mark.parametrize("source", ["sections", "passage"])
-def test_a_question_is_fed_once_where_it_is_answered_from_what_was_looked_at(
+def test_a_question_is_fed_once_over_what_it_is_answered_from(
     app: App, document_id: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise once more, over the passage alone; and the evidence is the same."""
+    """The whole sections, or the page of the best passage."""
     loaded = app.model.wait().loaded
     first = ask(app, document_id)
     loaded.heads = replace(loaded.heads, answers_from=source)
@@ -242,15 +242,13 @@ def test_a_question_is_fed_once_where_it_is_answered_from_what_was_looked_at(
 
     monkeypatch.setattr(Runner, "score", counted)
     again = ask(app, document_id)
-    assert again.citations == first.citations and again.found
-    questions = [each for each in fed if each[0] > 1]
-    assert questions[0] == (again.recomputed_tokens, again.reused_tokens)
+    assert again.citations[0].quote == first.citations[0].quote and again.found
+    ((num_ids, num_tokens),) = [each for each in fed if each[0] > 1]
+    assert num_ids == again.recomputed_tokens
     if source == "sections":
-        assert len(questions) == 1
+        assert num_tokens == again.reused_tokens
     else:
-        assert len(questions) == 2 and questions[1][0] == again.recomputed_tokens
-        assert questions[1][1] < again.reused_tokens / 2
-        assert again.answer == first.answer
+        assert num_tokens < again.reused_tokens / 2 and again.answer == first.answer
 
 
 def test_the_second_question_finds_the_passages_as_they_were(
@@ -407,6 +405,7 @@ def test_a_strong_reader_is_asked_whatever_the_words_are(
         ("The access code of room 3 is 4111. It was 9999 before.", "The access code of room 3 is 4111. [1]", True),
         ("The access code of room 3 is 4111.", "The access code of room 3 is 4111. [1]", False),
         ("The access code is 9999.", "", True),
+        ("What is the access code of room 3?", "", True),
         ("Ada Whitlock keeps the code.", "", True),
     ],
 )

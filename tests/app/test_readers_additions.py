@@ -1,5 +1,6 @@
 """What is laid upon PDF pages or attached, pages of odd sizes, and fonts that do not tell their letters."""
 
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from pypdf.generic import (
     TextStringObject,
 )
 
-from app.readers import open_document, page_image
+from app.errors import DamagedDocument, DocumentTooLarge
+from app.readers import extract, open_document, page_image
 from tests.app.test_readers_pdf import PDF, content_pdf, read, saved, words_pdf
 
 FORM = b"BT /F1 12 Tf 20 250 Td (Name of the boat:) Tj 0 -40 Td (Winter berth:) Tj 0 -40 Td (Harbour:) Tj ET"
@@ -123,12 +125,16 @@ class TestNotes:
         highlight = Highlight(rect=(50, 100, 90, 110), quad_points=quads)
         highlight[NameObject("/Contents")] = TextStringObject("Is this right?")
         writer.add_annotation(0, highlight)
+        stamp = Text(text="Approved by Ada.", rect=(10, 10, 20, 20))
+        stamp[NameObject("/Subtype")] = NameObject("/Stamp")
+        writer.add_annotation(0, stamp)
         first, second = read(saved(writer, tmp_path / "a.pdf"))
         assert first.text.split("\n\n") == [
             "The draft budget is 300 pounds.",
             "Note: The budget was raised to 8150 pounds.",
             "Note: Ferry licence QF-771.",
             "Note: Is this right?",
+            "Note: Approved by Ada.",
         ]
         assert second.text == "Nothing."
         (place,) = (word for word in first.words if "8150" in first.text[word.start : word.end])
@@ -145,16 +151,40 @@ class TestNotes:
 
 
 class TestAttachments:
-    @pytest.mark.parametrize("names", [["inner.pdf"], ["figures 2031.xlsx", "lease.pdf"]])
-    def test_are_named(self, tmp_path: Path, names: list[str]) -> None:
+    def test_are_named_with_their_sizes_and_taken_out(self, tmp_path: Path) -> None:
         writer = words_pdf("Open this portfolio in a newer reader.", "Two.")
-        for name in names:
-            writer.add_attachment(name, b"%PDF-1.7 inner")
-        opened = open_document(saved(writer, tmp_path / "a.pdf"), PDF)
+        writer.add_attachment("figures 2031.xlsx", b"figures").size = NumberObject(7)
+        writer.add_attachment("lease.pdf", b"%PDF-1.7 inner")
+        writer.add_attachment("<1>x", b"").alternative_name = TextStringObject("../../de\ned\x07.pdf")
+        opened = open_document(path := saved(writer, tmp_path / "a.pdf"), PDF)
         first, second = opened.pages()
-        assert opened.info.note.startswith(f"Attached to this PDF and not read with it: {', '.join(names)}.")
-        assert first.text.endswith(opened.info.note)
+        odd = "../../de ed.pdf"
+        assert opened.info.attachments == ((odd, 0), ("figures 2031.xlsx", 7), ("lease.pdf", 0))
+        assert first.text.endswith(f"Attached to this PDF and not read with it: {odd}, figures 2031.xlsx, lease.pdf.")
         assert second.text == "Two."
+        extract(path, 3, out := tmp_path / "out", 1000)
+        assert out.read_bytes() == b"%PDF-1.7 inner"
+
+    @pytest.mark.parametrize("num_bytes", [1000, 1001, 9_000_000])
+    def test_one_that_unpacks_to_too_much_is_refused(self, tmp_path: Path, num_bytes: int) -> None:
+        writer = words_pdf("One.")
+        inner = writer.add_attachment("zeros.txt", bytes(num_bytes)).pdf_object["/EF"]
+        inner[NameObject("/F")] = writer._add_object(inner["/F"].get_object().flate_encode())  # type: ignore[index]
+        path = saved(writer, tmp_path / "a.pdf")
+        with pytest.raises(DocumentTooLarge) if num_bytes > 1000 else nullcontext():
+            extract(path, 1, tmp_path / "out", 1000)
+
+    @pytest.mark.parametrize("entry", [{}, {"/EF": TextStringObject("nothing")}])
+    def test_a_damaged_one_costs_nothing_but_itself(self, tmp_path: Path, entry: dict[str, object]) -> None:
+        writer = words_pdf("One.")
+        damaged = writer.add_attachment("a.txt", b"a").pdf_object
+        damaged.pop("/EF")
+        damaged.update({NameObject(key): value for key, value in entry.items()})
+        opened = open_document(path := saved(writer, tmp_path / "a.pdf"), PDF)
+        assert [page.state for page in opened.pages()] == ["ok"]
+        assert len(opened.info.attachments) == 1
+        with pytest.raises(DamagedDocument):
+            extract(path, 1, tmp_path / "out", 1000)
 
 
 class TestOddPages:

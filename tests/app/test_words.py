@@ -49,6 +49,23 @@ def test_a_word_keeps_its_marks(word: str) -> None:
     assert [text for text, _, _ in words(f"{word}, {word}")] == [word, word]
 
 
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Какой код у конторы?", ["код", "конторы"]),
+        ("¿Dónde está el código?", ["esta", "codigo"]),
+        ("Où est le phare ?", ["phare"]),
+        ("桥是什么颜色？", ["桥"]),
+    ],
+)
+def test_words_that_every_question_has_are_left_out_in_every_language(question: str, expected: list[str]) -> None:
+    assert terms(question) == expected
+
+
+def test_arabic_words_are_compared_without_article_and_ending() -> None:
+    assert stems("المستودعات مكتبة") == stems("مستودعا المكتب")
+
+
 def test_every_two_signs_are_a_word_where_no_spaces_part_them() -> None:
     assert [word for word, _, _ in words("门禁密码A7号")] == ["门禁", "禁密", "密码", "a7", "号"]
 

@@ -63,8 +63,9 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (6, "m006_owner_of_a_conversation"),
             (7, "m007_vectors_and_pairs_of_signs"),
             (8, "m008_note_of_a_document"),
-            (9, "m009_conversations_about_several_documents"),
-            (10, "m010_names_and_second_thoughts"),
+            (9, "m009_attachments_of_a_document"),
+            (10, "m010_conversations_about_several_documents"),
+            (11, "m011_names_and_second_thoughts"),
         ]
 
 

@@ -209,6 +209,15 @@ def test_a_row_says_its_state_and_offers_what_makes_sense(stage: str, words: str
     assert re.findall(r">([^<>]+)</button>", html) == buttons
 
 
+def test_a_row_offers_what_is_attached_whatever_it_is_called() -> None:
+    html = library.row(entry(attachments=(("a.pdf", 8_294), ('"><img src=x>\u202efdp.exe', 0))), False)
+    assert Tags(html).seen.isdisjoint({"img"})
+    assert re.findall(r'data-number="(\d)"[^>]*>([^<]+)</button>', html) == [
+        ("1", "Add a.pdf · 8 KB"),
+        ("2", "Add &quot;&gt;&lt;img src=x&gt;fdp.exe"),
+    ]
+
+
 def test_a_forecast_warns_of_a_small_disk() -> None:
     small = Forecast(98, 0, 83_000, 13, 180.0, 1_900_000_000, 1_000_000_000)
     assert "(only 1.0 GB free)" in Tags(library.forecast_line(small)).words

@@ -137,6 +137,8 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
     assert [entry.document_id for entry in view.library.catalogue.entries()] == [shared]
     assert view.library.catalogue.entries("private") == []
     assert view.library.catalogue.entry(shared).forecast is None
+    with pytest.raises(NotAllowed):
+        view.library.add_attachment(shared, 1)
     assert view.library.page_image(shared, 1).startswith(b"\x89PNG")
     assert view.library.presets(shared) is None
     assert view.questions.conversations(shared) == view.questions.conversations(private) == []

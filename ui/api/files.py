@@ -98,6 +98,7 @@ def _file(app: App, entry: DocumentEntry) -> dict[str, Any]:
             "pages": entry.pages,
             "pages_without_text": entry.pages_without_text,
             "note": entry.note,
+            "attachments": [{"name": name, "bytes": num_bytes} for name, num_bytes in entry.attachments],
             "tokens_read": progress.done if progress.stage not in ("parsing", "ocr") else 0,
             "tokens": progress.total if progress.stage not in ("parsing", "ocr") else 0,
             "seconds_left": progress.seconds_left,

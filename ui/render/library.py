@@ -89,7 +89,7 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
-        f"{_note(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
+        f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
         f"{_delete_button(entry, is_open)}</li>"
     )
 
@@ -206,6 +206,17 @@ def _note(entry: DocumentEntry) -> str:
     if entry.pages_for_ocr and not ocr_installed() and entry.progress.stage == "ready":
         notes.append(f"OCR would read {count(entry.pages_for_ocr, 'page')} more; install it: {INSTALL}")
     return "".join(f'<p class="facts note">{text(note)}</p>' for note in notes)
+
+
+def _attachments(entry: DocumentEntry) -> str:
+    """The files inside the file, each to be added as a document of its own."""
+    buttons = "".join(
+        f'<button class="small" data-event="click" data-act="attachment" data-document="{text(entry.document_id)}"'
+        f' data-number="{number}" dir="auto">Add {text(name)}{f" · {size(num_bytes)}" if num_bytes else ""}</button>'
+        for number, (name, num_bytes) in enumerate(entry.attachments, 1)
+    )
+    said = '<p class="facts note">Attached, and not read with it:</p>'
+    return f'{said}<div class="controls attachments">{buttons}</div>' if buttons else ""
 
 
 def password_form(entry: DocumentEntry) -> str:

@@ -1,0 +1,81 @@
+"""A file of every format, dropped on the page in a real Chromium: read, asked, and its passage marked."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from pypdf import PdfWriter
+
+from tests.app.test_formats import WRITERS
+from tests.app.test_scans import print_and_scan
+from tests.ui import driver
+from tests.ui.served_process import serving, unused_port
+from tests.ui.test_browser_real import OPTIONS, RUN_APP
+
+pytestmark = pytest.mark.browser
+
+DROP = """([name, bytes]) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name));
+  for (const type of ["dragenter", "dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def opened(chromium: str, tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -> Iterator[Page]:
+    """The page of one app for all files, whose model is the shared one."""
+    home = tmp_path_factory.mktemp("formats") / "home"
+    (home / "models").mkdir(mode=0o700, parents=True)
+    (home / "models" / embedded_model_dir.name).symlink_to(embedded_model_dir)
+    with (
+        serving(RUN_APP, home, unused_port(), *OPTIONS) as url,
+        driver.browser_page(chromium) as (page, complaints),
+    ):
+        driver.open_page(page, url)
+        yield page
+        assert complaints.errors == []
+
+
+def drop(page: Page, path: Path) -> None:
+    page.evaluate(DROP, [path.name, b64encode(path.read_bytes()).decode()])
+    expect(page.locator(".document[aria-current] .title")).to_have_text(path.stem, timeout=60_000)
+    driver.wait_until_read(page)
+
+
+def answers(page: Page, question: str, answer: str) -> None:
+    driver.ask(page, question)
+    driver.wait_for_answer(page)
+    expect(page.locator("#history .answer")).to_contain_text(answer)
+    driver.click_citation(page)
+
+
+@pytest.mark.parametrize("suffix", [*WRITERS, "scan.pdf"])
+def test_a_file_is_dropped_read_and_asked(opened: Page, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"Rooms {suffix.replace('.', ' ').strip()}{Path(suffix).suffix or suffix}"
+    if suffix == "scan.pdf":
+        if find_spec("rapidocr") is None:
+            pytest.skip("no OCR here")
+        WRITERS[".pdf"](tmp_path / "typed.pdf")
+        print_and_scan(tmp_path / "typed.pdf", path)
+    else:
+        WRITERS[suffix](path)
+    drop(opened, path)
+    answers(opened, "What is the access code of room 7?", "4711")
+
+
+def test_what_is_attached_is_added_with_one_click(opened: Page, tmp_path: Path) -> None:
+    WRITERS[".pdf"](tmp_path / "typed.pdf")
+    writer = PdfWriter(tmp_path / "typed.pdf")
+    writer.add_attachment("Annex <b>.txt", b"The harbour master of Tromso is Ingrid Vale.")
+    writer.write(path := tmp_path / "Cover.pdf")
+    drop(opened, path)
+    row = opened.locator(".document[aria-current]")
+    expect(row.locator(".note")).to_have_text("Attached, and not read with it:")
+    row.get_by_role("button", name="Add Annex <b>.txt").click()
+    expect(row.locator(".title")).to_have_text("Annex <b>")
+    driver.wait_until_read(opened)
+    answers(opened, "Who is the harbour master of Tromso?", "Ingrid Vale")
