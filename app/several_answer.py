@@ -90,7 +90,7 @@ def _ranked(store: Store, retriever: Retriever, question: str, documents: Sequen
     best: dict[str, Ranked] = {}
     for each in _likely(store, retriever, question, documents):
         route = Route(question, each, store, retriever.meaning)
-        passages = rank(question, route.terms, route.candidates, [], [])
+        passages = rank(question, route.terms, route.candidates, [])
         if passages and (passages[0].words or passages[0].meaning):
             best[each] = passages[0]
     return dict(sorted(best.items(), key=lambda item: (item[1].found, item[1].score), reverse=True))
