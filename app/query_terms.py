@@ -165,7 +165,9 @@ def is_foreign(question: str) -> bool:
 def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
     """Finds a name beside the word that stands beside the one at start..end of the question."""
     beside = re.search(_BEFORE, question[:start]) or re.match(_BEHIND, question[end:])
-    name = rf"{_CAPITAL}[^\W\d_]+"
+    name = (
+        rf"(?!(?:The|This|That|These|An?|Its?|Our|Their|His|Her|My|Your|Each|Every|No|One|Some)\b){_CAPITAL}[^\W\d_]+"
+    )
     return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?{name}|\b{name}\s{beside[1]}\b") if beside else None
 
 

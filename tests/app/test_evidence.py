@@ -233,6 +233,15 @@ Vera Lund, a builder of bridges, was asked to design it.
 """
 
 
+def test_an_article_is_no_other_name(store: Store) -> None:
+    text = "Pears ripen in the orchard of Vik. The orchard was planted by Maren Lund."
+    store.add_document(Document(id="d" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
+    store.save_pages("d" * 64, "t", [], [page(1, text)])
+    route = Route("Who planted the orchard of Vik?", "d" * 64, store)
+    found = rank(route.question, route.terms, route.candidates, [])[0]
+    assert "Maren Lund" in found.passage.quote and found.found
+
+
 def test_what_is_counted_and_addresses() -> None:
     assert counts("How many sailors came?", "Twelve sailors came by boat.")
     assert counts("What is the number of sailors?", "Crew\n2031 2030\nSailors 12 14")
