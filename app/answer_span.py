@@ -24,7 +24,10 @@ _UNIT = (
     r"[^\W\d_]{1,14}[²³\d]?\b)?"
 )
 _SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
-_NO_YEAR = r"(?!\s?(?:1[89]|20)\d\d(?:\s(?:and|or|to|in|for|as|was)\b|\W*$|[,.;)](?!\d)))"
+_NO_YEAR = (
+    r"(?!\s?(?:1[89]|20)\d\d(?:\s(?:and|or|to|in|for|as|was)\b|\W*$|\s?[,.;)](?!\d)))"
+    r"(?!(?:(?<=\bfiscal)|(?<=\bfiscal\s)|(?<=\byear)|(?<=\byear\s)|(?<=\bin)|(?<=\bin\s))\s?(?:1[89]|20)\d\d\b)"
+)
 _AMOUNT = re.compile(
     rf"(?<!\d)(?:minus\s)?{_NO_YEAR}(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
     rf"(?:\sand\s(?:{_NUMBER_WORD}|\d+)(?:[-\s](?:{_NUMBER_WORD}))*{_UNIT})?"
@@ -86,6 +89,11 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
         r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b",
+        _MONEY,
+    ),
+    (
+        r"^(?!.*(?:\bpercent|%|\b(?:ratio|rate|growth|change|share|margin)\b))what (?:was|were|is|are)\b"
+        r".*\b(?:revenues?|sales|income|assets|liabilities|expenses?|profit|costs?|budget|debt)\b",
         _MONEY,
     ),
     (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),

@@ -46,6 +46,7 @@ _HOW_TO_ANSWER = re.compile(
     r"|\b(?:the|this) (?:report|document|text|file|book|paper|article) (?:says?|tells?|states?|mentions?)\b"
     r"|^(?:please|hey|hi|hello|dear|ok|can|could|would|will|tell|show|say|give)\b[^,]{0,30},\s*\w+\s*,"
     r"|^(?:please )?(?:describe|explain|tell (?:me|us))\b(?: (?:everything|all|more))?(?: (?:about|on))?\b"
+    r"|\b(?:treated|considered|regarded|seen|described|referred to)(?= as\b)"
     r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
