@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.events import Answer, Evidence
+from app.events import Answer, Evidence, TextDelta
 from app.main import App
 from app.passages import split
 from benchmarks.speed import docpod
@@ -118,19 +118,21 @@ class Session:
 
     def _ask(self, question: str) -> Asked:
         start = time.perf_counter()
-        passages = 0.0
+        passages = first_word = 0.0
         for event in self._app.questions.ask(self._id, question):
             if isinstance(event, Evidence):
                 passages = time.perf_counter() - start
                 if not event.found:
                     raise NotFound(f"no passage was found for {question!r}")
+            if isinstance(event, TextDelta | Answer):
+                first_word = first_word or time.perf_counter() - start
             if isinstance(event, Answer):
                 answer = event
         count = round(answer.tokens_per_second * (answer.seconds - passages))
         seconds = answer.seconds - answer.first_token_seconds
         # Of a weak reader's words it may be that none was shown.
         rate = (count - 1) / seconds if count > 1 and seconds > 0 else answer.tokens_per_second
-        return Asked(1e3 * passages, 1e3 * answer.first_token_seconds, rate)
+        return Asked(1e3 * passages, 1e3 * first_word, rate)
 
 
 def _questions(pages: Sequence[str]) -> list[str]:
