@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.passages import Passage
-from app.words import stem, terms, words
+from app.words import stem, telling_stems, words
 
 Span = tuple[int, int]
 
@@ -169,13 +169,13 @@ def counts(question: str, quote: str) -> bool:
     """Whether a number of a quote counts what is counted, "twelve visitors", or stands in a row of it; true where
     nothing is counted."""
     counted = _COUNTED.search(question)
-    named = {stem(word) for word in terms(counted[1])} if counted else set()
+    named = telling_stems(counted[1]) if counted else frozenset()
     if not named:
         return True
     for start, end in _things(_AMOUNT, quote, 0):
         label = quote[quote.rfind("\n", 0, start) + 1 : start]
         near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else label)
-        if not named.isdisjoint(stem(word) for word in terms(near)):
+        if not named.isdisjoint(telling_stems(near)):
             return True
     return False
 

@@ -95,14 +95,12 @@ class Conversations:
     def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""
         found = self._store.conversations(document_id, owner)
-        return [
-            ConversationEntry(each.id, each.title, each.updated_at, (each.document_id, *each.beside)) for each in found
-        ]
+        return [ConversationEntry(each.id, each.title, each.updated_at, each.documents) for each in found]
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """The documents that a conversation is about; none where there is no such conversation."""
         conversation = self._store.conversation(conversation_id)
-        return (conversation.document_id, *conversation.beside) if conversation else ()
+        return conversation.documents if conversation else ()
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it was."""
@@ -110,7 +108,7 @@ class Conversations:
         cited = self._store.citations([message.id for message in messages])
         several = {each.document_id for own in cited.values() for each in own} - {""}
         found = (self._store.document(each) for each in several)
-        titles = {each.id: each.title or each.file_name for each in found if each}
+        titles = {each.id: each.name for each in found if each}
         return [_turn(question.content, answer, cited[answer.id], titles) for question, answer in _pairs(messages)]
 
     def rename(self, conversation_id: str, title: str) -> None:

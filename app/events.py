@@ -193,6 +193,11 @@ class DocumentEntry:
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
 
+    @property
+    def name(self) -> str:
+        """What it is called: its title, or else its file's name."""
+        return self.title or self.file_name
+
 
 @dataclass(frozen=True)
 class RecipeStep:

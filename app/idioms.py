@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from app.words import stem, terms
+from app.words import telling_stems
 
 _IDIOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -22,6 +22,6 @@ def other_words(question: str) -> str:
 def said_as(question: str, is_held: Callable[[str], bool]) -> str:
     """The question in the words of a document, which holds some stems: the first of each idiom that it has."""
     for idiom, others in _IDIOMS:
-        known = (other for other in others if all(is_held(stem(term)) for term in terms(other)))
+        known = (other for other in others if all(map(is_held, telling_stems(other))))
         question = re.sub(idiom, lambda match, known=known: next(known, match[0]), question, flags=re.I)  # type: ignore[misc]
     return question

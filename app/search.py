@@ -85,7 +85,7 @@ class Search:
         if not any(map(str.isalnum, words)):
             return Found()
         known = [each for each in self._store.documents() if documents is None or each.id in documents]
-        titles = {each.id: each.title or each.file_name for each in known}
+        titles = {each.id: each.name for each in known}
         numbers = self._store.pages_with(list(titles), words, PAGES_OF_A_DOCUMENT)
         most = sorted((each for each in titles if numbers[each]), key=lambda each: -len(numbers[each]))
         shown = max(_A_FEW, MOST_SHOWN // max(1, len(most)))
@@ -122,7 +122,7 @@ class Search:
         """Document, conversation and answer of the turns that hold the words, and which part of it is shown."""
         wanted = words.casefold().split()
         for conversation, messages in self._store.all_messages(owner):
-            if not {conversation.document_id, *conversation.beside} <= set(titles):
+            if not set(conversation.documents) <= set(titles):
                 continue
             for asked, answer in zip(messages[::2], messages[1::2], strict=False):
                 said = f"{asked.content}\n{answer.content}"

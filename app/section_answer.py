@@ -23,7 +23,7 @@ from app.recall import Recalled
 from app.retrieval import Pages, Retriever
 from app.routing import Route
 from app.streaming import stream, without_echo
-from app.words import stem, stems, terms
+from app.words import stems, telling_stems
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
@@ -192,7 +192,7 @@ class SectionAnswer:
             mark = held_by(sentence, quotes)
             if not mark or sentence.endswith(_ASKS) or unsupported(sentence, quotes, self._asked.whole, pages):
                 return True
-            if (_stems(sentence) & _stems(self._asked.whole)) - stems(quotes[mark - 1]):
+            if (telling_stems(sentence) & telling_stems(self._asked.whole)) - stems(quotes[mark - 1]):
                 return True
             answer = self._citations[0].words
             return bool(answer) and shown == 0 and not supports(answer, sentence)
@@ -258,11 +258,6 @@ def _ids(loaded: Loaded, question: str) -> list[int]:
             "Ask for one thing at a time, in fewer words.",
         )
     return ids
-
-
-def _stems(text: str) -> frozenset[str]:
-    """Of the words that tell something."""
-    return frozenset(map(stem, terms(text)))
 
 
 def _lead(best: Sequence[Ranked], citations: Sequence[Cited]) -> str:

@@ -43,9 +43,9 @@ class SeveralAnswer:
         if not read:
             raise NotRead("None of these documents has been read yet.", "Wait until one is read, then ask again.")
         self._store = store
-        self._titles = {each: _title(documents[each]) for each in read}
+        self._titles = {each: documents[each].name for each in read}
         self._looked = _looked([documents[each] for each in read])
-        unread = [_title(each) for key, each in documents.items() if key not in self._titles]
+        unread = [each.name for key, each in documents.items() if key not in self._titles]
         self._looked += f" Not read yet: {', '.join(unread)}." if unread else ""
         self._ranked = _ranked(store, retriever, asked.whole, read)
         self._best = next(iter(self._ranked), read[0])
@@ -126,7 +126,3 @@ def _looked(read: Sequence[Document]) -> str:
     pages = sum(each.num_pages for each in read)
     documents = f"{len(read):,} document{'s' if len(read) > 1 else ''}"
     return f"Looked through {documents}, {pages:,} page{'s' if pages > 1 else ''} in all."
-
-
-def _title(document: Document) -> str:
-    return document.title or document.file_name

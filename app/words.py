@@ -132,6 +132,11 @@ def is_german(text: str) -> bool:
     return german > english
 
 
+def telling_stems(text: str) -> frozenset[str]:
+    """The stems of a text's words that tell something."""
+    return frozenset(map(stem, terms(text)))
+
+
 def stems(text: str) -> frozenset[str]:
     """The stems of a text."""
     return frozenset(stem(word) for word, _, _ in words(text))

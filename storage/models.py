@@ -91,6 +91,11 @@ class Document(Base, kw_only=True):
     )
     """Name and bytes, as the file says, of each file inside it."""
 
+    @property
+    def name(self) -> str:
+        """What it is called: its title, or else its file's name."""
+        return self.title or self.file_name
+
 
 class Preference(Base, kw_only=True):
     """Something that was chosen once and holds until it is chosen anew."""
@@ -247,6 +252,11 @@ class Conversation(Base, kw_only=True):
     """Whether it is out of sight, and goes unless it is brought back first."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Ids of all documents that it is about."""
+        return (self.document_id, *self.beside)
 
 
 class Message(Base, kw_only=True):

@@ -44,7 +44,7 @@ def shown(app: App | SharedApp, trouble: Trouble | None = None) -> str:
     entries = app.library.catalogue.entries()
     if state is None:
         return sharing.form(entries, {name: road.label for name, road in app.sharing.roads.items()}, trouble)
-    titles = [entry.title or entry.file_name for entry in entries if entry.document_id in state.terms.documents]
+    titles = [entry.name for entry in entries if entry.document_id in state.terms.documents]
     return sharing.running(state, titles, trouble)
 
 

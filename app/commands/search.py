@@ -6,6 +6,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers
 from app.main import App
+from app.search import Found
 
 
 def add(commands: Parsers) -> None:
@@ -29,6 +30,6 @@ def _search(app: App, options: argparse.Namespace) -> dict[str, Any]:
         print(f"\nconversation {turn.conversation_id} ({turn.title})\n  {turn.excerpt.text}")
     if found.more_turns:
         print(f"\nand {found.more_turns} more answers")
-    if not titled and found == type(found)():
+    if not titled and found == Found():
         print("Nothing has these words.")
     return {"titles": [entry.document_id for entry in titled], **dataclasses.asdict(found)}

@@ -51,9 +51,17 @@ def page(number: int, text: str, label: str = "") -> Page:
     )
 
 
-def best(store: Store, question: str) -> Ranked:
-    route = Route(question, ID, store)
+def best(store: Store, question: str, document_id: str = ID) -> Ranked:
+    route = Route(question, document_id, store)
     return rank(question, route.terms, route.candidates, [])[0]
+
+
+def best_of(store: Store, text: str, question: str) -> Ranked:
+    """Of a document of one page."""
+    other = "b" * 64
+    store.add_document(Document(id=other, title="t", file_name="f", media_type="text/plain", num_bytes=1))
+    store.save_pages(other, "t", [], [page(1, text)])
+    return best(store, question, other)
 
 
 @pytest.mark.parametrize(
@@ -193,10 +201,7 @@ def test_a_question_for_words_has_no_kind() -> None:
     ],
 )
 def test_a_word_may_be_part_of_another(store: Store, text: str, question: str) -> None:
-    store.add_document(Document(id="b" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
-    store.save_pages("b" * 64, "t", [], [page(1, text)])
-    route = Route(question, "b" * 64, store)
-    assert rank(question, route.terms, route.candidates, [])[0].found
+    assert best_of(store, text, question).found
 
 
 def test_who_is_spoken_to_and_what_speaks_are_not_sought() -> None:
@@ -235,10 +240,7 @@ Vera Lund, a builder of bridges, was asked to design it.
 
 def test_an_article_is_no_other_name(store: Store) -> None:
     text = "Pears ripen in the orchard of Vik. The orchard was planted by Maren Lund."
-    store.add_document(Document(id="d" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
-    store.save_pages("d" * 64, "t", [], [page(1, text)])
-    route = Route("Who planted the orchard of Vik?", "d" * 64, store)
-    found = rank(route.question, route.terms, route.candidates, [])[0]
+    found = best_of(store, text, "Who planted the orchard of Vik?")
     assert "Maren Lund" in found.passage.quote and found.found
 
 
@@ -264,8 +266,5 @@ def test_what_is_counted_and_addresses() -> None:
     ],
 )
 def test_what_a_report_says_in_other_words(store: Store, question: str, right: str) -> None:
-    store.add_document(Document(id="c" * 64, title="t", file_name="f", media_type="text/plain", num_bytes=1))
-    store.save_pages("c" * 64, "t", [], [page(1, REPORT)])
-    route = Route(question, "c" * 64, store)
-    found = rank(question, route.terms, route.candidates, [])[0]
+    found = best_of(store, REPORT, question)
     assert right in found.passage.quote and not found.other

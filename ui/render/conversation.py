@@ -49,13 +49,13 @@ def choose() -> str:
 def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = ()) -> str:
     """An open document, or several, without a question yet."""
     if several:
-        titles = "".join(f'<li dir="auto">{text(each.title or each.file_name)}</li>' for each in several)
+        titles = "".join(f'<li dir="auto">{text(each.name)}</li>' for each in several)
         return (
             f'<section class="welcome several"><h2>Ask {count(len(several), "document")} at once</h2>'
             f"<p>The best passages of all of them answer, each with its document.</p><ul>{titles}</ul></section>"
         )
     return (
-        f'<section class="welcome"><h2 dir="auto">{text(entry.title or entry.file_name)}</h2>'
+        f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>'
         "<p>What would you like to know? Answers begin with the passage they rest on.</p></section>"
     )
 
@@ -76,7 +76,7 @@ def head(
             f"<ul>{rows}</ul></details>"
         )
     if several:
-        titles = " · ".join(text(each.title or each.file_name) for each in several)
+        titles = " · ".join(text(each.name) for each in several)
         return (
             f'<header class="head" data-stage="ready"><div class="what"><h2>{count(len(several), "document")}</h2>'
             f'<p class="facts titles" dir="auto" title="{titles}">{titles}</p></div><div class="tools">{earlier}</div>'
@@ -84,10 +84,10 @@ def head(
         )
     return (
         f'<header class="head" data-stage="{text(entry.progress.stage)}">'
-        f'<div class="what"><h2 dir="auto">{text(entry.title or entry.file_name)}</h2>'
+        f'<div class="what"><h2 dir="auto">{text(entry.name)}</h2>'
         f'<p class="facts">{state_line(entry)}</p>{controls(entry)}</div><div class="tools">'
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
-        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.title or entry.file_name)}"'
+        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
         f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'

@@ -85,9 +85,9 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
         f'<input type="checkbox" class="pick" value="{text(entry.document_id)}"'
-        f' aria-label="Choose {text(entry.title or entry.file_name)} for a question">'
+        f' aria-label="Choose {text(entry.name)} for a question">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
-        f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.title or entry.file_name)}</span>'
+        f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
         f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
         f"{_delete_button(entry, is_open)}</li>"
@@ -234,12 +234,11 @@ def password_form(entry: DocumentEntry) -> str:
 def _delete_button(entry: DocumentEntry, is_open: bool) -> str:
     # Deleting the open document clears the page and so is an event of its own.
     event = 'data-event="delete"' if is_open else 'data-event="click" data-act="delete"'
-    title = entry.title or entry.file_name
     memory = f", its memory ({size(entry.pod_bytes)})" if entry.pod_bytes else ""
     words = f"The stored file ({size(entry.num_bytes)}){memory} and every conversation about it go for good."
     return (
-        f'<button class="quiet-button delete" {event} aria-label="Delete {text(title)}"'
-        f' title="Delete" data-document="{text(entry.document_id)}" data-ask="Delete “{text(title)}”?"'
+        f'<button class="quiet-button delete" {event} aria-label="Delete {text(entry.name)}"'
+        f' title="Delete" data-document="{text(entry.document_id)}" data-ask="Delete “{text(entry.name)}”?"'
         f' data-words="{text(words)}" data-yes="Delete">{icon("trash")}</button>'
     )
 

@@ -74,7 +74,7 @@ def sheet(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Mark]
 
 def _of(entry: DocumentEntry) -> str:
     """Which of several documents the page is of."""
-    return f'<p class="of" dir="auto">{text(entry.title or entry.file_name)}</p>'
+    return f'<p class="of" dir="auto">{text(entry.name)}</p>'
 
 
 def _box(box: tuple[float, float, float, float], strong: bool) -> str:

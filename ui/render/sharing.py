@@ -17,7 +17,7 @@ def form(entries: Sequence[DocumentEntry], roads: Mapping[str, str], trouble: Tr
         return ""
     documents = "".join(
         f'<label><input type="checkbox" name="document-{text(entry.document_id)}">'
-        f'<span dir="auto">{text(entry.title or entry.file_name)}</span></label>'
+        f'<span dir="auto">{text(entry.name)}</span></label>'
         for entry in entries
     )
     ways = "".join(f'<option value="{text(name)}">{text(label)}</option>' for name, label in roads.items())
