@@ -87,7 +87,10 @@
         if (!data.title.trim() || data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
+      if (button.closest("#head details")) unfolded = false;
       sought = data.turn || "";
+      reached = "";
+      drawn();
       trigger(data.event, data);
       if ("several" in data) acts.unpick();
     };
@@ -154,25 +157,37 @@
     pane.scrollTo({ top: Math.max(0, top), behavior: "instant" });
   }, true);
 
-  // The answer of a conversation that was searched for and is about to be drawn, by its message.
-  let sought = "";
+  // The answer of a conversation that was searched for, by its message, and the one that was brought into view.
+  let sought = "", reached = "", drawn = () => {};
 
   // The conversation follows the growing answer unless its reader scrolled away.
   function follow(talk) {
     let pinned = true;
     talk.addEventListener("scroll", () => { pinned = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80; });
-    new MutationObserver(() => {
+    drawn = () => {
+      // Marked as often as it is drawn anew, until something else is opened; brought into view once.
       const turn = sought && talk.querySelector(`[data-answer="${CSS.escape(sought)}"]`);
-      if (turn) {
-        sought = "";
+      if (turn) turn.classList.add("sought");
+      if (turn && reached !== sought) {
+        reached = sought;
         pinned = false;
         turn.scrollIntoView({ block: "start" });
-        turn.classList.add("sought");
       } else if (pinned) talk.scrollTop = talk.scrollHeight;
-    }).observe(talk, { childList: true, subtree: true, characterData: true });
+    };
+    new MutationObserver(drawn).observe(talk, { childList: true, subtree: true, characterData: true });
     document.querySelector("#question")?.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey) pinned = true;
     });
+  }
+
+  // The menu of earlier conversations stays as it is while the head is drawn anew around it.
+  let unfolded = false;
+  document.addEventListener("toggle", ({ target }) => {
+    if (target.matches?.("#head details")) unfolded = target.open;
+  }, true);
+  function keepUnfolded() {
+    const menu = document.querySelector("#head details");
+    if (menu && unfolded) menu.open = true;
   }
 
   // Files dropped anywhere go to the upload button.
@@ -279,6 +294,7 @@
     applyTheme();
     show(root.dataset.pane);
     follow(document.querySelector("#talk"));
+    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     typeAgain();
