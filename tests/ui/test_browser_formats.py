@@ -42,7 +42,10 @@ def opened(chromium: str, tmp_path_factory: pytest.TempPathFactory, embedded_mod
 
 
 def drop(page: Page, path: Path) -> None:
+    shown = page.locator(".document[aria-current] .document-open")
+    before = shown.get_attribute("data-document") if shown.count() else ""
     page.evaluate(DROP, [path.name, b64encode(path.read_bytes()).decode()])
+    expect(shown).not_to_have_attribute("data-document", before or "", timeout=60_000)
     # Until it is parsed it is called by its file, then as it calls itself.
     title = re.compile(f"^(?:{re.escape(path.stem)}|The Harbour Book)$")
     expect(page.locator(".document[aria-current] .title")).to_have_text(title, timeout=60_000)
