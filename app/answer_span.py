@@ -113,11 +113,11 @@ _FURTHER = re.compile(
     re.IGNORECASE,
 )
 _NO_KIND = re.compile(
-    r"\W*(?:(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b"
-    r"|(?:what|which) (?:method|way|kind|type|sort|reason|purpose|factor|step|measure)s?\b)",
+    r"\W*(?:(?:how )?(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b|why\b"
+    r"|(?:what|which) (?:(?:is|are|was|were) (?:all )?(?:the )?)?(?:main |key |different )?"
+    r"(?:method|way|kind|type|sort|reason|purpose|factor|step|measure|component|element|part|cause)s?\b)",
     re.IGNORECASE,
 )
-"""Questions for a yes or no, or for something in words, whatever else they name."""
 _VALUE = re.compile(
     r"(?m:^)(?P<label>[^:：\n.!?]{2,40})(?:(?<!\d)[:：]|[:：](?!\d))\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)"
 )
@@ -140,10 +140,15 @@ def parts(question: str) -> list[str]:
     return _FURTHER.split(question)
 
 
+def asks_for_words(question: str) -> bool:
+    """Whether a yes or no is asked for, or something in words, whatever else the question names."""
+    return _NO_KIND.match(question) is not None
+
+
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for first; None where its words do not tell."""
     question = parts(question)[0]
-    if _NO_KIND.match(question):
+    if asks_for_words(question):
         return None
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
 

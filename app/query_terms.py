@@ -9,10 +9,11 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
+from app.answer_span import asks_for_words
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
-from app.words import fold, is_german, stem, terms
+from app.words import fold, is_german, stem, stems, terms
 
 BESIDE = 1 / 3
 """What a word counts in the passage beside: the sentence before often names what a passage is about."""
@@ -32,6 +33,8 @@ _NUMBER = re.compile(r"\d{4,}")
 _WHO_DID = re.compile(r"\bwho (\w{3,})", re.IGNORECASE)
 _DEED = 1.5
 """How much more it tells what somebody did than to what: "who designed the lighthouse"."""
+_TITLE = 0.3
+"""How much less a word of the document's title tells: all of it is about that."""
 _HELD = 0.5
 """A name that the document has nowhere tells something where it has this share of the other words: it does not where
 the question is in another language."""
@@ -48,6 +51,7 @@ _HOW_TO_ANSWER = re.compile(
     r"|^(?:please )?(?:describe|explain|tell (?:me|us))\b(?: (?:everything|all|more))?(?: (?:about|on))?\b"
     r"|\b(?:treated|considered|regarded|seen|described|referred to)(?= as\b)"
     r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
+    r"|\b(?:fy|fiscal) ?(?:years? ?)?(?=\d\d)|\b(?:fiscal )?years? end(?:ed|ing)?(?= )"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
     re.IGNORECASE,
 )
@@ -109,7 +113,7 @@ def core_question(question: str) -> str:
     return rest if len(terms(rest)) > 1 else question
 
 
-def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryTerms:
+def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: str = "") -> QueryTerms:
     """What a question seeks among the passages of some pages. The rarer a word is there, the more it weighs.
 
     A word that they do not have is taken for one that is written almost like it. With the `lines` that answer it, none
@@ -138,6 +142,8 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
     rarity = {word: math.log(1 + count / (1 + held)) for word, held in holding.items()}
     if (who := _WHO_DID.search(core)) and (did := stem(fold(who[1]))) in rarity:
         rarity[did] *= _DEED
+    for word in stems(title.replace("_", " ")) & rarity.keys():
+        rarity[word] *= _TITLE if word.isalpha() else 1.0
     total = sum(rarity.values()) or 1.0
     weights = {word: each / total for word, each in rarity.items()}
     named = {stem(fold(match[0])): match for match in _NAME.finditer(core)}
@@ -149,7 +155,7 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "") -> QueryT
     return QueryTerms(
         weights,
         0.0 if lines else sum(weights[word] for word in lacking),
-        _FIGURES.search(question) is not None,
+        _FIGURES.search(question) is not None and not asks_for_words(question),
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
         {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},

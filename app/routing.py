@@ -43,7 +43,8 @@ class Route:
     @cached_property
     def terms(self) -> QueryTerms:
         """What is sought."""
-        return seek(self.question, list(self._indexed.values()), self.derived.lines)
+        document = self._store.document(self._document_id)
+        return seek(self.question, list(self._indexed.values()), self.derived.lines, document.title if document else "")
 
     @cached_property
     def candidates(self) -> Sequence[Ranked]:
