@@ -3,10 +3,10 @@
 import re
 import threading
 import time
-from collections import Counter
 from collections.abc import Generator, Sequence
 
 from app.citations import cited
+from app.contents import HOW_MANY, asked_of, chapters, headings, printed_contents, printed_on
 from app.conversations import Asked
 from app.errors import DocumentNotFound, NotRead
 from app.events import Answer, Cited, Evidence, TextDelta
@@ -132,24 +132,23 @@ class DocumentAnswer:
         return f"{count:,} {'page' if count == 1 else 'pages'}{printed}.{silent}"
 
     def _outline(self) -> str:
-        entries = [
-            (level, " ".join(title.split()), page) for level, title, page in self._document.outline if title.strip()
-        ]
-        how = ""
-        if not entries:
-            entries, how = (
-                headings(self._store.pages(self._document.id)),
-                "It has no table of contents. Its headings:\n\n",
-            )
-        if not entries:
+        pages = self._store.pages(self._document.id)
+        entries = self._document.outline or printed_contents(pages)
+        how = "" if entries else "It has no table of contents. Its headings:\n\n"
+        top = asked_of(self._asked.question, chapters(entries or headings(pages)))
+        if not top:
             return self._first_page("It has no table of contents, and no headings were seen.")
-        top = chapters(entries)
-        pages = {page.number: page for page in self._pages({page for _, page in top})}
+        if HOW_MANY.search(self._asked.question) and entries:
+            how = f"{len(top)}, by its table of contents:\n\n"
+        listed = top[:_MOST_LINES]
+        where = printed_on(pages, [title for title, _ in listed]) if entries else None
+        if where:
+            self._citations.append(cited(1, pages[where.page - 1], where))
         words = how
-        for title, number in top[:_MOST_LINES]:
-            page = pages.get(number)
-            line = f"- {title} (p. {page.label if page else number})"
-            if page and self._cite([page], title):
+        for title, number in listed:
+            page = pages[number - 1]
+            line = f"- {' '.join(title.split())} (p. {page.label})"
+            if where or self._cite([page], title):
                 line += f" [{len(self._citations)}]"
             words += line + "\n"
         if len(top) > _MOST_LINES:
@@ -184,32 +183,3 @@ class DocumentAnswer:
         )
         if passage:
             self._citations.append(cited(len(self._citations) + 1, page, passage))
-
-
-def headings(pages: Sequence[Page]) -> list[tuple[int, str, int]]:
-    """Lines that stand alone, are short, end with no mark and are not on many pages: (level, title, page)."""
-    lines = [(page.number, line.strip()) for page in pages for line in _alone(page.text)]
-    often = Counter(line for _, line in lines)
-    return [(1, line, number) for number, line in lines if often[line] == 1]
-
-
-def _alone(text: str) -> list[str]:
-    """The first line of a page and those between empty ones, if they look like a heading."""
-    blocks = [block.strip().split("\n") for block in re.split(r"\n\s*\n", text) if block.strip()]
-    lines = [block[0] for place, block in enumerate(blocks) if len(block) == 1 or place == 0]
-    return [
-        line
-        for line in lines
-        if re.match(r"\s*(?:\d+(?:\.\d+)*\.?\s+)?[^\W\d_]", line)
-        and 2 < len(line.strip()) < 80
-        and len(line.split()) < 12
-        and line.rstrip()[-1:].isalnum()
-        and (line.strip()[0].isdigit() or line.strip()[0].isupper() or not line.strip()[0].islower())
-    ]
-
-
-def chapters(entries: Sequence[tuple[int, str, int]]) -> list[tuple[str, int]]:
-    """The outermost level that has more than one entry."""
-    levels = Counter(level for level, _, _ in entries)
-    level = next((each for each in sorted(levels) if levels[each] > 1), min(levels))
-    return [(title, page) for each, title, page in entries if each <= level]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from app.contents import printed_contents
 from app.errors import AppError, DiskFull, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
 from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, extract, open_document, sniff, unlock
@@ -110,7 +111,7 @@ class Intake:
                 info = opened.info
                 title = title_of(info.title, document.file_name)
                 said = " ".join(info.author.split()), info.written, info.note, info.attachments
-                self._store.save_pages(document.id, title, outline, pages, *said)
+                self._store.save_pages(document.id, title, outline or printed_contents(pages), pages, *said)
             except PasswordNeeded:
                 raise
             except AppError as error:

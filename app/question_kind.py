@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.contents import SOME
 from app.number_words import NUMBER_WORDS
 from app.page_names import page_named
 from app.question_words import ASKED, ASKED_IF_NAMED, CHAT, EMPTY, EMPTY_ARABIC, EMPTY_CHINESE, THING
@@ -65,6 +66,7 @@ def kind_of(question: str, names: Callable[[], str] = str, goes_on: bool = False
             return Asking("page", page.label, "", points, bullets)
     if part:
         said = f"{said[: part.start()]} {said[part.end() :]}"
+    said = SOME.sub("", said) if re.search(r"chapter|section|heading|kapitel|chapitre|cap[ií]tulo", said) else said
     named = part is not None or not THING.isdisjoint(_WORD.findall(said)) or not goes_on
     for kind, pattern in (*ASKED, *(ASKED_IF_NAMED if named else ())):
         if (match := pattern.search(said)) and (part is None or kind == "whole"):

@@ -85,7 +85,7 @@ THING = frozenset(
 EMPTY = THING | frozenset(
     "à quién quiénes el il a about all an and any are as at be brief briefly can complete content contents could "
     "detailed did do does  dokuments  entire everything for from full general give given good has have here how i "
-    "if in into is it its  kindly list long made  many me my need of on or our out overall please quick quickly "
+    "if in into is it its kindly list listed long made  many me my need of on or our out overall please quick quickly "
     "read reads really say  says see short shortly show simple  so some stand stands tell telling than that the "
     "their them there these  they things this those to up us was we were what  what's which who whole will with "
     "words would write written  you your contain contains year paper's report's document's  alle aller auf bitte "

@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterator, Sequence
 
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
+from app.contents import chapters
 from app.conversations import Asked, keeping
-from app.document_answer import chapters, parsed_document
+from app.document_answer import parsed_document
 from app.errors import NotRead
 from app.events import Answer, Cited, Evidence, TextDelta, Working
 from app.main_points import main_points

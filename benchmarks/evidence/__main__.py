@@ -23,12 +23,15 @@ from threading import Event
 from typing import Any
 
 from app.conversations import Asked
+from app.document_answer import DocumentAnswer
 from app.events import Answer
 from app.evidence import Ranked, rank
 from app.main import App
 from app.meaning import nearest
 from app.section_answer import SectionAnswer
 from app.settings import Settings
+from app.several_answer import SeveralAnswer
+from app.whole_answer import WholeAnswer
 from benchmarks.evidence.planted import Shape
 from benchmarks.evidence.question_sets import KnownQuestion, folder, holds, planted
 
@@ -116,6 +119,11 @@ def rankings(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> 
         for row, pages in zip(rows, (list(route.pages), list(nearest(route.meanings, 3)), order), strict=True):
             quotes = [best[page].passage.quote for page in pages[:3] if page in best]
             more = {"found": candidates[0].found if candidates else False, "seconds": seconds} if row is rows[2] else {}
+            if row is rows[2] and app.questions.needs(asked := Asked(ids[each.path], each.question)) == "pages":
+                # What is asked of the document itself never comes to a ranking.
+                told = _told(app.questions.begin(asked))
+                pages, quotes = [one.page for one in told.citations], [one.quote for one in told.citations]
+                more = {"found": told.found, "seconds": told.seconds}
             row.note(each, literal, pages[:3], quotes, **more)
     yield from rows
 
@@ -125,9 +133,7 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> l
     looked, row = (Row(known[0].question_set, method, app.status().name) for method in ("attention", "all"))
     for each in known:
         found = app.questions.begin(Asked(ids[each.path], each.question))
-        for _ in found.events(Event()):
-            pass
-        answer = found.answer(stopped=False)
+        answer = _told(found)
         cited, texts = answer.citations, app.questions.route(ids[each.path], each.question).texts(each.pages)
         literal = any(holds(text, each.answer) for text in texts.values())
         if isinstance(found, SectionAnswer):
@@ -153,6 +159,13 @@ def answers(app: App, known: Sequence[KnownQuestion], ids: dict[Path, str]) -> l
             flush=True,
         )
     return [looked, row]
+
+
+def _told(found: DocumentAnswer | SeveralAnswer | SectionAnswer | WholeAnswer) -> Answer:
+    """The whole answer."""
+    for _ in found.events(Event()):
+        pass
+    return found.answer(stopped=False)
 
 
 def _looked(app: App, asked: Asked) -> list[Ranked]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 
-from app.document_answer import headings
+from app.contents import headings
 from app.events import Answer
 from app.languages import language_of
 from app.main import App
