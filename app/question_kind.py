@@ -28,6 +28,8 @@ _PART = re.compile(
     r"\b(?:chapter|section|part|appendix|kapitel|abschnitt|chapitre|cap[ií]tulo)\s+(\d+(?:\.\d+)*|[ivx]+|[a-h])\b"
     r"|第\s*(\d+)\s*[章节]"
 )
+_CHAPTERS = re.compile(r"chapter|section|heading|kapitel|chapitre|cap[ií]tulo")
+_LISTED = re.compile(r" (?:listed )?in the table of contents")
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
 
 
@@ -66,7 +68,8 @@ def kind_of(question: str, names: Callable[[], str] = str, goes_on: bool = False
             return Asking("page", page.label, "", points, bullets)
     if part:
         said = f"{said[: part.start()]} {said[part.end() :]}"
-    said = SOME.sub("", said) if re.search(r"chapter|section|heading|kapitel|chapitre|cap[ií]tulo", said) else said
+    if _CHAPTERS.search(said):
+        said = _LISTED.sub("", SOME.sub("", said))
     named = part is not None or not THING.isdisjoint(_WORD.findall(said)) or not goes_on
     for kind, pattern in (*ASKED, *(ASKED_IF_NAMED if named else ())):
         if (match := pattern.search(said)) and (part is None or kind == "whole"):

@@ -67,6 +67,7 @@ from app.question_kind import Asking, kind_of
             "outline",
             [
                 "List all chapters.",
+                "What are the last 4 chapters listed in the table of contents?",
                 "What are the chapters of this book?",
                 "Show me the table of contents",
                 "How is the document structured?",
