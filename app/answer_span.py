@@ -145,6 +145,11 @@ def asks_for_words(question: str) -> bool:
     return _NO_KIND.match(question) is not None
 
 
+def asks_for_amount(question: str) -> bool:
+    """Whether an amount is asked for."""
+    return asks_for(question) in (_AMOUNT, _MONEY)
+
+
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for first; None where its words do not tell."""
     question = parts(question)[0]
@@ -179,7 +184,7 @@ def counts(question: str, quote: str) -> bool:
         return True
     for start, end in _things(_AMOUNT, quote, 0):
         label = quote[quote.rfind("\n", 0, start) + 1 : start]
-        near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else label)
+        near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else f" {label}")
         if not named.isdisjoint(telling_stems(near)):
             return True
     return False
@@ -260,8 +265,11 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
 
 
 def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
+    dates = [match.span() for match in _DATE.finditer(text)] if kind in (_AMOUNT, _MONEY) else []
     for match in kind.finditer(text.translate(_FULL_WIDTH), begin):
         start, end = match.span()
+        if any(first < end and start < last for first, last in dates):
+            continue
         end = start + len(match[0].rstrip(" .,-"))
         if kind is _MONEY and _MEASURE.search(text, start, end):
             continue

@@ -24,7 +24,7 @@ WHOLE_WEIGHT = 1.0
 PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
-ROW_WEIGHT = 0.2
+ROW_WEIGHT = 0.4
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
@@ -138,7 +138,7 @@ def candidates(
         for passage, row, share, other in zip(
             page.passages, page.rows, words[own].tolist(), others[own].tolist(), strict=True
         ):
-            figures = shown + ROW_WEIGHT * float(row) if terms.figures else 0.0
+            figures = shown + (ROW_WEIGHT * terms.names_row(passage) if row else 0.0) if terms.figures else 0.0
             meaning = near.of(passage) if near else 0.0
             other = other or bool(terms.absent) or terms.is_of_another(passage)
             because = share, match, meaning, figures, terms.missing, other, number == named
@@ -190,7 +190,9 @@ def rank(
             quotes.setdefault(each.passage.page, each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
-        lacking |= not ranked[0].named and not may_answer(question, list(quotes.values())[:_KINDS_LOOKED_AT])
+        is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= by_words[0].words
+        near = list(quotes.values())[:_KINDS_LOOKED_AT]
+        lacking |= not ranked[0].named and not is_as_near and not may_answer(question, near)
         ranked[0] = replace(ranked[0], lacking=lacking)
         together = _together(question, terms, ranked)
         shown = {each.passage for each in together}

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import asks_for_words
+from app.answer_span import asks_for_amount, asks_for_words
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
@@ -19,6 +19,8 @@ BESIDE = 1 / 3
 """What a word counts in the passage beside: the sentence before often names what a passage is about."""
 BELOW = 1 / 2
 """What it counts in the heading that a passage stands below, or in the heads of a row's columns."""
+HEADED = 0.75
+"""The same in the heads of a row of figures."""
 _TYPED = 0.85
 """How much a word that the document does not have must resemble one that it has, to be taken for it."""
 _REST = 0.95
@@ -30,6 +32,7 @@ _NAME = re.compile(rf"(?<!^)(?<![.!?]\s)\b(?:{_CAPITAL}{_SMALL}|{_CAPITAL}+{_SMA
 _BEFORE = r"\b([^\W\d_A-Z]\w{2,})\s(?:in|of|at|for)\s(?:the\s)?$"
 _BEHIND = r"\s([^\W\d_A-Z]\w{2,})\b"
 _NUMBER = re.compile(r"\d{4,}")
+_LABEL = re.compile(r"(?:[^\d\n$€£¥]|\n)*")
 _WHO_DID = re.compile(r"\bwho (\w{3,})", re.IGNORECASE)
 _DEED = 1.5
 """How much more it tells what somebody did than to what: "who designed the lighthouse"."""
@@ -85,7 +88,7 @@ class QueryTerms:
             counts = np.zeros(first[-1] + 2)
             for at, page in zip(first.tolist(), pages, strict=False):
                 if (below := page.below.get(word)) is not None:
-                    counts[at + 1 + below] = BELOW
+                    counts[at + 1 + below] = np.where(page.rows[below], HEADED, BELOW)
                 if (own := page.holders.get(word)) is not None:
                     inside = counts[at + 1 : at + 1 + len(page.passages)]
                     np.maximum.at(inside, np.maximum(own - 1, 0), BESIDE)
@@ -101,6 +104,12 @@ class QueryTerms:
             return np.zeros(len(shares), dtype=bool)
         named = QueryTerms(dict.fromkeys(self.names, 1.0)).shares(pages) > 0
         return ~named & (shares + sum(self.weights[name] for name in self.names) >= _REST)
+
+    def names_row(self, row: Passage) -> float:
+        """The share of the words in front of a row's figures that the question has: none but its own is what is sought
+        and not a part of it, or something beside."""
+        label = stems(_LABEL.match(row.text)[0])  # type: ignore[index]
+        return len(label & self.weights.keys()) / len(label) if label else 0.0
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""
@@ -155,7 +164,7 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: st
     return QueryTerms(
         weights,
         0.0 if lines else sum(weights[word] for word in lacking),
-        _FIGURES.search(question) is not None and not asks_for_words(question),
+        asks_for_amount(question) or (_FIGURES.search(question) is not None and not asks_for_words(question)),
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
         {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
