@@ -62,6 +62,23 @@ _HABIT = re.compile(
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
 _NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_OFFICE = re.compile(
+    r"(?:(?:Chief|Executive|Officer|President|Vice|Chair(?:man|woman)?|Director|Manager|Secretary|Treasurer|Senior|General"
+    r"|Counsel|Board|Financial|Operating|Administrative|Principal|M(?:r|s|rs)|Dr|January|February|March|April|May|June|July"
+    r"|August|September|October|November|December)\b\.?\s?)+"
+)
+"""What is written like a name and names nobody."""
+_CHANGED = re.compile(
+    r"\b(?:increas|decreas|declin|improv|reduc|rais|lower|grew|grown|rose|risen|fell|fallen|up|down)(?:ed?|es|ing)?\s(?:by\s)?$",
+    re.IGNORECASE,
+)
+"""Stands in front of how much something changed, not of how much it is."""
+_NUMBERED = re.compile(
+    r"\b(?:appendix|article|berth|box|chapter|clause|column|drawer|figure|floor|gate|grade|house|item|level|line|no|note|nr"
+    r"|number|page|paragraph|part|phase|platform|question|room|route|row|section|shelf|step|table|unit|version|volume)\.?\s$",
+    re.IGNORECASE,
+)
+"""Stands in front of a number that names a thing and counts nothing."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+\w|\b[\w-]+\.(?:com|org|net|edu|gov|info|eu|io|uk|de|fr|no|es|it)\b\S*")
 _AT = r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s"
@@ -121,7 +138,7 @@ _NO_KIND = re.compile(
 _VALUE = re.compile(
     r"(?m:^)(?P<label>[^:：\n.!?]{2,40})(?:(?<!\d)[:：]|[:：](?!\d))\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)"
 )
-_CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
+_CELL = re.compile(r"(?!\(\d\)(?:\s|$))[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
 _OF_YEAR = 5.0
@@ -269,6 +286,13 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
     for match in kind.finditer(text.translate(_FULL_WIDTH), begin):
         start, end = match.span()
         if any(first < end and start < last for first, last in dates):
+            continue
+        if kind is _NAME and _OFFICE.fullmatch(match[0]):
+            continue
+        first = start + len(match[0]) - len(match[0].lstrip())
+        if kind is _MONEY and _CHANGED.search(text, 0, first):
+            continue
+        if kind in (_AMOUNT, _MONEY) and _NUMBERED.search(text, 0, first):
             continue
         end = start + len(match[0].rstrip(" .,-"))
         if kind is _MONEY and _MEASURE.search(text, start, end):

@@ -24,11 +24,12 @@ WHOLE_WEIGHT = 1.0
 PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
-ROW_WEIGHT = 0.4
+ROW_WEIGHT = 0.7
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
 FITS_WEIGHT = 0.3
+TOGETHER_WEIGHT = 0.2
 BREVITY_WEIGHT = 0.2
 """Of two that say as much the shorter one comes first."""
 ATTENTION_WEIGHT = 0.5
@@ -51,6 +52,8 @@ SPANS = 10
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
+_AS_NEAR = 0.9
+"""Of the words of the best passage what a row of figures must hold, so that it is what is sought."""
 _RANKED = 256
 """Passages that are ranked: many more than are ever looked at."""
 
@@ -63,7 +66,8 @@ class Ranked:
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
     `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
     `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
-    that the question names its page, `fits` that it has something of the kind that is sought, such as an amount, and
+    that the question names its page, `fits` that it has something of the kind that is sought, such as an amount,
+    `together`, where it has, the share of words that stand side by side in the question and here too, and
     `lacking` that the same is told of another name in more of the question's words, or that neither it nor the next
     ones have anything of that kind.
     `attention` is the attention mass on it, in section `section` of those that were asked (an index), on the slots from
@@ -79,6 +83,7 @@ class Ranked:
     other: bool = False
     named: bool = False
     fits: bool = False
+    together: float = 0.0
     lacking: bool = False
     section: int = -1
     slots: tuple[int, int] = (0, -1)
@@ -101,6 +106,7 @@ class Ranked:
             + self.figures
             + NAMED_WEIGHT * self.named
             + FITS_WEIGHT * self.fits
+            + TOGETHER_WEIGHT * self.together
             - OTHER_WEIGHT * self.other
             - BREVITY_WEIGHT * len(self.passage.text) / MAX_CHARS
             + ATTENTION_WEIGHT * self.attention
@@ -147,7 +153,8 @@ def candidates(
     found.sort(key=lambda each: each.score, reverse=True)
     for index, each in enumerate(found[:_LOOKED_INTO]):
         quote = each.passage.quote
-        found[index] = replace(each, fits=may_answer(question, [quote]) and counts(question, quote))
+        fits = may_answer(question, [quote]) and counts(question, quote)
+        found[index] = replace(each, fits=fits, together=terms.together(each.passage) if fits else 0.0)
     return _ordered(found[:_RANKED])
 
 
@@ -190,7 +197,7 @@ def rank(
             quotes.setdefault(each.passage.page, each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
-        is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= by_words[0].words
+        is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= _AS_NEAR * by_words[0].words
         near = list(quotes.values())[:_KINDS_LOOKED_AT]
         lacking |= not ranked[0].named and not is_as_near and not may_answer(question, near)
         ranked[0] = replace(ranked[0], lacking=lacking)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from app.answer_span import asks_for_amount, asks_for_words
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
-from app.words import fold, is_german, stem, stems, terms
+from app.words import fold, is_german, stem, stems, terms, words
 
 BESIDE = 1 / 3
 """What a word counts in the passage beside: the sentence before often names what a passage is about."""
@@ -78,6 +79,12 @@ class QueryTerms:
     absent: tuple[str, ...] = ()
     slots: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     foreign: bool = False
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """Stems that stand side by side in the question."""
+
+    def together(self, passage: Passage) -> float:
+        """The share of the pairs that a passage has side by side, too."""
+        return len(self.pairs & _pairs(passage.text)) / len(self.pairs) if self.pairs else 0.0
 
     def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
         """For each passage of the pages, in order, the share of the question that it holds, with less for words of the
@@ -169,6 +176,16 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: st
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
         {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
         is_foreign(question),
+        frozenset(pair for pair in _pairs(core) if pair[0] in weights and pair[1] in weights),
+    )
+
+
+def _pairs(text: str) -> frozenset[tuple[str, str]]:
+    """The stems of words that stand side by side."""
+    return frozenset(
+        (stem(one), stem(other))
+        for (one, _, end), (other, start, _) in pairwise(words(text))
+        if text[end:start].isspace() or text[end:start] == "-"
     )
 
 

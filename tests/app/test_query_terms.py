@@ -3,7 +3,7 @@
 import pytest
 
 from app.indexed_page import IndexedPage, indexed_page
-from app.query_terms import BELOW, BESIDE, QueryTerms, core_question, seek
+from app.query_terms import BELOW, BESIDE, HEADED, QueryTerms, core_question, seek
 from app.words import stem
 
 PAGES = [
@@ -43,15 +43,15 @@ def test_the_passage_beside_counts_a_third_and_pages_end_where_they_end(pages: l
         "Rent\n2019 2020\nNorth 12.5 14.5\nSouth 3.5 4.5",
     ],
 )
-def test_a_heading_counts_half_for_what_stands_below_it(text: str) -> None:
+def test_a_heading_counts_for_the_rows_of_figures_below_it(text: str) -> None:
     terms = QueryTerms({"rent": 0.5, "south": 0.5})
-    assert shares(terms, text)[-1] == pytest.approx(0.5 + 0.5 * BELOW)
+    assert shares(terms, text)[-1] == pytest.approx(0.5 + 0.5 * HEADED)
 
 
 def test_the_heads_of_columns_count_for_every_row() -> None:
     terms = QueryTerms({"2019": 0.5, "south": 0.5})
     text = "Rent\n2019 2020\nNorth 12.5 14.5\nWest 1.5 1.6\nSouth 3.5 4.5"
-    assert shares(terms, text)[-1] == pytest.approx(0.5 + 0.5 * BELOW)
+    assert shares(terms, text)[-1] == pytest.approx(0.5 + 0.5 * HEADED)
 
 
 def test_a_word_written_almost_right_is_taken_for_the_one_that_the_document_has(pages: list[IndexedPage]) -> None:
