@@ -192,11 +192,16 @@ def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
     return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
 
 
+def counted(question: str) -> frozenset[str]:
+    """The stems of what is to be counted: "visitors" of "how many visitors came"."""
+    found = _COUNTED.search(question)
+    return telling_stems(found[1]) if found else frozenset()
+
+
 def counts(question: str, quote: str) -> bool:
     """Whether a number of a quote counts what is counted, "twelve visitors", or stands in a row of it; true where
     nothing is counted."""
-    counted = _COUNTED.search(question)
-    named = telling_stems(counted[1]) if counted else frozenset()
+    named = counted(question)
     if not named:
         return True
     for start, end in _things(_AMOUNT, quote, 0):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span, asks_for, counts, may_answer, parts
+from app.answer_span import answer_span, asks_for, counted, counts, may_answer, parts
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -197,9 +197,11 @@ def rank(
             quotes.setdefault(each.passage.page, each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
+        # What no number tells may still be there to be counted.
+        there = counted(question) & ranked[0].passage.stems
         is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= _AS_NEAR * by_words[0].words
         near = list(quotes.values())[:_KINDS_LOOKED_AT]
-        lacking |= not ranked[0].named and not is_as_near and not may_answer(question, near)
+        lacking |= not (ranked[0].named or is_as_near or there or may_answer(question, near))
         ranked[0] = replace(ranked[0], lacking=lacking)
         together = _together(question, terms, ranked)
         shown = {each.passage for each in together}
