@@ -44,9 +44,9 @@ _MEANING_COUNTS = 1.5
 _MISSING_COUNTS = 0.5
 _SAME = 0.6
 """Share of the question that a passage about another name must hold, so that it is what is sought but for the name."""
-_KINDS_LOOKED_AT, _NEAR = 3, 0.5
-"""Pages on whose best passages something of the kind that is sought must stand, and the share of the best score that
-they must have."""
+_KINDS_LOOKED_AT, _NEAR, _CLOSE = 3, 0.5, 0.1
+"""Pages on whose best passages something of the kind that is sought must stand, the share of the best score that they
+must have, and how much less than the best of its page."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
@@ -190,17 +190,20 @@ def rank(
     if ranked:
         # As they rank by what they say alone: something of the kind stands on nearly every page.
         by_words = sorted(ranked, key=lambda each: each.score - FITS_WEIGHT * each.fits, reverse=True)
-        quotes: dict[int, str] = {}
+        best: dict[int, float] = {}
+        near: list[str] = []
         for each in by_words:
             if each.score < _NEAR * by_words[0].score:
                 break
-            quotes.setdefault(each.passage.page, each.passage.quote)
+            alone = each.score - FITS_WEIGHT * each.fits
+            if len(best) < _KINDS_LOOKED_AT or each.passage.page in best:
+                if alone >= best.setdefault(each.passage.page, alone) - _CLOSE:
+                    near.append(each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
         # What no number tells may still be there to be counted.
         there = counted(question) & ranked[0].passage.stems
         is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= _AS_NEAR * by_words[0].words
-        near = list(quotes.values())[:_KINDS_LOOKED_AT]
         lacking |= not (ranked[0].named or is_as_near or there or may_answer(question, near))
         ranked[0] = replace(ranked[0], lacking=lacking)
         together = _together(question, terms, ranked)
