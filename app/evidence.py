@@ -196,9 +196,9 @@ def rank(
             if each.score < _NEAR * by_words[0].score:
                 break
             alone = each.score - FITS_WEIGHT * each.fits
-            if len(best) < _KINDS_LOOKED_AT or each.passage.page in best:
-                if alone >= best.setdefault(each.passage.page, alone) - _CLOSE:
-                    near.append(each.passage.quote)
+            is_near = len(best) < _KINDS_LOOKED_AT or each.passage.page in best
+            if is_near and alone >= best.setdefault(each.passage.page, alone) - _CLOSE:
+                near.append(each.passage.quote)
         told = max((each.words for each in ranked if each.other), default=0.0)
         lacking = told > max(_SAME, ranked[0].words)
         # What no number tells may still be there to be counted.
