@@ -34,6 +34,7 @@ _BEFORE = r"\b([^\W\d_A-Z]\w{2,})\s(?:in|of|at|for)\s(?:the\s)?$"
 _BEHIND = r"\s([^\W\d_A-Z]\w{2,})\b"
 _NUMBER = re.compile(r"\d{4,}")
 _LABEL = re.compile(r"(?:[^\d\n$€£¥]|\n)*")
+_NAMED_VALUE = re.compile(r"^[ \t]*([^\W\d_][^:：\n]{1,40})[:：](?=\s*\S)", re.MULTILINE)
 _WHO_DID = re.compile(r"\bwho (\w{3,})", re.IGNORECASE)
 _DEED = 1.5
 """How much more it tells what somebody did than to what: "who designed the lighthouse"."""
@@ -82,8 +83,13 @@ class QueryTerms:
     pairs: frozenset[tuple[str, str]] = frozenset()
     """Stems that stand side by side in the question."""
 
+    asked: frozenset[str] = frozenset()
+    """The stems of all words of the question."""
+
     def together(self, passage: Passage) -> float:
-        """The share of the pairs that a passage has side by side, too."""
+        """The share of the pairs that a passage has side by side, too; all where it gives a value of that very name."""
+        if any(stems(label[1]) <= self.asked for label in _NAMED_VALUE.finditer(passage.text)):
+            return 1.0
         return len(self.pairs & _pairs(passage.text)) / len(self.pairs) if self.pairs else 0.0
 
     def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
@@ -116,7 +122,7 @@ class QueryTerms:
         """The share of the words in front of a row's figures that the question has: none but its own is what is sought
         and not a part of it, or something beside."""
         label = stems(_LABEL.match(row.text)[0])  # type: ignore[index]
-        return len(label & self.weights.keys()) / len(label) if label else 0.0
+        return len(label & (self.asked | self.weights.keys())) / len(label) if label else 0.0
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""
@@ -176,7 +182,8 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: st
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
         {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
         is_foreign(question),
-        frozenset(pair for pair in _pairs(core) if pair[0] in weights and pair[1] in weights),
+        asked=stems(core),
+        pairs=frozenset(pair for pair in _pairs(core) if pair[0] in weights and pair[1] in weights),
     )
 
 
