@@ -74,7 +74,7 @@ _CHANGED = re.compile(
 )
 """Stands in front of how much something changed, not of how much it is."""
 _NUMBERED = re.compile(
-    r"\b(?:appendix|article|berth|box|chapter|clause|column|drawer|figure|floor|gate|grade|house|item|level|line|no|note|nr"
+    r"\b(?:appendix|article|berth|box|chapter|clause|column|drawer|figure|floor|gate|grade|house|item|level|line|lot|no|note|nr"
     r"|number|page|paragraph|part|phase|platform|question|room|route|row|section|shelf|step|table|unit|version|volume)\.?\s$",
     re.IGNORECASE,
 )
@@ -138,7 +138,7 @@ _NO_KIND = re.compile(
 _VALUE = re.compile(
     r"(?m:^)(?P<label>[^:：\n.!?]{2,40})(?:(?<!\d)[:：]|[:：](?!\d))\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)"
 )
-_CELL = re.compile(r"(?!\(\d\)(?:\s|$))[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
+_CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
 _OF_YEAR = 5.0
@@ -250,6 +250,8 @@ def _cell(question: str, passage: Passage) -> Span | None:
     dates = [match.span() for match in _DATE.finditer(passage.text) if not _YEAR.fullmatch(match[0])]
     found = (match.span() for match in _CELL.finditer(passage.text, label.end() - 1 if label else 0))
     cells = [each for each in found if not any(first < each[1] <= last for first, last in dates)]
+    # A mark in brackets leads to a note.
+    cells = [each for each in cells if not re.fullmatch(r"\(?\d\)", passage.text[slice(*each)])] or cells
     if not cells:
         return None
     line = passage.above.split("\n")[-1].casefold()

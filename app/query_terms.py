@@ -131,7 +131,7 @@ class QueryTerms:
 
 def core_question(question: str) -> str:
     """The question without sentences that say how to answer it, unless nothing else is left."""
-    rest = _HOW_TO_ANSWER.sub(" ", question).strip()
+    rest = " ".join(_HOW_TO_ANSWER.sub(" ", question).split())
     return rest if len(terms(rest)) > 1 else question
 
 

@@ -268,3 +268,21 @@ def test_what_is_counted_and_addresses() -> None:
 def test_what_a_report_says_in_other_words(store: Store, question: str, right: str) -> None:
     found = best_of(store, REPORT, question)
     assert right in found.passage.quote and not found.other
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "found"),
+    [
+        ("The mill\n\nThe mill is 19 metres tall.\n\nThe mill of Vik stands alone.", "How tall is the mill?", True),
+        ("The mill stands on lot 7 beside the inn, in section 12.", "How tall is the mill by the inn?", False),
+        ("Drills\n\nDrill with boats\n\nDrill with ropes", "How many drills are there?", True),
+    ],
+)
+def test_what_is_near_enough_to_be_found(store: Store, text: str, question: str, found: bool) -> None:
+    assert best_of(store, text, question).found is found
+
+
+def test_the_row_of_that_name_comes_before_what_it_is_made_of(store: Store) -> None:
+    rows = "Income from boats 48 52\nOther income, net 12 11\nNet income 912 880\nTax on net income 31 30"
+    text = f"Accounts of Vik\n2031 2030\n{rows}"
+    assert best_of(store, text, "What was the net income in 2031?").passage.text.startswith("Net income 912")
