@@ -25,6 +25,8 @@ from engine.runtime.fallbacks import Fallbacks
 
 BUCKETS = (1, 8, 32, 64)
 """Tokens of one step; the last run of a question is padded up to one of them."""
+_PATIENCE_SECONDS = 0.5
+"""How long a question waits for one that ends, or is tried out in the background: the plain way takes longer."""
 _SLOTS = 2
 """Steps whose choice the host may not have read yet."""
 
@@ -130,11 +132,14 @@ class GraphRunner:
         self._events = [event() for _ in range(_SLOTS)] if on_gpu else []
 
     def claim(self, pods: Sequence[AnyPod], question_tokens: int, max_tokens: int) -> str:
-        """Take it for a question and its answer; or why that cannot be. Who took it must `release` it."""
+        """Take it for a question and its answer, in a moment if it is not free; or why that cannot be.
+
+        Who took it must `release` it.
+        """
         needed = question_tokens + max(max_tokens, BUCKETS[-1])  # the question's last run may be padded
         if not question_tokens or needed > self._tail_tokens:
             return f"a question and its answer are longer than the {self._tail_tokens} tokens that fit"
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(timeout=_PATIENCE_SECONDS):
             return "another question is being answered"
         reason = "its pods could not be looked into"
         try:

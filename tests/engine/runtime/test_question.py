@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -115,6 +116,9 @@ def test_nothing_is_fed_twice_and_the_next_question_finds_all_free(plain: Runner
         # Whoever comes back after its end, as after too little memory, begins anew.
         assert np.array_equal(question.attention()[0], first[0]) and len(fed) == 2
         assert runner.claim([pod], 3, 2) == "another question is being answered"
+    assert runner.claim([pod], 3, 2) == ""
+    # One that ends in a moment is waited for.
+    Timer(0.05, runner.release).start()
     assert runner.claim([pod], 3, 2) == ""
     runner.release()
 
