@@ -1,19 +1,23 @@
 """Intake: files become documents, and documents become pages."""
 
+import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from app.errors import AppError, DiskFull, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
+from app.errors import AppError, Busy, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
 from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, extract, open_document, sniff, unlock
 from app.readers.base import clean
+from app.refusals import as_app_error
 from app.settings import Settings
 from app.titles import title_of
-from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
+from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, forget, pack_words
+
+log = logging.getLogger(__name__)
 
 DELETED = "This document was deleted meanwhile.", "Add it again to read it."
 _DRAFT_SECONDS = 0.25
@@ -26,7 +30,7 @@ class Intake:
     def __init__(self, store: Store, home: Home, settings: Settings) -> None:
         self.limits = ReaderLimits(max_pages=settings.max_pages, page_seconds=settings.page_seconds)
         self._store = store
-        self._pods = home.pods
+        self._home = home
         self._blobs = BlobStore(home.root)
         self._max_upload_mb = settings.max_upload_mb
         # Bytes and row come and go together, also where one document is added and deleted at once.
@@ -51,9 +55,34 @@ class Intake:
         title = title_of("", file_name)
         with storing(), self._keeping:
             id_, num_bytes = self._blobs.put_file(path, move)
-            return self._store.add_document(
+            document = self._store.add_document(
                 Document(id=id_, title=title, file_name=file_name, media_type=media_type, num_bytes=num_bytes)
             )
+            if document.state == "deleted":
+                raise Busy("This document is being deleted.", "Add it again in a moment.")
+            self._store.register().write(self._home.root)
+            return document
+
+    def rescue(self, names: Mapping[str, str]) -> list[Document]:
+        """Make entries for originals that the database does not know, by id with their file names or "".
+
+        One that is of no format that can be read stays where it is.
+        """
+        entered = []
+        for document_id, name in names.items():
+            path = self._blobs.path(document_id)
+            try:
+                media_type = sniff(path, name or document_id)
+            except AppError as error:
+                log.warning("%s was not entered: %s", path, error)
+                continue
+            name = name or f"document {document_id[:8]}"
+            title, num_bytes = title_of("", name), path.stat().st_size
+            document = Document(id=document_id, title=title, file_name=name, media_type=media_type, num_bytes=num_bytes)
+            entered.append(self._store.add_document(document))
+        if entered:
+            self._store.register().write(self._home.root)
+        return entered
 
     def unlock(self, document: Document, password: str) -> None:
         """Open an encrypted PDF for good: the stored copy needs no password any more. Raises WrongPassword."""
@@ -124,12 +153,8 @@ class Intake:
 
     def forget(self, document: Document) -> None:
         """Remove the document from the database and the disk, with everything that came of it."""
-        with self._keeping:
-            for name in self._store.delete_document(document.id):
-                (self._pods / name).unlink(missing_ok=True)
-            # Another process may have added the same bytes again.
-            if self._store.document(document.id) is None:
-                self._blobs.delete(document.id)
+        with self._keeping, storing():
+            forget(self._home, self._store, document.id)
 
 
 @contextmanager
@@ -141,8 +166,10 @@ def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
         yield
     except NotStored as error:
         raise DocumentNotFound(*deleted) from error
-    except StorageFull as error:
-        raise DiskFull(error.needed_bytes, error.free_bytes) from error
+    except StorageError as error:
+        if (known := as_app_error(error)) is None:
+            raise
+        raise known from error
 
 
 def _file_name(name: str) -> str:

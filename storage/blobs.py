@@ -32,9 +32,14 @@ class BlobStore:
             source.unlink(missing_ok=True)
         return sha256, num_bytes
 
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether a file is called as originals are."""
+        return len(name) == 64 and name.isalnum()
+
     def path(self, sha256: str) -> Path:
         """Where the bytes are, or would be."""
-        if len(sha256) != 64 or not sha256.isalnum():
+        if not self.is_name(sha256):
             raise ValueError(f"not a sha256: {sha256!r}")
         return self._folder / sha256
 

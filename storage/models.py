@@ -13,7 +13,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-DocumentState = Literal["added", "parsed", "rejected"]
+DocumentState = Literal["added", "parsed", "rejected", "deleted"]
+"""Of a deleted one nothing is seen any more, and the last of it goes at the next start at the latest."""
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]

@@ -1,6 +1,7 @@
 """Everything DocPod remembers, behind plain verbs; each verb is one transaction."""
 
 from typing import Self
+from uuid import uuid4
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,9 +11,14 @@ from storage.database import connect
 from storage.documents import Documents
 from storage.errors import StorageError
 from storage.migrations import migrate
-from storage.models import ApiKey, Preference
+from storage.models import ApiKey, Document, Preference
 from storage.readings import Readings
+from storage.register import Register
+from storage.sessions import CHANGES, count_change
 from storage.vectors import Vectors
+
+LIBRARY = "library"
+"""The preference that holds the identity of the library."""
 
 
 class Store(Documents, Readings, Conversations, Vectors):
@@ -27,7 +33,25 @@ class Store(Documents, Readings, Conversations, Vectors):
         except (StorageError, SQLAlchemyError):
             engine.dispose()
             raise
-        return cls(engine)
+        store = cls(engine)
+        if not store.preference(LIBRARY):
+            store.prefer(LIBRARY, uuid4().hex)
+        return store
+
+    def register(self) -> Register:
+        """What is to be known of this database beside it."""
+        with self._read() as session:
+            values = {each.name: each.value for each in session.scalars(select(Preference))}
+            kept = select(Document.id, Document.file_name).where(Document.state != "deleted")
+            names = {each.id: each.file_name for each in session.execute(kept)}
+            return Register(values[LIBRARY], int(values.get(CHANGES, 0)), names)
+
+    def count_backup(self, least: int = 0) -> int:
+        """The number of the next backup, above which the database counts on, and above `least`."""
+        with self._write() as session:
+            if least:
+                session.merge(Preference(name=CHANGES, value=str(least)))
+            return count_change(session)
 
     def known_files(self) -> set[str]:
         """Every file that a row stands for, relative to the home: bytes of documents and blocks of pods."""

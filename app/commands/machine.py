@@ -10,7 +10,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, wait
-from app.errors import ModelUnavailable
+from app.errors import AppError, ModelUnavailable
 from app.main import App
 from app.starter import install
 from engine.kernels.card import why_not_triton
@@ -24,6 +24,7 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
     commands.add("doctor", _doctor)
+    commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
     commands.add("install-desktop", _install_desktop)
 
 
@@ -62,6 +63,22 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     for key, value in facts.items():
         print(f"{key:20} {value}")
     return facts
+
+
+def _rescue(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Check the database, go on from a backup where it is damaged, and enter originals that it does not know."""
+    for document in app.rescued:
+        try:
+            for _ in app.library.ingest.parse(document.id):
+                pass
+        except AppError as error:
+            print(f"{document.name}: {error.message} {error.hint}")
+    aside = app.set_aside(options.empty)
+    entries = app.library.catalogue.entries()
+    print(f"{len(entries)} documents, {len(app.rescued)} of them entered anew. The page reads what is not read yet.")
+    for name in aside:
+        print(f"{'deleted' if options.empty else 'set aside'}: {name}")
+    return {"documents": len(entries), "entered": [each.id for each in app.rescued], "set_aside": aside}
 
 
 def _version(package: str) -> str:

@@ -25,7 +25,7 @@ def test_opening_sweeps_what_an_interrupted_run_left(open_app: OpenApp, settings
     document_id = paper.read_here(app, paper.text(tmp_path / "a.txt", 2))
     app.close()
     written = paper.blocks(settings.home)
-    for name in ("pods/.a.pod.x.partial", "pods/0-0-0.pod", "documents/." + document_id + ".0.unlocked"):
+    for name in ("pods/.a.pod.x.partial", "documents/." + document_id + ".0.unlocked"):
         (settings.home / name).write_bytes(b"left")
     again = open_app()
     assert paper.blocks(settings.home) == written
@@ -61,7 +61,7 @@ def test_a_home_that_is_being_tidied_up_is_busy(settings: Settings, monkeypatch:
     def busy(*_: object) -> None:
         raise HomeBusy("tidying")
 
-    monkeypatch.setattr(Home, "sweep_orphans", busy)
+    monkeypatch.setattr(Home, "alone", busy)
     with pytest.raises(Busy):
         App(settings)
 
