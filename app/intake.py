@@ -166,7 +166,7 @@ def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
         yield
     except NotStored as error:
         raise DocumentNotFound(*deleted) from error
-    except StorageError as error:
+    except (StorageError, OSError) as error:
         if (known := as_app_error(error)) is None:
             raise
         raise known from error

@@ -43,9 +43,9 @@ class App:
     """A visitor of a share may be allowed to look only."""
 
     def __init__(self, settings: Settings, rescue: bool = False) -> None:
-        self.settings = settings
-        self._only_page = False
         self._home, opened = _open(settings, rescue)
+        self.settings = replace(settings, home=self._home.root)
+        self._only_page = False
         self._store = opened.store
         self._open = ExitStack()
         self._open.callback(self._home.close)
@@ -71,7 +71,14 @@ class App:
         self.rescued = self.library.intake.rescue({each: opened.names.get(each, "") for each in opened.unknown})
         """Documents that were entered anew, because only their original files were known."""
         names = ", ".join(each.name for each in self.rescued)
-        self.notice = " ".join(filter(None, (opened.said, names and f"Entered anew from the original files: {names}.")))
+        notices = (
+            f"{settings.home} can only be read: nothing of what is done now is kept."
+            if self._home.is_read_only
+            else "",
+            opened.said,
+            names and f"Entered anew from the original files: {names}.",
+        )
+        self.notice = " ".join(filter(None, notices))
         """What happened to the library since it was open last, in whole sentences."""
 
     def start(self) -> None:

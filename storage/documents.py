@@ -39,7 +39,7 @@ class Documents(Sessions):
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
         rows = _rows(document_id, pages)
-        with self._write() as session:
+        with self._write(bulk=True) as session:
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
@@ -74,7 +74,7 @@ class Documents(Sessions):
         """
         rows = _rows(document_id, pages)
         index = [(row["number"], row["text"]) for row in rows]
-        with self._write() as session:
+        with self._write(bulk=True) as session:
             document = stored(session, Document, document_id)
             if document.state == "parsed":
                 return

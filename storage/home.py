@@ -10,6 +10,8 @@ from sqlalchemy import URL
 
 from storage.errors import HomeBusy
 from storage.locks import FileLock
+from storage.read_only import is_read_only, stand_in
+from storage.reserve import keep_reserve, release_reserve
 
 _TIDY_SECONDS = 60.0
 
@@ -21,7 +23,9 @@ class Home:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+        self.is_read_only = is_read_only(root)
+        """Whether all that is written goes with the end of this process."""
+        self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
         self.documents = self.root / "documents"
         self.pods = self.root / "pods"
         self.models = self.root / "models"
@@ -29,6 +33,7 @@ class Home:
         self.backups = self.root / "backups"
         self.database = self.root / "docpod.sqlite3"
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._released = release_reserve(self.root)
         for folder in (self.documents, self.pods, self.models, self.backups, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
@@ -36,6 +41,8 @@ class Home:
             self.database.touch(mode=0o600)
         self._use = FileLock(self._locks / "home")
         self._share()
+        if not self._released:
+            keep_reserve(self.root)
 
     @property
     def database_url(self) -> str:
@@ -71,6 +78,10 @@ class Home:
     def close(self) -> None:
         """Let another process be alone in the home."""
         self._use.close()
+        if self.is_read_only:
+            shutil.rmtree(self.root)
+        else:
+            keep_reserve(self.root, always=self._released)
 
     def _share(self) -> None:
         patience_ends = time.monotonic() + _TIDY_SECONDS

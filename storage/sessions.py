@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine
@@ -10,6 +11,7 @@ from sqlalchemy.orm import Session
 from storage.database import for_writing
 from storage.errors import NotStored
 from storage.models import Base, Preference
+from storage.reserve import release_reserve
 
 CHANGES = "changes"
 """The preference that numbers the states of a database."""
@@ -33,8 +35,10 @@ class Sessions:
             yield session
 
     @contextmanager
-    def _write(self) -> Iterator[Session]:
-        """All or nothing; raises StorageFull where the disk has no room for it."""
+    def _write(self, bulk: bool = False) -> Iterator[Session]:
+        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
+        if not bulk and (database := self._engine.url.database):
+            release_reserve(Path(database).parent)
         with Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
             yield session
 
