@@ -1,10 +1,11 @@
 """Intake: files become documents, and documents become pages."""
 
+import hashlib
 import logging
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -54,7 +55,7 @@ class Intake:
         media_type = sniff(path, file_name)
         title = title_of("", file_name)
         with storing(), self._keeping:
-            id_, num_bytes = self._blobs.put_file(path, move)
+            id_, num_bytes = self._blobs.put_file(path, move, self._digest)
             document = self._store.add_document(
                 Document(id=id_, title=title, file_name=file_name, media_type=media_type, num_bytes=num_bytes)
             )
@@ -90,8 +91,8 @@ class Intake:
         try:
             unlock(self.path(document), password, opened, self.limits)
             with self._keeping, storing():
-                if self._store.document(document.id) is None:
-                    raise NotStored(document.id)
+                with opened.open("rb") as file:
+                    self._store.keep_otherwise(document.id, hashlib.file_digest(file, "sha256").hexdigest())
                 self._blobs.replace(document.id, opened)
         finally:
             opened.unlink(missing_ok=True)
@@ -145,6 +146,43 @@ class Intake:
             except AppError as error:
                 self.reject(document, error.message, error.hint)
                 raise
+
+    def parse_anew(self, document_id: str) -> dict[int, Page]:
+        """The pages of a document that is parsed, by number, from its bytes again; nothing of it is stored.
+
+        Raises the errors of `app.readers`.
+        """
+        document = self._store.document(document_id)
+        if document is None:
+            raise DocumentNotFound(*DELETED)
+        opened = open_document(self.path(document), document.media_type, self.limits)
+        return {page.number: page_row(page) for page in opened.pages()}
+
+    def stamp(self, document: Document) -> str:
+        """What changes when a document's bytes do."""
+        return self._blobs.stamp(document.id)
+
+    def damaged(self, stopped: Callable[[], bool] = lambda: False, all_anew: bool = False) -> Iterator[Document]:
+        """Documents whose bytes are not what was added; those that were whole before are looked at where they changed,
+        or `all_anew`.
+        """
+        for document in self._store.documents():
+            if stopped():
+                return
+            stamp = self.stamp(document)
+            if stamp and stamp == document.checked and not all_anew:
+                continue
+            if self._blobs.digest(document.id) == document.digest:
+                if stamp != document.checked:
+                    with suppress(NotStored):
+                        self._store.note_check(document.id, stamp)
+            elif self._store.document(document.id) == document:
+                # Unless it was deleted or unlocked meanwhile.
+                yield document
+
+    def _digest(self, sha256: str) -> str:
+        known = self._store.document(sha256)
+        return known.digest if known else sha256
 
     def reject(self, document: Document, message: str, hint: str) -> None:
         """Note why a document is not read."""

@@ -12,6 +12,7 @@ from app.keys import Keys
 from app.library import Library
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
+from app.originals import Originals
 from app.pod_engine import equip
 from app.questions import Questions
 from app.refusals import as_app_error
@@ -66,6 +67,8 @@ class App:
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
         self.search = Search(self._store)
+        self._originals = Originals(self.library.intake)
+        self._open.callback(self._originals.close)
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
         self._open.callback(self.sharing.stop)
         self.rescued = self.library.intake.rescue({each: opened.names.get(each, "") for each in opened.unknown})
@@ -85,6 +88,7 @@ class App:
         """Load the model and go on with unfinished documents, in the background."""
         self.model.start()
         self._keeper.start()
+        self._originals.start()
         self.library.start()
         self._meaning.start()
         self.chat.start()
@@ -101,7 +105,8 @@ class App:
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model."""
-        return replace(self.model.status(), notice=self.notice)
+        notices = self.notice, self._originals.sentence()
+        return replace(self.model.status(), notice=" ".join(filter(None, notices)))
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""

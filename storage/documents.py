@@ -113,6 +113,16 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             document.title, document.is_named = title, True
 
+    def keep_otherwise(self, document_id: str, sha256: str) -> None:
+        """Note that bytes of this sha256 take the place of the document's own. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).kept = sha256
+
+    def note_check(self, document_id: str, stamp: str) -> None:
+        """Note that the document's bytes were found to be whole. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).checked = stamp
+
     def choose_recipe(self, document_id: str, recipe: str) -> None:
         """Note how the document's memory is to be compressed. Raises NotStored."""
         with self._write() as session:

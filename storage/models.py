@@ -91,6 +91,15 @@ class Document(Base, kw_only=True):
         JsonTuples, default_factory=list, server_default=text("'[]'"), repr=False
     )
     """Name and bytes, as the file says, of each file inside it."""
+    kept: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """sha256 of the bytes that are kept, where they are other ones, such as a copy without a password."""
+    checked: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """Size and time of change of the bytes that were found to be whole."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the bytes that are kept, if they are whole."""
+        return self.kept or self.id
 
     @property
     def name(self) -> str:

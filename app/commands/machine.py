@@ -23,7 +23,8 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    commands.add("doctor", _doctor)
+    scrub = "look at every byte, also of what was whole before: originals, and files of models"
+    commands.add("doctor", _doctor).add_argument("--scrub", action="store_true", help=scrub)
     commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
     commands.add("install-desktop", _install_desktop)
 
@@ -59,6 +60,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
+        "damaged_originals": [each.name for each in app.library.intake.damaged(all_anew=options.scrub)],
     }
     for key, value in facts.items():
         print(f"{key:20} {value}")
