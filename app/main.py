@@ -19,6 +19,7 @@ from app.refusals import as_app_error
 from app.search import Search
 from app.settings import Settings
 from app.sharing import Sharing
+from engine.models import loader
 from storage import (
     BlockDamaged,
     Home,
@@ -125,6 +126,15 @@ class App:
                 if block in self._store.blocks(block.section_id):
                     damaged.append(block.file_name)
         return len(blocks), damaged
+
+    def scrub_models(self) -> list[str]:
+        """Look at every byte of the models' files; where one is damaged, what its model read is read again."""
+        damaged = loader.scrub(self._home.models)
+        for reading in self._store.readings():
+            # A model has the name of its folder, or of its place on the hub.
+            if any(reading.model_name.replace("/", "--") in str(path) for path in damaged):
+                self.library.empty(reading)
+        return [str(path) for path in damaged]
 
     def set_aside(self, empty: bool = False) -> list[str]:
         """What lies in quarantine, relative to the home; with `empty` it is gone then."""

@@ -77,7 +77,7 @@ def read_block(
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EIO, errno.EBADMSG):
             raise
-        what = "missing" if error.errno == errno.ENOENT else error.strerror
+        what = "missing" if error.errno == errno.ENOENT else str(error.strerror)
         raise BlockDamaged(what, path.name) from error
 
 

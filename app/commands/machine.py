@@ -60,6 +60,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
+        "damaged_model_files": app.scrub_models() if options.scrub else [],
         "damaged_originals": [each.name for each in app.library.intake.damaged(all_anew=options.scrub)],
     }
     for key, value in facts.items():

@@ -12,19 +12,15 @@ from functools import cache
 from math import isfinite
 from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from app import errors
 from app.readers.base import DEFAULT_LIMITS, DocumentInfo, ParsedPage, ReaderLimits
 from app.readers.formats import by_media_type
 from app.readers.running_heads import without_running_heads
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
 MAX_REPLY_BYTES = 64 << 20
 _ERRORS = {
@@ -84,7 +80,7 @@ def open_document(path: Path, media_type: str, limits: ReaderLimits = DEFAULT_LI
 
     Raises PasswordNeeded, DamagedDocument, EmptyDocument, UnsupportedFile or DocumentTooLarge.
     """
-    info = _valid(DocumentInfo, _one_reply(_request("info", path, media_type), limits))
+    info: DocumentInfo | None = _valid(DocumentInfo, _one_reply(_request("info", path, media_type), limits))
     if info is None:
         raise _stopped()
     if info.num_pages > limits.max_pages:
@@ -164,21 +160,21 @@ def _parsed(request: dict[str, object], numbers: Sequence[int], limits: ReaderLi
     """The pages of these numbers, in order, up to the first that is not as agreed."""
     with closing(_replies(request, limits)) as replies:
         for number, reply in zip(numbers, replies, strict=False):
-            page = _valid(ParsedPage, _checked(reply))
+            page: ParsedPage | None = _valid(ParsedPage, _checked(reply))
             if page is None or page.number != number or not _has_words(page):
                 return
             yield page
 
 
 @cache
-def _adapter(kind: type[T]) -> "TypeAdapter[T]":
+def _adapter(kind: Any) -> Any:
     # Not imported by the reading processes, which import this module too.
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
 
 
-def _valid(kind: type[T], reply: dict[str, Any]) -> T | None:
+def _valid(kind: Any, reply: dict[str, Any]) -> Any:
     """A reply as the class that it should be; None where it is not."""
     try:
         return _adapter(kind).validate_python(reply)

@@ -139,9 +139,42 @@ def better_reader() -> str:
 
 def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:
     better = better or better_reader()
-    folder = embedded.ensure(models, on_progress)
-    # The folder is made from pinned bytes, whatever version of transformers wrote its files.
-    return _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)
+    wrong: list[str] = []
+    for _ in range(2):
+        folder = embedded.ensure(models, on_progress)
+        with ThreadPoolExecutor(1, "checksums") as beside:
+            checking = beside.submit(embedded.damaged, folder)
+            try:
+                # The folder is made from pinned bytes, whatever version of transformers wrote its files.
+                model = _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)
+                if not checking.result():
+                    return model
+            except ModelRefused:
+                if not checking.result():
+                    raise
+        wrong = checking.result()
+        on_progress(f"The embedded model is damaged ({', '.join(wrong)}): it is fetched anew.")
+    raise ModelDamaged(
+        f"The embedded model is damaged again ({', '.join(wrong)})", "Check the disk of the home folder."
+    )
+
+
+def scrub(models: Path) -> list[Path]:
+    """Look at every byte of the models that were loaded: files that changed though their size and time did not. They
+    are digested anew when they are loaded next.
+    """
+    memo, wrong = models / "digests.json", []
+    for folder in models.glob("*/" + embedded.WEIGHTS):
+        with suppress(FileNotFoundError):
+            wrong += [folder.with_name(name) for name in embedded.damaged(folder.parent)]
+    known = _remembered(memo)
+    for key in list(known):
+        path = Path(key.rsplit("|", 3)[0])
+        if path.exists() and _key(path) == key and _sha256(path) != known[key]:
+            wrong.append(path)
+            del known[key]
+    _remember(memo, json.dumps(known))
+    return wrong
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
@@ -337,16 +370,12 @@ def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
 
     Raises ModelDamaged for weights that are no numbers, which is seen as rarely as they are hashed.
     """
-    try:
-        known: dict[str, str] = json.loads(memo.read_text())
-    except (FileNotFoundError, ValueError):
-        known = {}
+    known = _remembered(memo)
     total = hashlib.sha256(quantization.encode())
     names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
     keys = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
-        stat = path.resolve().stat()
-        keys[path] = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|finite"
+        keys[path] = _key(path.resolve())
     new = [path for path, key in keys.items() if key not in known]
     with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
         known |= zip((keys[path] for path in new), pool.map(partial(_file_digest, name), new), strict=True)
@@ -359,8 +388,25 @@ def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
 def _file_digest(name: str, path: Path) -> str:
     if path.suffix == ".safetensors":
         refuse_nonfinite(path, name)
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _key(path: Path) -> str:
+    """Of what is remembered of a file while it does not change."""
+    return f"{path}|{path.stat().st_size}|{path.stat().st_mtime_ns}|finite"
+
+
+def _remembered(memo: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(memo.read_text())
+        return known
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _remember(memo: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,21 @@ def test_a_copy_without_its_password_is_no_damage(open_app: OpenApp, settings: S
     unlocked = (settings.home / "documents" / document.id).read_bytes()
     app.library.intake.keep(locked, "locked.pdf", move=False)
     assert (settings.home / "documents" / document.id).read_bytes() == unlocked
+
+
+def test_what_a_damaged_model_read_is_read_again(cli: Cli, settings: Settings, source: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(settings.model, tmp_path / "a-model"))
+    shutil.rmtree(settings.home / "models")
+    paper.prepare_models(model, settings.home / "models")
+    given = ("--model", str(model), "--json")
+    document_id = cli("read", source, *given).json["document_id"]
+    weights = model / "model.safetensors"
+    stat, good = weights.stat(), weights.read_bytes()
+    weights.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert cli("doctor", *given).json["damaged_model_files"] == []
+    assert cli("doctor", "--scrub", *given).json["damaged_model_files"] == [str(weights)]
+    assert paper.blocks(settings.home) == {}
+    weights.write_bytes(good)
+    assert cli("read", source, *given).json["already_read"] is False
+    assert cli("show", document_id, *given).json["state"] == "ready"
