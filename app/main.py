@@ -19,7 +19,7 @@ from app.refusals import as_app_error
 from app.search import Search
 from app.settings import Settings
 from app.sharing import Sharing
-from engine.models import loader
+from engine.models.checksums import scrub
 from storage import (
     BlockDamaged,
     Home,
@@ -32,6 +32,9 @@ from storage import (
     read_block,
     seal_home,
 )
+
+_MOST_NAMES = 5
+"""Of documents that are named in a sentence."""
 
 
 class App:
@@ -72,9 +75,10 @@ class App:
         self._open.callback(self._originals.close)
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
         self._open.callback(self.sharing.stop)
-        self.rescued = self.library.intake.rescue({each: opened.names.get(each, "") for each in opened.unknown})
+        self.rescued = self.library.intake.rescue(opened.unknown)
         """Documents that were entered anew, because only their original files were known."""
-        names = ", ".join(each.name for each in self.rescued)
+        more = len(self.rescued) - _MOST_NAMES
+        names = ", ".join(each.name for each in self.rescued[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
         notices = (
             f"{settings.home} can only be read: nothing of what is done now is kept."
             if self._home.is_read_only
@@ -129,7 +133,7 @@ class App:
 
     def scrub_models(self) -> list[str]:
         """Look at every byte of the models' files; where one is damaged, what its model read is read again."""
-        damaged = loader.scrub(self._home.models)
+        damaged = scrub(self._home.models)
         for reading in self._store.readings():
             # A model has the name of its folder, or of its place on the hub.
             if any(reading.model_name.replace("/", "--") in str(path) for path in damaged):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from storage.database import is_damage
 from storage.durable import rename
-from storage.errors import DatabaseDamaged, StorageError
+from storage.errors import StorageError
 from storage.home import Home
 from storage.register import Register, seal
 from storage.store import Store
@@ -74,6 +74,8 @@ class Keeper:
     def _back_up(self, stale: list[Path]) -> None:
         """Write a whole and verified copy, and remove those that are `stale`, with or without it, or too many."""
         try:
+            # Before anything is written: the database may be another one by now.
+            self._store.register()
             self._copy(self._store.count_backup())
         except (StorageError, OSError, sqlite3.Error) as error:
             # What was deleted goes, also where the disk has no room for a copy; but not the last good copy.
@@ -89,11 +91,8 @@ class Keeper:
         handle, name = tempfile.mkstemp(dir=self._home.backups, prefix=".", suffix=".partial")
         os.close(handle)
         try:
-            with closing(sqlite3.connect(self._home.database)) as source, closing(sqlite3.connect(name)) as copy:
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")
-                if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                    raise DatabaseDamaged("a copy of the database is damaged")
+            with closing(sqlite3.connect(name)) as copy:
+                self._store.copy_to(copy)
             rename(Path(name), self._home.backups / f"{number:010d}.sqlite3")
         finally:
             Path(name).unlink(missing_ok=True)

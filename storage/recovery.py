@@ -11,7 +11,7 @@ from typing import NamedTuple
 from storage.blobs import BlobStore
 from storage.database import is_damage, refusal
 from storage.durable import atomic_file
-from storage.errors import HomeBusy
+from storage.errors import DatabaseDamaged, HomeBusy
 from storage.home import Home
 from storage.register import Register, seal, set_aside
 from storage.sessions import CHANGES
@@ -24,10 +24,8 @@ class Opened(NamedTuple):
     """A library that was opened."""
 
     store: Store
-    unknown: list[str]
-    """Ids of originals that the database does not know."""
-    names: dict[str, str]
-    """File names by id, as far as they are known."""
+    unknown: dict[str, str]
+    """Originals that the database does not know: by id, their file names as far as these are known."""
     said: str
     """What happened to the database, in whole sentences; empty where nothing did."""
     changed: bool
@@ -53,10 +51,12 @@ def open_library(home: Home, check: bool = False) -> Opened:
         if check and not alone:
             raise HomeBusy(f"{home.root} is in use")
         register = Register.read(home.root)
+        if not alone and register.library and not home.database.stat().st_size:
+            raise DatabaseDamaged("it is gone, and another process has the library open")
         sealed = bool(register.seal) and register.seal == seal(home.database) and not check
         said = _recover(home, register) if alone and not sealed else ""
         store = Store.open(home.database_url)
-        unknown = []
+        unknown: list[str] = []
         if alone:
             # Nobody else is here, so that no visitor is either.
             store.delete_conversations_of_visitors()
@@ -64,7 +64,7 @@ def open_library(home: Home, check: bool = False) -> Opened:
                 store.count_backup(register.changes)
                 _settle(home, store, register)
             unknown = _tidy(home, store, whole=not said)
-        return Opened(store, unknown, dict(register.names), said, alone and not sealed)
+        return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not sealed)
 
 
 def forget(home: Home, store: Store, document_id: str) -> None:
@@ -118,11 +118,10 @@ def _inspect(path: Path) -> _Copy | None:
         with closing(sqlite3.connect(path, timeout=30)) as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 return None
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'documents'").fetchone():
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if "documents" not in tables:
                 return None
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'preferences'").fetchone():
-                return _Copy(path, "", 0)
-            values = dict(database.execute("SELECT name, value FROM preferences").fetchall())
+            values = dict(database.execute("SELECT name, value FROM preferences")) if "preferences" in tables else {}
             return _Copy(path, values.get(LIBRARY, ""), int(values.get(CHANGES, 0)))
     except sqlite3.Error as error:
         if not is_damage(error):
@@ -133,10 +132,10 @@ def _inspect(path: Path) -> _Copy | None:
 
 
 def _settle(home: Home, store: Store, register: Register) -> None:
-    """Bring an older database in step with its files: documents whose bytes are gone were deleted since, unless the
-    register still names them, and what misses a part is read again. The database as it was is set aside.
+    """Bring an older database in step with its files: documents that the register does not name any more and whose
+    bytes are gone were deleted since, and what misses a part is read again.
     """
-    for document in store.documents():
+    for document in store.documents() if register.library else ():
         if document.id not in register.names and not (home.documents / document.id).exists():
             forget(home, store, document.id)
     for reading in store.readings():

@@ -19,6 +19,7 @@ def keep_reserve(home: Path, always: bool = False) -> None:
     if (home / _FILE).exists() or not (always or free > 2 * RESERVE_BYTES):
         return
     try:
+        (home / _FILE).touch(mode=0o600)
         # No zeros, of which some disks keep none.
         (home / _FILE).write_bytes(os.urandom(max(0, min(RESERVE_BYTES, free - LITTLE_BYTES // 8))))
     except OSError as error:

@@ -23,17 +23,7 @@ log = logging.getLogger(__name__)
 
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
 MAX_REPLY_BYTES = 64 << 20
-_ERRORS = {
-    each.__name__: each
-    for each in (
-        errors.UnsupportedFile,
-        errors.EmptyDocument,
-        errors.DamagedDocument,
-        errors.PasswordNeeded,
-        errors.WrongPassword,
-        errors.DocumentTooLarge,
-    )
-}
+_ERRORS = ("UnsupportedFile", "EmptyDocument", "DamagedDocument", "PasswordNeeded", "WrongPassword", "DocumentTooLarge")
 """What a reading process may say went wrong."""
 _IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff")
 """How pictures of pages begin."""
@@ -228,6 +218,7 @@ def _replies(request: dict[str, object], limits: ReaderLimits) -> Generator[dict
 def _checked(reply: dict[str, Any]) -> dict[str, Any]:
     """The reply, unless it carries an error of `app.errors`, which is raised."""
     if "error" in reply:
-        kind = _ERRORS.get(str(reply["error"]))
-        raise kind(str(reply.get("message")), str(reply.get("hint"))) if kind else _stopped()
+        if reply["error"] not in _ERRORS:
+            raise _stopped()
+        raise getattr(errors, reply["error"])(str(reply.get("message")), str(reply.get("hint")))
     return reply

@@ -18,13 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
-from engine.core.atomic import atomic_write
 from engine.core.compile_cache import keep_compiled
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
-from engine.models import adapter, embedded
+from engine.models import adapter, checksums, embedded
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
@@ -157,24 +156,6 @@ def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, b
     raise ModelDamaged(
         f"The embedded model is damaged again ({', '.join(wrong)})", "Check the disk of the home folder."
     )
-
-
-def scrub(models: Path) -> list[Path]:
-    """Look at every byte of the models that were loaded: files that changed though their size and time did not. They
-    are digested anew when they are loaded next.
-    """
-    memo, wrong = models / "digests.json", []
-    for folder in models.glob("*/" + embedded.WEIGHTS):
-        with suppress(FileNotFoundError):
-            wrong += [folder.with_name(name) for name in embedded.damaged(folder.parent)]
-    known = _remembered(memo)
-    for key in list(known):
-        path = Path(key.rsplit("|", 3)[0])
-        if path.exists() and _key(path) == key and _sha256(path) != known[key]:
-            wrong.append(path)
-            del known[key]
-    _remember(memo, json.dumps(known))
-    return wrong
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
@@ -361,7 +342,7 @@ def _cpu_dtype(memo: Path) -> torch.dtype:
             _ = a @ b
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     fastest = min(seconds, key=seconds.__getitem__)
-    _remember(memo, fastest)
+    checksums.remember(memo, fastest)
     return dtypes[fastest]
 
 
@@ -370,46 +351,22 @@ def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
 
     Raises ModelDamaged for weights that are no numbers, which is seen as rarely as they are hashed.
     """
-    known = _remembered(memo)
+    known = checksums.remembered(memo)
     total = hashlib.sha256(quantization.encode())
     names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
     keys = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
-        keys[path] = _key(path.resolve())
+        keys[path] = checksums.key(path.resolve())
     new = [path for path, key in keys.items() if key not in known]
     with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
         known |= zip((keys[path] for path in new), pool.map(partial(_file_digest, name), new), strict=True)
     for path, key in keys.items():
         total.update(f"{path.name}:{known[key]}\n".encode())
-    _remember(memo, json.dumps(known))
+    checksums.remember(memo, json.dumps(known))
     return total.hexdigest()
 
 
 def _file_digest(name: str, path: Path) -> str:
     if path.suffix == ".safetensors":
         refuse_nonfinite(path, name)
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _key(path: Path) -> str:
-    """Of what is remembered of a file while it does not change."""
-    return f"{path}|{path.stat().st_size}|{path.stat().st_mtime_ns}|finite"
-
-
-def _remembered(memo: Path) -> dict[str, str]:
-    try:
-        known: dict[str, str] = json.loads(memo.read_text())
-        return known
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _remember(memo: Path, text: str) -> None:
-    """Write a small file whole, whoever reads or writes it at the same time."""
-    with atomic_write(memo) as scratch:
-        scratch.write_text(text)
+    return checksums.sha256(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import DiskFailed
 from app.main import App
 from app.settings import Settings
 from storage import Keeper
@@ -251,3 +252,24 @@ def test_a_damaged_database_takes_no_backup_with_it(
     monkeypatch.setattr(Keeper, "_copy", copies_damage)
     app.close()
     assert len(list((settings.home / "backups").iterdir())) == 1
+
+
+def test_a_database_that_is_lost_while_it_is_open_takes_no_backup_with_it(
+    open_app: OpenApp, settings: Settings, tmp_path: Path
+) -> None:
+    app = open_app()
+    document_id = app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt", move=False)
+    app.close()
+    before = {path.name: path.read_bytes() for path in (settings.home / "backups").iterdir()}
+    app = open_app()
+    (settings.home / "docpod.sqlite3").unlink()
+    with pytest.raises(DiskFailed, match="it is gone"):
+        open_app()
+    added = app.library.add(paper.text(tmp_path / "b.txt", 3), "b.txt", move=False)
+    app.library.rename(added, "Rooms")
+    app.close()
+    assert {path.name: path.read_bytes() for path in (settings.home / "backups").iterdir()}.items() >= before.items()
+    again = open_app()
+    assert "backup" in again.notice
+    assert {each.document_id for each in again.library.catalogue.entries()} == {document_id, added}
+    assert "Rooms" in titles(again)

@@ -131,9 +131,9 @@ def test_opening_sets_aside_what_no_row_stands_for(home: Home, kept: Store, tmp_
     (home.models / "weights").write_bytes(b"model")
 
     with another_process(home):
-        assert opened(home).unknown == []
+        assert opened(home).unknown == {}
     assert (home.pods / "unknown.pod").exists()
-    assert opened(home).unknown == [unknown]
+    assert opened(home).unknown == {unknown: ""}
 
     assert [path.name for path in home.pods.iterdir()] == ["known.pod"]
     assert [path.name for path in (home.root / "quarantine").glob("*/pods/*")] == ["unknown.pod"]
