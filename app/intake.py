@@ -13,7 +13,7 @@ from app.errors import AppError, Busy, DocumentNotFound, DocumentTooLarge, Empty
 from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, extract, open_document, sniff, unlock
 from app.readers.base import clean
-from app.refusals import as_app_error
+from app.refusals import as_app_error, disk_failed
 from app.settings import Settings
 from app.titles import title_of
 from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, forget, pack_words
@@ -204,10 +204,13 @@ def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
         yield
     except NotStored as error:
         raise DocumentNotFound(*deleted) from error
-    except (StorageError, OSError) as error:
+    except StorageError as error:
         if (known := as_app_error(error)) is None:
             raise
         raise known from error
+    except OSError as error:
+        # Such as a home that was moved away.
+        raise as_app_error(error) or disk_failed(error) from error
 
 
 def _file_name(name: str) -> str:

@@ -19,12 +19,17 @@ def as_app_error(error: BaseException) -> AppError | None:
             return DiskFailed(f"The database of the library is damaged: {error}.", RESCUE)
         case StorageFailed():
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
-        case OSError(errno=errno.EIO | errno.EROFS, strerror=reason, filename=name):
-            of_file = f" of {name}" if name else ""
-            return DiskFailed(f"The disk{of_file} does not work as it should: {reason}.", LOOK)
+        case OSError(errno=errno.EIO | errno.EROFS):
+            return disk_failed(error)
         case HomeBusy():
             return Busy("Another DocPod process is at work in this folder.", "Try again in a minute.")
     return None
+
+
+def disk_failed(error: OSError) -> DiskFailed:
+    """An error of the system about the files of the library."""
+    of_file = f" of {error.filename}" if error.filename else ""
+    return DiskFailed(f"The disk{of_file} does not work as it should: {error.strerror}.", LOOK)
 
 
 RESCUE = "The command `rescue` goes on from its last backup; originals stay where they are."

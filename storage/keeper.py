@@ -21,7 +21,7 @@ from storage.store import Store
 log = logging.getLogger(__name__)
 
 KEPT = 3
-"""Backups, of which the newest replaces the oldest."""
+"""Backups, of which the newest replaces the oldest, or the one before it where that is young."""
 EVERY_SECONDS = 240.0
 """Between two backups while the library is open."""
 _LOOK_SECONDS = 3.0
@@ -83,7 +83,10 @@ class Keeper:
                 _remove(stale)
             raise
         _remove(stale)
-        _remove(sorted(self._home.backups.glob("*.sqlite3"))[:-KEPT])
+        if len(backups := sorted(self._home.backups.glob("*.sqlite3"))) > KEPT:
+            # One command after another must not drive out what is older than damage.
+            young = backups[-1].stat().st_mtime - backups[-2].stat().st_mtime < EVERY_SECONDS
+            _remove([backups[-2] if young else backups[0]])
         self._store.register().write(self._home.root)
         self._seen, self._not_before = self._version(), time.monotonic() + EVERY_SECONDS
 

@@ -216,12 +216,16 @@ def test_no_backup_keeps_what_was_deleted(open_app: OpenApp, settings: Settings,
 
 
 def test_backups_are_few_and_whole(open_app: OpenApp, settings: Settings, tmp_path: Path) -> None:
+    open_app().close()
+    (first,) = (settings.home / "backups").iterdir()
     for pages in range(1, 6):
         app = open_app()
         app.library.add(paper.text(tmp_path / f"{pages}.txt", pages), "a.txt", move=False)
         app.close()
     backups = sorted((settings.home / "backups").iterdir())
     assert len(backups) == 3
+    # Those that came one right after another do not drive out the first.
+    assert backups[0] == first
     with closing(sqlite3.connect(backups[-1])) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("SELECT count(*) FROM documents").fetchone() == (5,)
