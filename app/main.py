@@ -73,7 +73,7 @@ class App:
         self.search = Search(self._store)
         self._originals = Originals(self.library.intake)
         self._open.callback(self._originals.close)
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.model.status)
         self._open.callback(self.sharing.stop)
         self.rescued = self.library.intake.rescue(opened.unknown)
         """Documents that were entered anew, because only their original files were known."""
@@ -109,7 +109,7 @@ class App:
         return True
 
     def status(self) -> ReaderStatus:
-        """What the page may say of the model."""
+        """What the page may say of the model, and to the home's user of the library."""
         notices = self.notice, self._originals.sentence()
         return replace(self.model.status(), notice=" ".join(filter(None, notices)))
 

@@ -60,7 +60,7 @@ class Keeper:
             if self._version() == self._seen:
                 return
             erased = int(self._store.preference("erased") or 0)
-            stale = [path for path in self._home.backups.glob("*.sqlite3") if int(path.stem) < erased]
+            stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)
         except (StorageError, OSError, sqlite3.Error) as error:
@@ -83,12 +83,16 @@ class Keeper:
                 _remove(stale)
             raise
         _remove(stale)
-        if len(backups := sorted(self._home.backups.glob("*.sqlite3"))) > KEPT:
+        if len(backups := self._backups()) > KEPT:
             # One command after another must not drive out what is older than damage.
             young = backups[-1].stat().st_mtime - backups[-2].stat().st_mtime < EVERY_SECONDS
             _remove([backups[-2] if young else backups[0]])
         self._store.register().write(self._home.root)
         self._seen, self._not_before = self._version(), time.monotonic() + EVERY_SECONDS
+
+    def _backups(self) -> list[Path]:
+        """Oldest first."""
+        return sorted(path for path in self._home.backups.glob("*.sqlite3") if path.stem.isdigit())
 
     def _copy(self, number: int) -> None:
         handle, name = tempfile.mkstemp(dir=self._home.backups, prefix=".", suffix=".partial")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from storage.durable import atomic_file
 
 _FILE = "library.json"
@@ -29,8 +31,8 @@ class Register:
     def read(cls, home: Path) -> "Register":
         """The register of a home."""
         try:
-            return cls(**json.loads((home / _FILE).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            return TypeAdapter(cls).validate_json((home / _FILE).read_bytes())
+        except (FileNotFoundError, ValueError):
             return cls()
 
     def write(self, home: Path) -> None:

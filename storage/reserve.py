@@ -15,10 +15,10 @@ _FILE = "reserve"
 
 def keep_reserve(home: Path, always: bool = False) -> None:
     """Keep some room, where that leaves as much again; `always` in the place of one that was given away."""
-    free = shutil.disk_usage(home).free
-    if (home / _FILE).exists() or not (always or free > 2 * RESERVE_BYTES):
-        return
     try:
+        free = shutil.disk_usage(home).free
+        if (home / _FILE).exists() or not (always or free > 2 * RESERVE_BYTES):
+            return
         (home / _FILE).touch(mode=0o600)
         # No zeros, of which some disks keep none.
         (home / _FILE).write_bytes(os.urandom(max(0, min(RESERVE_BYTES, free - LITTLE_BYTES // 8))))
