@@ -22,6 +22,7 @@ from app.log_file import NAME
 from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.questions import Questions
+from app.refusals import as_app_error
 from app.several_answer import read_of
 from app.streaming import without_echo
 from storage import Document, MessageState, Store
@@ -289,13 +290,13 @@ class Chat:
             self._not_before[asked.answer_id] = time.monotonic() + _AGAIN_SECONDS
         except DocumentNotFound as gone:
             log.info("a question ended, because what it was about is gone: %s", gone)
-        except AppError as error:
-            self._fail(asked, error)
-        except Exception:
-            short_id = uuid4().hex[:6]
-            log.exception("an answer failed (%s)", short_id)
-            hint = f"Please try again; {NAME} in the home folder has the details under this id."
-            self._fail(asked, AppError(f"Something went wrong (id {short_id}).", hint))
+        except Exception as error:
+            if (known := as_app_error(error)) is None:
+                short_id = uuid4().hex[:6]
+                log.exception("an answer failed (%s)", short_id)
+                hint = f"Please try again; {NAME} in the home folder has the details under this id."
+                known = AppError(f"Something went wrong (id {short_id}).", hint)
+            self._fail(asked, known)
         finally:
             with self._changed:
                 if self._running.get(asked.answer_id) is running:

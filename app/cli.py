@@ -19,9 +19,11 @@ from app.errors import AppError, BadSetting
 from app.instance import hand_over
 from app.log_file import log_file
 from app.main import App
+from app.refusals import as_app_error
 from app.settings import Settings
 from engine.core.errors import RecipeUnknown
 from engine.kvcache import recipe as recipes
+from storage import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +44,19 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
         # As a file manager opens it.
         arguments = ["serve", *arguments]
     options = _parser(services).parse_args(arguments)
+    as_json = getattr(options, "json", False)
     try:
-        app = App(_settings(options))
-    except AppError as error:
-        return _report(error, getattr(options, "json", False))
+        app = App(_settings(options), rescue=options.command == "rescue")
+    except (AppError, StorageError, OSError) as error:
+        return _report(error, as_json)
+    if app.notice:
+        print(app.notice, file=sys.stderr)
     with log_file(app.settings.home):
         log.info("DocPod begins: %s", options.command or "serve")
-        return _run(app, options, services)
+        return _run(app, options, services, as_json)
 
 
-def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve]) -> int:
-    as_json = getattr(options, "json", False)
+def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve], as_json: bool) -> int:
     try:
         if service := services.get(options.command or "serve"):
             files = [Path(name) for name in getattr(options, "files", ())]
@@ -68,7 +72,7 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve]) -
         # What commands print is for people.
         with redirect_stdout(StringIO()) if as_json else nullcontext():
             result = options.run(app, options)
-    except AppError as error:
+    except (AppError, StorageError, OSError) as error:
         return _report(error, as_json)
     except KeyboardInterrupt:
         print("\nStopped. What was read so far is kept.", file=sys.stderr)
@@ -85,7 +89,7 @@ def add_files(app: App, files: Sequence[Path]) -> None:
     for path in files:
         try:
             app.library.add(path, path.name, move=False)
-        except (AppError, OSError) as error:
+        except (AppError, StorageError, OSError) as error:
             log.warning("%s was not added: %s", path, error)
 
 
@@ -146,7 +150,10 @@ def _parse(source: str, value: Any, kind: Any) -> Any:
     return int(value)
 
 
-def _report(error: AppError, as_json: bool) -> int:
+def _report(caught: Exception, as_json: bool) -> int:
+    """Say what went wrong in a user's words; a bug is raised again."""
+    if (error := as_app_error(caught)) is None:
+        raise caught
     if as_json:
         print(json.dumps({"error": type(error).__name__, "message": error.message, "hint": error.hint}))
     print(f"{error.message}\n{error.hint}", file=sys.stderr)

@@ -76,6 +76,10 @@ class DiskFull(AppError):
         )
 
 
+class DiskFailed(AppError):
+    """The disk does not do what it is asked, or what is on it is damaged."""
+
+
 class BadName(AppError):
     """A document or a conversation cannot be called so."""
 

@@ -250,3 +250,5 @@ class ReaderStatus:
     better: str = ""
     doing: str = ""
     """What goes on in the background while it is ready, and what that means meanwhile."""
+    notice: str = ""
+    """What happened to the library itself, in whole sentences."""

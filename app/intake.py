@@ -1,20 +1,25 @@
 """Intake: files become documents, and documents become pages."""
 
+import hashlib
+import logging
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from app.contents import printed_contents
-from app.errors import AppError, DiskFull, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
+from app.errors import AppError, Busy, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
 from app.events import Progress
 from app.readers import ParsedPage, ReaderLimits, extract, open_document, sniff, unlock
 from app.readers.base import clean
+from app.refusals import as_app_error, disk_failed
 from app.settings import Settings
 from app.titles import title_of
-from storage import BlobStore, Document, Home, NotStored, Page, StorageFull, Store, pack_words
+from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, forget, pack_words
+
+log = logging.getLogger(__name__)
 
 DELETED = "This document was deleted meanwhile.", "Add it again to read it."
 _DRAFT_SECONDS = 0.25
@@ -27,7 +32,7 @@ class Intake:
     def __init__(self, store: Store, home: Home, settings: Settings) -> None:
         self.limits = ReaderLimits(max_pages=settings.max_pages, page_seconds=settings.page_seconds)
         self._store = store
-        self._pods = home.pods
+        self._home = home
         self._blobs = BlobStore(home.root)
         self._max_upload_mb = settings.max_upload_mb
         # Bytes and row come and go together, also where one document is added and deleted at once.
@@ -51,10 +56,35 @@ class Intake:
         media_type = sniff(path, file_name)
         title = title_of("", file_name)
         with storing(), self._keeping:
-            id_, num_bytes = self._blobs.put_file(path, move)
-            return self._store.add_document(
+            id_, num_bytes = self._blobs.put_file(path, move, self._digest)
+            document = self._store.add_document(
                 Document(id=id_, title=title, file_name=file_name, media_type=media_type, num_bytes=num_bytes)
             )
+            if document.state == "deleted":
+                raise Busy("This document is being deleted.", "Add it again in a moment.")
+            self._store.register().write(self._home.root)
+            return document
+
+    def rescue(self, names: Mapping[str, str]) -> list[Document]:
+        """Make entries for originals that the database does not know, by id with their file names or "".
+
+        One that is of no format that can be read stays where it is.
+        """
+        entered = []
+        for document_id, name in names.items():
+            path = self._blobs.path(document_id)
+            try:
+                media_type = sniff(path, name or document_id)
+            except AppError as error:
+                log.warning("%s was not entered: %s", path, error)
+                continue
+            name = name or f"document {document_id[:8]}"
+            title, num_bytes = title_of("", name), path.stat().st_size
+            document = Document(id=document_id, title=title, file_name=name, media_type=media_type, num_bytes=num_bytes)
+            entered.append(self._store.add_document(document))
+        if entered:
+            self._store.register().write(self._home.root)
+        return entered
 
     def unlock(self, document: Document, password: str) -> None:
         """Open an encrypted PDF for good: the stored copy needs no password any more. Raises WrongPassword."""
@@ -62,8 +92,8 @@ class Intake:
         try:
             unlock(self.path(document), password, opened, self.limits)
             with self._keeping, storing():
-                if self._store.document(document.id) is None:
-                    raise NotStored(document.id)
+                with opened.open("rb") as file:
+                    self._store.keep_otherwise(document.id, hashlib.file_digest(file, "sha256").hexdigest())
                 self._blobs.replace(document.id, opened)
         finally:
             opened.unlink(missing_ok=True)
@@ -118,6 +148,43 @@ class Intake:
                 self.reject(document, error.message, error.hint)
                 raise
 
+    def parse_anew(self, document_id: str) -> dict[int, Page]:
+        """The pages of a document that is parsed, by number, from its bytes again; nothing of it is stored.
+
+        Raises the errors of `app.readers`.
+        """
+        document = self._store.document(document_id)
+        if document is None:
+            raise DocumentNotFound(*DELETED)
+        opened = open_document(self.path(document), document.media_type, self.limits)
+        return {page.number: page_row(page) for page in opened.pages()}
+
+    def stamp(self, document: Document) -> str:
+        """What changes when a document's bytes do."""
+        return self._blobs.stamp(document.id)
+
+    def damaged(self, stopped: Callable[[], bool] = lambda: False, all_anew: bool = False) -> Iterator[Document]:
+        """Documents whose bytes are not what was added; those that were whole before are looked at where they changed,
+        or `all_anew`.
+        """
+        for document in self._store.documents():
+            if stopped():
+                return
+            stamp = self.stamp(document)
+            if stamp and stamp == document.checked and not all_anew:
+                continue
+            if self._blobs.digest(document.id) == document.digest:
+                if stamp != document.checked:
+                    with suppress(NotStored):
+                        self._store.note_check(document.id, stamp)
+            elif self._store.document(document.id) == document:
+                # Unless it was deleted or unlocked meanwhile.
+                yield document
+
+    def _digest(self, sha256: str) -> str:
+        known = self._store.document(sha256)
+        return known.digest if known else sha256
+
     def reject(self, document: Document, message: str, hint: str) -> None:
         """Note why a document is not read."""
         with storing():
@@ -125,12 +192,8 @@ class Intake:
 
     def forget(self, document: Document) -> None:
         """Remove the document from the database and the disk, with everything that came of it."""
-        with self._keeping:
-            for name in self._store.delete_document(document.id):
-                (self._pods / name).unlink(missing_ok=True)
-            # Another process may have added the same bytes again.
-            if self._store.document(document.id) is None:
-                self._blobs.delete(document.id)
+        with self._keeping, storing():
+            forget(self._home, self._store, document.id)
 
 
 @contextmanager
@@ -142,8 +205,13 @@ def storing(deleted: tuple[str, str] = DELETED) -> Iterator[None]:
         yield
     except NotStored as error:
         raise DocumentNotFound(*deleted) from error
-    except StorageFull as error:
-        raise DiskFull(error.needed_bytes, error.free_bytes) from error
+    except StorageError as error:
+        if (known := as_app_error(error)) is None:
+            raise
+        raise known from error
+    except OSError as error:
+        # Such as a home that was moved away.
+        raise as_app_error(error) or disk_failed(error) from error
 
 
 def _file_name(name: str) -> str:

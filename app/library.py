@@ -20,7 +20,7 @@ from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from app.titles import name_of
 from app.worker import Stage, Worker
-from storage import Home, ReadingState, Store
+from storage import Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
 PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
@@ -160,6 +160,10 @@ class Library:
         self.catalogue.document(document_id)
         with storing():
             self._store.rename_document(document_id, name_of(title))
+
+    def empty(self, reading: Reading) -> None:
+        """Have a reading made again from the text."""
+        self._retention.empty(reading)
 
     def presets(self, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None until the model is there and the document is parsed."""

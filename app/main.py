@@ -1,39 +1,63 @@
 """App: the library, the questions and the model behind them, wired together once."""
 
+import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 
 from app.chat import Chat
 from app.conversations import Conversations
-from app.errors import BadSetting, Busy
+from app.errors import BadSetting
 from app.events import ReaderStatus
 from app.keys import Keys
 from app.library import Library
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
+from app.originals import Originals
 from app.pod_engine import equip
 from app.questions import Questions
+from app.refusals import as_app_error
 from app.search import Search
 from app.settings import Settings
 from app.sharing import Sharing
-from storage import BlockDamaged, Home, HomeBusy, NewerDatabase, Store, read_block
+from engine.models.checksums import scrub
+from storage import (
+    BlockDamaged,
+    Home,
+    HomeBusy,
+    Keeper,
+    NewerDatabase,
+    Opened,
+    StorageError,
+    open_library,
+    read_block,
+    seal_home,
+)
+
+_MOST_NAMES = 5
+"""Of documents that are named in a sentence."""
 
 
 class App:
     """Everything a user can do. Nothing runs in the background until `start`.
 
-    Raises BadSetting where the home cannot be used, and Busy while another process tidies it up.
+    Raises BadSetting where the home cannot be used, DiskFull, DiskFailed, and Busy while another process tidies it up.
+    With `rescue` the database is checked even where it was closed in good order.
     """
 
     may_ask = True
     """A visitor of a share may be allowed to look only."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, rescue: bool = False) -> None:
+        self._home, opened = _open(settings, rescue)
+        self.settings = replace(settings, home=self._home.root)
         self._only_page = False
-        self._home, self._store = _open(settings)
+        self._store = opened.store
         self._open = ExitStack()
         self._open.callback(self._home.close)
+        self._open.callback(seal_home, self._home)
         self._open.callback(self._store.close)
+        self._keeper = Keeper(self._home, self._store, opened.changed)
+        self._open.callback(self._keeper.close)
         self.keys = Keys(self._store)
         models = self._home.models
         self.model = ModelHandle(settings, models, lambda loaded: equip(self._store, self._home, loaded, settings))
@@ -47,12 +71,29 @@ class App:
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
         self.search = Search(self._store)
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
+        self._originals = Originals(self.library.intake)
+        self._open.callback(self._originals.close)
+        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.model.status)
         self._open.callback(self.sharing.stop)
+        self.rescued = self.library.intake.rescue(opened.unknown)
+        """Documents that were entered anew, because only their original files were known."""
+        more = len(self.rescued) - _MOST_NAMES
+        names = ", ".join(each.name for each in self.rescued[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        notices = (
+            f"{settings.home} can only be read: nothing of what is done now is kept."
+            if self._home.is_read_only
+            else "",
+            opened.said,
+            names and f"Entered anew from the original files: {names}.",
+        )
+        self.notice = " ".join(filter(None, notices))
+        """What happened to the library since it was open last, in whole sentences."""
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
         self.model.start()
+        self._keeper.start()
+        self._originals.start()
         self.library.start()
         self._meaning.start()
         self.chat.start()
@@ -68,8 +109,9 @@ class App:
         return True
 
     def status(self) -> ReaderStatus:
-        """What the page may say of the model."""
-        return self.model.status()
+        """What the page may say of the model, and to the home's user of the library."""
+        notices = self.notice, self._originals.sentence()
+        return replace(self.model.status(), notice=" ".join(filter(None, notices)))
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""
@@ -89,33 +131,42 @@ class App:
                     damaged.append(block.file_name)
         return len(blocks), damaged
 
+    def scrub_models(self) -> list[str]:
+        """Look at every byte of the models' files; where one is damaged, what its model read is read again."""
+        damaged = scrub(self._home.models)
+        for reading in self._store.readings():
+            # A model has the name of its folder, or of its place on the hub.
+            if any(reading.model_name.replace("/", "--") in str(path) for path in damaged):
+                self.library.empty(reading)
+        return [str(path) for path in damaged]
+
+    def set_aside(self, empty: bool = False) -> list[str]:
+        """What lies in quarantine, relative to the home; with `empty` it is gone then."""
+        folder = self.settings.home / "quarantine"
+        found = sorted(str(path.relative_to(self.settings.home)) for path in folder.rglob("*") if path.is_file())
+        if empty and found:
+            shutil.rmtree(folder)
+        return found
+
     def close(self) -> None:
         """End the background work and let go of the home; nothing happens the second time."""
         self._open.close()
 
 
-def _known_files(store: Store) -> set[str]:
-    """Asked once it is sure that no other process uses the home: then no visitor is there either."""
-    store.delete_conversations_of_visitors()
-    return store.known_files()
-
-
-def _open(settings: Settings) -> tuple[Home, Store]:
+def _open(settings: Settings, check: bool) -> tuple[Home, Opened]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
         home = Home(settings.home)
         try:
-            store = Store.open(home.database_url)
-            home.sweep_orphans(lambda: _known_files(store))
-        except (NewerDatabase, HomeBusy):
+            return home, open_library(home, check)
+        except (StorageError, OSError):
             home.close()
             raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BadSetting(f"{settings.home} cannot be used: {reason}.", "Choose another folder with --home.") from error
-    except HomeBusy as error:
-        raise Busy("Another DocPod process is tidying up this folder.", "Try again in a minute.") from error
     except NewerDatabase as error:
         message = f"{settings.home} was written by a later version of DocPod: {error}"
         raise BadSetting(message, "Use that version, or choose another folder with --home.") from error
-    return home, store
+    except (StorageError, OSError) as error:
+        if (known := as_app_error(error)) is not None:
+            raise known from error
+        reason = getattr(error, "strerror", "") or str(error)
+        raise BadSetting(f"{settings.home} cannot be used: {reason}.", "Choose another folder with --home.") from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
+from app.intake import Intake
 from app.oom_retry import OomRetry
 from app.planning import Planner
 from app.presets import Presets
@@ -34,7 +35,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     """Wires it together around a loaded model."""
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
-    recaller = Recaller(store, loaded, block_store, oom_retry)
+    recaller = Recaller(store, loaded, block_store, oom_retry, Intake(store, home, settings).parse_anew)
     planner = Planner(store, home, loaded)
     section_reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return PodEngine(

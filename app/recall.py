@@ -1,19 +1,21 @@
 """The recaller: brings sections back as they were read, from the cache or the disk, and never a damaged one."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
 from app.block_store import BlockStore
-from app.errors import DocumentNotFound
+from app.errors import DamagedDocument, DocumentNotFound
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from app.sections import SectionText, restore, tokenize
-from engine.core.errors import PodMismatch
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
-from storage import Block, Reading, Section, Store, unpack_token_ids
+from storage import Block, Page, Reading, Section, Store, unpack_token_ids
+
+log = logging.getLogger(__name__)
 
 _TRIES = 4
 """So often a section is loaded whose blocks are replaced while they are."""
@@ -31,11 +33,19 @@ class Recalled:
 class Recaller:
     """Recalls what one model has read; every byte is verified."""
 
-    def __init__(self, store: Store, loaded: Loaded, block_store: BlockStore, oom_retry: OomRetry) -> None:
+    def __init__(
+        self,
+        store: Store,
+        loaded: Loaded,
+        block_store: BlockStore,
+        oom_retry: OomRetry,
+        parse_anew: Callable[[str], Mapping[int, Page]],
+    ) -> None:
         self._store = store
         self._loaded = loaded
         self._block_store = block_store
         self._oom_retry = oom_retry
+        self._parse_anew = parse_anew
         self._texts: dict[int, SectionText] = {}
         """By section, about as long as its pod is kept."""
         self._lock = Lock()
@@ -70,8 +80,8 @@ class Recaller:
         return None
 
     def text(self, section: Section, num_tokens: int) -> SectionText:
-        """The section's first tokens, made from its pages again. Raises PodMismatch where these no longer give the ids
-        that were stored, and DocumentNotFound where it was deleted.
+        """The section's first tokens, made from its pages again, or from the original where these no longer give the
+        stored ids. Raises DamagedDocument where that does not either, and DocumentNotFound where it was deleted.
         """
         with self._lock:
             known = self._texts.get(section.id)
@@ -92,11 +102,26 @@ class Recaller:
             raise DocumentNotFound("This document was deleted.", "Choose another one.")
         numbers = range(section.first_page, section.last_page + 1)
         tokenizer = self._loaded.runner.model.tokenizer
+        expected = unpack_token_ids(section.token_ids)[:num_tokens]
+
+        def made(pages: Sequence[Page]) -> SectionText | None:
+            tokens = [tokenize(page.number, page.text, tokenizer) for page in pages]
+            text = restore(section.start_char, num_tokens, tokens, self._loaded.prompts.head())
+            return text if text.ids == expected else None
+
         pages = self._store.pages(reading.document_id, numbers)
-        tokens = [tokenize(page.number, page.text, tokenizer) for page in pages]
-        text = restore(section.start_char, num_tokens, tokens, self._loaded.prompts.head())
-        if text.ids != unpack_token_ids(section.token_ids)[:num_tokens]:
-            raise PodMismatch(f"the text of section {section.position} no longer gives the tokens that were read")
+        if text := made(pages):
+            return text
+        log.warning("the text of section %d is made from the original again", section.id)
+        parsed = self._parse_anew(reading.document_id)
+        # Words that OCR found are in no original.
+        found = [parsed.get(each.number, each) for each in pages]
+        anew = [page if page.state == "ok" else each for page, each in zip(found, pages, strict=True)]
+        if (text := made(anew)) is None:
+            raise DamagedDocument("The text of this document is damaged.", "Delete it, and add the file again.")
+        for before, page in zip(pages, anew, strict=True):
+            if before.text != page.text:
+                self._store.replace_page(reading.document_id, page)
         return text
 
     def _load(self, section: Section, blocks: Sequence[Block]) -> Recalled | None:

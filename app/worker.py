@@ -11,6 +11,7 @@ from uuid import uuid4
 from app.errors import AppError, Busy, PasswordNeeded
 from app.events import Progress
 from app.log_file import NAME
+from app.refusals import as_app_error
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +115,15 @@ class Worker:
             except Busy as busy:
                 log.info("%s is read elsewhere: %s", document_id[:12], busy)
                 self._forget(document_id)
-            except AppError as error:
-                state = "locked" if isinstance(error, PasswordNeeded) else "failed"
-                self._show(Progress(document_id, state, message=error.message, hint=error.hint))
-            except Exception:
+            except Exception as error:
                 # The rim of the background: whatever went wrong with one document must not end the thread.
-                short_id = uuid4().hex[:6]
-                log.exception("%s of %s failed (%s)", stage.name, document_id[:12], short_id)
-                message = f"Something went wrong while {stage.name} this document (id {short_id})."
-                self._show(
-                    Progress(document_id, "failed", message=message, hint=f"{NAME} in the home folder has the details.")
-                )
+                if (known := as_app_error(error)) is None:
+                    short_id = uuid4().hex[:6]
+                    log.exception("%s of %s failed (%s)", stage.name, document_id[:12], short_id)
+                    message = f"Something went wrong while {stage.name} this document (id {short_id})."
+                    known = AppError(message, f"{NAME} in the home folder has the details.")
+                state = "locked" if isinstance(known, PasswordNeeded) else "failed"
+                self._show(Progress(document_id, state, message=known.message, hint=known.hint))
             finally:
                 with self._lock:
                     self._busy.discard((stage, document_id))

@@ -8,13 +8,16 @@ from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
+    DatabaseDamaged,
     HomeBusy,
     NewerDatabase,
     NotStored,
     StorageError,
+    StorageFailed,
     StorageFull,
 )
 from storage.home import Home
+from storage.keeper import Keeper, seal_home
 from storage.models import (
     ApiKey,
     Block,
@@ -37,6 +40,7 @@ from storage.models import (
 )
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 from storage.podfile import prefetch, read_block, write_block
+from storage.recovery import Opened, forget, open_library
 from storage.store import Store
 
 __all__ = [
@@ -48,16 +52,19 @@ __all__ = [
     "Box",
     "Citation",
     "Conversation",
+    "DatabaseDamaged",
     "Document",
     "DocumentState",
     "Home",
     "HomeBusy",
+    "Keeper",
     "Message",
     "MessageState",
     "NewerDatabase",
     "NotStored",
     "Notes",
     "OpenAnswer",
+    "Opened",
     "Page",
     "PageState",
     "PageVectors",
@@ -67,13 +74,17 @@ __all__ = [
     "Section",
     "SectionState",
     "StorageError",
+    "StorageFailed",
     "StorageFull",
     "Store",
     "Word",
+    "forget",
+    "open_library",
     "pack_token_ids",
     "pack_words",
     "prefetch",
     "read_block",
+    "seal_home",
     "unpack_token_ids",
     "unpack_words",
     "write_block",

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from storage.durable import atomic_file, rename, sync_folder
@@ -18,29 +19,48 @@ class BlobStore:
         self._folder = root / "documents"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def put_file(self, source: Path, move: bool = False) -> tuple[str, int]:
+    def put_file(
+        self, source: Path, move: bool = False, kept: Callable[[str], str] = lambda sha256: sha256
+    ) -> tuple[str, int]:
         """Keep the bytes of `source`; returns their sha256 and number. With `move` the source is gone afterwards.
 
-        Bytes that are kept already are not written again. Raises StorageFull; the source then stays.
+        Bytes that are kept already, and whole, are not written again: those whose own sha256 is what `kept` tells.
+        Raises StorageFull; the source then stays.
         """
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
-        if not self.exists(sha256) and not (move and self._take(source, sha256)):
+        if self.digest(sha256) != kept(sha256) and not (move and self._take(source, sha256)):
             self._copy(source, sha256, num_bytes)
         if move:
             source.unlink(missing_ok=True)
         return sha256, num_bytes
 
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether a file is called as originals are."""
+        return len(name) == 64 and name.isalnum()
+
     def path(self, sha256: str) -> Path:
         """Where the bytes are, or would be."""
-        if len(sha256) != 64 or not sha256.isalnum():
+        if not self.is_name(sha256):
             raise ValueError(f"not a sha256: {sha256!r}")
         return self._folder / sha256
 
-    def exists(self, sha256: str) -> bool:
-        """Whether the bytes are kept."""
-        return self.path(sha256).is_file()
+    def digest(self, sha256: str) -> str:
+        """The sha256 of the bytes that are kept under a name; empty where there are none that can be read."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EIO, errno.EBADMSG):
+                raise
+            return ""
+
+    def stamp(self, sha256: str) -> str:
+        """Size and time of change of what is kept under a name; empty where nothing is."""
+        path = self.path(sha256)
+        return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
     def replace(self, sha256: str, source: Path) -> None:
         """Move other bytes into the place of those that are kept, such as a copy that needs no password any more."""

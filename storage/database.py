@@ -1,12 +1,20 @@
 """Connections to the database: write-ahead log, foreign keys on, real transactions, and deletes that erase."""
 
+import shutil
+import sqlite3
 import time
+from pathlib import Path
 from sqlite3 import SQLITE_BUSY, OperationalError
 from sqlite3 import Connection as SqliteConnection
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.engine import ExceptionContext
 
+from storage.errors import DatabaseDamaged, HomeBusy, StorageError, StorageFailed, StorageFull
+
+_DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""The first also where a schema of another kind has the place of ours."""
+_LITTLE_ROOM = 1 << 20
 _BUSY_SECONDS = 30
 _BUSY_PAUSE_SECONDS = 0.01
 
@@ -22,9 +30,30 @@ def connect(url: str) -> Engine:
         max_overflow=0 if in_memory else -1,
         connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
     )
-    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "connect", lambda connection, _: _prepare(connection, engine.url.database or ""))
     event.listen(engine, "begin", _on_begin)
+    event.listen(engine, "handle_error", _on_error)
     return engine
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error says that a database is not what was written, rather than that it cannot be used now."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGE
+    return isinstance(error, DatabaseDamaged)
+
+
+def refusal(error: sqlite3.Error, database: str) -> StorageError | None:
+    """What an error of SQLite means for whoever stores something; None where it is a mistake of the program."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        free = shutil.disk_usage(Path(database).parent).free
+        # Files beside the database that cannot grow are told as errors of the disk.
+        is_full = code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and free < _LITTLE_ROOM)
+        return StorageFull(0, free) if is_full else StorageFailed(str(error))
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseDamaged(str(error))
+    return HomeBusy(str(error)) if code == SQLITE_BUSY else None
 
 
 def for_writing(engine: Engine) -> Engine:
@@ -35,12 +64,15 @@ def for_writing(engine: Engine) -> Engine:
     return engine.execution_options(docpod_begin="BEGIN IMMEDIATE")
 
 
-def _on_connect(connection: SqliteConnection, entry: ConnectionPoolEntry) -> None:
+def _prepare(connection: SqliteConnection, path: str) -> None:
     # Otherwise the driver begins transactions as it sees fit, and leaves schema changes out of them.
     connection.isolation_level = None
-    _use_write_ahead_log(connection)
-    for pragma in ("foreign_keys=ON", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        _use_write_ahead_log(connection)
+        for pragma in ("foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error as error:
+        raise refusal(error, path) or error from error
 
 
 def _use_write_ahead_log(connection: SqliteConnection) -> None:
@@ -58,3 +90,11 @@ def _use_write_ahead_log(connection: SqliteConnection) -> None:
 
 def _on_begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("docpod_begin", "BEGIN"))
+
+
+def _on_error(context: ExceptionContext) -> None:
+    error = context.original_exception
+    if isinstance(error, sqlite3.Error) and context.engine is not None:
+        told = refusal(error, context.engine.url.database or "")
+        if told is not None:
+            raise told from error

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, inspect, select
 from storage import page_index
 from storage.conversations import about
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
-from storage.sessions import Sessions, stored
+from storage.sessions import Sessions, count_change, stored
 
 
 class Documents(Sessions):
@@ -22,6 +22,7 @@ class Documents(Sessions):
             if known is None:
                 known = replace(document)
                 session.add(known)
+                count_change(session)
             return known
 
     def save_pages(
@@ -38,7 +39,7 @@ class Documents(Sessions):
         """Replace the pages and their index; the document is parsed. Raises NotStored."""
         # Taken before the transaction: a generator may take minutes, and nobody else could write meanwhile.
         rows = _rows(document_id, pages)
-        with self._write() as session:
+        with self._write(bulk=True) as session:
             document = stored(session, Document, document_id)
             session.execute(delete(Page).where(Page.document_id == document_id))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
@@ -73,7 +74,7 @@ class Documents(Sessions):
         """
         rows = _rows(document_id, pages)
         index = [(row["number"], row["text"]) for row in rows]
-        with self._write() as session:
+        with self._write(bulk=True) as session:
             document = stored(session, Document, document_id)
             if document.state == "parsed":
                 return
@@ -112,21 +113,33 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             document.title, document.is_named = title, True
 
+    def keep_otherwise(self, document_id: str, sha256: str) -> None:
+        """Note that bytes of this sha256 take the place of the document's own. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).kept = sha256
+
+    def note_check(self, document_id: str, stamp: str) -> None:
+        """Note that the document's bytes were found to be whole. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).checked = stamp
+
     def choose_recipe(self, document_id: str, recipe: str) -> None:
         """Note how the document's memory is to be compressed. Raises NotStored."""
         with self._write() as session:
             stored(session, Document, document_id).recipe = recipe
 
     def document(self, document_id: str) -> Document | None:
-        """None where there is none."""
+        """None where there is none, or none any longer."""
         with self._read() as session:
-            return session.get(Document, document_id)
+            found = session.get(Document, document_id)
+            return None if found is None or found.state == "deleted" else found
 
     def documents(self, search: str = "") -> list[Document]:
         """Those whose title or file name has every word of `search`, newest first."""
         words = search.casefold().split()
         with self._read() as session:
-            newest_first = session.scalars(select(Document).order_by(Document.created_at.desc(), Document.id)).all()
+            kept = select(Document).where(Document.state != "deleted")
+            newest_first = session.scalars(kept.order_by(Document.created_at.desc(), Document.id)).all()
         # Not in SQL, where SQLite would fold the case of plain letters only.
         return [
             document
@@ -145,17 +158,30 @@ class Documents(Sessions):
             each for each in everything if wanted in (each.id, each.title.casefold(), each.file_name.casefold())
         ] or [each for each in everything if each.id.startswith(wanted) or each.id in named]
 
-    def delete_document(self, document_id: str) -> list[str]:
-        """Forget the document with its pages, readings and conversations; returns the block files to unlink."""
-        of_document = select(Block.file_name).join(Section).join(Reading).where(Reading.document_id == document_id)
+    def doom_document(self, document_id: str) -> tuple[list[str], set[str]]:
+        """Note that the document is to go, which takes no room; returns its block files and the identities of its
+        sections. Raises NotStored.
+        """
+        of_document = select(Section.id, Section.identity).join(Reading).where(Reading.document_id == document_id)
         with self._write() as session:
-            files = set(session.scalars(of_document))
+            stored(session, Document, document_id).state = "deleted"
+            sections = {row.id: row.identity for row in session.execute(of_document)}
+            own = set(session.scalars(select(Block.file_name).where(Block.section_id.in_(sections))))
+            others = set(session.scalars(select(Block.file_name).where(Block.section_id.not_in(sections))))
+            return sorted(own - others), set(sections.values())
+
+    def doomed_documents(self) -> list[str]:
+        """Ids of those whose deletion did not come to its end."""
+        with self._read() as session:
+            return list(session.scalars(select(Document.id).where(Document.state == "deleted")))
+
+    def delete_document(self, document_id: str) -> None:
+        """Forget the document with its pages, readings and conversations."""
+        with self._write() as session:
             session.execute(delete(Conversation).where(about(document_id)))
             session.execute(delete(Document).where(Document.id == document_id))
             page_index.drop(session.connection(), document_id)
-            files -= set(session.scalars(select(Block.file_name)))
         self._empty_log()
-        return sorted(files)
 
     def page(self, document_id: str, number: int) -> Page | None:
         """The page of this 1-based number."""

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storage.errors import StorageFull
+from storage.reserve import LITTLE_BYTES
+
+_SMALL_BYTES = 1 << 18
 
 
 @contextmanager
@@ -18,6 +21,9 @@ def atomic_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
 
     Raises StorageFull where the disk has no room; nothing stays behind.
     """
+    if num_bytes > _SMALL_BYTES and (free := shutil.disk_usage(path.parent).free) < num_bytes + LITTLE_BYTES:
+        # What tidying takes is left for that.
+        raise StorageFull(num_bytes, free)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
         try:

@@ -37,3 +37,11 @@ class HomeBusy(StorageError):
 
 class NewerDatabase(StorageError):
     """The database was written by a later version of the program."""
+
+
+class StorageFailed(StorageError):
+    """The disk did not do what it was asked, or must not be written to; the text has the system's reason."""
+
+
+class DatabaseDamaged(StorageError):
+    """The database is not what was written."""

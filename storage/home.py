@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,35 +10,44 @@ from sqlalchemy import URL
 
 from storage.errors import HomeBusy
 from storage.locks import FileLock
+from storage.read_only import is_read_only, stand_in
+from storage.reserve import keep_reserve, release_reserve
 
-_SWEEP_SECONDS = 60.0
+_TIDY_SECONDS = 60.0
 
 
 class Home:
-    """A private folder with `documents`, `pods` and `models`; an open home keeps other processes from sweeping it.
+    """A private folder with `documents`, `pods`, `models` and `backups`; while one has it open no other is alone.
 
-    Raises HomeBusy where another process sweeps it for longer than a minute.
+    Raises HomeBusy where another process is alone in it for longer than a minute.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+        self.is_read_only = is_read_only(root)
+        """Whether all that is written goes with the end of this process."""
+        self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
         self.documents = self.root / "documents"
         self.pods = self.root / "pods"
         self.models = self.root / "models"
         self._locks = self.root / "locks"
-        self._database = self.root / "docpod.sqlite3"
+        self.backups = self.root / "backups"
+        self.database = self.root / "docpod.sqlite3"
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.documents, self.pods, self.models, self._locks):
+        self._released = release_reserve(self.root)
+        for folder in (self.documents, self.pods, self.models, self.backups, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
-        self._database.touch(mode=0o600)
+        if not self.database.exists():
+            self.database.touch(mode=0o600)
         self._use = FileLock(self._locks / "home")
         self._share()
+        if not self._released:
+            keep_reserve(self.root)
 
     @property
     def database_url(self) -> str:
         """What `Store.open` takes."""
-        return URL.create("sqlite", database=str(self._database)).render_as_string()
+        return URL.create("sqlite", database=str(self.database)).render_as_string()
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -58,34 +67,24 @@ class Home:
         """What the disk has room for."""
         return shutil.disk_usage(self.root).free
 
-    def sweep_orphans(self, known_files: Callable[[], set[str]]) -> list[str]:
-        """Remove unfinished files, blocks and documents that no row stands for; returns their names.
-
-        Meant for the start of a process, before it writes. Does nothing while another process uses the home;
-        `known_files` (names relative to the root) is asked once that is sure, so that no file can be new to it.
-        """
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no other process uses the home; none comes in until the block ends."""
         try:
-            if not self._use.try_exclusive():
-                return []
-            present = {
-                path.relative_to(self.root).as_posix(): path
-                for folder in (self.documents, self.pods)
-                for path in folder.rglob("*")
-                if path.is_file()
-            }
-            orphans = sorted(present.keys() - known_files())
-            for name in orphans:
-                present[name].unlink()
-            return orphans
+            yield self._use.try_exclusive()
         finally:
             self._share()
 
     def close(self) -> None:
-        """Let other processes sweep the home."""
+        """Let another process be alone in the home."""
         self._use.close()
+        if self.is_read_only:
+            shutil.rmtree(self.root)
+        else:
+            keep_reserve(self.root, always=self._released)
 
     def _share(self) -> None:
-        patience_ends = time.monotonic() + _SWEEP_SECONDS
+        patience_ends = time.monotonic() + _TIDY_SECONDS
         while not self._use.try_shared():
             if time.monotonic() > patience_ends:
                 raise HomeBusy(f"{self.root} is being tidied up by another process")

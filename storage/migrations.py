@@ -99,6 +99,12 @@ def m011_names_and_second_thoughts(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN is_deleted BOOLEAN NOT NULL DEFAULT 0")
 
 
+def m012_checks_of_originals(connection: Connection) -> None:
+    """Originals are compared with their names, or with what took their place."""
+    for column in ("kept", "checked"):
+        connection.exec_driver_sql(f"ALTER TABLE documents ADD COLUMN {column} VARCHAR NOT NULL DEFAULT ''")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -111,6 +117,7 @@ MIGRATIONS: Sequence[Migration] = (
     m009_attachments_of_a_document,
     m010_conversations_about_several_documents,
     m011_names_and_second_thoughts,
+    m012_checks_of_originals,
 )
 
 

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-DocumentState = Literal["added", "parsed", "rejected"]
+DocumentState = Literal["added", "parsed", "rejected", "deleted"]
+"""Of a deleted one nothing is seen any more, and the last of it goes at the next start at the latest."""
 PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
@@ -90,6 +91,15 @@ class Document(Base, kw_only=True):
         JsonTuples, default_factory=list, server_default=text("'[]'"), repr=False
     )
     """Name and bytes, as the file says, of each file inside it."""
+    kept: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """sha256 of the bytes that are kept, where they are other ones, such as a copy without a password."""
+    checked: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """Size and time of change of the bytes that were found to be whole."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the bytes that are kept, if they are whole."""
+        return self.kept or self.id
 
     @property
     def name(self) -> str:

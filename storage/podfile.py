@@ -7,6 +7,7 @@ are little-endian. One pass of BLAKE3 over the file yields both digests and the 
 cryptographic like SHA-256 and several times faster, and a first answer waits for it.
 """
 
+import errno
 import json
 import os
 import struct
@@ -73,8 +74,11 @@ def read_block(
                 raise BlockDamaged(f"{size} bytes instead of {len(buffer)}", f"{path.name}, length")
             view = memoryview(bytearray(size)) if buffer is None else buffer
             return _read(file, view, path, expected_checksum, threads)
-    except FileNotFoundError as error:
-        raise BlockDamaged("missing", path.name) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO, errno.EBADMSG):
+            raise
+        what = "missing" if error.errno == errno.ENOENT else str(error.strerror)
+        raise BlockDamaged(what, path.name) from error
 
 
 def _read(
@@ -136,7 +140,7 @@ def prefetch(paths: Iterable[Path]) -> None:
     if not hasattr(os, "posix_fadvise"):
         return
     for path in paths:
-        with suppress(FileNotFoundError), path.open("rb") as file:
+        with suppress(OSError), path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 

@@ -1,20 +1,20 @@
 """The only place where database sessions begin and end; every verb of the store is one transaction."""
 
-import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from storage.database import for_writing
-from storage.errors import NotStored, StorageFull
-from storage.models import Base
+from storage.errors import NotStored
+from storage.models import Base, Preference
+from storage.reserve import release_reserve
 
+CHANGES = "changes"
+"""The preference that numbers the states of a database."""
 Row = TypeVar("Row", bound=Base)
 
 
@@ -35,21 +35,29 @@ class Sessions:
             yield session
 
     @contextmanager
-    def _write(self) -> Iterator[Session]:
-        """All or nothing; raises StorageFull where the disk has no room for it."""
-        try:
-            with Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
-                raise
-            folder = Path(self._engine.url.database or "").parent
-            raise StorageFull(0, shutil.disk_usage(folder).free) from error
+    def _write(self, bulk: bool = False) -> Iterator[Session]:
+        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
+        if not bulk and (database := self._engine.url.database):
+            release_reserve(Path(database).parent)
+        with Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
+            yield session
 
     def _empty_log(self) -> None:
-        """Take deleted rows out of the write-ahead log too, unless a reader still needs them."""
-        with closing(self._engine.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Take deleted rows out of the log too, unless a reader still needs them, and have no backup keep them."""
+        with self._write() as session:
+            count_change(session, "erased")
+        with self._engine.connect() as connection:
+            # Outside of a transaction, which SQLAlchemy begins of itself.
+            connection.execution_options(docpod_begin="SELECT 1").exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def count_change(session: Session, *also: str) -> int:
+    """Give the database the next number, and note it under further names too."""
+    known = session.get(Preference, CHANGES)
+    number = int(known.value if known else 0) + 1
+    for name in (CHANGES, *also):
+        session.merge(Preference(name=name, value=str(number)))
+    return number
 
 
 def stored(session: Session, kind: type[Row], key: object) -> Row:

@@ -1,6 +1,9 @@
 """Everything DocPod remembers, behind plain verbs; each verb is one transaction."""
 
+import sqlite3
+from contextlib import closing
 from typing import Self
+from uuid import uuid4
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -8,15 +11,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
-from storage.errors import StorageError
+from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
-from storage.models import ApiKey, Preference
+from storage.models import ApiKey, Document, Preference
 from storage.readings import Readings
+from storage.register import Register
+from storage.sessions import CHANGES, count_change
 from storage.vectors import Vectors
+
+LIBRARY = "library"
+"""The preference that holds the identity of the library."""
 
 
 class Store(Documents, Readings, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
+
+    _library = ""
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -27,7 +37,41 @@ class Store(Documents, Readings, Conversations, Vectors):
         except (StorageError, SQLAlchemyError):
             engine.dispose()
             raise
-        return cls(engine)
+        store = cls(engine)
+        if not store.preference(LIBRARY):
+            store.prefer(LIBRARY, uuid4().hex)
+        store._library = store.preference(LIBRARY)
+        return store
+
+    def register(self) -> Register:
+        """What is to be known of this database beside it. Raises DatabaseDamaged where another one is in its place."""
+        with self._read() as session:
+            values = {each.name: each.value for each in session.scalars(select(Preference))}
+            if values.get(LIBRARY) != self._library:
+                raise DatabaseDamaged("another one is in its place")
+            kept = select(Document.id, Document.file_name).where(Document.state != "deleted")
+            names = {each.id: each.file_name for each in session.execute(kept)}
+            return Register(self._library, int(values.get(CHANGES, 0)), names)
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole database, as it is at this moment, and even where its file has no name any more.
+
+        Raises DatabaseDamaged where the copy is not sound.
+        """
+        with closing(self._engine.raw_connection()) as connection:
+            assert connection.driver_connection is not None
+            connection.driver_connection.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")
+        ours = target.execute("SELECT value FROM preferences WHERE name = ?", (LIBRARY,)).fetchone()
+        if ours != (self._library,) or target.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise DatabaseDamaged("its copy is not sound")
+
+    def count_backup(self, least: int = 0) -> int:
+        """The number of the next backup, above which the database counts on, and above `least`."""
+        with self._write() as session:
+            if least:
+                session.merge(Preference(name=CHANGES, value=str(least)))
+            return count_change(session)
 
     def known_files(self) -> set[str]:
         """Every file that a row stands for, relative to the home: bytes of documents and blocks of pods."""

@@ -15,7 +15,7 @@ class Vectors(Sessions):
         """Keep number, starts and vectors of pages, but for those that have some. Raises NotStored."""
         columns = ("number", "starts", "vectors")
         values = [dict(zip(columns, row, strict=True), document_id=document_id, encoder=encoder) for row in rows]
-        with self._write() as session:
+        with self._write(bulk=True) as session:
             stored(session, Document, document_id)
             session.execute(insert(PageVectors).prefix_with("OR IGNORE"), values)
 

@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 from uuid import uuid4
 
-from app.errors import AppError
 from app.log_file import NAME
+from app.refusals import as_app_error
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ class Trouble:
 
 
 def explain(error: Exception) -> Trouble:
-    """The words of an AppError as they are; anything else is logged under a short id, which is shown."""
-    if isinstance(error, AppError):
-        return Trouble(error.message, error.hint)
+    """What a user can act on in its own words; anything else is logged under a short id, which is shown."""
+    if (known := as_app_error(error)) is not None:
+        return Trouble(known.message, known.hint)
     bug_id = uuid4().hex[:4]
     log.error("bug %s", bug_id, exc_info=error)
     hint = f"Please try again; {NAME} in the home folder has the details under this id."

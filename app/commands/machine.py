@@ -10,7 +10,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, wait
-from app.errors import ModelUnavailable
+from app.errors import AppError, ModelUnavailable
 from app.main import App
 from app.starter import install
 from engine.kernels.card import why_not_triton
@@ -23,7 +23,9 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    commands.add("doctor", _doctor)
+    scrub = "look at every byte, also of what was whole before: originals, and files of models"
+    commands.add("doctor", _doctor).add_argument("--scrub", action="store_true", help=scrub)
+    commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
     commands.add("install-desktop", _install_desktop)
 
 
@@ -58,10 +60,28 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
+        "damaged_model_files": app.scrub_models() if options.scrub else [],
+        "damaged_originals": [each.name for each in app.library.intake.damaged(all_anew=options.scrub)],
     }
     for key, value in facts.items():
         print(f"{key:20} {value}")
     return facts
+
+
+def _rescue(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Check the database, go on from a backup where it is damaged, and enter originals that it does not know."""
+    for document in app.rescued:
+        try:
+            for _ in app.library.ingest.parse(document.id):
+                pass
+        except AppError as error:
+            print(f"{document.name}: {error.message} {error.hint}")
+    aside = app.set_aside(options.empty)
+    entries = app.library.catalogue.entries()
+    print(f"{len(entries)} documents, {len(app.rescued)} of them entered anew. The page reads what is not read yet.")
+    for name in aside:
+        print(f"{'deleted' if options.empty else 'set aside'}: {name}")
+    return {"documents": len(entries), "entered": [each.id for each in app.rescued], "set_aside": aside}
 
 
 def _version(package: str) -> str:

@@ -2,21 +2,31 @@
 
 import base64
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from math import isfinite
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 from app import errors
-from app.readers.base import DEFAULT_LIMITS, Attachment, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
+from app.readers.base import DEFAULT_LIMITS, DocumentInfo, ParsedPage, ReaderLimits
 from app.readers.formats import by_media_type
 from app.readers.running_heads import without_running_heads
 
+log = logging.getLogger(__name__)
+
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
 MAX_REPLY_BYTES = 64 << 20
+_ERRORS = ("UnsupportedFile", "EmptyDocument", "DamagedDocument", "PasswordNeeded", "WrongPassword", "DocumentTooLarge")
+"""What a reading process may say went wrong."""
+_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff")
+"""How pictures of pages begin."""
 _START = "import sys; sys.path[:] = sys.argv[1:]; from app.readers.worker import main; main()"
 """The reading process finds what this one finds, from a source tree or installed, whatever the environment says."""
 
@@ -45,8 +55,8 @@ class SandboxedDocument:
                     # What is typeset is all there once it is open.
                     last = min(number + self.limits.batch_pages - 1, last)
                 request = _request("pages", self.path, self.media_type, first=number, last=last)
-                for reply in _replies(request, self.limits):
-                    yield _page(_checked(reply))
+                for page in _parsed(request, range(number, last + 1), self.limits):
+                    yield page
                     number += 1
                 if number > last:
                     continue
@@ -60,10 +70,9 @@ def open_document(path: Path, media_type: str, limits: ReaderLimits = DEFAULT_LI
 
     Raises PasswordNeeded, DamagedDocument, EmptyDocument, UnsupportedFile or DocumentTooLarge.
     """
-    reply = _one_reply(_request("info", path, media_type), limits)
-    reply["outline"] = tuple(OutlineEntry(*entry) for entry in reply["outline"])
-    reply["attachments"] = tuple(Attachment(*each) for each in reply["attachments"])
-    info = DocumentInfo(**reply)
+    info: DocumentInfo | None = _valid(DocumentInfo, _one_reply(_request("info", path, media_type), limits))
+    if info is None:
+        raise _stopped()
     if info.num_pages > limits.max_pages:
         raise errors.DocumentTooLarge(
             f"The document has {info.num_pages:,} pages; the limit is {limits.max_pages:,}.",
@@ -74,8 +83,7 @@ def open_document(path: Path, media_type: str, limits: ReaderLimits = DEFAULT_LI
 
 def page_image(path: Path, media_type: str, number: int, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
     """PNG or JPEG of a page (1-based), about `width_px` wide. Raises what `open_document` raises."""
-    request = _request("image", path, media_type, number=number, width_px=width_px)
-    return base64.b64decode(_one_reply(request, limits)["image"])
+    return _image(_request("image", path, media_type, number=number, width_px=width_px), limits)
 
 
 def recognise(
@@ -85,8 +93,8 @@ def recognise(
     waiting = sorted(widths_pt)
     while waiting:
         pages = [(number, widths_pt[number]) for number in waiting]
-        for reply in _replies(_request("ocr", path, media_type, pages=pages), limits):
-            yield _page(_checked(reply))
+        for page in _parsed(_request("ocr", path, media_type, pages=pages), tuple(waiting), limits):
+            yield page
             waiting.pop(0)
         if waiting:
             number = waiting.pop(0)
@@ -95,8 +103,7 @@ def recognise(
 
 def typeset_image(text: str, width_px: int, limits: ReaderLimits = DEFAULT_LIMITS) -> bytes:
     """PNG or JPEG of a page that is typeset here, given by its text."""
-    request = _request("draw", Path(), "", text=text, width_px=width_px)
-    return base64.b64decode(_one_reply(request, limits)["image"])
+    return _image(_request("draw", Path(), "", text=text, width_px=width_px), limits)
 
 
 def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
@@ -119,13 +126,65 @@ def _request(do: str, path: Path, media_type: str, **details: object) -> dict[st
 def _one_reply(request: dict[str, object], limits: ReaderLimits) -> dict[str, Any]:
     for reply in _replies(request, limits):
         return _checked(reply)
-    raise errors.DamagedDocument(
+    raise _stopped()
+
+
+def _stopped() -> errors.DamagedDocument:
+    """Of a process that ended, or did not keep to what is agreed, which a file may have made it do."""
+    return errors.DamagedDocument(
         "The file stopped the process that reads it.", "Open it in another program and save or print it as PDF again."
     )
 
 
-def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[str, Any]]:
+def _image(request: dict[str, object], limits: ReaderLimits) -> bytes:
+    try:
+        image = base64.b64decode(_one_reply(request, limits).get("image", ""), validate=True)
+    except (TypeError, ValueError) as error:
+        raise _stopped() from error
+    if not image.startswith(_IMAGES):
+        raise _stopped()
+    return image
+
+
+def _parsed(request: dict[str, object], numbers: Sequence[int], limits: ReaderLimits) -> Iterator[ParsedPage]:
+    """The pages of these numbers, in order, up to the first that is not as agreed."""
+    with closing(_replies(request, limits)) as replies:
+        for number, reply in zip(numbers, replies, strict=False):
+            page: ParsedPage | None = _valid(ParsedPage, _checked(reply))
+            if page is None or page.number != number or not _has_words(page):
+                return
+            yield page
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    # Not imported by the reading processes, which import this module too.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _valid(kind: Any, reply: dict[str, Any]) -> Any:
+    """A reply as the class that it should be; None where it is not."""
+    try:
+        return _adapter(kind).validate_python(reply)
+    except ValueError:
+        # Whose words are the document's, and so not for the log.
+        log.warning("a reading process gave no %s", kind.__name__)
+        return None
+
+
+def _has_words(page: ParsedPage) -> bool:
+    """Whether the words are parts of the page's text, at places and of sizes that are numbers."""
+    measures = [page.width_pt, page.height_pt, *(each for word in page.words or () for each in word[2:])]
+    inside = all(0 <= word.start <= word.end <= len(page.text) for word in page.words or ())
+    return inside and all(map(isfinite, measures))
+
+
+def _replies(request: dict[str, object], limits: ReaderLimits) -> Generator[dict[str, Any]]:
     """What a fresh reading process answers, until it ends, hangs or breaks the protocol."""
+    from pydantic_core import from_json
+
     with subprocess.Popen(
         [sys.executable, "-c", _START, *sys.path],
         stdin=subprocess.PIPE,
@@ -145,12 +204,13 @@ def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[
                 guard.start()
                 line = process.stdout.readline(MAX_REPLY_BYTES)
                 guard.cancel()
-                if not line.endswith(b"\n"):
+                reply = from_json(line) if line.endswith(b"\n") else None
+                if not isinstance(reply, dict):
                     return
-                yield json.loads(line)
-        except BrokenPipeError:
-            # It ended before it read the request: no replies.
-            return
+                yield reply
+        except (BrokenPipeError, ValueError) as error:
+            # It ended before it read the request, or what it says is no JSON.
+            log.warning("a reading process was ended: %s", error)
         finally:
             process.kill()
 
@@ -158,11 +218,7 @@ def _replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[dict[
 def _checked(reply: dict[str, Any]) -> dict[str, Any]:
     """The reply, unless it carries an error of `app.errors`, which is raised."""
     if "error" in reply:
-        raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
+        if reply["error"] not in _ERRORS:
+            raise _stopped()
+        raise getattr(errors, reply["error"])(str(reply.get("message")), str(reply.get("hint")))
     return reply
-
-
-def _page(reply: dict[str, Any]) -> ParsedPage:
-    if reply["words"] is not None:
-        reply["words"] = tuple(Word(*word) for word in reply["words"])
-    return ParsedPage(**reply)

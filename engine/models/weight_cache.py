@@ -1,6 +1,5 @@
 """Weights that were quantized once, kept as transformers writes them: a third of the bytes, and nothing to quantize."""
 
-import json
 import logging
 import os
 import shutil
@@ -9,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
+from engine.models import checksums
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +16,6 @@ MOST_BYTES = 24 << 30
 """Of all models together; those used longest ago go."""
 SPARE_BYTES = 8 << 30
 """Disk space that is left free."""
-_CHECKSUMS = "checksums.json"
 _STALE_SECONDS = 24 * 3600
 
 
@@ -33,9 +31,8 @@ class WeightCache:
         """The folder of a model's weights, every byte as it was written; a damaged one goes, and counts as none."""
         folder = self._folder / digest
         try:
-            written: dict[str, str] = json.loads((folder / _CHECKSUMS).read_text())
-            if any(_checksum(folder / name) != checksum for name, checksum in written.items()):
-                raise ValueError("a checksum differs")
+            if wrong := checksums.damaged(folder):
+                raise ValueError(f"{', '.join(wrong)}: damaged")
             os.utime(folder)
         except FileNotFoundError:
             return None
@@ -63,8 +60,7 @@ class WeightCache:
                 log.info("quantized weights are not kept, since the disk has no room for them")
                 return
             network.save_pretrained(scratch, state_dict=state)
-            checksums = {path.name: _checksum(path) for path in scratch.iterdir()}
-            (scratch / _CHECKSUMS).write_text(json.dumps(checksums))
+            checksums.note(scratch)
             os.replace(scratch, self._folder / digest)
         except OSError as error:
             # Another process may have been first, or the disk is full: the weights are quantized again next time.
@@ -90,7 +86,3 @@ class WeightCache:
             total -= size
         fits = shutil.disk_usage(self._folder).free >= num_bytes + self._spare_bytes
         return fits and num_bytes <= self._most_bytes
-
-
-def _checksum(path: Path) -> str:
-    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()

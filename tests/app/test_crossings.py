@@ -12,7 +12,7 @@ import pytest
 
 from app import intake
 from app.document_reader import DocumentReader
-from app.errors import DiskFull, DocumentNotFound
+from app.errors import Busy, DiskFull, DocumentNotFound
 from app.main import App
 from app.planning import Planner
 from app.settings import Settings
@@ -205,10 +205,11 @@ def test_bytes_that_another_process_adds_while_they_are_deleted_stay(
     other = open_app()
     delete_document = Store.delete_document
 
-    def deleted_and_added(self: Store, document_id: str) -> list[str]:
-        names = delete_document(self, document_id)
+    def deleted_and_added(self: Store, document_id: str) -> None:
+        with pytest.raises(Busy):
+            other.library.intake.keep(source, source.name, move=False)
+        delete_document(self, document_id)
         other.library.intake.keep(source, source.name, move=False)
-        return names
 
     with monkeypatch.context() as patch:
         patch.setattr(Store, "delete_document", deleted_and_added)

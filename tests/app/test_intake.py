@@ -79,7 +79,8 @@ def test_names_are_shown_and_never_followed(
     before = sorted(tmp_path.rglob("*"))
     document = intake.keep(paper.pdf(tmp_path / "upload"), name, move=True)
     assert (document.file_name, document.title) == (file_name, title)
-    assert set(tmp_path.rglob("*")) - set(before) == {settings.home / "documents" / document.id}
+    added = {settings.home / "documents" / document.id, settings.home / "library.json"}
+    assert set(tmp_path.rglob("*")) - set(before) == added
 
 
 def test_the_same_bytes_are_one_document(intake: Intake, tmp_path: Path) -> None:

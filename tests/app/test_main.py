@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import BadSetting, Busy
+from app.errors import BadSetting, Busy, DiskFailed
 from app.main import App
 from app.settings import Settings
 from storage import Home, HomeBusy
@@ -25,7 +25,7 @@ def test_opening_sweeps_what_an_interrupted_run_left(open_app: OpenApp, settings
     document_id = paper.read_here(app, paper.text(tmp_path / "a.txt", 2))
     app.close()
     written = paper.blocks(settings.home)
-    for name in ("pods/.a.pod.x.partial", "pods/0-0-0.pod", "documents/." + document_id + ".0.unlocked"):
+    for name in ("pods/.a.pod.x.partial", "documents/." + document_id + ".0.unlocked"):
         (settings.home / name).write_bytes(b"left")
     again = open_app()
     assert paper.blocks(settings.home) == written
@@ -61,7 +61,7 @@ def test_a_home_that_is_being_tidied_up_is_busy(settings: Settings, monkeypatch:
     def busy(*_: object) -> None:
         raise HomeBusy("tidying")
 
-    monkeypatch.setattr(Home, "sweep_orphans", busy)
+    monkeypatch.setattr(Home, "alone", busy)
     with pytest.raises(Busy):
         App(settings)
 
@@ -73,3 +73,17 @@ def test_opening_and_closing_leaves_no_open_file(settings: Settings) -> None:
         App(settings).close()
     after = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
     assert len(after) <= len(before)
+
+
+def test_a_home_that_is_moved_away_is_told(open_app: OpenApp, settings: Settings, tmp_path: Path) -> None:
+    app = open_app()
+    document_id = app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt", move=False)
+    settings.home.rename(tmp_path / "elsewhere")
+    for verb in (
+        lambda: app.library.delete(document_id),
+        lambda: app.library.add(paper.text(tmp_path / "b.txt", 3), "b.txt", move=False),
+    ):
+        with pytest.raises(DiskFailed, match="No such file"):
+            verb()
+    (tmp_path / "elsewhere").rename(settings.home)
+    app.library.delete(document_id)

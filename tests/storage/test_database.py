@@ -66,6 +66,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (9, "m009_attachments_of_a_document"),
             (10, "m010_conversations_about_several_documents"),
             (11, "m011_names_and_second_thoughts"),
+            (12, "m012_checks_of_originals"),
         ]
 
 

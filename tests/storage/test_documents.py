@@ -78,7 +78,8 @@ def test_what_is_not_there_is_named(store: Store) -> None:
         store.save_pages(A, "T", [], [])
     with pytest.raises(NotStored, match="document"):
         store.reject_document(A, "m", "h")
-    assert store.delete_document(A) == []
+    with pytest.raises(NotStored, match="document"):
+        store.doom_document(A)
 
 
 def test_documents_are_searched_and_newest_first(store: Store) -> None:
@@ -156,8 +157,15 @@ def test_delete_removes_everything_of_one_document(store: Store) -> None:
     reading_id, section_ids, conversation_id = filled(store, A, "zanzibar")
     other_reading_id, _, other_conversation_id = filled(store, B, "madagascar")
 
-    assert store.delete_document(A) == [f"aaaa-{section_id}-0.pod" for section_id in section_ids]
+    files, identities = store.doom_document(A)
+    assert files == [f"aaaa-{section_id}-0.pod" for section_id in section_ids]
+    assert identities == {store.section(section_id).identity for section_id in section_ids}
+    assert store.document(A) is None
+    assert [each.id for each in store.documents()] == [B]
+    assert store.doomed_documents() == [A]
+    store.delete_document(A)
 
+    assert store.doomed_documents() == []
     assert store.document(A) is None
     assert store.pages(A) == []
     assert store.search_pages(A, ["zanzibar"], 5) == []

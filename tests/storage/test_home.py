@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import BlobStore, Home, HomeBusy, Store, write_block
+from storage import BlobStore, Home, HomeBusy, Opened, Store, open_library, write_block
 from storage.locks import FileLock
 from tests.storage.rows import A, block, document, section
 
@@ -117,51 +117,53 @@ def test_a_lock_that_is_fought_over_has_one_holder(home: Home) -> None:
     assert most == [1]
 
 
-def test_the_sweep_takes_what_no_row_stands_for(home: Home, kept: Store, tmp_path: Path) -> None:
+def test_opening_sets_aside_what_no_row_stands_for(home: Home, kept: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"known")
     sha256, _ = BlobStore(home.root).put_file(source)
     kept.add_document(document(sha256))
-    source.write_bytes(b"orphan")
-    orphan, _ = BlobStore(home.root).put_file(source)
+    source.write_bytes(b"unknown")
+    unknown, _ = BlobStore(home.root).put_file(source)
     reading = kept.start_reading(sha256, "reader", "model", "exact", [section(0)])
-    for name in ("known.pod", "orphan.pod", ".known.pod.x1.partial"):
+    for name in ("known.pod", "unknown.pod", ".known.pod.x1.partial"):
         write_block(home.pods, name, {}, b"")
     kept.add_block(kept.sections(reading.id)[0].id, block(0, "known.pod"))
     (home.models / "weights").write_bytes(b"model")
 
     with another_process(home):
-        assert home.sweep_orphans(kept.known_files) == []
-    removed = home.sweep_orphans(kept.known_files)
+        assert opened(home).unknown == {}
+    assert (home.pods / "unknown.pod").exists()
+    assert opened(home).unknown == {unknown: ""}
 
-    assert removed == [f"documents/{orphan}", "pods/.known.pod.x1.partial", "pods/orphan.pod"]
     assert [path.name for path in home.pods.iterdir()] == ["known.pod"]
-    assert [path.name for path in home.documents.iterdir()] == [sha256]
+    assert [path.name for path in (home.root / "quarantine").glob("*/pods/*")] == ["unknown.pod"]
+    assert {path.name for path in home.documents.iterdir()} == {sha256, unknown}
     assert (home.models / "weights").exists()
-    assert home.sweep_orphans(kept.known_files) == []
 
 
-def test_what_is_known_is_asked_when_nobody_else_can_add(home: Home) -> None:
-    """Another process may commit a block and end just before the sweep begins."""
+def opened(home: Home) -> Opened:
+    """What is found when the library is opened; it is closed again."""
+    found = open_library(home)
+    found.store.close()
+    return found
+
+
+def test_nobody_comes_in_while_one_is_alone(home: Home) -> None:
+    """Another process may commit a block and end just before what is known is asked."""
     entered = threading.Event()
     newcomer = threading.Thread(target=lambda: (Home(home.root).close(), entered.set()))
-
-    def known_files() -> set[str]:
+    with home.alone() as alone:
+        assert alone
         newcomer.start()
         assert not entered.wait(0.2)
-        return set()
-
-    home.sweep_orphans(known_files)
     newcomer.join()
     assert entered.is_set()
 
 
-def test_a_failing_sweep_gives_the_home_back(home: Home) -> None:
-    def fail() -> set[str]:
-        raise RuntimeError("no database")
-
-    with pytest.raises(RuntimeError, match="no database"):
-        home.sweep_orphans(fail)
+def test_a_failing_opening_gives_the_home_back(home: Home) -> None:
+    (home.root / "library.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        open_library(home)
     Home(home.root).close()
 
 

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from app.errors import (
     AppError,
     Busy,
+    DiskFailed,
     DiskFull,
     DocumentNotFound,
     DocumentTooLarge,
@@ -18,6 +19,7 @@ from app.errors import (
     NotRead,
     OutOfMemory,
 )
+from app.refusals import as_app_error
 from ui.trouble import explain
 
 STATUS: dict[type[AppError], int] = {
@@ -28,6 +30,7 @@ STATUS: dict[type[AppError], int] = {
     ModelUnavailable: 503,
     OutOfMemory: 503,
     DiskFull: 507,
+    DiskFailed: 500,
 }
 """All others are the request's fault."""
 KINDS = {
@@ -70,10 +73,10 @@ def refused(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     trouble = explain(error)
-    if not isinstance(error, AppError):
+    if (known := as_app_error(error)) is None:
         return Refused(500, "bug", trouble.message, trouble.hint)
-    code = "".join(f"_{each.lower()}" if each.isupper() else each for each in type(error).__name__).lstrip("_")
-    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 400)
+    code = "".join(f"_{each.lower()}" if each.isupper() else each for each in type(known).__name__).lstrip("_")
+    status = next((status for kind, status in STATUS.items() if isinstance(known, kind)), 400)
     return Refused(status, code, trouble.message, trouble.hint)
 
 

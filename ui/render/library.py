@@ -257,7 +257,7 @@ def notices(troubles: Sequence[tuple[str, Trouble]]) -> str:
 def reader(status: ReaderStatus) -> str:
     """The quiet line about the model behind the page."""
     state = {"loading": "is loading", "ready": "is ready", "failed": "could not be loaded"}.get(status.state, "")
-    doing = f'<p class="doing">{text(status.doing)}</p>' if status.doing else ""
+    doing = "".join(f'<p class="doing">{text(each)}</p>' for each in (status.notice, status.doing) if each)
     better = (
         f'<p><span class="label">A better reader for this machine</span>{text(status.better)}</p>'
         if status.better

@@ -66,6 +66,24 @@ def test_the_checked_bytes_are_converted_once(tmp_path: Path, small: None) -> No
     assert ensure(tmp_path / "models", fails("it was fetched again")) == (folder, [])
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja", "checksums.json"])
+def test_a_file_that_is_not_as_written_is_fetched_anew(tmp_path: Path, small: None, name: str) -> None:
+    folder, _ = ensure(tmp_path, gives(WEIGHTS))
+    (folder / name).write_text("{ }" if name != "checksums.json" else '{"torn')
+    again, said = ensure(tmp_path, gives(WEIGHTS))
+    assert again == folder
+    assert said[0] == "Fetching."
+    assert embedded.damaged(folder) == []
+
+
+def test_files_of_an_earlier_version_are_taken_as_they_are(tmp_path: Path, small: None) -> None:
+    folder, _ = ensure(tmp_path, gives(WEIGHTS))
+    (folder / "checksums.json").unlink()
+    assert ensure(tmp_path, fails("it was fetched again")) == (folder, [])
+    (folder / "config.json").write_text("{ }")
+    assert embedded.damaged(folder) == ["config.json"]
+
+
 def test_the_next_source_is_asked_where_one_fails_or_has_other_bytes(tmp_path: Path, small: None) -> None:
     folder, _ = ensure(tmp_path, fails("no route"), gives(b"something else"), gives(WEIGHTS))
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS

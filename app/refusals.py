@@ -1,0 +1,36 @@
+"""Refusals: what the disk and the database refuse, in sentences that a user can act on."""
+
+import errno
+
+from app.errors import AppError, Busy, DiskFailed, DiskFull
+from storage import DatabaseDamaged, HomeBusy, StorageFailed, StorageFull
+
+
+def as_app_error(error: BaseException) -> AppError | None:
+    """An error as the user is told of it; None for a bug."""
+    match error:
+        case AppError():
+            return error
+        case StorageFull():
+            return DiskFull(error.needed_bytes, error.free_bytes)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return DiskFull(0, 0)
+        case DatabaseDamaged():
+            return DiskFailed(f"The database of the library is damaged: {error}.", RESCUE)
+        case StorageFailed():
+            return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
+        case OSError(errno=errno.EIO | errno.EROFS):
+            return disk_failed(error)
+        case HomeBusy():
+            return Busy("Another DocPod process is at work in this folder.", "Try again in a minute.")
+    return None
+
+
+def disk_failed(error: OSError) -> DiskFailed:
+    """An error of the system about the files of the library."""
+    of_file = f" of {error.filename}" if error.filename else ""
+    return DiskFailed(f"The disk{of_file} does not work as it should: {error.strerror}.", LOOK)
+
+
+RESCUE = "The command `rescue` goes on from its last backup; originals stay where they are."
+LOOK = "Check that the disk is there and may be written to, or choose another folder with --home."

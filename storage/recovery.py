@@ -1,0 +1,165 @@
+"""The opening of a library: a database that was lost gives way to its newest sound copy, and no file goes unasked."""
+
+import logging
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from storage.blobs import BlobStore
+from storage.database import is_damage, refusal
+from storage.durable import atomic_file
+from storage.errors import DatabaseDamaged, HomeBusy
+from storage.home import Home
+from storage.register import Register, seal, set_aside
+from storage.sessions import CHANGES
+from storage.store import LIBRARY, Store
+
+log = logging.getLogger(__name__)
+
+
+class Opened(NamedTuple):
+    """A library that was opened."""
+
+    store: Store
+    unknown: dict[str, str]
+    """Originals that the database does not know: by id, their file names as far as these are known."""
+    said: str
+    """What happened to the database, in whole sentences; empty where nothing did."""
+    changed: bool
+    """Whether the database may have changed since it was backed up."""
+
+
+class _Copy(NamedTuple):
+    path: Path
+    library: str
+    changes: int
+
+    def goes_on(self, register: Register) -> bool:
+        """Whether this is the newest state of the registered library."""
+        return not register.library or (self.library == register.library and self.changes >= register.changes)
+
+
+def open_library(home: Home, check: bool = False) -> Opened:
+    """Open the database of a home, or what can be made of it; with `check` even where it was closed in good order.
+
+    Raises NewerDatabase, HomeBusy for a check beside other processes, and StorageError where the disk fails.
+    """
+    with home.alone() as alone:
+        if check and not alone:
+            raise HomeBusy(f"{home.root} is in use")
+        register = Register.read(home.root)
+        if not alone and register.library and not home.database.stat().st_size:
+            raise DatabaseDamaged("it is gone, and another process has the library open")
+        sealed = bool(register.seal) and register.seal == seal(home.database) and not check
+        said = _recover(home, register) if alone and not sealed else ""
+        store = Store.open(home.database_url)
+        unknown: list[str] = []
+        if alone:
+            # Nobody else is here, so that no visitor is either.
+            store.delete_conversations_of_visitors()
+            if said:
+                store.count_backup(register.changes)
+                _settle(home, store, register)
+            unknown = _tidy(home, store, whole=not said)
+        return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not sealed)
+
+
+def forget(home: Home, store: Store, document_id: str) -> None:
+    """Delete a document with everything that came of it: its files first, since on a full disk the room that they took
+    is needed to delete the rest. Raises NotStored.
+    """
+    names, identities = store.doom_document(document_id)
+    for name in names:
+        (home.pods / name).unlink(missing_ok=True)
+    for path in (home.root / "quarantine").glob("*/*/*"):
+        if path.name.startswith((document_id, *(identity[:16] for identity in identities))):
+            path.unlink()
+    BlobStore(home.root).delete(document_id)
+    store.delete_document(document_id)
+    store.register().write(home.root)
+
+
+def _recover(home: Home, register: Register) -> str:
+    """Put the newest sound copy of the database in its place; says what happened, unless all is well."""
+    database = home.database
+    is_empty = not database.stat().st_size
+    current = None if is_empty else _inspect(database)
+    if current and current.goes_on(register):
+        return ""
+    if is_empty and not register.library and not any(home.documents.iterdir()):
+        # A new home.
+        return ""
+    backups = [copy for path in sorted(home.backups.glob("*.sqlite3"), reverse=True) if (copy := _inspect(path))]
+    copies = ([current] if current else []) + backups
+    best = max(copies, key=lambda copy: (copy.library == register.library, copy.changes), default=None)
+    what = "was older than its files" if current else "was gone" if is_empty else "was damaged"
+    log.warning("%s %s: going on with %s", database, what, best)
+    if current and best is current:
+        set_aside(home.root, Path(shutil.copy(database, database.with_name(f"{database.name}.older"))))
+        return f"The database of the library {what}."
+    database.with_name(f"{database.name}-shm").unlink(missing_ok=True)
+    parts = database.with_name(f"{database.name}-wal"), database
+    set_aside(home.root, *(path for path in parts if path.exists() and path.stat().st_size))
+    if best is None:
+        database.touch(mode=0o600)
+        return f"The database of the library {what}, and there was no backup: documents are entered anew."
+    with best.path.open("rb") as backup, atomic_file(database, best.path.stat().st_size) as file:
+        shutil.copyfileobj(backup, file)
+    made = datetime.fromtimestamp(best.path.stat().st_mtime)
+    return f"The database of the library {what}; DocPod goes on from its backup of {made:%Y-%m-%d %H:%M}."
+
+
+def _inspect(path: Path) -> _Copy | None:
+    """What a database is a state of; None for one that is damaged or empty. Raises StorageError."""
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as database:
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return None
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            if "documents" not in tables:
+                return None
+            values = dict(database.execute("SELECT name, value FROM preferences")) if "preferences" in tables else {}
+            return _Copy(path, values.get(LIBRARY, ""), int(values.get(CHANGES, 0)))
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise refusal(error, str(path)) or error from error
+    except ValueError as error:
+        log.warning("%s: %s", path, error)
+    return None
+
+
+def _settle(home: Home, store: Store, register: Register) -> None:
+    """Bring an older database in step with its files: documents that the register does not name any more and whose
+    bytes are gone were deleted since, and what misses a part is read again.
+    """
+    for document in store.documents() if register.library else ():
+        if document.id not in register.names and not (home.documents / document.id).exists():
+            forget(home, store, document.id)
+    for reading in store.readings():
+        for section in store.sections(reading.id):
+            if not all((home.pods / block.file_name).exists() for block in store.blocks(section.id)):
+                for name in store.drop_blocks(section.id):
+                    (home.pods / name).unlink(missing_ok=True)
+
+
+def _tidy(home: Home, store: Store, whole: bool) -> list[str]:
+    """Finish what was begun, and set aside what is unknown, if the database is `whole`; returns unknown originals."""
+    for document_id in store.doomed_documents():
+        forget(home, store, document_id)
+    known, unknown = store.known_files(), []
+    for folder in (home.documents, home.pods, home.backups):
+        for path in folder.rglob("*"):
+            name = path.relative_to(home.root).as_posix()
+            if not path.is_file() or name in known or (folder == home.backups and not path.name.startswith(".")):
+                continue
+            if path.name.startswith("."):
+                # It was being written when the process ended.
+                path.unlink()
+            elif folder == home.documents and BlobStore.is_name(path.name):
+                unknown.append(path.name)
+            elif whole:
+                log.warning("%s is unknown and was set aside in %s", name, set_aside(home.root, path))
+    return unknown

@@ -1,0 +1,66 @@
+"""The register: what a home knows of its database beside it, so that one that is lost or older is noticed."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from storage.durable import atomic_file
+
+_FILE = "library.json"
+
+
+@dataclass(frozen=True)
+class Register:
+    """As it was written last; empty where nothing was, or where it cannot be read."""
+
+    library: str = ""
+    """The identity of the library, which its database and all backups of it carry."""
+    changes: int = 0
+    """How often documents came or went and backups were made: a database with a lower number is an older one."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The file names of all documents, by id."""
+    seal: str = ""
+    """Size and time of change of the database when it was closed in good order."""
+
+    @classmethod
+    def read(cls, home: Path) -> "Register":
+        """The register of a home."""
+        try:
+            return TypeAdapter(cls).validate_json((home / _FILE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return cls()
+
+    def write(self, home: Path) -> None:
+        """Keep it, whole. Raises StorageFull."""
+        if self != Register.read(home):
+            text = json.dumps(asdict(self), ensure_ascii=False).encode()
+            with atomic_file(home / _FILE, len(text)) as file:
+                file.write(text)
+
+
+def seal(database: Path) -> str:
+    """What tells whether a closed database was touched since; empty while somebody has it open."""
+    log = database.with_name(f"{database.name}-wal")
+    if not database.exists() or (log.exists() and log.stat().st_size):
+        return ""
+    stat = database.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
+
+
+def set_aside(home: Path, *paths: Path) -> Path:
+    """Move files of a home into its quarantine, under today's date; returns that folder. None of them is ever deleted
+    but with the document that it is of.
+    """
+    today = home / "quarantine" / datetime.now().strftime("%Y-%m-%d")
+    for path in paths:
+        place = today / path.relative_to(home)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while place.exists():
+            place = place.with_name(f"{place.name}.again")
+        shutil.move(path, place)
+    return today
