@@ -90,6 +90,11 @@ class Chat:
         """The documents that a conversation is about; none before its first question, where it is about one."""
         return self._conversations.documents(conversation_id)
 
+    def title(self, conversation_id: str) -> str:
+        """What a conversation is called."""
+        conversation = self._store.conversation(conversation_id)
+        return conversation.title if conversation else ""
+
     def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
         """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
         one, and the owner's. Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.

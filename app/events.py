@@ -192,6 +192,8 @@ class DocumentEntry:
     """Name and bytes of each file inside the file, which can be added as a document; 0 bytes where it does not say."""
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
+    is_pdf: bool = False
+    """Whether passages can be marked in a copy of it."""
 
     @property
     def name(self) -> str:

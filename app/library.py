@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +14,7 @@ from app.ingest import Ingest
 from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
-from app.readers import by_media_type, page_image, typeset_image
+from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
@@ -208,6 +208,15 @@ class Library:
                 raise DocumentNotFound(*DELETED)
             return typeset_image(page.text, width_px, limits)
         return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
+
+    def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
+        """A copy of a PDF with highlight annotations. Raises UnsupportedFile for what is none, and DamagedDocument."""
+        document = self.catalogue.document(document_id)
+        if document.media_type != "application/pdf":
+            raise UnsupportedFile(f"{document.name} is no PDF.", "Export the conversation as Markdown or HTML.")
+        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            highlight(self.intake.path(document), marks, out := Path(folder, "highlighted"), self.intake.limits)
+            return out.read_bytes()
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""

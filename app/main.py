@@ -6,6 +6,7 @@ from app.chat import Chat
 from app.conversations import Conversations
 from app.errors import BadSetting, Busy
 from app.events import ReaderStatus
+from app.export import Export
 from app.keys import Keys
 from app.library import Library
 from app.meaning import Meaning
@@ -47,6 +48,7 @@ class App:
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
         self.search = Search(self._store)
+        self.export = Export(self.chat, self.library)
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
         self._open.callback(self.sharing.stop)
 

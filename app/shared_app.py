@@ -8,6 +8,7 @@ from app.chat import Chat
 from app.credentials import Allowance
 from app.errors import DocumentNotFound, NotAllowed
 from app.events import Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.export import Export
 from app.library import Library
 from app.questions import Questions
 from app.search import Found, Search
@@ -62,6 +63,8 @@ class SharedApp(_Restricted):
         self.questions = SharedQuestions(grant)
         self.chat = SharedChat(grant)
         self.search = SharedSearch(grant)
+        # The file itself is not shared, so there is no marked copy of it.
+        self.export = Export(self.chat, self.library)
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
@@ -144,6 +147,10 @@ class SharedChat(_Restricted):
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """As `Chat.documents`; of a conversation that is not his, as of one that is not there."""
         return self._chat.documents(conversation_id) if self._is_own(conversation_id) else ()
+
+    def title(self, conversation_id: str) -> str:
+        """As `Chat.title`."""
+        return self._chat.title(conversation_id) if self._is_own(conversation_id) else ""
 
     def again(self, conversation_id: str) -> None:
         """As `Chat.again`. Raises NotAllowed, too."""

@@ -55,6 +55,7 @@ VISITOR_ROUTES = (
     "/gradio_api/cancel",
     "/gradio_api/reset",
     "/gradio_api/run/{api_name}",
+    "/export/{form}/{conversation_id}",
 )
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(

@@ -87,7 +87,7 @@
         if (!data.title.trim() || data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
-      if (button.closest("#head details")) unfolded = false;
+      if (button.closest("#head details")) unfolded = "";
       sought = data.turn || "";
       reached = "";
       drawn();
@@ -180,14 +180,16 @@
     });
   }
 
-  // The menu of earlier conversations stays as it is while the head is drawn anew around it.
-  let unfolded = false;
+  // A menu that is open stays so while the head is drawn anew around it.
+  let unfolded = "";
   document.addEventListener("toggle", ({ target }) => {
-    if (target.matches?.("#head details")) unfolded = target.open;
+    if (!target.matches?.("#head details")) return;
+    if (target.open) unfolded = target.dataset.menu;
+    else if (unfolded === target.dataset.menu) unfolded = "";
   }, true);
   function keepUnfolded() {
-    const menu = document.querySelector("#head details");
-    if (menu && unfolded) menu.open = true;
+    const menu = unfolded && document.querySelector(`#head [data-menu="${unfolded}"]`);
+    if (menu) menu.open = true;
   }
 
   // Files dropped anywhere go to the upload button.

@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from app.errors import BadSetting
 from app.main import App
 from app.starter import ICON
+from ui import download
 from ui.access import SECRET, Access
 from ui.api import Api
 from ui.guard import Guard
@@ -109,7 +110,7 @@ def serve(app: App) -> Iterator[Served]:
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
-                "routes": api.routes,
+                "routes": [*api.routes, *download.ROUTES],
                 "lifespan": api.lifespan,
             },
         )

@@ -1,20 +1,28 @@
 """Commands about conversations: what was asked and answered before."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from app.commands.parsers import Parsers, document
 from app.commands.questions import answer_facts
+from app.commands.terminal import save
 from app.errors import DocumentNotFound
 from app.events import Turn
+from app.export import FORMATS
 from app.main import App
 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    verbs = commands.verbs("conversations", "List, show, rename and delete what was asked before")
+    verbs = commands.verbs("conversations", "List, show, export, rename and delete what was asked before")
     document(verbs.add("list", _list))
     verbs.add("show", _show).add_argument("conversation", help="its id")
+    export = verbs.add("export", _export)
+    export.add_argument("conversation", help="its id")
+    export.add_argument("--format", choices=FORMATS, default="md", help="pdf: a copy with highlights and notes")
+    export.add_argument("--document", default="", help="of several, the PDF that is marked; otherwise the first")
+    export.add_argument("--out", type=Path, help="the file; otherwise named after the conversation beside you")
     rename = verbs.add("rename", _rename)
     rename.add_argument("conversation", help="its id")
     rename.add_argument("title", help="what it is called from now on")
@@ -39,6 +47,14 @@ def _show(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
         pages = ", ".join(f"p. {each.label}" for each in turn.answer.citations)
         print(f"> {turn.question}\n{turn.answer.answer}\n{pages}\n")
     return [{"question": turn.question, **answer_facts(turn.answer)} for turn in turns]
+
+
+def _export(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a conversation to a file: as Markdown, as a web page, or as highlights and notes in a copy of its PDF."""
+    document_id = app.library.catalogue.find(options.document).id if options.document else ""
+    made = app.export.conversation(options.conversation, options.format, document_id)
+    save(path := options.out or Path(made.name), made.content)
+    return {"conversation_id": options.conversation, "file": str(path), "bytes": len(made.content)}
 
 
 def _rename(app: App, options: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.parsers import Parsers, document
-from app.commands.terminal import PROGRAM, follow, wait
+from app.commands.terminal import PROGRAM, follow, save, wait
 from app.errors import BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import DocumentEntry
 from app.main import App
@@ -197,11 +197,7 @@ def _page(app: App, options: argparse.Namespace) -> dict[str, Any]:
     image = app.library.page_image(found.id, options.number, options.width)
     suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
     path = options.out or Path(f"{Path(found.file_name).stem}-{options.number}{suffix}")
-    try:
-        path.write_bytes(image)
-    except OSError as error:
-        raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
-    print(path)
+    save(path, image)
     return {"document_id": found.id, "page": options.number, "file": str(path), "bytes": len(image)}
 
 

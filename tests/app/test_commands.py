@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from app.main import App
 from app.settings import Settings
@@ -47,6 +48,25 @@ def test_documents_and_conversations_are_renamed(cli: Cli, document_id: str) -> 
         assert cli("rename", document_id, name, "--json").json["error"] == "BadName"
         assert cli("conversations", "rename", asked, name, "--json").json["error"] == "BadName"
     assert cli("conversations", "rename", "nowhere", "Codes", "--json").json["error"] == "DocumentNotFound"
+
+
+def test_a_conversation_is_exported(cli: Cli, tmp_path: Path, settings: Settings) -> None:
+    document_id = cli("read", paper.pdf(tmp_path / "rooms.pdf"), "--json").json["document_id"]
+    asked = cli("ask", document_id, QUESTION, "--json").json
+    export, out = ("conversations", "export", asked["conversation_id"]), tmp_path / "out"
+    for form, begins in (("md", "# "), ("html", "<!doctype html>")):
+        facts = cli(*export, "--format", form, "--out", out, "--json").json
+        written = out.read_text()
+        assert facts["bytes"] == out.stat().st_size and written.startswith(begins)
+        assert QUESTION in written and "p. 2" in written and "Rooms of the east wing" in written
+    cli(*export, "--format", "pdf", "--out", out)
+    (annotation,) = (each.get_object() for page in PdfReader(out).pages for each in page.get("/Annots", ()))
+    assert annotation["/Subtype"] == "/Highlight" and annotation["/Contents"].startswith(f"{QUESTION}\n\n")
+    assert cli(*export, "--out", tmp_path, "--json").json["error"] == "BadSetting"
+    assert cli(*export[:2], "nowhere", "--json").json["error"] == "DocumentNotFound"
+    text = cli("read", paper.text(tmp_path / "rooms.txt", 2), "--json").json["document_id"]
+    of_text = cli("ask", text, QUESTION, "--json").json["conversation_id"]
+    assert cli(*export[:2], of_text, "--format", "pdf", "--json").json["error"] == "UnsupportedFile"
 
 
 def test_words_are_searched(cli: Cli, document_id: str) -> None:

@@ -32,7 +32,9 @@ from app.events import (
     RecipeStep,
     Turn,
 )
+from app.export import Export
 from app.keys import SCOPES, Key
+from app.readers import Mark
 from app.settings import Settings
 from app.sharing import Sharing
 from tests.ui.fake_search import FakeSearch
@@ -198,7 +200,11 @@ class FakeLibrary:
             document.recipe,
             document.before,
             outline,
+            is_pdf=True,
         )
+
+    def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
+        return f"%PDF of {self.entry(document_id).title} with {len(marks)} marks".encode()
 
     def read(self, document_id: str) -> None:
         self._start(document_id)
@@ -328,6 +334,9 @@ class FakeChat:
         new = FakeConversation(uuid4().hex, documents[0], "", datetime.now(UTC), owner, tuple(documents))
         self.known[new.conversation_id] = new
         return new.conversation_id
+
+    def title(self, conversation_id: str) -> str:
+        return self.known[conversation_id].title if conversation_id in self.known else ""
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         return self.known[conversation_id].documents if conversation_id in self.known else ()
@@ -462,6 +471,7 @@ class FakeApp:
         self.keys = FakeKeys()
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = self.chat = FakeChat(self.library, word_seconds)
+        self.export = Export(self.chat, self.library)
         self.search = FakeSearch(self.library, self.chat, LINES, CITED[0])
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
 

@@ -391,6 +391,23 @@ def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path:
     expect(opened.locator("#head h2")).to_have_text("2 documents")
 
 
+def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    expect(opened.get_by_label("Export this conversation")).to_have_count(0)
+    driver.ask(opened, QUESTION)
+    driver.wait_for_answer(opened)
+    driver.wait_until_read(opened)
+    for name, suffix, holds in (("Markdown", "md", f"## {QUESTION}"), ("PDF with highlights", "pdf", "with 2 marks")):
+        opened.get_by_label("Export this conversation").click()
+        # Opening it is no reason to close it, nor is a head that is drawn anew.
+        opened.wait_for_timeout(1500)
+        with opened.expect_download() as downloading:
+            opened.get_by_role("link", name=name).click()
+        assert downloading.value.suggested_filename == f"{QUESTION.removesuffix('?')}.{suffix}"
+        assert holds in downloading.value.path().read_text()
+        expect(opened.get_by_role("link", name=name)).to_be_hidden()
+
+
 def test_names_are_given_and_a_deleted_conversation_comes_back(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     driver.ask(opened, QUESTION)

@@ -68,13 +68,9 @@ def head(
 ) -> str:
     """Title and state of the open document, or of several, and its conversations."""
     rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
-    earlier = ""
-    if rows:
-        name = "Earlier conversations"
-        earlier = (
-            f'<details class="menu"><summary aria-label="{name}" title="{name}">{icon("history")}</summary>'
-            f"<ul>{rows}</ul></details>"
-        )
+    earlier = _menu("Earlier conversations", "history", rows)
+    if any(each.conversation_id == conversation_id for each in conversations):
+        earlier = _exports(conversation_id, several or [entry]) + earlier
     if several:
         titles = " · ".join(text(each.name) for each in several)
         return (
@@ -92,6 +88,33 @@ def head(
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
     )
+
+
+def _menu(name: str, drawing: str, rows: str) -> str:
+    if not rows:
+        return ""
+    summary = f'<summary aria-label="{name}" title="{name}">{icon(drawing)}</summary>'
+    return f'<details class="menu" data-menu="{drawing}">{summary}<ul>{rows}</ul></details>'
+
+
+def _exports(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
+    """The open conversation as files, and a marked copy of each PDF that it is about."""
+    files = [("Markdown", "md", ""), ("Web page", "html", "")]
+    files += [
+        (
+            f"{each.name}, highlighted" if len(documents) > 1 else "PDF with highlights",
+            "pdf",
+            f"?document={each.document_id}",
+        )
+        for each in documents
+        if each.is_pdf
+    ]
+    rows = "".join(
+        f'<li data-form="{form}"><a href="export/{form}/{text(conversation_id)}{text(query)}" download'
+        f' data-do="fold"><span class="title" dir="auto">{text(name)}</span></a></li>'
+        for name, form, query in files
+    )
+    return _menu("Export this conversation", "download", rows)
 
 
 def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:
