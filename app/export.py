@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from app.errors import DocumentNotFound
 from app.events import Cited, Turn
@@ -28,19 +28,6 @@ cite, .quiet { font: .85rem/1.5 system-ui, sans-serif; opacity: .75; }
 """
 
 
-class Conversations(Protocol):
-    """Whose conversations are exported."""
-
-    def turns(self, conversation_id: str) -> list[Turn]:
-        """One as it stands; nothing of one that is not there."""
-
-    def documents(self, conversation_id: str) -> tuple[str, ...]:
-        """The documents that it is about."""
-
-    def title(self, conversation_id: str) -> str:
-        """What it is called."""
-
-
 @dataclass(frozen=True)
 class Exported:
     """A file to be kept by its user."""
@@ -51,21 +38,21 @@ class Exported:
 
 
 class Export:
-    """Makes files of conversations, as far as whoever asks has those and their documents."""
+    """Makes files of conversations, as far as whoever asks has those and their documents: a `Chat` and a `Library`, or
+    what a visitor has of them."""
 
-    def __init__(self, conversations: Conversations, library: Any) -> None:
-        self._conversations = conversations
-        self._library = library
+    def __init__(self, chat: Any, library: Any) -> None:
+        self._chat, self._library = chat, library
 
     def conversation(self, conversation_id: str, form: str, document_id: str = "") -> Exported:
         """One conversation in one of `FORMATS`; of several documents the given PDF is marked, or else the first.
 
         Raises DocumentNotFound, UnsupportedFile and DamagedDocument; NotAllowed for a copy of what is only shared.
         """
-        turns, documents = self._conversations.turns(conversation_id), self._conversations.documents(conversation_id)
+        turns, documents = self._chat.turns(conversation_id), self._chat.documents(conversation_id)
         if not turns or form not in FORMATS or (document_id and document_id not in documents):
             raise DocumentNotFound("There is no such conversation.", "Choose one from the list.")
-        title = self._conversations.title(conversation_id)
+        title = self._chat.title(conversation_id)
         if form == "pdf":
             content = self._library.highlighted(document_id or documents[0], _marks(turns, documents, document_id))
         else:

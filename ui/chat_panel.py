@@ -82,7 +82,13 @@ def live(app: App, at: Open) -> View:
     read = bool(at.several) or at.entry.progress.stage == "ready"
     apart = last.state == "answering" or (last.state == "looking" and read)
     return {
-        "history": conversation.history(before if apart else at.turns, at.entry, not last.is_open, app.status().better),
+        "history": conversation.history(
+            before if apart else at.turns,
+            at.entry,
+            not last.is_open,
+            app.status().better,
+            ", ".join(each.name for each in at.several),
+        ),
         "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
         "status": status_line(app, last),
         "question": BUSY if last.state in ("looking", "answering") else IDLE,

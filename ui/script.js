@@ -110,6 +110,23 @@
     });
   }
 
+  // Into the clipboard, which pages without HTTPS reach by a selection only; beside the button stands what came of it.
+  async function copy(button, words) {
+    const sign = Object.assign(document.createElement("span"), { className: "copied", role: "status" });
+    button.before(sign);
+    const done = await navigator.clipboard?.writeText(words).then(() => true, () => false) || copySelected(words);
+    sign.textContent = done ? "Copied" : "Could not be copied";
+    setTimeout(() => sign.remove(), 2500);
+  }
+  function copySelected(words) {
+    const area = Object.assign(document.createElement("textarea"), { value: words, readOnly: true });
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+
   const acts = {
     theme() {
       localStorage.setItem("docpod-theme", root.dataset.theme === "dark" ? "light" : "dark");
@@ -122,15 +139,8 @@
       showPicked();
     },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
-    copy(button) {
-      const answer = button.closest(".answer");
-      const parts = [...answer.querySelectorAll("blockquote p, .words")].map((part) => part.innerText.trim());
-      navigator.clipboard?.writeText(parts.join("\n\n"));
-    },
-    copyLink(button) {
-      navigator.clipboard?.writeText(button.closest(".share").querySelector(".address").value);
-      button.textContent = "Copied";
-    },
+    copy: (button) => copy(button, button.dataset.copy),
+    copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),

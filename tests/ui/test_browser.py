@@ -391,6 +391,31 @@ def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path:
     expect(opened.locator("#head h2")).to_have_text("2 documents")
 
 
+def test_an_answer_is_copied_with_question_and_pages(opened: Page, report: Path) -> None:
+    driver.upload(opened, report)
+    driver.ask(opened, QUESTION)
+    driver.wait_for_answer(opened)
+    box = opened.locator("#question textarea")
+    whole = re.compile(
+        rf"^{report.stem}\n\n{re.escape(QUESTION)}\n\nThe company had .*availability\.\n\n"
+        r"“We ended .*” \(p\. 12\)\n\n“.*” \(p\. F-2\)$",
+        re.DOTALL,
+    )
+    without_https = "() => Object.defineProperty(navigator, 'clipboard', { value: undefined })"
+    never = "() => { document.execCommand = () => false; }"
+    for change, said, pasted in (("", "Copied", whole), (without_https, "Copied", whole), (never, "Could not be", "-")):
+        opened.evaluate(change or "() => {}")
+        box.fill("-")
+        box.select_text()
+        box.press("Control+c")
+        opened.get_by_label("Copy answer").click()
+        expect(opened.locator(".copied")).to_contain_text(said)
+        box.fill("")
+        box.press("Control+v")
+        expect(box).to_have_value(pasted)
+        expect(opened.locator(".copied")).to_have_count(0)
+
+
 def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     expect(opened.get_by_label("Export this conversation")).to_have_count(0)

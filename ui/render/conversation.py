@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
+from app.export import plain
 from app.readers import NAMES
 from app.remarks import remarks
 from ui.render.icons import icon
@@ -140,26 +141,28 @@ def deleted(conversation_id: str) -> str:
     )
 
 
-def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "") -> str:
-    """Turns as they stand; the last one can be asked `again`. `better` says which better reader there could be."""
+def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "", about: str = "") -> str:
+    """Turns as they stand; the last one can be asked `again`. `better` says which better reader there could be, and
+    `about` the titles of several documents."""
     last = len(turns) - 1
     weak = next((position for position, turn in enumerate(turns) if turn.answer.weak), -1)
     return "".join(
         f'<article class="turn" data-answer="{turn.answer.message_id}">'
         f"{question(turn.question, turn.answer.understood)}"
-        f"{_turn(turn, entry, again and position == last)}{_weak(better) if position == weak else ''}</article>"
+        f"{_turn(turn, entry, about or entry.name, again and position == last)}"
+        f"{_weak(better) if position == weak else ''}</article>"
         for position, turn in enumerate(turns)
     )
 
 
-def _turn(turn: Turn, entry: DocumentEntry, again: bool) -> str:
+def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
     done = turn.answer
     if turn.state == "failed":
         tools = f'<footer><span class="cost"></span><span class="tools">{_AGAIN}</span></footer>' if again else ""
         return f'<div class="answer">{_trouble(Trouble(turn.message, turn.hint))}{tools}</div>'
     if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
         return hits(turn, entry, again)
-    return answer(done, again, _standing(turn, entry))
+    return answer(done, again, _standing(turn, entry), plain(about, turn))
 
 
 def hits(turn: Turn, entry: DocumentEntry, again: bool) -> str:
@@ -206,9 +209,12 @@ def question(words: str, understood: str = "") -> str:
     return f'<div class="question" dir="auto">{text(words)}</div>{whole}'
 
 
-def answer(done: Answer, again: bool, standing: str = "") -> str:
-    """A finished answer: passages, words, of how much it speaks, and what it cost."""
-    tools = f'<button class="quiet-button" data-do="copy" aria-label="Copy answer" title="Copy">{icon("copy")}</button>'
+def answer(done: Answer, again: bool, standing: str = "", copied: str = "") -> str:
+    """A finished answer: passages, words, of how much it speaks, what it cost, and what is `copied` of it as text."""
+    tools = (
+        f'<button class="quiet-button" data-do="copy" data-copy="{text(copied)}" aria-label="Copy answer" title="Copy">'
+        f"{icon('copy')}</button>"
+    )
     if again:
         tools += _AGAIN
     stopped = '<p class="quiet">Stopped.</p>' if done.stopped else ""
