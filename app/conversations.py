@@ -92,10 +92,26 @@ class Conversations:
         beside = tuple(conversation.beside)
         return Asked(conversation.document_id, asked.content, conversation_id, before, asked, beside=beside)
 
+    def copy(self, conversation_id: str, question: str = "", before: int = 0) -> str:
+        """A conversation once more, or as it was `before` an answer, whose question is asked in it otherwise; its id.
+
+        Raises DocumentNotFound.
+        """
+        with keeping():
+            original = self._store.conversation(conversation_id)
+            title = question[:80] or f"{original.title if original else ''} (copy)"
+            return self._store.copy_conversation(conversation_id, title, before).id
+
     def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
         """Conversations of the home's user or of a visitor about a document, last used first."""
         found = self._store.conversations(document_id, owner)
-        return [ConversationEntry(each.id, each.title, each.updated_at, each.documents) for each in found]
+        versions: dict[str, tuple[str, ...]] = {}
+        for each in sorted(found, key=lambda each: each.created_at):
+            versions[each.first] = (*versions.get(each.first, ()), each.id)
+        return [
+            ConversationEntry(each.id, each.title, each.updated_at, each.documents, versions[each.first])
+            for each in found
+        ]
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """The documents that a conversation is about; none where there is no such conversation."""

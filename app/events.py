@@ -141,6 +141,8 @@ class ConversationEntry:
     updated_at: datetime
     documents: tuple[str, ...] = ()
     """Ids of all documents that it is about."""
+    versions: tuple[str, ...] = ()
+    """Ids of all conversations that were made from each other, itself among them, oldest first."""
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,19 @@ class SharedChat(_Restricted):
         super().__init__(grant)
         self._chat = grant.whole.chat
 
-    def ask(self, document_id: str, conversation_id: str, question: str) -> str:
+    def ask(self, document_id: str, conversation_id: str, question: str, *, instead_of: int = 0) -> str:
         """As `Chat.ask`. Raises NotAllowed, too."""
         self._grant.require(document_id)
+        if instead_of:
+            self._require_own(conversation_id)
         self._take()
-        return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id)
+        return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id, instead_of)
+
+    def copy(self, conversation_id: str) -> str:
+        """As `Chat.copy`. Raises NotAllowed, too."""
+        self._require_own(conversation_id)
+        self._take()
+        return self._chat.copy(conversation_id)
 
     def open(self, documents: Sequence[str]) -> str:
         """As `Chat.open`. Raises NotAllowed, too."""

@@ -99,6 +99,11 @@ def m011_names_and_second_thoughts(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN is_deleted BOOLEAN NOT NULL DEFAULT 0")
 
 
+def m012_copies_of_conversations(connection: Connection) -> None:
+    """A conversation can be made from another one, and both know of each other."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN copy_of VARCHAR NOT NULL DEFAULT ''")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -111,6 +116,7 @@ MIGRATIONS: Sequence[Migration] = (
     m009_attachments_of_a_document,
     m010_conversations_about_several_documents,
     m011_names_and_second_thoughts,
+    m012_copies_of_conversations,
 )
 
 

@@ -93,6 +93,7 @@
       drawn();
       trigger(data.event, data);
       if ("several" in data) acts.unpick();
+      if ("edit" in data) typed().focus();
     };
     const buttonOf = (event) => event.target.closest("button[data-event]");
     element.addEventListener("click", (event) => press(buttonOf(event)));

@@ -15,7 +15,7 @@ from app.main import App
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    verbs = commands.verbs("conversations", "List, show, export, rename and delete what was asked before")
+    verbs = commands.verbs("conversations", "List, show, export, duplicate, rename and delete what was asked before")
     document(verbs.add("list", _list))
     verbs.add("show", _show).add_argument("conversation", help="its id")
     export = verbs.add("export", _export)
@@ -23,6 +23,7 @@ def add(commands: Parsers) -> None:
     export.add_argument("--format", choices=FORMATS, default="md", help="pdf: a copy with highlights and notes")
     export.add_argument("--document", default="", help="of several, the PDF that is marked; otherwise the first")
     export.add_argument("--out", type=Path, help="the file; otherwise named after the conversation beside you")
+    verbs.add("duplicate", _duplicate).add_argument("conversation", help="its id")
     rename = verbs.add("rename", _rename)
     rename.add_argument("conversation", help="its id")
     rename.add_argument("title", help="what it is called from now on")
@@ -55,6 +56,13 @@ def _export(app: App, options: argparse.Namespace) -> dict[str, Any]:
     made = app.export.conversation(options.conversation, options.format, document_id)
     save(path := options.out or Path(made.name), made.content)
     return {"conversation_id": options.conversation, "file": str(path), "bytes": len(made.content)}
+
+
+def _duplicate(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Keep a conversation once more; `ask --conversation ID --instead-of NUMBER` edits a question in it."""
+    copy = app.chat.copy(options.conversation)
+    print(copy)
+    return {"conversation_id": copy}
 
 
 def _rename(app: App, options: argparse.Namespace) -> dict[str, Any]:

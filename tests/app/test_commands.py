@@ -27,6 +27,25 @@ def test_a_conversation_goes_on_is_written_again_and_goes(cli: Cli, document_id:
     assert cli("conversations", "list", document_id, "--json").json == []
 
 
+def test_a_question_is_edited_and_a_conversation_duplicated(cli: Cli, document_id: str) -> None:
+    first = cli("ask", document_id, QUESTION, "--json").json["conversation_id"]
+    cli("ask", document_id, "What is the code of room 3?", "--conversation", first)
+    ask = ("ask", document_id, "What is the code of room 1?", "--conversation", first)
+    edited = cli(*ask, "--instead-of", "2", "--json").json
+    copy = cli("conversations", "duplicate", edited["conversation_id"], "--json").json["conversation_id"]
+
+    def asked(conversation_id: str) -> list[str]:
+        return [turn["question"] for turn in cli("conversations", "show", conversation_id, "--json").json]
+
+    assert edited["citations"][0]["page"] == 1
+    assert asked(first) == [QUESTION, "What is the code of room 3?"]
+    assert asked(edited["conversation_id"]) == asked(copy) == [QUESTION, "What is the code of room 1?"]
+    titles = {each["title"] for each in cli("conversations", "list", document_id, "--json").json}
+    assert titles == {QUESTION, "What is the code of room 1?", "What is the code of room 1? (copy)"}
+    assert cli(*ask, "--instead-of", "3", "--json").json["error"] == "DocumentNotFound"
+    assert cli("conversations", "duplicate", "nowhere", "--json").json["error"] == "DocumentNotFound"
+
+
 def test_several_documents_are_asked(cli: Cli, document_id: str, tmp_path: Path) -> None:
     other = tmp_path / "ferry.txt"
     other.write_text("The ferry to Moss leaves at noon. Its captain is Ada Holm.")

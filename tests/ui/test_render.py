@@ -22,7 +22,7 @@ from app.events import (
     Turn,
 )
 from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
-from ui.render import conversation, library, page, presets
+from ui.render import conversation, head, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -112,7 +112,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.documents([], "", nasty, Found()),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
-        conversation.head(named, [talk], nasty),
+        head.head(named, [talk], nasty),
         conversation.invitation(named),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
         *(

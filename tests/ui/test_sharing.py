@@ -194,6 +194,7 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
             "turns",
             "follow",
             "title",
+            "copy",
         },
         "search": {"find", "cited"},
     }[part]
