@@ -102,14 +102,23 @@ class Conversations:
             title = question[:80] or f"{original.title if original else ''} (copy)"
             return self._store.copy_conversation(conversation_id, title, before).id
 
-    def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
-        """Conversations of the home's user or of a visitor about a document, last used first."""
+    def entries(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor, last used first: about a document, or all with what each is
+        about."""
+        names = {} if document_id else {each.id: each.name for each in self._store.documents()}
         found = self._store.conversations(document_id, owner)
         versions: dict[str, tuple[str, ...]] = {}
         for each in sorted(found, key=lambda each: each.created_at):
             versions[each.first] = (*versions.get(each.first, ()), each.id)
         return [
-            ConversationEntry(each.id, each.title, each.updated_at, each.documents, versions[each.first])
+            ConversationEntry(
+                each.id,
+                each.title,
+                each.updated_at,
+                each.documents,
+                versions[each.first],
+                ", ".join(names.get(one, "") for one in each.documents),
+            )
             for each in found
         ]
 

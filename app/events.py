@@ -143,6 +143,8 @@ class ConversationEntry:
     """Ids of all documents that it is about."""
     versions: tuple[str, ...] = ()
     """Ids of all conversations that were made from each other, itself among them, oldest first."""
+    about: str = ""
+    """What its documents are called, in a list over all documents."""
 
 
 @dataclass(frozen=True)

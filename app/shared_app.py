@@ -106,7 +106,7 @@ class SharedCatalogue(_Restricted):
 class SharedQuestions(_Restricted):
     """What a visitor asked."""
 
-    def conversations(self, document_id: str) -> list[ConversationEntry]:
+    def conversations(self, document_id: str = "") -> list[ConversationEntry]:
         """The visitor's own; of a document that is not shared there is none."""
         return self._grant.whole.questions.conversations(document_id, self._grant.visitor_id)
 

@@ -81,16 +81,15 @@ class Conversations(Sessions):
             found = session.get(Conversation, conversation_id)
             return None if found is None or found.is_deleted else found
 
-    def conversations(self, document_id: str, owner: str = "") -> list[Conversation]:
-        """Of the home's user or of a visitor, last used first."""
-        of_document = select(Conversation).where(
-            or_(Conversation.document_id == document_id, about(document_id)),
-            Conversation.owner == owner,
-            Conversation.title != "",
-            ~Conversation.is_deleted,
+    def conversations(self, document_id: str = "", owner: str = "") -> list[Conversation]:
+        """Of the home's user or of a visitor, about a document or whatever, last used first."""
+        found = select(Conversation).where(
+            Conversation.owner == owner, Conversation.title != "", ~Conversation.is_deleted
         )
+        if document_id:
+            found = found.where(or_(Conversation.document_id == document_id, about(document_id)))
         with self._read() as session:
-            return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
+            return list(session.scalars(found.order_by(Conversation.updated_at.desc(), Conversation.id)))
 
     def rename_conversation(self, conversation_id: str, title: str) -> None:
         """Call it so from now on. Raises NotStored."""

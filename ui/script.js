@@ -128,7 +128,16 @@
     return done;
   }
 
+  // Of the two lists of the library one is shown; a search looks into both and shows what it finds in the first.
+  function list(name) {
+    root.dataset.list = name;
+    for (const button of document.querySelectorAll("#lists button"))
+      button.setAttribute("aria-pressed", String(button.dataset.list === name));
+  }
+  document.addEventListener("input", ({ target }) => { if (target.closest("#search")) list("documents"); });
+
   const acts = {
+    list: (button) => list(button.dataset.list),
     theme() {
       localStorage.setItem("docpod-theme", root.dataset.theme === "dark" ? "light" : "dark");
       applyTheme();
@@ -302,23 +311,26 @@
     if (words && looks) setTimeout(typeAgain, 300, looks - 1);
   }
 
-  // Called once the page is mounted: the place is in the address, ids only.
+  // Called once the page is mounted: the place is in the address, ids only; without one it is where this browser was last.
+  const LAST = "docpod-last";
   function place() {
     applyTheme();
     show(root.dataset.pane);
+    list("documents");
     follow(document.querySelector("#talk"));
     new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     typeAgain();
     watch();
-    const known = new URLSearchParams(location.hash.slice(1));
+    const known = new URLSearchParams(location.hash.slice(1) || localStorage.getItem(LAST) || "");
     return [known.get("d") || "", known.get("c") || ""];
   }
   function remember(documentId, conversationId) {
     const known = new URLSearchParams();
     if (documentId) known.set("d", documentId);
     if (conversationId) known.set("c", conversationId);
+    localStorage.setItem(LAST, known);
     history.replaceState(null, "", documentId ? `#${known}` : location.pathname);
   }
 

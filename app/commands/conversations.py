@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from app.commands.parsers import Parsers, document
+from app.commands.parsers import Parsers
 from app.commands.questions import answer_facts
 from app.commands.terminal import save
 from app.errors import DocumentNotFound
@@ -15,8 +15,11 @@ from app.main import App
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    verbs = commands.verbs("conversations", "List, show, export, duplicate, rename and delete what was asked before")
-    document(verbs.add("list", _list))
+    about = "List, show, export, duplicate, rename and delete what was asked before; without a verb: list all"
+    verbs = commands.verbs("conversations", about, _list, document="")
+    verbs.add("list", _list).add_argument(
+        "document", nargs="?", default="", help="the start of its id, its title or file name; all without"
+    )
     verbs.add("show", _show).add_argument("conversation", help="its id")
     export = verbs.add("export", _export)
     export.add_argument("conversation", help="its id")
@@ -31,12 +34,20 @@ def add(commands: Parsers) -> None:
 
 
 def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """List the conversations about a document, last used first."""
-    entries = app.questions.conversations(app.library.catalogue.find(options.document).id)
+    """List the conversations about a document, or all, last used first."""
+    entries = app.questions.conversations(options.document and app.library.catalogue.find(options.document).id)
     for entry in entries:
-        print(f"{entry.conversation_id}  {entry.updated_at:%Y-%m-%d %H:%M}  {entry.title}")
+        about = f"  ({entry.about})" if entry.about else ""
+        print(f"{entry.conversation_id}  {entry.updated_at:%Y-%m-%d %H:%M}  {entry.title}{about}")
+    if not entries:
+        print("Nothing has been asked yet.")
     return [
-        {"conversation_id": each.conversation_id, "title": each.title, "updated_at": each.updated_at.isoformat()}
+        {
+            "conversation_id": each.conversation_id,
+            "title": each.title,
+            "updated_at": each.updated_at.isoformat(),
+            "documents": each.documents,
+        }
         for each in entries
     ]
 
@@ -82,4 +93,4 @@ def _delete(app: App, options: argparse.Namespace) -> dict[str, Any]:
 def _turns(app: App, conversation_id: str) -> list[Turn]:
     if turns := app.questions.turns(conversation_id):
         return turns
-    raise DocumentNotFound("There is no such conversation.", "`conversations list DOCUMENT` lists them.")
+    raise DocumentNotFound("There is no such conversation.", "`conversations` lists them.")

@@ -41,6 +41,7 @@ def test_a_question_is_edited_and_a_conversation_duplicated(cli: Cli, document_i
     assert asked(first) == [QUESTION, "What is the code of room 3?"]
     assert asked(edited["conversation_id"]) == asked(copy) == [QUESTION, "What is the code of room 1?"]
     titles = {each["title"] for each in cli("conversations", "list", document_id, "--json").json}
+    assert cli("conversations", "--json").json == cli("conversations", "list", "--json").json
     assert titles == {QUESTION, "What is the code of room 1?", "What is the code of room 1? (copy)"}
     assert cli(*ask, "--instead-of", "3", "--json").json["error"] == "DocumentNotFound"
     assert cli("conversations", "duplicate", "nowhere", "--json").json["error"] == "DocumentNotFound"
@@ -49,12 +50,17 @@ def test_a_question_is_edited_and_a_conversation_duplicated(cli: Cli, document_i
 def test_several_documents_are_asked(cli: Cli, document_id: str, tmp_path: Path) -> None:
     other = tmp_path / "ferry.txt"
     other.write_text("The ferry to Moss leaves at noon. Its captain is Ada Holm.")
+    assert "Nothing has been asked yet." in cli("conversations").out
     ferry = cli("read", other, "--json").json["document_id"]
     answer = cli("ask", document_id, "ferry", "Who is the captain of the ferry to Moss?", "--json").json
     assert answer["citations"][0]["document_id"] == ferry and answer["looked"].startswith("Looked through 2 documents")
     again = cli("ask", "--all", QUESTION)
     assert f"[1] {cli('show', document_id, '--json').json['title']}, p. 2" in again.out
     assert "Looked through 2 documents" in again.out
+    title = cli("show", document_id, "--json").json["title"]
+    listed = cli("conversations").out.splitlines()
+    assert listed[0].endswith(f"{QUESTION}  (ferry, {title})") or listed[0].endswith(f"{QUESTION}  ({title}, ferry)")
+    assert len(listed) == len(cli("conversations", "list", "ferry").out.splitlines()) == 2
     assert cli("ask", "Who?", "--json").json["error"] == "BadSetting"
 
 

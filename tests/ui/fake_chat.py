@@ -65,6 +65,7 @@ class FakeConversation:
     owner: str = ""
     documents: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
+    about: str = ""
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -157,10 +158,14 @@ class FakeChat:
     def turns(self, conversation_id: str) -> list[Turn]:
         return list(self.known[conversation_id].turns) if conversation_id in self.known else []
 
-    def conversations(self, document_id: str, owner: str = "") -> list[FakeConversation]:
+    def conversations(self, document_id: str = "", owner: str = "") -> list[FakeConversation]:
         mine = [
-            each for each in self.known.values() if document_id in each.documents and each.owner == owner and each.title
+            each
+            for each in self.known.values()
+            if document_id in ("", *each.documents) and each.owner == owner and each.title
         ]
+        for each in mine:
+            each.about = ", ".join(self.library.documents[one].title for one in each.documents)
         return sorted(mine, key=lambda each: each.updated_at, reverse=True)
 
     def delete(self, conversation_id: str) -> None:

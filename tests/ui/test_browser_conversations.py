@@ -99,6 +99,38 @@ def test_a_question_is_edited_and_both_versions_stay(opened: Page, report: Path)
     expect(opened.locator('[data-menu="history"] .title', has_text="question?")).to_have_count(3)
 
 
+def test_conversations_of_all_documents_are_in_one_list(opened: Page, report: Path, tmp_path: Path) -> None:
+    other = tmp_path / "Minutes of May.pdf"
+    other.write_bytes(b"%PDF-1.7 minutes " + tmp_path.name.encode())
+    for path, question in ((report, "Who signed the report?"), (other, "Who took the minutes?")):
+        driver.upload(opened, path)
+        expect(opened.locator(".document[aria-current] .title")).to_have_text(path.stem)
+        driver.ask(opened, question)
+        driver.wait_for_answer(opened)
+    talks = opened.locator(".conversations li")
+    expect(talks.first).to_be_hidden()
+    opened.get_by_role("button", name="Conversations", exact=True).click()
+    expect(opened.locator(".document").first).to_be_hidden()
+    expect(talks.nth(0)).to_contain_text("Who took the minutes?Minutes of May")
+    expect(talks.nth(1)).to_contain_text("Who signed the report?Annual report 2017")
+    expect(opened.locator(".conversations [aria-current]")).to_contain_text("Who took the minutes?")
+    talks.nth(1).get_by_role("button").click()
+    expect(opened.locator("#history .question")).to_have_text("Who signed the report?")
+    expect(opened.locator("#head h2")).to_have_text("Annual report 2017")
+    expect(opened).to_have_url(re.compile("c="))
+    address = opened.url.partition("#")[0]
+    opened.goto("about:blank")
+    # As after a restart: the page opens where it was, without being told.
+    driver.open_page(opened, address)
+    expect(opened.locator("#history .question")).to_have_text("Who signed the report?")
+    opened.get_by_role("button", name="Conversations", exact=True).click()
+    # The list stays until something is searched for, which shows documents too.
+    expect(opened.locator(".conversations [aria-current]")).to_contain_text("Who signed the report?")
+    opened.get_by_label("Search titles, pages and conversations").fill("minutes")
+    expect(opened.locator(".document .title")).to_have_text(["Minutes of May"])
+    expect(talks.first).to_be_hidden()
+
+
 def test_an_answer_is_copied_with_question_and_pages(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     driver.ask(opened, QUESTION)

@@ -110,6 +110,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     pieces = [
         library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
         library.documents([], "", nasty, Found()),
+        library.conversations([replace(talk, documents=(nasty,), about=nasty)], nasty),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         head.head(named, [talk], nasty),
@@ -142,7 +143,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
-    assert len(pieces) == 19
+    assert len(pieces) == 20
     assert "src" not in Tags(pieces[6]).attributes
 
 
