@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
@@ -144,6 +144,16 @@ class Conversations:
     def delete(self, conversation_id: str) -> None:
         """Forget a conversation."""
         self._store.delete_conversation(conversation_id)
+
+    def take(self, document_id: str, title: str, turns: Sequence[Turn]) -> None:
+        """Keep a conversation that was held elsewhere. Raises DocumentNotFound."""
+        with keeping():
+            conversation_id = self._store.start_conversation(document_id, title).id
+        for turn in turns:
+            cited = tuple(replace(each, document_id="", title="") for each in turn.answer.citations)
+            asked = Asked(document_id, turn.question, conversation_id, self._store.messages(conversation_id))
+            trouble = {"message": turn.message, "hint": turn.hint} if turn.message else None
+            self._store_answer(asked, replace(turn.answer, citations=cited), cast(MessageState, turn.state), trouble)
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""

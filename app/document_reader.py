@@ -1,11 +1,14 @@
 """The document reader: reads what is not read of a document yet, section by section, one process at a time."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 
+from app.block_store import BlockStore
 from app.errors import Busy, DiskFull, DocumentNotFound
 from app.events import Progress
 from app.planning import Planner
+from app.portable import LIST, MANIFEST
 from app.reader_model import Loaded
 from app.recall import Recaller
 from app.section_reader import SectionReader
@@ -31,6 +34,7 @@ class DocumentReader:
         planner: Planner,
         recaller: Recaller,
         section_reader: SectionReader,
+        block_store: BlockStore,
     ) -> None:
         self._store = store
         self._home = home
@@ -38,6 +42,7 @@ class DocumentReader:
         self._planner = planner
         self._recaller = recaller
         self._section_reader = section_reader
+        self._block_store = block_store
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`, or
@@ -55,6 +60,10 @@ class DocumentReader:
 
         try:
             with self._home.lock(f"reading-{reading.id}"):
+                self._adopt(reading)
+                reading = self._store.reading(reading.id) or reading
+                if reading.state not in TO_READ:
+                    return
                 needed = self._planner.disk_bytes(reading) - reading.num_bytes + DISK_SPARE_BYTES
                 if needed > self._home.free_bytes():
                     raise DiskFull(needed, self._home.free_bytes())
@@ -69,6 +78,18 @@ class DocumentReader:
             ) from error
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+    def _adopt(self, reading: Reading) -> None:
+        """Take over memory that came with the document, of sections that are the same here; the others are read."""
+        folder = self._home.imports / reading.document_id
+        if not folder.exists():
+            return
+        came = enumerate(MANIFEST.validate_json((folder / LIST).read_bytes()).blocks)
+        files = [(each.section, folder / f"pods-{number}", each) for number, each in came]
+        for section in self._waiting(reading):
+            if own := [(path, each.block) for identity, path, each in files if identity == section.identity]:
+                self._block_store.adopt(section, own, self._loaded.recipes[reading.recipe].layout)
+        shutil.rmtree(folder)
 
     def _sections(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         layout = self._loaded.recipes[reading.recipe].layout

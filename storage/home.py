@@ -24,11 +24,13 @@ class Home:
         self.root = root.absolute()
         self.documents = self.root / "documents"
         self.pods = self.root / "pods"
+        self.imports = self.root / "imports"
+        """By document, memory that came with it and is not taken over yet."""
         self.models = self.root / "models"
         self._locks = self.root / "locks"
         self._database = self.root / "docpod.sqlite3"
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.documents, self.pods, self.models, self._locks):
+        for folder in (self.documents, self.pods, self.imports, self.models, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
         self._database.touch(mode=0o600)

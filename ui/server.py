@@ -27,7 +27,17 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 
 log = logging.getLogger(__name__)
 
-PRIVATE = ("documents", "pods", "models", "docpod.sqlite3", "docpod.sqlite3-wal", "docpod.log", "docpod.log.1", SECRET)
+PRIVATE = (
+    "documents",
+    "pods",
+    "imports",
+    "models",
+    "docpod.sqlite3",
+    "docpod.sqlite3-wal",
+    "docpod.log",
+    "docpod.log.1",
+    SECRET,
+)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS_TRIED = 50

@@ -94,6 +94,22 @@ def test_a_conversation_is_exported(cli: Cli, tmp_path: Path, settings: Settings
     assert cli(*export[:2], of_text, "--format", "pdf", "--json").json["error"] == "UnsupportedFile"
 
 
+def test_a_read_document_is_exported_and_imported(cli: Cli, document_id: str, tmp_path: Path) -> None:
+    asked = cli("ask", document_id, QUESTION, "--json").json
+    out = tmp_path / "wing.docpod"
+    assert cli("export", document_id, "--out", out, "--json").json["bytes"] == out.stat().st_size
+    cli("delete", document_id)
+    assert cli("conversations", "--json").json == []
+    facts = cli("import", out, "--json").json
+    assert (facts["document_id"], facts["already_read"]) == (document_id, True)
+    (listed,) = cli("conversations", "--json").json
+    (turn,) = cli("conversations", "show", listed["conversation_id"], "--json").json
+    assert (turn["answer"], turn["citations"]) == (asked["answer"], asked["citations"])
+    assert cli("export", document_id, "--out", tmp_path, "--json").json["error"] == "BadSetting"
+    out.write_bytes(out.read_bytes()[:500])
+    assert cli("import", out, "--json").json["error"] == "DamagedDocument"
+
+
 def test_words_are_searched(cli: Cli, document_id: str) -> None:
     cli("ask", document_id, QUESTION)
     found = cli("search", "porter", "that", "da", "--json").json

@@ -52,7 +52,7 @@ def report(tmp_path: Path) -> Path:
 def test_every_format_can_be_chosen(opened: Page) -> None:
     chosen = opened.locator("#library-pane input[type=file]")
     expect(chosen).to_have_attribute(
-        "accept", re.compile(r"^\.pdf,application/pdf,.*,\.epub,application/epub\+zip,.*\.md,")
+        "accept", re.compile(r"^\.pdf,application/pdf,.*,\.epub,application/epub\+zip,.*\.md,.*,\.docpod$")
     )
 
 
