@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from app.block_store import BlockStore
 from app.errors import Busy, DiskFull, DocumentNotFound
@@ -60,10 +61,6 @@ class DocumentReader:
 
         try:
             with self._home.lock(f"reading-{reading.id}"):
-                self._adopt(reading)
-                reading = self._store.reading(reading.id) or reading
-                if reading.state not in TO_READ:
-                    return
                 needed = self._planner.disk_bytes(reading) - reading.num_bytes + DISK_SPARE_BYTES
                 if needed > self._home.free_bytes():
                     raise DiskFull(needed, self._home.free_bytes())
@@ -79,17 +76,25 @@ class DocumentReader:
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
 
-    def _adopt(self, reading: Reading) -> None:
-        """Take over memory that came with the document, of sections that are the same here; the others are read."""
+    def adopt(self, reading: Reading) -> None:
+        """Take over memory that came with the document, of sections that are the same here; the others are to be read.
+
+        Raises NotStored and OutOfMemory.
+        """
         folder = self._home.imports / reading.document_id
-        if not folder.exists():
-            return
-        came = enumerate(MANIFEST.validate_json((folder / LIST).read_bytes()).blocks)
-        files = [(each.section, folder / f"pods-{number}", each) for number, each in came]
-        for section in self._waiting(reading):
-            if own := [(path, each.block) for identity, path, each in files if identity == section.identity]:
-                self._block_store.adopt(section, own, self._loaded.recipes[reading.recipe].layout)
-        shutil.rmtree(folder)
+        with suppress(HomeBusy), self._home.lock(f"reading-{reading.id}"):
+            if not folder.exists():
+                return
+            blocks = MANIFEST.validate_json((folder / LIST).read_bytes()).blocks
+            for section in self._waiting(reading):
+                own = [
+                    (folder / f"pods-{number}", each.block)
+                    for number, each in enumerate(blocks)
+                    if each.section == section.identity
+                ]
+                if own:
+                    self._block_store.adopt(section, own, self._loaded.recipes[reading.recipe].layout)
+            shutil.rmtree(folder)
 
     def _sections(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         layout = self._loaded.recipes[reading.recipe].layout

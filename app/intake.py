@@ -27,7 +27,6 @@ class Intake:
         self.limits = ReaderLimits(max_pages=settings.max_pages, page_seconds=settings.page_seconds)
         self._store = store
         self._pods = home.pods
-        self.imports = home.imports
         self._blobs = BlobStore(home.root)
         self._max_upload_mb = settings.max_upload_mb
         # Bytes and row come and go together, also where one document is added and deleted at once.

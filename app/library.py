@@ -68,6 +68,8 @@ class Library:
             document = self.intake.keep(path, name, move)
         if self.catalogue.entry(document.id).progress.stage not in ("ready", "paused", "waiting"):
             self.read(document.id)
+        elif (self._home.imports / document.id).exists():
+            self._worker.parse(document.id)
         return document.id
 
     def receive(self, file: BinaryIO, name: str) -> str:

@@ -9,7 +9,8 @@ only for sections that this program would read from them by the same model and r
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import IO, ClassVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -24,7 +25,7 @@ SUFFIX = ".docpod"
 FORMAT = 1
 LIST = "docpod.json"
 _ORIGINAL, _CONVERSATIONS = "original", "conversations.json"
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 32 << 20
 """Of the list, and of the conversations."""
 _PIECE_BYTES = 1 << 20
 _HEADER_BYTES = 30
@@ -40,7 +41,6 @@ class Part:
     name: str
     num_bytes: int
     sha256: str
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,6 @@ class Kept:
         """A row that names no file yet."""
         facts = {key: value for key, value in vars(self).items() if key != "section"}
         return Block(**facts, file_name="")
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,13 @@ class Talk:
     """A conversation about the document."""
 
     title: str
-    turns: tuple[Turn, ...] = field(default=())
+    turns: tuple[Turn, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every question is at its end, with figures that can be shown."""
+        figures = [each for turn in self.turns for each in vars(turn.answer).values() if isinstance(each, float)]
+        return all(turn.state in ("done", "stopped", "failed") for turn in self.turns) and all(map(isfinite, figures))
 
 
 MANIFEST, TALKS = TypeAdapter(Manifest), TypeAdapter(tuple[Talk, ...])
@@ -131,6 +135,9 @@ def unpack(path: Path, folder: Path, free_bytes: int) -> tuple[Manifest, tuple[T
     try:
         with ZipFile(path) as archive:
             first, *members = archive.infolist()
+            size = sum(each.file_size for each in (first, *members))
+            if size > path.stat().st_size or any(each.compress_type != ZIP_STORED for each in (first, *members)):
+                raise ValueError("its parts are larger than it is, or packed")
             if first.filename != LIST or first.file_size > _MOST_BYTES:
                 raise ValueError("it does not begin with a list of its parts")
             listed = archive.read(first)
@@ -142,9 +149,6 @@ def unpack(path: Path, folder: Path, free_bytes: int) -> tuple[Manifest, tuple[T
             names = [_ORIGINAL, _CONVERSATIONS, *(f"pods/{number}" for number in range(len(manifest.blocks)))]
             if names != [each.filename for each in members] or names != [each.name for each in manifest.parts]:
                 raise ValueError("it has other parts than it lists")
-            size = sum(each.file_size for each in (first, *members))
-            if size > path.stat().st_size or any(each.compress_type != ZIP_STORED for each in members):
-                raise ValueError("its parts are larger than it is, or packed")
             if size > free_bytes:
                 raise DiskFull(size, free_bytes)
             for name, part, member in zip(names, manifest.parts, members, strict=True):
@@ -156,7 +160,7 @@ def unpack(path: Path, folder: Path, free_bytes: int) -> tuple[Manifest, tuple[T
         if said.stat().st_size > _MOST_BYTES:
             raise ValueError("its conversations are too long")
         talks = TALKS.validate_json(said.read_bytes())
-        if any(turn.state not in ("done", "stopped", "failed") for talk in talks for turn in talk.turns):
+        if not all(each.is_whole for each in talks):
             raise ValueError("it has a question without an end")
         return manifest, talks
     except _NO_ARCHIVE as error:

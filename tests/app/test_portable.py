@@ -9,6 +9,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import pytest
 
+from app import ingest
 from app.errors import AppError, BadName, DamagedDocument, DiskFull, NotRead, UnsupportedFile
 from app.main import App
 from engine.runtime.prefill.builder import PodBuilder
@@ -142,6 +143,22 @@ def test_memory_that_would_not_be_made_here_is_read_anew(
     assert pods == store.all_block_files()
 
 
+def test_in_the_background_only_what_must_be_read_waits_for_its_user(
+    elsewhere: App, archive: Path, chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "ASK_FIRST_SECONDS", 0.0)
+    other = rewritten(archive, other_section)
+    chunks.clear()
+    elsewhere.start()
+    document_id = elsewhere.library.add(archive, archive.name)
+    paper.wait_for(elsewhere, document_id, "ready")
+    assert not archive.exists() and chunks == []
+    elsewhere.library.delete(document_id)
+    assert elsewhere.library.add(other, other.name) == document_id
+    assert paper.wait_for(elsewhere, document_id, "waiting", "ready").progress.stage == "waiting"
+    assert chunks == []
+
+
 def talk(**turn: object) -> Callable[[Members, dict], object]:
     def change(members: Members, listed: dict) -> None:
         talks = json.loads(members["conversations.json"])
@@ -165,12 +182,13 @@ HOSTILE: dict[str, tuple[Callable[[Members, dict], object], type[AppError]]] = {
     "a wrong size": (lambda _, listed: listed["parts"][2].update(num_bytes=5, wrong=1), DamagedDocument),
     "a later version": (lambda _, listed: listed.update(format=2), UnsupportedFile),
     "a foreign list": (lambda _, listed: listed.update(more="x"), DamagedDocument),
-    "no numbers": (lambda _, listed: listed["blocks"][0].update(start_token="0"), DamagedDocument),
+    "no numbers": (lambda _, listed: listed["blocks"][0].update(start_token="x"), DamagedDocument),
     "an unknown recipe": (lambda _, listed: listed.update(recipe="keep900"), DamagedDocument),
     "no title": (lambda _, listed: listed.update(title=" \u0007"), BadName),
     "no JSON": (lambda members, _: members.update({"conversations.json": b"[["}), DamagedDocument),
     "deep JSON": (lambda members, _: members.update({"conversations.json": b"[" * 100_000}), DamagedDocument),
     "an open question": (talk(state="waiting"), DamagedDocument),
+    "a figure that is none": (talk(answer={"seconds": float("inf")}), DamagedDocument),
     "no answer": (talk(answer="yes"), DamagedDocument),
     "no document": (lambda members, _: members.update(original=b"\x7fELF and more"), UnsupportedFile),
     "an archive in it": (lambda members, _: members.update(original=b"PK\x03\x04" + b"\0" * 60), UnsupportedFile),
