@@ -5,7 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from secrets import token_hex
 
 from engine.core.errors import PodMismatch
@@ -23,6 +25,7 @@ from engine.runtime.prefill.builder import Builder, builder_for
 from engine.runtime.runner import Runner
 from storage import (
     Block,
+    BlockConflict,
     BlockDamaged,
     Home,
     NotStored,
@@ -124,6 +127,28 @@ class BlockStore:
             return QuantizedLoader(layout, *facts)
         return PodLoader(*facts)
 
+    def adopt(self, section: Section, files: Sequence[tuple[Path, Block]], layout: Layout) -> None:
+        """Take files that were written elsewhere for a section, which is read here unless they make up its pod.
+
+        Raises NotStored and OutOfMemory.
+        """
+        rows: list[Block] = []
+        try:
+            with self._dropping(rows):
+                for path, block in files:
+                    rows.append(replace(block, file_name=self._new_name(section, "i")))
+                    path.rename(self._pods / rows[-1].file_name)
+                self._unlink(self._store.finish_section(section.id, 0.0, rows))
+        except (BlockConflict, FileNotFoundError) as error:
+            log.warning("what came for section %d is not all of it: %s", section.id, error)
+            return
+        # As it is now: how blocks are put together depends on its state.
+        section = self._store.section(section.id) or section
+        try:
+            self.load(section, rows, layout)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            self._drop(section, rows, error)
+
     def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
         blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
@@ -160,11 +185,8 @@ class BlockStore:
                 self._unlink([each.result().file_name for each in writing if each.exception() is None])
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
-        """Write a block's file; returns the row for it.
-
-        No two files ever have the same name, so that a file is not unlinked in the place of one it was dropped for.
-        """
-        name = f"{section.identity[:16]}-{section.id}-{suffix}-{token_hex(4)}.pod"
+        """Write a block's file; returns the row for it."""
+        name = self._new_name(section, suffix)
         meta = {**block.meta, "section": section.identity, "stop": block.stop}
         num_bytes, checksum = write_block(self._pods, name, meta, block.payload)
         return Block(
@@ -175,6 +197,10 @@ class BlockStore:
             num_bytes=num_bytes,
             checksum=checksum,
         )
+
+    def _new_name(self, section: Section, suffix: str) -> str:
+        """No two files ever have one name, so that a file is not unlinked in the place of one it was dropped for."""
+        return f"{section.identity[:16]}-{section.id}-{suffix}-{token_hex(4)}.pod"
 
     @contextmanager
     def _dropping(self, rows: Sequence[Block]) -> Iterator[None]:

@@ -73,6 +73,7 @@ class Catalogue:
             outline=tuple(document.outline),
             note=document.note,
             attachments=tuple(document.attachments),
+            is_pdf=document.media_type == "application/pdf",
         )
 
     def _progress(self, document: Document, reading: Reading | None, states: Sequence[PageState]) -> Progress:

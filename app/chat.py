@@ -91,9 +91,20 @@ class Chat:
         """The documents that a conversation is about; none before its first question, where it is about one."""
         return self._conversations.documents(conversation_id)
 
-    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "") -> str:
+    def title(self, conversation_id: str) -> str:
+        """What a conversation is called."""
+        conversation = self._store.conversation(conversation_id)
+        return conversation.title if conversation else ""
+
+    def copy(self, conversation_id: str, question: str = "", before: int = 0) -> str:
+        """As `Conversations.copy`."""
+        return self._conversations.copy(conversation_id, question, before)
+
+    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "", instead_of: int = 0) -> str:
         """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
-        one, and the owner's. Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
+        one, and the owner's. Asked `instead_of` the question of an answer, it is in a copy of what stands before that.
+
+        Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
         """
         question = question.strip()
         if not question:
@@ -102,6 +113,8 @@ class Chat:
             conversation = self._store.conversation(conversation_id) if conversation_id else None
             if conversation is not None and (conversation.document_id, conversation.owner) != (document_id, owner):
                 raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
+            if instead_of:
+                conversation_id = self._conversations.copy(conversation_id, question, instead_of)
             messages = self._store.messages(conversation_id) if conversation else []
             beside = tuple(conversation.beside) if conversation else ()
             asked = Asked(document_id, question, conversation_id, messages, owner=owner, beside=beside)

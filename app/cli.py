@@ -102,7 +102,9 @@ def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
         else:
             shared.add_argument(flag, default=argparse.SUPPRESS, metavar=field.name.upper())
     output = argparse.ArgumentParser(add_help=False, parents=[shared])
-    output.add_argument("--json", action="store_true", help="print one JSON value at the end")
+    output.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON value at the end"
+    )
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = Parsers(parser, output)
     for name, service in services.items():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
@@ -92,10 +92,35 @@ class Conversations:
         beside = tuple(conversation.beside)
         return Asked(conversation.document_id, asked.content, conversation_id, before, asked, beside=beside)
 
-    def entries(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
-        """Conversations of the home's user or of a visitor about a document, last used first."""
+    def copy(self, conversation_id: str, question: str = "", before: int = 0) -> str:
+        """A conversation once more, or as it was `before` an answer, whose question is asked in it otherwise; its id.
+
+        Raises DocumentNotFound.
+        """
+        with keeping():
+            original = self._store.conversation(conversation_id)
+            title = question[:80] or f"{original.title if original else ''} (copy)"
+            return self._store.copy_conversation(conversation_id, title, before).id
+
+    def entries(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
+        """Conversations of the home's user or of a visitor, last used first: about a document, or all with what each is
+        about."""
+        names = {} if document_id else {each.id: each.name for each in self._store.documents()}
         found = self._store.conversations(document_id, owner)
-        return [ConversationEntry(each.id, each.title, each.updated_at, each.documents) for each in found]
+        versions: dict[str, tuple[str, ...]] = {}
+        for each in sorted(found, key=lambda each: each.created_at):
+            versions[each.first] = (*versions.get(each.first, ()), each.id)
+        return [
+            ConversationEntry(
+                each.id,
+                each.title,
+                each.updated_at,
+                each.documents,
+                versions[each.first],
+                ", ".join(names.get(one, "") for one in each.documents),
+            )
+            for each in found
+        ]
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """The documents that a conversation is about; none where there is no such conversation."""
@@ -119,6 +144,16 @@ class Conversations:
     def delete(self, conversation_id: str) -> None:
         """Forget a conversation."""
         self._store.delete_conversation(conversation_id)
+
+    def take(self, document_id: str, title: str, turns: Sequence[Turn]) -> None:
+        """Keep a conversation that was held elsewhere. Raises DocumentNotFound."""
+        with keeping():
+            conversation_id = self._store.start_conversation(document_id, title).id
+        for turn in turns:
+            cited = tuple(replace(each, document_id="", title="") for each in turn.answer.citations)
+            asked = Asked(document_id, turn.question, conversation_id, self._store.messages(conversation_id))
+            trouble = {"message": turn.message, "hint": turn.hint} if turn.message else None
+            self._store_answer(asked, replace(turn.answer, citations=cited), cast(MessageState, turn.state), trouble)
 
     def keep(self, asked: Asked, answer: Answer) -> Answer:
         """Keep question, answer and citations in one transaction; the answer then knows where it is kept."""

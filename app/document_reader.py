@@ -1,11 +1,15 @@
 """The document reader: reads what is not read of a document yet, section by section, one process at a time."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+from app.block_store import BlockStore
 from app.errors import Busy, DiskFull, DocumentNotFound
 from app.events import Progress
 from app.planning import Planner
+from app.portable import LIST, MANIFEST
 from app.reader_model import Loaded
 from app.recall import Recaller
 from app.section_reader import SectionReader
@@ -31,6 +35,7 @@ class DocumentReader:
         planner: Planner,
         recaller: Recaller,
         section_reader: SectionReader,
+        block_store: BlockStore,
     ) -> None:
         self._store = store
         self._home = home
@@ -38,6 +43,7 @@ class DocumentReader:
         self._planner = planner
         self._recaller = recaller
         self._section_reader = section_reader
+        self._block_store = block_store
 
     def read(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """Read what is not read yet, if it is queued; progress after every chunk, and a clean end where `stopped()`, or
@@ -69,6 +75,26 @@ class DocumentReader:
             ) from error
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
+
+    def adopt(self, reading: Reading) -> None:
+        """Take over memory that came with the document, of sections that are the same here; the others are to be read.
+
+        Raises NotStored and OutOfMemory.
+        """
+        folder = self._home.imports / reading.document_id
+        with suppress(HomeBusy), self._home.lock(f"reading-{reading.id}"):
+            if not folder.exists():
+                return
+            blocks = MANIFEST.validate_json((folder / LIST).read_bytes()).blocks
+            for section in self._waiting(reading):
+                own = [
+                    (folder / f"pods-{number}", each.block)
+                    for number, each in enumerate(blocks)
+                    if each.section == section.identity
+                ]
+                if own:
+                    self._block_store.adopt(section, own, self._loaded.recipes[reading.recipe].layout)
+            shutil.rmtree(folder)
 
     def _sections(self, reading: Reading, stopped: Callable[[], bool]) -> Iterator[Progress]:
         layout = self._loaded.recipes[reading.recipe].layout

@@ -141,6 +141,10 @@ class ConversationEntry:
     updated_at: datetime
     documents: tuple[str, ...] = ()
     """Ids of all documents that it is about."""
+    versions: tuple[str, ...] = ()
+    """Ids of all conversations that were made from each other, itself among them, oldest first."""
+    about: str = ""
+    """What its documents are called, in a list over all documents."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,8 @@ class DocumentEntry:
     """Name and bytes of each file inside the file, which can be added as a document; 0 bytes where it does not say."""
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
+    is_pdf: bool = False
+    """Whether passages can be marked in a copy of it."""
 
     @property
     def name(self) -> str:

@@ -65,6 +65,7 @@ class Ingest:
         known = self._store.readings(document_id)
         with storing():
             reading = engine.presets.plan(document_id)
+            engine.reader.adopt(reading)
         was_planned = reading.id in {each.id for each in known}
         # Another model's pods of it still serve that model; reading everything again is the user's decision.
         if not was_planned and (known or engine.planner.forecast(reading).seconds > ASK_FIRST_SECONDS):

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,11 +14,13 @@ from app.ingest import Ingest
 from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
-from app.readers import by_media_type, page_image, typeset_image
+from app.portable import is_portable
+from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from app.titles import name_of
+from app.transfer import Transfer
 from app.worker import Stage, Worker
 from storage import Home, Reading, ReadingState, Store
 
@@ -37,6 +39,7 @@ class Library:
         self._model = model
         self._given = settings.recipe
         self.intake = Intake(store, home, settings)
+        self._transfer = Transfer(store, home, self.intake)
         self._retention = Retention(store, home, model)
         self.ingest = Ingest(store, model, self.intake, self._retention)
         ingest = self.ingest
@@ -54,11 +57,19 @@ class Library:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.
 
         With `move` the file is gone from where it was. Raises UnsupportedFile, EmptyDocument, DocumentTooLarge or
-        DiskFull; it then stays where it is.
+        DiskFull; it then stays where it is. An archive of `export` is imported.
         """
-        document = self.intake.keep(path, name, move)
+        if is_portable(path):
+            with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+                document = self._transfer.take(path, Path(folder))
+            if move:
+                path.unlink()
+        else:
+            document = self.intake.keep(path, name, move)
         if self.catalogue.entry(document.id).progress.stage not in ("ready", "paused", "waiting"):
             self.read(document.id)
+        elif (self._home.imports / document.id).exists():
+            self._worker.parse(document.id)
         return document.id
 
     def receive(self, file: BinaryIO, name: str) -> str:
@@ -154,6 +165,11 @@ class Library:
         for reading in self._store.readings(document_id):
             self._retention.release(reading)
         self.intake.forget(document)
+        shutil.rmtree(self._home.imports / document.id, ignore_errors=True)
+
+    def export(self, document_id: str, out: Path) -> None:
+        """As `Transfer.export`. Raises DocumentNotFound, too."""
+        self._transfer.export(self.catalogue.document(document_id), out)
 
     def rename(self, document_id: str, title: str) -> None:
         """Call a document so from now on. Raises BadName."""
@@ -212,6 +228,15 @@ class Library:
                 raise DocumentNotFound(*DELETED)
             return typeset_image(page.text, width_px, limits)
         return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
+
+    def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
+        """A copy of a PDF with highlight annotations. Raises UnsupportedFile for what is none, and DamagedDocument."""
+        document = self.catalogue.document(document_id)
+        if document.media_type != "application/pdf":
+            raise UnsupportedFile(f"{document.name} is no PDF.", "Export the conversation as Markdown or HTML.")
+        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            highlight(self.intake.path(document), marks, out := Path(folder, "highlighted"), self.intake.limits)
+            return out.read_bytes()
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""

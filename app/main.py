@@ -8,6 +8,7 @@ from app.chat import Chat
 from app.conversations import Conversations
 from app.errors import BadSetting
 from app.events import ReaderStatus
+from app.export import Export
 from app.keys import Keys
 from app.library import Library
 from app.meaning import Meaning
@@ -73,6 +74,7 @@ class App:
         self.search = Search(self._store)
         self._originals = Originals(self.library.intake)
         self._open.callback(self._originals.close)
+        self.export = Export(self.chat, self.library)
         self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.model.status)
         self._open.callback(self.sharing.stop)
         self.rescued = self.library.intake.rescue(opened.unknown)

@@ -44,7 +44,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         planner,
         Presets(store, loaded.recipes, planner, settings.recipe),
         section_reader,
-        DocumentReader(store, home, loaded, planner, recaller, section_reader),
+        DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
     )
 

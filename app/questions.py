@@ -68,8 +68,8 @@ class Questions:
         """Where a question goes, and which passages seem to answer it before the model has looked."""
         return Route(question, document_id, self._store, self._retriever.meaning)
 
-    def conversations(self, document_id: str, owner: str = "") -> list[ConversationEntry]:
-        """Conversations of the home's user or of a visitor about a document, last used first."""
+    def conversations(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
+        """As `Conversations.entries`."""
         return self._conversations.entries(document_id, owner)
 
     def turns(self, conversation_id: str) -> list[Turn]:

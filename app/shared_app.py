@@ -8,6 +8,7 @@ from app.chat import Chat
 from app.credentials import Allowance
 from app.errors import DocumentNotFound, NotAllowed
 from app.events import Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.export import Export
 from app.library import Library
 from app.questions import Questions
 from app.search import Found, Search
@@ -62,6 +63,8 @@ class SharedApp(_Restricted):
         self.questions = SharedQuestions(grant)
         self.chat = SharedChat(grant)
         self.search = SharedSearch(grant)
+        # The file itself is not shared, so there is no marked copy of it.
+        self.export = Export(self.chat, self.library)
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
@@ -103,7 +106,7 @@ class SharedCatalogue(_Restricted):
 class SharedQuestions(_Restricted):
     """What a visitor asked."""
 
-    def conversations(self, document_id: str) -> list[ConversationEntry]:
+    def conversations(self, document_id: str = "") -> list[ConversationEntry]:
         """The visitor's own; of a document that is not shared there is none."""
         return self._grant.whole.questions.conversations(document_id, self._grant.visitor_id)
 
@@ -128,11 +131,19 @@ class SharedChat(_Restricted):
         super().__init__(grant)
         self._chat = grant.whole.chat
 
-    def ask(self, document_id: str, conversation_id: str, question: str) -> str:
+    def ask(self, document_id: str, conversation_id: str, question: str, *, instead_of: int = 0) -> str:
         """As `Chat.ask`. Raises NotAllowed, too."""
         self._grant.require(document_id)
+        if instead_of:
+            self._require_own(conversation_id)
         self._take()
-        return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id)
+        return self._chat.ask(document_id, conversation_id, question, self._grant.visitor_id, instead_of)
+
+    def copy(self, conversation_id: str) -> str:
+        """As `Chat.copy`. Raises NotAllowed, too."""
+        self._require_own(conversation_id)
+        self._take()
+        return self._chat.copy(conversation_id)
 
     def open(self, documents: Sequence[str]) -> str:
         """As `Chat.open`. Raises NotAllowed, too."""
@@ -144,6 +155,10 @@ class SharedChat(_Restricted):
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """As `Chat.documents`; of a conversation that is not his, as of one that is not there."""
         return self._chat.documents(conversation_id) if self._is_own(conversation_id) else ()
+
+    def title(self, conversation_id: str) -> str:
+        """As `Chat.title`."""
+        return self._chat.title(conversation_id) if self._is_own(conversation_id) else ""
 
     def again(self, conversation_id: str) -> None:
         """As `Chat.again`. Raises NotAllowed, too."""

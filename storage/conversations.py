@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -43,22 +44,52 @@ class Conversations(Sessions):
             session.add(conversation)
             return conversation
 
+    def copy_conversation(self, conversation_id: str, title: str, before: int = 0) -> Conversation:
+        """Keep its active branch once more; of one with the answer `before` only what led to that one's question.
+
+        Raises NotStored.
+        """
+        with self._write() as session:
+            original = stored(session, Conversation, conversation_id)
+            if original.is_deleted:
+                raise NotStored(f"conversation {conversation_id} is deleted")
+            of_original = select(Message).where(Message.conversation_id == conversation_id)
+            by_id = {message.id: message for message in session.scalars(of_original)}
+            copied = _branch(by_id)
+            if before:
+                answer = stored(session, Message, before)
+                if answer not in copied:
+                    raise NotStored(f"no answer {before} in conversation {conversation_id}")
+                copied = copied[: copied.index(answer) - 1]
+            copy = replace(original, id=uuid4().hex, title=title, copy_of=original.first, updated_at=utc_now())
+            copy.created_at = copy.updated_at
+            session.add(copy)
+            session.flush()
+            parent_id = None
+            for each in copied:
+                message = replace(each, conversation_id=copy.id, parent_id=parent_id)
+                session.add(message)
+                session.flush()
+                of_message = session.scalars(select(Citation).where(Citation.message_id == each.id)).all()
+                session.add_all(replace(citation, message_id=message.id) for citation in of_message)
+                parent_id = message.id
+            return copy
+
     def conversation(self, conversation_id: str) -> Conversation | None:
         """None where there is none, or none any longer."""
         with self._read() as session:
             found = session.get(Conversation, conversation_id)
             return None if found is None or found.is_deleted else found
 
-    def conversations(self, document_id: str, owner: str = "") -> list[Conversation]:
-        """Of the home's user or of a visitor, last used first."""
-        of_document = select(Conversation).where(
-            or_(Conversation.document_id == document_id, about(document_id)),
-            Conversation.owner == owner,
-            Conversation.title != "",
-            ~Conversation.is_deleted,
+    def conversations(self, document_id: str = "", owner: str = "") -> list[Conversation]:
+        """Of the home's user or of a visitor, about a document or whatever, last used first."""
+        found = select(Conversation).where(
+            Conversation.owner == owner, Conversation.title != "", ~Conversation.is_deleted
         )
+        if document_id:
+            found = found.where(or_(Conversation.document_id == document_id, about(document_id)))
         with self._read() as session:
-            return list(session.scalars(of_document.order_by(Conversation.updated_at.desc(), Conversation.id)))
+            return list(session.scalars(found.order_by(Conversation.updated_at.desc(), Conversation.id)))
 
     def rename_conversation(self, conversation_id: str, title: str) -> None:
         """Call it so from now on. Raises NotStored."""

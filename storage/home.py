@@ -28,13 +28,15 @@ class Home:
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
         self.documents = self.root / "documents"
         self.pods = self.root / "pods"
+        self.imports = self.root / "imports"
+        """By document, memory that came with it and is not taken over yet."""
         self.models = self.root / "models"
         self._locks = self.root / "locks"
         self.backups = self.root / "backups"
         self.database = self.root / "docpod.sqlite3"
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._released = release_reserve(self.root)
-        for folder in (self.documents, self.pods, self.models, self.backups, self._locks):
+        for folder in (self.documents, self.pods, self.imports, self.models, self.backups, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
         if not self.database.exists():

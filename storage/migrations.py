@@ -105,6 +105,11 @@ def m012_checks_of_originals(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE documents ADD COLUMN {column} VARCHAR NOT NULL DEFAULT ''")
 
 
+def m013_copies_of_conversations(connection: Connection) -> None:
+    """A conversation can be made from another one, and both know of each other."""
+    connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN copy_of VARCHAR NOT NULL DEFAULT ''")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -118,6 +123,7 @@ MIGRATIONS: Sequence[Migration] = (
     m010_conversations_about_several_documents,
     m011_names_and_second_thoughts,
     m012_checks_of_originals,
+    m013_copies_of_conversations,
 )
 
 

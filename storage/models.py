@@ -260,6 +260,8 @@ class Conversation(Base, kw_only=True):
     """Ids of the further documents that it is about."""
     is_deleted: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
     """Whether it is out of sight, and goes unless it is brought back first."""
+    copy_of: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The first of the conversations that were made from each other; empty for that one itself."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
@@ -267,6 +269,11 @@ class Conversation(Base, kw_only=True):
     def documents(self) -> tuple[str, ...]:
         """Ids of all documents that it is about."""
         return (self.document_id, *self.beside)
+
+    @property
+    def first(self) -> str:
+        """The id of the first of those that were made from each other, which all of them share."""
+        return self.copy_of or self.id
 
 
 class Message(Base, kw_only=True):

@@ -55,13 +55,14 @@ VISITOR_ROUTES = (
     "/gradio_api/cancel",
     "/gradio_api/reset",
     "/gradio_api/run/{api_name}",
+    "/export/{form}/{conversation_id}",
 )
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(
     (
         *("load", "tick", "open", "several", "search", "cite", "cite_live", "turn", "contents"),
         *("ask", "regenerate", "stop", "stop_waiting", "conversation", "conversation_new"),
-        *("conversation_delete", "conversation_undo", "conversation_rename"),
+        *("conversation_delete", "conversation_undo", "conversation_rename", "conversation_copy", "edit", "edit_leave"),
     )
 )
 """Events of the page that visitors may cause; all others are for the home's user alone."""

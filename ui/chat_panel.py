@@ -45,14 +45,19 @@ def build(page: Page) -> None:
         max_length=100_000,
     )
     page.region("question", question)
+    # The answer whose question is asked otherwise, by its message; 0 for none.
+    page.region("instead_of", gr.State(0))
 
 
 def bind(page: Page) -> None:
     """Wires the pane, and says which events answer."""
 
-    def ask(document_id: str, conversation_id: str, question: str) -> Iterator[list[Any]]:
-        for view in on_ask(page, document_id, conversation_id, question):
+    def ask(document_id: str, conversation_id: str, question: str, instead_of: int) -> Iterator[list[Any]]:
+        for view in on_ask(page, document_id, conversation_id, question, instead_of):
             yield page.values(view)
+
+    def edit(conversation_id: str, event: gr.EventData) -> list[Any]:
+        return page.guarded(lambda: on_edit(page, conversation_id, int((event._data or {}).get("edit", 0))))
 
     def again(document_id: str, conversation_id: str) -> Iterator[list[Any]]:
         for view in on_again(page, document_id, conversation_id):
@@ -64,10 +69,14 @@ def bind(page: Page) -> None:
     ids, question = [page["document_id"], page["conversation_id"]], page["question"]
     answering = {"outputs": page.outputs, "concurrency_limit": 32, **QUIET}
     page.answering += [
-        question.submit(ask, [*ids, question], api_name="ask", trigger_mode="multiple", **answering),
+        question.submit(
+            ask, [*ids, question, page["instead_of"]], api_name="ask", trigger_mode="multiple", **answering
+        ),
         page["history"].retry(again, ids, api_name="regenerate", **answering),
     ]
     question.stop(stop, ids, page.outputs, api_name="stop", queue=False, **QUIET)
+    for source, name in (("history", "edit"), ("status", "edit_leave")):
+        page[source].edit(edit, ids[1:], page.outputs, api_name=name, queue=False, **QUIET)
     page["history"].stop(stop, ids, page.outputs, api_name="stop_waiting", queue=False, **QUIET)
 
 
@@ -82,7 +91,13 @@ def live(app: App, at: Open) -> View:
     read = bool(at.several) or at.entry.progress.stage == "ready"
     apart = last.state == "answering" or (last.state == "looking" and read)
     return {
-        "history": conversation.history(before if apart else at.turns, at.entry, not last.is_open, app.status().better),
+        "history": conversation.history(
+            before if apart else at.turns,
+            at.entry,
+            not last.is_open,
+            app.status().better,
+            ", ".join(each.name for each in at.several),
+        ),
         "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
         "status": status_line(app, last),
         "question": BUSY if last.state in ("looking", "answering") else IDLE,
@@ -92,23 +107,37 @@ def live(app: App, at: Open) -> View:
 def opened(app: App, at: Open) -> View:
     """The box, as it can be used."""
     if at.entry is None:
-        return {"question": gr.update(interactive=False, placeholder="Open a document to ask it")}
+        return {"question": gr.update(interactive=False, placeholder="Open a document to ask it"), "instead_of": 0}
     if not app.may_ask:
-        return {"question": gr.update(interactive=False, placeholder="This document is shared for reading only")}
+        box = gr.update(interactive=False, placeholder="This document is shared for reading only")
+        return {"question": box, "instead_of": 0}
     box = gr.update(interactive=True, placeholder="Ask these documents" if at.several else "Ask this document")
-    return {"question": {**box, **live(app, at)["question"]}}
+    return {"question": {**box, **live(app, at)["question"]}, "instead_of": 0}
 
 
-def on_ask(page: Page, document_id: str, conversation_id: str, question: str) -> Iterator[View]:
+def on_edit(page: Page, conversation_id: str, answer: int) -> View:
+    """Puts the question of an answer into the box, to be asked otherwise; without an answer takes that back."""
+    asked = next(
+        (each.question for each in page.app.chat.turns(conversation_id) if each.answer.message_id == answer), ""
+    )
+    return {
+        "question": gr.update(value=asked),
+        "instead_of": answer if asked else 0,
+        "status": conversation.editing() if asked else "",
+    }
+
+
+def on_ask(page: Page, document_id: str, conversation_id: str, question: str, instead_of: int = 0) -> Iterator[View]:
     """Asks; yields the growing answer. A refused question comes back into the box."""
     try:
-        conversation_id = page.app.chat.ask(document_id, conversation_id, question)
+        conversation_id = page.app.chat.ask(document_id, conversation_id, question, instead_of=instead_of)
         at = page.place(document_id, conversation_id)
         view = page.live(at)
         yield {
             **view,
             **(_sheet(page.app, at) if at.turns[-1].state == "waiting" else {}),
             "question": {**view["question"], "value": ""},
+            "instead_of": 0,
             "conversation_id": conversation_id,
             "timer": POLLING,
         }

@@ -7,6 +7,7 @@ import gradio as gr
 
 from app.main import App
 from ui.render import conversation
+from ui.render import head as view
 from ui.trouble import explain
 from ui.view import QUIET, Open, Page, View
 
@@ -39,6 +40,9 @@ def bind(page: Page) -> None:
     def undo(document_id: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_undo(page, document_id, str((event._data or {}).get("conversation", ""))))
 
+    def copy(document_id: str, conversation_id: str) -> list[Any]:
+        return page.guarded(lambda: page.opened(document_id, page.app.chat.copy(conversation_id)))
+
     ids, head = [page["document_id"], page["conversation_id"]], page["head"]
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
     head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving)
@@ -46,6 +50,7 @@ def bind(page: Page) -> None:
     fresh = {"js": "() => window.docpod.fresh()", "api_name": "conversation_fresh", **QUIET}
     new = head.edit(None, None, page["conversation_id"], **fresh)
     new.then(open_new, ids, page.outputs, api_name="conversation_new", **leaving)
+    head.copy(copy, ids, page.outputs, api_name="conversation_copy", **leaving)
     places = [*ids, page["search"]]
     head.submit(rename, places, page.outputs, api_name="conversation_rename", concurrency_limit=None, **QUIET)
     page["status"].click(undo, ids[:1], page.outputs, api_name="conversation_undo", **leaving)
@@ -58,7 +63,7 @@ def live(app: App, at: Open) -> View:
         return {"head": ""}
     try:
         entry = app.library.catalogue.entry(at.document_id)
-        head = conversation.head(entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
+        head = view.head(entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
     except Exception as error:
         head = conversation.failure("", explain(error))
     return {"head": head}

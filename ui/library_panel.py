@@ -32,6 +32,7 @@ def build(page: Page) -> None:
         elem_id="search",
     )
     page.region("search", search)
+    gr.HTML(library.lists(), elem_id="lists", js_on_load=None, apply_default_css=False)
     page.surface("documents")
     page.surface("several")
     page.surface("reader")
@@ -88,7 +89,8 @@ def bind(page: Page) -> None:
 def live(app: App, at: Open) -> View:
     """The list, with the open document marked, and the reader."""
     return {
-        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits),
+        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits)
+        + library.conversations(app.questions.conversations(), at.conversation_id),
         "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
         "reader": library.reader(app.status()),
     }
@@ -102,7 +104,8 @@ def opened(app: App, at: Open) -> View:
 def documents(app: App, document_id: str, search: str) -> View:
     """The list alone."""
     found = app.library.catalogue.entries(search)
-    return {"documents": library.documents(found, document_id, search, app.search.find(search))}
+    listed = library.documents(found, document_id, search, app.search.find(search))
+    return {"documents": listed + library.conversations(app.questions.conversations(), "")}
 
 
 def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:

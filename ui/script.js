@@ -87,12 +87,13 @@
         if (!data.title.trim() || data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
-      if (button.closest("#head details")) unfolded = false;
+      if (button.closest("#head details")) unfolded = "";
       sought = data.turn || "";
       reached = "";
       drawn();
       trigger(data.event, data);
       if ("several" in data) acts.unpick();
+      if ("edit" in data) typed().focus();
     };
     const buttonOf = (event) => event.target.closest("button[data-event]");
     element.addEventListener("click", (event) => press(buttonOf(event)));
@@ -110,7 +111,33 @@
     });
   }
 
+  // Into the clipboard, which pages without HTTPS reach by a selection only; beside the button stands what came of it.
+  async function copy(button, words) {
+    const sign = Object.assign(document.createElement("span"), { className: "copied", role: "status" });
+    button.before(sign);
+    const done = await navigator.clipboard?.writeText(words).then(() => true, () => false) || copySelected(words);
+    sign.textContent = done ? "Copied" : "Could not be copied";
+    setTimeout(() => sign.remove(), 2500);
+  }
+  function copySelected(words) {
+    const area = Object.assign(document.createElement("textarea"), { value: words, readOnly: true });
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+
+  // Of the two lists of the library one is shown; a search looks into both and shows what it finds in the first.
+  function list(name) {
+    root.dataset.list = name;
+    for (const button of document.querySelectorAll("#lists button"))
+      button.setAttribute("aria-pressed", String(button.dataset.list === name));
+  }
+  document.addEventListener("input", ({ target }) => { if (target.closest("#search")) list("documents"); });
+
   const acts = {
+    list: (button) => list(button.dataset.list),
     theme() {
       localStorage.setItem("docpod-theme", root.dataset.theme === "dark" ? "light" : "dark");
       applyTheme();
@@ -122,15 +149,8 @@
       showPicked();
     },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
-    copy(button) {
-      const answer = button.closest(".answer");
-      const parts = [...answer.querySelectorAll("blockquote p, .words")].map((part) => part.innerText.trim());
-      navigator.clipboard?.writeText(parts.join("\n\n"));
-    },
-    copyLink(button) {
-      navigator.clipboard?.writeText(button.closest(".share").querySelector(".address").value);
-      button.textContent = "Copied";
-    },
+    copy: (button) => copy(button, button.dataset.copy),
+    copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),
@@ -180,14 +200,16 @@
     });
   }
 
-  // The menu of earlier conversations stays as it is while the head is drawn anew around it.
-  let unfolded = false;
+  // A menu that is open stays so while the head is drawn anew around it.
+  let unfolded = "";
   document.addEventListener("toggle", ({ target }) => {
-    if (target.matches?.("#head details")) unfolded = target.open;
+    if (!target.matches?.("#head details")) return;
+    if (target.open) unfolded = target.dataset.menu;
+    else if (unfolded === target.dataset.menu) unfolded = "";
   }, true);
   function keepUnfolded() {
-    const menu = document.querySelector("#head details");
-    if (menu && unfolded) menu.open = true;
+    const menu = unfolded && document.querySelector(`#head [data-menu="${unfolded}"]`);
+    if (menu) menu.open = true;
   }
 
   // Files dropped anywhere go to the upload button.
@@ -289,23 +311,26 @@
     if (words && looks) setTimeout(typeAgain, 300, looks - 1);
   }
 
-  // Called once the page is mounted: the place is in the address, ids only.
+  // Called once the page is mounted: the place is in the address, ids only; without one it is where this browser was last.
+  const LAST = "docpod-last";
   function place() {
     applyTheme();
     show(root.dataset.pane);
+    list("documents");
     follow(document.querySelector("#talk"));
     new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     typeAgain();
     watch();
-    const known = new URLSearchParams(location.hash.slice(1));
+    const known = new URLSearchParams(location.hash.slice(1) || localStorage.getItem(LAST) || "");
     return [known.get("d") || "", known.get("c") || ""];
   }
   function remember(documentId, conversationId) {
     const known = new URLSearchParams();
     if (documentId) known.set("d", documentId);
     if (conversationId) known.set("c", conversationId);
+    localStorage.setItem(LAST, known);
     history.replaceState(null, "", documentId ? `#${known}` : location.pathname);
   }
 

@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from app.errors import BadSetting
 from app.main import App
 from app.starter import ICON
+from ui import download
 from ui.access import SECRET, Access
 from ui.api import Api
 from ui.guard import Guard
@@ -27,7 +28,7 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 log = logging.getLogger(__name__)
 
 _DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "library.json")
-PRIVATE = ("documents", "pods", "models", *_DATABASE, "docpod.log", "docpod.log.1", SECRET)
+PRIVATE = ("documents", "pods", "imports", "models", *_DATABASE, "docpod.log", "docpod.log.1", SECRET)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PORTS_TRIED = 50
@@ -110,7 +111,7 @@ def serve(app: App) -> Iterator[Served]:
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
-                "routes": api.routes,
+                "routes": [*api.routes, *download.ROUTES],
                 "lifespan": api.lifespan,
             },
         )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from app.commands.parsers import Parsers, document
-from app.commands.terminal import PROGRAM, follow, wait
+from app.commands.terminal import PROGRAM, follow, save, wait
 from app.errors import BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import DocumentEntry
 from app.main import App
+from app.portable import SUFFIX
 from app.readers import NAMES
 from app.scans import INSTALL, ocr_installed
 
@@ -27,6 +28,12 @@ def add(commands: Parsers) -> None:
     commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
     for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
         document(commands.add(name, run))
+    document(commands.add("export", _export)).add_argument(
+        "--out", type=Path, help="otherwise DOCUMENT.docpod beside you"
+    )
+    importing = commands.add("import", _import)
+    importing.add_argument("file", nargs="+", help="archives of `export`")
+    importing.set_defaults(sample=False, password=None)
     document(commands.add("rename", _rename)).add_argument("title", help="what it is called from now on")
     attached = document(commands.add("attachments", _attachments))
     attached.add_argument("number", nargs="?", type=int, help="add and read this one")
@@ -176,6 +183,20 @@ def _recipe(app: App, options: argparse.Namespace) -> dict[str, Any]:
     return dataclasses.asdict(state)
 
 
+def _export(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Write a read document with its memory and conversations to an archive, to be imported elsewhere."""
+    found = app.library.catalogue.find(options.document)
+    path = options.out or Path(f"{Path(found.file_name).stem}{SUFFIX}")
+    app.library.export(found.id, path)
+    print(path)
+    return {"document_id": found.id, "file": str(path), "bytes": path.stat().st_size}
+
+
+def _import(app: App, options: argparse.Namespace) -> Any:
+    """Add read documents from archives, without reading them again. Memory answers as whoever made it made it."""
+    return _read(app, options)
+
+
 def _rename(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Call a document otherwise; its file keeps its name."""
     found = app.library.catalogue.find(options.document)
@@ -197,11 +218,7 @@ def _page(app: App, options: argparse.Namespace) -> dict[str, Any]:
     image = app.library.page_image(found.id, options.number, options.width)
     suffix = ".png" if image.startswith(b"\x89PNG") else ".jpg"
     path = options.out or Path(f"{Path(found.file_name).stem}-{options.number}{suffix}")
-    try:
-        path.write_bytes(image)
-    except OSError as error:
-        raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
-    print(path)
+    save(path, image)
     return {"document_id": found.id, "page": options.number, "file": str(path), "bytes": len(image)}
 
 

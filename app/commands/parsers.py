@@ -13,9 +13,15 @@ Run = Callable[[App, argparse.Namespace], Any]
 class Parsers:
     """Adds commands, or the verbs of one."""
 
-    def __init__(self, parser: argparse.ArgumentParser, common: argparse.ArgumentParser, dest: str = "command") -> None:
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        common: argparse.ArgumentParser,
+        dest: str = "command",
+        required: bool = False,
+    ) -> None:
         self._common, self._dest = common, dest
-        self._parsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=dest != "command")
+        self._parsers = parser.add_subparsers(dest=dest, metavar=dest.upper(), required=required)
 
     def add(self, name: str, run: Run) -> argparse.ArgumentParser:
         """A command that runs a function, whose docstring is its help."""
@@ -27,9 +33,12 @@ class Parsers:
         """A command that serves until it is ended."""
         return self._parsers.add_parser(name, parents=[shared], help=run.__doc__, description=run.__doc__)
 
-    def verbs(self, name: str, about: str) -> "Parsers":
-        """A command that has verbs of its own."""
-        return Parsers(self._parsers.add_parser(name, help=about, description=about), self._common, "verb")
+    def verbs(self, name: str, about: str, run: Run | None = None, **given: Any) -> "Parsers":
+        """A command that has verbs of its own; without one it runs the function on what is given, if there is one."""
+        common = [self._common] if run else []
+        parser = self._parsers.add_parser(name, parents=common, help=about, description=about)
+        parser.set_defaults(**{"run": run} if run else {}, **given)
+        return Parsers(parser, self._common, "verb", required=run is None)
 
 
 def document(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, show_evidence, wait
-from app.errors import BadSetting, NotRead
+from app.errors import BadSetting, DocumentNotFound, NotRead
 from app.events import Answer, AskEvent, Evidence, TextDelta
 from app.main import App
 from app.remarks import remarks
@@ -23,6 +23,9 @@ def add(commands: Parsers) -> None:
     asking.add_argument("--all", action="store_true", help="ask the whole library")
     asking.add_argument("question")
     asking.add_argument("--conversation", default="", help="the id of the conversation that it belongs to")
+    asking.add_argument(
+        "--instead-of", type=int, metavar="NUMBER", help="in a copy of that conversation up to its question NUMBER"
+    )
     commands.add("regenerate", _regenerate).add_argument("conversation", help="its id")
 
 
@@ -33,13 +36,18 @@ def _ask(app: App, options: argparse.Namespace) -> dict[str, Any]:
     every = [each.document_id for each in app.library.catalogue.entries()] if options.all else []
     if not (documents := list(dict.fromkeys([*named, *every]))):
         raise BadSetting("No document is named.", "Name one or several, or give --all for the whole library.")
+    conversation_id = options.conversation
+    if options.instead_of is not None:
+        turns = app.chat.turns(conversation_id)
+        if not 1 <= options.instead_of <= len(turns):
+            raise DocumentNotFound("There is no such question.", "`conversations show ID` shows them; the first is 1.")
+        before = turns[options.instead_of - 1].answer.message_id
+        conversation_id = app.chat.copy(conversation_id, options.question, before)
     found, beside = app.library.catalogue.document(documents[0]), documents[1:]
     wait(app.model.settled, lambda: app.status().why)
     recipe = app.settings.recipe
     try:
-        return _show(
-            app, app.questions.ask(found.id, options.question, options.conversation, recipe=recipe, beside=beside)
-        )
+        return _show(app, app.questions.ask(found.id, options.question, conversation_id, recipe=recipe, beside=beside))
     except NotRead as error:
         by = f" --recipe {recipe}" if recipe else ""
         raise NotRead(error.message, f"Read it first: {PROGRAM} read{by} {found.file_name!r}") from error

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from app.errors import BadSetting
 from app.events import Evidence, Progress
 from app.main import App
 
@@ -33,6 +34,15 @@ def follow(app: App, document_id: str) -> bool:
 def _write_over(line: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def save(path: Path, content: bytes) -> None:
+    """Write what a command was asked for, and say where. Raises BadSetting."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadSetting(f"{path} cannot be written: {error.strerror}.", "Choose another with --out.") from error
+    print(path)
 
 
 def show_evidence(evidence: Evidence) -> None:

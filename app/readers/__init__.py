@@ -7,7 +7,7 @@ pages are not typeset here, `image(number, width_px)`.
 
 from app.readers.base import NOTE, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import ACCEPT, NAMES, READERS, by_media_type, sniff
-from app.readers.sandbox import extract, open_document, page_image, recognise, typeset_image, unlock
+from app.readers.sandbox import Mark, extract, highlight, open_document, page_image, recognise, typeset_image, unlock
 
 __all__ = [
     "ACCEPT",
@@ -15,12 +15,14 @@ __all__ = [
     "NOTE",
     "READERS",
     "DocumentInfo",
+    "Mark",
     "OutlineEntry",
     "ParsedPage",
     "ReaderLimits",
     "Word",
     "by_media_type",
     "extract",
+    "highlight",
     "open_document",
     "page_image",
     "recognise",

@@ -57,7 +57,7 @@ READERS = (
 """Text is last: it is every text that is not told to be another."""
 NAMES = f"{', '.join(form.name for form in READERS[:-1])} or {READERS[-1].name}"
 """Of all formats, as they stand in a sentence."""
-ACCEPT = ",".join(each for form in READERS for each in (*form.suffixes, form.media_type))
+ACCEPT = ",".join((*(each for form in READERS for each in (*form.suffixes, form.media_type)), ".docpod"))
 """What a dialog that chooses files shows, as HTML writes it."""
 
 _TAIL_BYTES = 1 << 20

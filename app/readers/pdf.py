@@ -1,7 +1,7 @@
 """PDF: PDFium finds the glyphs, from which lines and columns are made, reads forms and notes, and draws pages."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ctypes import c_int
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ import pypdfium2 as pdfium
 from pypdfium2 import raw
 
 from app.errors import AppError, DamagedDocument, EmptyDocument, PasswordNeeded, UnsupportedFile, WrongPassword
-from app.readers import pdf_attachments
+from app.readers import pdf_attachments, pdf_highlights
 from app.readers.base import Attachment, DocumentInfo, OutlineEntry, PageState, ParsedPage, Word, clean
 from app.readers.image import encode
 from app.readers.page_text import write
@@ -35,6 +35,23 @@ def unlock(path: Path, password: str, out_path: Path) -> None:
 def extract(path: Path, number: int, out_path: Path, max_bytes: int) -> None:
     """Write a copy of an attachment, by its 1-based number. Raises DamagedDocument or DocumentTooLarge."""
     pdf_attachments.extract(path, number, out_path, max_bytes)
+
+
+def highlight(path: Path, marks: Sequence[tuple[int, Sequence[pdf_highlights.Box], str]], out_path: Path) -> None:
+    """Write a copy with marks: page (1-based), boxes and note of each. Raises what `open_reader` raises."""
+    document = _opened(path)
+    for number, boxes, note in marks:
+        pdf_highlights.add(_cropped(document, number), boxes, note)
+    document.save(out_path, flags=raw.FPDF_REMOVE_SECURITY)
+
+
+def _cropped(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
+    page = document[number - 1]
+    if min(page.get_size()) <= 0:
+        # A crop that leaves nothing of the page is not what was meant.
+        page.set_cropbox(*page.get_mediabox())
+        page = document[number - 1]
+    return page
 
 
 def _opened(path: Path, password: str | None = None) -> pdfium.PdfDocument:
@@ -123,12 +140,7 @@ class PdfDocument:
             # Gives the fields, and draws them too, also those that come without a picture of their value.
             self.document.init_forms()
             raw.FPDF_SetFormFieldHighlightAlpha(self.document.formenv, 0)
-        page = self.document[number - 1]
-        if min(page.get_size()) <= 0:
-            # A crop that leaves nothing of the page is not what was meant.
-            page.set_cropbox(*page.get_mediabox())
-            page = self.document[number - 1]
-        return page
+        return _cropped(self.document, number)
 
     def image(self, number: int, width_px: int) -> bytes:
         page = self._page(number)

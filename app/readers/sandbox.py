@@ -22,6 +22,8 @@ from app.readers.running_heads import without_running_heads
 log = logging.getLogger(__name__)
 
 _LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
+Mark = tuple[int, Sequence[tuple[float, float, float, float]], str]
+"""A passage: its page (1-based), its boxes (fractions of the page as it is displayed, origin top-left), and a note."""
 MAX_REPLY_BYTES = 64 << 20
 _ERRORS = ("UnsupportedFile", "EmptyDocument", "DamagedDocument", "PasswordNeeded", "WrongPassword", "DocumentTooLarge")
 """What a reading process may say went wrong."""
@@ -117,6 +119,12 @@ def extract(path: Path, number: int, out_path: Path, max_bytes: int, limits: Rea
     DamagedDocument."""
     where = {"number": number, "out_path": str(out_path.resolve()), "max_bytes": max_bytes}
     _one_reply(_request("extract", path, "application/pdf", **where), limits)
+
+
+def highlight(path: Path, marks: Sequence[Mark], out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
+    """Write a copy of a PDF with highlight annotations. Raises what `open_document` raises."""
+    where = {"marks": list(marks), "out_path": str(out_path.resolve())}
+    _one_reply(_request("highlight", path, "application/pdf", **where), limits)
 
 
 def _request(do: str, path: Path, media_type: str, **details: object) -> dict[str, object]:

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> Iterator[object]:
-    """The replies to `request["do"]`: info, pages, ocr, image, draw, unlock or extract."""
+    """The replies to `request["do"]`: info, pages, ocr, image, draw, unlock, extract or highlight."""
     _restart_clock(request["page_seconds"])
     if request["do"] == "draw":
         yield _image(import_module("app.readers.typeset").draw(request["text"], request["width_px"]))
@@ -61,6 +61,10 @@ def _answer(request: dict[str, Any]) -> Iterator[object]:
             return
         case "extract":
             module.extract(path, request["number"], Path(request["out_path"]), request["max_bytes"])
+            yield {}
+            return
+        case "highlight":
+            module.highlight(path, request["marks"], Path(request["out_path"]))
             yield {}
             return
     reader = module.open_reader(path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from app.main import App
 from app.settings import Settings
@@ -26,15 +27,40 @@ def test_a_conversation_goes_on_is_written_again_and_goes(cli: Cli, document_id:
     assert cli("conversations", "list", document_id, "--json").json == []
 
 
+def test_a_question_is_edited_and_a_conversation_duplicated(cli: Cli, document_id: str) -> None:
+    first = cli("ask", document_id, QUESTION, "--json").json["conversation_id"]
+    cli("ask", document_id, "What is the code of room 3?", "--conversation", first)
+    ask = ("ask", document_id, "What is the code of room 1?", "--conversation", first)
+    edited = cli(*ask, "--instead-of", "2", "--json").json
+    copy = cli("conversations", "duplicate", edited["conversation_id"], "--json").json["conversation_id"]
+
+    def asked(conversation_id: str) -> list[str]:
+        return [turn["question"] for turn in cli("conversations", "show", conversation_id, "--json").json]
+
+    assert edited["citations"][0]["page"] == 1
+    assert asked(first) == [QUESTION, "What is the code of room 3?"]
+    assert asked(edited["conversation_id"]) == asked(copy) == [QUESTION, "What is the code of room 1?"]
+    titles = {each["title"] for each in cli("conversations", "list", document_id, "--json").json}
+    assert cli("conversations", "--json").json == cli("conversations", "list", "--json").json
+    assert titles == {QUESTION, "What is the code of room 1?", "What is the code of room 1? (copy)"}
+    assert cli(*ask, "--instead-of", "3", "--json").json["error"] == "DocumentNotFound"
+    assert cli("conversations", "duplicate", "nowhere", "--json").json["error"] == "DocumentNotFound"
+
+
 def test_several_documents_are_asked(cli: Cli, document_id: str, tmp_path: Path) -> None:
     other = tmp_path / "ferry.txt"
     other.write_text("The ferry to Moss leaves at noon. Its captain is Ada Holm.")
+    assert "Nothing has been asked yet." in cli("conversations").out
     ferry = cli("read", other, "--json").json["document_id"]
     answer = cli("ask", document_id, "ferry", "Who is the captain of the ferry to Moss?", "--json").json
     assert answer["citations"][0]["document_id"] == ferry and answer["looked"].startswith("Looked through 2 documents")
     again = cli("ask", "--all", QUESTION)
     assert f"[1] {cli('show', document_id, '--json').json['title']}, p. 2" in again.out
     assert "Looked through 2 documents" in again.out
+    title = cli("show", document_id, "--json").json["title"]
+    listed = cli("conversations").out.splitlines()
+    assert listed[0].endswith(f"{QUESTION}  (ferry, {title})") or listed[0].endswith(f"{QUESTION}  ({title}, ferry)")
+    assert len(listed) == len(cli("conversations", "list", "ferry").out.splitlines()) == 2
     assert cli("ask", "Who?", "--json").json["error"] == "BadSetting"
 
 
@@ -47,6 +73,41 @@ def test_documents_and_conversations_are_renamed(cli: Cli, document_id: str) -> 
         assert cli("rename", document_id, name, "--json").json["error"] == "BadName"
         assert cli("conversations", "rename", asked, name, "--json").json["error"] == "BadName"
     assert cli("conversations", "rename", "nowhere", "Codes", "--json").json["error"] == "DocumentNotFound"
+
+
+def test_a_conversation_is_exported(cli: Cli, tmp_path: Path, settings: Settings) -> None:
+    document_id = cli("read", paper.pdf(tmp_path / "rooms.pdf"), "--json").json["document_id"]
+    asked = cli("ask", document_id, QUESTION, "--json").json
+    export, out = ("conversations", "export", asked["conversation_id"]), tmp_path / "out"
+    for form, begins in (("md", "# "), ("html", "<!doctype html>")):
+        facts = cli(*export, "--format", form, "--out", out, "--json").json
+        written = out.read_text()
+        assert facts["bytes"] == out.stat().st_size and written.startswith(begins)
+        assert QUESTION in written and "p. 2" in written and "Rooms of the east wing" in written
+    cli(*export, "--format", "pdf", "--out", out)
+    (annotation,) = (each.get_object() for page in PdfReader(out).pages for each in page.get("/Annots", ()))
+    assert annotation["/Subtype"] == "/Highlight" and annotation["/Contents"].startswith(f"{QUESTION}\n\n")
+    assert cli(*export, "--out", tmp_path, "--json").json["error"] == "BadSetting"
+    assert cli(*export[:2], "nowhere", "--json").json["error"] == "DocumentNotFound"
+    text = cli("read", paper.text(tmp_path / "rooms.txt", 2), "--json").json["document_id"]
+    of_text = cli("ask", text, QUESTION, "--json").json["conversation_id"]
+    assert cli(*export[:2], of_text, "--format", "pdf", "--json").json["error"] == "UnsupportedFile"
+
+
+def test_a_read_document_is_exported_and_imported(cli: Cli, document_id: str, tmp_path: Path) -> None:
+    asked = cli("ask", document_id, QUESTION, "--json").json
+    out = tmp_path / "wing.docpod"
+    assert cli("export", document_id, "--out", out, "--json").json["bytes"] == out.stat().st_size
+    cli("delete", document_id)
+    assert cli("conversations", "--json").json == []
+    facts = cli("import", out, "--json").json
+    assert (facts["document_id"], facts["already_read"]) == (document_id, True)
+    (listed,) = cli("conversations", "--json").json
+    (turn,) = cli("conversations", "show", listed["conversation_id"], "--json").json
+    assert (turn["answer"], turn["citations"]) == (asked["answer"], asked["citations"])
+    assert cli("export", document_id, "--out", tmp_path, "--json").json["error"] == "BadSetting"
+    out.write_bytes(out.read_bytes()[:500])
+    assert cli("import", out, "--json").json["error"] == "DamagedDocument"
 
 
 def test_words_are_searched(cli: Cli, document_id: str) -> None:

@@ -391,8 +391,8 @@ def test_the_sample_can_be_added(open_app: OpenApp, settings: Settings) -> None:
     assert library.add(first, first.name) == library.add(second, second.name)
     assert not first.exists() and not second.exists()
     assert {path.name for path in settings.home.iterdir()} <= {
-        "documents", "pods", "models", "locks", "uploads", "docpod.sqlite3", "docpod.sqlite3-shm", "docpod.sqlite3-wal",
-        "backups", "library.json", "reserve"
+        "documents", "pods", "imports", "models", "locks", "uploads", "backups", "library.json", "reserve",
+        "docpod.sqlite3", "docpod.sqlite3-shm", "docpod.sqlite3-wal",
     }  # fmt: skip
 
 

@@ -48,6 +48,47 @@ def test_the_newest_branch_is_the_active_one(store: Store, conversation: Convers
     assert contents(store.messages(conversation.id)) == ["q1 edited", "a1 edited"]
 
 
+def test_a_conversation_is_copied_up_to_a_question(store: Store, conversation: Conversation) -> None:
+    first, a1 = store.add_exchange(conversation.id, "q1", answer("a1"), [citation(2), citation(1)])
+    second, a2 = store.add_exchange(conversation.id, "q2", answer("a2"), [], a1.id)
+    again = store.replace_answer(second.id, answer("a2 again"), [citation(1)])
+    store.add_exchange(conversation.id, "q3", answer("a3"), [], again.id)
+    before = store.messages(conversation.id)
+    whole = store.copy_conversation(conversation.id, "All of it")
+    assert contents(store.messages(whole.id)) == ["q1", "a1", "q2", "a2 again", "q3", "a3"]
+    part = store.copy_conversation(whole.id, "Some of it", store.messages(whole.id)[3].id)
+    messages = store.messages(part.id)
+    assert contents(messages) == ["q1", "a1"]
+    assert {each.id for each in messages}.isdisjoint(each.id for each in before)
+    assert [each.created_at for each in messages] == [first.created_at, a1.created_at]
+    cited = store.citations([messages[1].id])[messages[1].id]
+    assert [(each.mark, each.boxes) for each in cited] == [(1, [(0.1, 0.2, 0.3, 0.4)]), (2, [(0.1, 0.2, 0.3, 0.4)])]
+    assert store.messages(store.copy_conversation(conversation.id, "None of it", a1.id).id) == []
+    # They know of each other, and none changes with another.
+    assert {each.first for each in store.conversations(A)} == {conversation.id}
+    store.add_exchange(part.id, "q2 edited", answer("a2 edited"), [], messages[1].id)
+    store.delete_conversation(whole.id)
+    assert store.messages(conversation.id) == before
+    assert len(store.citations([again.id])[again.id]) == 1
+    # What is not the active branch, of another conversation, or out of sight is not copied.
+    for wrong in (a2.id, messages[1].id, 999):
+        with pytest.raises(NotStored):
+            store.copy_conversation(conversation.id, "t", wrong)
+    store.hide_conversation(part.id)
+    for gone in (part.id, whole.id):
+        with pytest.raises(NotStored):
+            store.copy_conversation(gone, "t")
+    assert [each.title for each in store.conversations(A)] == ["None of it", "About the report"]
+
+
+def test_a_copy_is_of_the_same_owner_and_documents(store: Store, conversation: Conversation) -> None:
+    store.add_document(document(B))
+    several = store.start_conversation(A, "Both", owner="ann", beside=[B])
+    copied = store.copy_conversation(several.id, "Both again")
+    assert (copied.documents, copied.owner, copied.title) == ((A, B), "ann", "Both again")
+    assert copied.updated_at >= several.updated_at
+
+
 def test_a_reply_belongs_to_its_conversation(store: Store, conversation: Conversation) -> None:
     other = store.start_conversation(A, "Another")
     _, elsewhere = store.add_exchange(other.id, "q", answer(), [])

@@ -67,6 +67,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (10, "m010_conversations_about_several_documents"),
             (11, "m011_names_and_second_thoughts"),
             (12, "m012_checks_of_originals"),
+            (13, "m013_copies_of_conversations"),
         ]
 
 
@@ -142,7 +143,9 @@ def test_every_connection_is_set_up(engine: Engine) -> None:
 def test_foreign_keys_are_enforced(engine: Engine) -> None:
     migrate(engine)
     with pytest.raises(Exception, match="FOREIGN KEY"), engine.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024', '', '[]', 0)")
+        connection.exec_driver_sql(
+            "INSERT INTO conversations VALUES ('c', 'none', 't', '2024', '2024', '', '[]', 0, '')"
+        )
 
 
 def test_everything_is_there_after_a_restart(home: Home) -> None:

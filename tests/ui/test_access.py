@@ -243,6 +243,26 @@ def test_a_visitor_reads_and_asks_what_is_shared(place: Place) -> None:
             assert "How many members?" not in call(place, other, "load", place.shared, "")
 
 
+def test_a_conversation_is_exported_to_whom_it_belongs(place: Place) -> None:
+    with place.visitor() as ann, place.visitor("Ben") as ben, place.its_user() as user, place.nobody() as nobody:
+        for client, name in ((ann, "a" * 32), (user, "b" * 32)):
+            call(place, client, "ask", place.shared, name, "How many “members”?")
+        his, hers = "/export/{}/" + "b" * 32, "/export/{}/" + "a" * 32
+        got = ann.get(hers.format("html"))
+        assert got.status_code == 200 and "117.6 million" in got.text
+        assert got.headers["content-disposition"] == (
+            "attachment; filename*=UTF-8''How%20many%20%E2%80%9Cmembers%E2%80%9D.html"
+        )
+        assert (got.headers["cache-control"], got.headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert user.get(his.format("pdf")).content.startswith(b"%PDF of shared report with 2 marks")
+        assert user.get(his.format("pdf"), params={"document": place.private}).status_code == 404
+        refused = ann.get(hers.format("pdf"))
+        assert refused.status_code == 404 and "not shared with visitors" in refused.text
+        for form in ("md", "html", "pdf", "exe"):
+            assert ben.get(hers.format(form)).status_code == ann.get(his.format(form)).status_code == 404
+            assert nobody.get(his.format(form)).status_code == 401
+
+
 def test_an_open_page_is_its_first_users(place: Place) -> None:
     page = uuid4().hex
     with place.visitor() as ann, place.visitor("Ben") as ben:

@@ -52,7 +52,7 @@ def report(tmp_path: Path) -> Path:
 def test_every_format_can_be_chosen(opened: Page) -> None:
     chosen = opened.locator("#library-pane input[type=file]")
     expect(chosen).to_have_attribute(
-        "accept", re.compile(r"^\.pdf,application/pdf,.*,\.epub,application/epub\+zip,.*\.md,")
+        "accept", re.compile(r"^\.pdf,application/pdf,.*,\.epub,application/epub\+zip,.*\.md,.*,\.docpod$")
     )
 
 
@@ -176,21 +176,6 @@ def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) ->
     expect(opened.get_by_alt_text("Page 9 of Annual report 2017")).to_be_visible()
 
 
-def test_conversations_are_kept_apart(opened: Page, report: Path) -> None:
-    driver.upload(opened, report)
-    driver.ask(opened, "The first question?")
-    driver.wait_for_answer(opened)
-    opened.get_by_role("button", name="New conversation").click()
-    expect(opened.locator("#history .welcome")).to_be_visible()
-    driver.ask(opened, "The second question?")
-    driver.wait_for_answer(opened)
-    # Once both are listed the list is not drawn anew, which would fold it again.
-    expect(opened.locator('[data-do="fold"]', has_text="The second question?")).to_have_count(1)
-    opened.get_by_label("Earlier conversations").click()
-    opened.get_by_role("button", name="The first question?").click()
-    expect(opened.locator("#history .question")).to_have_text("The first question?")
-
-
 def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
     browser: Browser, tmp_path: Path, report: Path
 ) -> None:
@@ -231,40 +216,6 @@ def test_a_waiting_question_can_be_stopped_and_others_asked_meanwhile(opened: Pa
     driver.wait_for_answer(opened, 2)
     driver.wait_until_read(opened)
     expect(opened.locator("#history .hits")).to_contain_text("Stopped.")
-
-
-def test_a_question_right_behind_a_new_conversation_is_asked_in_it(opened: Page, report: Path) -> None:
-    driver.upload(opened, report)
-    driver.ask(opened, "Question number 0?")
-    driver.wait_for_answer(opened)
-    for number in range(1, 4):
-        opened.evaluate(
-            """question => {
-              document.querySelector('#head [data-event="edit"]').click();
-              const box = document.querySelector("#question textarea");
-              box.value = question;
-              box.dispatchEvent(new Event("input", { bubbles: true }));
-              setTimeout(() => document.querySelector("#question .submit-button").click(), 100);
-            }""",
-            f"Question number {number}?",
-        )
-        expect(opened.locator("#talk .question")).to_have_text([f"Question number {number}?"])
-        driver.wait_for_answer(opened)
-        expect(opened.locator("#history .question")).to_have_text([f"Question number {number}?"])
-    asked = opened.locator('#head [data-do="fold"] .title')
-    expect(asked).to_have_text([f"Question number {number}?" for number in (3, 2, 1, 0)])
-
-
-def test_leaving_a_conversation_while_it_is_answered_loses_nothing(opened: Page, report: Path) -> None:
-    driver.upload(opened, report)
-    driver.ask(opened, QUESTION)
-    expect(opened.locator("#live .words")).to_contain_text(" ")
-    opened.get_by_role("button", name="New conversation").click()
-    expect(opened.locator("#history .welcome")).to_be_visible()
-    expect(opened.locator("#live .turn")).to_have_count(0)
-    opened.get_by_label("Earlier conversations").click()
-    opened.get_by_role("button", name=QUESTION).click()
-    expect(opened.locator("#history .words")).to_contain_text("wider international availability.")
 
 
 def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back(
@@ -389,33 +340,3 @@ def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path:
     opened.get_by_label("Earlier conversations").click()
     opened.locator(".menu li", has_text="2 documents").locator("button").first.click()
     expect(opened.locator("#head h2")).to_have_text("2 documents")
-
-
-def test_names_are_given_and_a_deleted_conversation_comes_back(opened: Page, report: Path) -> None:
-    driver.upload(opened, report)
-    driver.ask(opened, QUESTION)
-    driver.wait_for_answer(opened)
-    driver.wait_until_read(opened)
-    opened.get_by_label("Rename document").click()
-    name = opened.get_by_label("The name")
-    expect(name).to_have_value("Annual report 2017")
-    name.fill("Our <b>best</b> year")
-    name.press("Enter")
-    expect(opened.locator("#head h2")).to_have_text("Our <b>best</b> year")
-    expect(opened.locator(".document[aria-current] .title")).to_have_text("Our <b>best</b> year")
-    opened.get_by_label("Rename document").focus()
-    opened.keyboard.press("Enter")
-    opened.keyboard.press("Escape")
-    expect(opened.locator("#head h2")).to_have_text("Our <b>best</b> year")
-    opened.get_by_label("Earlier conversations").click()
-    opened.get_by_label("Rename conversation").click()
-    opened.get_by_label("The name").fill("Members")
-    opened.get_by_role("button", name="Rename", exact=True).click()
-    expect(opened.locator(".menu .title")).to_have_text("Members")
-    opened.get_by_label("Earlier conversations").click()
-    opened.get_by_label("Delete conversation").click()
-    expect(opened.locator("#history .welcome")).to_be_visible()
-    opened.wait_for_timeout(2500)
-    opened.get_by_role("button", name="Undo").click()
-    expect(opened.locator("#history .question")).to_have_text(QUESTION)
-    expect(opened.get_by_role("button", name="Undo")).to_have_count(0)

@@ -89,6 +89,7 @@ def test_what_leaves_a_conversation_ends_the_drawing_of_its_answer(app: FakeApp)
         "conversation_new",
         "conversation_delete",
         "conversation_undo",
+        "conversation_copy",
     }
 
 

@@ -22,7 +22,7 @@ from app.events import (
     Turn,
 )
 from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
-from ui.render import conversation, library, page, presets
+from ui.render import conversation, head, library, page, presets
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -110,9 +110,10 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     pieces = [
         library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
         library.documents([], "", nasty, Found()),
+        library.conversations([replace(talk, documents=(nasty,), about=nasty)], nasty),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
-        conversation.head(named, [talk], nasty),
+        head.head(named, [talk], nasty),
         conversation.invitation(named),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
         *(
@@ -142,7 +143,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
-    assert len(pieces) == 19
+    assert len(pieces) == 20
     assert "src" not in Tags(pieces[6]).attributes
 
 

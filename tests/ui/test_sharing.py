@@ -178,11 +178,24 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
     }
     whole = known[part]
     his = {
-        "": {"library", "questions", "chat", "search", "status", "may_ask"},
+        "": {"library", "questions", "chat", "search", "export", "status", "may_ask"},
         "library": {"catalogue", "page_image", "presets"},
         "library.catalogue": {"entries", "entry"},
         "questions": {"conversations"},
-        "chat": {"open", "documents", "ask", "again", "stop", "delete", "bring_back", "rename", "turns", "follow"},
+        "chat": {
+            "open",
+            "documents",
+            "ask",
+            "again",
+            "stop",
+            "delete",
+            "bring_back",
+            "rename",
+            "turns",
+            "follow",
+            "title",
+            "copy",
+        },
         "search": {"find", "cited"},
     }[part]
     sharing.start(Terms(frozenset({shared})))

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from app.events import Answer, Cited, ConversationEntry, DocumentEntry, Evidence, Turn
+from app.events import Answer, Cited, DocumentEntry, Evidence, Turn
+from app.export import plain
 from app.readers import NAMES
 from app.remarks import remarks
 from ui.render.icons import icon
-from ui.render.library import controls, state_line
+from ui.render.library import controls
 from ui.render.words import count, duration, prose, text
 from ui.trouble import Trouble
 
@@ -60,55 +61,6 @@ def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = ()) -> s
     )
 
 
-def head(
-    entry: DocumentEntry,
-    conversations: Sequence[ConversationEntry],
-    conversation_id: str,
-    several: Sequence[DocumentEntry] = (),
-) -> str:
-    """Title and state of the open document, or of several, and its conversations."""
-    rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
-    earlier = ""
-    if rows:
-        name = "Earlier conversations"
-        earlier = (
-            f'<details class="menu"><summary aria-label="{name}" title="{name}">{icon("history")}</summary>'
-            f"<ul>{rows}</ul></details>"
-        )
-    if several:
-        titles = " · ".join(text(each.name) for each in several)
-        return (
-            f'<header class="head" data-stage="ready"><div class="what"><h2>{count(len(several), "document")}</h2>'
-            f'<p class="facts titles" dir="auto" title="{titles}">{titles}</p></div><div class="tools">{earlier}</div>'
-            "</header>"
-        )
-    return (
-        f'<header class="head" data-stage="{text(entry.progress.stage)}">'
-        f'<div class="what"><h2 dir="auto">{text(entry.name)}</h2>'
-        f'<p class="facts">{state_line(entry)}</p>{controls(entry)}</div><div class="tools">'
-        f'<button class="quiet-button rename" data-event="click" data-act="rename"'
-        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
-        f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
-        f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
-        f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
-    )
-
-
-def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:
-    first = each.documents[0] if each.documents else entry.document_id
-    ids = f'data-document="{text(first)}" data-conversation="{text(each.conversation_id)}"'
-    about = f"{count(len(each.documents), 'document')} · " if len(each.documents) > 1 else ""
-    return (
-        f'<li{" aria-current=true" if is_open else ""}><button data-event="select" data-do="fold" {ids}>'
-        f'<span class="title" dir="auto">{text(each.title)}</span>'
-        f"<time>{about}{each.updated_at.astimezone():%d %b %Y, %H:%M}</time></button>"
-        f'<button class="quiet-button" data-event="submit" {ids} data-rename="{text(each.title)}"'
-        f' aria-label="Rename conversation" title="Rename">{icon("pencil")}</button>'
-        f'<button class="quiet-button" data-event="delete" {ids} aria-label="Delete conversation" title="Delete">'
-        f"{icon('trash')}</button></li>"
-    )
-
-
 def deleted(conversation_id: str) -> str:
     """Says that a conversation was deleted, and takes it back."""
     return (
@@ -117,26 +69,33 @@ def deleted(conversation_id: str) -> str:
     )
 
 
-def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "") -> str:
-    """Turns as they stand; the last one can be asked `again`. `better` says which better reader there could be."""
+def editing() -> str:
+    """Says what becomes of a question that is edited, and takes it back."""
+    return 'Sent, it begins another version; this one stays. <button class="link" data-event="edit">Leave it</button>'
+
+
+def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "", about: str = "") -> str:
+    """Turns as they stand; the last one can be asked `again`. `better` says which better reader there could be, and
+    `about` the titles of several documents."""
     last = len(turns) - 1
     weak = next((position for position, turn in enumerate(turns) if turn.answer.weak), -1)
     return "".join(
         f'<article class="turn" data-answer="{turn.answer.message_id}">'
-        f"{question(turn.question, turn.answer.understood)}"
-        f"{_turn(turn, entry, again and position == last)}{_weak(better) if position == weak else ''}</article>"
+        f"{question(turn.question, turn.answer.understood, turn.answer.message_id)}"
+        f"{_turn(turn, entry, about or entry.name, again and position == last)}"
+        f"{_weak(better) if position == weak else ''}</article>"
         for position, turn in enumerate(turns)
     )
 
 
-def _turn(turn: Turn, entry: DocumentEntry, again: bool) -> str:
+def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
     done = turn.answer
     if turn.state == "failed":
         tools = f'<footer><span class="cost"></span><span class="tools">{_AGAIN}</span></footer>' if again else ""
         return f'<div class="answer">{_trouble(Trouble(turn.message, turn.hint))}{tools}</div>'
     if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
         return hits(turn, entry, again)
-    return answer(done, again, _standing(turn, entry))
+    return answer(done, again, _standing(turn, entry), plain(about, turn))
 
 
 def hits(turn: Turn, entry: DocumentEntry, again: bool) -> str:
@@ -177,15 +136,23 @@ def _standing(turn: Turn, entry: DocumentEntry) -> str:
     return ""
 
 
-def question(words: str, understood: str = "") -> str:
-    """What the user asked, with its line breaks, and as what it was understood."""
+def question(words: str, understood: str = "", answer: int = 0) -> str:
+    """What the user asked, with its line breaks, and as what it was understood; with an answer it may be edited."""
     whole = f'<p class="understood" dir="auto">Understood as: {text(understood)}</p>' if understood else ""
-    return f'<div class="question" dir="auto">{text(words)}</div>{whole}'
+    pencil = (
+        f'<button class="quiet-button" data-event="edit" data-edit="{answer}" aria-label="Edit question"'
+        f' title="Edit">{icon("pencil")}</button>'
+    )
+    shown = f'<div class="question" dir="auto">{text(words)}</div>{pencil if answer else ""}'
+    return f'<div class="asked">{shown}</div>{whole}'
 
 
-def answer(done: Answer, again: bool, standing: str = "") -> str:
-    """A finished answer: passages, words, of how much it speaks, and what it cost."""
-    tools = f'<button class="quiet-button" data-do="copy" aria-label="Copy answer" title="Copy">{icon("copy")}</button>'
+def answer(done: Answer, again: bool, standing: str = "", copied: str = "") -> str:
+    """A finished answer: passages, words, of how much it speaks, what it cost, and what is `copied` of it as text."""
+    tools = (
+        f'<button class="quiet-button" data-do="copy" data-copy="{text(copied)}" aria-label="Copy answer" title="Copy">'
+        f"{icon('copy')}</button>"
+    )
     if again:
         tools += _AGAIN
     stopped = '<p class="quiet">Stopped.</p>' if done.stopped else ""

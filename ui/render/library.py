@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.events import DocumentEntry, Forecast, Progress, ReaderStatus
+from app.events import ConversationEntry, DocumentEntry, Forecast, Progress, ReaderStatus
 from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
@@ -33,6 +33,25 @@ def documents(entries: Sequence[DocumentEntry], open_id: str, search: str, found
     rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
     listed = f'<ul class="documents" aria-label="Documents">{rows}</ul>' if rows else ""
     return listed + inside
+
+
+def lists() -> str:
+    """Which of the two lists is shown."""
+    names = (("documents", "Documents"), ("conversations", "Conversations"))
+    return "".join(f'<button data-do="list" data-list="{each}">{name}</button>' for each, name in names)
+
+
+def conversations(entries: Sequence[ConversationEntry], open_id: str) -> str:
+    """The conversations about all documents, each with what it is about."""
+    rows = "".join(
+        f'<li{" aria-current=true" if each.conversation_id == open_id else ""}><button data-event="select"'
+        f' data-pane="chat" data-document="{text(each.documents[0])}" data-conversation="{text(each.conversation_id)}">'
+        f'<span class="title" dir="auto">{text(each.title)}</span><span class="facts" dir="auto">{text(each.about)}<br>'
+        f"{each.updated_at.astimezone():%d %b %Y, %H:%M}</span></button></li>"
+        for each in entries
+    )
+    rows = rows or '<li class="quiet pad">What you ask is kept here.</li>'
+    return f'<ul class="conversations" aria-label="Conversations">{rows}</ul>'
 
 
 def hits(found: Found) -> str:

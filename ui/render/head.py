@@ -1,0 +1,102 @@
+"""The head of the conversation pane: title and state of the open document, its conversations, and their verbs."""
+
+from collections.abc import Sequence
+
+from app.events import ConversationEntry, DocumentEntry
+from ui.render.icons import icon
+from ui.render.library import controls, state_line
+from ui.render.words import count, text
+
+
+def head(
+    entry: DocumentEntry,
+    conversations: Sequence[ConversationEntry],
+    conversation_id: str,
+    several: Sequence[DocumentEntry] = (),
+) -> str:
+    """Title and state of the open document, or of several, and its conversations."""
+    rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
+    earlier = _menu("Earlier conversations", "history", rows)
+    versions = ""
+    for each in conversations:
+        if each.conversation_id == conversation_id:
+            earlier = _actions(conversation_id, several or [entry]) + earlier
+            versions = _versions(entry, conversation_id, each.versions)
+    if several:
+        titles = " · ".join(text(each.name) for each in several)
+        return (
+            f'<header class="head" data-stage="ready"><div class="what"><h2>{count(len(several), "document")}</h2>'
+            f'<p class="facts titles" dir="auto" title="{titles}">{titles}</p>{versions}</div>'
+            f'<div class="tools">{earlier}</div>'
+            "</header>"
+        )
+    return (
+        f'<header class="head" data-stage="{text(entry.progress.stage)}">'
+        f'<div class="what"><h2 dir="auto">{text(entry.name)}</h2>'
+        f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">'
+        f'<button class="quiet-button rename" data-event="click" data-act="rename"'
+        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
+        f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
+        f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
+        f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
+    )
+
+
+def _menu(name: str, drawing: str, rows: str) -> str:
+    if not rows:
+        return ""
+    summary = f'<summary aria-label="{name}" title="{name}">{icon(drawing)}</summary>'
+    return f'<details class="menu" data-menu="{drawing}">{summary}<ul>{rows}</ul></details>'
+
+
+def _versions(entry: DocumentEntry, conversation_id: str, versions: Sequence[str]) -> str:
+    """`Version 2 of 3`, between the ways to the one before and the one behind."""
+    if len(versions) < 2:
+        return ""
+    at = versions.index(conversation_id)
+
+    def way(label: str, drawing: str, to: int) -> str:
+        target = f'data-conversation="{text(versions[to])}"' if 0 <= to < len(versions) else "disabled"
+        return (
+            f'<button class="quiet-button" data-event="select" data-document="{text(entry.document_id)}" {target}'
+            f' aria-label="{label} version" title="{label} version">{icon(drawing)}</button>'
+        )
+
+    before, behind = way("Previous", "left", at - 1), way("Next", "right", at + 1)
+    return f'<p class="versions">{before}<span>Version {at + 1} of {len(versions)}</span>{behind}</p>'
+
+
+def _actions(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
+    """The open conversation as files, with a marked copy of each PDF that it is about, and once more."""
+    files = [("Export as Markdown", "md", ""), ("Export as web page", "html", "")]
+    files += [
+        (
+            f"Export {each.name if len(documents) > 1 else 'as PDF'} with highlights",
+            "pdf",
+            f"?document={each.document_id}",
+        )
+        for each in documents
+        if each.is_pdf
+    ]
+    rows = "".join(
+        f'<li data-form="{form}"><a href="export/{form}/{text(conversation_id)}{text(query)}" download'
+        f' data-do="fold"><span class="title" dir="auto">{text(name)}</span></a></li>'
+        for name, form, query in files
+    )
+    rows += '<li><button data-event="copy" data-do="fold"><span class="title">Duplicate</span></button></li>'
+    return _menu("This conversation", "more", rows)
+
+
+def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:
+    first = each.documents[0] if each.documents else entry.document_id
+    ids = f'data-document="{text(first)}" data-conversation="{text(each.conversation_id)}"'
+    about = f"{count(len(each.documents), 'document')} · " if len(each.documents) > 1 else ""
+    return (
+        f'<li{" aria-current=true" if is_open else ""}><button data-event="select" data-do="fold" {ids}>'
+        f'<span class="title" dir="auto">{text(each.title)}</span>'
+        f"<time>{about}{each.updated_at.astimezone():%d %b %Y, %H:%M}</time></button>"
+        f'<button class="quiet-button" data-event="submit" {ids} data-rename="{text(each.title)}"'
+        f' aria-label="Rename conversation" title="Rename">{icon("pencil")}</button>'
+        f'<button class="quiet-button" data-event="delete" {ids} aria-label="Delete conversation" title="Delete">'
+        f"{icon('trash')}</button></li>"
+    )
