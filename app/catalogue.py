@@ -43,6 +43,10 @@ class Catalogue:
         """One document. Raises DocumentNotFound."""
         return self._entry(self.document(document_id))
 
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        """How each page of a document is numbered in print, in order."""
+        return self._store.page_labels(document_id)
+
     def readings(self, document_id: str) -> list[Reading]:
         """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
         if engine := self._model.peek():

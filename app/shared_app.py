@@ -99,6 +99,11 @@ class SharedCatalogue(_Restricted):
         self._grant.require(document_id)
         return _without_machine(self._grant.whole.library.catalogue.entry(document_id))
 
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        """As `Catalogue.labels`. Raises DocumentNotFound."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.catalogue.labels(document_id)
+
 
 class SharedQuestions(_Restricted):
     """What a visitor asked."""

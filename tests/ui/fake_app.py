@@ -200,6 +200,9 @@ class FakeLibrary:
             outline,
         )
 
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        return tuple("F-2" if number == 44 else str(number) for number in range(1, PAGES + 1))
+
     def read(self, document_id: str) -> None:
         self._start(document_id)
 

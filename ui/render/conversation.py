@@ -180,7 +180,7 @@ def _standing(turn: Turn, entry: DocumentEntry) -> str:
 def question(words: str, understood: str = "") -> str:
     """What the user asked, with its line breaks, and as what it was understood."""
     whole = f'<p class="understood" dir="auto">Understood as: {text(understood)}</p>' if understood else ""
-    return f'<div class="question" dir="auto">{text(words)}</div>{whole}'
+    return f'<h3 class="question" dir="auto">{text(words)}</h3>{whole}'
 
 
 def answer(done: Answer, again: bool, standing: str = "") -> str:
@@ -318,15 +318,15 @@ def _marked(cited: Cited, start: int, end: int) -> str:
 
 
 def chip(cited: Cited, words: str = "") -> str:
-    """`p. 12`, by the printed label, or other words; clicking it turns to the page."""
-    label = text(cited.label or str(cited.page))
-    where = label if label == str(cited.page) else f"{label} (page {cited.page} of the file)"
-    of = f" of {text(cited.title)}" if cited.title else ""
-    named = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
+    """`1 p. 12`: the number of the mark, and the printed label, or other words; clicking it turns to the page."""
+    label = cited.label or str(cited.page)
+    where = f"page {label}" if label == str(cited.page) else f"page {label}, page {cited.page} of the file"
+    of = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
+    said = words or f"{cited.mark} {cited.title}{' · ' if cited.title else ''}p. {label}"
     return (
         f'<button class="chip" data-event="select" data-pane="page" data-page="{cited.page}" data-mark="{cited.mark}"'
-        f' data-document="{text(cited.document_id)}" aria-label="Show the passage on page {where}{of}">'
-        f"{text(words) or f'{named}p. {label}'}</button>"
+        f' data-document="{text(cited.document_id)}" aria-label="{text(said)}: show the passage on {text(where)}">'
+        f"{text(words) or f'<b>{cited.mark}</b> {of}p. {text(label)}'}</button>"
     )
 
 
