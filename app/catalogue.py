@@ -75,6 +75,7 @@ class Catalogue:
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
+            media_type=document.media_type,
             note=document.note,
             attachments=tuple(document.attachments),
         )

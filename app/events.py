@@ -186,6 +186,7 @@ class DocumentEntry:
     answers_from: str = ""
     """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+    media_type: str = ""
     note: str = ""
     """What a user should know about how the file was read."""
     attachments: tuple[tuple[str, int], ...] = ()

@@ -209,6 +209,10 @@ class Library:
             return typeset_image(page.text, width_px, limits)
         return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
 
+    def original(self, document_id: str) -> Path:
+        """Where the file is kept as it was added, or as it was unlocked. Raises DocumentNotFound."""
+        return self.intake.path(self.catalogue.document(document_id))
+
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
         return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 from app.chat import Chat
@@ -80,6 +81,11 @@ class SharedLibrary(_Restricted):
         """A picture of a page (1-based)."""
         self._grant.require(document_id)
         return self._grant.whole.library.page_image(document_id, number, width_px)
+
+    def original(self, document_id: str) -> Path:
+        """As `Library.original`."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.original(document_id)
 
     def presets(self, document_id: str) -> None:
         """How a document is kept is its owner's affair."""

@@ -14,6 +14,7 @@ from ui.view import QUIET, Open, Page, View
 
 PANE = "page-pane"
 WHOLE = re.compile(r"-?\d{1,9}")
+NO_TEXT = "Shown as pictures: this browser cannot open the file itself."
 
 
 def build(page: Page) -> None:
@@ -68,7 +69,8 @@ def on_turn(app: App, document_id: str, event: Mapping[str, Any]) -> View:
     number = _whole(page, _whole(event.get("at"), 1))
     printed = printed or (page if not WHOLE.fullmatch(page) else "")
     marks, chosen = view.parse_marks(str(event.get("citations", ""))), _whole(event.get("mark"), 0)
-    return {"sheet": sheet(app, str(event.get("document") or document_id), number, marks, chosen, printed)}
+    document_id, pictures = str(event.get("document") or document_id), bool(event.get("pictures"))
+    return {"sheet": sheet(app, document_id, number, marks, chosen, printed, pictures)}
 
 
 def _whole(value: Any, otherwise: int) -> int:
@@ -83,8 +85,19 @@ def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:
     return sheet(app, citations[0].document_id or document_id, citations[0].page, marks, citations[0].mark)
 
 
-def sheet(app: App, document_id: str, number: int, marks: tuple[view.Mark, ...], chosen: int, printed: str = "") -> str:
-    """A page with its marks, or why it cannot be shown: what is `printed` on it names it before its `number` does."""
+def sheet(
+    app: App,
+    document_id: str,
+    number: int,
+    marks: tuple[view.Mark, ...],
+    chosen: int,
+    printed: str = "",
+    pictures: bool = False,
+) -> str:
+    """A page with its marks, or why it cannot be shown: what is `printed` on it names it before its `number` does.
+
+    With `pictures` it is a picture also of a PDF, for a browser that cannot show one.
+    """
     try:
         entry = app.library.catalogue.entry(document_id)
         if not entry.pages:
@@ -95,6 +108,9 @@ def sheet(app: App, document_id: str, number: int, marks: tuple[view.Mark, ...],
         found = named.index(wanted) + 1 if wanted in named else number
         shown = min(max(found, 1), entry.pages)
         missing = printed if wanted not in ("", *named) else str(found) if found != shown else ""
-        return view.sheet(entry, shown, app.library.page_image(document_id, shown), marks, chosen, labels, missing)
+        note = f"There is no page {missing}." if missing else NO_TEXT if pictures else ""
+        in_frame = entry.media_type == "application/pdf" and not pictures
+        image = None if in_frame else app.library.page_image(document_id, shown)
+        return view.sheet(entry, shown, image, marks, chosen, labels, note)
     except Exception as error:
         return view.failed(explain(error))

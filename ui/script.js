@@ -8,6 +8,7 @@
     const dark = stored ? stored === "dark" : themes.matches;
     root.dataset.theme = dark ? "dark" : "light";
     document.body?.classList.toggle("dark", dark);
+    docpodFrame.post({ theme: root.dataset.theme });
   }
   themes.addEventListener("change", applyTheme);
   applyTheme();
@@ -24,7 +25,7 @@
     ["/", "Ask: to the box for a question"], ["Ctrl K", "Search titles, pages and conversations"],
     ["↑ ↓", "Through what was found"], ["Page Up, Page Down", "In the page pane: on, and to the next page"],
     ["← →", "In the page pane: the page before and after"], ["Esc", "Close a menu, leave the search, stop an answer"],
-    ["?", "This list"],
+    ["Ctrl F", "In the page pane: find in the document"], ["?", "This list"],
   ];
 
   // A question with its answers, or a message when there is only one.
@@ -146,6 +147,7 @@
       navigator.clipboard?.writeText(button.closest(".share").querySelector(".address").value);
       button.textContent = "Copied";
     },
+    find: () => docpodFrame.find(),
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),
@@ -161,6 +163,7 @@
   function zoom(factor) {
     scale = factor ? Math.min(4, Math.max(0.5, scale * factor)) : 1;
     root.style.setProperty("--zoom", scale);
+    docpodFrame.post({ zoom: factor });
   }
 
   // A page that has just been drawn shows its marked passage.
@@ -275,6 +278,8 @@
     if (event.key === "?" && !typing) acts.shortcuts();
     if (event.key === "Escape") escaped(event);
     if (!typing) turned(event);
+    if (event.key === "f" && (event.ctrlKey || event.metaKey) && event.target.closest?.("#page-pane") && docpodFrame.find())
+      event.preventDefault();
     const search = document.querySelector("#search :is(textarea, input)");
     if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && search) {
       event.preventDefault();
@@ -342,6 +347,7 @@
     new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
+    docpodFrame.watch();
     typeAgain();
     watch();
     const known = new URLSearchParams(location.hash.slice(1));

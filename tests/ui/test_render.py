@@ -372,7 +372,7 @@ def test_malformed_marks_are_none(bad: str) -> None:
 
 def test_a_sheet_marks_only_its_own_page_and_clamps_boxes() -> None:
     marks = [page.Mark(1, 12, "12", ((-1.0, 0.5, 2.0, 0.6),)), page.Mark(2, 13, "13", ((0.0, 0.0, 1.0, 1.0),))]
-    html = page.sheet(entry(), 12, b"\xff\xd8\xff", marks, 1, ["x"] * 11 + ["F-2"], "999")
+    html = page.sheet(entry(), 12, b"\xff\xd8\xff", marks, 1, ["x"] * 11 + ["F-2"], "There is no page 999.")
     assert html.count('class="mark') == 1
     assert "left:0.00%;top:50.00%;width:100.00%;height:10.00%" in html
     assert "data:image/jpeg;base64," in html

@@ -1,15 +1,18 @@
 """One page of the document as an image, with the passages of an answer marked on it."""
 
+import itertools
 import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.events import DocumentEntry
 from ui.render.icons import icon
 from ui.render.words import text
 from ui.trouble import Trouble
 
+_DRAWN = itertools.count()
 MOST_MARKS = 64
 """Marks taken from a browser's event; an answer has far fewer."""
 
@@ -59,37 +62,49 @@ def failed(trouble: Trouble) -> str:
 def sheet(
     entry: DocumentEntry,
     number: int,
-    image: bytes,
+    image: bytes | None,
     marks: Sequence[Mark],
     chosen: int,
     labels: Sequence[str] = (),
-    missing: str = "",
+    note: str = "",
 ) -> str:
     """The page with its marks and the way to its neighbours; `chosen` is the mark to look at, 0 for none.
 
-    `labels`: what is printed on each page. `missing`: the page that was asked for, where there is none.
+    Without an image it is a page of a PDF, which the frame shows. `labels`: what is printed on each page.
     """
+    carried = _json([[m.mark, m.page, m.label, m.boxes, m.document] for m in marks])
+    own = "" if all(label == str(at) for at, label in enumerate(labels, 1)) else labels
+    data = f'data-citations="{carried}" data-document="{text(entry.document_id)}"'
+    if image is None:
+        data += (
+            f' data-pdf="{entry.pages}" data-page="{number}" data-mark="{chosen}" data-labels="{_json([*own])}"'
+            f' data-drawn="{next(_DRAWN)}"'
+        )
+        shown = f'<iframe sandbox="allow-scripts" src="pdf-viewer/" title="Pages of {text(entry.name)}"></iframe>'
+    else:
+        shown = _picture(entry, number, image, marks, chosen)
+    of = f'<p class="of" dir="auto">{text(entry.name)}</p>' if any(mark.document for mark in marks) else ""
+    bar = _toolbar(entry, number, "".join(labels[number - 1 : number]), chosen, note, image is None)
+    return f'<div class="leaf" {data}>{bar}{shown}{of}</div>'
+
+
+def _json(value: list[Any]) -> str:
+    return text(json.dumps(value, separators=(",", ":")))
+
+
+def _picture(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Mark], chosen: int) -> str:
     here = [mark for mark in marks if mark.page == number and mark.document in ("", entry.document_id)]
-    carried = text(json.dumps([[m.mark, m.page, m.label, m.boxes, m.document] for m in marks], separators=(",", ":")))
     boxes = "".join(
         _box(box, mark.mark == chosen or not chosen, "" if place else f"{mark.mark}")
         for mark in here
         for place, box in enumerate(mark.boxes)
     )
-    bar = _toolbar(entry, number, "".join(labels[number - 1 : number]), chosen, missing)
     kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
     return (
-        f'<div class="leaf" data-citations="{carried}" data-document="{text(entry.document_id)}">'
-        f"{_of(entry) if any(mark.document for mark in marks) else ''}{bar}"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Page {number}"><figure class="sheet">'
         f'<img src="data:image/{kind};base64,{b64encode(image).decode()}" alt="Page {number} of {text(entry.title)}">'
-        f"{boxes}</figure></div></div>"
+        f"{boxes}</figure></div>"
     )
-
-
-def _of(entry: DocumentEntry) -> str:
-    """Which of several documents the page is of."""
-    return f'<p class="of" dir="auto">{text(entry.name)}</p>'
 
 
 def _box(box: tuple[float, float, float, float], strong: bool, number: str) -> str:
@@ -101,7 +116,7 @@ def _box(box: tuple[float, float, float, float], strong: bool, number: str) -> s
     )
 
 
-def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, missing: str) -> str:
+def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, note: str, is_pdf: bool) -> str:
     def turn(label: str, drawing: str, step: int) -> str:
         off = "" if 1 <= number + step <= entry.pages else " disabled"
         return (
@@ -109,23 +124,32 @@ def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, missi
             f' data-step="{step}" aria-label="{label}" title="{label}"{off}>{icon(drawing)}</button>'
         )
 
-    def go(name: str, value: str, label: str) -> str:
+    def go(name: str, value: str, label: str, behind: str, hidden: str = "") -> str:
         return (
-            f'<form data-event="select" data-at="{number}" data-mark="{chosen}"><input name="{name}"'
-            f' value="{text(value)}" aria-label="{label}" autocomplete="off"></form>'
+            f'<form data-event="select" data-at="{number}" data-mark="{chosen}"{hidden}><input name="{name}"'
+            f' value="{text(value)}" aria-label="{label}" autocomplete="off"><span>{behind}</span></form>'
         )
 
-    def zoom(label: str, act: str, face: str) -> str:
+    def do(label: str, act: str, face: str) -> str:
         return f'<button class="quiet-button" data-do="{act}" aria-label="{label}" title="{label}">{face}</button>'
 
-    other = printed not in ("", str(number))
-    both = f"{go('printed', printed, 'Go to the page printed')}<span>·</span>" if other else ""
-    note = f'<span class="bad" role="status">There is no page {text(missing)}.</span>' if missing else ""
+    same = " hidden" if printed in ("", str(number)) else ""
+    said = f'<span class="bad" role="status">{text(note)}</span>' if note else ""
+    pdf_only = ""
+    if is_pdf:
+        # For a browser that cannot show it.
+        pdf_only = (
+            f'{do("Find in this document", "find", icon("search"))}<button hidden data-event="select"'
+            f' data-page="{number}" data-mark="{chosen}" data-pictures="1"></button>'
+        )
     return (
-        f'<div class="toolbar">{turn("Previous page", "left", -1)}{both}{go("page", str(number), "Go to page")}'
-        f"<span>of {entry.pages:,}</span>{turn('Next page', 'right', 1)}{note}"
-        f'<span class="zoom">{zoom("Zoom out", "smaller", icon("minus"))}{zoom("Fit width", "fit", "Fit")}'
-        f"{zoom('Zoom in', 'larger', icon('plus'))}</span></div>"
+        f'<div class="toolbar">{turn("Previous page", "left", -1)}'
+        f"{go('printed', printed, 'Go to the page printed', '·', same)}"
+        f"{go('page', str(number), 'Go to page', f'of {entry.pages:,}')}{turn('Next page', 'right', 1)}{said}"
+        f'<span class="zoom">{pdf_only}{do("Zoom out", "smaller", icon("minus"))}{do("Fit width", "fit", "Fit")}'
+        f"{do('Zoom in', 'larger', icon('plus'))}"
+        f'<a class="quiet-button" href="original/{text(entry.document_id)}" download aria-label="Download the file"'
+        f' title="Download the file">{icon("down")}</a></span></div>'
     )
 
 
