@@ -1,8 +1,11 @@
 """The library: bytes come in, become pages, are read in the background, and go when they are deleted."""
 
+import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -217,6 +220,13 @@ class Library:
         """A copy of the sample document, ready to be added."""
         return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))
 
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        """Questions to begin with: some that the sample answers, and of any other document what is always answered."""
+        sample_id, questions = _sample()
+        return (
+            questions if document_id == sample_id else ("What is this document about?", "Summarise it in five points")
+        )
+
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
         self._worker.start()
@@ -254,3 +264,10 @@ class Library:
         with storing():
             for reading in self.catalogue.readings(document_id):
                 self._store.set_reading_state(reading.id, state, only_from=only_from)
+
+
+@cache
+def _sample() -> tuple[str, tuple[str, ...]]:
+    """The sample's id, and questions that it answers."""
+    known = json.loads(SAMPLE.with_name("questions.json").read_text("utf-8"))
+    return hashlib.sha256(SAMPLE.read_bytes()).hexdigest(), tuple(each["question"] for each in known[:4])

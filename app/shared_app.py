@@ -87,6 +87,11 @@ class SharedLibrary(_Restricted):
         self._grant.require(document_id)
         return self._grant.whole.library.original(document_id)
 
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        """As `Library.suggested`; none where nothing may be asked."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.suggested(document_id) if self._grant.may_ask else ()
+
     def presets(self, document_id: str) -> None:
         """How a document is kept is its owner's affair."""
         self._grant.require(document_id)

@@ -148,6 +148,13 @@
       button.textContent = "Copied";
     },
     find: () => docpodFrame.find(),
+    ask(button) {
+      const box = typed();
+      box.value = button.textContent;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+      // Once the box has told what it holds.
+      setTimeout(() => document.querySelector("#question .submit-button").click());
+    },
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),

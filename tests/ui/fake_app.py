@@ -205,6 +205,9 @@ class FakeLibrary:
     def original(self, document_id: str) -> Path:
         return self.folder / document_id
 
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        return "What is this <b>document</b> about?", "How many members were there?"
+
     def labels(self, document_id: str) -> tuple[str, ...]:
         return tuple("F-2" if number == 44 else str(number) for number in range(1, PAGES + 1))
 

@@ -69,6 +69,7 @@ def found(page: Page, state: str) -> list[str]:
 def test_axe_finds_nothing_serious_in_any_state(opened: Page, reports: list[Path]) -> None:
     wrong = found(opened, "nothing there yet")
     driver.upload(opened, *reports)
+    expect(opened.get_by_label("Suggested questions")).to_be_visible()
     wrong += found(opened, "being read, and one that is locked")
     driver.ask(opened, "How many members were there, asked early?")
     wrong += found(opened, "a question that waits")
@@ -125,6 +126,14 @@ def test_everything_is_reached_by_the_keyboard(opened: Page, reports: list[Path]
     expect(opened.get_by_label("Earlier conversations")).to_be_focused()
 
 
+def test_a_suggested_question_is_asked_with_one_click(opened: Page, reports: list[Path]) -> None:
+    driver.upload(opened, reports[0])
+    opened.get_by_role("button", name="What is this <b>document</b> about?").click()
+    expect(opened.locator("#talk .question")).to_have_text("What is this <b>document</b> about?")
+    driver.wait_until_read(opened)
+    expect(opened.locator("#question textarea")).to_have_value("")
+
+
 def test_pages_turn_by_keys_and_by_both_of_their_numbers(opened: Page, reports: list[Path]) -> None:
     driver.upload(opened, reports[0])
     number = opened.get_by_label("Go to page")
@@ -134,7 +143,9 @@ def test_pages_turn_by_keys_and_by_both_of_their_numbers(opened: Page, reports: 
         opened.keyboard.press(key)
         expect(number).to_have_value(page)
         expect(pane).to_be_focused()
-    # On in the page first, then to the next one.
+    # On in the page first, once it is drawn, then to the next one.
+    expect(opened.get_by_alt_text("Page 2 of")).to_be_visible()
+    opened.wait_for_function("pane => pane.scrollHeight > pane.clientHeight + 9", arg=pane.element_handle())
     opened.keyboard.press("PageDown")
     expect(number).to_have_value("2")
     pane.evaluate("pane => pane.scrollTo(0, pane.scrollHeight)")

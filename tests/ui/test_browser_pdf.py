@@ -86,6 +86,10 @@ def test_citations_and_their_marks_lead_to_each_other(opened: Page, pdf: Path) -
     marks = pages(opened).locator(".page[data-page-number='44']")
     expect(marks.locator(".mark")).to_have_count(2)
     expect(marks.locator(".number")).to_have_text("2")
+    expect(pages(opened).locator("#strip div")).to_have_count(2)
+    pages(opened).get_by_title("1: page 12").click()
+    expect(opened.get_by_label("Go to page")).to_have_value("12")
+    expect(driver.chosen_mark(opened)).to_be_in_viewport()
     driver.click_citation(opened, 0)
     # Chosen once more after its reader went elsewhere.
     pages(opened).locator("#pages").focus()
@@ -125,7 +129,8 @@ def test_the_frame_has_no_origin_and_what_it_says_is_checked(opened: Page, pdf: 
     with opened.expect_event("console"):
         assert frame.evaluate(elsewhere) == "nothing"
     frame.evaluate(
-        """() => { for (const sent of [null, { page: 0 }, { page: 99 }, { page: "3" }, { mark: "<b>" }, { key: "x" }, 7])
+        """() => { for (const sent of [null, { page: 0 }, { page: 99 }, { page: "3" }, { mark: "<b>" },
+             { key: "x" }, 7])
              parent.postMessage(sent, "*"); }"""
     )
     frame.evaluate("() => parent.postMessage({ page: 5 }, '*')")

@@ -113,7 +113,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         conversation.head(named, [talk], nasty),
-        conversation.invitation(named),
+        conversation.invitation(named, (), (nasty,)),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
         *(
             conversation.history([replace(turn, state=state, message=nasty, hint=nasty)], named, again=True)

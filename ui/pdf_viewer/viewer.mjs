@@ -48,22 +48,36 @@ function mark(page) {
   const layer = div("marks", "");
   for (const each of place.marks.filter((each) => each.page === page))
     each.boxes.forEach(([x0, y0, x1, y1], nth) => {
-      const corner = `left:${100 * x0}%;top:${100 * y0}%`;
+      const top = `top:${100 * y0}%`;
       const chosen = each.mark === place.chosen || !place.chosen ? " chosen" : "";
-      layer.append(div(`mark${chosen}`, `${corner};width:${100 * (x1 - x0)}%;height:${100 * (y1 - y0)}%`));
+      layer.append(div(`mark${chosen}`, `${top};left:${100 * x0}%;width:${100 * (x1 - x0)}%;height:${100 * (y1 - y0)}%`));
       if (nth) return;
       const label = `${each.mark}: show the passage in the answer`;
       const number = Object.assign(document.createElement("button"), { className: "number", ariaLabel: label });
-      Object.assign(number, { textContent: each.mark, style: corner, onclick: () => tell({ mark: each.mark }) });
+      Object.assign(number, { textContent: each.mark, style: top, onclick: () => tell({ mark: each.mark }) });
       layer.append(number);
     });
   view.div.append(layer);
+}
+
+// Where in the whole document the answer looked.
+function showStrip() {
+  document.querySelector("#strip").replaceChildren(...place.marks.map(({ mark: chosen, page, boxes: [[, y0] = [0, 0]] }) => {
+    const top = `top:${(100 * (page - 1 + y0)) / viewer.pagesCount}%`;
+    const onclick = () => {
+      place = { ...place, page, chosen };
+      look();
+      tell({ page });
+    };
+    return Object.assign(div(chosen === place.chosen ? "chosen" : "", top), { title: `${chosen}: page ${page}`, onclick });
+  }));
 }
 
 function look() {
   const view = viewer.getPageView(place.page - 1);
   if (!view) return;
   steered = true;
+  showStrip();
   for (let page = 1; page <= viewer.pagesCount; page++)
     if (viewer.getPageView(page - 1).div.querySelector(":scope > .marks") || page === place.page) mark(page);
   const box = place.marks.find((each) => each.page === place.page && each.mark === place.chosen)?.boxes[0];

@@ -46,17 +46,20 @@ def choose() -> str:
     return '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library.</p></section>'
 
 
-def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = ()) -> str:
-    """An open document, or several, without a question yet."""
+def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), suggested: Sequence[str] = ()) -> str:
+    """An open document, or several, without a question yet, and questions that are asked with one click."""
     if several:
         titles = "".join(f'<li dir="auto">{text(each.name)}</li>' for each in several)
         return (
             f'<section class="welcome several"><h2>Ask {count(len(several), "document")} at once</h2>'
             f"<p>The best passages of all of them answer, each with its document.</p><ul>{titles}</ul></section>"
         )
+    rows = "".join(f'<li><button data-do="ask" dir="auto">{text(each)}</button></li>' for each in suggested)
+    asked = f'<ul class="suggested" aria-label="Suggested questions">{rows}</ul>' if rows else ""
     return (
         f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>'
-        "<p>What would you like to know? Answers begin with the passage they rest on.</p></section>"
+        "<p>What would you like to know? Answers begin with the passage they rest on.</p>"
+        f"{asked}</section>"
     )
 
 

@@ -109,7 +109,7 @@ def _picture(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Ma
 
 def _box(box: tuple[float, float, float, float], strong: bool, number: str) -> str:
     x0, y0, x1, y1 = (min(1.0, max(0.0, edge)) for edge in box)
-    numbered = f'<span class="number" style="left:{x0:.2%};top:{y0:.2%}">{number}</span>' if number else ""
+    numbered = f'<span class="number" style="top:{y0:.2%}">{number}</span>' if number else ""
     return (
         f'<span class="mark{" chosen" if strong else ""}" style="left:{x0:.2%};top:{y0:.2%};'
         f'width:{max(0.0, x1 - x0):.2%};height:{max(0.0, y1 - y0):.2%}"></span>{numbered}'
