@@ -1,4 +1,7 @@
-"""Originals: the files behind the documents, and the frame in which a PDF is shown, as routes of the page."""
+"""Originals: the files behind the documents, and the frame in which a PDF is shown, as routes of the page.
+
+pdf_viewer/pdfjs has build, viewer, cmaps, standard_fonts and wasm of pdfjs-dist 6.5.438 from npm, unchanged.
+"""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 // The frame of the PDF: gets bytes and what to show, and is believed a page, a mark and a few keys, no more.
 (() => {
   const KEYS = ["/", "?", "Escape", "k"];
-  const PATIENCE_MS = 15_000;
+  const PATIENCE_MS = 30_000;
   const unable = new Set();
   let ready = false, loaded = "", drawn = "";
   const leaf = () => document.querySelector("#sheet .leaf[data-pdf]");

@@ -351,7 +351,8 @@
     follow(document.querySelector("#talk"));
     for (const [pane, name] of [["library", "Library"], ["chat", "Conversation"], ["page", "Page"]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
-    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
+    const words = { childList: true, subtree: true, characterData: true };
+    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();
