@@ -43,6 +43,10 @@ class Catalogue:
         """One document. Raises DocumentNotFound."""
         return self._entry(self.document(document_id))
 
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        """How each page of a document is numbered in print, in order."""
+        return self._store.page_labels(document_id)
+
     def readings(self, document_id: str) -> list[Reading]:
         """What a user's word about a document is about: its reading as it is chosen, or all until there is a model."""
         if engine := self._model.peek():
@@ -71,9 +75,9 @@ class Catalogue:
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
+            media_type=document.media_type,
             note=document.note,
             attachments=tuple(document.attachments),
-            is_pdf=document.media_type == "application/pdf",
         )
 
     def _progress(self, document: Document, reading: Reading | None, states: Sequence[PageState]) -> Progress:

@@ -190,14 +190,18 @@ class DocumentEntry:
     answers_from: str = ""
     """The recipe of the memory that answers while another one is being made."""
     outline: tuple[tuple[int, str, int], ...] = field(default=())
+    media_type: str = ""
     note: str = ""
     """What a user should know about how the file was read."""
     attachments: tuple[tuple[str, int], ...] = ()
     """Name and bytes of each file inside the file, which can be added as a document; 0 bytes where it does not say."""
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
-    is_pdf: bool = False
-    """Whether passages can be marked in a copy of it."""
+
+    @property
+    def is_pdf(self) -> bool:
+        """Whether it is shown by pdf.js, and passages can be marked in a copy of it."""
+        return self.media_type == "application/pdf"
 
     @property
     def name(self) -> str:

@@ -1,8 +1,11 @@
 """The library: bytes come in, become pages, are read in the background, and go when they are deleted."""
 
+import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -238,9 +241,20 @@ class Library:
             highlight(self.intake.path(document), marks, out := Path(folder, "highlighted"), self.intake.limits)
             return out.read_bytes()
 
+    def original(self, document_id: str) -> Path:
+        """Where the file is kept as it was added, or as it was unlocked. Raises DocumentNotFound."""
+        return self.intake.path(self.catalogue.document(document_id))
+
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
         return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))
+
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        """Questions to begin with: some that the sample answers, and of any other document what is always answered."""
+        sample_id, questions = _sample()
+        return (
+            questions if document_id == sample_id else ("What is this document about?", "Summarise it in five points")
+        )
 
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
@@ -279,3 +293,10 @@ class Library:
         with storing():
             for reading in self.catalogue.readings(document_id):
                 self._store.set_reading_state(reading.id, state, only_from=only_from)
+
+
+@cache
+def _sample() -> tuple[str, tuple[str, ...]]:
+    """The sample's id, and questions that it answers."""
+    known = json.loads(SAMPLE.with_name("questions.json").read_text("utf-8"))
+    return hashlib.sha256(SAMPLE.read_bytes()).hexdigest(), tuple(each["question"] for each in known[:4])

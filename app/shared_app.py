@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 from app.chat import Chat
@@ -84,6 +85,16 @@ class SharedLibrary(_Restricted):
         self._grant.require(document_id)
         return self._grant.whole.library.page_image(document_id, number, width_px)
 
+    def original(self, document_id: str) -> Path:
+        """As `Library.original`."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.original(document_id)
+
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        """As `Library.suggested`; none where nothing may be asked."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.suggested(document_id) if self._grant.may_ask else ()
+
     def presets(self, document_id: str) -> None:
         """How a document is kept is its owner's affair."""
         self._grant.require(document_id)
@@ -101,6 +112,11 @@ class SharedCatalogue(_Restricted):
         """One document. Raises DocumentNotFound."""
         self._grant.require(document_id)
         return _without_machine(self._grant.whole.library.catalogue.entry(document_id))
+
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        """As `Catalogue.labels`. Raises DocumentNotFound."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.catalogue.labels(document_id)
 
 
 class SharedQuestions(_Restricted):

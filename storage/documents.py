@@ -220,6 +220,12 @@ class Documents(Sessions):
         with self._read() as session:
             return [(number, state) for number, state in session.execute(of_document)]
 
+    def page_labels(self, document_id: str) -> tuple[str, ...]:
+        """The printed label of every page in order, without the text."""
+        of_document = select(Page.label).where(Page.document_id == document_id).order_by(Page.number)
+        with self._read() as session:
+            return tuple(session.scalars(of_document))
+
     def search_pages(self, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
         with self._read() as session:

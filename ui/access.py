@@ -34,6 +34,8 @@ PUBLIC_ROUTES = (
     "/pwa_icon/{size}",
     "/favicon.ico",
     "/robots.txt",
+    # The frame in which PDFs are shown: a library that everybody can have, and none of them.
+    "/pdf-viewer/{path:path}",
     # Gradio asks itself for it when it starts.
     "/gradio_api/startup-events",
 )
@@ -56,6 +58,7 @@ VISITOR_ROUTES = (
     "/gradio_api/reset",
     "/gradio_api/run/{api_name}",
     "/export/{form}/{conversation_id}",
+    "/original/{document_id}",
 )
 """For visitors too; all others are for the home's user alone."""
 VISITOR_EVENTS = frozenset(

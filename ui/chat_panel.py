@@ -86,7 +86,9 @@ def live(app: App, at: Open) -> View:
         known = at.found or app.library.catalogue.entries()
         return {"history": conversation.choose() if known else conversation.welcome(), "live": "", "status": ""}
     if not at.turns:
-        return {"history": conversation.invitation(at.entry, at.several), "live": "", "status": "", "question": IDLE}
+        suggested = () if at.several else app.library.suggested(at.document_id)
+        history = conversation.invitation(at.entry, at.several, suggested)
+        return {"history": history, "live": "", "status": "", "question": IDLE}
     *before, last = at.turns
     read = bool(at.several) or at.entry.progress.stage == "ready"
     apart = last.state == "answering" or (last.state == "looking" and read)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.access import Access, Viewer, is_keyed, is_public
 from ui.door import Door
+from ui.originals import FRAME_HEADERS
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSED_ROUTES = ("file", "proxy", "monitoring", "stream", "deep_link", "process_recording", "vibe", "dev", "runs")
@@ -25,7 +26,7 @@ CONTENT_POLICY = "; ".join(
         "connect-src 'self'",
         "media-src 'none'",
         "object-src 'none'",
-        "frame-src 'none'",
+        "frame-src 'self'",
         "worker-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
@@ -62,10 +63,12 @@ class Guard:
             return
         scope["viewer"] = viewer = self.access.viewer(Headers(scope=scope))
 
+        own = {**HEADERS, **(FRAME_HEADERS if scope["path"].startswith("/pdf-viewer/") else {})}
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in own.items():
                     headers[name] = value
             await send(message)
 

@@ -1,5 +1,6 @@
 """The page pane: one page as an image, with the marks of the chosen passage, and the document's contents."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from ui.trouble import explain
 from ui.view import QUIET, Open, Page, View
 
 PANE = "page-pane"
+WHOLE = re.compile(r"-?\d{1,9}")
+NO_TEXT = "Shown as pictures: this browser cannot open the file itself."
 
 
 def build(page: Page) -> None:
     """The contents above the sheet."""
     page.surface("outline")
-    page.surface("sheet", view.empty())
+    page.surface("sheet", view.empty(nothing_open=True))
     # The open document, as long as its pages are not known.
     page.region("awaited", gr.State(""))
 
@@ -50,7 +53,7 @@ def live(app: App, at: Open) -> View:
 def opened(app: App, at: Open) -> View:
     """The page of the best passage of the last answer, or the first one."""
     if at.entry is None:
-        return {"sheet": view.empty(), "awaited": ""}
+        return {"sheet": view.empty(nothing_open=True), "awaited": ""}
     return {
         "sheet": best_sheet(app, at.document_id, at.turns[-1].answer.citations if at.turns else ()),
         "awaited": "" if at.entry.pages else at.document_id,
@@ -58,13 +61,20 @@ def opened(app: App, at: Open) -> View:
 
 
 def on_turn(app: App, document_id: str, event: Mapping[str, Any]) -> View:
-    """Turns to the page that the event names, keeping the marks of the answer it came from."""
-    try:
-        number, chosen = int(event.get("page", 1)), int(event.get("mark", 0))
-    except (TypeError, ValueError):
-        number, chosen = 1, 0
-    document_id = str(event.get("document") or document_id)
-    return {"sheet": sheet(app, document_id, number, view.parse_marks(str(event.get("citations", ""))), chosen)}
+    """Turns to the page that the event names, keeping the marks of the answer it came from.
+
+    `page` is its number in the file, or what is printed on it, as `printed` is; `at` is the page that is shown.
+    """
+    page, printed = str(event.get("page", "")), str(event.get("printed", ""))
+    number = _whole(page, _whole(event.get("at"), 1))
+    printed = printed or (page if not WHOLE.fullmatch(page) else "")
+    marks, chosen = view.parse_marks(str(event.get("citations", ""))), _whole(event.get("mark"), 0)
+    document_id, pictures = str(event.get("document") or document_id), bool(event.get("pictures"))
+    return {"sheet": sheet(app, document_id, number, marks, chosen, printed, pictures)}
+
+
+def _whole(value: Any, otherwise: int) -> int:
+    return int(value) if WHOLE.fullmatch(str(value)) else otherwise
 
 
 def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:
@@ -75,13 +85,32 @@ def best_sheet(app: App, document_id: str, citations: Sequence[Cited]) -> str:
     return sheet(app, citations[0].document_id or document_id, citations[0].page, marks, citations[0].mark)
 
 
-def sheet(app: App, document_id: str, number: int, marks: tuple[view.Mark, ...], chosen: int) -> str:
-    """One page of a document with its marks, or why it cannot be shown."""
+def sheet(
+    app: App,
+    document_id: str,
+    number: int,
+    marks: tuple[view.Mark, ...],
+    chosen: int,
+    printed: str = "",
+    pictures: bool = False,
+) -> str:
+    """A page with its marks, or why it cannot be shown: what is `printed` on it names it before its `number` does.
+
+    With `pictures` it is a picture also of a PDF, for a browser that cannot show one.
+    """
     try:
         entry = app.library.catalogue.entry(document_id)
         if not entry.pages:
             return view.empty("The pages appear here as soon as they are known.")
-        number = min(max(number, 1), entry.pages)
-        return view.sheet(entry, number, app.library.page_image(document_id, number), marks, chosen)
+        labels = app.library.catalogue.labels(document_id)
+        named = [label.casefold() for label in labels]
+        wanted = printed.strip().casefold()
+        found = named.index(wanted) + 1 if wanted in named else number
+        shown = min(max(found, 1), entry.pages)
+        missing = printed if wanted not in ("", *named) else str(found) if found != shown else ""
+        note = f"There is no page {missing}." if missing else NO_TEXT if pictures else ""
+        in_frame = entry.is_pdf and not pictures
+        image = None if in_frame else app.library.page_image(document_id, shown)
+        return view.sheet(entry, shown, image, marks, chosen, labels, note)
     except Exception as error:
         return view.failed(explain(error))

@@ -8,6 +8,7 @@
     const dark = stored ? stored === "dark" : themes.matches;
     root.dataset.theme = dark ? "dark" : "light";
     document.body?.classList.toggle("dark", dark);
+    docpodFrame.post({ theme: root.dataset.theme });
   }
   themes.addEventListener("change", applyTheme);
   applyTheme();
@@ -19,18 +20,24 @@
   }
   root.dataset.pane = "chat";
 
+  const made = (name, parts) => Object.assign(document.createElement(name), parts);
+  const SHORTCUTS = [
+    ["/", "Ask: to the box for a question"], ["Ctrl K", "Search titles, pages and conversations"],
+    ["↑ ↓", "Through what was found"], ["Page Up, Page Down", "In the page pane: on, and to the next page"],
+    ["← →", "In the page pane: the page before and after"], ["Esc", "Close a menu, leave the search, stop an answer"],
+    ["Ctrl F", "In the page pane: find in the document"], ["?", "This list"],
+  ];
+
   // A question with its answers, or a message when there is only one.
   function dialog(title, words, answers, given) {
-    const box = Object.assign(document.createElement("dialog"), { className: "ask" });
-    const form = Object.assign(document.createElement("form"), { method: "dialog", className: "controls" });
+    const box = made("dialog", { className: "ask" });
+    const form = made("form", { method: "dialog", className: "controls" });
     for (const [value, label, look] of answers)
-      form.append(Object.assign(document.createElement("button"), { value, textContent: label, className: look }));
-    box.append(
-      Object.assign(document.createElement("h2"), { textContent: title, dir: "auto" }),
-      Object.assign(document.createElement("p"), { textContent: words }),
-      form,
-    );
-    const field = Object.assign(document.createElement("input"), { value: given, maxLength: 200, ariaLabel: words, dir: "auto" });
+      form.append(made("button", { value, textContent: label, className: look }));
+    const heading = made("h2", { textContent: title, dir: "auto", id: "asked" });
+    box.setAttribute("aria-labelledby", heading.id);
+    box.append(heading, words.nodeType ? words : made("p", { textContent: words }), form);
+    const field = made("input", { value: given, maxLength: 200, ariaLabel: words, dir: "auto" });
     if (given !== undefined) form.prepend(field);
     document.querySelector(".gradio-container").append(box);
     box.showModal();
@@ -108,6 +115,8 @@
       event.preventDefault();
       const form = event.target;
       trigger(form.dataset.event, { ...payload(form), ...Object.fromEntries(new FormData(form)) });
+      // A redrawing leaves a field as it was typed.
+      if (form.closest("#sheet")) form.reset();
     });
   }
 
@@ -148,9 +157,24 @@
       picked.clear();
       showPicked();
     },
+    shortcuts() {
+      if (document.querySelector("dialog[open]")) return;
+      const list = made("dl", {});
+      for (const [keys, does] of SHORTCUTS)
+        list.append(made("dt", { textContent: keys }), made("dd", { textContent: does }));
+      dialog("Keyboard shortcuts", list, [["ok", "Close", "strong"]]);
+    },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy: (button) => copy(button, button.dataset.copy),
     copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
+    find: () => docpodFrame.find(),
+    ask(button) {
+      const box = typed();
+      box.value = button.textContent;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+      // Once the box has told what it holds.
+      setTimeout(() => document.querySelector("#question .submit-button").click());
+    },
     smaller: () => zoom(1 / 1.25),
     larger: () => zoom(1.25),
     fit: () => zoom(0),
@@ -166,6 +190,7 @@
   function zoom(factor) {
     scale = factor ? Math.min(4, Math.max(0.5, scale * factor)) : 1;
     root.style.setProperty("--zoom", scale);
+    docpodFrame.post({ zoom: factor });
   }
 
   // A page that has just been drawn shows its marked passage.
@@ -183,7 +208,12 @@
   // The conversation follows the growing answer unless its reader scrolled away.
   function follow(talk) {
     let pinned = true;
-    talk.addEventListener("scroll", () => { pinned = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 80; });
+    // In a low window the whole pane scrolls.
+    const scroller = () => (getComputedStyle(talk).overflowY === "visible" ? talk.parentElement : talk);
+    document.querySelector("#chat-pane").addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = scroller();
+      pinned = scrollHeight - scrollTop - clientHeight < 80;
+    }, true);
     drawn = () => {
       // Marked as often as it is drawn anew, until something else is opened; brought into view once.
       const turn = sought && talk.querySelector(`[data-answer="${CSS.escape(sought)}"]`);
@@ -192,7 +222,7 @@
         reached = sought;
         pinned = false;
         turn.scrollIntoView({ block: "start" });
-      } else if (pinned) talk.scrollTop = talk.scrollHeight;
+      } else if (pinned && talk.querySelector(".turn")) scroller().scrollTop = scroller().scrollHeight;
     };
     new MutationObserver(drawn).observe(talk, { childList: true, subtree: true, characterData: true });
     document.querySelector("#question")?.addEventListener("keydown", (event) => {
@@ -247,12 +277,38 @@
     input.dispatchEvent(new Event("change", { bubbles: true }));
   });
 
+  // Turns the page; as long as there is more of a page, Page Up and Page Down move on in it.
+  function turned(event) {
+    const pane = document.querySelector("#sheet .scroll");
+    const step = { PageDown: 1, ArrowRight: 1, PageUp: -1, ArrowLeft: -1 }[event.key];
+    if (!pane || !step || !event.target.closest("#page-pane")) return;
+    const more = step > 0 ? pane.scrollHeight - pane.clientHeight - pane.scrollTop > 2 : pane.scrollTop > 0;
+    if (event.key.startsWith("Page") ? more : pane.scrollWidth > pane.clientWidth) return;
+    event.preventDefault();
+    document.querySelector(`#sheet [data-step="${step}"]`)?.click();
+  }
+
+  // Closes what is unfolded over the page, or else stops the answer.
+  function escaped(event) {
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) {
+      menu.removeAttribute("open");
+      menu.querySelector("summary").focus();
+    } else if (!event.target.closest("#search, dialog")) document.querySelector("#question .stop-button")?.click();
+  }
+
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches?.("input, textarea");
+    const typing = event.target.matches?.("input, textarea, select");
     if (event.key === "/" && !typing) {
       event.preventDefault();
+      show("chat");
       document.querySelector("#question textarea")?.focus();
     }
+    if (event.key === "?" && !typing) acts.shortcuts();
+    if (event.key === "Escape") escaped(event);
+    if (!typing) turned(event);
+    if (event.key === "f" && (event.ctrlKey || event.metaKey) && event.target.closest?.("#page-pane") && docpodFrame.find())
+      event.preventDefault();
     const search = document.querySelector("#search :is(textarea, input)");
     if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && search) {
       event.preventDefault();
@@ -285,8 +341,7 @@
     }
     if (!there && missed === 1) {
       root.dataset.gone = "";
-      document.body.append(
-        Object.assign(document.createElement("p"), { id: "gone", role: "alert", textContent: GONE }));
+      document.body.append(made("p", { id: "gone", role: "alert", textContent: GONE }));
     }
     setTimeout(watch, there ? 4000 : 1000, there ? 0 : missed + 1);
   }
@@ -318,9 +373,13 @@
     show(root.dataset.pane);
     list("documents");
     follow(document.querySelector("#talk"));
-    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), { childList: true, subtree: true });
+    for (const [pane, name] of [["library", "Library"], ["chat", "Conversation"], ["page", "Page"]])
+      Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
+    const words = { childList: true, subtree: true, characterData: true };
+    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
+    docpodFrame.watch();
     typeAgain();
     watch();
     const known = new URLSearchParams(location.hash.slice(1) || localStorage.getItem(LAST) || "");

@@ -22,6 +22,7 @@ from ui.access import SECRET, Access
 from ui.api import Api
 from ui.guard import Guard
 from ui.main import build
+from ui.originals import routes
 from ui.theme import head, theme
 from ui.tunnel import GradioTunnel, LocalNetwork
 
@@ -111,7 +112,7 @@ def serve(app: App) -> Iterator[Served]:
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
-                "routes": [*api.routes, *download.ROUTES],
+                "routes": [*routes(), *api.routes, *download.ROUTES],
                 "lifespan": api.lifespan,
             },
         )

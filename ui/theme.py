@@ -17,8 +17,8 @@ def head() -> str:
     """Style and script of the page, inline: Gradio would rewrite the selectors of a stylesheet given to it."""
     here = Path(__file__).parent
     style = (here / "style.css").read_text(encoding="utf-8")
-    script = (here / "script.js").read_text(encoding="utf-8")
+    scripts = ((here / name).read_text(encoding="utf-8") for name in ("pdf_frame.js", "script.js"))
     return (
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
-        f"<style>{style}</style><script>{script}</script>"
+        f"<style>{style}</style>{''.join(f'<script>{script}</script>' for script in scripts)}"
     )

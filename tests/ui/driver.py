@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 QUIET_CHROMIUM = (
     "--disable-background-networking",
@@ -149,13 +149,19 @@ def regenerate(page: Page, number: int, timeout_ms: int = 300_000) -> list[str]:
 
 
 def click_citation(page: Page, position: int = 0) -> str:
-    """Clicks a passage's chip; the address of the page image whose marks are in view."""
+    """Clicks a passage's chip; the number of the page, whose marks are in view."""
     chip = page.locator("#history .turn").last.locator(".chip").nth(position)
-    number = chip.get_attribute("data-page")
+    number = chip.get_attribute("data-page") or ""
     chip.click()
-    expect(page.get_by_label("Go to page")).to_have_value(str(number), timeout=30_000)
-    expect(page.locator(".sheet .mark.chosen").first).to_be_in_viewport(timeout=30_000)
-    return page.locator(".sheet img").get_attribute("src") or ""
+    expect(page.get_by_label("Go to page")).to_have_value(number, timeout=30_000)
+    expect(chosen_mark(page)).to_be_in_viewport(timeout=30_000)
+    return number
+
+
+def chosen_mark(page: Page) -> Locator:
+    """The first box of the chosen mark, on the picture of a page or in the frame of a PDF."""
+    pages = page.frame_locator("#sheet iframe") if page.locator("#sheet iframe").count() else page.locator("#sheet")
+    return pages.locator(".mark.chosen").first
 
 
 def restored(page: Page, url: str, question: str) -> None:

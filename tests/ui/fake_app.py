@@ -79,8 +79,8 @@ class FakeLibrary:
             raise EmptyDocument(f"“{name}” holds no bytes.", "Choose a file with text in it.")
         if not data.startswith(b"%PDF") and b"\0" in data:
             raise UnsupportedFile(f"“{name}” is neither a PDF nor text.", "Save it as a PDF and add that.")
-        path.unlink()
         document_id = hashlib.sha256(data).hexdigest()
+        path.replace(self.original(document_id))
         if document_id not in self.documents:
             stage = "locked" if b"/Encrypt" in data else "reading"
             title = name.rsplit(".", 1)[0].replace("_", " ")
@@ -139,11 +139,21 @@ class FakeLibrary:
             document.recipe,
             document.before,
             outline,
-            is_pdf=True,
+            # Most PDFs of the tests only begin like one, and have pictures of pages.
+            "application/pdf" if document.num_bytes > 1_000 else "",
         )
 
     def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
         return f"%PDF of {self.entry(document_id).title} with {len(marks)} marks".encode()
+
+    def original(self, document_id: str) -> Path:
+        return self.folder / document_id
+
+    def suggested(self, document_id: str) -> tuple[str, ...]:
+        return "What is this <b>document</b> about?", "How many members were there?"
+
+    def labels(self, document_id: str) -> tuple[str, ...]:
+        return tuple("F-2" if number == 44 else str(number) for number in range(1, PAGES + 1))
 
     def read(self, document_id: str) -> None:
         self._start(document_id)

@@ -263,6 +263,36 @@ def test_a_conversation_is_exported_to_whom_it_belongs(place: Place) -> None:
             assert nobody.get(his.format(form)).status_code == 401
 
 
+def test_the_original_is_for_whoever_sees_the_document(place: Place) -> None:
+    with place.nobody() as nobody, place.visitor() as visitor, place.its_user() as user:
+        for client, document_id, status in (
+            (nobody, place.shared, 401),
+            (visitor, place.shared, 200),
+            (visitor, place.private, 404),
+            (visitor, "..%2fdocpod.sqlite3", 403),
+            (user, place.private, 200),
+        ):
+            got = client.get(f"/original/{document_id}")
+            assert got.status_code == status
+            if status == 200:
+                assert got.content.startswith(b"%PDF ")
+                assert got.headers["content-disposition"].startswith("attachment")
+                assert got.headers["content-type"] == "application/octet-stream"
+
+
+def test_the_frame_of_a_pdf_is_a_sandbox_for_everybody(place: Place) -> None:
+    with place.nobody() as nobody:
+        for path in ("", "viewer.mjs", "pdfjs/pdf.min.mjs", "pdfjs/cmaps/78-H.bcmap"):
+            got = nobody.get(f"/pdf-viewer/{path}")
+            assert got.status_code == 200
+            policy = got.headers["content-security-policy"]
+            assert policy.startswith("sandbox allow-scripts; default-src 'none'")
+            assert "unsafe-eval" not in policy.replace("wasm-unsafe-eval", "")
+        for path in ("..%2fserver.py", "../server.py", "%2e%2e/server.py"):
+            url = httpx.URL(place.home).copy_with(raw_path=f"/pdf-viewer/{path}".encode())
+            assert nobody.get(url).status_code in (401, 404)
+
+
 def test_an_open_page_is_its_first_users(place: Place) -> None:
     page = uuid4().hex
     with place.visitor() as ann, place.visitor("Ben") as ben:

@@ -447,7 +447,7 @@ def test_turning_pages(app: FakeApp, page: Page, document_id: str) -> None:
     chip = {"page": "12", "mark": "1", "citations": marks}
     assert 'class="mark chosen"' in str(page_panel.on_turn(app, document_id, chip)["sheet"])
     assert 'class="mark' not in str(page_panel.on_turn(app, document_id, {**chip, "page": "13"})["sheet"])
-    for wild, shown in (("0", 1), ("100000", 98), ("x", 1), ("-4", 1), (None, 1)):
+    for wild, shown in (("0", 1), ("100000", 98), ("x", 1), ("-4", 1), (None, 1), ("9" * 5000, 1), ("f-2", 44)):
         assert f'alt="Page {shown} of' in str(page_panel.on_turn(app, document_id, {"page": wild})["sheet"])
     assert "not in the library" in str(page_panel.on_turn(app, "gone", chip)["sheet"])
 

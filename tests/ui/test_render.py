@@ -114,7 +114,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         library.notices([(nasty, Trouble(nasty, nasty))]),
         library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
         head.head(named, [talk], nasty),
-        conversation.invitation(named),
+        conversation.invitation(named, (), (nasty,)),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
         *(
             conversation.history([replace(turn, state=state, message=nasty, hint=nasty)], named, again=True)
@@ -279,7 +279,7 @@ def test_passages_come_before_words_and_say_their_page() -> None:
     html = conversation.answer(answer("The words.", citations=(cited(label="F-2", at=44),)), again=True)
     assert html.index("A passage.") < html.index("The words.")
     assert "p. F-2" in html
-    assert "page F-2 (page 44 of the file)" in html
+    assert "1 p. F-2: show the passage on page F-2, page 44 of the file" in html
     assert 'data-event="retry"' in html
     assert "0.4 s instead of 94 s · 12,800 tokens reused, 31 new" in html
 
@@ -373,10 +373,12 @@ def test_malformed_marks_are_none(bad: str) -> None:
 
 def test_a_sheet_marks_only_its_own_page_and_clamps_boxes() -> None:
     marks = [page.Mark(1, 12, "12", ((-1.0, 0.5, 2.0, 0.6),)), page.Mark(2, 13, "13", ((0.0, 0.0, 1.0, 1.0),))]
-    html = page.sheet(entry(), 12, b"\xff\xd8\xff", marks, 1)
+    html = page.sheet(entry(), 12, b"\xff\xd8\xff", marks, 1, ["x"] * 11 + ["F-2"], "There is no page 999.")
     assert html.count('class="mark') == 1
     assert "left:0.00%;top:50.00%;width:100.00%;height:10.00%" in html
     assert "data:image/jpeg;base64," in html
     assert 'aria-label="Previous page" title="Previous page">' in html
+    assert html.count('class="number"') == 1 and "There is no page 999." in html
+    assert 'value="F-2" aria-label="Go to the page printed"' in html
     assert 'Previous page" title="Previous page" disabled' in page.sheet(entry(), 1, b"", [], 0)
     assert 'Next page" title="Next page" disabled' in page.sheet(entry(), 98, b"", [], 0)

@@ -145,7 +145,10 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
     assert (view.status().why, view.status().better) == ("", "")
     for call in (
         lambda: view.library.catalogue.entry(private),
+        lambda: view.library.catalogue.labels(private),
         lambda: view.library.page_image(private, 1),
+        lambda: view.library.original(private),
+        lambda: view.library.suggested(private),
         lambda: view.library.presets(private),
         lambda: view.chat.ask(private, "", "Why?"),
     ):
@@ -179,8 +182,8 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
     whole = known[part]
     his = {
         "": {"library", "questions", "chat", "search", "export", "status", "may_ask"},
-        "library": {"catalogue", "page_image", "presets"},
-        "library.catalogue": {"entries", "entry"},
+        "library": {"catalogue", "original", "page_image", "presets", "suggested"},
+        "library.catalogue": {"entries", "entry", "labels"},
         "questions": {"conversations"},
         "chat": {
             "open",

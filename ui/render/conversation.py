@@ -47,17 +47,20 @@ def choose() -> str:
     return '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library.</p></section>'
 
 
-def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = ()) -> str:
-    """An open document, or several, without a question yet."""
+def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), suggested: Sequence[str] = ()) -> str:
+    """An open document, or several, without a question yet, and questions that are asked with one click."""
     if several:
         titles = "".join(f'<li dir="auto">{text(each.name)}</li>' for each in several)
         return (
             f'<section class="welcome several"><h2>Ask {count(len(several), "document")} at once</h2>'
             f"<p>The best passages of all of them answer, each with its document.</p><ul>{titles}</ul></section>"
         )
+    rows = "".join(f'<li><button data-do="ask" dir="auto">{text(each)}</button></li>' for each in suggested)
+    asked = f'<ul class="suggested" aria-label="Suggested questions">{rows}</ul>' if rows else ""
     return (
         f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>'
-        "<p>What would you like to know? Answers begin with the passage they rest on.</p></section>"
+        "<p>What would you like to know? Answers begin with the passage they rest on.</p>"
+        f"{asked}</section>"
     )
 
 
@@ -143,7 +146,7 @@ def question(words: str, understood: str = "", answer: int = 0) -> str:
         f'<button class="quiet-button" data-event="edit" data-edit="{answer}" aria-label="Edit question"'
         f' title="Edit">{icon("pencil")}</button>'
     )
-    shown = f'<div class="question" dir="auto">{text(words)}</div>{pencil if answer else ""}'
+    shown = f'<h3 class="question" dir="auto">{text(words)}</h3>{pencil if answer else ""}'
     return f'<div class="asked">{shown}</div>{whole}'
 
 
@@ -285,15 +288,15 @@ def _marked(cited: Cited, start: int, end: int) -> str:
 
 
 def chip(cited: Cited, words: str = "") -> str:
-    """`p. 12`, by the printed label, or other words; clicking it turns to the page."""
-    label = text(cited.label or str(cited.page))
-    where = label if label == str(cited.page) else f"{label} (page {cited.page} of the file)"
-    of = f" of {text(cited.title)}" if cited.title else ""
-    named = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
+    """`1 p. 12`: the number of the mark, and the printed label, or other words; clicking it turns to the page."""
+    label = cited.label or str(cited.page)
+    where = f"page {label}" if label == str(cited.page) else f"page {label}, page {cited.page} of the file"
+    of = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
+    said = words or f"{cited.mark} {cited.title}{' · ' if cited.title else ''}p. {label}"
     return (
         f'<button class="chip" data-event="select" data-pane="page" data-page="{cited.page}" data-mark="{cited.mark}"'
-        f' data-document="{text(cited.document_id)}" aria-label="Show the passage on page {where}{of}">'
-        f"{text(words) or f'{named}p. {label}'}</button>"
+        f' data-document="{text(cited.document_id)}" aria-label="{text(said)}: show the passage on {text(where)}">'
+        f"{text(words) or f'<b>{cited.mark}</b> {of}p. {text(label)}'}</button>"
     )
 
 

@@ -18,6 +18,8 @@ def brand(max_upload_mb: int) -> str:
     """The name, and the switch between light and dark; the script learns here what may be uploaded."""
     return (
         f'<h1 class="brand" data-most-mb="{max_upload_mb}" data-accept="{ACCEPT}">DocPod</h1>'
+        '<button class="quiet-button keys" data-do="shortcuts" aria-label="Keyboard shortcuts"'
+        f' title="Keyboard shortcuts (?)">{icon("keys")}</button>'
         '<button class="quiet-button" data-do="theme" aria-label="Light or dark"'
         f' title="Light or dark">{icon("theme")}</button>'
     )

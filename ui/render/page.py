@@ -1,15 +1,18 @@
 """One page of the document as an image, with the passages of an answer marked on it."""
 
+import itertools
 import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.events import DocumentEntry
 from ui.render.icons import icon
 from ui.render.words import text
 from ui.trouble import Trouble
 
+_DRAWN = itertools.count()
 MOST_MARKS = 64
 """Marks taken from a browser's event; an answer has far fewer."""
 
@@ -43,9 +46,9 @@ def parse_marks(carried: str) -> tuple[Mark, ...]:
         return ()
 
 
-def empty(words: str = "The page appears here.") -> str:
-    """The pane before there is a page."""
-    return f'<p class="quiet empty">{text(words)}</p>'
+def empty(words: str = "The page appears here.", nothing_open: bool = False) -> str:
+    """The pane before there is a page; where nothing is open, a wide window has no such pane."""
+    return f'<p class="quiet empty{" nothing" if nothing_open else ""}">{text(words)}</p>'
 
 
 def failed(trouble: Trouble) -> str:
@@ -56,54 +59,97 @@ def failed(trouble: Trouble) -> str:
     )
 
 
-def sheet(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Mark], chosen: int) -> str:
-    """The page with its marks and the way to its neighbours; `chosen` is the mark to look at, 0 for none."""
+def sheet(
+    entry: DocumentEntry,
+    number: int,
+    image: bytes | None,
+    marks: Sequence[Mark],
+    chosen: int,
+    labels: Sequence[str] = (),
+    note: str = "",
+) -> str:
+    """The page with its marks and the way to its neighbours; `chosen` is the mark to look at, 0 for none.
+
+    Without an image it is a page of a PDF, which the frame shows. `labels`: what is printed on each page.
+    """
+    carried = _json([[m.mark, m.page, m.label, m.boxes, m.document] for m in marks])
+    own = "" if all(label == str(at) for at, label in enumerate(labels, 1)) else labels
+    data = f'data-citations="{carried}" data-document="{text(entry.document_id)}"'
+    if image is None:
+        data += (
+            f' data-pdf="{entry.pages}" data-page="{number}" data-mark="{chosen}" data-labels="{_json([*own])}"'
+            f' data-drawn="{next(_DRAWN)}"'
+        )
+        shown = f'<iframe sandbox="allow-scripts" src="pdf-viewer/" title="Pages of {text(entry.name)}"></iframe>'
+    else:
+        shown = _picture(entry, number, image, marks, chosen)
+    of = f'<p class="of" dir="auto">{text(entry.name)}</p>' if any(mark.document for mark in marks) else ""
+    bar = _toolbar(entry, number, "".join(labels[number - 1 : number]), chosen, note, image is None)
+    return f'<div class="leaf" {data}>{bar}{shown}{of}</div>'
+
+
+def _json(value: list[Any]) -> str:
+    return text(json.dumps(value, separators=(",", ":")))
+
+
+def _picture(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Mark], chosen: int) -> str:
     here = [mark for mark in marks if mark.page == number and mark.document in ("", entry.document_id)]
-    printed = next((mark.label for mark in here if mark.label and mark.label != str(number)), "")
-    carried = text(json.dumps([[m.mark, m.page, m.label, m.boxes, m.document] for m in marks], separators=(",", ":")))
-    boxes = "".join(_box(box, mark.mark == chosen or not chosen) for mark in here for box in mark.boxes)
+    boxes = "".join(
+        _box(box, mark.mark == chosen or not chosen, "" if place else f"{mark.mark}")
+        for mark in here
+        for place, box in enumerate(mark.boxes)
+    )
     kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
     return (
-        f'<div class="leaf" data-citations="{carried}" data-document="{text(entry.document_id)}">'
-        f"{_of(entry) if any(mark.document for mark in marks) else ''}{_toolbar(entry, number, printed, chosen)}"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Page {number}"><figure class="sheet">'
         f'<img src="data:image/{kind};base64,{b64encode(image).decode()}" alt="Page {number} of {text(entry.title)}">'
-        f"{boxes}</figure></div></div>"
+        f"{boxes}</figure></div>"
     )
 
 
-def _of(entry: DocumentEntry) -> str:
-    """Which of several documents the page is of."""
-    return f'<p class="of" dir="auto">{text(entry.name)}</p>'
-
-
-def _box(box: tuple[float, float, float, float], strong: bool) -> str:
+def _box(box: tuple[float, float, float, float], strong: bool, number: str) -> str:
     x0, y0, x1, y1 = (min(1.0, max(0.0, edge)) for edge in box)
+    numbered = f'<span class="number" style="top:{y0:.2%}">{number}</span>' if number else ""
     return (
         f'<span class="mark{" chosen" if strong else ""}" style="left:{x0:.2%};top:{y0:.2%};'
-        f'width:{max(0.0, x1 - x0):.2%};height:{max(0.0, y1 - y0):.2%}"></span>'
+        f'width:{max(0.0, x1 - x0):.2%};height:{max(0.0, y1 - y0):.2%}"></span>{numbered}'
     )
 
 
-def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int) -> str:
-    def turn(label: str, drawing: str, target: int) -> str:
-        off = "" if 1 <= target <= entry.pages else " disabled"
+def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, note: str, is_pdf: bool) -> str:
+    def turn(label: str, drawing: str, step: int) -> str:
+        off = "" if 1 <= number + step <= entry.pages else " disabled"
         return (
-            f'<button class="quiet-button" data-event="select" data-page="{target}" data-mark="{chosen}"'
-            f' aria-label="{label}" title="{label}"{off}>{icon(drawing)}</button>'
+            f'<button class="quiet-button" data-event="select" data-page="{number + step}" data-mark="{chosen}"'
+            f' data-step="{step}" aria-label="{label}" title="{label}"{off}>{icon(drawing)}</button>'
         )
 
-    def zoom(label: str, act: str, face: str) -> str:
+    def go(name: str, value: str, label: str, behind: str, hidden: str = "") -> str:
+        return (
+            f'<form data-event="select" data-at="{number}" data-mark="{chosen}"{hidden}><input name="{name}"'
+            f' value="{text(value)}" aria-label="{label}" autocomplete="off"><span>{behind}</span></form>'
+        )
+
+    def do(label: str, act: str, face: str) -> str:
         return f'<button class="quiet-button" data-do="{act}" aria-label="{label}" title="{label}">{face}</button>'
 
-    note = f'<span class="printed">printed “{text(printed)}”</span>' if printed else ""
+    same = " hidden" if printed in ("", str(number)) else ""
+    said = f'<span class="bad" role="status">{text(note)}</span>' if note else ""
+    pdf_only = ""
+    if is_pdf:
+        # For a browser that cannot show it.
+        pdf_only = (
+            f'{do("Find in this document", "find", icon("search"))}<button hidden data-event="select"'
+            f' data-page="{number}" data-mark="{chosen}" data-pictures="1"></button>'
+        )
     return (
-        f'<div class="toolbar">{turn("Previous page", "left", number - 1)}'
-        f'<form data-event="select" data-mark="{chosen}"><input name="page" inputmode="numeric" value="{number}"'
-        f' aria-label="Go to page" autocomplete="off"><span>of {entry.pages:,}</span></form>'
-        f'{turn("Next page", "right", number + 1)}{note}<span class="zoom">'
-        f"{zoom('Zoom out', 'smaller', icon('minus'))}{zoom('Fit width', 'fit', 'Fit')}"
-        f"{zoom('Zoom in', 'larger', icon('plus'))}</span></div>"
+        f'<div class="toolbar">{turn("Previous page", "left", -1)}'
+        f"{go('printed', printed, 'Go to the page printed', '·', same)}"
+        f"{go('page', str(number), 'Go to page', f'of {entry.pages:,}')}{turn('Next page', 'right', 1)}{said}"
+        f'<span class="zoom">{pdf_only}{do("Zoom out", "smaller", icon("minus"))}{do("Fit width", "fit", "Fit")}'
+        f"{do('Zoom in', 'larger', icon('plus'))}"
+        f'<a class="quiet-button" href="original/{text(entry.document_id)}" download aria-label="Download the file"'
+        f' title="Download the file">{icon("down")}</a></span></div>'
     )
 
 

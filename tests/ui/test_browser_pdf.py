@@ -1,0 +1,169 @@
+"""The frame of a PDF in a real Chromium: its text, its marks, its keys, and what it may not do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from fpdf import FPDF
+from playwright.sync_api import Browser, Error, FrameLocator, Page, expect
+
+from tests.ui import driver
+from tests.ui.fake_app import LINES, PAGES
+from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.test_browser_accessibility import RULES
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for all tests of this file, each of which has a profile of its own."""
+    with driver.launched(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("pdf") / "home"
+    with serving(FAKE, home, unused_port(), "--read-seconds", "0.1", "--word-seconds", "0.01") as url:
+        yield url
+
+
+@pytest.fixture
+def opened(browser: Browser, url: str) -> Iterator[Page]:
+    with driver.new_page(browser) as (page, complaints):
+        driver.open_page(page, url)
+        yield page
+        assert complaints.remote == []
+        assert [each for each in complaints.errors if "/config" not in each and "ERR_FAILED" not in each] == []
+
+
+@pytest.fixture
+def pdf(tmp_path: Path) -> Path:
+    """As many pages as the fake app says, each of which has its number in words."""
+    document = FPDF()
+    document.set_font("Helvetica", size=12)
+    for number in range(1, PAGES + 1):
+        document.add_page()
+        document.multi_cell(0, 6, f"Leaf {number} of {tmp_path.name}\n" + "\n".join(LINES))
+    document.output(str(path := tmp_path / "Report.pdf"))
+    return path
+
+
+def pages(page: Page) -> FrameLocator:
+    return page.frame_locator("#sheet iframe")
+
+
+def test_text_is_selectable_and_the_page_follows_its_reader(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    first = pages(opened).locator(".page[data-page-number='1']")
+    expect(first.locator(".textLayer span").first).to_have_text(f"Leaf 1 of {pdf.parent.name}")
+    assert pages(opened).locator("canvas").count() < 10
+    number = opened.get_by_label("Go to page")
+    number.fill("F-2")
+    number.press("Enter")
+    leaf = pages(opened).locator(".page[data-page-number='44'] .textLayer span").first
+    expect(leaf).to_be_in_viewport()
+    expect(opened.get_by_label("Go to the page printed")).to_have_value("F-2")
+    leaf.hover()
+    opened.mouse.wheel(0, 3_000)
+    expect(number).not_to_have_value("44")
+    expect(opened.get_by_label("Go to the page printed")).to_be_hidden()
+    here = int(number.input_value())
+    opened.get_by_role("button", name="Next page").click()
+    expect(number).to_have_value(str(here + 1))
+    pages(opened).locator("#pages").focus()
+    opened.keyboard.press("ArrowLeft")
+    expect(number).to_have_value(str(here))
+
+
+def test_citations_and_their_marks_lead_to_each_other(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    driver.ask(opened, "How many members were there?")
+    driver.wait_for_answer(opened)
+    driver.click_citation(opened, 1)
+    marks = pages(opened).locator(".page[data-page-number='44']")
+    expect(marks.locator(".mark")).to_have_count(2)
+    expect(marks.locator(".number")).to_have_text("2")
+    expect(pages(opened).locator("#strip div")).to_have_count(2)
+    pages(opened).get_by_title("1: page 12").click()
+    expect(opened.get_by_label("Go to page")).to_have_value("12")
+    expect(driver.chosen_mark(opened)).to_be_in_viewport()
+    driver.click_citation(opened, 0)
+    # Chosen once more after its reader went elsewhere.
+    pages(opened).locator("#pages").focus()
+    opened.keyboard.press("End")
+    expect(opened.get_by_label("Go to page")).to_have_value(str(PAGES))
+    driver.click_citation(opened, 0)
+    pages(opened).get_by_label("1: show the passage in the answer").click()
+    expect(opened.locator("#history .chip").first).to_be_focused()
+    opened.get_by_role("button", name="Zoom in").click()
+    expect(marks.or_(pages(opened).locator(".page[data-page-number='12'] .mark")).first).to_be_visible()
+
+
+def test_words_are_found_in_it(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    expect(pages(opened).locator(".textLayer").first).to_be_visible()
+    opened.get_by_role("button", name="Next page").focus()
+    opened.keyboard.press("Control+f")
+    opened.keyboard.type("leaf 77")
+    expect(pages(opened).get_by_role("status")).to_have_text("1 of 1")
+    expect(pages(opened).locator(".page[data-page-number='77'] .highlight")).to_be_in_viewport()
+    expect(opened.get_by_label("Go to page")).to_have_value("77")
+    opened.keyboard.press("Escape")
+    expect(pages(opened).get_by_label("Find in this document")).to_be_hidden()
+    opened.keyboard.press("/")
+    expect(opened.locator("#question textarea")).to_be_focused()
+
+
+def test_the_frame_has_no_origin_and_what_it_says_is_checked(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    expect(pages(opened).locator(".textLayer").first).to_be_visible()
+    frame = next(each for each in opened.frames if each.url.endswith("/pdf-viewer/"))
+    assert frame.evaluate("() => origin") == "null"
+    for script in ("() => parent.document", "() => localStorage", "() => document.cookie"):
+        with pytest.raises(Error, match="SecurityError"):
+            frame.evaluate(script)
+    elsewhere = """() => fetch(new URL("../config", location.href)).then((got) => got.text(), () => "nothing")"""
+    with opened.expect_event("console"):
+        assert frame.evaluate(elsewhere) == "nothing"
+    frame.evaluate(
+        """() => { for (const sent of [null, { page: 0 }, { page: 99 }, { page: "3" }, { mark: "<b>" },
+             { key: "x" }, 7])
+             parent.postMessage(sent, "*"); }"""
+    )
+    frame.evaluate("() => parent.postMessage({ page: 5 }, '*')")
+    expect(opened.get_by_label("Go to page")).to_have_value("5")
+
+
+def test_a_pdf_that_it_cannot_open_has_pictures(opened: Page, tmp_path: Path) -> None:
+    path = tmp_path / "broken.pdf"
+    path.write_bytes(b"%PDF-1.7 " + b"broken" * 1_000)
+    driver.upload(opened, path)
+    expect(opened.get_by_alt_text("Page 1 of broken")).to_be_visible()
+    expect(opened.locator(".toolbar")).to_contain_text("Shown as pictures")
+
+
+def test_the_file_is_downloaded(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    with opened.expect_download() as download:
+        opened.get_by_label("Download the file").click()
+    assert download.value.path().read_bytes() == pdf.read_bytes()
+    assert download.value.suggested_filename == "Report.pdf"
+
+
+def test_axe_finds_nothing_serious_in_the_frame(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    driver.ask(opened, "How many members were there?")
+    driver.wait_for_answer(opened)
+    driver.click_citation(opened)
+    opened.get_by_role("button", name="Find in this document").click()
+    opened.keyboard.type("leaf 12")
+    expect(pages(opened).get_by_role("status")).to_have_text("1 of 1")
+    frame = next(each for each in opened.frames if each.url.endswith("/pdf-viewer/"))
+    for scheme in ("light", "dark"):
+        opened.emulate_media(color_scheme=scheme)
+        expect(pages(opened).locator("html")).to_have_attribute("data-theme", scheme)
+        found = Axe().run(frame, options=RULES).response["violations"]
+        assert [each for each in found if each["impact"] in ("serious", "critical")] == []
