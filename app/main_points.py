@@ -17,6 +17,8 @@ from storage import Page
 _LEAST_CHARS, _MOST_CHARS = 25, 420
 _FIGURES = re.compile(r"\d[\d.,:%/-]*")
 _SENTENCE_END = re.compile(r"(?<!\b\d)(?<!\b\d\d)[.!?。！？؟][\"'”’)»]*$")
+_CONTENTS = re.compile(r"\.{4}|(?:\. ){2}\.|\s\.$")
+"""A line of a table of contents or of an index."""
 _LEANS = re.compile(
     r"(?:it|its|this|these|those|that|they|their|he|his|she|her|such|both|but|and|or|so|also|however|then|there|here"
     r"|es|dies\w*|sie|er|aber|und|il|elle|ils|elles|ce|cette|cela|mais|et|esto|este|esta|ello|pero|y)\b",
@@ -93,7 +95,6 @@ def _is_sentence(passage: Passage, text: str) -> bool:
         and not quote.rstrip("\"'”’)»").endswith("?")
         and not quote[0].islower()
         and text[: passage.start].rstrip()[-1:] not in (";", ":", ",")
-        and "...." not in quote
-        and ". . ." not in quote
+        and not _CONTENTS.search(quote)
         and (len(words) < 4 or figures <= 0.25 * len(words))
     )
