@@ -133,9 +133,9 @@ def wait_for_answer(page: Page, number: int = 1, timeout_ms: int = 300_000) -> l
     return pieces
 
 
-def stop_answer(page: Page, timeout_ms: int = 300_000) -> None:
-    """Presses Stop once words appear."""
-    expect(page.locator("#live .words")).to_contain_text(" ", timeout=timeout_ms)
+def stop_answer(page: Page, timeout_ms: int = 300_000, once: str = "#live .words") -> None:
+    """Presses Stop once words appear, or something else."""
+    expect(page.locator(once)).to_contain_text(" ", timeout=timeout_ms)
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#history .turn").last).to_contain_text("Stopped.", timeout=timeout_ms)
 

@@ -131,10 +131,10 @@ def test_everything_is_reached_by_the_keyboard(opened: Page, reports: list[Path]
     expect(opened.locator("#history .turn").last).to_contain_text("Stopped.")
     opened.get_by_label("Earlier conversations").focus()
     opened.keyboard.press("Enter")
-    expect(opened.locator("details.menu")).to_have_attribute("open", "")
+    expect(opened.locator("details.menu[data-menu=history]")).to_have_attribute("open", "")
     opened.keyboard.press("Tab")
     opened.keyboard.press("Escape")
-    expect(opened.locator("details.menu")).not_to_have_attribute("open", "")
+    expect(opened.locator("details.menu[data-menu=history]")).not_to_have_attribute("open", "")
     expect(opened.get_by_label("Earlier conversations")).to_be_focused()
 
 

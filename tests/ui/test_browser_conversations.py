@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fpdf import FPDF
 from playwright.sync_api import Page, expect
 
 from tests.ui import driver
@@ -157,6 +158,12 @@ def test_an_answer_is_copied_with_question_and_pages(opened: Page, report: Path)
 
 
 def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) -> None:
+    pdf = FPDF()
+    pdf.set_compression(False)
+    pdf.add_page()
+    pdf.set_font("helvetica")
+    pdf.multi_cell(0, text="There were 117 members. " * 40)
+    pdf.output(str(report))
     driver.upload(opened, report)
     expect(opened.get_by_label("This conversation")).to_have_count(0)
     driver.ask(opened, QUESTION)

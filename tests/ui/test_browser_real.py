@@ -38,7 +38,8 @@ def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path,
             assert "tokens/s" in line
             driver.wait_until_read(page)
             driver.ask(page, fact.question)
-            driver.stop_answer(page)
+            # A short answer: whoever waits for words is too late.
+            driver.stop_answer(page, once="#live .turn")
             driver.regenerate(page, 1)
             driver.click_citation(page)
             expect(page.locator("#sheet iframe")).to_be_visible()
