@@ -118,7 +118,9 @@ class Chat:
             messages = self._store.messages(conversation_id) if conversation else []
             beside = tuple(conversation.beside) if conversation else ()
             asked = Asked(document_id, question, conversation_id, messages, owner=owner, beside=beside)
-            found = () if beside else hits(question, document_id, self._store)
+            # What is asked of the document itself, or of a page, is not looked for by its words.
+            by_words = not beside and self._questions.needs(asked) == "reading"
+            found = hits(question, document_id, self._store) if by_words else ()
             asked = self._conversations.begin(asked, found)
         self._begin()
         return asked.conversation_id
