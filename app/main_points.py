@@ -25,15 +25,23 @@ _LEANS = re.compile(
     re.IGNORECASE,
 )
 """The beginning of a sentence that cannot be understood without the one before."""
+_EARLY = 0.25
+"""Share of the pages on which it is said what the document is about."""
 _LEANING, _FIRST = 0.5, 1.25
 """What such a sentence is worth, and the first one of a part, where its subject is named."""
 
 
 def main_points(
-    pages: Sequence[Page], count: int, parts: Mapping[int, int], titles: str = "", others: Sequence[Page] = ()
+    pages: Sequence[Page],
+    count: int,
+    parts: Mapping[int, int],
+    titles: str = "",
+    others: Sequence[Page] = (),
+    subject: str = "",
 ) -> list[Passage]:
     """At most `count` passages in the order of the document. `parts` gives the part that each page belongs to, and
     `titles` holds the words that weigh double. Beside `others` of the document, what sets the pages apart weighs more.
+    The first sentence that says what the `subject` is comes first, if there is one.
     """
     found = [(page, each) for page in pages for each in split(page.number, page.text) if len(each.quote) > 2]
     prose = [(page, each) for page, each in found if _is_sentence(each, page.text)]
@@ -48,6 +56,9 @@ def main_points(
     most = -(-count // max(1, len(first)))
     used: Counter[int] = Counter()
     chosen: list[int] = []
+    defines = _defining(subject)
+    early = (index for index, (_, each) in enumerate(candidates) if each.page <= max(3, _EARLY * pages[-1].number))
+    lead = next((index for index in early if defines and defines.match(candidates[index][1].quote)), None)
 
     def value(index: int) -> float:
         part, passage = candidates[index]
@@ -59,11 +70,23 @@ def main_points(
         if not free:
             most += 1
             continue
-        best = max(free, key=value)
+        best = max(free, key=value) if lead is None else lead
+        lead = None
         chosen.append(best)
         used[candidates[best][0]] += 1
         worth.update(dict.fromkeys(said[best], 0.0))
     return [candidates[index][1] for index in sorted(chosen)]
+
+
+def _defining(subject: str) -> re.Pattern[str] | None:
+    """Matches a sentence that begins with a word of the subject, and says that it is something."""
+    words = [each for each in terms(subject.replace("_", " ")) if not each.isdigit()]
+    if not words:
+        return None
+    named = rf"(?:the\s)?(?:[\w.,&’'-]+\s){{0,2}}(?:{'|'.join(map(re.escape, words))})\b"
+    return re.compile(
+        rf"{named}(?:[ ,][^.:;]{{0,40}}?)?\s(?:is|are|was|were)\s(?:an?|the|one)\s(?!same\b)", re.IGNORECASE
+    )
 
 
 def _worth(

@@ -31,10 +31,10 @@ from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Section, Store
 
-_VERSION = 1
+_VERSION = 2
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
 _POINTS, _PAGE_POINTS = 6, 5
-_CHAPTERS = 15
+_CHAPTERS = 24
 """Most chapters that are named before the points."""
 _CONTENTS = re.compile(
     "(?:table of )?contents|inhalt(?:sverzeichnis)?|table des matières|sommaire|índice|目录|目次|المحتويات",
@@ -151,7 +151,7 @@ class WholeAnswer:
         parts = {page.number: sum(start <= page.number for start in starts) for page in pages}
         titles = " ".join([self._document.title, *(title for _, title, _ in self._document.outline)])
         most = int(self._form.split()[0])
-        found = main_points(pages, most, parts, titles, others)
+        found = main_points(pages, most, parts, titles, others, "" if others else self._document.title)
         return [(each.quote, each.page, each.start, each.end) for each in found]
 
     def _written(self, kept: dict[str, list[Point]], stop: threading.Event) -> Iterator[Working]:

@@ -381,7 +381,11 @@ def test_words_are_found_on_pages_that_are_known_while_others_are_parsed(
 def test_what_is_asked_of_a_page_or_the_document_is_not_looked_for_by_its_words(app: App, tmp_path: Path) -> None:
     document_id = app.library.add(paper.text(tmp_path / "a.txt", 6), "a.txt", move=False)
     list(app.library.ingest.parse(document_id))
-    for question, are_there in (("What is said of room 3?", True), ("What is on page 3?", False), ("Any pages?", False)):
+    for question, are_there in (
+        ("What is said of room 3?", True),
+        ("What is on page 3?", False),
+        ("Any pages?", False),
+    ):
         conversation_id = app.chat.ask(document_id, "", question)
         assert bool(the_turn(app, conversation_id).answer.citations) is are_there
 

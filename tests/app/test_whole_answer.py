@@ -152,3 +152,20 @@ def test_every_part_has_its_share() -> None:
     pages = [page(number, f"{FILLER} Office {number} of the works has {number} clerks.") for number in range(1, 7)]
     points = main_points(pages, 3, {1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 2})
     assert [(each.page + 1) // 2 for each in points] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("subject", "lead"),
+    [
+        ("SKUA_2031", "The Skua is a mail boat of nine metres."),
+        ("The mail boats of Vik", "Mail boats are the only ships that call there."),
+        ("", ""),
+        ("Petrels", ""),
+    ],
+)
+def test_what_it_is_about_comes_first(subject: str, lead: str) -> None:
+    tides = "The tide at Vik turns at noon. At noon the tide turns the mill of Vik, and the mill grinds at the turn."
+    texts = [tides, f"Contents of the log. {lead} The log is kept by the mate.", tides, tides.replace("noon", "dusk")]
+    pages = [page(number, text) for number, text in enumerate(texts, 1)]
+    (point,) = main_points(pages, 1, {}, subject=subject)
+    assert (point.quote == lead) is bool(lead)
