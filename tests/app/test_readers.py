@@ -146,7 +146,7 @@ def assert_ink_matches(image: Image.Image, page: ParsedPage) -> None:
 
 def test_the_names_of_the_formats_and_what_may_be_chosen_come_from_their_list() -> None:
     assert NAMES == "PDF, Word, PowerPoint, Excel, EPUB, HTML, CSV, Markdown or text"
-    others = {".markdown", ".htm", ".xhtml", ".tsv"}
+    others = {".markdown", ".htm", ".xhtml", ".tsv", ".docpod"}
     assert {*ACCEPT.split(",")} == {*WRITERS, *(form.media_type for form in READERS), *others}
 
 
