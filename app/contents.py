@@ -32,7 +32,7 @@ _PART = re.compile(
 _PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+(?:\.\d+)*)\.?\s")
 HOW_MANY = re.compile(r"how many|number of|wie ?viele|combien|cuánt|多少|几|كم", re.IGNORECASE)
-_FRONT, _LEAST, _RISING = 25, 4, 0.8
+FRONT, _LEAST, _RISING = 25, 4, 0.8
 """Pages that are looked through for a printed table, the lines that it must have, and how many of its page numbers must
 not fall."""
 _MOST_CHARS = 3000
@@ -44,7 +44,7 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
     else the table's own."""
     lines: list[tuple[str, str]] = []
     at = 0
-    for page in pages[:_FRONT]:
+    for page in pages[:FRONT]:
         found = list(_LINE.finditer(page.text))
         dotted = sum(match["dots"] is not None for match in found)
         if len(found) >= _LEAST and (lines or dotted > len(found) / 2 or _is_headed(page.text)) and _rise(found):
@@ -106,7 +106,7 @@ def printed_on(pages: Sequence[Page], titles: Sequence[str]) -> Passage | None:
     wanted = re.compile(
         r"\b[^\n]*\n(?:[^\n]*\n)*?\W*".join(r"\s+".join(map(re.escape, title.split())) for title in titles)
     )
-    for page in pages[:_FRONT]:
+    for page in pages[:FRONT]:
         if (found := wanted.search(page.text + "\n")) and len(found[0]) <= _MOST_CHARS:
             end = found.end() + len(page.text[found.end() :].split("\n")[0])
             return Passage(page.number, found.start(), end, page.text[found.start() : end], is_row=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 
 from app.citations import cited
-from app.contents import HOW_MANY, asked_of, chapters, headings, printed_contents, printed_on
+from app.contents import FRONT, HOW_MANY, asked_of, chapters, headings, printed_contents, printed_on
 from app.conversations import Asked
 from app.errors import DocumentNotFound, NotRead
 from app.events import Answer, Cited, Evidence, TextDelta
@@ -132,23 +132,26 @@ class DocumentAnswer:
         return f"{count:,} {'page' if count == 1 else 'pages'}{printed}.{silent}"
 
     def _outline(self) -> str:
-        pages = self._store.pages(self._document.id)
-        entries = self._document.outline or printed_contents(pages)
+        entries = [each for each in self._document.outline if each[1].strip()]
+        every = [] if entries else self._store.pages(self._document.id)
+        entries = entries or printed_contents(every)
         how = "" if entries else "It has no table of contents. Its headings:\n\n"
-        top = asked_of(self._asked.question, chapters(entries or headings(pages)))
+        top = asked_of(self._asked.question, chapters(entries or headings(every)))
         if not top:
             return self._first_page("It has no table of contents, and no headings were seen.")
         if HOW_MANY.search(self._asked.question) and entries:
             how = f"{len(top)}, by its table of contents:\n\n"
         listed = top[:_MOST_LINES]
-        where = printed_on(pages, [title for title, _ in listed]) if entries else None
+        front = self._pages(range(1, FRONT + 1))
+        where = printed_on(front, [title for title, _ in listed]) if entries else None
         if where:
-            self._citations.append(cited(1, pages[where.page - 1], where))
+            self._citations.append(cited(1, front[where.page - 1], where))
         words = how
+        pages = {page.number: page for page in self._pages({number for _, number in listed})}
         for title, number in listed:
-            page = pages[number - 1]
-            line = f"- {' '.join(title.split())} (p. {page.label})"
-            if where or self._cite([page], title):
+            page = pages.get(number)
+            line = f"- {' '.join(title.split())} (p. {page.label if page else number})"
+            if where or (page and self._cite([page], title)):
                 line += f" [{len(self._citations)}]"
             words += line + "\n"
         if len(top) > _MOST_LINES:

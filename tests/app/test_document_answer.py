@@ -134,3 +134,8 @@ def test_headings_of_a_text_without_a_table_of_contents() -> None:
 )
 def test_languages(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+def test_bookmarks_without_a_name_or_a_page_do_no_harm(app: App, book: str, store: Store) -> None:
+    store.save_pages(book, "The Ferry Book", [(1, " ", 1), (1, "Preface", 2), (1, "Gone", 99)], store.pages(book))
+    assert ask(app, book, "List all chapters.").answer == "- Preface (p. ii) [1]\n- Gone (p. 99)"
