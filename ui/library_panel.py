@@ -79,8 +79,7 @@ def bind(page: Page) -> None:
     outputs = page.outputs
     ids = [page["document_id"], page["conversation_id"], page["search"]]
     files = [*ids, page["upload"]]
-    # Not through the queue: what came of a file was lost now and then when the queue's stream was about to be closed.
-    page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", queue=False, **QUIET)
+    page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", concurrency_limit=4, **QUIET)
     for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
