@@ -12,17 +12,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from uuid import uuid4
 
 from app.conversations import Asked, Conversations
 from app.errors import AppError, Busy, DocumentNotFound, NotRead, QuestionRejected
 from app.events import AskEvent, Cited, Evidence, TextDelta, Turn, Working
 from app.hits import hits
-from app.log_file import NAME
 from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.questions import Questions
-from app.refusals import as_app_error
+from app.refusals import report
 from app.several_answer import read_of
 from app.streaming import without_echo
 from storage import Document, MessageState, Store
@@ -306,12 +304,7 @@ class Chat:
         except DocumentNotFound as gone:
             log.info("a question ended, because what it was about is gone: %s", gone)
         except Exception as error:
-            if (known := as_app_error(error)) is None:
-                short_id = uuid4().hex[:6]
-                log.exception("an answer failed (%s)", short_id)
-                hint = f"Please try again; {NAME} in the home folder has the details under this id."
-                known = AppError(f"Something went wrong (id {short_id}).", hint)
-            self._fail(asked, known)
+            self._fail(asked, report(error))
         finally:
             with self._changed:
                 if self._running.get(asked.answer_id) is running:

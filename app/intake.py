@@ -1,6 +1,5 @@
 """Intake: files become documents, and documents become pages."""
 
-import hashlib
 import logging
 import threading
 import time
@@ -17,7 +16,7 @@ from app.readers.base import clean
 from app.refusals import as_app_error, disk_failed
 from app.settings import Settings
 from app.titles import title_of
-from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, forget, pack_words
+from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, digest_of, forget, pack_words
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +91,7 @@ class Intake:
         try:
             unlock(self.path(document), password, opened, self.limits)
             with self._keeping, storing():
-                with opened.open("rb") as file:
-                    self._store.keep_otherwise(document.id, hashlib.file_digest(file, "sha256").hexdigest())
+                self._store.keep_otherwise(document.id, digest_of(opened))
                 self._blobs.replace(document.id, opened)
         finally:
             opened.unlink(missing_ok=True)

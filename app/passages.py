@@ -58,6 +58,11 @@ class Passage:
         """The stems of its words, with those of its sentence on the pages beside."""
         return stems(f"{self.before} {self.text} {self.behind}")
 
+    @cached_property
+    def label_stems(self) -> frozenset[str]:
+        """Of a row of figures the stems of the words in front of them."""
+        return stems(re.split(r"[\d$€£¥]", self.text, maxsplit=1)[0])
+
     @property
     def is_note(self) -> bool:
         """Whether it was noted on the page after that was made."""

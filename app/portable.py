@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from app.errors import DamagedDocument, DiskFull, UnsupportedFile
 from app.events import Turn
-from storage import Block
+from storage import Block, digest_of
 
 SUFFIX = ".docpod"
 FORMAT = 1
@@ -113,7 +113,7 @@ def pack(
     """Write the archive; each block with its section's identity and its file. Raises OSError."""
     said = TALKS.dump_json(tuple(talks))
     files = {_ORIGINAL: original} | {f"pods/{number}": path for number, (_, _, path) in enumerate(blocks)}
-    parts = [Part(name, path.stat().st_size, _digest(path)) for name, path in files.items()]
+    parts = [Part(name, path.stat().st_size, digest_of(path)) for name, path in files.items()]
     parts.insert(1, Part(_CONVERSATIONS, len(said), hashlib.sha256(said).hexdigest()))
     kept = (
         Kept(identity, each.position, each.start_token, each.stop_token, each.num_bytes, each.checksum)
@@ -176,8 +176,3 @@ def _copied(source: IO[bytes], copy: IO[bytes]) -> str:
         digest.update(piece)
         copy.write(piece)
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

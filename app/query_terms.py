@@ -33,7 +33,6 @@ _NAME = re.compile(rf"(?<!^)(?<![.!?]\s)\b(?:{_CAPITAL}{_SMALL}|{_CAPITAL}+{_SMA
 _BEFORE = r"\b([^\W\d_A-Z]\w{2,})\s(?:in|of|at|for)\s(?:the\s)?$"
 _BEHIND = r"\s([^\W\d_A-Z]\w{2,})\b"
 _NUMBER = re.compile(r"\d{4,}")
-_LABEL = re.compile(r"(?:[^\d\n$€£¥]|\n)*")
 _NAMED_VALUE = re.compile(r"^[ \t]*([^\W\d_][^:：\n]{1,40})[:：](?=\s*\S)", re.MULTILINE)
 _WHO_DID = re.compile(r"\bwho (\w{3,})", re.IGNORECASE)
 _DEED = 1.5
@@ -121,8 +120,8 @@ class QueryTerms:
     def names_row(self, row: Passage) -> float:
         """The share of the words in front of a row's figures that the question has: none but its own is what is sought
         and not a part of it, or something beside."""
-        label = stems(_LABEL.match(row.text)[0])  # type: ignore[index]
-        return len(label & (self.asked | self.weights.keys())) / len(label) if label else 0.0
+        label = row.label_stems
+        return sum(each in self.asked or each in self.weights for each in label) / len(label) if label else 0.0
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""

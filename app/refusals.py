@@ -1,9 +1,14 @@
 """Refusals: what the disk and the database refuse, in sentences that a user can act on."""
 
 import errno
+import logging
+from uuid import uuid4
 
 from app.errors import AppError, Busy, DiskFailed, DiskFull
+from app.log_file import NAME
 from storage import DatabaseDamaged, HomeBusy, StorageFailed, StorageFull
+
+log = logging.getLogger(__name__)
 
 
 def as_app_error(error: BaseException) -> AppError | None:
@@ -24,6 +29,16 @@ def as_app_error(error: BaseException) -> AppError | None:
         case HomeBusy():
             return Busy("Another DocPod process is at work in this folder.", "Try again in a minute.")
     return None
+
+
+def report(error: Exception) -> AppError:
+    """An error as the user is told of it; a bug goes into the log under a short id, which is all that is told of it."""
+    if (known := as_app_error(error)) is not None:
+        return known
+    short_id = uuid4().hex[:6]
+    log.error("bug %s", short_id, exc_info=error)
+    hint = f"Please try again; {NAME} in the home folder has the details under this id."
+    return AppError(f"Something went wrong (id {short_id}).", hint)
 
 
 def disk_failed(error: OSError) -> DiskFailed:

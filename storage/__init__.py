@@ -3,7 +3,7 @@
 Knows nothing of models, tensors, PDF files or the page in the browser.
 """
 
-from storage.blobs import BlobStore
+from storage.blobs import BlobStore, digest_of
 from storage.conversations import OpenAnswer
 from storage.errors import (
     BlockConflict,
@@ -78,6 +78,7 @@ __all__ = [
     "StorageFull",
     "Store",
     "Word",
+    "digest_of",
     "forget",
     "open_library",
     "pack_token_ids",

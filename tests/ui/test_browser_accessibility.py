@@ -18,13 +18,6 @@ RULES = {"resultTypes": ["violations"], "rules": {"label-content-name-mismatch":
 DESKTOP, PHONE = (1440, 900), (390, 844)
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One for all tests of this file, each of which has a profile of its own."""
-    with driver.launched(chromium) as browser:
-        yield browser
-
-
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     options = ("--read-seconds", "8", "--word-seconds", "0.05", "--public-port", str(unused_port()))

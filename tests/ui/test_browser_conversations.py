@@ -8,9 +8,9 @@ from fpdf import FPDF
 from playwright.sync_api import Page, expect
 
 from tests.ui import driver
-from tests.ui.test_browser import QUESTION, browser, opened, report, url
+from tests.ui.test_browser import QUESTION, opened, report, url
 
-__all__ = ["browser", "opened", "report", "url"]
+__all__ = ["opened", "report", "url"]
 
 pytestmark = pytest.mark.browser
 

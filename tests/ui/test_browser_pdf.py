@@ -17,13 +17,6 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One for all tests of this file, each of which has a profile of its own."""
-    with driver.launched(chromium) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("pdf") / "home"
     with serving(FAKE, home, unused_port(), "--read-seconds", "0.1", "--word-seconds", "0.01") as url:

@@ -25,7 +25,7 @@ def test_what_comes_otherwise_than_expected_is_not_used(tmp_path: Path) -> None:
 
 
 def test_the_first_source_that_has_it_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_encoder, "_digest", lambda path: path.read_text())
+    monkeypatch.setattr(text_encoder, "sha256", lambda path: path.read_text())
     names = ("model.safetensors", "tokenizer.json", "config.json")
     monkeypatch.setattr(text_encoder, "_SHA256", dict.fromkeys(names, "right bytes"))
     folder = ensure(tmp_path, True, [unreachable, lambda folder: put(b"right bytes", folder)])
