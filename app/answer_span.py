@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.passages import Passage
-from app.words import stem, telling_stems, words
+from app.words import stem, stems, telling_stems, words
 
 Span = tuple[int, int]
 
@@ -167,6 +168,7 @@ def asks_for_amount(question: str) -> bool:
     return asks_for(question) in (_AMOUNT, _MONEY)
 
 
+@lru_cache
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for first; None where its words do not tell."""
     question = parts(question)[0]
@@ -185,13 +187,14 @@ def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
         or (_NAME in kinds and question.lower() == question.upper())
     ):
         return True
-    asked = {stem(word) for word, _, _ in words(question)}
+    asked = _asked(question)
     if _COUNTED.search(question):
         quotes = [quote for quote in quotes if not _PRICED.search(quote)]
     found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
     return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
 
 
+@lru_cache
 def counted(question: str) -> frozenset[str]:
     """The stems of what is to be counted: "visitors" of "how many visitors came"."""
     found = _COUNTED.search(question)
@@ -204,17 +207,24 @@ def counts(question: str, quote: str) -> bool:
     named = counted(question)
     if not named:
         return True
+    if named.isdisjoint(stems(quote)):
+        return False
     for start, end in _things(_AMOUNT, quote, 0):
         label = quote[quote.rfind("\n", 0, start) + 1 : start]
         near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else f" {label}")
-        if not named.isdisjoint(telling_stems(near)):
+        if not named.isdisjoint(stems(near)):
             return True
     return False
 
 
-def _is_new(asked: set[str], thing: str) -> bool:
+@lru_cache
+def _asked(question: str) -> frozenset[str]:
+    return stems(question)
+
+
+def _is_new(asked: frozenset[str], thing: str) -> bool:
     """Whether it is not a thing that the question names itself."""
-    own = {stem(word) for word, _, _ in words(thing)}
+    own = stems(thing)
     return not own or not own <= asked
 
 
@@ -268,7 +278,7 @@ def _cell(question: str, passage: Passage) -> Span | None:
 
 def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float], text: str) -> Span | None:
     """Of the things of the kind that are sought the one that stands nearest to the question's words."""
-    asked = {stem(word) for word, _, _ in words(question)}
+    asked = _asked(question)
     held = [
         (weights[stem(word)] * (_OF_YEAR if _YEAR.fullmatch(word) else 1.0), start, end)
         for word, start, end in words(text)

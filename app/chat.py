@@ -311,6 +311,7 @@ class Chat:
                     del self._running[asked.answer_id]
             self._note_change()
             self._wake.set()
+        self._questions.expect(asked.document_id)
 
     def _note(self, running: _Running, event: AskEvent) -> None:
         match event:

@@ -8,6 +8,8 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,7 @@ _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
 _AS_NEAR = 0.9
 """Of the words of the best passage what a row of figures must hold, so that it is what is sought."""
-_RANKED = 256
+_RANKED = 128
 """Passages that are ranked: many more than are ever looked at."""
 
 
@@ -79,9 +81,9 @@ class Ranked:
     page: float
     meaning: float = 0.0
     figures: float = 0.0
-    missing: float = 0.0
     other: bool = False
     named: bool = False
+    missing: float = 0.0
     fits: bool = False
     together: float = 0.0
     lacking: bool = False
@@ -95,22 +97,12 @@ class Ranked:
     beside: bool = False
     """Whether it is shown beside the best passage, though it stands on the same page."""
 
-    @property
+    @cached_property
     def score(self) -> float:
         """What passages are ranked by."""
-        return (
-            self.words
-            + WHOLE_WEIGHT * self.words**4
-            + PAGE_WEIGHT * self.page
-            + MEANING_WEIGHT * self.meaning
-            + self.figures
-            + NAMED_WEIGHT * self.named
-            + FITS_WEIGHT * self.fits
-            + TOGETHER_WEIGHT * self.together
-            - OTHER_WEIGHT * self.other
-            - BREVITY_WEIGHT * len(self.passage.text) / MAX_CHARS
-            + ATTENTION_WEIGHT * self.attention
-        )
+        because = self.words, self.page, self.meaning, self.figures, self.other, self.named, len(self.passage.text)
+        more = FITS_WEIGHT * self.fits + TOGETHER_WEIGHT * self.together + ATTENTION_WEIGHT * self.attention
+        return float(_score(*because) + more)
 
     @property
     def found(self) -> bool:
@@ -119,6 +111,20 @@ class Ranked:
         by_words = FOUND_IN_OTHER_SCRIPTS if self.foreign else FOUND_BY_WORDS
         least = FOUND_ON_ITS_PAGE if self.named else FOUND if self.meaning else by_words
         return sure >= least and not self.other and not self.lacking
+
+
+def _score(words: Any, page: Any, meaning: Any, figures: Any, other: Any, named: Any, num_chars: Any) -> Any:
+    """What counts of a passage, or of many (N,), before its text is looked into."""
+    return (
+        words
+        + WHOLE_WEIGHT * words**4
+        + PAGE_WEIGHT * page
+        + MEANING_WEIGHT * meaning
+        + figures
+        + NAMED_WEIGHT * named
+        - OTHER_WEIGHT * other
+        - BREVITY_WEIGHT * num_chars / MAX_CHARS
+    )
 
 
 def candidates(
@@ -134,28 +140,43 @@ def candidates(
 
     `matches` are the pages' BM25 scores as shares of the best.
     """
-    words = terms.shares(list(pages.values()))
-    others = terms.others(list(pages.values()), words)
-    found, first = [], 0
-    for number, page in pages.items():
-        match, near = matches.get(number, 0.0), meant.get(number)
-        shown = FIGURES_WEIGHT * float(page.rows.mean()) if terms.figures and len(page.rows) else 0.0
-        own = slice(first, first + len(page.passages))
-        for passage, row, share, other in zip(
-            page.passages, page.rows, words[own].tolist(), others[own].tolist(), strict=True
-        ):
-            figures = shown + (ROW_WEIGHT * terms.names_row(passage) if row else 0.0) if terms.figures else 0.0
-            meaning = near.of(passage) if near else 0.0
-            other = other or bool(terms.absent) or terms.is_of_another(passage)
-            because = share, match, meaning, figures, terms.missing, other, number == named
-            found.append(Ranked(passage, *because, foreign=terms.foreign))
-        first = own.stop
-    found.sort(key=lambda each: each.score, reverse=True)
+    indexed = list(pages.values())
+    every = [passage for page in indexed for passage in page.passages]
+    if not every:
+        return []
+    by_page = partial(np.repeat, repeats=[len(page.passages) for page in indexed])
+    words = terms.shares(indexed)
+    other = terms.others(indexed, words) | bool(terms.absent)
+    if terms.slots:
+        other |= [terms.is_of_another(passage) for passage in every]
+    meaning = [
+        meant[n].around(page.middles) if n in meant else np.zeros(len(page.middles)) for n, page in pages.items()
+    ]
+    figures = np.zeros(len(every))
+    if terms.figures:
+        rows = np.concatenate([page.rows for page in indexed])
+        figures = FIGURES_WEIGHT * by_page([page.rows.sum() / max(1, len(page.rows)) for page in indexed])
+        figures[rows] += ROW_WEIGHT * np.array([terms.names_row(every[n]) for n in np.flatnonzero(rows)])
+    because = {
+        "words": words,
+        "page": by_page([matches.get(number, 0.0) for number in pages]),
+        "meaning": np.concatenate(meaning),
+        "figures": figures,
+        "other": other,
+        "named": by_page([number == named for number in pages]),
+    }
+    num_chars = np.array([len(passage.text) for passage in every])
+    best = np.argsort(-_score(**because, num_chars=num_chars), kind="stable")[:_RANKED]
+    told = zip(*(each[best].tolist() for each in because.values()), strict=True)
+    found = [
+        Ranked(every[n], missing=terms.missing, foreign=terms.foreign, **dict(zip(because, each, strict=True)))
+        for n, each in zip(best.tolist(), told, strict=True)
+    ]
     for index, each in enumerate(found[:_LOOKED_INTO]):
         quote = each.passage.quote
         fits = may_answer(question, [quote]) and counts(question, quote)
         found[index] = replace(each, fits=fits, together=terms.together(each.passage) if fits else 0.0)
-    return _ordered(found[:_RANKED])
+    return _ordered(found)
 
 
 def rank(

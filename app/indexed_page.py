@@ -25,6 +25,8 @@ class IndexedPage:
     below: Mapping[str, NDArray[np.int64]]
     """By stem, the numbers of the passages that stand below it: headings, captions, and the heads of columns."""
     rows: NDArray[np.bool_]
+    middles: NDArray[np.int64]
+    """The characters (N,) of the page's text in the middle of each."""
 
 
 @lru_cache(maxsize=2048)
@@ -39,7 +41,8 @@ def indexed_page(number: int, text: str, previous: str = "", following: str = ""
         for stem in _stems_above(passage.above):
             below.setdefault(stem, []).append(index)
     rows = np.array([passage.is_row and bool(_FIGURE.search(passage.text)) for passage in passages], dtype=bool)
-    return IndexedPage(passages, _arrays(holders), _arrays(below), rows)
+    middles = np.array([(passage.start + passage.end) // 2 for passage in passages], dtype=np.int64)
+    return IndexedPage(passages, _arrays(holders), _arrays(below), rows, middles)
 
 
 def _arrays(numbers: Mapping[str, list[int]]) -> dict[str, NDArray[np.int64]]:

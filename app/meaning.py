@@ -6,15 +6,14 @@ then. Where the encoder cannot be fetched, or a page has no vectors yet, words a
 
 import logging
 import threading
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.passages import Passage
 from app.windows import windows
 from engine.core.errors import ModelMissing
 from engine.models.text_encoder import NAME, SIZE, TextEncoder, ensure
@@ -47,13 +46,15 @@ class PageMeaning:
 
     best: float
     mean: float
-    starts: tuple[int, ...]
-    cosines: tuple[float, ...]
+    starts: NDArray[np.int32]
+    cosines: NDArray[np.float32]
 
-    def of(self, passage: Passage) -> float:
-        """The cosine of the window around a passage and that of the page, added up."""
-        window = bisect_right(self.starts, (passage.start + passage.end) // 2) - 1
-        return self.cosines[max(0, window)] + self.mean
+    def around(self, middles: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Of the passages with these characters in their middle (N,): the cosine of the window around it and that of
+        the page, added up."""
+        windows = np.searchsorted(self.starts, middles, side="right") - 1
+        near: NDArray[np.float64] = self.cosines[np.maximum(windows, 0)].astype(np.float64) + self.mean
+        return near
 
 
 class Meaning:
@@ -68,8 +69,9 @@ class Meaning:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meaning", daemon=True)
         self._documents: dict[str, DocumentVectors] = {}
-        self._last: tuple[str, NDArray[np.float32]] = "", np.zeros(SIZE, np.float32)
-        """The last question, which several documents are asked, and its vector."""
+        self._asked = ThreadPoolExecutor(1, "question")
+        self._last: tuple[str, Future[NDArray[np.float32] | None]] = "", Future()
+        """The last question, which several documents are asked, and its vector; None where there is no encoder."""
 
     def start(self) -> None:
         """Make vectors in the background from now on."""
@@ -78,6 +80,7 @@ class Meaning:
     def close(self) -> None:
         """End the background work after the pages at hand."""
         self._closed.set()
+        self._asked.shutdown()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -89,21 +92,28 @@ class Meaning:
     def near(self, document_id: str, question: str) -> Mapping[int, PageMeaning]:
         """How near each page comes to a question, by number; of those pages of which that is known."""
         known = self._known(document_id)
-        if not len(known.vectors) or (encoder := self._loaded()) is None:
+        if not len(known.vectors) or (vector := self.expect(question).result()) is None:
             return {}
-        if (last := self._last)[0] != question:
-            last = self._last = question, encoder.encode([question])[0]
-        cosines = known.vectors @ last[1]
+        cosines = known.vectors @ vector
         best = np.maximum.reduceat(cosines, known.first)
         ends = np.append(known.first[1:], len(cosines))
         means = np.add.reduceat(cosines, known.first) / (ends - known.first)
-        starts, values = known.starts.tolist(), cosines.tolist()
         return {
-            number: PageMeaning(top, mean, tuple(starts[first:end]), tuple(values[first:end]))
+            number: PageMeaning(top, mean, known.starts[first:end], cosines[first:end])
             for number, top, mean, first, end in zip(
                 known.numbers.tolist(), best.tolist(), means.tolist(), known.first.tolist(), ends.tolist(), strict=True
             )
         }
+
+    def expect(self, question: str) -> Future[NDArray[np.float32] | None]:
+        """Begin on the vector of a question that will be asked in a moment."""
+        if (last := self._last)[0] != question:
+            last = self._last = question, self._asked.submit(self._encoded, question)
+        return last[1]
+
+    def _encoded(self, question: str) -> NDArray[np.float32] | None:
+        encoder = self._loaded()
+        return encoder.encode([question])[0] if encoder else None
 
     def _run(self) -> None:
         while not self._closed.is_set() and not self._missing:

@@ -17,6 +17,8 @@ NUM_SECTIONS = 2
 """Sections that a question is answered from together."""
 _PAGES = 40
 _PAGES_BY_MEANING = 20
+_INDEXED = 1_000
+"""Pages of a document that are at hand: half of those that fit."""
 
 
 class Route:
@@ -31,7 +33,11 @@ class Route:
         self.derived = derived_figure(question)
         """The figure that it asks for, if that is one which is worked out from others."""
         self._sought = f"{core_question(question)} {other_words(question)} {self.derived.lines}".strip()
-        self._document_id, self._store, self._meaning = document_id, store, meaning
+        self._document_id, self._store = document_id, store
+        self._meaning = None if is_foreign(question) else meaning
+        """Unless the encoder does not know the script."""
+        if self._meaning:
+            self._meaning.expect(self._sought)
 
     @cached_property
     def pages(self) -> Mapping[int, float]:
@@ -67,9 +73,8 @@ class Route:
 
     @cached_property
     def meanings(self) -> Mapping[int, PageMeaning]:
-        """How near pages come to the question in meaning, if that is known of them and the encoder knows its script."""
-        meaning = None if is_foreign(self.question) else self._meaning
-        return meaning.near(self._document_id, self._sought) if meaning else {}
+        """How near pages come to the question in meaning, if that is known of them."""
+        return self._meaning.near(self._document_id, self._sought) if self._meaning else {}
 
     def texts(self, numbers: Collection[int]) -> dict[int, str]:
         """The texts of some pages of the document."""
@@ -86,9 +91,21 @@ class Route:
         """The pages that are looked at, in the order of the document."""
         found = {*self.pages, *nearest(self.meanings, _PAGES_BY_MEANING)} or range(1, _PAGES + 1)
         wanted = sorted({*found, *([self._named] if self._named else [])})
-        texts = self.texts({n + beside for n in wanted for beside in (-1, 0, 1)})
-        return {
-            number: indexed_page(number, texts[number], texts.get(number - 1, ""), texts.get(number + 1, ""))
-            for number in wanted
-            if number in texts
-        }
+        return indexed_pages(self._document_id, self._store, wanted)
+
+
+def index(document_id: str, store: Store) -> None:
+    """Have the passages of a document's pages at hand, for questions to come."""
+    for first in range(1, _INDEXED, _PAGES):
+        if not indexed_pages(document_id, store, range(first, first + _PAGES)):
+            return
+
+
+def indexed_pages(document_id: str, store: Store, numbers: Collection[int]) -> dict[int, IndexedPage]:
+    """Those of some pages of a document that there are, by number."""
+    texts = store.page_texts(document_id, {number + beside for number in numbers for beside in (-1, 0, 1)})
+    return {
+        number: indexed_page(number, texts[number], texts.get(number - 1, ""), texts.get(number + 1, ""))
+        for number in numbers
+        if number in texts
+    }
