@@ -7,7 +7,6 @@ then. Where the encoder cannot be fetched, or a page has no vectors yet, words a
 import logging
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +68,8 @@ class Meaning:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meaning", daemon=True)
         self._documents: dict[str, DocumentVectors] = {}
-        self._asked = ThreadPoolExecutor(1, "question")
-        self._last: tuple[str, Future[NDArray[np.float32] | None]] = "", Future()
-        """The last question, which several documents are asked, and its vector; None where there is no encoder."""
+        self._last: tuple[str, NDArray[np.float32]] = "", np.zeros(SIZE, np.float32)
+        """The last question, which several documents are asked, and its vector."""
 
     def start(self) -> None:
         """Make vectors in the background from now on."""
@@ -80,7 +78,6 @@ class Meaning:
     def close(self) -> None:
         """End the background work after the pages at hand."""
         self._closed.set()
-        self._asked.shutdown()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -92,9 +89,11 @@ class Meaning:
     def near(self, document_id: str, question: str) -> Mapping[int, PageMeaning]:
         """How near each page comes to a question, by number; of those pages of which that is known."""
         known = self._known(document_id)
-        if not len(known.vectors) or (vector := self.expect(question).result()) is None:
+        if not len(known.vectors) or (encoder := self._loaded()) is None:
             return {}
-        cosines = known.vectors @ vector
+        if (last := self._last)[0] != question:
+            last = self._last = question, encoder.encode([question])[0]
+        cosines = known.vectors @ last[1]
         best = np.maximum.reduceat(cosines, known.first)
         ends = np.append(known.first[1:], len(cosines))
         means = np.add.reduceat(cosines, known.first) / (ends - known.first)
@@ -104,16 +103,6 @@ class Meaning:
                 known.numbers.tolist(), best.tolist(), means.tolist(), known.first.tolist(), ends.tolist(), strict=True
             )
         }
-
-    def expect(self, question: str) -> Future[NDArray[np.float32] | None]:
-        """Begin on the vector of a question that will be asked in a moment."""
-        if (last := self._last)[0] != question:
-            last = self._last = question, self._asked.submit(self._encoded, question)
-        return last[1]
-
-    def _encoded(self, question: str) -> NDArray[np.float32] | None:
-        encoder = self._loaded()
-        return encoder.encode([question])[0] if encoder else None
 
     def _run(self) -> None:
         while not self._closed.is_set() and not self._missing:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
@@ -94,19 +94,26 @@ class QueryTerms:
     def shares(self, pages: Sequence[IndexedPage]) -> NDArray[np.float64]:
         """For each passage of the pages, in order, the share of the question that it holds, with less for words of the
         passages beside and of those above, between 0 and 1."""
-        first = np.cumsum([0, *(len(page.passages) for page in pages)])
+        counts = [len(page.passages) for page in pages]
+        first = np.cumsum([0, *counts])
+        top, bottom = np.repeat(first[:-1], counts), np.repeat(first[1:] - 1, counts)
+        rows = np.concatenate([np.zeros(0, np.bool_), *(page.rows for page in pages)])
         share = np.zeros(first[-1])
+
+        def those(numbers: Iterable[NDArray[np.int64] | None]) -> NDArray[np.int64]:
+            """Numbers on their pages as numbers of all."""
+            found = [own + at for own, at in zip(numbers, first, strict=False) if own is not None]
+            return np.concatenate(found) if found else np.zeros(0, np.int64)
+
         for word, weight in self.weights.items():
-            counts = np.zeros(first[-1] + 2)
-            for at, page in zip(first.tolist(), pages, strict=False):
-                if (below := page.below.get(word)) is not None:
-                    counts[at + 1 + below] = np.where(page.rows[below], HEADED, BELOW)
-                if (own := page.holders.get(word)) is not None:
-                    inside = counts[at + 1 : at + 1 + len(page.passages)]
-                    np.maximum.at(inside, np.maximum(own - 1, 0), BESIDE)
-                    np.maximum.at(inside, np.minimum(own + 1, len(inside) - 1), BESIDE)
-                    inside[own] = 1.0
-            share += weight * counts[1:-1]
+            held = np.zeros(len(share))
+            below = those(page.below.get(word) for page in pages)
+            own = those(page.holders.get(word) for page in pages)
+            held[below] = np.where(rows[below], HEADED, BELOW)
+            for beside in (np.maximum(own - 1, top[own]), np.minimum(own + 1, bottom[own])):
+                held[beside] = np.maximum(held[beside], BESIDE)
+            held[own] = 1.0
+            share += weight * held
         return np.minimum(share, 1.0)
 
     def others(self, pages: Sequence[IndexedPage], shares: NDArray[np.float64]) -> NDArray[np.bool_]:

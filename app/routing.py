@@ -36,8 +36,6 @@ class Route:
         self._document_id, self._store = document_id, store
         self._meaning = None if is_foreign(question) else meaning
         """Unless the encoder does not know the script."""
-        if self._meaning:
-            self._meaning.expect(self._sought)
 
     @cached_property
     def pages(self) -> Mapping[int, float]:

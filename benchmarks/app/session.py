@@ -84,7 +84,10 @@ class Session:
         return self.tokens / seconds
 
     def ask(self, place: str) -> Asked:
-        """Medians over some questions, each of which finds the document's pod in that place."""
+        """Medians over some questions, each of which finds the document's pod in that place, and its passages at hand,
+        as in the app after a first question.
+        """
+        self._app.questions.expect(self._id)
         reading = self._engine.presets.plan(self._id)
         seen = []
         for question in self._questions:
