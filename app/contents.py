@@ -45,9 +45,7 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
     lines: list[tuple[str, str]] = []
     at = 0
     for page in pages[:FRONT]:
-        found = list(_LINE.finditer(page.text))
-        dotted = sum(match["dots"] is not None for match in found)
-        if len(found) >= _LEAST and (lines or dotted > len(found) / 2 or _is_headed(page.text)) and _rise(found):
+        if found := printed_lines(page.text, bool(lines)):
             lines += [(" ".join(match["title"].split()), match["label"].lower()) for match in found]
             at = page.number
         elif lines:
@@ -72,6 +70,14 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
         level = 1 if part else depth + named
         entries.append((level, title, number if at <= number <= len(pages) else at))
     return entries
+
+
+def printed_lines(text: str, goes_on: bool = False) -> list[re.Match[str]]:
+    """The lines of a printed table of contents that a page is, or has the rest of where it `goes_on`; else none."""
+    found = list(_LINE.finditer(text))
+    dotted = sum(match["dots"] is not None for match in found)
+    is_table = len(found) >= _LEAST and (goes_on or dotted > len(found) / 2 or _is_headed(text)) and _rise(found)
+    return found if is_table else []
 
 
 def _is_headed(text: str) -> bool:

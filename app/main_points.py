@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from app.contents import printed_lines
 from app.passages import Passage, split
 from app.words import stems, terms
 from storage import Page
@@ -25,10 +26,23 @@ _LEANS = re.compile(
     re.IGNORECASE,
 )
 """The beginning of a sentence that cannot be understood without the one before."""
+_REFERS = re.compile(
+    r"\b(?:(?:refer to|see)\b.{0,40}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b",
+    re.IGNORECASE,
+)
+"""What sends the reader elsewhere."""
+_TELLING = re.compile(
+    r"\b(?:abstract|summary|overview|highlights?|introduction|conclusions?|findings|in brief|at a glance|general"
+    r"|key (?:facts|figures|points)|zusammenfassung|kurzfassung|überblick|einleitung|fazit|ergebnisse|résumé|synthèse"
+    r"|aperçu|resumen|introducción|conclusi(?:ón|ones))\b|摘要|概述|引言|结论|总结|ملخص|مقدمة|خاتمة",
+    re.IGNORECASE,
+)
+"""A heading below which a document says itself what its main points are."""
 _EARLY = 0.25
 """Share of the pages on which it is said what the document is about."""
-_LEANING, _FIRST = 0.5, 1.25
-"""What such a sentence is worth, and the first one of a part, where its subject is named."""
+_LEANING, _FIRST, _TOLD = 0.5, 1.25, 1.5
+"""What a sentence is worth that leans on others, the first one below a heading, where its subject is named, and one
+below a heading that promises main points."""
 
 
 def main_points(
@@ -44,7 +58,8 @@ def main_points(
     The first sentence that says what the `subject` is comes first, if there is one.
     """
     found = [(page, each) for page in pages for each in split(page.number, page.text) if len(each.quote) > 2]
-    prose = [(page, each) for page, each in found if _is_sentence(each, page.text)]
+    tables = {page.number for page in pages if printed_lines(page.text)}
+    prose = [(page, each) for page, each in found if page.number not in tables and _is_sentence(each, page.text)]
     candidates = [(parts.get(page.number, 0), each) for page, each in prose or found]
     # What stands on several pages tells nothing of any.
     every = (*pages, *others)
@@ -52,9 +67,10 @@ def main_points(
     candidates = [(part, each) for part, each in candidates if often[each.quote] == 1] or candidates
     said = [_said(each) for _, each in candidates]
     worth = _worth(said, [stems(page.text) for page in every], stems(titles), not others)
-    first = {part: index for index, (part, _) in reversed(list(enumerate(candidates)))}
-    most = -(-count // max(1, len(first)))
-    used: Counter[int] = Counter()
+    heading = [each.above.rpartition("\n")[2] for _, each in candidates]
+    first = {(part, heading[index]): index for index, (part, _) in reversed(list(enumerate(candidates)))}
+    sizes = Counter(part for part, _ in candidates)
+    most = {part: math.ceil(count * size / len(candidates)) for part, size in sizes.items()}
     chosen: list[int] = []
     defines = _defining(subject)
     early = (index for index, (_, each) in enumerate(candidates) if each.page <= max(3, _EARLY * pages[-1].number))
@@ -63,17 +79,18 @@ def main_points(
     def value(index: int) -> float:
         part, passage = candidates[index]
         whole = sum(worth[word] for word in said[index]) / (6 + len(said[index]))
-        return whole * (_LEANING if _LEANS.match(passage.quote) else _FIRST if first[part] == index else 1.0)
+        if _LEANS.match(passage.quote) or _REFERS.search(passage.quote):
+            whole *= _LEANING
+        elif first[part, heading[index]] == index:
+            whole *= _FIRST
+        return whole * (_TOLD if _TELLING.search(heading[index]) else 1.0)
 
     while len(chosen) < min(count, len(candidates)):
-        free = [index for index, (part, _) in enumerate(candidates) if index not in chosen and used[part] < most]
-        if not free:
-            most += 1
-            continue
+        free = [index for index, (part, _) in enumerate(candidates) if most[part] and index not in chosen]
         best = max(free, key=value) if lead is None else lead
         lead = None
         chosen.append(best)
-        used[candidates[best][0]] += 1
+        most[candidates[best][0]] -= 1
         worth.update(dict.fromkeys(said[best], 0.0))
     return [candidates[index][1] for index in sorted(chosen)]
 

@@ -31,9 +31,11 @@ from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Section, Store
 
-_VERSION = 2
+_VERSION = 3
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
 _POINTS, _PAGE_POINTS = 6, 5
+_PARTS = 3
+"""Parts of a document without chapters."""
 _CHAPTERS = 24
 """Most chapters that are named before the points."""
 _CONTENTS = re.compile(
@@ -148,6 +150,7 @@ class WholeAnswer:
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
         starts = sorted({page for level, _, page in self._document.outline if level == 1})
+        starts = starts or [1 + part * len(every) // _PARTS for part in range(_PARTS)]
         parts = {page.number: sum(start <= page.number for start in starts) for page in pages}
         titles = " ".join([self._document.title, *(title for _, title, _ in self._document.outline)])
         most = int(self._form.split()[0])
