@@ -2,10 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +16,6 @@ from ui.trouble import Trouble, explain
 from ui.view import POLLING, QUIET, RESTING, Open, Page, View
 
 PANE = "library-pane"
-_MOST_CLAIMS, _PATIENCE_SECONDS = 64, 60.0
-_claims: dict[Path, Future[str]] = {}
-"""The documents that came of the latest uploads, by where these were."""
-_claiming = Lock()
 
 
 def build(page: Page) -> None:
@@ -42,8 +36,9 @@ def build(page: Page) -> None:
     page.surface("documents")
     page.surface("several")
     page.surface("reader")
-    # What the timer showed last, so that it only sends what changed: hashes of the live regions.
-    page.region("seen", gr.State({}))
+    # What the page shows, so that the timer only sends what changed: hashes of the live regions. The page has them, not
+    # the server: answers come in any order, and one that comes late brings its own.
+    page.region("seen", gr.JSON({}, visible="hidden"))
 
 
 def bind(page: Page) -> None:
@@ -151,29 +146,18 @@ def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay
 def _add(app: App, path: Path, name: str) -> list[str]:
     """Moves one upload into the library; nothing of it stays in the upload folder, whatever happens."""
     claimed = path.with_name(uuid4().hex)
-    mine = Future[str]()
-    with _claiming:
-        known = _claims.get(path)
-        with suppress(FileNotFoundError):
-            os.replace(path, claimed)
-            known, _claims[path] = mine, mine
-        for old in list(_claims)[:-_MOST_CLAIMS]:
-            del _claims[old]
-    if known is not mine:
-        # The same bytes arrived twice and share one upload path, as when a browser sends a request again whose
-        # connection was closed: what comes of the first is that of both.
-        return [known.result(_PATIENCE_SECONDS)] if known else []
     try:
-        mine.set_result(app.library.add(claimed, name))
-    except BaseException as error:
-        mine.set_exception(error)
-        raise
+        os.replace(path, claimed)
+    except FileNotFoundError:
+        # The same bytes arrived twice at once and share one upload path: the other handler is adding them.
+        return []
+    try:
+        return [app.library.add(claimed, name)]
     finally:
         claimed.unlink(missing_ok=True)
         # Another upload of the same bytes may still be in this folder, and will remove it.
         with suppress(OSError):
             path.parent.rmdir()
-    return [mine.result()]
 
 
 def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:

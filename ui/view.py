@@ -27,6 +27,8 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""
 
 NOTHING = Found()
+_EXACT = 1 << 53
+"""Below it JavaScript holds every whole number."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ class Page:
 
     def seen(self, at: Open) -> dict[str, int]:
         """Hashes of the live regions, and of the last answer's marks."""
-        hashes = {name: hash(str(shown)) for name, shown in self.live(at).items()}
-        return {**hashes, "marks": hash(str(at.turns[-1].answer.citations if at.turns else ()))}
+        marks = at.turns[-1].answer.citations if at.turns else ()
+        return {name: hash(str(shown)) % _EXACT for name, shown in {**self.live(at), "marks": marks}.items()}
 
     def changed(self, at: Open, seen: Mapping[str, int]) -> View:
         """Live regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""

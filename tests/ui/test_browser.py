@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.ui import driver
 from tests.ui.served_process import FAKE, serving, unused_port
@@ -226,6 +226,43 @@ def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back
         with serving(FAKE, tmp_path / "home", port):
             expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
             expect(page.locator("#history .welcome")).to_be_visible()
+
+
+def test_a_look_that_arrives_late_is_mended_by_the_next(browser: Browser, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.pdf" for name in ("First", "Second", "Third")]
+    for path in paths:
+        path.write_bytes(b"%PDF-1.7 " + path.name.encode())
+    late: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if "Third.pdf" in answer.text() and not late:
+            late.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    with (
+        serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "0.2") as url,
+        driver.new_page(browser) as (page, complaints),
+        driver.new_page(browser) as (other, _),
+    ):
+        driver.open_page(page, url)
+        driver.upload(page, *paths[:2])
+        driver.wait_until_read(page)
+        driver.open_page(other, url)
+        page.route("**/run/**", hold)
+        driver.upload(other, paths[2])
+        driver.wait_until_read(other)
+        second = page.locator(".document", has=page.locator('[title="Second.pdf"]'))
+        while not late:
+            page.wait_for_timeout(100)
+        second.locator(".document-open").click()
+        expect(second).to_have_attribute("aria-current", "true")
+        route, answer = late[0]
+        with page.expect_request("**/run/**"):
+            route.fulfill(response=answer)
+        expect(second).to_have_attribute("aria-current", "true")
+        assert complaints.errors == []
 
 
 def test_on_a_phone_one_pane_at_a_time(browser: Browser, url: str, report: Path) -> None:
