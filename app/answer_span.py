@@ -142,6 +142,9 @@ _VALUE = re.compile(
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
+_SHARE = re.compile(
+    r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE
+)
 _OF_YEAR = 5.0
 """How much nearer than other words a year of the question draws what stands beside it."""
 
@@ -270,9 +273,10 @@ def _cell(question: str, passage: Passage) -> Span | None:
     between = r"\|" if "|" in line else r"\s{2,}|\t" if re.search(r"\S(?:\s{2,}|\t)", line) else r"\s+(?![(\[])"
     columns = years if len(years) == len(cells) else re.split(between, line.strip("| "))[-len(cells) :]
     heads = [{word for word, _, _ in words(each)} for each in columns]
-    asked = [at for word, _, _ in words(question) for at, head in enumerate(heads) if word in head]
-    at = asked[-1] if asked and len(heads) == len(cells) else 0
-    start, end = cells[at]
+    amounts = [at for at, each in enumerate(cells) if not passage.text[slice(*each)].endswith("%")]
+    likely = range(len(cells)) if _SHARE.search(question) or not amounts else amounts
+    asked = [at for word, _, _ in words(question) for at in likely if at < len(heads) and word in heads[at]]
+    start, end = cells[asked[-1] if asked and len(heads) == len(cells) else likely[0]]
     return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end
 
 

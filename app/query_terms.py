@@ -37,6 +37,7 @@ _NAMED_VALUE = re.compile(r"^[ \t]*([^\W\d_][^:：\n]{1,40})[:：](?=\s*\S)", re
 _WHO_DID = re.compile(r"\bwho (\w{3,})", re.IGNORECASE)
 _DEED = 1.5
 """How much more it tells what somebody did than to what: "who designed the lighthouse"."""
+_APART = 0.5
 _TITLE = 0.3
 """How much less a word of the document's title tells: all of it is about that."""
 _HELD = 0.5
@@ -54,6 +55,7 @@ _HOW_TO_ANSWER = re.compile(
     r"|^(?:please|hey|hi|hello|dear|ok|can|could|would|will|tell|show|say|give)\b[^,]{0,30},\s*\w+\s*,"
     r"|^(?:please )?(?:describe|explain|tell (?:me|us))\b(?: (?:everything|all|more))?(?: (?:about|on))?\b"
     r"|\b(?:treated|considered|regarded|seen|described|referred to)(?= as\b)"
+    r"|\btotal(?= (?:net )?(?:revenues?|sales|income|earnings|profits?)\b)"
     r"|\bthe answer (?:should|shall|must|has to)\b[^?]*"
     r"|\b(?:fy|fiscal) ?(?:years? ?)?(?=\d\d)|\b(?:fiscal )?years? end(?:ed|ing)?(?= )"
     r"|\b(?:according to|in) (?:the|this) (?:report|document|text|file|book|paper|article)\b,?",
@@ -126,9 +128,12 @@ class QueryTerms:
 
     def names_row(self, row: Passage) -> float:
         """The share of the words in front of a row's figures that the question has: none but its own is what is sought
-        and not a part of it, or something beside."""
+        and not a part of it, or something beside. Half of it where words that stand side by side in the question stand
+        apart: "net income" is no "income taxes, net"."""
         label = row.label_stems
-        return sum(each in self.asked or each in self.weights for each in label) / len(label) if label else 0.0
+        own = sum(each in self.asked or each in self.weights for each in label) / len(label) if label else 0.0
+        both = {pair for pair in self.pairs if label.issuperset(pair)}
+        return own if both <= _pairs(row.text) else _APART * own
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""

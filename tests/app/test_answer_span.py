@@ -98,6 +98,8 @@ def test_what_is_asked_for_is_found(question: str, text: str, answer: str | None
             "325",
         ),
         ("Alta 12 30 7", "Town Boats Nets Sheds", "How many sheds has Alta?", "7"),
+        ("Tolls 412 388 6%", "2031 2030 2031", "What were the tolls in 2031?", "412"),
+        ("Tolls 412 388 6%", "2031 2030 2031", "What was the change of the tolls in 2031?", "6%"),
     ],
 )
 def test_a_cell_is_no_date_and_stands_below_the_head_that_was_asked_for(
