@@ -136,6 +136,7 @@ _NO_KIND = re.compile(
     r"(?:method|way|kind|type|sort|reason|purpose|factor|step|measure|component|element|part|cause)s?\b)",
     re.IGNORECASE,
 )
+_WHICH = re.compile(r"\W*(?:which|welche[rsnm]?|quel(?:le)?s?|cuál(?:es)?)\b", re.IGNORECASE)
 _VALUE = re.compile(
     r"(?m:^)(?P<label>[^:：\n.!?]{2,40})(?:(?<!\d)[:：]|[:：](?!\d))\s*(?P<value>(?:[^\n;.。]|[.](?![A-Z]\w|\s*$))+)"
 )
@@ -164,6 +165,11 @@ def parts(question: str) -> list[str]:
 def asks_for_words(question: str) -> bool:
     """Whether a yes or no is asked for, or something in words, whatever else the question names."""
     return _NO_KIND.match(question) is not None
+
+
+def asks_which(question: str) -> bool:
+    """Whether one of some things is asked for that have names."""
+    return _WHICH.match(question) is not None and asks_for(question) is None
 
 
 def asks_for_amount(question: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.answer_span import answer_span, asks_for, counted, counts, may_answer, parts
+from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -152,9 +152,11 @@ def candidates(
     meaning = [
         meant[n].around(page.middles) if n in meant else np.zeros(len(page.middles)) for n, page in pages.items()
     ]
+    rows = np.concatenate([page.rows for page in indexed])
     figures = np.zeros(len(every))
-    if terms.figures:
-        rows = np.concatenate([page.rows for page in indexed])
+    if asks_which(question):
+        figures[rows] = -FIGURES_WEIGHT / 2
+    elif terms.figures:
         figures = FIGURES_WEIGHT * by_page([page.rows.sum() / max(1, len(page.rows)) for page in indexed])
         figures[rows] += ROW_WEIGHT * np.array([terms.names_row(every[n]) for n in np.flatnonzero(rows)])
     because = {

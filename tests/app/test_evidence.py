@@ -282,6 +282,12 @@ def test_what_is_near_enough_to_be_found(store: Store, text: str, question: str,
     assert best_of(store, text, question).found is found
 
 
+def test_one_of_some_things_is_no_row_of_figures(store: Store) -> None:
+    text = "Loss from closed piers 48 52\n\nThe eastern yard counts as closed since May, and so do its piers."
+    question = "Which yard is treated as closed?"
+    assert "eastern yard" in best_of(store, f"Accounts of Vik\n2031 2030\n{text}", question).passage.quote
+
+
 def test_the_row_of_that_name_comes_before_what_it_is_made_of(store: Store) -> None:
     rows = "Income from boats 48 52\nOther income, net 12 11\nNet income 912 880\nTax on net income 31 30"
     text = f"Accounts of Vik\n2031 2030\n{rows}"
