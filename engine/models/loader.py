@@ -26,9 +26,9 @@ from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, checksums, embedded, hub
 from engine.models.download import said
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
+from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
-from engine.models.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
 
@@ -172,18 +172,25 @@ def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, b
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
-    folder = Path(choice).expanduser()
-    if folder.is_dir():
+    if folder := local_folder(choice):
         return _load_folder(folder, folder.resolve().name, models, on_progress, why)
-    if choice.count("/") != 1 or choice.startswith(("/", ".", "~")):
-        if choice.lower().endswith(".gguf"):
-            raise ModelUnsupported(f"{choice} is a GGUF file", FROM_GGUF)
-        message = f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}"
-        raise ModelMissing(message, "Check the path: --model FOLDER.")
     if torch.cuda.is_available() and not find_spec("bitsandbytes"):
         message = f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes"
         raise ModelMissing(message, "Install it: pip install 'docpod[gpu]'.")
     return _load_folder(hub.fetch(choice, models, said(on_progress, choice)), choice, models, on_progress, why)
+
+
+def local_folder(choice: str) -> Path | None:
+    """The folder that is chosen; None where it is a hub id. Raises ModelMissing and ModelUnsupported."""
+    folder = Path(choice).expanduser()
+    if folder.is_dir():
+        return folder
+    if not hub.is_id(choice):
+        if choice.lower().endswith(".gguf"):
+            raise ModelUnsupported(f"{choice} is a GGUF file", FROM_GGUF)
+        message = f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}"
+        raise ModelMissing(message, "Check the path: --model FOLDER.")
+    return None
 
 
 def _load_folder(
