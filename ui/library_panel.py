@@ -1,4 +1,4 @@
-"""The library pane: adding documents, the list of them, and the quiet line about the reader."""
+"""The library pane: adding documents, and the list of them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _claiming = Lock()
 
 
 def build(page: Page) -> None:
-    """Adding, searching, the list, and the line about the reader."""
+    """Adding, searching, and the list."""
     brand = library.brand(page.app.settings.max_upload_mb)
     gr.HTML(brand, elem_id="brand", js_on_load=None, apply_default_css=False)
     page.region("upload", gr.UploadButton("Add documents", file_count="multiple", elem_id="upload"))
@@ -41,7 +41,6 @@ def build(page: Page) -> None:
     gr.HTML(library.lists(), elem_id="lists", js_on_load=None, apply_default_css=False)
     page.surface("documents")
     page.surface("several")
-    page.surface("reader")
     # What the timer showed last, so that it only sends what changed: hashes of the live regions.
     page.region("seen", gr.State({}))
 
@@ -93,12 +92,11 @@ def bind(page: Page) -> None:
 
 
 def live(app: App, at: Open) -> View:
-    """The list, with the open document marked, and the reader."""
+    """The list, with the open document marked."""
     return {
         "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits)
         + library.conversations(app.questions.conversations(), at.conversation_id),
         "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
-        "reader": library.reader(app.status()),
     }
 
 
