@@ -246,7 +246,7 @@
   let focused = null;
   document.addEventListener("focusin", ({ target }) => { focused = target.closest("#reader") && target; });
   document.addEventListener("focusout", ({ target }) => setTimeout(() => {
-    if (target === focused && target.isConnected) focused = null;
+    if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
   }));
 
   // Files dropped anywhere go to the upload button.

@@ -258,7 +258,7 @@ class FakeLibrary:
 
 
 class FakeReaders:
-    """One in use, one to download, one that is too large, and one that is gone but has read; changing takes a second."""
+    """One in use, one to download, one that is too large, and one gone that has read; changing takes a second."""
 
     trouble: AppError | None = None
 
