@@ -3,8 +3,7 @@
 import gc
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from app.errors import AppError, BadSetting, Busy, ModelUnavailable
 from app.events import ReaderEntry
@@ -17,7 +16,7 @@ from app.refusals import report
 from engine.core.errors import ModelRefused
 from engine.core.oom import free_bytes
 from engine.models import hub
-from engine.models.families.known import EMBEDDED, readers
+from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
 from storage import Home, Reading, StorageError, Store
 
@@ -63,10 +62,7 @@ class Readers:
         return self._doing
 
     def use(self, choice: str) -> None:
-        """Change to `auto`, `embedded`, a folder or a hub id, in the background, and remember it.
-
-        Raises BadSetting, and Busy during another change.
-        """
+        """Change to what `--model` takes, in the background, and remember it. Raises BadSetting, and Busy meanwhile."""
         if not choice.strip():
             raise BadSetting("No reader is named.", "Type a folder, or a hub id.")
         with self._lock:
@@ -96,51 +92,54 @@ class Readers:
 
     def entries(self) -> list[ReaderEntry]:
         """Those that are known to do well, best first, then others that are here, then those that left only pods."""
+        engine, used = self._model.peek(), self._model.status().name
         readings: dict[str, list[Reading]] = {}
         for reading in self._store.readings():
-            readings.setdefault(reading.model_name, []).append(reading)
-        engine, name = self._model.peek(), self._model.status().name
-        pace = engine.loaded.pace.tokens_per_second if engine else 0.0
-        room = self._free() + self._held()
+            if reading.num_bytes:
+                readings.setdefault(reading.model_name, []).append(reading)
         known = list(readers(self._models, [self._model.choice, *_chosen(self._store)]))
-        work = (_measured(readings.get(name, ())) or pace) * next(
-            (each.weight_bytes for each in known if each.name == name), 0
-        )
-        entries = []
-        for each in known:
-            own = readings.pop(each.name, [])
+        rates = {each.name: _rate(readings.get(each.name, ())) for each in known}
+        work = 0.0
+        if engine and used in rates:
+            rates[used] = rates[used] or engine.loaded.pace.tokens_per_second
+            work = rates[used] * next(each.weight_bytes for each in known if each.name == used)
+        entries, room = [], self._room()
+        gone = [KnownReader("", name, 0) for name in readings if name not in rates]
+        for each in (*known, *gone):
+            own, rate = readings.get(each.name, ()), rates.get(each.name, 0.0)
             needed = needed_bytes(each.weight_bytes, self._models)
-            measured = _measured(own) or (pace if each.name == name else 0.0)
             entry = ReaderEntry(
                 choice=each.choice,
                 name=each.name,
-                in_use=each.name == name,
+                in_use=each.name == used,
                 billions=each.billions,
                 licence=each.licence,
                 download_bytes=each.download_bytes,
-                needed_bytes=needed,
+                needed_bytes=needed if each.choice else 0,
                 fits=each.choice == EMBEDDED.choice or needed <= room,
-                tokens_per_second=measured or work / each.weight_bytes,
-                measured=bool(measured),
+                tokens_per_second=rate or work / max(1, each.weight_bytes),
+                measured=bool(rate),
+                documents=len({reading.document_id for reading in own}),
+                pod_bytes=sum(reading.num_bytes for reading in own),
+                used_at=max((reading.last_used_at for reading in own), default=None),
             )
-            entries.append(_with_pods(entry, own))
-        gone = (_with_pods(ReaderEntry("", name), own) for name, own in readings.items())
-        return [*entries, *(each for each in gone if each.pod_bytes)]
+            entries.append(entry)
+        return entries
 
     def _run(self, choice: str) -> None:
         trouble: AppError | None = ModelUnavailable(
             "The reader was not changed.", f"{NAME} in the home folder may say why."
         )
         try:
-            choice, before = self._fetched(choice), self._model.choice
-            self._change(choice)
+            before = self._model.choice
+            choice, needed = self._fetched(choice)
+            self._change(choice, needed)
             with storing():
                 latest = dict.fromkeys((choice, before, *_chosen(self._store)))
                 self._store.prefer(_PREFERENCE, "\n".join([*latest][:_MOST_REMEMBERED]))
             log.info("the reader is %s from now on", choice)
             trouble = None
         except _Stopped:
-            log.info("the change of the reader was stopped")
             trouble = None
         except ModelRefused as error:
             trouble = ModelUnavailable(f"{error}.", error.hint)
@@ -151,33 +150,32 @@ class Readers:
             self.trouble = trouble
             self._doing, self._next, self.can_stop = "", None, False
 
-    def _fetched(self, choice: str) -> str:
-        """The choice, once its files are here and it is sure that there is room for it. Raises ModelRefused."""
+    def _fetched(self, choice: str) -> tuple[str, int]:
+        """The choice, and the memory that it needs, once its files are here. Raises ModelRefused where it is short."""
         if choice in ("auto", EMBEDDED.choice):
-            return choice
-        if folder := local_folder(choice):
-            self._require_room(choice, hub.weight_bytes(folder))
-            return str(folder.resolve())
-        if folder := hub.found(choice, self._models):
-            self._require_room(choice, hub.weight_bytes(folder))
-            return choice
-        self.can_stop = True
-        listed = hub.listing(choice)
-        self._require_room(choice, listed.weight_bytes)
+            return choice, needed_bytes(EMBEDDED.weight_bytes, self._models)
+        folder = local_folder(choice)
+        here = folder or hub.found(choice, self._models)
+        self.can_stop = here is None
+        size = hub.weight_bytes(here) if here else hub.num_bytes(hub.listing(choice), hub.WEIGHTS)
+        needed, room = needed_bytes(size, self._models), self._room()
+        if needed > room:
+            message = f"{choice} needs about {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB are to be had"
+            raise ModelRefused(message, "Close other programs that use memory, or choose a smaller reader.")
 
         def note(have: int, total: int) -> None:
             self._doing = f"Fetching {choice}: {have / 1e9:.2f} of {total / 1e9:.2f} GB."
             if self._stop.is_set():
                 raise _Stopped
 
-        hub.fetch(choice, self._models, note, listed)
-        return choice
+        if here is None:
+            hub.fetch(choice, self._models, note)
+        return str(folder.resolve()) if folder else choice, needed
 
-    def _change(self, choice: str) -> None:
+    def _change(self, choice: str, needed: int) -> None:
         """Have the other model take over: where memory holds both, once it is there. Raises ModelUnavailable."""
-        size = next((each.weight_bytes for each in readers(self._models, [choice]) if each.choice == choice), 0)
-        if needed_bytes(size, self._models) <= self._free() or not self._held():
-            self.can_stop = True
+        self.can_stop = needed <= self._free() or not self._held()
+        if self.can_stop:
             self._next = new = self._model.made(choice)
             while not new.settled(_LOOK_SECONDS):
                 if self._stop.is_set():
@@ -187,23 +185,18 @@ class Readers:
             self._next = None
             self._model.take(new)
         else:
-            self.can_stop = False
             self._library.rest()
             self._doing = f"{self._model.status().name} makes way: there is no memory for both. Questions wait."
             new = self._model.give_way(choice)
         try:
             new.ready()
         finally:
-            self._doing = ""
             self._library.replan()
             # What the one before held in circles.
             gc.collect()
 
-    def _require_room(self, name: str, weight_bytes: int) -> None:
-        needed, room = needed_bytes(weight_bytes, self._models), self._free() + self._held()
-        if needed > room:
-            message = f"{name} needs about {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB are to be had"
-            raise ModelRefused(message, "Close other programs that use memory, or choose a smaller reader.")
+    def _room(self) -> int:
+        return self._free() + self._held()
 
     def _free(self) -> int:
         return free_bytes(select_device())
@@ -219,19 +212,10 @@ def _chosen(store: Store) -> list[str]:
     return store.preference(_PREFERENCE).splitlines()
 
 
-def _measured(readings: Iterable[Reading]) -> float:
-    """Tokens a second over what was read; 0 where nothing was."""
+def _rate(readings: Sequence[Reading]) -> float:
+    """Tokens a second, as they were read; 0 where nothing was."""
     ready = [each for each in readings if each.state == "ready"]
     # Of other recipes, some are made of the exact pods.
     ready = [each for each in ready if each.recipe == "exact"] or ready
     seconds = sum(each.seconds for each in ready)
     return sum(each.num_tokens for each in ready) / seconds if seconds else 0.0
-
-
-def _with_pods(entry: ReaderEntry, readings: Sequence[Reading]) -> ReaderEntry:
-    return replace(
-        entry,
-        documents=len({each.document_id for each in readings if each.num_bytes}),
-        pod_bytes=sum(each.num_bytes for each in readings),
-        used_at=max((each.last_used_at for each in readings if each.num_bytes), default=None),
-    )

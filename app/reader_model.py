@@ -236,7 +236,7 @@ class Loaded:
     @property
     def num_bytes(self) -> int:
         """About what it takes of the memory that it runs in, with the pods that are kept there."""
-        return int(self.runner.model.network.get_memory_footprint()) + self.tiers.nbytes[0]
+        return loader.held_bytes(self.runner.model) + self.tiers.nbytes[0]
 
     @property
     def facts(self) -> str:

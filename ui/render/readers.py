@@ -20,10 +20,10 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     why = "" if status.state == "loading" else f'<p class="why">{text(status.why)}</p>'
     rows = "".join(map(_row, entries))
     return (
-        f'<details class="reader" data-menu="readers" data-state="{text(status.state)}"><summary>{line}</summary>{why}'
+        f'<details class="reader" data-menu="readers" data-state="{text(status.state)}"><summary>{line}</summary>'
         f'<ul aria-label="Readers">{rows}</ul><form data-event="click" data-act="use">'
         '<input name="choice" aria-label="Another reader: folder or hub id" placeholder="Folder or hub id" required>'
-        '<button class="small">Use</button></form></details>'
+        f'<button class="small">Use</button></form>{why}</details>'
     )
 
 
@@ -61,7 +61,7 @@ def _button(entry: ReaderEntry) -> str:
     if not entry.choice:
         return '<span class="facts">no longer here</span>'
     if not entry.fits:
-        return '<span class="facts">too large for this machine</span>'
+        return '<span class="facts">too large</span>'
     words = f"{size(entry.download_bytes)} are fetched from the model hub, which can be stopped and gone on with."
     ask = f' data-ask="Download {text(entry.name)}?" data-words="{words}" data-yes="Download" data-look="strong"'
     return (

@@ -46,16 +46,13 @@ def readers(models: Path, chosen: Iterable[str]) -> Iterator[KnownReader]:
     for each in READERS:
         here = embedded_folder.exists() if each.choice == EMBEDDED.choice else hub.found(each.choice, models)
         yield replace(each, download_bytes=0) if here else each
-    known = {each.choice for each in READERS}
-    fetched = {hub.hub_id(path): path for path in (models / hub.FOLDER).glob("*--*")}
-    own = {str(path): path for path in models.iterdir() if path != embedded_folder}
-    found = {each: hub.found(each, models) if hub.is_id(each) else Path(each) for each in chosen}
-    for choice, folder in {**fetched, **own, **found}.items():
-        if choice not in known and folder and is_reader(folder):
-            name = choice if hub.is_id(choice) else folder.name
-            yield KnownReader(choice, name, hub.weight_bytes(folder))
+    fetched = (path.name.replace("--", "/", 1) for path in (models / hub.FOLDER).glob("[!.]*--*"))
+    own = (str(path) for path in models.iterdir() if path != embedded_folder)
+    for choice in dict.fromkeys((*fetched, *own, *chosen)):
+        folder = hub.found(choice, models) if hub.is_id(choice) else Path(choice)
+        if folder and choice not in {each.choice for each in READERS} and _is_reader(folder):
+            yield KnownReader(choice, choice if hub.is_id(choice) else folder.name, hub.weight_bytes(folder))
 
 
-def is_reader(folder: Path) -> bool:
-    """Whether a folder holds a whole model of a family that reads here."""
+def _is_reader(folder: Path) -> bool:
     return hub.is_whole(folder) and json.loads((folder / "config.json").read_text()).get("model_type") in FAMILIES

@@ -43,11 +43,11 @@ def test_a_model_comes_once_and_is_loaded_as_from_its_folder(served: Hub, models
 
 def test_what_is_told_of_a_download_adds_up(served: Hub, models: Path) -> None:
     steps: list[tuple[int, int]] = []
-    listed = hub.listing(NAME)
-    hub.fetch(NAME, models, lambda *step: steps.append(step), listed)
-    assert {total for _, total in steps} == {listed.num_bytes}
-    assert [have for have, _ in steps] == sorted(have for have, _ in steps) and steps[-1][0] == listed.num_bytes
-    assert 0 < listed.weight_bytes < listed.num_bytes
+    total = hub.num_bytes(hub.listing(NAME))
+    hub.fetch(NAME, models, lambda *step: steps.append(step))
+    assert {step[1] for step in steps} == {total}
+    assert [have for have, _ in steps] == sorted(have for have, _ in steps) and steps[-1][0] == total
+    assert 0 < hub.num_bytes(hub.listing(NAME), hub.WEIGHTS) < total
 
 
 def test_a_broken_connection_is_gone_on_with(served: Hub, models: Path, tiny_model_dir: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_broken_connection_is_gone_on_with(served: Hub, models: Path, tiny_mod
 
 def test_a_stopped_download_goes_on_where_it_was(served: Hub, models: Path, tiny_model_dir: Path) -> None:
     """Also where the server is slow: what came is kept, and no more is asked for."""
-    total = hub.listing(NAME).num_bytes
+    total = hub.num_bytes(hub.listing(NAME))
 
     class Stopped(Exception):
         pass
@@ -103,7 +103,7 @@ def test_what_came_damaged_is_not_used(served: Hub, models: Path) -> None:
 
 def test_the_terms_of_a_gated_model_have_to_be_accepted(served: Hub, models: Path, tiny_model_dir: Path) -> None:
     served.publish("someone/gated", tiny_model_dir, gated=True)
-    assert hub.listing("someone/gated").num_bytes, "the hub tells everybody what there is"
+    assert hub.num_bytes(hub.listing("someone/gated")), "the hub tells everybody what there is"
     with pytest.raises(ModelMissing, match="could not be fetched") as raised:
         hub.fetch("someone/gated", models, nothing)
     assert "Accept its terms" in raised.value.hint
