@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MB = 1_000_000
 _STEP_SECONDS = 5.0
 """Closing waits no longer for a step of calibration, which takes that long only where reading is slow."""
+_PATIENCE_SECONDS = 300.0
+"""So long an answer may take before another model is loaded beside it."""
 _PROBE_TOKENS = 256
 _PACKING = "k4v4hs"
 """Reads by the kernels of most recipes that pack while reading."""
@@ -105,7 +107,8 @@ class ReaderModel:
 
     def let_go(self) -> None:
         """Close it once nobody is at work with it, and let others have its memory."""
-        self._idle.wait()
+        # Whoever is at work may be about to wait for the next model.
+        self._idle.wait(_PATIENCE_SECONDS)
         self.close()
         if self._thread.ident is not None:
             self._thread.join()

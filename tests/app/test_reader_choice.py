@@ -173,6 +173,21 @@ def test_where_memory_holds_only_one(
     assert left == [False] and app.status().name == other.name
 
 
+def test_whoever_is_at_work_and_waits_for_the_next_reader_holds_up_nobody(
+    open_app: OpenApp, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that begins at the very moment of the change counts with the one before, and is answered by the next."""
+    app = open_app()
+    idle = app.model.wait().loaded.idle
+    monkeypatch.setattr("app.reader_model._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(app.readers, "_free", lambda: 0)
+    monkeypatch.setattr(app.readers, "_held", lambda: 100 * GB)
+    with idle.question():
+        app.readers.use(str(other))
+        paper.wait_until(lambda: app.model.choice == str(other))
+        assert app.model.wait().loaded.runner.model.name == other.name
+
+
 def test_the_one_before_comes_back_where_the_other_cannot_be_loaded(
     open_app: OpenApp, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
