@@ -176,7 +176,7 @@ def test_where_memory_holds_only_one(
 def test_whoever_is_at_work_and_waits_for_the_next_reader_holds_up_nobody(
     open_app: OpenApp, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A question that begins at the very moment of the change counts with the one before, and is answered by the next."""
+    """A question that begins at the very moment of the change counts with the one before, and the next answers it."""
     app = open_app()
     idle = app.model.wait().loaded.idle
     monkeypatch.setattr("app.reader_model._PATIENCE_SECONDS", 0.1)
