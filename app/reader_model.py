@@ -208,6 +208,7 @@ class Loaded:
         self, model: loader.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None], idle: Idle
     ) -> None:
         self.runner = runner_for(model)
+        self._weight_bytes = loader.held_bytes(model)
         self.idle = idle
         """Everybody who works with the runner is counted here."""
         self.prompts = Prompts(model.tokenizer)
@@ -239,7 +240,7 @@ class Loaded:
     @property
     def num_bytes(self) -> int:
         """About what it takes of the memory that it runs in, with the pods that are kept there."""
-        return loader.held_bytes(self.runner.model) + self.tiers.nbytes[0]
+        return self._weight_bytes + self.tiers.nbytes[0]
 
     @property
     def facts(self) -> str:

@@ -30,12 +30,7 @@ def bind(page: Page) -> None:
         page[source].click(act, None, page.outputs, api_name=name, concurrency_limit=None, **QUIET)
 
 
-def live(app: App, at: Open) -> View:
-    """As they are now."""
-    return shown(app)
-
-
-def shown(app: App | SharedApp) -> View:
+def live(app: App | SharedApp, at: Open | None = None) -> View:
     """Both regions; a visitor sees the name of the reader alone."""
     status = app.status()
     if isinstance(app, SharedApp):
@@ -60,4 +55,4 @@ def on_act(app: App, event: Mapping[str, Any]) -> View:
                 app.readers.forget(choice)
     except Exception as error:
         return {"change": readers.change(app.status(), app.readers.can_stop, explain(error)), "timer": POLLING}
-    return {"change": shown(app)["change"], "timer": POLLING}
+    return {"change": live(app)["change"], "timer": POLLING}
