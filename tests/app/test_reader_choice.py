@@ -258,6 +258,7 @@ def test_what_a_reader_has_read_is_deleted_by_a_word(
         app.readers.forget(mine)
     assert entry(app, mine).documents == 1 and entry(app, mine).used_at is not None
     used(app, str(other))
+    paper.wait_for(app, document_id, "waiting")
     size = entry(app, mine).pod_bytes
     assert size > 0 and app.readers.forget(mine) == size
     assert entry(app, mine).pod_bytes == 0 and entry(app, mine).choice == settings.model, "the way back"
