@@ -157,8 +157,8 @@ class Page:
     def current(self, at: Open) -> dict[str, Any]:
         """The live regions, and as `seen` the hashes of just these, and of the last answer's marks."""
         live = self.live(at)
-        hashes = {name: hash(str(shown)) for name, shown in live.items()}
-        return {**live, "seen": {**hashes, "marks": hash(str(at.turns[-1].answer.citations if at.turns else ()))}}
+        marks = at.turns[-1].answer.citations if at.turns else ()
+        return {**live, "seen": {name: hash(str(shown)) for name, shown in {**live, "marks": marks}.items()}}
 
     def changed(self, at: Open, seen: Mapping[str, int]) -> View:
         """The regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""
