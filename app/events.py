@@ -251,6 +251,32 @@ class PresetState:
 
 
 @dataclass(frozen=True)
+class ReaderEntry:
+    """A reader that could be chosen, or that has read something here; figures that nobody knows are 0."""
+
+    choice: str
+    """What chooses it; empty where its files are not known."""
+    name: str
+    in_use: bool = False
+    billions: float = 0.0
+    """Of parameters."""
+    licence: str = ""
+    download_bytes: int = 0
+    """What is to be fetched, about; 0 where it is here."""
+    needed_bytes: int = 0
+    """Memory that it takes with a document, about, where this machine runs models."""
+    fits: bool = True
+    tokens_per_second: float = 0.0
+    """While it reads: as it was measured, or a forecast from the reader in use."""
+    measured: bool = False
+    documents: int = 0
+    """Of which it has pods, and how many bytes they take."""
+    pod_bytes: int = 0
+    used_at: datetime | None = None
+    """When the last of them was."""
+
+
+@dataclass(frozen=True)
 class ReaderStatus:
     """The model behind the page: `state` is loading, ready or failed; `why` says how it was chosen."""
 

@@ -48,14 +48,15 @@ class Idle:
                 if stopped():
                     return
 
-    def wait(self) -> bool:
-        """Wait until nobody is or was at work just now; False where nobody should wait any longer."""
+    def wait(self, seconds: float = threading.TIMEOUT_MAX) -> bool:
+        """Wait until nobody is or was at work just now, at most so long; False where it ends for another reason."""
+        ends = time.monotonic() + seconds
         with self._changed:
-            while not self._closed:
-                left = None if self._at_work else self._since + QUIET_SECONDS - time.monotonic()
-                if left is not None and left <= 0:
+            while not self._closed and (now := time.monotonic()) < ends:
+                quiet = ends if self._at_work else self._since + QUIET_SECONDS
+                if not self._at_work and quiet <= now:
                     return True
-                self._changed.wait(left)
+                self._changed.wait(min(quiet, ends) - now)
             return False
 
     def close(self) -> None:

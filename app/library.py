@@ -25,7 +25,7 @@ from app.settings import Settings
 from app.titles import name_of
 from app.transfer import Transfer
 from app.worker import Stage, Worker
-from storage import Home, Reading, ReadingState, Store
+from storage import Document, Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
 PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
@@ -180,6 +180,25 @@ class Library:
         with storing():
             self._store.rename_document(document_id, name_of(title))
 
+    def rest(self) -> None:
+        """End what is done with the model, after the chunk at hand, until `replan`."""
+        for document in self._parsed():
+            self._worker.stop(document.id)
+
+    def replan(self) -> None:
+        """Have everything planned by the model that there is now, in the background; what another one read is kept."""
+        for document in self._parsed():
+            self._worker.stop(document.id)
+            self._worker.settle(document.id)
+            self._worker.parse(document.id)
+
+    def forget_reader(self, model_name: str) -> int:
+        """Delete all that a model of this name has read; how many bytes that was."""
+        readings = [each for each in self._store.readings() if each.model_name == model_name]
+        for reading in readings:
+            self._retention.delete(reading)
+        return sum(each.num_bytes for each in readings)
+
     def empty(self, reading: Reading) -> None:
         """Have a reading made again from the text."""
         self._retention.empty(reading)
@@ -266,6 +285,10 @@ class Library:
     def close(self) -> None:
         """Stop the background work after the chunk or page at hand."""
         self._worker.close()
+
+    def _parsed(self) -> list[Document]:
+        """Oldest first; those that are not parsed yet are planned when they are."""
+        return [each for each in reversed(self._store.documents()) if each.state == "parsed"]
 
     def _uploads(self) -> Path:
         uploads = self._home.root / "uploads"

@@ -16,6 +16,7 @@ from app.model_handle import ModelHandle
 from app.originals import Originals
 from app.pod_engine import equip
 from app.questions import Questions
+from app.reader_choice import Readers, latest_choice
 from app.refusals import as_app_error
 from app.search import Search
 from app.settings import Settings
@@ -61,12 +62,15 @@ class App:
         self._open.callback(self._keeper.close)
         self.keys = Keys(self._store)
         models = self._home.models
-        self.model = ModelHandle(settings, models, lambda loaded: equip(self._store, self._home, loaded, settings))
+        chosen = replace(settings, model=settings.model or latest_choice(self._store))
+        self.model = ModelHandle(chosen, models, lambda loaded: equip(self._store, self._home, loaded, settings))
         self._meaning = Meaning(self._store, models, settings.meaning)
         self._open.callback(self._meaning.close)
         self.library = Library(self._store, self._home, self.model, settings, self._meaning)
         self._open.callback(self.library.close)
         self._open.callback(self.model.close)
+        self.readers = Readers(self._store, self._home, self.model, self.library)
+        self._open.callback(self.readers.stop)
         conversations = Conversations(self._store)
         self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens, self._meaning)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
@@ -112,8 +116,8 @@ class App:
 
     def status(self) -> ReaderStatus:
         """What the page may say of the model, and to the home's user of the library."""
-        notices = self.notice, self._originals.sentence()
-        return replace(self.model.status(), notice=" ".join(filter(None, notices)))
+        notices, status = (self.notice, self._originals.sentence()), self.model.status()
+        return replace(status, doing=self.readers.doing or status.doing, notice=" ".join(filter(None, notices)))
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""

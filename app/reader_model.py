@@ -1,5 +1,6 @@
 """The model behind the library, loaded in the background so that the page is there first."""
 
+import gc
 import logging
 import threading
 import time
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 MB = 1_000_000
 _STEP_SECONDS = 5.0
 """Closing waits no longer for a step of calibration, which takes that long only where reading is slow."""
+_PATIENCE_SECONDS = 300.0
+"""So long an answer may take before another model is loaded beside it."""
 _PROBE_TOKENS = 256
 _PACKING = "k4v4hs"
 """Reads by the kernels of most recipes that pack while reading."""
@@ -47,8 +50,10 @@ class _Closed(Exception):
 class ReaderModel:
     """A model with its prompts and evidence heads; `ready` waits for it, `status` never does."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, after: Callable[[], None] = lambda: None) -> None:
+        """It is loaded once `after` has returned."""
         self._settings = settings
+        self._after = after
         self._folder = folder
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._starting = threading.Lock()
@@ -60,6 +65,11 @@ class ReaderModel:
             "The model was not loaded.", f"Start DocPod again; {NAME} in the home folder may say why."
         )
         self._loaded: Loaded | None = None
+
+    @property
+    def choice(self) -> str:
+        """What it was chosen by, as `--model` takes it."""
+        return self._settings.model
 
     def start(self) -> None:
         """Begin to load, once."""
@@ -95,8 +105,19 @@ class ReaderModel:
         if self._loaded is not None:
             self._thread.join(_STEP_SECONDS)
 
+    def let_go(self) -> None:
+        """Close it once nobody is at work with it, and let others have its memory."""
+        # Whoever is at work may be about to wait for the next model.
+        self._idle.wait(_PATIENCE_SECONDS)
+        self.close()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._loaded = None
+        gc.collect()
+
     def _run(self) -> None:
         try:
+            self._after()
             self._load()
             if self._loaded is not None and not self._loaded.heads.calibrated:
                 self._calibrate(self._loaded)
@@ -187,6 +208,7 @@ class Loaded:
         self, model: loader.Model, settings: Settings, folder: Path, on_progress: Callable[[str], None], idle: Idle
     ) -> None:
         self.runner = runner_for(model)
+        self._weight_bytes = loader.held_bytes(model)
         self.idle = idle
         """Everybody who works with the runner is counted here."""
         self.prompts = Prompts(model.tokenizer)
@@ -214,6 +236,11 @@ class Loaded:
         """Ask questions over sections of a recipe that hold nothing; see engine.runtime.warmup."""
         whole = self.heads.answers_from == "sections"
         warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
+
+    @property
+    def num_bytes(self) -> int:
+        """About what it takes of the memory that it runs in, with the pods that are kept there."""
+        return self._weight_bytes + self.tiers.nbytes[0]
 
     @property
     def facts(self) -> str:

@@ -167,7 +167,7 @@ def on_stop(page: Page, document_id: str, conversation_id: str) -> View:
     page.app.chat.stop(conversation_id)
     at = page.place(document_id, conversation_id)
     ended = {"status": done_line(at.turns[-1].answer)} if at.turns else {}
-    return {**page.live(at), **ended, "seen": page.seen(at)}
+    return {**page.current(at), **ended}
 
 
 def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View]:
@@ -191,7 +191,7 @@ def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View
     last = at.turns[-1] if at.turns else None
     ended = {"status": done_line(last.answer)} if last and not last.is_open else {}
     sheet = _sheet(page.app, at) if last and last.answer.citations != shown else {}
-    yield {**page.live(at), **sheet, **ended, "seen": page.seen(at)}
+    yield {**page.current(at), **sheet, **ended}
 
 
 def _sheet(app: App, at: Open) -> View:

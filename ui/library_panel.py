@@ -1,4 +1,4 @@
-"""The library pane: adding documents, the list of them, and the quiet line about the reader."""
+"""The library pane: adding documents, and the list of them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ PANE = "library-pane"
 
 
 def build(page: Page) -> None:
-    """Adding, searching, the list, and the line about the reader."""
+    """Adding, searching, and the list."""
     brand = library.brand(page.app.settings.max_upload_mb)
     gr.HTML(brand, elem_id="brand", js_on_load=None, apply_default_css=False)
     page.region("upload", gr.UploadButton("Add documents", file_count="multiple", elem_id="upload"))
@@ -35,7 +35,6 @@ def build(page: Page) -> None:
     gr.HTML(library.lists(), elem_id="lists", js_on_load=None, apply_default_css=False)
     page.surface("documents")
     page.surface("several")
-    page.surface("reader")
     # What the page shows, so that the timer only sends what changed: hashes of the live regions. The page has them, not
     # the server: answers come in any order, and one that comes late brings its own.
     page.region("seen", gr.JSON({}, visible="hidden"))
@@ -88,12 +87,11 @@ def bind(page: Page) -> None:
 
 
 def live(app: App, at: Open) -> View:
-    """The list, with the open document marked, and the reader."""
+    """The list, with the open document marked."""
     return {
         "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits)
         + library.conversations(app.questions.conversations(), at.conversation_id),
         "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
-        "reader": library.reader(app.status()),
     }
 
 

@@ -94,7 +94,7 @@
         if (!data.title.trim() || data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
-      if (button.closest("#head details")) unfolded = "";
+      unfolded.delete(button.closest("#head details")?.dataset.menu);
       sought = data.turn || "";
       reached = "";
       drawn();
@@ -230,17 +230,24 @@
     });
   }
 
-  // A menu that is open stays so while the head is drawn anew around it.
-  let unfolded = "";
+  // What is unfolded stays so while it is drawn anew around it.
+  const unfolded = new Set();
   document.addEventListener("toggle", ({ target }) => {
-    if (!target.matches?.("#head details")) return;
-    if (target.open) unfolded = target.dataset.menu;
-    else if (unfolded === target.dataset.menu) unfolded = "";
+    const name = target.dataset?.menu;
+    if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
   }, true);
   function keepUnfolded() {
-    const menu = unfolded && document.querySelector(`#head [data-menu="${unfolded}"]`);
-    if (menu) menu.open = true;
+    for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
+    if (!focused || focused.isConnected) return;
+    const parts = [...document.querySelectorAll("#reader :is(summary, button, input)")];
+    (parts.find((each) => each.ariaLabel === focused.ariaLabel) || parts[0])?.focus({ preventScroll: true });
   }
+  // So does the focus among the readers, unless it went elsewhere before.
+  let focused = null;
+  document.addEventListener("focusin", ({ target }) => { focused = target.closest("#reader") && target; });
+  document.addEventListener("focusout", ({ target }) => setTimeout(() => {
+    if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
+  }));
 
   // Files dropped anywhere go to the upload button.
   function uploadInput() {
@@ -376,7 +383,7 @@
     for (const [pane, name] of [["library", "Library"], ["chat", "Conversation"], ["page", "Page"]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    new MutationObserver(keepUnfolded).observe(document.querySelector("#head"), words);
+    for (const part of ["#head", "#reader"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

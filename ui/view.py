@@ -156,15 +156,17 @@ class Page:
         live = self.live(self.place(open_id, conversation_id, search))
         return {**(live if document_id == open_id else {"documents": live["documents"]}), "timer": POLLING}
 
-    def seen(self, at: Open) -> dict[str, int]:
-        """Hashes of the live regions, and of the last answer's marks."""
+    def current(self, at: Open) -> dict[str, Any]:
+        """The live regions, and as `seen` the hashes of just these, and of the last answer's marks."""
+        live = self.live(at)
         marks = at.turns[-1].answer.citations if at.turns else ()
-        return {name: hash(str(shown)) % _EXACT for name, shown in {**self.live(at), "marks": marks}.items()}
+        return {**live, "seen": {name: hash(str(shown)) % _EXACT for name, shown in {**live, "marks": marks}.items()}}
 
     def changed(self, at: Open, seen: Mapping[str, int]) -> View:
-        """Live regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""
-        live, hashes = self.live(at), self.seen(at)
-        return {**{name: live[name] for name in live if hashes[name] != seen.get(name)}, "seen": hashes}
+        """The regions that differ from those whose hashes were `seen` last, and the hashes as they are now."""
+        current = self.current(at)
+        hashes = current["seen"]
+        return {name: shown for name, shown in current.items() if hashes.get(name) != seen.get(name) or name == "seen"}
 
     def opened(self, document_id: str, conversation_id: str | None, search: str = "") -> View:
         """Everything about one document; a conversation of None means its latest, or a new one.
@@ -179,11 +181,10 @@ class Page:
         at = self.place(document_id, conversation_id or uuid4().hex, search)
         opening = (panel.opened(self.app, at) for panel in self._panels if isinstance(panel, OpeningPanel))
         return {
-            **self.live(at),
+            **self.current(at),
             **{name: shown for others in opening for name, shown in others.items()},
             "document_id": at.document_id,
             "conversation_id": at.conversation_id,
-            "seen": self.seen(at),
             "timer": POLLING,
         }
 

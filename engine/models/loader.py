@@ -23,18 +23,21 @@ from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUn
 from engine.core.kv_shape import KVShape
 from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
-from engine.models import adapter, checksums, embedded
+from engine.models import adapter, checksums, embedded, hub
+from engine.models.download import said
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
+from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.families.registry import FAMILIES
 from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
 
-GPU_DEFAULT = "Qwen/Qwen3-4B-Instruct-2507"
 GPU_DEFAULT_BYTES = 6 << 30
 """Free GPU memory from which the default is taken: 2.5 GB of 4-bit weights, and room for a document."""
-READERS = (("Qwen/Qwen3-4B-Instruct-2507", 12), ("Qwen/Qwen3-1.7B", 6), ("Qwen/Qwen3-0.6B", 3))
-"""By how well they read, and from how many GB of free memory on: their weights in 16 bits, and room for a document."""
+_NF4_SHARE, _GPU_ROOM_BYTES = 0.3, 4_000_000_000
+"""Of the bytes in 16 bits, what 4-bit weights take with embeddings that stay in 16; and room for a document."""
+_CPU_COPIES, _ROOM_BYTES = 2, 500_000_000
+"""Of the weights in 16 bits, which the products of a few rows and of one token read on a processor; and room."""
 ADAPTERS = Path(__file__).parent / "adapters"
 
 MOVING_ROPES = ("dynamic",)
@@ -119,7 +122,7 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     if free < GPU_DEFAULT_BYTES:
         seen = f"only {free / 1e9:.1f} GB of GPU memory is free" if free else "no GPU was found"
-        better = better_reader() or f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
+        better = better_reader(models) or f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
@@ -129,15 +132,35 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
         return _load_embedded(models, on_progress, why, better)
 
 
-def better_reader() -> str:
+def better_reader(models: Path) -> str:
     """Which better reader this machine could run, in a sentence; empty where its memory is too small for any."""
-    free = free_bytes(torch.device("cpu")) / 1e9
-    name = next((name for name, needed in READERS if free >= needed), "")
-    return f"This machine has {free:.0f} GB of memory free and could run --model {name}" if name else ""
+    free = free_bytes(torch.device("cpu"))
+    larger = (each for each in READERS if each is not EMBEDDED)
+    name = next((each.name for each in larger if free >= needed_bytes(each.weight_bytes, models)), "")
+    return f"This machine has {free / 1e9:.0f} GB of memory free and could run --model {name}" if name else ""
+
+
+def needed_bytes(weight_bytes: int, models: Path) -> int:
+    """About the memory in which a reader can be loaded whose weights have so many bytes in 16 bits.
+
+    Measured on a processor, in units of these: 4.0 held in float32 and 5.2 at most, 2.4 and 3.5 in bfloat16.
+    """
+    device = select_device()
+    if device.type == "cuda":
+        return int(_NF4_SHARE * weight_bytes) + _GPU_ROOM_BYTES
+    scale = 2 if device.type == "cpu" and _cpu_dtype(models / "cpu-dtype.txt") is torch.float32 else 1
+    return (scale + _CPU_COPIES + 1) * weight_bytes + _ROOM_BYTES
+
+
+def held_bytes(model: Model) -> int:
+    """About the memory that a model takes where it runs, without pods."""
+    network = model.network
+    copies = _CPU_COPIES * 2 * network.num_parameters() if model.device.type == "cpu" else 0
+    return int(network.get_memory_footprint()) + copies
 
 
 def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, better: str = "") -> Model:
-    better = better or better_reader()
+    better = better or better_reader(models)
     wrong: list[str] = []
     for _ in range(2):
         folder = embedded.ensure(models, on_progress)
@@ -159,43 +182,25 @@ def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, b
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
+    if folder := local_folder(choice):
+        return _load_folder(folder, folder.resolve().name, models, on_progress, why)
+    if torch.cuda.is_available() and not find_spec("bitsandbytes"):
+        message = f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes"
+        raise ModelMissing(message, "Install it: pip install 'docpod[gpu]'.")
+    return _load_folder(hub.fetch(choice, models, said(on_progress, choice)), choice, models, on_progress, why)
+
+
+def local_folder(choice: str) -> Path | None:
+    """The folder that is chosen; None where it is a hub id. Raises ModelMissing and ModelUnsupported."""
     folder = Path(choice).expanduser()
     if folder.is_dir():
-        return _load_folder(folder, folder.resolve().name, models, on_progress, why)
-    if choice.count("/") != 1 or choice.startswith(("/", ".", "~")):
+        return folder
+    if not hub.is_id(choice):
         if choice.lower().endswith(".gguf"):
             raise ModelUnsupported(f"{choice} is a GGUF file", FROM_GGUF)
         message = f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}"
         raise ModelMissing(message, "Check the path: --model FOLDER.")
-    if torch.cuda.is_available() and not find_spec("bitsandbytes"):
-        message = f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes"
-        raise ModelMissing(message, "Install it: pip install 'docpod[gpu]'.")
-    on_progress(f"Fetching {choice} (once).")
-    return _load_folder(_fetch(choice), choice, models, on_progress, why)
-
-
-def _fetch(hub_id: str) -> Path:
-    """The local snapshot of a hub model, downloaded if it is not there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        hint = ""
-        if isinstance(error, GatedRepoError):
-            hint = "Accept its terms on the model hub, and log in once: hf auth login."
-        elif isinstance(error, (HFValidationError, RepositoryNotFoundError)):
-            hint = "Check how it is spelled; for a private one log in once: hf auth login."
-        raise ModelMissing(f"{hub_id} could not be fetched from the model hub: {reason}", hint) from error
+    return None
 
 
 def _load_folder(

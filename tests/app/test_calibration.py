@@ -20,7 +20,7 @@ from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from tests.app import paper
 from tests.app.conftest import OpenApp
-from ui.render import library
+from ui.render import readers
 
 QUESTION = "What is the access code of room 3?"
 FOUND = heads.EvidenceHeads("tiny", "d1", ((2, 2),), (0.5,), "sections")
@@ -228,9 +228,9 @@ def test_a_question_meanwhile_says_how_its_passages_are_chosen(
 
 @pytest.mark.parametrize("doing", ["", "Finding out where it looks."])
 def test_the_page_shows_it_beside_the_reader(doing: str) -> None:
-    shown = library.reader(ReaderStatus("ready", "tiny", "as asked for", doing=doing))
-    assert ('<p class="doing">Finding out where it looks.</p>' in shown) == bool(doing)
-    assert "is ready" in shown
+    status = ReaderStatus("ready", "tiny", "as asked for", doing=doing)
+    assert ('<p class="doing">Finding out where it looks.</p>' in readers.change(status, can_stop=False)) == bool(doing)
+    assert "is ready" in readers.panel(status)
 
 
 def test_work_that_can_wait_waits_for_everybody() -> None:

@@ -5,13 +5,16 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import (
+    AppError,
     DocumentNotFound,
     EmptyDocument,
+    ModelUnavailable,
     RecipeNotThere,
     UnsupportedFile,
     WrongPassword,
@@ -21,6 +24,7 @@ from app.events import (
     Forecast,
     PresetState,
     Progress,
+    ReaderEntry,
     ReaderStatus,
     RecipeStep,
 )
@@ -253,6 +257,59 @@ class FakeLibrary:
         document.stage, document.since = "reading", self.clock()
 
 
+class FakeReaders:
+    """One in use, one to download, one that is too large, and one gone that has read; changing takes a second."""
+
+    trouble: AppError | None = None
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since, self._next = 0.0, ""
+        self._used = "embedded"
+        self._gone = 412_000_000
+
+    def entries(self) -> list[ReaderEntry]:
+        big = ReaderEntry(
+            "big/reader", "big/reader", False, 4.0, "Apache-2.0", 8_050_000_000, 21_600_000_000, False, 33.0
+        )
+        small = replace(big, choice="small/reader", name="small/reader", billions=0.6, download_bytes=1_510_000_000)
+        small = replace(small, needed_bytes=5_200_000_000, fits=True, tokens_per_second=178.0)
+        own = replace(small, choice="embedded", name="SmolLM2-135M-Instruct", billions=0.135, download_bytes=0)
+        own = replace(own, tokens_per_second=998.0, measured=True, documents=3, pod_bytes=2_100_000_000)
+        used_at = datetime(2026, 3, 1, tzinfo=UTC)
+        gone = ReaderEntry("", "old-reader", documents=2, pod_bytes=self._gone, used_at=used_at)
+        known = (big, small, own)
+        entries = [replace(each, in_use=each.choice == self._used) for each in known]
+        return [*entries, *([gone] if self._gone else [])]
+
+    @property
+    def name(self) -> str:
+        return next(each.name for each in self.entries() if each.in_use)
+
+    @property
+    def doing(self) -> str:
+        if self._next and self._clock() - self._since > 1.0:
+            self._used, self._next = self._next, ""
+        return f"Fetching {self._next}: 0.42 of 1.51 GB." if self._next else ""
+
+    @property
+    def can_stop(self) -> bool:
+        return bool(self.doing)
+
+    def use(self, choice: str) -> None:
+        if choice not in ("small/reader", "embedded"):
+            self.trouble = ModelUnavailable(f"{choice} could not be fetched from the model hub.", "Check its name.")
+            return
+        self.trouble, self._next, self._since = None, choice, self._clock()
+
+    def stop(self) -> None:
+        self._next = ""
+
+    def forget(self, name: str) -> int:
+        self._gone, freed = 0, self._gone
+        return freed
+
+
 class FakeKeys:
     """One key that may do everything."""
 
@@ -278,6 +335,7 @@ class FakeApp:
         self.clock = clock
         self.ready_at = clock() + loading_seconds
         self.keys = FakeKeys()
+        self.readers = FakeReaders(clock)
         self.library = FakeLibrary(clock, read_seconds, home)
         self.questions = self.chat = FakeChat(self.library, word_seconds)
         self.export = Export(self.chat, self.library)
@@ -288,9 +346,10 @@ class FakeApp:
         state = "ready" if self.clock() >= self.ready_at else "loading"
         return ReaderStatus(
             state,
-            "SmolLM2-135M-Instruct",
+            self.readers.name,
             "No GPU was found, so the embedded reader was chosen.",
             "Qwen3-0.6B, with --model Qwen/Qwen3-0.6B",
+            self.readers.doing,
         )
 
     def close(self) -> None:

@@ -17,12 +17,13 @@ from app.events import (
     Forecast,
     PresetState,
     Progress,
+    ReaderEntry,
     ReaderStatus,
     RecipeStep,
     Turn,
 )
 from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
-from ui.render import conversation, head, library, page, presets
+from ui.render import conversation, head, library, page, presets, readers
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -107,12 +108,16 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         (TurnHit(nasty, nasty, 1, nasty, excerpt),),
         3,
     )
+    other = ReaderEntry(nasty, nasty)
+    reader = ReaderEntry(nasty, nasty, licence=nasty, download_bytes=9, pod_bytes=9, used_at=datetime.now(UTC))
     pieces = [
         library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
         library.documents([], "", nasty, Found()),
         library.conversations([replace(talk, documents=(nasty,), about=nasty)], nasty),
         library.notices([(nasty, Trouble(nasty, nasty))]),
-        library.reader(ReaderStatus(nasty, nasty, nasty, nasty, nasty)),
+        readers.panel(ReaderStatus(nasty, nasty, nasty), [other, reader, replace(reader, choice="")]),
+        readers.change(ReaderStatus("loading", nasty, nasty, notice=nasty), True, Trouble(nasty, nasty)),
+        readers.change(ReaderStatus("ready", nasty, nasty, nasty, nasty), False),
         head.head(named, [talk], nasty),
         conversation.invitation(named, (), (nasty,)),
         conversation.history([turn, replace(turn, answer=replace(turn.answer, found=False))], named, again=True),
@@ -143,7 +148,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
         assert not {name for name in tags.attributes if name.startswith("on") or name == "autofocus"}
         assert "\u202e" not in html
         assert "\x00" not in html
-    assert len(pieces) == 20
+    assert len(pieces) == 22
     assert "src" not in Tags(pieces[6]).attributes
 
 

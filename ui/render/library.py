@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.events import ConversationEntry, DocumentEntry, Forecast, Progress, ReaderStatus
+from app.events import ConversationEntry, DocumentEntry, Forecast, Progress
 from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
@@ -273,19 +273,3 @@ def notices(troubles: Sequence[tuple[str, Trouble]]) -> str:
         for name, trouble in troubles
     )
     return f'<div class="notice" role="alert"><ul>{lines}</ul></div>'
-
-
-def reader(status: ReaderStatus) -> str:
-    """The quiet line about the model behind the page."""
-    state = {"loading": "is loading", "ready": "is ready", "failed": "could not be loaded"}.get(status.state, "")
-    doing = "".join(f'<p class="doing">{text(each)}</p>' for each in (status.notice, status.doing) if each)
-    better = (
-        f'<p><span class="label">A better reader for this machine</span>{text(status.better)}</p>'
-        if status.better
-        else ""
-    )
-    return (
-        f'<details class="reader" data-state="{text(status.state)}"><summary><span class="dot"></span>'
-        f'<span class="name">{text(status.name or "The reader")}</span> <span>{state}</span></summary>'
-        f'<p><span class="label">Why this reader</span>{text(status.why)}</p>{better}</details>{doing}'
-    )

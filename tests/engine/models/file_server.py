@@ -1,6 +1,7 @@
 """A web server on this machine with a few files in memory, which can break off and ask for a password."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -8,6 +9,7 @@ class FileServer:
     """Serves `files` by path and lists the `requests` that came: (path, Range, Authorization).
 
     `broken_after`: so many bytes are sent of each answer, then the connection ends. `ranges`: whether it knows ranges.
+    `refusals`: a status and headers for whatever begins with a path. `pause_seconds`: between 1,000 bytes and more.
     """
 
     def __init__(self) -> None:
@@ -17,6 +19,8 @@ class FileServer:
         self.requests: list[tuple[str, str | None, str | None]] = []
         self.broken_after: int | None = None
         self.ranges = True
+        self.refusals: dict[str, tuple[int, dict[str, str]]] = {}
+        self.pause_seconds = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -34,7 +38,10 @@ class FileServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 served.requests.append((self.path, self.headers["Range"], self.headers["Authorization"]))
-                if self.path in served.redirects:
+                refused = next((each for path, each in served.refusals.items() if self.path.startswith(path)), None)
+                if refused:
+                    self._answer(refused[0], **refused[1])
+                elif self.path in served.redirects:
                     self._answer(302, Location=served.redirects[self.path])
                 elif self.path in served.files:
                     self._send(served.files[self.path])
@@ -51,7 +58,11 @@ class FileServer:
                 kind = served.types.get(self.path, "text/html")
                 rest = contents[start:]
                 self._answer(206 if start else 200, str(len(rest)), **{"Content-Type": kind})
-                self.wfile.write(rest[: served.broken_after])
+                rest = rest[: served.broken_after]
+                step = 1000 if served.pause_seconds else len(rest) or 1
+                for at in range(0, len(rest), step):
+                    self.wfile.write(rest[at : at + step])
+                    time.sleep(served.pause_seconds)
 
             def _answer(self, status: int, length: str = "0", **headers: str) -> None:
                 self.send_response(status)

@@ -1,0 +1,48 @@
+"""Commands about readers: which ones this machine can run, another one from now on, and what they have read."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from app.commands.parsers import Parsers
+from app.commands.terminal import wait
+from app.main import App
+
+
+def add(commands: Parsers) -> None:
+    """Adds the commands."""
+    verbs = commands.verbs("readers", "List the readers that this machine can run, or change to another one", _list)
+    verbs.add("use", _use).add_argument("reader", help="auto, embedded, a folder, or a hub id")
+    verbs.add("forget", _forget).add_argument("reader", help="its name")
+
+
+def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """List readers, best first."""
+    wait(app.model.settled, lambda: app.status().why)
+    entries = app.readers.entries()
+    for each in entries:
+        here = f"{each.download_bytes / 1e9:.1f} GB to download" if each.download_bytes else "here"
+        where = "in use" if each.in_use else here if each.choice else "no longer here"
+        room = f"needs {each.needed_bytes / 1e9:.1f} GB{'' if each.fits else ', too much'}" if each.needed_bytes else ""
+        speed = f"{'' if each.measured else 'about '}{each.tokens_per_second:,.0f} tokens/s" if each.choice else ""
+        pods = f"has read {each.documents} documents, {each.pod_bytes / 1e6:,.0f} MB" if each.pod_bytes else ""
+        print("  ".join(filter(None, (f"{each.name:32}", where, room, speed, each.licence, pods))))
+    return [{**asdict(each), "used_at": each.used_at and each.used_at.isoformat()} for each in entries]
+
+
+def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Fetch a reader if need be, and read and answer with it from the next start on."""
+    app.readers.use(options.reader)
+    wait(app.readers.settled, lambda: app.readers.doing)
+    if app.readers.trouble:
+        raise app.readers.trouble
+    name = app.model.status().name
+    print(f"{name} is the reader from now on. A page that is open goes on with its own until it is started again.")
+    return {"reader": name}
+
+
+def _forget(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Delete all that a reader has read; documents and conversations stay."""
+    freed = app.readers.forget(options.reader)
+    print(f"{freed / 1e6:,.0f} MB are free again.")
+    return {"reader": options.reader, "bytes": freed}

@@ -1,0 +1,221 @@
+"""The choice of a reader: which ones this machine can run, and how another one takes over while DocPod runs."""
+
+import gc
+import logging
+import threading
+from collections.abc import Sequence
+
+from app.errors import AppError, BadSetting, Busy, ModelUnavailable
+from app.events import ReaderEntry
+from app.intake import storing
+from app.library import Library
+from app.log_file import NAME
+from app.model_handle import ModelHandle
+from app.reader_model import ReaderModel
+from app.refusals import report
+from engine.core.errors import ModelRefused
+from engine.core.oom import free_bytes
+from engine.models import hub
+from engine.models.families.known import EMBEDDED, KnownReader, readers
+from engine.models.loader import local_folder, needed_bytes, select_device
+from storage import Home, Reading, StorageError, Store
+
+log = logging.getLogger(__name__)
+
+_PREFERENCE = "reader"
+_MOST_REMEMBERED = 8
+_LOOK_SECONDS = 0.2
+
+
+def latest_choice(store: Store) -> str:
+    """What was chosen last, as `--model` takes it; at first `auto`."""
+    return next(iter(_chosen(store)), "auto")
+
+
+class _Stopped(Exception):
+    """The user wants the change no longer."""
+
+
+class Readers:
+    """Lists readers, and changes from one to another in the background: one change at a time."""
+
+    def __init__(self, store: Store, home: Home, model: ModelHandle, library: Library) -> None:
+        self._store = store
+        self._models = home.models
+        self._model = model
+        self._library = library
+        self._lock = threading.Lock()
+        self._thread = threading.Thread()
+        self._stop = threading.Event()
+        self._doing = ""
+        self._next: ReaderModel | None = None
+        self.can_stop = False
+        """Whether what goes on can be stopped."""
+        self.trouble: AppError | None = None
+        """Why the last change came to nothing."""
+
+    @property
+    def doing(self) -> str:
+        """What goes on, in a sentence; empty where nothing does."""
+        if self._next is not None:
+            return f"{self._next.status().why} {self._model.status().name} answers until it is ready."
+        return self._doing
+
+    def use(self, choice: str) -> None:
+        """Change to what `--model` takes, in the background, and remember it. Raises BadSetting, and Busy meanwhile."""
+        if not choice.strip():
+            raise BadSetting("No reader is named.", "Type a folder, or a hub id.")
+        with self._lock:
+            if self._thread.is_alive():
+                raise Busy("Another reader is on its way.", "Wait for it, or stop it first.")
+            self._stop.clear()
+            self.trouble = None
+            self._doing = "Looking for the reader."
+            self._thread = threading.Thread(target=self._run, args=(choice.strip(),), name="reader", daemon=True)
+            self._thread.start()
+
+    def settled(self, seconds: float) -> bool:
+        """Wait at most so long; whether no change goes on by then."""
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Have a change come to nothing; what was downloaded stays, to be gone on with."""
+        self._stop.set()
+
+    def forget(self, name: str) -> int:
+        """Delete all pods of a reader; how many bytes that was. Raises Busy for the one in use."""
+        if name == self._model.status().name:
+            raise Busy(f"{name} is the reader in use.", "Delete its documents instead, or change to another reader.")
+        return self._library.forget_reader(name)
+
+    def entries(self) -> list[ReaderEntry]:
+        """Those that are known to do well, best first, then others that are here, then those that left only pods."""
+        engine, used = self._model.peek(), self._model.status().name
+        readings: dict[str, list[Reading]] = {}
+        for reading in self._store.readings():
+            if reading.num_bytes:
+                readings.setdefault(reading.model_name, []).append(reading)
+        known = list(readers(self._models, [self._model.choice, *_chosen(self._store)]))
+        rates = {each.name: _rate(readings.get(each.name, ())) for each in known}
+        work = 0.0
+        if engine and used in rates:
+            rates[used] = rates[used] or engine.loaded.pace.tokens_per_second
+            work = rates[used] * next(each.weight_bytes for each in known if each.name == used)
+        entries, room = [], self._room()
+        gone = [KnownReader("", name, 0) for name in readings if name not in rates]
+        for each in (*known, *gone):
+            own, rate = readings.get(each.name, ()), rates.get(each.name, 0.0)
+            needed = needed_bytes(each.weight_bytes, self._models)
+            entry = ReaderEntry(
+                choice=each.choice,
+                name=each.name,
+                in_use=each.name == used,
+                billions=each.billions,
+                licence=each.licence,
+                download_bytes=each.download_bytes,
+                needed_bytes=needed if each.choice else 0,
+                fits=each.choice == EMBEDDED.choice or needed <= room,
+                tokens_per_second=rate or work / max(1, each.weight_bytes),
+                measured=bool(rate),
+                documents=len({reading.document_id for reading in own}),
+                pod_bytes=sum(reading.num_bytes for reading in own),
+                used_at=max((reading.last_used_at for reading in own), default=None),
+            )
+            entries.append(entry)
+        return entries
+
+    def _run(self, choice: str) -> None:
+        trouble: AppError | None = ModelUnavailable(
+            "The reader was not changed.", f"{NAME} in the home folder may say why."
+        )
+        try:
+            before = self._model.choice
+            choice, needed = self._fetched(choice)
+            self._change(choice, needed)
+            with storing():
+                latest = dict.fromkeys((choice, before, *_chosen(self._store)))
+                self._store.prefer(_PREFERENCE, "\n".join([*latest][:_MOST_REMEMBERED]))
+            log.info("the reader is %s from now on", choice)
+            trouble = None
+        except _Stopped:
+            trouble = None
+        except ModelRefused as error:
+            trouble = ModelUnavailable(f"{error}.", error.hint)
+        except (AppError, StorageError, OSError) as error:
+            trouble = report(error)
+        finally:
+            # Also after a bug, whose traceback the thread prints.
+            self.trouble = trouble
+            self._doing, self._next, self.can_stop = "", None, False
+
+    def _fetched(self, choice: str) -> tuple[str, int]:
+        """The choice, and the memory that it needs, once its files are here. Raises ModelRefused where it is short."""
+        if choice in ("auto", EMBEDDED.choice):
+            return choice, needed_bytes(EMBEDDED.weight_bytes, self._models)
+        folder = local_folder(choice)
+        here = folder or hub.found(choice, self._models)
+        self.can_stop = here is None
+        size = hub.weight_bytes(here) if here else hub.num_bytes(hub.listing(choice), hub.WEIGHTS)
+        needed, room = needed_bytes(size, self._models), self._room()
+        if needed > room:
+            message = f"{choice} needs about {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB are to be had"
+            raise ModelRefused(message, "Close other programs that use memory, or choose a smaller reader.")
+
+        def note(have: int, total: int) -> None:
+            self._doing = f"Fetching {choice}: {have / 1e9:.2f} of {total / 1e9:.2f} GB."
+            if self._stop.is_set():
+                raise _Stopped
+
+        if here is None:
+            hub.fetch(choice, self._models, note)
+        return str(folder.resolve()) if folder else choice, needed
+
+    def _change(self, choice: str, needed: int) -> None:
+        """Have the other model take over: where memory holds both, once it is there. Raises ModelUnavailable."""
+        self.can_stop = needed <= self._free() or not self._held()
+        if self.can_stop:
+            self._next = new = self._model.made(choice)
+            while not new.settled(_LOOK_SECONDS):
+                if self._stop.is_set():
+                    new.close()
+                    raise _Stopped
+            new.ready()
+            self._next = None
+            self._model.take(new)
+        else:
+            self._library.rest()
+            self._doing = f"{self._model.status().name} makes way: there is no memory for both. Questions wait."
+            new = self._model.give_way(choice)
+        try:
+            new.ready()
+        finally:
+            self._library.replan()
+            # What the one before held in circles.
+            gc.collect()
+
+    def _room(self) -> int:
+        return self._free() + self._held()
+
+    def _free(self) -> int:
+        return free_bytes(select_device())
+
+    def _held(self) -> int:
+        """What the reader in use would give back; 0 where there is none."""
+        engine = self._model.peek()
+        return engine.loaded.num_bytes if engine else 0
+
+
+def _chosen(store: Store) -> list[str]:
+    """The latest first, among them what was in use before a change."""
+    return store.preference(_PREFERENCE).splitlines()
+
+
+def _rate(readings: Sequence[Reading]) -> float:
+    """Tokens a second, as they were read; 0 where nothing was."""
+    ready = [each for each in readings if each.state == "ready"]
+    # Of other recipes, some are made of the exact pods.
+    ready = [each for each in ready if each.recipe == "exact"] or ready
+    seconds = sum(each.seconds for each in ready)
+    return sum(each.num_tokens for each in ready) / seconds if seconds else 0.0
