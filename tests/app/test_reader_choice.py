@@ -225,7 +225,8 @@ def test_a_download_is_stopped_and_gone_on_with(open_app: OpenApp, served: Hub) 
     before = app.status().name
     served.pause_seconds = 0.01
     app.readers.use(NAME)
-    paper.wait_until(lambda: app.readers.doing.startswith(f"Fetching {NAME}: ") and app.readers.can_stop)
+    paper.wait_until(lambda: any(path == served.weights(NAME) for path, _, _ in served.requests))
+    assert app.readers.doing.startswith(f"Fetching {NAME}") and app.readers.can_stop
     app.readers.stop()
     assert app.readers.settled(120)
     assert (app.readers.doing, app.readers.trouble, app.status().name) == ("", None, before)
