@@ -82,8 +82,7 @@ def test_a_damaged_original_is_named_and_healed_by_adding_it_again(
     (documents / swapped).write_bytes(files[2].read_bytes())
     app = open_app()
     app.start()
-    paper.wait_until(lambda: "add it again" in app.status().notice)
-    assert "Rooms of the east wing" in app.status().notice and "b" in app.status().notice
+    paper.wait_until(lambda: "of Rooms of the east wing, b is" in app.status().notice or "of b, Rooms" in app.status().notice)
     app.library.add(files[0], "a.pdf", move=False)
     app.library.add(files[1], "b.txt", move=False)
     assert app.status().notice == ""

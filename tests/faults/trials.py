@@ -2,7 +2,9 @@
 
 import errno
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -118,15 +120,17 @@ class Trials:
         self._library.restore(start)
         home = self._library.home
         files = sorted(path for path in home.rglob("*") if path.is_file() and path.stat().st_size)
-        # As often one kind of file as another.
-        path = random.choice(files if random.random() < 0.5 else [each for each in files if each.suffix != ".pod"])
+        part = random.choice(sorted({_part(path.relative_to(home)) for path in files}))
+        path = random.choice([each for each in files if _part(each.relative_to(home)) == part])
         how = random.choice((_flip, _flip, _flip, _truncate, _zero, _scramble, _remove))
+        if part == "docpod.sqlite3" and random.random() < 0.5:
+            how = _change_value
         keeps_time = random.random() < 0.5
         stat = path.stat()
-        how(path, random)
+        told = how(path, random) or ""
         if keeps_time and path.exists():
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {'same time' if keeps_time else ''}")
+        verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {told} {'same time' if keeps_time else ''}")
         self._look(verdict, "", 0, may_refuse=path.parent.name == "documents")
         return verdict
 
@@ -162,6 +166,46 @@ class Trials:
 def _by_place(seen: Seen) -> dict[tuple[str, str], str]:
     """Pods by what they are of, without the number of their section."""
     return {(name.split("-")[0], name.rpartition("-")[2]): digest for name, digest in seen.pods.items()}
+
+
+def _part(path: Path) -> str:
+    """What kind of file: its folder, or its own name."""
+    return path.parts[0]
+
+
+def _change_value(path: Path, random: Random) -> str:
+    """Change one value of a row by one bit, or to nothing: what SQLite cannot tell from what was written."""
+    with closing(sqlite3.connect(path)) as database:
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%' AND sql NOT LIKE '%WITHOUT ROWID%'"
+        filled = [
+            (table, column)
+            for (table,) in database.execute(tables).fetchall()
+            for (column,) in database.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+            if database.execute(f'SELECT "{column}" FROM "{table}" LIMIT 1').fetchone()
+        ]
+        table, column = random.choice(filled)
+        rows = database.execute(f'SELECT rowid, "{column}" FROM "{table}"').fetchall()
+        row, value = random.choice(rows)
+        match value:
+            case int():
+                changed: object = random.choice((0, value ^ 1 << random.randrange(20), -value))
+            case float():
+                changed = random.choice((0.0, -value, float("inf")))
+            case str() if value:
+                at = random.randrange(len(value))
+                changed = value[:at] + chr(ord(value[at]) ^ 1 << random.randrange(7)) + value[at + 1 :]
+            case bytes() if value:
+                data = bytearray(value)
+                data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+                changed = bytes(data)
+            case _:
+                changed = random.choice((0, "", "x"))
+        try:
+            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (changed, row))
+            database.commit()
+        except sqlite3.Error as error:
+            return f"{table}.{column}: {error}"
+        return f"{table}.{column} {row}: {str(value)[:40]!r} -> {str(changed)[:40]!r}"
 
 
 def _flip(path: Path, random: Random) -> None:
