@@ -4,7 +4,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing, redirect_stderr, redirect_stdout

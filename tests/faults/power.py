@@ -63,9 +63,9 @@ class Disk:
                 for each in file.pending:
                     _apply(file.durable, each)
                 file.pending.clear()
-                name = next((each.name for each, made in self._waiting if made is file and each.kind == Kind.CREATE), "")
+                first = {each.name for each, made in self._waiting if made is file and each.kind == Kind.CREATE}
                 # With whatever had the name before.
-                self._settle([each for each in self._waiting if name and name in (each[0].name, _new_name(each[0]))])
+                self._settle([each for each in self._waiting if {each[0].name, _new_name(each[0])} & first])
             case _ if file is not None:
                 file.pending.append(step)
 

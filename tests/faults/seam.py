@@ -74,7 +74,13 @@ def _shim() -> ctypes.CDLL:
 
 
 def arm(
-    folder: Path, kinds: Kind, fault: Fault = Fault.NOTHING, at: int = 0, errno: int = 0, stays: bool = False, ns: int = 0
+    folder: Path,
+    kinds: Kind,
+    fault: Fault = Fault.NOTHING,
+    at: int = 0,
+    errno: int = 0,
+    stays: bool = False,
+    ns: int = 0,
 ) -> None:
     """From now on count operations of these kinds below a folder, and have one of them meet a fault."""
     numbers = int(kinds), int(fault), ctypes.c_long(at), errno, int(stays), ctypes.c_longlong(ns)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.faults import seam
+from tests.faults import hostile, seam
 from tests.faults.library import COMMANDS, Library, Seen
 from tests.faults.power import Disk
 from tests.faults.seam import CHANGES, Fault, Kind
@@ -39,13 +39,14 @@ class Trials:
         self._library = library
         self._good = library.build()
         self._ops: dict[tuple[str, Kind], int] = {}
-        self._traces: dict[str, list[seam.Step]] = {}
+        self._files = hostile.corpus(library.work / "corpus")
         self.kinds: dict[str, Callable[[Random], Verdict]] = {
             "kills": self._kill,
             "corruptions": self._corrupt,
             "io_errors": self._io_error,
             "power_losses": self._lose_power,
             "clock_jumps": self._jump,
+            "hostile_files": self._hostile,
         }
 
     def run(self, kind: str, seed: int) -> Verdict:
@@ -115,6 +116,16 @@ class Trials:
         self._look(verdict, command, 0 if is_done else -9)
         return verdict
 
+    def _hostile(self, random: Random) -> Verdict:
+        source = random.choice(self._files)
+        path = self._library.work / f"hostile{source.suffix}"
+        path.write_bytes(hostile.spoil(source.read_bytes(), random))
+        seen = self._library.run(lambda: Seen(refused=[hostile.read(path)]))
+        verdict = Verdict(f"{source.name} {seen.refused}")
+        if seen.error or seen.code:
+            verdict.note("tracebacks", seen.error or f"ended by {seen.code}")
+        return verdict
+
     def _corrupt(self, random: Random) -> Verdict:
         start = random.choice(("closed", "killed"))
         self._library.restore(start)
@@ -176,7 +187,8 @@ def _part(path: Path) -> str:
 def _change_value(path: Path, random: Random) -> str:
     """Change one value of a row by one bit, or to nothing: what SQLite cannot tell from what was written."""
     with closing(sqlite3.connect(path)) as database:
-        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL%' AND sql NOT LIKE '%WITHOUT ROWID%'"
+        # Those whose rows have numbers.
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage AND sql NOT LIKE '%WITHOUT%'"
         filled = [
             (table, column)
             for (table,) in database.execute(tables).fetchall()
