@@ -42,7 +42,7 @@ def main() -> int:
             return bool(verdict.wrong)
         report = _report(options.out, options.first)
         ends, rounds = time.monotonic() + options.seconds, 0
-        while time.monotonic() < ends and rounds != options.rounds:
+        while time.monotonic() < ends and rounds < (options.rounds or rounds + 1):
             rounds += 1
             for kind in options.kinds:
                 for _ in range(1 if options.rounds else SHARES.get(kind, 1)):
