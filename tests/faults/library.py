@@ -15,10 +15,11 @@ from app import cli
 from app.errors import AppError, NotRead
 from app.events import Answer
 from app.main import App
+from app.refusals import as_app_error
 from app.settings import Settings
 from engine.evidence import heads
 from engine.models import embedded
-from storage import reserve
+from storage import StorageError, digest_of, reserve
 from tests import tiny
 from tests.app import paper
 from tests.faults import seam
@@ -60,7 +61,7 @@ class Library:
         self.kept, self.doomed, self.added = (
             paper.text(work / name, pages) for name, pages in (("kept.txt", 3), ("doomed.txt", 2), ("added.txt", 4))
         )
-        self.ids = {path.stem: _sha256(path) for path in (self.kept, self.doomed, self.added)}
+        self.ids = {path.stem: digest_of(path) for path in (self.kept, self.doomed, self.added)}
 
     def build(self) -> Seen:
         """Make the homes that trials begin with; returns what is seen in one that nothing happened to."""
@@ -172,27 +173,28 @@ class Library:
     def _look(self) -> Seen:
         seen = Seen()
         try:
-            app = App(self.settings)
-        except AppError as error:
-            seen.refused.append(f"open: {error.message} {error.hint}")
-            return seen
-        with closing(app):
+            self._open_and_ask(seen)
+        except (AppError, StorageError) as error:
+            seen.refused.append(_sentence(error))
+        return seen
+
+    def _open_and_ask(self, seen: Seen) -> None:
+        with closing(App(self.settings)) as app:
             seen.documents = sorted(entry.document_id for entry in app.library.catalogue.entries())
             for document_id in seen.documents:
                 original = self.home / "documents" / document_id
-                seen.originals[document_id] = original.exists() and _sha256(original) == document_id
+                seen.originals[document_id] = original.exists() and digest_of(original) == document_id
                 try:
                     seen.answers[document_id] = _answer(app, document_id)
-                except AppError as error:
-                    seen.refused.append(f"{document_id}: {error.message} {error.hint}")
+                except (AppError, StorageError) as error:
+                    seen.refused.append(f"{document_id}: {_sentence(error)}")
             for conversation in app.questions.conversations(self.ids["kept"]):
                 turns = app.questions.turns(conversation.conversation_id)
                 seen.conversations += any(turn.answer and turn.answer.answer for turn in turns)
             _, damaged = app.verify()
             for path in sorted((self.home / "pods").iterdir()):
                 if path.name not in damaged:
-                    seen.pods[path.name.rpartition("-")[0]] = _sha256(path)
-        return seen
+                    seen.pods[path.name.rpartition("-")[0]] = digest_of(path)
 
 
 def _answer(app: App, document_id: str) -> Mapping[str, Any]:
@@ -210,7 +212,8 @@ def _facts(answer: Answer) -> Mapping[str, Any]:
     return {"answer": answer.answer, "found": answer.found, "citations": cited, "unsupported": list(answer.unsupported)}
 
 
-def _sha256(path: Path) -> str:
-    from storage import digest_of
-
-    return digest_of(path)
+def _sentence(error: Exception) -> str:
+    """As the user is told of it; raised again where it is a bug."""
+    if (known := as_app_error(error)) is None:
+        raise error
+    return f"{known.message} {known.hint}"

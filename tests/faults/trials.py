@@ -142,7 +142,9 @@ class Trials:
         if keeps_time and path.exists():
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {told} {'same time' if keeps_time else ''}")
-        self._look(verdict, "", 0, may_refuse=path.parent.name == "documents")
+        # A file that was added cannot be made again, nor can what a database holds that is being worked on.
+        may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed")
+        self._look(verdict, "", 0, may_refuse)
         return verdict
 
     def _look(self, verdict: Verdict, command: str, code: int, may_refuse: bool = False) -> None:
