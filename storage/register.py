@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from blake3 import blake3
 from pydantic import TypeAdapter
 
+from storage.blobs import digest_of
 from storage.durable import atomic_file, sync_folder
 
 _FILE = "library.json"
@@ -66,7 +66,7 @@ def _checksum(database: Path) -> str:
     log = database.with_name(f"{database.name}-wal")
     if not database.exists() or (log.exists() and log.stat().st_size):
         return ""
-    return blake3(max_threads=blake3.AUTO).update_mmap(database).hexdigest()
+    return digest_of(database)
 
 
 def set_aside(home: Path, *paths: Path) -> Path:
