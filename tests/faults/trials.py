@@ -158,14 +158,17 @@ class Trials:
         due = {ids["kept"]}
         due |= {ids["doomed"]} if command != "delete" else set()
         due |= {ids["added"]} if command == "read" and not code else set()
-        if lost := due - set(seen.documents):
+        # Where a sentence is all that is to be had, the files must be there.
+        told = may_refuse and seen.refused and not seen.answers
+        there = {path.name for path in (self._library.home / "documents").iterdir()} if told else set(seen.documents)
+        if lost := due - there:
             verdict.note("lost_documents", lost)
         if command == "delete" and not code and ids["doomed"] in seen.documents:
             verdict.note("came_back", ids["doomed"])
         if not may_refuse and (bad := [each for each, whole in seen.originals.items() if not whole]):
             verdict.note("lost_documents", f"originals {bad}")
         asked = 1 + (ids["kept"] in seen.answers) + (command == "ask" and not code)
-        if seen.conversations < asked:
+        if seen.conversations < asked and not (may_refuse and seen.refused):
             verdict.note("lost_documents", f"{seen.conversations} conversations of {asked}")
         for document_id, answer in seen.answers.items():
             if answer != self._good.answers.get(document_id):
