@@ -17,6 +17,7 @@ from typing import Any
 
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
+_CAPABILITIES, _ANY_FILE = 0x20080522, 0b110
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ABI_FILES = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many rights over files each version of Landlock knows; later ones know 16."""
@@ -33,15 +34,7 @@ _REFUSED = {
         *(62, 200, 129, 297, 424, 434, 438, 101, 310, 311),  # kill, tkill, *sigqueueinfo, pidfd_*, ptrace, process_vm_*
         *(90, 91, 268, 452, 92, 93, 94, 260),  # chmod and chown
         *(132, 235, 261, 280, 188, 189, 190, 197, 198, 199),  # utime, setxattr and removexattr
-        *(
-            160,
-            272,
-            308,
-            304,
-            321,
-            323,
-            425,
-        ),  # setrlimit, unshare, setns, open_by_handle_at, bpf, userfaultfd, io_uring
+        *(160, 272, 308, 304, 321, 323, 425),  # setrlimit, unshare, setns, handles, bpf, userfaultfd, io_uring
         *(29, 64, 68, 240, 248, 249, 250),  # shmget, semget, msgget, mq_open, keys
     ),
     "aarch64": (
@@ -70,12 +63,21 @@ def confine(reads: Iterable[Path], writes: Iterable[Path]) -> str:
     if _LIBC is None:
         return f"only limits on memory and time: {sys.platform} has no Landlock"
     _LIBC.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _drop_capabilities()
     abi = _LIBC.syscall(_CREATE_RULESET, None, 0, 1)
     if abi > 0:
         _landlock(abi, list(reads), list(writes))
     files = f"Landlock {abi}" if abi > 0 else "no Landlock in this kernel: it could open any file"
     calls = "seccomp" if _seccomp(os.uname().machine) else "no seccomp in this kernel: it could open connections"
     return f"{files}, {calls}"
+
+
+def _drop_capabilities() -> None:
+    """Of root's power leave that over its user's files, which may be another's."""
+    header, found = struct.pack("<Ii", _CAPABILITIES, 0), ctypes.create_string_buffer(24)
+    _LIBC.capget(header, found)
+    effective, permitted, *_ = struct.unpack("<6I", found.raw)
+    _LIBC.capset(header, struct.pack("<6I", effective & _ANY_FILE, permitted & _ANY_FILE, 0, 0, 0, 0))
 
 
 def _landlock(abi: int, reads: list[Path], writes: list[Path]) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def attacks(home: Path) -> dict[str, Callable[[], Any]]:
         "kill its parent": lambda: os.kill(os.getppid(), 0),
         "raise its limits": _unlimited,
         "trace its parent": _traced,
+        "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
+        "change the root": lambda: os.chroot("/tmp"),
         "read through its descriptors": Path("/proc/self/root/etc/passwd").read_bytes,
         "go up from its file": lambda: (own.parent / ".." / "docpod.sqlite3").read_bytes(),
     }

@@ -18,9 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef __USE_FILE_OFFSET64
-typedef char off_t_must_be_64_bits[sizeof(off_t) == 8 ? 1 : -1];
-#endif
+_Static_assert(sizeof(off_t) == 8, "as on every 64-bit Linux");
 
 enum { OPEN = 1, READ = 2, WRITE = 4, SYNC = 8, RENAME = 16, UNLINK = 32, TRUNCATE = 64, CREATE = 128 };
 enum { NOTHING, KILL, TEAR, FAIL, SHORTEN, JUMP };
@@ -106,12 +104,11 @@ static int decide(int kind)
 
 static size_t half(size_t size) { return size > 1 ? size / 2 : size; }
 
-static int opened(const char *path, int flags, int mode, int dir, const char *symbol)
+static int opened(const char *path, int flags, int mode, int dir)
 {
     static int (*real)(int, const char *, int, ...);
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "openat64");
-    (void)symbol;
     if (!below(path))
         return real(dir, path, flags, mode);
     int is_new = (flags & O_CREAT) && access(path, F_OK);
@@ -138,10 +135,10 @@ static int opened(const char *path, int flags, int mode, int dir, const char *sy
         va_end(rest);                                          \
     }
 
-int open(const char *path, int flags, ...) { MODE return opened(path, flags, mode, AT_FDCWD, "open"); }
-int open64(const char *path, int flags, ...) { MODE return opened(path, flags, mode, AT_FDCWD, "open64"); }
-int openat(int dir, const char *path, int flags, ...) { MODE return opened(path, flags, mode, dir, "openat"); }
-int openat64(int dir, const char *path, int flags, ...) { MODE return opened(path, flags, mode, dir, "openat64"); }
+int open(const char *path, int flags, ...) { MODE return opened(path, flags, mode, AT_FDCWD); }
+int open64(const char *path, int flags, ...) { MODE return opened(path, flags, mode, AT_FDCWD); }
+int openat(int dir, const char *path, int flags, ...) { MODE return opened(path, flags, mode, dir); }
+int openat64(int dir, const char *path, int flags, ...) { MODE return opened(path, flags, mode, dir); }
 
 static ssize_t written(int handle, const void *data, size_t size, off_t at)
 {
@@ -176,7 +173,13 @@ ssize_t pwrite(int handle, const void *data, size_t size, off_t at) { return wri
 ssize_t pwrite64(int handle, const void *data, size_t size, off_t at) { return written(handle, data, size, at); }
 
 /* Python copies by the plain way then, which is seen. */
-ssize_t sendfile(int out, int in, off_t *at, size_t size) { (void)out, (void)in, (void)at, (void)size; errno = ENOTSOCK; return -1; }
+ssize_t sendfile(int out, int in, off_t *at, size_t size)
+{
+    (void)out, (void)in, (void)at, (void)size;
+    errno = ENOTSOCK;
+    return -1;
+}
+
 ssize_t sendfile64(int out, int in, off_t *at, size_t size) { return sendfile(out, in, at, size); }
 
 ssize_t read(int handle, void *data, size_t size)
@@ -198,12 +201,11 @@ static ssize_t read_at(int handle, void *data, size_t size, off_t at)
 ssize_t pread(int handle, void *data, size_t size, off_t at) { return read_at(handle, data, size, at); }
 ssize_t pread64(int handle, void *data, size_t size, off_t at) { return read_at(handle, data, size, at); }
 
-static int synced(int handle, const char *symbol)
+static int synced(int handle)
 {
     static int (*real)(int);
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "fsync");
-    (void)symbol;
     char path[4096];
     if (!folder_len || !name_of(handle, path))
         return real(handle);
@@ -217,8 +219,8 @@ static int synced(int handle, const char *symbol)
     return 0;
 }
 
-int fsync(int handle) { return synced(handle, "fsync"); }
-int fdatasync(int handle) { return synced(handle, "fdatasync"); }
+int fsync(int handle) { return synced(handle); }
+int fdatasync(int handle) { return synced(handle); }
 
 static int truncated(int handle, off_t size)
 {
