@@ -49,6 +49,7 @@ _REFUSED = {
 }
 """Numbers of system calls, in the order of the first."""
 _CLONE, _PRLIMIT, _CLONE3 = {"x86_64": 56, "aarch64": 220}, {"x86_64": 302, "aarch64": 261}, 435
+_TGKILL = {"x86_64": 234, "aarch64": 131}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _CLONE_THREAD = 0x10000
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x50000, 0x80000000
@@ -139,6 +140,8 @@ def _program(machine: str) -> Iterator[bytes]:
     # The C library then takes clone, whose flags can be seen: threads may begin, processes may not.
     yield from (step(_EQUAL, _CLONE3, 0, 1), step(_RETURN, _ERRNO | errno.ENOSYS))
     yield from (step(_EQUAL, _CLONE[machine], 0, 4), step(_LOAD, 16), step(_HAS, _CLONE_THREAD, 1), refuse, allow)
+    # It may end itself.
+    yield from (step(_EQUAL, _TGKILL[machine], 0, 4), step(_LOAD, 16), step(_EQUAL, os.getpid(), 1), refuse, allow)
     # Limits may be asked for, but not set: the third argument is a null pointer, in both halves.
     yield from (step(_EQUAL, _PRLIMIT[machine], 0, 5), step(_LOAD, 32), step(_EQUAL, 0, 0, 2), step(_LOAD, 36))
     yield from (step(_EQUAL, 0, 1), refuse, allow)

@@ -15,6 +15,8 @@ from typing import Any
 
 from app.readers import text, worker
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
 
 def _spawned() -> object:
     return os.posix_spawn("/bin/true", ["true"], {})
@@ -31,8 +33,13 @@ def _unlimited() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+def _killed() -> None:
+    if _LIBC.tgkill(os.getppid(), os.getppid(), 0):
+        raise PermissionError
+
+
 def _traced() -> None:
-    if ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0):
+    if _LIBC.ptrace(16, os.getppid(), 0, 0):
         raise PermissionError
 
 
@@ -66,6 +73,7 @@ def attacks(home: Path) -> dict[str, Callable[[], Any]]:
         "spawn": _spawned,
         "fork": _forked,
         "kill its parent": lambda: os.kill(os.getppid(), 0),
+        "kill a thread of its parent": _killed,
         "raise its limits": _unlimited,
         "trace its parent": _traced,
         "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),

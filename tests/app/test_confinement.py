@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import DamagedDocument
 from app.readers import confinement, highlight, open_document, sandbox
 from app.readers.base import ReaderLimits
 from tests.app import attacker, paper
 
 HELD = sys.platform == "linux" and confinement()
 START = "import sys; sys.path[:] = sys.argv[1:]; from tests.app.attacker import main; main()"
+ABORTS = "from app.readers import worker; app.readers.text.open_reader = lambda _: os.abort(); worker.main()"
 needs_both = pytest.mark.skipif("Landlock" not in HELD or "no " in HELD, reason=f"held by {HELD}")
 
 
@@ -70,3 +72,10 @@ def test_what_is_written_goes_into_the_file_that_was_named(tmp_path: Path) -> No
 def test_limits_are_for_good(own: Path) -> None:
     limits = ReaderLimits(page_seconds=1, convert_seconds=1, batch_pages=1)
     assert open_document(own, "text/plain", limits).info.num_pages == 1
+
+
+@needs_both
+def test_a_library_may_end_its_own_process(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_START", START.replace("; main()", "; import os, app.readers.text; " + ABORTS))
+    with pytest.raises(DamagedDocument, match="stopped the process"):
+        open_document(own, "text/plain")
