@@ -1,5 +1,6 @@
 # make run    set up, and open DocPod in the browser; options: make run ARGS="--port 7861 --no-browser"
 # make test   set up, then lint, type check and test what guards users; `make test-all`: the slow rest too
+# make faults  kill it, damage its files, fail its disk, cut its power, one fault after another; docs/reliability.md
 # make setup  only set up: .venv with the packages of requirements*.txt
 # make clean  remove everything that the others made
 #
@@ -18,7 +19,7 @@ stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
 RUNTIME := $(call stamp,runtime,requirements.txt)
 DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
 
-.PHONY: run test test-all setup clean
+.PHONY: run test test-all faults setup clean
 
 run: $(RUNTIME)
 	@$(BIN)/python run_app.py $(ARGS)
@@ -34,6 +35,11 @@ test: $(DEV)
 
 test-all: $(DEV)
 	@export DOCPOD_KILLS=12; $(call check)
+
+# Goes on where docs/reliability.json ends: make faults FAULTS_SECONDS=3600
+FAULTS_SECONDS ?= 600
+faults: $(DEV)
+	@nice $(BIN)/python -m tests.faults --seconds $(FAULTS_SECONDS) --out docs/reliability.json
 
 setup: $(DEV)
 	@echo "DocPod is set up. Start it with: make run"

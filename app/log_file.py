@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -46,7 +46,9 @@ def log_file(home: Path) -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         logging.getLogger().removeHandler(handler)
         threading.excepthook = hook
-        handler.close()
+        # What is not written yet is not, on a disk that fails.
+        with suppress(OSError):
+            handler.close()
 
 
 def _log_bug(report: threading.ExceptHookArgs) -> None:

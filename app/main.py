@@ -32,7 +32,6 @@ from storage import (
     StorageError,
     open_library,
     read_block,
-    seal_home,
 )
 
 _MOST_NAMES = 5
@@ -56,9 +55,9 @@ class App:
         self._store = opened.store
         self._open = ExitStack()
         self._open.callback(self._home.close)
-        self._open.callback(seal_home, self._home)
-        self._open.callback(self._store.close)
         self._keeper = Keeper(self._home, self._store, opened.changed)
+        self._open.callback(self._keeper.seal)
+        self._open.callback(self._store.close)
         self._open.callback(self._keeper.close)
         self.keys = Keys(self._store)
         models = self._home.models

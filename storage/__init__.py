@@ -17,7 +17,7 @@ from storage.errors import (
     StorageFull,
 )
 from storage.home import Home
-from storage.keeper import Keeper, seal_home
+from storage.keeper import Keeper
 from storage.models import (
     ApiKey,
     Block,
@@ -85,7 +85,6 @@ __all__ = [
     "pack_words",
     "prefetch",
     "read_block",
-    "seal_home",
     "unpack_token_ids",
     "unpack_words",
     "write_block",

@@ -51,7 +51,8 @@ def refusal(error: sqlite3.Error, database: str) -> StorageError | None:
         # Files beside the database that cannot grow are told as errors of the disk.
         is_full = code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and free < _LITTLE_ROOM)
         return StorageFull(0, free) if is_full else StorageFailed(str(error))
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Text that is no UTF-8 is found by the driver, which has no code for it.
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode"):
         return DatabaseDamaged(str(error))
     return HomeBusy(str(error)) if code == SQLITE_BUSY else None
 

@@ -8,14 +8,13 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from storage.database import is_damage
 from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
-from storage.register import Register, seal
+from storage.register import seal
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class Keeper:
         self._watch = sqlite3.connect(home.database, check_same_thread=False)
         self._seen = -1 if changed else self._version()
         self._not_before = 0.0
+        self._is_kept = False
 
     def start(self) -> None:
         """Begin to back up in the background."""
@@ -48,17 +48,24 @@ class Keeper:
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._look(at_end=True)
+        self._is_kept = self._look(at_end=True)
         self._watch.close()
+
+    def seal(self) -> None:
+        """Note how the database looks, once it is closed and backed up, and nobody else has it open."""
+        with self._home.alone() as alone, suppress(StorageError, OSError):
+            if alone and self._is_kept:
+                seal(self._home.root, self._home.database)
 
     def _run(self) -> None:
         while not self._ended.wait(_LOOK_SECONDS):
             self._look()
 
-    def _look(self, at_end: bool = False) -> None:
+    def _look(self, at_end: bool = False) -> bool:
+        """Whether nothing is left to back up, with `at_end` at once."""
         try:
             if self._version() == self._seen:
-                return
+                return True
             erased = int(self._store.preference("erased") or 0)
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
@@ -66,6 +73,8 @@ class Keeper:
         except (StorageError, OSError, sqlite3.Error) as error:
             log.warning("the database was not backed up: %s", error)
             self._not_before = time.monotonic() + EVERY_SECONDS
+            return False
+        return True
 
     def _version(self) -> int:
         """A number that changes with the database."""
@@ -108,9 +117,3 @@ class Keeper:
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def seal_home(home: Home) -> None:
-    """Note how the database looks, once it is closed."""
-    with suppress(StorageError, OSError):
-        replace(Register.read(home.root), seal=seal(home.database)).write(home.root)

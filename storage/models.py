@@ -3,12 +3,13 @@
 They hold no behaviour and no relationships: ids point the way, and the store does the asking.
 """
 
+import enum
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -59,6 +60,8 @@ def utc_now() -> datetime:
 class Base(MappedAsDataclass, DeclarativeBase):
     """Owns the metadata, which equals what the migrations build."""
 
+    type_annotation_map: ClassVar = {Literal: Enum(enum.Enum, native_enum=False, length=None)}
+
 
 class Document(Base, kw_only=True):
     """A file of the library; its id is the sha256 of its bytes."""
@@ -74,7 +77,7 @@ class Document(Base, kw_only=True):
     outline: Mapped[list[tuple[int, str, int]]] = mapped_column(JsonTuples, default_factory=list, repr=False)
     """(level, title, page) from top to bottom."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
-    state: Mapped[DocumentState] = mapped_column(String, default="added")
+    state: Mapped[DocumentState] = mapped_column(default="added")
     error: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     """Message and hint of a rejected document."""
     recipe: Mapped[str] = mapped_column(default="", server_default=text("''"))
@@ -143,7 +146,7 @@ class Page(Base, kw_only=True):
     label: Mapped[str]
     """The number that is printed on the page."""
     text: Mapped[str] = mapped_column(repr=False)
-    state: Mapped[PageState] = mapped_column(String)
+    state: Mapped[PageState]
     width_pt: Mapped[float]
     height_pt: Mapped[float]
     words: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
@@ -192,7 +195,7 @@ class Reading(Base, kw_only=True):
     reader: Mapped[str]
     model_name: Mapped[str]
     recipe: Mapped[str]
-    state: Mapped[ReadingState] = mapped_column(String, default="queued")
+    state: Mapped[ReadingState] = mapped_column(default="queued")
     num_tokens: Mapped[int] = mapped_column(default=0)
     """Of all sections, read or not."""
     num_bytes: Mapped[int] = mapped_column(default=0)
@@ -223,7 +226,7 @@ class Section(Base, kw_only=True):
     """In the text of the last page."""
     token_ids: Mapped[bytes] = mapped_column(LargeBinary, repr=False)
     num_tokens: Mapped[int]
-    state: Mapped[SectionState] = mapped_column(String, default="waiting")
+    state: Mapped[SectionState] = mapped_column(default="waiting")
     seconds: Mapped[float] = mapped_column(default=0.0)
     identity: Mapped[str]
     """sha256 over the reader's digest and the token ids."""
@@ -290,12 +293,12 @@ class Message(Base, kw_only=True):
     id: Mapped[int] = mapped_column(primary_key=True, init=False)
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), default="")
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("messages.id"), default=None)
-    role: Mapped[Role] = mapped_column(String)
+    role: Mapped[Role]
     content: Mapped[str]
     found: Mapped[bool | None] = mapped_column(default=None)
     facts: Mapped[dict[str, Any]] = mapped_column(JSON, default_factory=dict)
     """How the answer came about: reused_tokens, recomputed_tokens, first_token_seconds, seconds, model, recipe."""
-    state: Mapped[MessageState] = mapped_column(String, default="done")
+    state: Mapped[MessageState] = mapped_column(default="done")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, func, select
 from sqlalchemy.orm import Session, aliased
 
-from storage.errors import BlockConflict
+from storage.errors import BlockConflict, DatabaseDamaged
 from storage.models import Block, Document, Reading, ReadingState, Section, utc_now
 from storage.sessions import Sessions, stored
 
@@ -120,7 +120,10 @@ class Readings(Sessions):
             .order_by(Section.position)
         )
         with self._read() as session:
-            return [SectionRead(*row) for row in session.execute(of_reading)]
+            found = [SectionRead(*row) for row in session.execute(of_reading)]
+        if any(each.num_tokens < 1 for each in found):
+            raise DatabaseDamaged("a section without tokens")
+        return found
 
     def tokens_read(self, section_id: int) -> int:
         """How many of a section's tokens are in committed blocks."""

@@ -13,7 +13,7 @@ from storage.database import is_damage, refusal
 from storage.durable import atomic_file
 from storage.errors import DatabaseDamaged, HomeBusy
 from storage.home import Home
-from storage.register import Register, seal, set_aside
+from storage.register import Register, break_seal, set_aside
 from storage.sessions import CHANGES
 from storage.store import LIBRARY, Store
 
@@ -53,8 +53,8 @@ def open_library(home: Home, check: bool = False) -> Opened:
         register = Register.read(home.root)
         if not alone and register.library and not home.database.stat().st_size:
             raise DatabaseDamaged("it is gone, and another process has the library open")
-        sealed = bool(register.seal) and register.seal == seal(home.database) and not check
-        said = _recover(home, register) if alone and not sealed else ""
+        is_sealed = break_seal(home.root, home.database) if alone else None
+        said = _recover(home, register, is_sealed) if alone and (check or not is_sealed) else ""
         store = Store.open(home.database_url)
         unknown: list[str] = []
         if alone:
@@ -64,7 +64,7 @@ def open_library(home: Home, check: bool = False) -> Opened:
                 store.count_backup(register.changes)
                 _settle(home, store, register)
             unknown = _tidy(home, store, whole=not said)
-        return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not sealed)
+        return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not is_sealed)
 
 
 def forget(home: Home, store: Store, document_id: str) -> None:
@@ -82,18 +82,22 @@ def forget(home: Home, store: Store, document_id: str) -> None:
     store.register().write(home.root)
 
 
-def _recover(home: Home, register: Register) -> str:
-    """Put the newest sound copy of the database in its place; says what happened, unless all is well."""
+def _recover(home: Home, register: Register, is_sealed: bool | None) -> str:
+    """Put the newest sound copy of the database in its place; says what happened, unless all is well.
+
+    One that changed since it was sealed is not sound, as long as there is a copy that is not older.
+    """
     database = home.database
     is_empty = not database.stat().st_size
     current = None if is_empty else _inspect(database)
     if current and current.goes_on(register):
-        return ""
+        if is_sealed is not False or not any(each.goes_on(register) for each in _backups(home)):
+            return ""
+        current = None
     if is_empty and not register.library and not any(home.documents.iterdir()):
         # A new home.
         return ""
-    backups = [copy for path in sorted(home.backups.glob("*.sqlite3"), reverse=True) if (copy := _inspect(path))]
-    copies = ([current] if current else []) + backups
+    copies = ([current] if current else []) + _backups(home)
     best = max(copies, key=lambda copy: (copy.library == register.library, copy.changes), default=None)
     what = "was older than its files" if current else "was gone" if is_empty else "was damaged"
     log.warning("%s %s: going on with %s", database, what, best)
@@ -110,6 +114,11 @@ def _recover(home: Home, register: Register) -> str:
         shutil.copyfileobj(backup, file)
     made = datetime.fromtimestamp(best.path.stat().st_mtime)
     return f"The database of the library {what}; DocPod goes on from its backup of {made:%Y-%m-%d %H:%M}."
+
+
+def _backups(home: Home) -> list[_Copy]:
+    """Those that are sound, newest first."""
+    return [copy for path in sorted(home.backups.glob("*.sqlite3"), reverse=True) if (copy := _inspect(path))]
 
 
 def _inspect(path: Path) -> _Copy | None:

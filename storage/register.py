@@ -9,9 +9,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from storage.durable import atomic_file
+from storage.blobs import digest_of
+from storage.durable import atomic_file, sync_folder
 
 _FILE = "library.json"
+_SEAL = "sealed"
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,6 @@ class Register:
     """How often documents came or went and backups were made: a database with a lower number is an older one."""
     names: Mapping[str, str] = field(default_factory=dict)
     """The file names of all documents, by id."""
-    seal: str = ""
-    """Size and time of change of the database when it was closed in good order."""
 
     @classmethod
     def read(cls, home: Path) -> "Register":
@@ -43,13 +43,30 @@ class Register:
                 file.write(text)
 
 
-def seal(database: Path) -> str:
-    """What tells whether a closed database was touched since; empty while somebody has it open."""
+def seal(home: Path, database: Path) -> None:
+    """Note the checksum of a database that was closed in good order, unless something of it is still in its log."""
+    if not (checksum := _checksum(database)):
+        return
+    with atomic_file(home / _SEAL, len(checksum)) as file:
+        file.write(checksum.encode())
+
+
+def break_seal(home: Path, database: Path) -> bool | None:
+    """Whether the database is what it was when it was closed in good order; None where it was not, or not since."""
+    try:
+        sealed = (home / _SEAL).read_text("ascii", "replace")
+        (home / _SEAL).unlink()
+    except FileNotFoundError:
+        return None
+    sync_folder(home)
+    return sealed == _checksum(database)
+
+
+def _checksum(database: Path) -> str:
     log = database.with_name(f"{database.name}-wal")
     if not database.exists() or (log.exists() and log.stat().st_size):
         return ""
-    stat = database.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+    return digest_of(database)
 
 
 def set_aside(home: Path, *paths: Path) -> Path:

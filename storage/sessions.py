@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from storage.database import for_writing
-from storage.errors import NotStored
+from storage.errors import DatabaseDamaged, NotStored
 from storage.models import Base, Preference
 from storage.reserve import release_reserve
 
@@ -31,7 +31,7 @@ class Sessions:
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _values(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -39,7 +39,7 @@ class Sessions:
         """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
         if not bulk and (database := self._engine.url.database):
             release_reserve(Path(database).parent)
-        with Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
+        with _values(), Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def _empty_log(self) -> None:
@@ -49,6 +49,15 @@ class Sessions:
         with self._engine.connect() as connection:
             # Outside of a transaction, which SQLAlchemy begins of itself.
             connection.execution_options(docpod_begin="SELECT 1").exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def _values() -> Iterator[None]:
+    """Raises DatabaseDamaged for a value that is none of its kind, such as a time that is no time."""
+    try:
+        yield
+    except (ValueError, LookupError) as error:
+        raise DatabaseDamaged(f"it holds what was never written ({error})") from error
 
 
 def count_change(session: Session, *also: str) -> int:

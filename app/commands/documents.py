@@ -75,8 +75,8 @@ def _read_added(app: App, options: argparse.Namespace, document_id: str) -> dict
         app.library.unlock(document_id, options.password)
         had_to_read = follow(app, document_id)
     entry = app.library.catalogue.entry(document_id)
-    *_, reading = app.library.catalogue.readings(document_id)
-    if reading.state != "ready":
+    readings = app.library.catalogue.readings(document_id)
+    if not readings or (reading := readings[-1]).state != "ready":
         raise Busy("Another DocPod process paused or cancelled this reading.", "Read the file again to go on.")
     facts = {
         "document_id": document_id,
@@ -89,7 +89,7 @@ def _read_added(app: App, options: argparse.Namespace, document_id: str) -> dict
         "seconds": round(reading.seconds, 3),
         "tokens_per_second": round(reading.num_tokens / reading.seconds, 1) if reading.seconds else 0.0,
         "pod_bytes": reading.num_bytes,
-        "bytes_per_token": round(reading.num_bytes / reading.num_tokens, 1),
+        "bytes_per_token": round(reading.num_bytes / max(1, reading.num_tokens), 1),
         "already_read": not had_to_read,
     }
     silent = f", {entry.pages_without_text} of them without text" if entry.pages_without_text else ""

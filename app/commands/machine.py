@@ -12,6 +12,7 @@ from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, wait
 from app.errors import AppError, ModelUnavailable
 from app.main import App
+from app.readers import confinement
 from app.starter import install
 from engine.kernels.card import why_not_triton
 from engine.models.loader import select_device
@@ -51,6 +52,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "free_disk_gb": round(app.free_bytes() / 1e9, 1),
         "model": status.name,
         "model_state": status.state,
+        "files are read by": confinement(),
         "kernels": why_not_triton(select_device()) or "Triton's",
         "why": status.why,
         "better": status.better,

@@ -7,7 +7,17 @@ pages are not typeset here, `image(number, width_px)`.
 
 from app.readers.base import NOTE, DocumentInfo, OutlineEntry, ParsedPage, ReaderLimits, Word
 from app.readers.formats import ACCEPT, NAMES, READERS, by_media_type, sniff
-from app.readers.sandbox import Mark, extract, highlight, open_document, page_image, recognise, typeset_image, unlock
+from app.readers.sandbox import (
+    Mark,
+    confinement,
+    extract,
+    highlight,
+    open_document,
+    page_image,
+    recognise,
+    typeset_image,
+    unlock,
+)
 
 __all__ = [
     "ACCEPT",
@@ -21,6 +31,7 @@ __all__ = [
     "ReaderLimits",
     "Word",
     "by_media_type",
+    "confinement",
     "extract",
     "highlight",
     "open_document",

@@ -21,7 +21,7 @@ from app.readers.running_heads import without_running_heads
 
 log = logging.getLogger(__name__)
 
-_LIMITS = ("memory_bytes", "page_seconds", "convert_seconds")
+_LIMITS = ("memory_bytes", "page_seconds", "convert_seconds", "batch_pages")
 Mark = tuple[int, Sequence[tuple[float, float, float, float]], str]
 """A passage: its page (1-based), its boxes (fractions of the page as it is displayed, origin top-left), and a note."""
 MAX_REPLY_BYTES = 64 << 20
@@ -108,23 +108,36 @@ def typeset_image(text: str, width_px: int, limits: ReaderLimits = DEFAULT_LIMIT
     return _image(_request("draw", Path(), "", text=text, width_px=width_px), limits)
 
 
+def confinement() -> str:
+    """By what reading processes are held on this machine, or why they are not."""
+    return str(_one_reply(_request("tell", Path(), ""), DEFAULT_LIMITS).get("held"))
+
+
 def unlock(path: Path, password: str, out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
     """Write a copy of an encrypted PDF that needs no password. Raises WrongPassword or DamagedDocument."""
-    request = _request("unlock", path, "application/pdf", password=password, out_path=str(out_path.resolve()))
-    _one_reply(request, limits)
+    _write("unlock", path, out_path, limits, password=password)
 
 
 def extract(path: Path, number: int, out_path: Path, max_bytes: int, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
     """Write a copy of a file that is attached to a PDF, by its 1-based number. Raises DocumentTooLarge or
     DamagedDocument."""
-    where = {"number": number, "out_path": str(out_path.resolve()), "max_bytes": max_bytes}
-    _one_reply(_request("extract", path, "application/pdf", **where), limits)
+    _write("extract", path, out_path, limits, number=number, max_bytes=max_bytes)
 
 
 def highlight(path: Path, marks: Sequence[Mark], out_path: Path, limits: ReaderLimits = DEFAULT_LIMITS) -> None:
     """Write a copy of a PDF with highlight annotations. Raises what `open_document` raises."""
-    where = {"marks": list(marks), "out_path": str(out_path.resolve())}
-    _one_reply(_request("highlight", path, "application/pdf", **where), limits)
+    _write("highlight", path, out_path, limits, marks=list(marks))
+
+
+def _write(do: str, path: Path, out_path: Path, limits: ReaderLimits, **details: object) -> None:
+    """Have a reading process write a copy of a PDF, of which nothing stays where that fails."""
+    is_new = not out_path.exists()
+    try:
+        _one_reply(_request(do, path, "application/pdf", out_path=str(out_path.resolve()), **details), limits)
+    except errors.AppError:
+        if is_new:
+            out_path.unlink(missing_ok=True)
+        raise
 
 
 def _request(do: str, path: Path, media_type: str, **details: object) -> dict[str, object]:

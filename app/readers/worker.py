@@ -1,7 +1,8 @@
 """The reading process: opens one untrusted file, answers one request, and ends.
 
 The request is one JSON object on standard input, every reply one JSON line on standard output. The process limits
-itself: memory by RLIMIT_AS, processor time per page by a timer whose signal ends it, also inside a library's C code.
+itself before it looks at the file: memory by RLIMIT_AS, processor time per page by a timer whose signal ends it, also
+inside a library's C code, and in all by RLIMIT_CPU; and it gives up every right but to read that file (`confine`).
 """
 
 import base64
@@ -16,6 +17,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.readers.base import ParsedPage
+from app.readers.confine import confine
 from app.readers.formats import by_media_type
 
 if sys.platform == "linux":
@@ -29,18 +31,25 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     if sys.platform == "linux":
-        # The soft limit binds; a hard limit set from outside may be lower and cannot be raised.
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        soft = request["memory_bytes"] if hard == resource.RLIM_INFINITY else min(hard, request["memory_bytes"])
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        _limit(resource.RLIMIT_AS, request["memory_bytes"])
+        _limit(resource.RLIMIT_CPU, int(request["convert_seconds"] + request["page_seconds"] * request["batch_pages"]))
+    reads = [Path(request["path"])] if request["media_type"] else []
+    held = confine(reads, [Path(request["out_path"])] if "out_path" in request else [])
     try:
-        for reply in _answer(request):
+        for reply in _answer(request) if request["do"] != "tell" else [{"held": held}]:
             replies.write(json.dumps(reply).encode() + b"\n")
             replies.flush()
     except AppError as error:
         failure = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
         replies.write(json.dumps(failure).encode() + b"\n")
         replies.flush()
+
+
+def _limit(which: int, number: int) -> None:
+    """For good; a limit that was set from outside may be lower, and cannot be raised."""
+    hard = resource.getrlimit(which)[1]
+    limit = number if hard == resource.RLIM_INFINITY else min(hard, number)
+    resource.setrlimit(which, (limit, limit))
 
 
 def _answer(request: dict[str, Any]) -> Iterator[object]:

@@ -334,8 +334,8 @@ def _cpu_dtype(memo: Path) -> torch.dtype:
     The choice is remembered: a pod of one dtype is of no use to the other, so it must not change with the weather.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if memo.exists() and memo.read_text() in dtypes:
-        return dtypes[memo.read_text()]
+    if memo.exists() and (known := memo.read_text(errors="replace")) in dtypes:
+        return dtypes[known]
     seconds = dict.fromkeys(dtypes, float("inf"))
     # In turns, and the best of each: other programs may be at work. The first turn also makes ready.
     for turn in range(10):

@@ -330,6 +330,7 @@ def test_a_home_that_cannot_be_used(cli: Cli, source: Path) -> None:
 def test_a_home_of_a_later_version(cli: Cli, document_id: str, settings: Settings) -> None:
     with closing(sqlite3.connect(settings.home / "docpod.sqlite3")) as database, database:
         database.execute("UPDATE schema_version SET version = 1000 + version")
+    (settings.home / "sealed").unlink()
     run = cli("ls", "--json")
     assert (run.code, run.json["error"]) == (2, "BadSetting")
     assert "later version" in run.json["message"]

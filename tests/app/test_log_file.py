@@ -109,3 +109,14 @@ def test_a_full_disk_is_no_matter_of_the_log(
         logging.getLogger("app.test").info("lost")
     assert "Traceback" not in capsys.readouterr().err
     assert (tmp_path / log_file.NAME).read_text() == ""
+
+
+def test_a_disk_that_fails_while_the_log_is_closed_spoils_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(log_file._LogFile, "flush", fails)
+    assert cli.main(["ls"], no_page) == 0
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """A library whose database is lost, whichever way, is whole again at the next start."""
 
+import errno
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -277,3 +279,43 @@ def test_a_database_that_is_lost_while_it_is_open_takes_no_backup_with_it(
     assert "backup" in again.notice
     assert {each.document_id for each in again.library.catalogue.entries()} == {document_id, added}
     assert "Rooms" in titles(again)
+
+
+def test_a_database_that_changed_since_it_was_closed_gives_way_to_a_backup_that_is_as_new(
+    open_app: OpenApp, settings: Settings, tmp_path: Path
+) -> None:
+    app = open_app()
+    document_id = app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt", move=False)
+    app.library.rename(document_id, "Rooms")
+    app.close()
+    database = settings.home / "docpod.sqlite3"
+
+    def changed() -> App:
+        stat = database.stat()
+        database.write_bytes(database.read_bytes().replace(b"Rooms", b"Roams"))
+        os.utime(database, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return open_app()
+
+    again = changed()
+    assert "was damaged" in again.notice and titles(again) == {"Rooms"}
+    assert not (settings.home / "sealed").exists()
+    again.close()
+    shutil.rmtree(settings.home / "backups")
+    # What there is is better than nothing.
+    again = changed()
+    assert again.notice == "" and titles(again) == {"Roams"}
+
+
+def test_a_database_that_was_not_backed_up_at_the_end_is_not_sealed(
+    open_app: OpenApp, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app()
+    app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt", move=False)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Keeper, "_copy", fails)
+    app.close()
+    assert not (settings.home / "sealed").exists()
+    assert open_app().notice == ""

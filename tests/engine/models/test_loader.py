@@ -354,9 +354,10 @@ def test_the_dtype_is_chosen_once(folder: Path, tmp_path: Path) -> None:
     for name in ("float32", "bfloat16"):
         memo.write_text(name)
         assert load(folder, tmp_path).shape.dtype == getattr(torch, name)
-    memo.write_text("nonsense")
-    assert load(folder, tmp_path).shape.dtype in (torch.float32, torch.bfloat16)
-    assert memo.read_text() in ("float32", "bfloat16")
+    for damaged in (b"nonsense", b"fl\xc6at32"):
+        memo.write_bytes(damaged)
+        assert load(folder, tmp_path).shape.dtype in (torch.float32, torch.bfloat16)
+        assert memo.read_text() in ("float32", "bfloat16")
 
 
 def test_auto_without_a_gpu_says_why_and_what_would_be_better(embedded_model_dir: Path) -> None:
