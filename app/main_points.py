@@ -22,22 +22,26 @@ _CONTENTS = re.compile(r"\.{4}|(?:\. ){2}\.|\s\.$")
 """A line of a table of contents or of an index."""
 _LEANS = re.compile(
     r"(?:it|its|this|these|those|that|they|their|he|his|she|her|such|both|but|and|or|so|also|however|then|there|here"
+    r"|in addition|additionally|moreover|furthermore"
     r"|es|dies\w*|sie|er|aber|und|il|elle|ils|elles|ce|cette|cela|mais|et|esto|este|esta|ello|pero|y)\b",
     re.IGNORECASE,
 )
 """The beginning of a sentence that cannot be understood without the one before."""
 _REFERS = re.compile(
-    r"\b(?:(?:refer to|see)\b.{0,40}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b",
+    r"\b(?:(?:refer to|see)\b.{0,90}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b",
     re.IGNORECASE,
 )
 """What sends the reader elsewhere."""
 _TELLING = re.compile(
-    r"\b(?:abstract|summary|overview|highlights?|introduction|conclusions?|findings|in brief|at a glance|general"
+    r"\b(?:abstract|summary|overview|highlights?|introduction|conclusions?|findings|in brief|at a glance"
     r"|key (?:facts|figures|points)|zusammenfassung|kurzfassung|überblick|einleitung|fazit|ergebnisse|résumé|synthèse"
-    r"|aperçu|resumen|introducción|conclusi(?:ón|ones))\b|摘要|概述|引言|结论|总结|ملخص|مقدمة|خاتمة",
+    r"|aperçu|resumen|introducción|conclusi(?:ón|ones))\b|摘要|概述|引言|结论|总结|ملخص|مقدمة|خاتمة|^\W*general\W*$",
     re.IGNORECASE,
 )
 """A heading below which a document says itself what its main points are."""
+_HEADING_WORDS = 6
+_ENOUGH = 2
+"""Sentences below such headings for each point, so that all are taken from there."""
 _EARLY = 0.25
 """Share of the pages on which it is said what the document is about."""
 _LEANING, _FIRST, _TOLD = 0.5, 1.25, 1.5
@@ -65,6 +69,8 @@ def main_points(
     every = (*pages, *others)
     often = Counter(quote for page in every for quote in {each.quote for each in split(page.number, page.text)})
     candidates = [(part, each) for part, each in candidates if often[each.quote] == 1] or candidates
+    told = [(0, each) for _, each in candidates if _is_telling(each)]
+    candidates = told if len(told) >= _ENOUGH * count and not others else candidates
     said = [_said(each) for _, each in candidates]
     worth = _worth(said, [stems(page.text) for page in every], stems(titles), not others)
     heading = [each.above.rpartition("\n")[2] for _, each in candidates]
@@ -83,7 +89,7 @@ def main_points(
             whole *= _LEANING
         elif first[part, heading[index]] == index:
             whole *= _FIRST
-        return whole * (_TOLD if _TELLING.search(heading[index]) else 1.0)
+        return whole * (_TOLD if _is_telling(passage) else 1.0)
 
     while len(chosen) < min(count, len(candidates)):
         free = [index for index, (part, _) in enumerate(candidates) if most[part] and index not in chosen]
@@ -93,6 +99,11 @@ def main_points(
         most[candidates[best][0]] -= 1
         worth.update(dict.fromkeys(said[best], 0.0))
     return [candidates[index][1] for index in sorted(chosen)]
+
+
+def _is_telling(passage: Passage) -> bool:
+    heading = passage.above.rpartition("\n")[2]
+    return len(heading.split()) <= _HEADING_WORDS and _TELLING.search(heading) is not None
 
 
 def _defining(subject: str) -> re.Pattern[str] | None:

@@ -148,6 +148,17 @@ def test_tables_and_fragments_are_no_points_while_there_are_sentences() -> None:
     assert main_points([], 3, {}) == []
 
 
+def test_a_document_that_says_itself_what_matters_is_quoted_there() -> None:
+    told = ["The pier was lengthened by nine metres in May.", "Two ferries were sold to the town of Alta."]
+    noise = " ".join(f"The depot of lane {n} keeps ropes, lamps and nets for the depot." for n in range(9))
+    pages = [
+        page(1, f"Depots\n\n{noise}"),
+        page(2, f"Overview\n\n{' '.join(told)}"),
+        page(3, f"Ropes\n\n{noise[:300]}"),
+    ]
+    assert [each.quote for each in main_points(pages, 1, {})] == told[:1]
+
+
 def test_every_part_has_its_share() -> None:
     pages = [page(number, f"{FILLER} Office {number} of the works has {number} clerks.") for number in range(1, 7)]
     points = main_points(pages, 3, {1: 0, 2: 0, 3: 1, 4: 1, 5: 2, 6: 2})
