@@ -37,6 +37,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _ASKS = ("?", "？", "؟")
+_SAYING = stems("according report text page passage state says mention answer called named known")
+"""Words that say that something is said."""
 _TOPIC = re.compile(
     r"^\W*(?:please\s+)?(?:describe|explain|tell (?:me|us) (?:more |all |everything )?about|what is said of)\b"
     r"|\beverything (?:about|on)\b",
@@ -187,12 +189,12 @@ class SectionAnswer:
         def wrong(sentence: str) -> bool:
             """Whether a sentence says what no passage does, or something else than the characters that answer.
 
-            What it takes over from the question is as much its claim as the rest: "three things went wrong".
+            It may leave out, but add nothing, not even a word of the question: "three things went wrong".
             """
             mark = held_by(sentence, quotes)
             if not mark or sentence.endswith(_ASKS) or unsupported(sentence, quotes, self._asked.whole, pages):
                 return True
-            if (telling_stems(sentence) & telling_stems(self._asked.whole)) - stems(quotes[mark - 1]):
+            if telling_stems(sentence) - stems(quotes[mark - 1]) - _SAYING:
                 return True
             answer = self._citations[0].words
             return bool(answer) and shown == 0 and not supports(answer, sentence)

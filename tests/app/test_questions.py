@@ -407,6 +407,8 @@ def test_a_strong_reader_is_asked_whatever_the_words_are(
         ("The access code is 9999.", "", True),
         ("What is the access code of room 3?", "", True),
         ("Ada Whitlock keeps the code.", "", True),
+        ("The access code of room 3 in the cellar is 4111.", "", True),
+        ("The report says that the access code is 4111.", "The report says that the access code is 4111. [1]", False),
     ],
 )
 def test_of_a_weak_readers_words_only_those_are_shown_that_the_passages_hold(
