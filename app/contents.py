@@ -36,6 +36,12 @@ FRONT, _LEAST, _RISING = 25, 4, 0.8
 """Pages that are looked through for a printed table, the lines that it must have, and how many of its page numbers must
 not fall."""
 _MOST_CHARS = 3000
+_BEHIND = re.compile(
+    r"\W*(?:[b-h]\.?\s|appendi|annex|index|glossary|references?\b|bibliography|exhibits?\b|signatures?\b|anhang|anlage|glossar"
+    r"|literatur|annexe|bibliographie|glosario|anexo|bibliograf|附录|参考文献|ملحق)",
+    re.IGNORECASE,
+)
+"""The title of a part that stands behind what a document has to say."""
 SOME = re.compile(rf"\b(first|last)(?:\s+(\d+|{'|'.join(NUMBER_WORDS)}))?\s+(?=[^\W\d_]{{4,}})", re.IGNORECASE)
 
 
@@ -148,3 +154,13 @@ def chapters(entries: Sequence[Entry]) -> list[tuple[str, int]]:
     levels = Counter(level for level, _, _ in entries)
     level = next((each for each in sorted(levels) if levels[each] > 1), min(levels))
     return [(title, page) for each, title, page in entries if each <= level]
+
+
+def body(pages: Sequence[Page], entries: Sequence[Entry]) -> list[Page]:
+    """The pages without those of parts behind what a document has to say, unless these are all."""
+    behind = {page.number: False for page in pages}
+    for start, is_behind in sorted(
+        (page, _BEHIND.match(title) is not None) for level, title, page in entries if level == 1
+    ):
+        behind |= {number: is_behind for number in behind if number >= start}
+    return [page for page in pages if not behind[page.number]] or list(pages)

@@ -21,8 +21,8 @@ _SENTENCE_END = re.compile(r"(?<!\b\d)(?<!\b\d\d)[.!?。！？؟][\"'”’)»]*
 _CONTENTS = re.compile(r"\.{4}|(?:\. ){2}\.|\s\.$")
 """A line of a table of contents or of an index."""
 _LEANS = re.compile(
-    r"(?:it|its|this|these|those|that|they|their|he|his|she|her|such|both|but|and|or|so|also|however|then|there|here"
-    r"|in addition|additionally|moreover|furthermore"
+    r"(?:it|its|this|these|those|that|they|their|he|his|she|her|(?:all )?such|both|but|and|or|so|also|however|then"
+    r"|there|here|in addition|additionally|moreover|furthermore"
     r"|es|dies\w*|sie|er|aber|und|il|elle|ils|elles|ce|cette|cela|mais|et|esto|este|esta|ello|pero|y)\b",
     re.IGNORECASE,
 )
@@ -65,10 +65,12 @@ def main_points(
     tables = {page.number for page in pages if printed_lines(page.text)}
     prose = [(page, each) for page, each in found if page.number not in tables and _is_sentence(each, page.text)]
     candidates = [(parts.get(page.number, 0), each) for page, each in prose or found]
-    # What stands on several pages tells nothing of any.
+    defines = _defining(subject)
+    # What stands on several pages tells nothing of any, but for what it is all about.
     every = (*pages, *others)
     often = Counter(quote for page in every for quote in {each.quote for each in split(page.number, page.text)})
-    candidates = [(part, each) for part, each in candidates if often[each.quote] == 1] or candidates
+    once = [each for each in candidates if often[each[1].quote] == 1 or (defines and defines.match(each[1].quote))]
+    candidates = once or candidates
     told = [(0, each) for _, each in candidates if _is_telling(each)]
     candidates = told if len(told) >= _ENOUGH * count and not others else candidates
     said = [_said(each) for _, each in candidates]
@@ -78,7 +80,6 @@ def main_points(
     sizes = Counter(part for part, _ in candidates)
     most = {part: math.ceil(count * size / len(candidates)) for part, size in sizes.items()}
     chosen: list[int] = []
-    defines = _defining(subject)
     early = (index for index, (_, each) in enumerate(candidates) if each.page <= max(3, _EARLY * pages[-1].number))
     lead = next((index for index in early if defines and defines.match(candidates[index][1].quote)), None)
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
-from app.contents import chapters
+from app.contents import body, chapters
 from app.conversations import Asked, keeping
 from app.document_answer import parsed_document
 from app.errors import NotRead
@@ -149,6 +149,7 @@ class WholeAnswer:
         every = self._store.pages(self._document.id)
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
+        pages = pages if others else body(pages, self._document.outline)
         starts = sorted({page for level, _, page in self._document.outline if level == 1})
         starts = starts or [1 + part * len(every) // _PARTS for part in range(_PARTS)]
         parts = {page.number: sum(start <= page.number for start in starts) for page in pages}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.contents import asked_of, chapters, printed_contents, printed_on
+from app.contents import asked_of, body, chapters, printed_contents, printed_on
 from storage import Page
 
 BODY = (
@@ -87,3 +87,10 @@ def test_which_of_them(question: str, titles: list[str]) -> None:
         where = printed_on(pages("x", DOTTED, *BODY), titles)
         assert where and where.page == 2 and where.text.startswith("1." if titles[0][0] == "1" else "2.")
         assert titles[-1] in where.text and where.text[-1].isdigit()
+
+
+def test_what_stands_behind_is_no_part_of_the_body() -> None:
+    entries = [(1, "Tides", 1), (2, "References of the tides", 2), (1, "B Tables of the moon", 4), (1, "Index", 5)]
+    assert [page.number for page in body(pages(*BODY), entries)] == [1, 2, 3]
+    assert len(body(pages(*BODY), entries[2:])) == 3
+    assert len(body(pages(*BODY), [(1, "Index", 1)])) == len(body(pages(*BODY), [])) == 5

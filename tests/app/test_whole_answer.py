@@ -176,7 +176,12 @@ def test_every_part_has_its_share() -> None:
 )
 def test_what_it_is_about_comes_first(subject: str, lead: str) -> None:
     tides = "The tide at Vik turns at noon. At noon the tide turns the mill of Vik, and the mill grinds at the turn."
-    texts = [tides, f"Contents of the log. {lead} The log is kept by the mate.", tides, tides.replace("noon", "dusk")]
+    texts = [
+        tides,
+        f"Contents of the log. {lead} The log is kept by the mate.",
+        tides,
+        f"{tides.replace('noon', 'dusk')} {lead}",
+    ]
     pages = [page(number, text) for number, text in enumerate(texts, 1)]
     (point,) = main_points(pages, 1, {}, subject=subject)
     assert (point.quote == lead) is bool(lead)
