@@ -9,7 +9,7 @@ from app.main import App
 from ui.render import conversation
 from ui.render import head as view
 from ui.trouble import explain
-from ui.view import QUIET, Open, Page, View
+from ui.view import LAST_WINS, QUIET, Open, Page, View
 
 PANE = "chat-pane"
 
@@ -45,7 +45,7 @@ def bind(page: Page) -> None:
 
     ids, head = [page["document_id"], page["conversation_id"]], page["head"]
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
-    head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving)
+    head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving | LAST_WINS)
     # The browser names it at once, so that a question which is quicker than the server is asked in the new one.
     fresh = {"js": "() => window.docpod.fresh()", "api_name": "conversation_fresh", **QUIET}
     new = head.edit(None, None, page["conversation_id"], **fresh)

@@ -13,7 +13,7 @@ from app.main import App
 from ui import page_panel
 from ui.render import library
 from ui.trouble import Trouble, explain
-from ui.view import POLLING, QUIET, RESTING, Open, Page, View
+from ui.view import LAST_WINS, POLLING, QUIET, RESTING, Open, Page, View
 
 PANE = "library-pane"
 
@@ -77,8 +77,8 @@ def bind(page: Page) -> None:
     for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
-    page["documents"].select(open_document, ids, outputs, api_name="open", **leaving)
-    page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving)
+    page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
+    page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
     searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
     page["search"].input(look, ids[::2], outputs, api_name="search", **searching)

@@ -26,6 +26,9 @@ RESTING: dict[str, Any] = {"value": 5.0, "__type__": "update"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""
 
+LAST_WINS: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "open", "concurrency_limit": 1}
+"""How what opens something is bound: one click after the other."""
+
 NOTHING = Found()
 _EXACT = 1 << 53
 """Below it JavaScript holds every whole number."""

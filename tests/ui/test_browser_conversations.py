@@ -211,3 +211,19 @@ def test_names_are_given_and_a_deleted_conversation_comes_back(opened: Page, rep
     opened.get_by_role("button", name="Undo").click()
     expect(opened.locator("#history .question")).to_have_text(QUESTION)
     expect(opened.get_by_role("button", name="Undo")).to_have_count(0)
+
+
+def test_of_two_quick_clicks_the_last_one_wins(opened: Page, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name} of two clicks.pdf" for name in ("Log", "Map", "Oath")]
+    for path in paths:
+        path.write_bytes(b"%PDF-1.7 " + path.name.encode())
+    driver.upload(opened, *paths)
+    expect(opened.locator(f'[title="{paths[2].name}"]')).to_be_visible()
+    opened.evaluate(
+        """names => {
+          for (const name of names) document.querySelector(`.document:has([title="${name}"]) .document-open`).click();
+        }""",
+        [path.name for path in paths[1:]],
+    )
+    expect(opened.locator("#head h2")).to_have_text(paths[2].stem)
+    expect(opened.locator(".document[aria-current]")).to_contain_text(paths[2].stem)
