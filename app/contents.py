@@ -37,8 +37,8 @@ FRONT, _LEAST, _RISING = 25, 4, 0.8
 not fall."""
 _MOST_CHARS = 3000
 _BEHIND = re.compile(
-    r"\W*(?:[b-h]\.?\s|appendi|annex|index|glossary|references?\b|bibliography|exhibits?\b|signatures?\b|anhang|anlage|glossar"
-    r"|literatur|annexe|bibliographie|glosario|anexo|bibliograf|附录|参考文献|ملحق)",
+    r"\W*(?:[b-h]\.?\s|appendi|annex|index|glossar|references?\b|bibliogra[pf]|exhibits?\b|signatures?\b|anhang|anlage"
+    r"|literatur|glosario|anexo|附录|参考文献|ملحق)",
     re.IGNORECASE,
 )
 """The title of a part that stands behind what a document has to say."""

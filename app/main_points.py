@@ -75,8 +75,8 @@ def main_points(
     candidates = told if len(told) >= _ENOUGH * count and not others else candidates
     said = [_said(each) for _, each in candidates]
     worth = _worth(said, [stems(page.text) for page in every], stems(titles), not others)
-    heading = [each.above.rpartition("\n")[2] for _, each in candidates]
-    first = {(part, heading[index]): index for index, (part, _) in reversed(list(enumerate(candidates)))}
+    first = {(part, _heading(each)): each for part, each in reversed(candidates)}
+    favour = [_favour(each, first[part, _heading(each)] is each) for part, each in candidates]
     sizes = Counter(part for part, _ in candidates)
     most = {part: math.ceil(count * size / len(candidates)) for part, size in sizes.items()}
     chosen: list[int] = []
@@ -84,13 +84,7 @@ def main_points(
     lead = next((index for index in early if defines and defines.match(candidates[index][1].quote)), None)
 
     def value(index: int) -> float:
-        part, passage = candidates[index]
-        whole = sum(worth[word] for word in said[index]) / (6 + len(said[index]))
-        if _LEANS.match(passage.quote) or _REFERS.search(passage.quote):
-            whole *= _LEANING
-        elif first[part, heading[index]] == index:
-            whole *= _FIRST
-        return whole * (_TOLD if _is_telling(passage) else 1.0)
+        return favour[index] * sum(worth[word] for word in said[index]) / (6 + len(said[index]))
 
     while len(chosen) < min(count, len(candidates)):
         free = [index for index, (part, _) in enumerate(candidates) if most[part] and index not in chosen]
@@ -102,8 +96,18 @@ def main_points(
     return [candidates[index][1] for index in sorted(chosen)]
 
 
+def _favour(passage: Passage, is_first: bool) -> float:
+    """What a sentence is worth beside another one of the same words."""
+    leans = _LEANS.match(passage.quote) or _REFERS.search(passage.quote)
+    return (_LEANING if leans else _FIRST if is_first else 1.0) * (_TOLD if _is_telling(passage) else 1.0)
+
+
+def _heading(passage: Passage) -> str:
+    return passage.above.rpartition("\n")[2]
+
+
 def _is_telling(passage: Passage) -> bool:
-    heading = passage.above.rpartition("\n")[2]
+    heading = _heading(passage)
     return len(heading.split()) <= _HEADING_WORDS and _TELLING.search(heading) is not None
 
 

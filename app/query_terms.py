@@ -133,7 +133,7 @@ class QueryTerms:
         label = row.label_stems
         own = sum(each in self.asked or each in self.weights for each in label) / len(label) if label else 0.0
         both = {pair for pair in self.pairs if label.issuperset(pair)}
-        return own if both <= _pairs(row.text) else _APART * own
+        return _APART * own if both and not both <= _pairs(row.text) else own
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""

@@ -61,6 +61,14 @@ def entry(app: App, name: str) -> ReaderEntry:
     return next(each for each in app.readers.entries() if each.name == name)
 
 
+def started_with(app: App, source: Path) -> str:
+    """The id of a document that the app has read in its background, which goes on."""
+    app.start()
+    document_id = app.library.add(source, "a.txt", move=False)
+    paper.wait_for(app, document_id, "ready")
+    return document_id
+
+
 def test_what_this_machine_can_run(open_app: OpenApp, settings: Settings, other: Path, served: Hub) -> None:
     app = open_app()
     app.model.wait()
@@ -83,9 +91,7 @@ def test_another_reader_takes_over_and_is_remembered(
     open_app: OpenApp, store: Store, source: Path, served: Hub, settings: Settings
 ) -> None:
     app = open_app()
-    app.start()
-    document_id = app.library.add(source, "a.txt", move=False)
-    paper.wait_for(app, document_id, "ready")
+    document_id = started_with(app, source)
     used(app, NAME)
     assert app.status().name == NAME and app.model.wait().loaded.runner.model.name == NAME
     # Reading it again is the user's decision; what the one before has read is kept.
@@ -113,9 +119,7 @@ def test_questions_go_on_with_the_one_before(
     open_app: OpenApp, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app()
-    app.start()
-    document_id = app.library.add(source, "a.txt", move=False)
-    paper.wait_for(app, document_id, "ready")
+    document_id = started_with(app, source)
     before, goes_on, load = app.status().name, threading.Event(), loader.load
 
     def slow(*arguments: object) -> object:
@@ -154,9 +158,7 @@ def test_where_memory_holds_only_one(
 ) -> None:
     """The one before goes first, with all that it held, and whoever asks meanwhile waits."""
     app = open_app()
-    app.start()
-    document_id = app.library.add(source, "a.txt", move=False)
-    paper.wait_for(app, document_id, "ready")
+    started_with(app, source)
     network = weakref.ref(app.model.wait().loaded.runner.model.network)
     monkeypatch.setattr(app.readers, "_free", lambda: 0)
     monkeypatch.setattr(app.readers, "_held", lambda: 100 * GB)
@@ -251,9 +253,7 @@ def test_what_a_reader_has_read_is_deleted_by_a_word(
     open_app: OpenApp, source: Path, other: Path, store: Store, settings: Settings
 ) -> None:
     app = open_app()
-    app.start()
-    document_id = app.library.add(source, "a.txt", move=False)
-    paper.wait_for(app, document_id, "ready")
+    document_id = started_with(app, source)
     mine = Path(settings.model).name
     with pytest.raises(Busy, match="in use"):
         app.readers.forget(mine)
