@@ -13,8 +13,7 @@ Entry = tuple[int, str, int]
 """Level from 1, title, and number of the page."""
 
 _HEAD = re.compile(
-    r"^\W*(?:(?:table of )?contents|inhalt(?:sverzeichnis)?|sommaire|table des matières|[ií]ndice|目\s*录"
-    r"|(?:ال)?فهرس)\W*$",
+    r"^\W*(?:(?:tableof)?contents|inhalt(?:sverzeichnis)?|sommaire|tabledesmatières|[ií]ndice|目录|(?:ال)?فهرس)\W*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _LINE = re.compile(
@@ -87,8 +86,8 @@ def printed_lines(text: str, goes_on: bool = False) -> list[re.Match[str]]:
 
 
 def _is_headed(text: str) -> bool:
-    """Whether a line says that a table of contents follows; its letters may stand apart."""
-    return _HEAD.search(re.sub(r"(?<=\b\w) (?=\w\b)", "", text)) is not None
+    """Whether a line says that a table of contents follows, wherever it is spaced."""
+    return _HEAD.search(re.sub(r"[^\S\n]", "", text)) is not None
 
 
 def _rise(found: Sequence[re.Match[str]]) -> bool:
@@ -157,10 +156,11 @@ def chapters(entries: Sequence[Entry]) -> list[tuple[str, int]]:
 
 
 def body(pages: Sequence[Page], entries: Sequence[Entry]) -> list[Page]:
-    """The pages without those of parts behind what a document has to say, unless these are all."""
-    behind = {page.number: False for page in pages}
-    for start, is_behind in sorted(
-        (page, _BEHIND.match(title) is not None) for level, title, page in entries if level == 1
-    ):
-        behind |= {number: is_behind for number in behind if number >= start}
-    return [page for page in pages if not behind[page.number]] or list(pages)
+    """The pages before the first part, in their second half, that stands behind what a document has to say."""
+    behind = (
+        page
+        for level, title, page in entries
+        if level == 1 and page > len(pages) / 2 and (_BEHIND.match(title) or _BEHIND.match(_PREFIX.sub("", title)))
+    )
+    end = min(behind, default=len(pages) + 1)
+    return [page for page in pages if page.number < end]

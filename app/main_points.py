@@ -1,5 +1,7 @@
 """Main points: the sentences of some pages that hold most of what the pages say, each about something else.
 
+They are taken from where a document sums itself up, else from the beginnings of its long chapters (a lead says what a
+text is about: Edmundson, 1969), one from each, else from all of it, in three parts.
 A sentence is worth the words of its pages that it holds (a centroid, Radev et al., 2004): the oftener there and the
 rarer on other pages, the more. Words of headings count double, words that were said count no more, and no part gives
 much more than its share.
@@ -7,10 +9,12 @@ much more than its share.
 
 import math
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from app.contents import printed_lines
+from app.contents import Entry, chapters, printed_lines
 from app.passages import Passage, split
 from app.words import stems, terms
 from storage import Page
@@ -21,94 +25,170 @@ _SENTENCE_END = re.compile(r"(?<!\b\d)(?<!\b\d\d)[.!?。！？؟][\"'”’)»]*
 _CONTENTS = re.compile(r"\.{4}|(?:\. ){2}\.|\s\.$")
 """A line of a table of contents or of an index."""
 _LEANS = re.compile(
-    r"(?:it|its|this|these|those|that|they|their|he|his|she|her|(?:all )?such|both|but|and|or|so|also|however|then"
-    r"|there|here|in addition|additionally|moreover|furthermore"
-    r"|es|dies\w*|sie|er|aber|und|il|elle|ils|elles|ce|cette|cela|mais|et|esto|este|esta|ello|pero|y)\b",
+    r"(?:it|its|the following|this|these|those|that|they|their|he|his|she|her|(?:all )?such|both|but|and|or|so|also"
+    r"|however|then|there|here|in addition|additionally|moreover|furthermore"
+    r"|es|dies\w*|sie|er|aber|und|il|elle|ils|elles|ce|cette|cela|mais|et|esto|este|esta|ello|pero|y)\b"
+    r"|[^\w\"“‘«„]|\d+[.)]\s|(?:in )?(?:figures?|tables?|abbildung|tabelle|tableau|tabla)\s\d",
     re.IGNORECASE,
 )
-"""The beginning of a sentence that cannot be understood without the one before."""
+"""The beginning of a sentence that cannot be understood without the one before, or of an item of a list."""
+_NOTHING = re.compile(r"\b(?:none|not applicable|entfällt|néant)\.$", re.IGNORECASE)
 _REFERS = re.compile(
-    r"\b(?:(?:refer to|see)\b.{0,90}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b",
+    r"\b(?:(?:refer to|see)\b.{0,90}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b"
+    r"|\b(?:this|these|following|our) (?:[\w’']+ ){0,3}?(?:reports?|sections?|chapters?|discussion|documents?|manual"
+    r"|guide|forms?|pages?|(?:financial )?statements?|audits?|risks?|items?|tables?)\b|forward-looking|check mark"
+    r"|\b(?:described|discussed|mentioned) (?:above|below)\b|\blater we\b",
     re.IGNORECASE,
 )
-"""What sends the reader elsewhere."""
-_TELLING = re.compile(
-    r"\b(?:abstract|summary|overview|highlights?|introduction|conclusions?|findings|in brief|at a glance"
-    r"|key (?:facts|figures|points)|zusammenfassung|kurzfassung|überblick|einleitung|fazit|ergebnisse|résumé|synthèse"
-    r"|aperçu|resumen|introducción|conclusi(?:ón|ones))\b|摘要|概述|引言|结论|总结|ملخص|مقدمة|خاتمة|^\W*general\W*$",
+"""What sends the reader elsewhere, or speaks of the text itself."""
+_SUMS_UP = re.compile(
+    r"\b(?:abstract|summary|highlights?|conclusions?|findings|in brief|at a glance|key (?:facts|figures|points)"
+    r"|zusammenfassung|kurzfassung|fazit|ergebnisse|résumé|synthèse|resumen|conclusi(?:ón|ones))\b"
+    r"|摘要|结论|总结|ملخص|خاتمة",
     re.IGNORECASE,
 )
 """A heading below which a document says itself what its main points are."""
+_TELLING = re.compile(
+    rf"{_SUMS_UP.pattern}|\b(?:overview|introduction|überblick|einleitung|aperçu|introducción)\b|概述|引言|مقدمة"
+    r"|^\W*general\W*$",
+    re.IGNORECASE,
+)
+"""A heading below which a chapter does."""
 _HEADING_WORDS = 6
-_ENOUGH = 2
-"""Sentences below such headings for each point, so that all are taken from there."""
 _EARLY = 0.25
 """Share of the pages on which it is said what the document is about."""
+_THIRDS, _LEAST_CHAPTERS, _LONG, _LEADS, _LATER = 3, 4, 0.25, 6, 0.5
+"""Parts of a document without chapters; as many chapters are told by their beginnings, if each has this share of their
+mean length; sentences that are a beginning, and what each loses by those before it."""
+_NUMBERED = re.compile(r"^\W*(?:\d[\d.]*\s)?")
 _LEANING, _FIRST, _TOLD = 0.5, 1.25, 1.5
 """What a sentence is worth that leans on others, the first one below a heading, where its subject is named, and one
 below a heading that promises main points."""
 
 
+@dataclass(frozen=True)
+class _Sentence:
+    """A passage, the stems that it says, the part that it stands in, and how many sentences of that part stand before
+    it that lean on nothing."""
+
+    passage: Passage
+    said: frozenset[str]
+    part: int
+    rank: int
+
+
 def main_points(
     pages: Sequence[Page],
     count: int,
-    parts: Mapping[int, int],
-    titles: str = "",
-    others: Sequence[Page] = (),
+    entries: Sequence[Entry] = (),
     subject: str = "",
+    others: Sequence[Page] = (),
 ) -> list[Passage]:
-    """At most `count` passages in the order of the document. `parts` gives the part that each page belongs to, and
-    `titles` holds the words that weigh double. Beside `others` of the document, what sets the pages apart weighs more.
-    The first sentence that says what the `subject` is comes first, if there is one.
+    """At most `count` passages in the order of the document. `entries` of its table of contents are those that lead to
+    the pages. Beside `others` of the document, what sets the pages apart weighs more. The first sentence that says what
+    the `subject` is comes first, if there is one.
     """
+    every = (*pages, *others)
+    defines = _defining(subject)
+    chapters_at = _starts(pages, entries)
+    by_chapters = len(chapters_at) >= _LEAST_CHAPTERS
+    thirds = [(pages[part * len(pages) // _THIRDS].number, 0) for part in range(_THIRDS if pages else 0)]
+    sentences = _sentences(pages, every, chapters_at if by_chapters else thirds, defines)
+    sizes = Counter(each.part for each in sentences)
+    long = {
+        part for part, size in sizes.items() if part and size >= _LONG * len(sentences) / len(chapters_at or thirds)
+    }
+    by_chapters = by_chapters and len(long) >= _LEAST_CHAPTERS
+    early = max(3, _EARLY * pages[-1].number) if pages else 0
+    sums_up = [
+        each
+        for each in sentences
+        if (_SUMS_UP if by_chapters else _TELLING).search(_heading(each.passage))
+        and (not by_chapters or each.passage.page <= early)
+    ]
+    if len(sums_up) >= count and not others:
+        by_chapters, free = False, sums_up
+    elif by_chapters:
+        free = [each for each in sentences if each.part in long and (each.rank < _LEADS or _tells(each.passage))]
+    else:
+        free = list(sentences)
+    titles = stems(" ".join([subject, *(title for _, title, _ in entries)]))
+    worth = _worth([each.said for each in sentences], [stems(page.text) for page in every], titles, not others)
+    firsts = set({(each.part, each.passage.above): each for each in reversed(free)}.values())
+    favour = {
+        each: _favour(each.passage) * (sizes[each.part] ** 0.25 / (1 + _LATER * each.rank))
+        if by_chapters
+        else _favour(each.passage) * (_FIRST if each in firsts else 1.0)
+        for each in free
+    }
+    free_sizes = Counter(each.part for each in free)
+    most = {part: 1 if by_chapters else math.ceil(count * size / len(free)) for part, size in free_sizes.items()}
+    lead = (each for each in sentences if defines and each.passage.page <= early and defines.match(each.passage.quote))
+    best = next(lead, None)
+    chosen: list[_Sentence] = []
+    while free and len(chosen) < count:
+        if not any(most[each.part] for each in free):
+            most = dict.fromkeys(most, 1)
+        best = best or max(
+            (each for each in free if most[each.part]),
+            key=lambda each: favour[each] * sum(worth[word] for word in each.said) / (6 + len(each.said)),
+        )
+        chosen.append(best)
+        worth.update(dict.fromkeys(best.said, 0.0))
+        most[best.part] = most.get(best.part, 1) - 1
+        free = [each for each in free if each is not best]
+        best = None
+    return sorted((each.passage for each in chosen), key=lambda each: (each.page, each.start))
+
+
+def _starts(pages: Sequence[Page], entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    """Page and character where each chapter begins."""
+    texts = {page.number: page.text for page in pages}
+    starts = set()
+    for title, number in chapters(entries):
+        words = _NUMBERED.sub("", title).split()
+        heading = re.search(r"\s+".join(map(re.escape, words)), texts.get(number, ""), re.IGNORECASE) if words else None
+        starts.add((number, heading.start() if heading else 0))
+    return sorted(starts)
+
+
+def _sentences(
+    pages: Sequence[Page], every: Sequence[Page], starts: Sequence[tuple[int, int]], defines: re.Pattern[str] | None
+) -> list[_Sentence]:
+    """The whole sentences of the pages, or whatever can be quoted of them. What stands on several pages tells nothing
+    of any, but for what the document is all about."""
     found = [(page, each) for page in pages for each in split(page.number, page.text) if len(each.quote) > 2]
     tables = {page.number for page in pages if printed_lines(page.text)}
-    prose = [(page, each) for page, each in found if page.number not in tables and _is_sentence(each, page.text)]
-    candidates = [(parts.get(page.number, 0), each) for page, each in prose or found]
-    defines = _defining(subject)
-    # What stands on several pages tells nothing of any, but for what it is all about.
-    every = (*pages, *others)
+    whole = [(page, each) for page, each in found if page.number not in tables and _is_sentence(each, page.text)]
+    candidates = [each for _, each in whole or found]
     often = Counter(quote for page in every for quote in {each.quote for each in split(page.number, page.text)})
-    once = [each for each in candidates if often[each[1].quote] == 1 or (defines and defines.match(each[1].quote))]
-    candidates = once or candidates
-    told = [(0, each) for _, each in candidates if _is_telling(each)]
-    candidates = told if len(told) >= _ENOUGH * count and not others else candidates
-    said = [_said(each) for _, each in candidates]
-    worth = _worth(said, [stems(page.text) for page in every], stems(titles), not others)
-    first = {(part, _heading(each)): each for part, each in reversed(candidates)}
-    favour = [_favour(each, first[part, _heading(each)] is each) for part, each in candidates]
-    sizes = Counter(part for part, _ in candidates)
-    most = {part: math.ceil(count * size / len(candidates)) for part, size in sizes.items()}
-    chosen: list[int] = []
-    early = (index for index, (_, each) in enumerate(candidates) if each.page <= max(3, _EARLY * pages[-1].number))
-    lead = next((index for index in early if defines and defines.match(candidates[index][1].quote)), None)
-
-    def value(index: int) -> float:
-        return favour[index] * sum(worth[word] for word in said[index]) / (6 + len(said[index]))
-
-    while len(chosen) < min(count, len(candidates)):
-        free = [index for index, (part, _) in enumerate(candidates) if most[part] and index not in chosen]
-        best = max(free, key=value) if lead is None else lead
-        lead = None
-        chosen.append(best)
-        most[candidates[best][0]] -= 1
-        worth.update(dict.fromkeys(said[best], 0.0))
-    return [candidates[index][1] for index in sorted(chosen)]
+    once = [each for each in candidates if often[each.quote] == 1 or (defines and defines.match(each.quote))]
+    ranks: Counter[int] = Counter()
+    sentences = []
+    for each in once or candidates:
+        part = bisect_right(starts, (each.page, each.start))
+        sentences.append(_Sentence(each, _said(each), part, ranks[part]))
+        ranks[part] += not _leans(each)
+    return sentences
 
 
-def _favour(passage: Passage, is_first: bool) -> float:
+def _leans(passage: Passage) -> bool:
+    return bool(_LEANS.match(passage.quote) or _REFERS.search(passage.quote))
+
+
+def _tells(passage: Passage) -> bool:
+    return _TELLING.search(_heading(passage)) is not None
+
+
+def _favour(passage: Passage) -> float:
     """What a sentence is worth beside another one of the same words."""
-    leans = _LEANS.match(passage.quote) or _REFERS.search(passage.quote)
-    return (_LEANING if leans else _FIRST if is_first else 1.0) * (_TOLD if _is_telling(passage) else 1.0)
+    return (_LEANING if _leans(passage) else 1.0) * (_TOLD if _tells(passage) else 1.0)
 
 
 def _heading(passage: Passage) -> str:
-    return passage.above.rpartition("\n")[2]
-
-
-def _is_telling(passage: Passage) -> bool:
-    heading = _heading(passage)
-    return len(heading.split()) <= _HEADING_WORDS and _TELLING.search(heading) is not None
+    """The heading next above it, if it is short."""
+    heading = passage.above.rpartition("\n")[2]
+    return heading if len(heading.split()) <= _HEADING_WORDS else ""
 
 
 def _defining(subject: str) -> re.Pattern[str] | None:
@@ -150,6 +230,7 @@ def _is_sentence(passage: Passage, text: str) -> bool:
         and _SENTENCE_END.search(quote) is not None
         and not quote.rstrip("\"'”’)»").endswith("?")
         and not quote[0].islower()
+        and not _NOTHING.search(quote)
         and text[: passage.start].rstrip()[-1:] not in (";", ":", ",")
         and not _CONTENTS.search(quote)
         and (len(words) < 4 or figures <= 0.25 * len(words))

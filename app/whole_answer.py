@@ -31,11 +31,9 @@ from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Section, Store
 
-_VERSION = 3
+_VERSION = 4
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
-_POINTS, _PAGE_POINTS = 6, 5
-_PARTS = 3
-"""Parts of a document without chapters."""
+_POINTS, _QUOTES, _PAGE_POINTS = 6, 8, 5
 _CHAPTERS = 24
 """Most chapters that are named before the points."""
 _CONTENTS = re.compile(
@@ -116,7 +114,8 @@ class WholeAnswer:
     @property
     def _form(self) -> str:
         """How many points are wanted, and as what."""
-        most = _POINTS if self._asking.kind == "whole" else _PAGE_POINTS
+        whole = _QUOTES if self._weak else _POINTS
+        most = whole if self._asking.kind == "whole" else _PAGE_POINTS
         return f"{self._asking.points or most} {'bullet points' if self._asking.bullets else 'sentences'}"
 
     def _scope(self) -> tuple[int, int, str]:
@@ -150,12 +149,9 @@ class WholeAnswer:
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
         pages = pages if others else body(pages, self._document.outline)
-        starts = sorted({page for level, _, page in self._document.outline if level == 1})
-        starts = starts or [1 + part * len(every) // _PARTS for part in range(_PARTS)]
-        parts = {page.number: sum(start <= page.number for start in starts) for page in pages}
-        titles = " ".join([self._document.title, *(title for _, title, _ in self._document.outline)])
+        entries = [entry for entry in self._document.outline if pages[0].number <= entry[2] <= pages[-1].number]
         most = int(self._form.split()[0])
-        found = main_points(pages, most, parts, titles, others, "" if others else self._document.title)
+        found = main_points(pages, most, entries, "" if others else self._document.title, others)
         return [(each.quote, each.page, each.start, each.end) for each in found]
 
     def _written(self, kept: dict[str, list[Point]], stop: threading.Event) -> Iterator[Working]:

@@ -90,7 +90,13 @@ def test_which_of_them(question: str, titles: list[str]) -> None:
 
 
 def test_what_stands_behind_is_no_part_of_the_body() -> None:
-    entries = [(1, "Tides", 1), (2, "References of the tides", 2), (1, "B Tables of the moon", 4), (1, "Index", 5)]
+    entries = [(1, "Tides", 1), (2, "References of the tides", 2), (1, "Item 7. Exhibits", 4), (1, "Summary", 5)]
     assert [page.number for page in body(pages(*BODY), entries)] == [1, 2, 3]
-    assert len(body(pages(*BODY), entries[2:])) == 3
+    assert len(body(pages(*BODY), [(1, "Index of maps", 1), (1, "Appendix B", 5)])) == 4
     assert len(body(pages(*BODY), [(1, "Index", 1)])) == len(body(pages(*BODY), [])) == 5
+
+
+@pytest.mark.parametrize("head", ["TABLE OF CONTE NTS", "C o n t e n t s", "目 录"])
+def test_the_heading_may_be_spaced(head: str) -> None:
+    table = head + "\nTides  2\nMooring  3\nStorms  4\nRopes  5"
+    assert [title for _, title, _ in printed_contents(pages(table, *BODY))] == ["Tides", "Mooring", "Storms", "Ropes"]
