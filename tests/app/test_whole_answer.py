@@ -168,8 +168,8 @@ def test_every_part_has_its_share() -> None:
 def test_a_document_of_chapters_is_told_by_how_they_begin() -> None:
     chapters = {
         "A capstan is a drum that winds the cable of an anchor.": ("capstan", "drum", "cable", "anchor"),
-        "The windlass of a fishing boat is turned by two men.": ("windlass", "boat", "men"),
-        "A steam crane lifts stones from the mole to the quay.": ("crane", "steam", "stones", "quay"),
+        "A windlass on a boat is turned by men.": ("windlass", "boat", "men"),
+        "A steam crane lifts stones to the quay.": ("crane", "steam", "stones", "quay"),
         "A block with its rope lifts a sailor.": ("block", "rope", "sailor"),
     }
     verbs = "seen lost found sold mended painted weighed moved lent tarred counted hidden".split()
