@@ -177,7 +177,7 @@ def test_a_document_of_chapters_is_told_by_how_they_begin() -> None:
         page(
             n,
             f"Chapter {n}\n\nThis chapter is short. {lead} "
-            + " ".join(f"The {words[k % len(words)]} was {verb}." for k, verb in enumerate(verbs)),
+            + " ".join(f"Some say the {words[k % len(words)]} was {verb}." for k, verb in enumerate(verbs)),
         )
         for n, (lead, words) in enumerate(chapters.items(), 1)
     ]
