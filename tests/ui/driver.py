@@ -128,6 +128,7 @@ def ask(page: Page, question: str) -> None:
 def wait_for_answer(page: Page, number: int = 1, timeout_ms: int = 300_000) -> list[str]:
     """Waits for the end of the answer that is the conversation's `number`th; the texts it grew through."""
     expect(page.locator("#history .answer")).to_have_count(number, timeout=timeout_ms)
+    expect(page.locator("#history .waits")).to_have_count(0, timeout=timeout_ms)
     expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=timeout_ms)
     pieces: list[str] = page.evaluate("() => window.pieces")
     return pieces
