@@ -28,7 +28,7 @@ _PART = re.compile(
     r"\s+(?:[ivxlc]+|[a-z]|\d+[a-z]?)\b|第.{1,3}章",
     re.IGNORECASE,
 )
-_PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
+PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+(?:\.\d+)*)\.?\s")
 HOW_MANY = re.compile(r"how many|number of|wie ?viele|combien|cuánt|多少|几|كم", re.IGNORECASE)
 FRONT, _LEAST, _RISING = 25, 4, 0.8
@@ -61,7 +61,7 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
     numbers = {page.label.lower(): page.number for page in pages}
     shifts: Counter[int] = Counter()
     for title, label in lines:
-        bare = _PREFIX.sub("", title).casefold() or title.casefold()
+        bare = PREFIX.sub("", title).casefold() or title.casefold()
         number = next((number for number, text in behind if bare in text), 0)
         if number and label.isdecimal():
             shifts[number - int(label)] += 1
@@ -160,7 +160,7 @@ def body(pages: Sequence[Page], entries: Sequence[Entry]) -> list[Page]:
     behind = (
         page
         for level, title, page in entries
-        if level == 1 and page > len(pages) / 2 and (_BEHIND.match(title) or _BEHIND.match(_PREFIX.sub("", title)))
+        if level == 1 and page > len(pages) / 2 and (_BEHIND.match(title) or _BEHIND.match(PREFIX.sub("", title)))
     )
     end = min(behind, default=len(pages) + 1)
     return [page for page in pages if page.number < end]

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contents import Entry, chapters, printed_lines
+from app.contents import PREFIX, Entry, chapters, printed_lines
 from app.passages import Passage, split
 from app.words import stems, terms
 from storage import Page
@@ -37,10 +37,11 @@ _REFERS = re.compile(
     r"\b(?:(?:refer to|see)\b.{0,90}\b(?:note|item|section|chapter|page|appendix|part)|by reference|siehe|voir)\b"
     r"|\b(?:this|these|following|our) (?:[\w’']+ ){0,3}?(?:reports?|sections?|chapters?|discussion|documents?|manual"
     r"|guide|forms?|pages?|(?:financial )?statements?|audits?|risks?|items?|tables?)\b|forward-looking|check mark"
-    r"|\b(?:described|discussed|mentioned) (?:above|below)\b|\blater we\b",
+    r"|\b(?:described|discussed|mentioned) (?:above|below)\b|\blater we\b"
+    r"|\b(?:also|auch|aussi|également|también)\b",
     re.IGNORECASE,
 )
-"""What sends the reader elsewhere, or speaks of the text itself."""
+"""What sends the reader elsewhere, adds to what stands before, or speaks of the text itself."""
 _SUMS_UP = re.compile(
     r"\b(?:abstract|summary|highlights?|conclusions?|findings|in brief|at a glance|key (?:facts|figures|points)"
     r"|zusammenfassung|kurzfassung|fazit|ergebnisse|résumé|synthèse|resumen|conclusi(?:ón|ones))\b"
@@ -60,7 +61,6 @@ _EARLY = 0.25
 _THIRDS, _LEAST_CHAPTERS, _LONG, _LEADS, _LATER = 3, 4, 0.25, 6, 0.5
 """Parts of a document without chapters; as many chapters are told by their beginnings, if each has this share of their
 mean length; sentences that are a beginning, and what each loses by those before it."""
-_NUMBERED = re.compile(r"^\W*(?:\d[\d.]*\s)?")
 _LEANING, _FIRST, _TOLD = 0.5, 1.25, 1.5
 """What a sentence is worth that leans on others, the first one below a heading, where its subject is named, and one
 below a heading that promises main points."""
@@ -83,10 +83,12 @@ def main_points(
     entries: Sequence[Entry] = (),
     subject: str = "",
     others: Sequence[Page] = (),
+    least: int = 0,
 ) -> list[Passage]:
     """At most `count` passages in the order of the document. `entries` of its table of contents are those that lead to
-    the pages. Beside `others` of the document, what sets the pages apart weighs more. The first sentence that says what
-    the `subject` is comes first, if there is one.
+    the pages; a second passage of a chapter is taken only where there would be less than `least`. Beside `others` of
+    the document, what sets the pages apart weighs more. The first sentence that says what the `subject` is comes first,
+    if there is one.
     """
     every = (*pages, *others)
     defines = _defining(subject)
@@ -128,7 +130,8 @@ def main_points(
     chosen: list[_Sentence] = []
     while free and len(chosen) < count:
         if not any(most[each.part] for each in free):
-            most = dict.fromkeys(most, 1)
+            count, most = least, dict.fromkeys(most, 1)
+            continue
         best = best or max(
             (each for each in free if most[each.part]),
             key=lambda each: favour[each] * sum(worth[word] for word in each.said) / (6 + len(each.said)),
@@ -146,7 +149,7 @@ def _starts(pages: Sequence[Page], entries: Sequence[Entry]) -> list[tuple[int, 
     texts = {page.number: page.text for page in pages}
     starts = set()
     for title, number in chapters(entries):
-        words = _NUMBERED.sub("", title).split()
+        words = PREFIX.sub("", title, count=1).split()
         heading = re.search(r"\s+".join(map(re.escape, words)), texts.get(number, ""), re.IGNORECASE) if words else None
         starts.add((number, heading.start() if heading else 0))
     return sorted(starts)
@@ -231,6 +234,7 @@ def _is_sentence(passage: Passage, text: str) -> bool:
         and not quote.rstrip("\"'”’)»").endswith("?")
         and not quote[0].islower()
         and not _NOTHING.search(quote)
+        and quote.count("”") + quote.count(")") <= quote.count("“") + quote.count("(")
         and text[: passage.start].rstrip()[-1:] not in (";", ":", ",")
         and not _CONTENTS.search(quote)
         and (len(words) < 4 or figures <= 0.25 * len(words))

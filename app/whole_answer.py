@@ -151,7 +151,8 @@ class WholeAnswer:
         pages = pages if others else body(pages, self._document.outline)
         entries = [entry for entry in self._document.outline if pages[0].number <= entry[2] <= pages[-1].number]
         most = int(self._form.split()[0])
-        found = main_points(pages, most, entries, "" if others else self._document.title, others)
+        least = self._asking.points or _PAGE_POINTS
+        found = main_points(pages, most, entries, "" if others else self._document.title, others, least)
         return [(each.quote, each.page, each.start, each.end) for each in found]
 
     def _written(self, kept: dict[str, list[Point]], stop: threading.Event) -> Iterator[Working]:

@@ -179,7 +179,8 @@ def test_a_document_of_chapters_is_told_by_how_they_begin() -> None:
         pages.append(page(number, f"Chapter {number}\n\nThis chapter is short. {lead} {turned}"))
     entries = [(1, f"{number} Chapter {number}", number) for number in range(1, 5)]
     assert [each.quote for each in main_points(pages, 4, entries)] == leads
-    assert len(main_points(pages, 6, entries)) == 6
+    assert len(main_points(pages, 6, entries)) == 4
+    assert len(main_points(pages, 8, entries, least=6)) == 6
 
 
 @pytest.mark.parametrize(
