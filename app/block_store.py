@@ -16,7 +16,8 @@ from engine.core.pinned_staging import Staging
 from engine.kvcache.blocks import scores as score_blocks
 from engine.kvcache.blocks.by_chunk import ChunkLoader
 from engine.kvcache.blocks.by_layer import QuantizedLoader
-from engine.kvcache.blocks.load import Source, load
+from engine.kvcache.blocks.coded import CodedLoader
+from engine.kvcache.blocks.load import Loader, Source, load
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import PodBlock, PodLoader, pieces
 from engine.kvcache.layout import Layout
@@ -117,12 +118,14 @@ class BlockStore:
             self._drop(section, blocks, error)
             return None
 
-    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> PodLoader | QuantizedLoader | ChunkLoader:
+    def _loader(self, section: Section, num_tokens: int, layout: Layout) -> Loader:
         """What takes the blocks of a section that is read so far."""
         model = self._runner.model
         facts = model.shape, num_tokens, model.device, self._staging
         if layout.recipe.precision.while_reading:
             return ChunkLoader(layout, model.shape, section.num_tokens, model.device, self._staging, num_tokens)
+        if layout.basis:
+            return CodedLoader(layout, *facts)
         if section.state == "ready" and not layout.recipe.exact:
             return QuantizedLoader(layout, *facts)
         return PodLoader(*facts)

@@ -12,7 +12,7 @@ from app.block_store import BlockStore
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
-from engine.kvcache.blocks import by_layer
+from engine.kvcache.blocks import by_layer, coded
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod, PodBlock, to_blocks
 from engine.kvcache.layout import Layout
@@ -76,7 +76,11 @@ class SectionReader:
         began = time.perf_counter() - resuming
         pod = builder.finish()
         blocks: Iterable[PodBlock] = ()
-        if isinstance(pod, Pod) and not layout.recipe.exact:
+        if isinstance(pod, Pod) and layout.basis:
+            # Answers are given from what a restart finds, too.
+            blocks = list(coded.to_blocks(pod, layout))
+            pod = self._relief.run(partial(coded.restored, blocks, layout, self._loaded.runner.model))
+        elif isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
             for each in self._scores(section, partial(score, self._loaded.runner, ids, pod, layout), scores):
                 if self._stopped(stopped):

@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.fidelity.documents import Document, Question
 from benchmarks.fidelity.measures import Judged, judge
 from engine.compression.compress import pack_pod, score
+from engine.kvcache.blocks import coded
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import ExactPod, Pod
 from engine.kvcache.layout import Layout
@@ -69,8 +70,14 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
                 streamed[key] = read(entry.runner, ids, plan)
             source = streamed[key]
         start = time.perf_counter()
-        pod = source
-        if isinstance(source, Pod) and not entry.recipe.exact:
+        pod, stored = source, 0
+        if isinstance(source, Pod) and entry.layout.basis:
+            blocks = list(coded.to_blocks(source, entry.layout))
+            pod, stored = (
+                coded.restored(blocks, entry.layout, entry.runner.model),
+                sum(len(each.payload) for each in blocks),
+            )
+        elif isinstance(source, Pod) and not entry.recipe.exact:
             # Scores are the same for every recipe with this policy.
             asked = (id(source), entry.recipe.selection.policy)
             if asked not in scores:
@@ -79,7 +86,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
             pod = pack_pod(source, entry.layout, scores.get(asked) if entry.recipe.selection.drops else None)
         row.seconds += time.perf_counter() - start
         if document.length:
-            row.num_bytes.setdefault(document.length, []).append(stored_bytes(pod) / len(ids))
+            row.num_bytes.setdefault(document.length, []).append((stored or stored_bytes(pod)) / len(ids))
         opened = pod.open()
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):

@@ -232,7 +232,12 @@ class PodLoader:
 
     def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Copy a verified block to its place. Raises PodMismatch on a foreign one, of which nothing is copied."""
-        start, stop, pairs = from_block(meta, payload, self._shape)
+        start, _, pairs = from_block(meta, payload, self._shape)
+        self.put(start, pairs)
+
+    def put(self, start: int, pairs: Sequence[Tensor]) -> None:
+        """Copy each group's keys and values (2, L, G, C, D) of tokens from `start` to their places."""
+        stop = start + max(pair.shape[3] for pair in pairs)
         if stop > self._num_tokens:
             raise PodMismatch(f"a block ends at token {stop} of {self._num_tokens}")
         filled = []

@@ -1,4 +1,4 @@
-"""Layout: what the parts of a compressed pod mean for one model: recipe, shared keys, predicted keys."""
+"""Layout: what the parts of a compressed pod mean for one model: recipe, shared keys, predicted keys, coding basis."""
 
 import hashlib
 import json
@@ -10,7 +10,8 @@ from engine.core.errors import PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.core.quant import packed_bytes
 from engine.core.rope import angles_of
-from engine.kvcache import key_maps, sharing_plan
+from engine.kvcache import basis, key_maps, sharing_plan
+from engine.kvcache.basis import Basis
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import Recipe
 from engine.models.loader import Model
@@ -23,11 +24,13 @@ class Layout:
     recipe: Recipe
     roots: tuple[tuple[int, ...], ...]
     maps: KeyMaps | None = None
+    basis: Basis | None = None
 
     @property
     def digest(self) -> str:
         """sha256 of everything that a pod of this layout depends on, except the model."""
         facts = [str(self.recipe), self.roots, self.maps.digest if self.maps else ""]
+        facts += [self.basis.digest] if self.basis else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def proximal(self, num_tokens: int) -> list[int]:
@@ -54,6 +57,9 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
     recipe, distant = layout.recipe, len(layout.recipe.distant(num_tokens))
     if recipe.exact or not distant:
         return shape.num_bytes(num_tokens)
+    if layout.basis:
+        coded = distant * layout.basis.bits(recipe.coding.step) / 8
+        return (num_tokens - distant) * shape.token_bytes + round(coded)
     rows = recipe.selection.slots(distant)
     values = packed_bytes(rows, shape.head_dim, recipe.precision.values, "token", shape.dtype)
     total = (num_tokens - distant) * shape.token_bytes + shape.layers * shape.kv_heads * values
@@ -75,6 +81,13 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
             f"{model.name} has layers that see the last {shape.windows[-1]:,} tokens only, of which nothing else is "
             "kept anyway: it is read by the recipe exact"
         )
+    if recipe.coding.step:
+        found = basis.find(model, *folders)
+        if found is None:
+            raise PlanMissing(
+                f"{model.name} has no basis to code by: make one with python -m engine.sharing.basis_fit --model ..."
+            )
+        return Layout(recipe, own, basis=found)
     saving = recipe.sharing.saving
     if not recipe.sharing.mode:
         return Layout(recipe, own)

@@ -95,6 +95,17 @@ class Sharing:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """Keys and values of all layers coded together on the disk: see engine.kvcache.blocks.coded."""
+
+    step: float = 0.0
+    """What components are rounded to multiples of, beside a mean weight of 1; 0: not coded."""
+
+    def __str__(self) -> str:
+        return f"coded{round(100 * self.step)}" if self.step else ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The parts, each of which is off by default.
 
@@ -106,13 +117,14 @@ class Recipe:
     adapter: str = ""
     selection: Selection = Selection()
     precision: Precision = Precision()
+    coding: Coding = Coding()
     sinks: int = 16
     recent: int = 256
 
     @property
     def exact(self) -> bool:
         """Whether nothing is compressed."""
-        return not any(map(str, (self.sharing, self.selection, self.precision)))
+        return not any(map(str, (self.sharing, self.selection, self.precision, self.coding)))
 
     @property
     def while_reading(self) -> bool:
@@ -128,7 +140,7 @@ class Recipe:
         """The parts in the form that `parse` takes; the same recipe always reads the same."""
         adapter = f"adapter={self.adapter}" if self.adapter else ""
         near = f"near{self.sinks},{self.recent}" if not self.exact and (self.sinks, self.recent) != (16, 256) else ""
-        parts = (self.sharing, adapter, self.selection, self.precision, near)
+        parts = (self.sharing, adapter, self.selection, self.precision, self.coding, near)
         return "+".join(filter(None, map(str, parts))) or "exact"
 
 
@@ -138,6 +150,7 @@ _FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)": lambda mode, saving, r, t, s: {
         "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100, bool(s))
     },
+    r"coded(\d+)": lambda step: {"coding": Coding(int(step) / 100)},
     r"near(\d+),(\d+)": lambda sinks, recent: {"sinks": int(sinks), "recent": int(recent)},
     r"adapter=([\w.-]+)": lambda name: {"adapter": name},
 }
@@ -149,7 +162,7 @@ def parse(text: str) -> Recipe:
 
     `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
     mode and saving (`t70`: skip where proximal tokens hold 70 %; `s`: share while reading), `linear35r2` with a
-    residual of 2 bits, `near16,256` exact tokens, `adapter=NAME`.
+    residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256` exact tokens, `adapter=NAME`.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
@@ -157,7 +170,7 @@ def parse(text: str) -> Recipe:
         if not known:
             raise RecipeUnknown(
                 f"{part!r} is no part of a recipe; recipes are {', '.join(NAMED)}, or parts: k4v4, k4v4hs, keep50, "
-                "keep50:norm, A35, B35, linear35r2, near16,256, joined by +"
+                "keep50:norm, A35, B35, linear35r2, coded30, near16,256, joined by +"
             )
         recipe = replace(recipe, **known[0])
     _check(recipe, text)
@@ -184,6 +197,8 @@ def _check(recipe: Recipe, text: str) -> None:
         wrong = "16 bits leave nothing to quantize while reading"
     elif precision.while_reading and (selection.drops or sharing.mode):
         wrong = "quantizing while reading keeps every slot, and keys that no layers share"
+    elif recipe.coding.step and (selection.drops or sharing.mode or min(precision.keys, precision.values) < 16):
+        wrong = "what is coded across layers keeps every slot, in no other form"
     elif recipe.recent < 1:
         wrong = "at least the last token stays exact"
     if wrong:

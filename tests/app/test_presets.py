@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app import cli
-from app.errors import Busy, DocumentNotFound, NotRead, RecipeNotThere
+from app.errors import Busy, DocumentNotFound, ModelUnavailable, NotRead, RecipeNotThere
 from app.idle import Idle
 from app.main import App
 from app.recall import Recaller
@@ -15,6 +15,7 @@ from app.recipe_registry import kept_by, named
 from app.settings import Settings
 from engine.kvcache.recipe import NAMED
 from engine.runtime.prefill.builder import PodBuilder
+from engine.sharing import basis_fit
 from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -94,6 +95,7 @@ def test_what_a_recipe_keeps_in_words() -> None:
         "40 % of the tokens in 4 bits",
         "27 % of the tokens in 4 bits",
     ]
+    assert kept_by("coded30") == "every token, coded across layers"
     assert kept_by("A35+k4v3") == "every token in 3 and 4 bits, with keys shared between layers"
     assert [named(text) for text in ("keep60+k8v4h", "keep40+k4v4h", "faithful", "k4v4")] == [
         "faithful", "balanced", "faithful", "k4v4"
@@ -377,3 +379,35 @@ def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
     store.set_reading_state(planned.id, "paused")
     assert app.library.catalogue.entry(document_id).progress.stage == "ready"
     assert answered_by(app, document_id) == "exact"
+
+
+def test_coded_across_layers_it_answers_alike_after_a_restart(
+    settings: Settings, open_app: OpenApp, source: Path, store: Store
+) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no basis to code by.*engine\.sharing\.basis_fit"):
+        open_app(recipe="coded5").model.wait()
+    models = str(settings.home / "models")
+    drawn = ("--samples", "2", "--tokens", "600", "--out", models)
+    basis_fit.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
+    answers = []
+    for _ in range(2):
+        app = open_app(recipe="coded5")
+        document_id = paper.read_here(app, source)
+        answers.append(paper.last(app.questions.ask(document_id, QUESTION)))
+        app.close()
+    first, second = answers
+    assert first.recipe == "coded5" and first.citations[0].page == 3
+    assert (first.answer, first.citations) == (second.answer, second.citations)
+    (reading,) = store.readings(document_id)
+    blocks = [block for section in store.sections(reading.id) for block in store.blocks(section.id)]
+    assert any(b"coded" in (settings.home / "pods" / each.file_name).read_bytes()[:4000] for each in blocks)
+    # A damaged block is never answered from.
+    path = settings.home / "pods" / blocks[1].file_name
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+    app = open_app(recipe="coded5")
+    list(app.questions.ask(document_id, QUESTION))
+    assert by_recipe(store, document_id) == {"coded5": "queued"}
+    paper.read_here(app, source)
+    assert paper.last(app.questions.ask(document_id, QUESTION)).citations == first.citations

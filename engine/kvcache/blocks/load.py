@@ -9,6 +9,7 @@ from typing import Any
 from engine.core.pinned_staging import ARENA_BYTES
 from engine.kvcache.blocks.by_chunk import ChunkLoader
 from engine.kvcache.blocks.by_layer import QuantizedLoader
+from engine.kvcache.blocks.coded import CodedLoader
 from engine.kvcache.exact import ExactPod, PodLoader
 from engine.kvcache.quantized import QuantizedPod
 
@@ -16,8 +17,9 @@ MOST_THREADS = 16
 """More only wait for each other: for memory, and for Python's lock."""
 
 
-Loader = PodLoader | QuantizedLoader | ChunkLoader
-"""What puts blocks together: of exact pods, of packed ones, and of those that were packed while they were read."""
+Loader = PodLoader | QuantizedLoader | ChunkLoader | CodedLoader
+"""What puts blocks together: of exact pods, of packed ones, of those that were packed while they were read, of coded
+ones."""
 
 
 @dataclass(frozen=True)

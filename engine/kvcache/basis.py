@@ -1,0 +1,155 @@
+"""Basis: directions in which the keys, and the values, of all layers of a token vary together.
+
+A token's keys of all layers and KV heads, without their positions, are one vector, and its values another. Their
+principal components (Karhunen-Loeve transform; across layers as in KVTC, arXiv 2511.01815) need far fewer bits than
+the layers do one by one. Before that keys are weighted by the root mean square of the queries that meet them, and
+values by the projection behind them, so that a squared error stands for one of the logits and of the layers' outputs.
+
+Letters: L layers, G KV heads, D head size, N = L * G * D, T tokens, R directions.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.core.atomic import atomic_write
+from engine.core.errors import PlanMissing
+from engine.core.rope import Angles, angles_of
+
+FORMAT = 1
+_PARTS = ("mean", "weights", "directions", "spread")
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Of keys or of values: x (T, N) becomes z (T, R) = (x - mean) weights directions.
+
+    `weights` (L * G, D, D) of each head; `directions` (N, R) are orthonormal, and `spread` (R,) is the standard
+    deviation along each, falling.
+    """
+
+    mean: Tensor
+    weights: Tensor
+    directions: Tensor
+    spread: Tensor
+
+    @cached_property
+    def forward(self) -> Tensor:
+        """(N, R)."""
+        blocks = self.directions.float().view(*self.weights.shape[:2], -1)
+        return (self.weights @ blocks).flatten(0, 1)
+
+    @cached_property
+    def backward(self) -> Tensor:
+        """(R, N)."""
+        blocks = self.directions.float().view(*self.weights.shape[:2], -1)
+        unweighted: Tensor = torch.linalg.inv(self.weights).mT @ blocks
+        return unweighted.flatten(0, 1).T.contiguous()
+
+    def bits(self, step: float) -> float:
+        """Of a token's components, rounded to multiples of a step: the entropy of Laplace distributions."""
+        scale = (self.spread.double() / 2**0.5 / step).clamp_min(1e-3)
+        zero, falls = 1 - torch.exp(-0.5 / scale), torch.exp(-1 / scale)
+        # Of those that are not zero: the sign, and how much farther, which is geometric.
+        further = -((1 - falls).log2() + falls / (1 - falls) * falls.log2())
+        entropy = -zero * zero.log2() + (1 - zero) * (1 - (1 - zero).log2() + further)
+        return float(entropy.nan_to_num().sum())
+
+    def within(self, spread: float) -> int:
+        """How many directions, from the first, are spread at least so."""
+        return int((self.spread >= spread).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """The transforms of keys and of values; `facts` says what they were found on."""
+
+    keys: Transform
+    values: Transform
+    angles: Angles
+    facts: dict[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over all numbers."""
+        total = hashlib.sha256(f"{FORMAT}".encode())
+        for tensor in self._tensors().values():
+            total.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+    def analyse(self, keys: Tensor, values: Tensor, positions: Tensor, spread: float) -> tuple[Tensor, Tensor]:
+        """Components (T, R') of keys and of values (L, G, T, D) at positions (T,), of directions spread at least so."""
+        plain = self.angles.undo(keys, positions)
+        return _onto(plain, self.keys, spread), _onto(values.float(), self.values, spread)
+
+    def restore(
+        self, keys: Tensor, values: Tensor, positions: Tensor, dims: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values (L, G, T, D) in float32 from their components (T, R'); `dims` are L, G and D."""
+        return self.angles.apply(_back(keys, self.keys, dims), positions), _back(values, self.values, dims)
+
+    def bits(self, step: float) -> float:
+        """About what a token takes."""
+        return self.keys.bits(step) + self.values.bits(step)
+
+    def save(self, folder: Path, model: str, digest: str) -> Path:
+        """Write the file that `find` reads; returns its path."""
+        path = _path(folder, model, digest)
+        with atomic_write(path) as scratch:
+            save_file(self._tensors(), scratch, {"docpod": json.dumps({"digest": digest, "facts": self.facts})})
+        return path
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{side}.{name}": getattr(transform, name).contiguous()
+            for side, transform in (("keys", self.keys), ("values", self.values))
+            for name in _PARTS
+        }
+
+
+def _onto(rows: Tensor, transform: Transform, spread: float) -> Tensor:
+    flat = rows.permute(2, 0, 1, 3).flatten(1)
+    return (flat - transform.mean) @ transform.forward[:, : transform.within(spread)]
+
+
+def _back(components: Tensor, transform: Transform, dims: tuple[int, int, int]) -> Tensor:
+    layers, heads, dim = dims
+    flat = torch.addmm(transform.mean, components, transform.backward[: components.shape[1]])
+    return flat.view(-1, layers, heads, dim).permute(1, 2, 0, 3)
+
+
+def find(model: Any, *folders: Path) -> Basis | None:
+    """A model's basis, from the first folder that has it; or None. An adapted model has that of the model it was.
+
+    Raises PlanMissing for a file that holds none.
+    """
+    for folder in folders:
+        path = _path(folder, model.name, model.base_digest)
+        if not path.exists():
+            continue
+        try:
+            with safe_open(path, "pt", device=str(model.device)) as file:
+                facts = json.loads((file.metadata() or {})["docpod"])
+                if facts["digest"] != model.base_digest:
+                    continue
+                keys, values = (
+                    Transform(*(file.get_tensor(f"{side}.{name}") for name in _PARTS)) for side in ("keys", "values")
+                )
+            return Basis(keys, values, angles_of(model.network, model.shape.head_dim), facts["facts"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise PlanMissing(
+                f"{path} holds no basis: {error}; make it anew with python -m engine.sharing.basis_fit"
+            ) from error
+    return None
+
+
+def _path(folder: Path, model: str, digest: str) -> Path:
+    return folder / f"{model.replace('/', '--')}.{digest[:12]}.basis.safetensors"

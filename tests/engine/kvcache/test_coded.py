@@ -1,0 +1,153 @@
+"""Coding across layers: the basis is that of principal components, what is coded comes back as its definition says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.core.errors import PlanMissing, PodMismatch
+from engine.core.rope import angles_of
+from engine.kvcache import basis
+from engine.kvcache.basis import Basis
+from engine.kvcache.blocks import coded
+from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout, expected_bytes, layout_of
+from engine.kvcache.recipe import parse
+from engine.runtime.runner import Runner
+from engine.sharing import basis_fit
+from tests.engine.reading import read, runner_of, some_ids
+from tests.tiny import llama
+
+STEP = 0.05
+RECIPE = f"coded{round(100 * STEP)}+near4,1"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Runner:
+    return runner_of(llama())
+
+
+@pytest.fixture(scope="module")
+def found(runner: Runner) -> Basis:
+    samples = [some_ids(runner, 700, seed) for seed in range(3)]
+    return basis_fit.fit(runner, samples, angles_of(runner.model.network, runner.model.shape.head_dim), {"seed": 0})
+
+
+@pytest.fixture(scope="module")
+def pod(runner: Runner) -> Pod:
+    return read(runner, some_ids(runner, 300, 9))
+
+
+def layout(found: Basis, recipe: str = RECIPE) -> Layout:
+    return Layout(parse(recipe), ((0, 0),), basis=found)
+
+
+def test_directions_are_orthonormal_and_fall(found: Basis) -> None:
+    for side in (found.keys, found.values):
+        gram = side.directions.float().T @ side.directions.float()
+        torch.testing.assert_close(gram, torch.eye(len(gram)), rtol=0, atol=2e-3)
+        assert (side.spread.diff() <= 0).all() and side.within(0.0) == len(side.spread)
+
+
+def test_weights_stand_for_logits_and_outputs(runner: Runner, found: Basis, pod: Pod) -> None:
+    """A squared error of weighted values is one of what the output projection makes of them, for a mean query head."""
+    network, shape = runner.model.network, runner.model.shape
+    error = torch.randn(shape.head_dim)
+    heads = network.config.num_attention_heads // shape.kv_heads
+    ratios = []
+    for layer in range(shape.layers):
+        out = network.model.layers[layer].self_attn.o_proj.weight.float()
+        for head in range(shape.kv_heads):
+            columns = out[:, head * heads * shape.head_dim :][:, : heads * shape.head_dim].view(len(out), heads, -1)
+            truth = torch.einsum("ohd,d->oh", columns, error).square().sum() / heads
+            ratios.append(truth / (error @ found.values.weights[layer * shape.kv_heads + head]).square().sum())
+    ratios_of = torch.stack(ratios)
+    torch.testing.assert_close(ratios_of, ratios_of.mean().expand_as(ratios_of), rtol=2e-3, atol=0)
+
+
+def test_what_comes_back_is_the_definition(runner: Runner, found: Basis, pod: Pod) -> None:
+    """In float64 and one token at a time: x' = mean + round((x - mean) W U / step) step U' W^-1, without positions."""
+    plan = layout(found)
+    back = coded.restored(list(coded.to_blocks(pod, plan)), plan, runner.model)
+    far = plan.recipe.distant(pod.num_tokens)
+    assert (back.num_tokens, len(far)) == (300, 295)
+    for ends in ([*range(far.start)], [*range(far.stop, 300)]):
+        assert torch.equal(back.keys[:, :, ends], pod.keys[:, :, ends])
+    for token in (far[0], far[100], far[-1]):
+        at = torch.tensor([token])
+        for side, exact, got in ((found.keys, pod.keys, back.keys), (found.values, pod.values, back.values)):
+            rows, rounded = exact[:, :, token : token + 1], got[:, :, token : token + 1]
+            if side is found.keys:
+                rows, rounded = found.angles.undo(rows, at), found.angles.undo(rounded, at)
+            kept = side.within(coded.LEAST * STEP)
+            weight = torch.block_diag(*side.weights.double())
+            turn = side.directions[:, :kept].double()
+            whole = ((rows.double().flatten() - side.mean.double()) @ weight @ turn / STEP).round()
+            wanted = side.mean.double() + whole @ turn.T * STEP @ torch.linalg.inv(weight)
+            # A component between two steps may round either way.
+            error = (rounded.double().flatten() - wanted).abs()
+            assert error.median() < 1e-4 and error.max() < STEP
+
+
+def test_smaller_steps_cost_more_and_err_less(runner: Runner, found: Basis, pod: Pod) -> None:
+    sizes, errors = [], []
+    for recipe in ("coded20+near4,1", "coded5+near4,1", "coded1+near4,1"):
+        plan = layout(found, recipe)
+        blocks = list(coded.to_blocks(pod, plan))
+        sizes.append(sum(len(block.payload) for block in blocks))
+        errors.append(float((coded.restored(blocks, plan, runner.model).values - pod.values).square().mean()))
+        assert expected_bytes(plan, runner.model.shape, 300) < 2 * sizes[-1]
+    assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
+    assert expected_bytes(layout(found, "coded5"), runner.model.shape, 5) == 5 * runner.model.shape.token_bytes
+
+
+def test_entropy_is_that_of_rounded_laplace_numbers(found: Basis) -> None:
+    for spread in (0.05, 0.4, 3.0):
+        side = basis.Transform(torch.zeros(1), torch.eye(1)[None], torch.eye(1), torch.tensor([spread]))
+        edges = np.arange(-200.5, 201) / (spread / 2**0.5 / 0.3)
+        tail = np.exp(-np.abs(edges)) / 2
+        chance = np.diff(np.where(edges < 0, tail, 1 - tail))
+        chance = chance[chance > 1e-300]
+        assert side.bits(0.3) == pytest.approx(-(chance * np.log2(chance)).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize("most", [0, 1, 127, 128, 300, 32767])
+def test_whole_numbers_come_back(most: int) -> None:
+    rows = np.random.default_rng(most).integers(-most, most + 1, (9, 40)).astype(np.float32)
+    rows[5:] = np.clip(rows[5:], -2, 2)
+    wide, data = coded.encode(rows)
+    assert wide == (5 if most > 127 else 0)
+    assert np.array_equal(coded.decode(memoryview(data), wide, 9, 40), rows)
+
+
+def test_what_is_damaged_or_foreign_is_refused(runner: Runner, found: Basis, pod: Pod) -> None:
+    wide, data = coded.encode(np.ones((9, 40), np.float32))
+    for wrong in (data[:-1], data[4:], b""):
+        with pytest.raises(PodMismatch):
+            coded.decode(memoryview(wrong), wide, 9, 40)
+    for facts in ((wide, 9, 41), (wide, 8, 40), (10, 9, 36)):
+        with pytest.raises(PodMismatch):
+            coded.decode(memoryview(data), *facts)
+    plan = layout(found)
+    first, block, *_ = coded.to_blocks(pod, plan)
+    loader = coded.CodedLoader(plan, runner.model.shape, 300, runner.model.device)
+    for other in ({"basis": "another"}, {"recipe": "coded7"}, {"dtype": "float16"}):
+        with pytest.raises(PodMismatch, match="does not fit"):
+            loader.add({**block.meta, "stop": block.stop, **other}, block.payload)
+    loader.add({**first.meta, "stop": first.stop}, first.payload)
+    with pytest.raises(PodMismatch, match="expected 300"):
+        loader.finish()
+
+
+def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path: Path) -> None:
+    model = runner.model
+    with pytest.raises(PlanMissing, match="basis_fit"):
+        layout_of(model, parse(RECIPE), [tmp_path])
+    path = found.save(tmp_path, model.name, model.base_digest)
+    again = layout_of(model, parse(RECIPE), [tmp_path])
+    assert again.basis is not None and again.basis.digest == found.digest and again.basis.facts == {"seed": 0}
+    assert again.digest != layout_of(model, parse("exact"), [tmp_path]).digest
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PlanMissing, match="make it anew"):
+        layout_of(model, parse(RECIPE), [tmp_path])
