@@ -139,12 +139,12 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     parser.add_argument("--out", type=Path, required=True, help="folder for the basis")
     options = parser.parse_args(arguments)
     try:
-        make(loader.load(options.model, options.models, say), options, say)
+        _make(loader.load(options.model, options.models, say), options, say)
     except EngineError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
-def make(model: Model, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+def _make(model: Model, options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model.need_every_token()
     started = time.monotonic()
     text = read_text(options.text) if options.text else sample_text()
