@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -84,6 +85,9 @@ def test_arabic_runs_to_the_left_fits_and_is_for_everybody(browser: Browser, tmp
         serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "2") as url,
         driver.new_page(browser, language="ar") as (page, complaints),
     ):
+        door = httpx.get(url.partition("?")[0], headers={"Accept-Language": "ar,en;q=0.5"}, trust_env=False).text
+        assert '<html lang="ar" dir="rtl">' in door
+        assert CATALOGUES["ar"]["DocPod is private"] in door
         driver.open_page(page, url)
         wrong = found(page, "nothing there yet")
         driver.upload(page, pdf)
