@@ -12,7 +12,7 @@ import gradio as gr
 from app.events import Answer, Cited, Turn
 from app.main import App
 from ui import page_panel
-from ui.language import count, i18n, t, told
+from ui.language import count, i18n, t, translated
 from ui.render import conversation
 from ui.render.words import text
 from ui.trouble import explain
@@ -210,9 +210,9 @@ def status_line(app: App, turn: Turn) -> str:
         return t("The reader is still loading. Your question waits and is answered as soon as it is ready.")
     match turn.state:
         case "looking":
-            return text(told(turn.doing)) or t("Looking for the passage…")
+            return text(translated(turn.doing)) or t("Looking for the passage…")
         case "answering" if turn.answer.coverage:
-            return t("Answering from {pages}, the part read so far…", pages=text(told(turn.answer.coverage)))
+            return t("Answering from {pages}, the part read so far…", pages=text(translated(turn.answer.coverage)))
         case "answering":
             return t("Answering…")
     return ""

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from app.errors import NotAllowed
 from ui.access import Access
-from ui.language import direction, language, speaking, t, told
+from ui.language import direction, language, speaking, t, translated
 
 LONGEST_FORM = 4_096
 
@@ -53,7 +53,7 @@ class Door:
     def page(self, request: Request, key: str = "", trouble: str = "") -> Response:
         """How to come in, from where the request came, in the language of its sender."""
         with speaking(request.headers.get("accept-language", "")):
-            return HTMLResponse(self._page(request, key, told(trouble)), 401)
+            return HTMLResponse(self._page(request, key, translated(trouble)), 401)
 
     def _page(self, request: Request, key: str, trouble: str) -> str:
         asked = '<input type="password" name="password" autocomplete="current-password" required autofocus>'

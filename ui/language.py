@@ -50,9 +50,9 @@ def t(words: str, /, **values: object) -> str:
     return said.format(**{name: held.format(value) for name, value in values.items()}) if values else said
 
 
-def told(words: str) -> str:
+def translated(words: str) -> str:
     """What the app says, its values in it already: each sentence as the catalogue has it, or as it is."""
-    return " ".join(map(_told, _BETWEEN_SENTENCES.split(words)))
+    return " ".join(map(_translated, _BETWEEN_SENTENCES.split(words)))
 
 
 def count(number: int, one: str) -> str:
@@ -79,11 +79,11 @@ def _plural(number: int) -> str:
     return {0: "zero", 1: "one", 2: "two"}.get(number, few)
 
 
-def _told(words: str) -> str:
+def _translated(words: str) -> str:
     if words in _entries():
         return t(words)
     found = ((pattern.fullmatch(words), said) for pattern, said in _patterns(language()))
-    return next((said.format(*map(_told, match.groups())) for match, said in found if match), words)
+    return next((said.format(*map(_translated, match.groups())) for match, said in found if match), words)
 
 
 @cache

@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 
 from tests.ui.served_process import ROOT
-from ui.language import CATALOGUES, count, direction, figure, language, speaking, t, told
+from ui.language import CATALOGUES, count, direction, figure, language, speaking, t, translated
 
 PLURALS = {"de": {"one", "other"}, "zh-CN": {"other"}, "ar": {"zero", "one", "two", "few", "many", "other"}}
 
@@ -128,10 +128,10 @@ def test_values_are_islands_where_words_run_to_the_left() -> None:
 def test_what_the_app_says_is_told_sentence_by_sentence() -> None:
     both = "Not found in the document. “Corvane” stands nowhere in it. I looked through all 98 pages; "
     with speaking("de"):
-        assert told("The question is empty.") == "Die Frage ist leer."
-        assert told(f"{both}the closest passages are shown.") == (
+        assert translated("The question is empty.") == "Die Frage ist leer."
+        assert translated(f"{both}the closest passages are shown.") == (
             "Nicht im Dokument gefunden. “Corvane” kommt darin nirgends vor. "
             "Durchgesehen wurde: alle 98 Seiten; die ähnlichsten Stellen werden gezeigt."
         )
-        assert told("Corvane shone. The question is empty. So {0}") == "Corvane shone. Die Frage ist leer. So {0}"
-    assert told(both) == both
+        assert translated("Corvane shone. The question is empty. So {0}") == "Corvane shone. Die Frage ist leer. So {0}"
+    assert translated(both) == both

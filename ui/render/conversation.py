@@ -11,7 +11,7 @@ from app.readers import READERS
 from app.remarks import remarks
 from ui.render.icons import icon
 from ui.render.library import controls
-from ui.render.words import count, duration, figure, prose, t, text, told
+from ui.render.words import count, duration, figure, prose, t, text, translated
 from ui.trouble import Trouble
 
 CLOSING_TAGS = re.compile(r"(?:</(?:p|li|ol|ul)>)+$")
@@ -26,7 +26,7 @@ SHOWN_QUOTES = 3
 
 def welcome() -> str:
     """The page of someone who has no document yet."""
-    formats = t(", ").join(told(each.name) for each in READERS)
+    formats = t(", ").join(translated(each.name) for each in READERS)
     return (
         f'<section class="welcome big"><h2>{t("Read it once.<br>Ask for ever.")}</h2><p>'
         + t(
@@ -95,7 +95,7 @@ def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
     done = turn.answer
     if turn.state == "failed":
         tools = f'<footer><span class="cost"></span><span class="tools">{_again()}</span></footer>' if again else ""
-        return f'<div class="answer">{_trouble(Trouble(told(turn.message), told(turn.hint)))}{tools}</div>'
+        return f'<div class="answer">{_trouble(Trouble(translated(turn.message), translated(turn.hint)))}{tools}</div>'
     if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
         return hits(turn, entry, again)
     return answer(done, again, _standing(turn, entry), plain(about, turn))
@@ -143,7 +143,7 @@ def _standing(turn: Turn, entry: DocumentEntry) -> str:
         words = t("Checking it against all {pages}…", pages=count(entry.pages, "page"))
         return f'<p class="standing">{words}{_stop()}</p>'
     if turn.state == "partial":
-        part = text(told(done.coverage))
+        part = text(translated(done.coverage))
         words = t("So far from {pages}. It is checked again when all are read.", pages=part)
         return f'<p class="standing">{words}{_stop()}</p>'
     if done.checked_pages:
@@ -173,8 +173,8 @@ def answer(done: Answer, again: bool, standing: str = "", copied: str = "") -> s
         tools += _again()
     stopped = f'<p class="quiet">{t("Stopped.")}</p>' if done.stopped else ""
     spent = cost(replace(done, coverage="") if standing else done)
-    remarked = "".join(f'<p class="remark">{text(told(remark))}</p>' for remark in remarks(done))
-    shown = _found(done) if done.found else passages(told(done.answer), done.citations)
+    remarked = "".join(f'<p class="remark">{text(translated(remark))}</p>' for remark in remarks(done))
+    shown = _found(done) if done.found else passages(translated(done.answer), done.citations)
     return (
         f'<div class="answer{"" if done.found else " not-found"}" data-citations="{citations_json(done.citations)}">'
         f"{shown}{remarked}{stopped}{standing}"
@@ -220,7 +220,7 @@ def marked(words: str, done: Answer) -> str:
 
 def _weak(better: str) -> str:
     """Said once in a conversation: how to take a small reader's words."""
-    could = " " + t("{reader}: it would say more in its own words.", reader=text(told(better))) if better else ""
+    could = " " + t("{reader}: it would say more in its own words.", reader=text(translated(better))) if better else ""
     words = t(
         "This reader is a small one: it is good at finding passages and weak at wording. Rely on the "
         "passages; of its own words only those are shown that they hold."
@@ -321,9 +321,9 @@ def chip(cited: Cited, words: str = "") -> str:
 
 def cost(done: Answer) -> str:
     """`Answered from memory: 0.4 s instead of 94 s · 12,800 tokens reused, 31 new`, after what was read by then."""
-    part = t("From {pages}, the part that was read by then", pages=text(told(done.coverage)))
+    part = t("From {pages}, the part that was read by then", pages=text(translated(done.coverage)))
     lines = [part] if done.coverage else []
-    lines += [text(told(done.looked))] if done.looked else []
+    lines += [text(translated(done.looked))] if done.looked else []
     if done.reused_tokens:
         took, reading = duration(done.first_token_seconds), done.reading_seconds
         spent = t("Answered from memory: {seconds}", seconds=took)

@@ -7,7 +7,7 @@ from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
 from ui.render.icons import icon
-from ui.render.words import about, count, figure, size, t, text, told, when
+from ui.render.words import about, count, figure, size, t, text, translated, when
 from ui.trouble import Trouble
 
 BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
@@ -146,7 +146,7 @@ def state_line(entry: DocumentEntry) -> str:
             return f"{t('Not read yet.')} {forecast_line(entry.forecast)}"
         case "queued":
             if entry.answers_from:
-                return t("Becoming {recipe} · waiting for its turn", recipe=text(told(entry.recipe)))
+                return t("Becoming {recipe} · waiting for its turn", recipe=text(translated(entry.recipe)))
             plan = f" · {t('about {time}', time=about(entry.forecast.seconds))}" if entry.forecast else ""
             return f"{t('Waiting for its turn')} · {count(entry.pages, 'page')}{plan}"
         case "reading":
@@ -157,7 +157,7 @@ def state_line(entry: DocumentEntry) -> str:
         case "ready":
             return f"{pages_line(entry)} · {t('{size} memory', size=size(entry.pod_bytes))}"
         case "failed":
-            return f'<span class="bad">{text(told(progress.message))}</span> {text(told(progress.hint))}'
+            return f'<span class="bad">{text(translated(progress.message))}</span> {text(translated(progress.hint))}'
         case "cancelled":
             return f"{t('Reading was cancelled')} · {count(entry.pages, 'page')}"
     return count(entry.pages, "page")
@@ -168,7 +168,9 @@ def reading_line(progress: Progress, becoming: str = "") -> str:
     done, total = figure(progress.pages_done), figure(progress.pages_total)
     parts = [t("Reading page {page} of {pages}", page=done, pages=total)]
     if becoming:
-        parts = [t("Becoming {recipe}: page {page} of {pages}", recipe=text(told(becoming)), page=done, pages=total)]
+        parts = [
+            t("Becoming {recipe}: page {page} of {pages}", recipe=text(translated(becoming)), page=done, pages=total)
+        ]
     if progress.tokens_per_second > 0:
         parts.append(t("{n} tokens/s", n=figure(progress.tokens_per_second, ",.0f")))
     if progress.seconds_left is not None:
@@ -238,7 +240,7 @@ def controls(entry: DocumentEntry) -> str:
 
 def _note(entry: DocumentEntry) -> str:
     """What should be known about the file, and what may be done about pages that are pictures."""
-    notes = [told(entry.note)] if entry.note else []
+    notes = [translated(entry.note)] if entry.note else []
     if entry.pages_for_ocr and not ocr_installed() and entry.progress.stage == "ready":
         pages = count(entry.pages_for_ocr, "page")
         notes.append(t("OCR would read {pages} more; install it: {command}", pages=pages, command=INSTALL))
@@ -261,7 +263,7 @@ def password_form(entry: DocumentEntry) -> str:
     """Asks for the password of an encrypted document."""
     if entry.progress.stage != "locked":
         return ""
-    wrong = f'<p class="bad">{text(told(entry.progress.message))}</p>' if entry.progress.message else ""
+    wrong = f'<p class="bad">{text(translated(entry.progress.message))}</p>' if entry.progress.message else ""
     return (
         f'<form class="unlock" data-event="click" data-act="unlock" data-document="{text(entry.document_id)}">{wrong}'
         f'<input type="password" name="password" aria-label="{t("Password of this document")}"'

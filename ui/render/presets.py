@@ -1,7 +1,7 @@
 """The presets: by which recipe the open document is kept, as four steps with one line on what that costs and keeps."""
 
 from app.events import PresetState, RecipeStep
-from ui.render.words import about, figure, size, t, text, told
+from ui.render.words import about, figure, size, t, text, translated
 from ui.trouble import Trouble
 
 
@@ -12,7 +12,7 @@ def presets(state: PresetState | None, trouble: Trouble | None = None) -> str:
     steps = "".join(_step(state, step) for step in state.steps)
     refused = "".join(
         f'<p class="line">{t("{recipe} is not there:", recipe=_name(step.name))} '
-        f"<bdi>{text(told(step.why_not))}</bdi></p>"
+        f"<bdi>{text(translated(step.why_not))}</bdi></p>"
         for step in state.steps
         if step.why_not
     )
@@ -29,8 +29,8 @@ def line(state: PresetState) -> str:
     step = next(each for each in state.steps if each.name == state.chosen)
     meanwhile = ""
     if not state.ready and state.answers_from not in ("", step.name):
-        meanwhile = f". {t('Until it is there, the {recipe} memory answers', recipe=told(state.answers_from))}"
-    keeps = told(step.keeps)
+        meanwhile = f". {t('Until it is there, the {recipe} memory answers', recipe=translated(state.answers_from))}"
+    keeps = translated(step.keeps)
     return f"{keeps[0].upper()}{keeps[1:]} · {costs(step, ' · ')}{meanwhile}"
 
 
@@ -43,7 +43,7 @@ def costs(step: RecipeStep, between: str = "") -> str:
 
 def change(state: PresetState, step: RecipeStep) -> str:
     """What choosing a step means, said before it is done: the cost, the way there, and what goes."""
-    sentences, time = [t("Keeps {what}: {costs}.", what=told(step.keeps), costs=costs(step))], about(step.seconds)
+    sentences, time = [t("Keeps {what}: {costs}.", what=translated(step.keeps), costs=costs(step))], about(step.seconds)
     if step.ready:
         sentences.append(t("It is there already."))
     elif not state.answers_from:
@@ -52,7 +52,7 @@ def change(state: PresetState, step: RecipeStep) -> str:
         sentences.append(t("The text has to be read again for it, in about {time}.", time=time))
     else:
         sentences.append(t("It is made from the exact memory, in about {time}, without reading again.", time=time))
-    goes = t(" and ").join(told(name) for name in state.goes if name != step.name)
+    goes = t(" and ").join(translated(name) for name in state.goes if name != step.name)
     if goes and step.ready:
         sentences.append(t("The {recipe} memory is removed.", recipe=goes))
     elif goes:
@@ -65,28 +65,28 @@ def change(state: PresetState, step: RecipeStep) -> str:
 def _step(state: PresetState, step: RecipeStep) -> str:
     label = _name(step.name)
     if step.name == state.chosen:
-        return f'<button type="button" aria-pressed="true" title="{text(told(step.parts))}">{label}</button>'
+        return f'<button type="button" aria-pressed="true" title="{text(translated(step.parts))}">{label}</button>'
     if step.why_not:
         return f'<button type="button" aria-pressed="false" disabled title="{text(step.why_not)}">{label}</button>'
     return (
         f'<button type="button" aria-pressed="false" data-event="click" data-act="choose"'
         f' data-document="{text(state.document_id)}" data-recipe="{text(step.name)}"'
-        f' title="{text(told(step.parts))}: {text(costs(step))}"'
-        f' data-ask="{t("Change the memory to {recipe}?", recipe=text(told(step.name)))}"'
+        f' title="{text(translated(step.parts))}: {text(costs(step))}"'
+        f' data-ask="{t("Change the memory to {recipe}?", recipe=text(translated(step.name)))}"'
         f' data-words="{text(change(state, step))}"'
         f' data-yes="{t("Change")}" data-no="{t("Leave it")}" data-look="strong">{label}</button>'
     )
 
 
 def _name(recipe: str) -> str:
-    return text(told(recipe).capitalize())
+    return text(translated(recipe).capitalize())
 
 
 def _beside(state: PresetState) -> str:
     """Memories that stay beside the chosen one, and the way to be rid of them."""
     pieces = []
     for name, num_bytes in state.kept:
-        recipe, takes = text(told(name)), size(num_bytes)
+        recipe, takes = text(translated(name)), size(num_bytes)
         after = t(
             "Changing the memory then means reading the text again."
             if name == "exact"

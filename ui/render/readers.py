@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.events import ReaderEntry, ReaderStatus
-from ui.render.words import count, figure, size, t, text, told
+from ui.render.words import count, figure, size, t, text, translated
 from ui.trouble import Trouble
 
 
@@ -16,7 +16,7 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     )
     if not entries:
         return f'<div class="reader" data-state="{text(status.state)}"><p>{line}</p></div>'
-    why = "" if status.state == "loading" else f'<p class="why">{text(told(status.why))}</p>'
+    why = "" if status.state == "loading" else f'<p class="why">{text(translated(status.why))}</p>'
     rows = "".join(map(_row, entries))
     return (
         f'<details class="reader" data-menu="readers" data-state="{text(status.state)}"><summary>{line}</summary>'
@@ -29,7 +29,9 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
 def change(status: ReaderStatus, can_stop: bool, trouble: Trouble | None = None) -> str:
     """What goes on or went wrong with the reader, and what should be known of the library."""
     why = (status.why,) if status.state == "loading" and not status.doing else ()
-    lines = "".join(f'<p class="doing">{text(told(each))}</p>' for each in (status.notice, *why, status.doing) if each)
+    lines = "".join(
+        f'<p class="doing">{text(translated(each))}</p>' for each in (status.notice, *why, status.doing) if each
+    )
     stop = (
         '<div class="doing controls"><button class="small" data-event="click" data-act="stop">'
         f"{t('Stop')}</button></div>"

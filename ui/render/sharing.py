@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from app.events import DocumentEntry
 from app.sharing import ShareState
 from ui.render.icons import icon
-from ui.render.words import count, t, text, told
+from ui.render.words import count, t, text, translated
 from ui.trouble import Trouble
 
 LENGTHS = (3_600, 28_800, 86_400, 604_800)
@@ -21,7 +21,7 @@ def form(entries: Sequence[DocumentEntry], roads: Mapping[str, str], trouble: Tr
         f'<span dir="auto">{text(entry.name)}</span></label>'
         for entry in entries
     )
-    ways = "".join(f'<option value="{text(name)}">{text(told(label))}</option>' for name, label in roads.items())
+    ways = "".join(f'<option value="{text(name)}">{text(translated(label))}</option>' for name, label in roads.items())
     lengths = "".join(
         f'<option value="{seconds}"{" selected" if seconds == 86_400 else ""}>{_length(seconds)}</option>'
         for seconds in LENGTHS

@@ -7,7 +7,7 @@ from app.prose import text as text
 from ui.language import count as count
 from ui.language import figure as figure
 from ui.language import t as t
-from ui.language import told as told
+from ui.language import translated as translated
 
 
 def duration(seconds: float) -> str:
