@@ -27,6 +27,7 @@ from starlette.routing import compile_path
 from app.credentials import Allowance, Password, digest
 from app.errors import NotAllowed
 from app.main import App
+from ui.language import speaking
 
 PUBLIC_ROUTES = (
     "/manifest.json",
@@ -119,14 +120,14 @@ class GuardedBlocks(gr.Blocks):
 
     async def process_api(self, *arguments: Any, **named: Any) -> dict[str, Any]:
         """Raises gr.Error for an event that is not the viewer's to cause."""
-        request = named.get("request")
-        viewer = request.request.scope.get("viewer") if isinstance(request, gr.Request) and request.request else None
+        sent: Any = getattr(named.get("request"), "request", None)
+        viewer = sent.scope.get("viewer") if sent else None
         event = named["block_fn"].api_name
         if viewer is None or not (viewer.is_home or event in VISITOR_EVENTS):
             raise gr.Error("This is not shared with visitors.", print_exception=False)
         if not viewer.holds(named.get("session_hash") or ""):
             raise gr.Error("This page belongs to somebody else.", print_exception=False)
-        with acting(viewer.app):
+        with acting(viewer.app), speaking(sent.headers.get("accept-language", "")):
             return await super().process_api(*arguments, **named)
 
 

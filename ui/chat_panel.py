@@ -12,15 +12,14 @@ import gradio as gr
 from app.events import Answer, Cited, Turn
 from app.main import App
 from ui import page_panel
+from ui.language import count, i18n, t, translated
 from ui.render import conversation
-from ui.render.words import count, text
+from ui.render.words import text
 from ui.trouble import explain
 from ui.view import POLLING, QUIET, Open, Page, View
 
 PACE_SECONDS = 0.06
 """Shortest time between two redrawings of a growing answer: faster ones cannot be read, only cost."""
-BUSY = {"submit_btn": False, "stop_btn": "Stop", "__type__": "update"}
-IDLE = {"submit_btn": "Send", "stop_btn": False, "__type__": "update"}
 
 
 PANE = "chat-pane"
@@ -33,8 +32,8 @@ def build(page: Page) -> None:
         page.surface("live")
     page.surface("status", template='<p role="status" aria-live="polite">${value}</p>')
     question = gr.Textbox(
-        placeholder="Open a document to ask it",
-        label="Your question",
+        placeholder=i18n("Open a document to ask it"),
+        label=i18n("Your question"),
         show_label=False,
         container=False,
         lines=1,
@@ -88,7 +87,7 @@ def live(app: App, at: Open) -> View:
     if not at.turns:
         suggested = () if at.several else app.library.suggested(at.document_id)
         history = conversation.invitation(at.entry, at.several, suggested)
-        return {"history": history, "live": "", "status": "", "question": IDLE}
+        return {"history": history, "live": "", "status": "", "question": box(busy=False)}
     *before, last = at.turns
     read = bool(at.several) or at.entry.progress.stage == "ready"
     apart = last.state == "answering" or (last.state == "looking" and read)
@@ -102,19 +101,25 @@ def live(app: App, at: Open) -> View:
         ),
         "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
         "status": status_line(app, last),
-        "question": BUSY if last.state in ("looking", "answering") else IDLE,
+        "question": box(busy=last.state in ("looking", "answering")),
     }
+
+
+def box(busy: bool) -> dict[str, Any]:
+    """The button of the box: it sends a question, or stops its answer."""
+    return {"submit_btn": not busy and t("Send"), "stop_btn": busy and t("Stop"), "__type__": "update"}
 
 
 def opened(app: App, at: Open) -> View:
     """The box, as it can be used."""
     if at.entry is None:
-        return {"question": gr.update(interactive=False, placeholder="Open a document to ask it"), "instead_of": 0}
+        closed = gr.update(interactive=False, placeholder=t("Open a document to ask it"))
+        return {"question": {**box(busy=False), **closed}, "instead_of": 0}
     if not app.may_ask:
-        box = gr.update(interactive=False, placeholder="This document is shared for reading only")
-        return {"question": box, "instead_of": 0}
-    box = gr.update(interactive=True, placeholder="Ask these documents" if at.several else "Ask this document")
-    return {"question": {**box, **live(app, at)["question"]}, "instead_of": 0}
+        closed = gr.update(interactive=False, placeholder=t("This document is shared for reading only"))
+        return {"question": {**box(busy=False), **closed}, "instead_of": 0}
+    asks = gr.update(interactive=True, placeholder=t("Ask these documents" if at.several else "Ask this document"))
+    return {"question": {**asks, **live(app, at)["question"]}, "instead_of": 0}
 
 
 def on_edit(page: Page, conversation_id: str, answer: int) -> View:
@@ -148,7 +153,7 @@ def on_ask(page: Page, document_id: str, conversation_id: str, question: str, in
         yield {
             "live": conversation.failure(question, explain(error)),
             "status": "",
-            "question": {**IDLE, "value": question},
+            "question": {**box(busy=False), "value": question},
         }
 
 
@@ -202,18 +207,18 @@ def _sheet(app: App, at: Open) -> View:
 def status_line(app: App, turn: Turn) -> str:
     """What the last question of a conversation waits for, in a line."""
     if turn.state == "waiting" and app.status().state == "loading":
-        return "The reader is still loading. Your question waits and is answered as soon as it is ready."
+        return t("The reader is still loading. Your question waits and is answered as soon as it is ready.")
     match turn.state:
         case "looking":
-            return text(turn.doing) or "Looking for the passage…"
+            return text(translated(turn.doing)) or t("Looking for the passage…")
         case "answering" if turn.answer.coverage:
-            return f"Answering from {text(turn.answer.coverage)}, the part read so far…"
+            return t("Answering from {pages}, the part read so far…", pages=text(translated(turn.answer.coverage)))
         case "answering":
-            return "Answering…"
+            return t("Answering…")
     return ""
 
 
 def done_line(answer: Answer) -> str:
     """Says the end to a screen reader; sighted users see it."""
     passages = count(len(answer.citations), "passage")
-    return f'<span class="unseen">{"Stopped" if answer.stopped else "Answer complete"}, {passages}.</span>'
+    return f'<span class="unseen">{t("Stopped" if answer.stopped else "Answer complete")}, {passages}.</span>'

@@ -10,12 +10,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from app.errors import NotAllowed
 from ui.access import Access
+from ui.language import direction, language, speaking, t, translated
 
 LONGEST_FORM = 4_096
-PASSWORD = (
-    '<label>Password<input type="password" name="password" autocomplete="current-password" required autofocus></label>'
-)
-NAME = '<label>Your name<input name="name" maxlength="40" autocomplete="name" placeholder="may be left out"></label>'
 
 
 class Door:
@@ -54,27 +51,38 @@ class Door:
         return Response(status_code=204)
 
     def page(self, request: Request, key: str = "", trouble: str = "") -> Response:
-        """How to come in, from where the request came."""
+        """How to come in, from where the request came, in the language of its sender."""
+        with speaking(request.headers.get("accept-language", "")):
+            return HTMLResponse(self._page(request, key, translated(trouble)), 401)
+
+    def _page(self, request: Request, key: str, trouble: str) -> str:
+        asked = '<input type="password" name="password" autocomplete="current-password" required autofocus>'
+        password = f"<label>{t('Password')}{asked}</label>"
         access, host = self._access, request.headers.get("host", "")
         if access.is_shared(host):
-            title, words = "Documents are shared with you", "Read them here, and see where each answer stands in them."
+            title = t("Documents are shared with you")
+            words = t("Read them here, and see where each answer stands in them.")
             by_password = access.app.sharing.needs_password()
-            fields = NAME + (PASSWORD if by_password else f'<input type="hidden" name="key" value="{escape(key)}">')
+            fields = (
+                f'<label>{t("Your name")}<input name="name" maxlength="40" autocomplete="name"'
+                f' placeholder="{t("may be left out")}"></label>'
+            )
+            fields += password if by_password else f'<input type="hidden" name="key" value="{escape(key)}">'
             if not by_password and not key:
-                fields, trouble = "", trouble or "The link that you were sent lets you in; this address alone does not."
+                alone = t("The link that you were sent lets you in; this address alone does not.")
+                fields, trouble = "", trouble or alone
         else:
-            title, words = "DocPod is private", "Open it with the address that it printed when it started."
-            fields = PASSWORD if access.has_password else ""
+            title, words = t("DocPod is private"), t("Open it with the address that it printed when it started.")
+            fields = password if access.has_password else ""
         bad = f'<p class="bad" role="alert">{escape(trouble)}</p>' if trouble else ""
-        form = f'<form method="post" action="/enter">{fields}<button>Open</button></form>' if fields else ""
-        return HTMLResponse(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>DocPod</title>'
+        form = f'<form method="post" action="/enter">{fields}<button>{t("Open")}</button></form>' if fields else ""
+        return (
+            f'<!doctype html><html lang="{language()}" dir="{direction()}"><meta charset="utf-8"><title>DocPod</title>'
             # Without a referrer of its own the form's origin would be "null", which is refused as another site's.
             '<meta name="referrer" content="same-origin">'
             '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
             f'<style>{self._style}</style><main><img src="/favicon.ico" alt=""><h1>{title}</h1>'
-            f"<p>{words}</p>{bad}{form}</main>",
-            401,
+            f"<p>{words}</p>{bad}{form}</main>"
         )
 
 

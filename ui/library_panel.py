@@ -11,6 +11,7 @@ import gradio as gr
 
 from app.main import App
 from ui import page_panel
+from ui.language import i18n
 from ui.render import library
 from ui.trouble import Trouble, explain
 from ui.view import LAST_WINS, POLLING, QUIET, RESTING, Open, Page, View
@@ -21,18 +22,18 @@ PANE = "library-pane"
 def build(page: Page) -> None:
     """Adding, searching, and the list."""
     brand = library.brand(page.app.settings.max_upload_mb)
-    gr.HTML(brand, elem_id="brand", js_on_load=None, apply_default_css=False)
-    page.region("upload", gr.UploadButton("Add documents", file_count="multiple", elem_id="upload"))
+    page.still("brand", brand)
+    page.region("upload", gr.UploadButton(i18n("Add documents"), file_count="multiple", elem_id="upload"))
     page.surface("notices")
     search = gr.Textbox(
-        placeholder="Search everything",
-        label="Search titles, pages and conversations",
+        placeholder=i18n("Search everything"),
+        label=i18n("Search titles, pages and conversations"),
         show_label=False,
         container=False,
         elem_id="search",
     )
     page.region("search", search)
-    gr.HTML(library.lists(), elem_id="lists", js_on_load=None, apply_default_css=False)
+    page.still("lists", library.lists())
     page.surface("documents")
     page.surface("several")
     # What the page shows, so that the timer only sends what changed: hashes of the live regions. The page has them, not

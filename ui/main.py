@@ -7,6 +7,7 @@ import gradio as gr
 from app.main import App
 from ui import chat_panel, head_panel, library_panel, page_panel, presets_panel, readers_panel, share_panel
 from ui.access import GuardedBlocks, acting
+from ui.language import t
 from ui.render.icons import icon
 from ui.view import POLLING, QUIET, Page, Panel
 
@@ -28,7 +29,7 @@ def build(app: App) -> gr.Blocks:
             for pane in PANES:
                 with gr.Column(elem_id=pane, elem_classes="pane"):
                     page.build(pane)
-        gr.HTML(_switch(), elem_id="switch", js_on_load=None, apply_default_css=False)
+        page.still("switch", _switch())
         page.bind()
 
         def load(document_id: str, conversation_id: str) -> list[Any]:
@@ -42,7 +43,7 @@ def build(app: App) -> gr.Blocks:
 
 
 def _switch() -> str:
-    panes = (("library", "Library"), ("chat", "Chat"), ("page", "Page"))
+    panes = (("library", t("Library")), ("chat", t("Chat")), ("page", t("Page")))
     return "".join(
         f'<button data-do="show" data-show="{pane}" aria-label="{label}">{icon(pane)}<span>{label}</span></button>'
         for pane, label in panes

@@ -8,13 +8,13 @@ import gradio as gr
 
 from app.events import Cited
 from app.main import App
+from ui.language import t
 from ui.render import page as view
 from ui.trouble import explain
 from ui.view import QUIET, Open, Page, View
 
 PANE = "page-pane"
 WHOLE = re.compile(r"-?\d{1,9}")
-NO_TEXT = "Shown as pictures: this browser cannot open the file itself."
 
 
 def build(page: Page) -> None:
@@ -101,14 +101,15 @@ def sheet(
     try:
         entry = app.library.catalogue.entry(document_id)
         if not entry.pages:
-            return view.empty("The pages appear here as soon as they are known.")
+            return view.empty(t("The pages appear here as soon as they are known."))
         labels = app.library.catalogue.labels(document_id)
         named = [label.casefold() for label in labels]
         wanted = printed.strip().casefold()
         found = named.index(wanted) + 1 if wanted in named else number
         shown = min(max(found, 1), entry.pages)
         missing = printed if wanted not in ("", *named) else str(found) if found != shown else ""
-        note = f"There is no page {missing}." if missing else NO_TEXT if pictures else ""
+        note = t("Shown as pictures: this browser cannot open the file itself.") if pictures else ""
+        note = t("There is no page {page}.", page=missing) if missing else note
         in_frame = entry.is_pdf and not pictures
         image = None if in_frame else app.library.page_image(document_id, shown)
         return view.sheet(entry, shown, image, marks, chosen, labels, note)

@@ -1,6 +1,26 @@
 // The few things a browser has to do itself: report clicks, remember the place, switch panes, theme, zoom.
 (() => {
   const root = document.documentElement;
+  // The language is that of Gradio's own parts, in whose settings the catalogues are: the first one of the browser.
+  const catalogues = window.gradio_config.i18n_translations;
+  const base = (tag) => tag.split("-")[0].toLowerCase();
+  root.lang = Object.keys(catalogues).find((each) => base(each) === base(navigator.language)) || "en";
+  root.dir = root.lang === "ar" ? "rtl" : "ltr";
+  const entries = catalogues[root.lang] || {};
+  const t = (words, values = {}) => (entries[words] || words).replace(/{(\w+)}/g, (_, name) => values[name]);
+  function count(n, one) {
+    const forms = entries[`{n} ${one}`] || { one: `{n} ${one}`, other: `{n} ${one}s` };
+    return forms[new Intl.PluralRules(root.lang).select(n)].replace("{n}", n);
+  }
+  // What stays as it is came in English.
+  function translate(element) {
+    for (const each of element.querySelectorAll("button, span"))
+      for (const name of ["ariaLabel", "title", each.children.length ? "" : "textContent"])
+        if (each[name]) each[name] = t(each[name]);
+  }
+  root.style.setProperty("--drop-here", JSON.stringify(t("Drop to add to the library")));
+  root.style.setProperty("--or-drop", JSON.stringify(t("or drop PDFs anywhere")));
+
   const themes = matchMedia("(prefers-color-scheme: dark)");
 
   function applyTheme() {
@@ -22,10 +42,11 @@
 
   const made = (name, parts) => Object.assign(document.createElement(name), parts);
   const SHORTCUTS = [
-    ["/", "Ask: to the box for a question"], ["Ctrl K", "Search titles, pages and conversations"],
-    ["↑ ↓", "Through what was found"], ["Page Up, Page Down", "In the page pane: on, and to the next page"],
-    ["← →", "In the page pane: the page before and after"], ["Esc", "Close a menu, leave the search, stop an answer"],
-    ["Ctrl F", "In the page pane: find in the document"], ["?", "This list"],
+    ["/", t("Ask: to the box for a question")], ["Ctrl K", t("Search titles, pages and conversations")],
+    ["↑ ↓", t("Through what was found")], ["Page Up, Page Down", t("In the page pane: on, and to the next page")],
+    ["← →", t("In the page pane: the page before and after")],
+    ["Esc", t("Close a menu, leave the search, stop an answer")],
+    ["Ctrl F", t("In the page pane: find in the document")], ["?", t("This list")],
   ];
 
   // A question with its answers, or a message when there is only one.
@@ -49,12 +70,12 @@
   }
   // The new name, or nothing.
   async function renamed(name) {
-    const answer = await dialog("Rename", "The name", [["yes", "Rename", "strong"], ["no", "Keep", ""]], name);
+    const answer = await dialog(t("Rename"), t("The name"), [["yes", t("Rename"), "strong"], ["no", t("Keep"), ""]], name);
     return answer.startsWith("yes ") ? answer.slice(4) : "";
   }
   const confirmed = async (data) =>
     (await dialog(data.ask, data.words || "",
-      [["no", data.no || "Keep", ""], ["yes", data.yes, data.look || "danger"]])) === "yes";
+      [["no", data.no || t("Keep"), ""], ["yes", data.yes, data.look || "danger"]])) === "yes";
 
   // Documents that are chosen for a question, by id, through every redrawing of the list.
   const picked = new Set();
@@ -66,7 +87,7 @@
     const ask = document.querySelector("[data-several]");
     if (!ask) return;
     ask.dataset.all ||= ask.textContent;
-    const words = picked.size ? `Ask ${picked.size} chosen document${picked.size > 1 ? "s" : ""}` : ask.dataset.all;
+    const words = picked.size ? t("Ask {documents}", { documents: count(picked.size, "chosen document") }) : ask.dataset.all;
     if (ask.textContent !== words) ask.textContent = words;
     ask.nextElementSibling.hidden = !picked.size;
   }
@@ -125,7 +146,7 @@
     const sign = Object.assign(document.createElement("span"), { className: "copied", role: "status" });
     button.before(sign);
     const done = await navigator.clipboard?.writeText(words).then(() => true, () => false) || copySelected(words);
-    sign.textContent = done ? "Copied" : "Could not be copied";
+    sign.textContent = done ? t("Copied") : t("Could not be copied");
     setTimeout(() => sign.remove(), 2500);
   }
   function copySelected(words) {
@@ -161,8 +182,8 @@
       if (document.querySelector("dialog[open]")) return;
       const list = made("dl", {});
       for (const [keys, does] of SHORTCUTS)
-        list.append(made("dt", { textContent: keys }), made("dd", { textContent: does }));
-      dialog("Keyboard shortcuts", list, [["ok", "Close", "strong"]]);
+        list.append(made("dt", { textContent: keys, dir: "ltr" }), made("dd", { textContent: does }));
+      dialog(t("Keyboard shortcuts"), list, [["ok", t("Close"), "strong"]]);
     },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy: (button) => copy(button, button.dataset.copy),
@@ -266,8 +287,8 @@
     input.files = kept.files;
     if (!kept.files.length) event.stopImmediatePropagation();
     const names = large.map((file) => `“${file.name}”`).join(", ");
-    dialog(`Too large: ${names}`, `A file may have up to ${limit} MB. Start DocPod with --max-upload-mb to allow more.`,
-      [["ok", "OK", "strong"]]);
+    const words = t("A file may have up to {limit} MB. Start DocPod with --max-upload-mb to allow more.", { limit });
+    dialog(t("Too large: {files}", { files: names }), words, [["ok", t("OK"), "strong"]]);
   }, true);
   document.addEventListener("dragover", (event) => {
     if (!hasFiles(event)) return;
@@ -338,7 +359,7 @@
   });
 
   // Whether the server is there is asked seldom, and said once; when it is back, the page opens as it was.
-  const GONE = "DocPod is not running any more, or cannot be reached. This page goes on by itself as soon as it is back.";
+  const GONE = t("DocPod is not running any more, or cannot be reached. This page goes on by itself as soon as it is back.");
   const typed = () => document.querySelector("#question textarea");
   async function watch(missed = 0) {
     const there = await fetch("favicon.ico", { cache: "no-store" }).then(() => true, () => false);
@@ -380,7 +401,7 @@
     show(root.dataset.pane);
     list("documents");
     follow(document.querySelector("#talk"));
-    for (const [pane, name] of [["library", "Library"], ["chat", "Conversation"], ["page", "Page"]])
+    for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
     for (const part of ["#head", "#reader"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
@@ -405,5 +426,5 @@
     return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
-  window.docpod = { wire, place, remember, fresh };
+  window.docpod = { wire, translate, place, remember, fresh };
 })();

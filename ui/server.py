@@ -21,6 +21,7 @@ from ui import download
 from ui.access import SECRET, Access
 from ui.api import Api
 from ui.guard import Guard
+from ui.language import i18n
 from ui.main import build
 from ui.originals import routes
 from ui.theme import head, theme
@@ -104,6 +105,7 @@ def serve(app: App) -> Iterator[Served]:
             allowed_paths=[],
             blocked_paths=[str(settings.home / name) for name in PRIVATE],
             strict_cors=True,
+            i18n=i18n,
             theme=theme(),
             head=head(),
             favicon_path=ICON,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.refusals import report
+from ui.language import translated
 
 
 @dataclass(frozen=True)
@@ -16,4 +17,4 @@ class Trouble:
 def explain(error: Exception) -> Trouble:
     """What a user can act on in its own words; anything else is logged under a short id, which is shown."""
     known = report(error)
-    return Trouble(known.message, known.hint)
+    return Trouble(translated(known.message), translated(known.hint))

@@ -105,6 +105,10 @@ class Page:
         )
         self.region(name, component)
 
+    def still(self, name: str, value: str) -> None:
+        """HTML that stays as it is; the script translates it."""
+        gr.HTML(value, elem_id=name, js_on_load="window.docpod.translate(element)", apply_default_css=False)
+
     def __getitem__(self, name: str) -> Any:
         """The component behind a region."""
         return self._regions[name]

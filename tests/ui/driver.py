@@ -50,10 +50,12 @@ def launched(chromium: str) -> Iterator[Browser]:
 
 
 @contextmanager
-def new_page(browser: Browser, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
+def new_page(
+    browser: Browser, width: int = 1440, height: int = 900, language: str = "en-US"
+) -> Iterator[tuple[Page, Complaints]]:
     """A page of a fresh profile; its complaints are collected."""
     complaints = Complaints()
-    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce", locale=language)
     page.on("pageerror", lambda error: complaints.errors.append(str(error)))
     page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
     page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
@@ -65,9 +67,11 @@ def new_page(browser: Browser, width: int = 1440, height: int = 900) -> Iterator
 
 
 @contextmanager
-def browser_page(chromium: str, width: int = 1440, height: int = 900) -> Iterator[tuple[Page, Complaints]]:
+def browser_page(
+    chromium: str, width: int = 1440, height: int = 900, language: str = "en-US"
+) -> Iterator[tuple[Page, Complaints]]:
     """A page of a fresh browser; its complaints are collected."""
-    with launched(chromium) as browser, new_page(browser, width, height) as opened:
+    with launched(chromium) as browser, new_page(browser, width, height, language) as opened:
         yield opened
 
 
@@ -129,7 +133,7 @@ def wait_for_answer(page: Page, number: int = 1, timeout_ms: int = 300_000) -> l
     """Waits for the end of the answer that is the conversation's `number`th; the texts it grew through."""
     expect(page.locator("#history .answer")).to_have_count(number, timeout=timeout_ms)
     expect(page.locator("#history .waits")).to_have_count(0, timeout=timeout_ms)
-    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=timeout_ms)
+    expect(page.locator("#question .submit-button")).to_be_visible(timeout=timeout_ms)
     pieces: list[str] = page.evaluate("() => window.pieces")
     return pieces
 
@@ -154,7 +158,7 @@ def click_citation(page: Page, position: int = 0) -> str:
     chip = page.locator("#history .turn").last.locator(".chip").nth(position)
     number = chip.get_attribute("data-page") or ""
     chip.click()
-    expect(page.get_by_label("Go to page")).to_have_value(number, timeout=30_000)
+    expect(page.locator("#sheet [name=page]")).to_have_value(number, timeout=30_000)
     expect(chosen_mark(page)).to_be_in_viewport(timeout=30_000)
     return number
 

@@ -304,7 +304,7 @@ def test_an_answer_grows_and_is_restored(
     app.chat.word_seconds = 0.01
     views = list(chat_panel.on_ask(page, document_id, "mine", "How many members?"))
     assert "How many members?" in str(views[0]["history"]) + str(views[0]["live"])
-    assert views[0]["question"] == {**chat_panel.BUSY, "value": ""}
+    assert views[0]["question"] == {**chat_panel.box(busy=True), "value": ""}
     sheets = [str(view["sheet"]) for view in views if "sheet" in view]
     assert "data:image/png" in sheets[0] and 'class="mark chosen"' in sheets[0]
     assert sum("117.6" in str(view.get("live")) for view in views) > 3
@@ -325,7 +325,7 @@ def test_an_answer_can_be_stopped_and_given_again(app: FakeApp, page: Page, docu
         if "117.6" in str(view.get("live")):
             stopped = chat_panel.on_stop(page, document_id, "mine")
             assert "Stopped." in str(stopped["history"]) and stopped["live"] == ""
-            assert stopped["question"] == chat_panel.IDLE
+            assert stopped["question"] == chat_panel.box(busy=False)
     assert "Stopped." in str(views[-1]["history"])
     app.chat.word_seconds = 0.0
     again = list(chat_panel.on_again(page, document_id, "mine"))
@@ -349,7 +349,7 @@ def test_a_question_asked_early_waits_is_answered_and_revised(
     views = list(chat_panel.on_ask(page, document_id, "mine", "How many members, early?"))
     assert "The answer follows as soon as these pages are read." in str(views[-1]["history"])
     assert "117.6 million" in str(views[-1]["history"]) and 'class="mark chosen"' in str(views[0]["sheet"])
-    assert views[-1]["question"] == chat_panel.IDLE
+    assert views[-1]["question"] == chat_panel.box(busy=False)
 
     def look(seen: View) -> View:
         return library_panel.on_tick(page, document_id, "mine", "", "", seen)
@@ -392,7 +392,7 @@ def test_a_failed_question_is_explained_and_comes_back(page: Page, document_id: 
     last = list(chat_panel.on_ask(page, document_id, "mine", question))[-1]
     assert words in str(last["live"])
     assert "Traceback" not in str(last["live"])
-    assert last["question"] == {**chat_panel.IDLE, "value": question}
+    assert last["question"] == {**chat_panel.box(busy=False), "value": question}
 
 
 def test_an_older_answer_cannot_be_asked_for_again_while_one_is_to_come(page: Page, document_id: str) -> None:

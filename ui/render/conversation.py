@@ -7,44 +7,42 @@ from dataclasses import replace
 
 from app.events import Answer, Cited, DocumentEntry, Evidence, Turn
 from app.export import plain
-from app.readers import NAMES
+from app.readers import READERS
 from app.remarks import remarks
 from ui.render.icons import icon
 from ui.render.library import controls
-from ui.render.words import count, duration, prose, text
+from ui.render.words import count, duration, figure, prose, t, text, translated
 from ui.trouble import Trouble
 
 CLOSING_TAGS = re.compile(r"(?:</(?:p|li|ol|ul)>)+$")
 _OPEN, _CLOSE = "\ue010", "\ue011"
 """Stand around what no passage holds until the words are HTML."""
-_FOREIGN = '<mark class="foreign" title="Not in the document\'s passages">'
 _LINK = re.compile(r" ?\[(\d{1,3})\]")
 Cells = list[tuple[int, int]]
 """The characters (start, end) of each cell of a row."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
-_AGAIN = (
-    '<button class="quiet-button" data-event="retry" aria-label="Answer again" title="Answer again">'
-    f"{icon('again')}</button>"
-)
-_STOP = '<button class="small" data-event="stop">Stop</button>'
 
 
 def welcome() -> str:
     """The page of someone who has no document yet."""
+    formats = t(", ").join(translated(each.name) for each in READERS)
     return (
-        '<section class="welcome big"><h2>Read it once.<br>Ask for ever.</h2>'
-        "<p>Add a long PDF. It is read once, on this computer, and remembered: every later question is answered "
-        "from memory, with the passage marked on its page.</p>"
-        '<div class="controls"><button class="strong" data-event="click" data-act="sample">Try the sample</button>'
-        '<button data-do="choose">Add a document</button></div>'
-        f'<p class="quiet">{NAMES}. Nothing leaves this computer.</p></section>'
+        f'<section class="welcome big"><h2>{t("Read it once.<br>Ask for ever.")}</h2><p>'
+        + t(
+            "Add a long PDF. It is read once, on this computer, and remembered: every later question is answered "
+            "from memory, with the passage marked on its page."
+        )
+        + '</p><div class="controls"><button class="strong" data-event="click" data-act="sample">'
+        f'{t("Try the sample")}</button><button data-do="choose">{t("Add a document")}</button></div>'
+        f'<p class="quiet">{t("{formats}. Nothing leaves this computer.", formats=formats)}</p></section>'
     )
 
 
 def choose() -> str:
     """A library, but nothing open."""
-    return '<section class="welcome"><h2>Open a document</h2><p>Choose one from the library.</p></section>'
+    title, words = t("Open a document"), t("Choose one from the library.")
+    return f'<section class="welcome"><h2>{title}</h2><p>{words}</p></section>'
 
 
 def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), suggested: Sequence[str] = ()) -> str:
@@ -52,14 +50,15 @@ def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), sugg
     if several:
         titles = "".join(f'<li dir="auto">{text(each.name)}</li>' for each in several)
         return (
-            f'<section class="welcome several"><h2>Ask {count(len(several), "document")} at once</h2>'
-            f"<p>The best passages of all of them answer, each with its document.</p><ul>{titles}</ul></section>"
+            '<section class="welcome several">'
+            f"<h2>{t('Ask {documents} at once', documents=count(len(several), 'document'))}</h2>"
+            f"<p>{t('The best passages of all of them answer, each with its document.')}</p><ul>{titles}</ul></section>"
         )
     rows = "".join(f'<li><button data-do="ask" dir="auto">{text(each)}</button></li>' for each in suggested)
-    asked = f'<ul class="suggested" aria-label="Suggested questions">{rows}</ul>' if rows else ""
+    asked = f'<ul class="suggested" aria-label="{t("Suggested questions")}">{rows}</ul>' if rows else ""
     return (
         f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>'
-        "<p>What would you like to know? Answers begin with the passage they rest on.</p>"
+        f"<p>{t('What would you like to know? Answers begin with the passage they rest on.')}</p>"
         f"{asked}</section>"
     )
 
@@ -67,14 +66,15 @@ def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), sugg
 def deleted(conversation_id: str) -> str:
     """Says that a conversation was deleted, and takes it back."""
     return (
-        f'Conversation deleted. <button class="link" data-event="click" data-conversation="{text(conversation_id)}">'
-        "Undo</button>"
+        f'{t("Conversation deleted.")} <button class="link" data-event="click"'
+        f' data-conversation="{text(conversation_id)}">{t("Undo")}</button>'
     )
 
 
 def editing() -> str:
     """Says what becomes of a question that is edited, and takes it back."""
-    return 'Sent, it begins another version; this one stays. <button class="link" data-event="edit">Leave it</button>'
+    words = t("Sent, it begins another version; this one stays.")
+    return f'{words} <button class="link" data-event="edit">{t("Leave it")}</button>'
 
 
 def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: str = "", about: str = "") -> str:
@@ -94,8 +94,8 @@ def history(turns: Sequence[Turn], entry: DocumentEntry, again: bool, better: st
 def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
     done = turn.answer
     if turn.state == "failed":
-        tools = f'<footer><span class="cost"></span><span class="tools">{_AGAIN}</span></footer>' if again else ""
-        return f'<div class="answer">{_trouble(Trouble(turn.message, turn.hint))}{tools}</div>'
+        tools = f'<footer><span class="cost"></span><span class="tools">{_again()}</span></footer>' if again else ""
+        return f'<div class="answer">{_trouble(Trouble(translated(turn.message), translated(turn.hint)))}{tools}</div>'
     if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
         return hits(turn, entry, again)
     return answer(done, again, _standing(turn, entry), plain(about, turn))
@@ -104,10 +104,10 @@ def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
 def hits(turn: Turn, entry: DocumentEntry, again: bool) -> str:
     """A question that is not answered yet, or was stopped before: the passages that hold its words."""
     found = turn.answer.citations
-    lead = "Passages with your words" if found else "No page with your words so far."
-    line, button = "Stopped.", _AGAIN if again else ""
+    lead = t("Passages with your words" if found else "No page with your words so far.")
+    line, button = t("Stopped."), _again() if again else ""
     if turn.is_open:
-        line, button = f'<span class="waits">{_follows(turn, entry)}</span>', _STOP
+        line, button = f'<span class="waits">{_follows(turn, entry)}</span>', _stop()
     return (
         f'<div class="answer hits" data-citations="{citations_json(found)}"><p class="lead">{lead}</p>'
         f'<div class="passages">{"".join(map(passage, found))}</div>'
@@ -117,51 +117,64 @@ def hits(turn: Turn, entry: DocumentEntry, again: bool) -> str:
 
 def _follows(turn: Turn, entry: DocumentEntry) -> str:
     if entry.progress.stage in ("paused", "waiting", "cancelled", "failed", "locked"):
-        return f"The answer follows when the document is read.{controls(entry)}"
+        return t("The answer follows when the document is read.") + controls(entry)
     if turn.state == "looking":
-        return "Looking for the answer…"
+        return t("Looking for the answer…")
     if turn.answer.citations:
-        return "The answer follows as soon as these pages are read."
-    return "The answer follows when more of the document is read."
+        return t("The answer follows as soon as these pages are read.")
+    return t("The answer follows when more of the document is read.")
+
+
+def _again() -> str:
+    label = t("Answer again")
+    return (
+        f'<button class="quiet-button" data-event="retry" aria-label="{label}" title="{label}">{icon("again")}</button>'
+    )
+
+
+def _stop() -> str:
+    return f'<button class="small" data-event="stop">{t("Stop")}</button>'
 
 
 def _standing(turn: Turn, entry: DocumentEntry) -> str:
     """Of how much of the document an answer speaks, where that was not all of it from the beginning."""
     done = turn.answer
     if turn.state == "checking":
-        return f'<p class="standing">Checking it against all {count(entry.pages, "page")}…{_STOP}</p>'
+        words = t("Checking it against all {pages}…", pages=count(entry.pages, "page"))
+        return f'<p class="standing">{words}{_stop()}</p>'
     if turn.state == "partial":
-        return (
-            f'<p class="standing">So far from {text(done.coverage)}. It is checked again when all are read.{_STOP}</p>'
-        )
+        part = text(translated(done.coverage))
+        words = t("So far from {pages}. It is checked again when all are read.", pages=part)
+        return f'<p class="standing">{words}{_stop()}</p>'
     if done.checked_pages:
-        return f'<p class="standing">Checked all {count(done.checked_pages, "page")}.</p>'
+        return f'<p class="standing">{t("Checked all {pages}.", pages=count(done.checked_pages, "page"))}</p>'
     return ""
 
 
 def question(words: str, understood: str = "", answer: int = 0) -> str:
     """What the user asked, with its line breaks, and as what it was understood; with an answer it may be edited."""
-    whole = f'<p class="understood" dir="auto">Understood as: {text(understood)}</p>' if understood else ""
+    meant = t("Understood as: {question}", question=text(understood))
+    whole = f'<p class="understood" dir="auto">{meant}</p>' if understood else ""
     pencil = (
-        f'<button class="quiet-button" data-event="edit" data-edit="{answer}" aria-label="Edit question"'
-        f' title="Edit">{icon("pencil")}</button>'
+        f'<button class="quiet-button" data-event="edit" data-edit="{answer}" aria-label="{t("Edit question")}"'
+        f' title="{t("Edit")}">{icon("pencil")}</button>'
     )
-    shown = f'<h3 class="question" dir="auto">{text(words)}</h3>{pencil if answer else ""}'
-    return f'<div class="asked">{shown}</div>{whole}'
+    shown = f'<h3 class="question">{text(words)}</h3>{pencil if answer else ""}'
+    return f'<div class="asked" dir="auto">{shown}</div>{whole}'
 
 
 def answer(done: Answer, again: bool, standing: str = "", copied: str = "") -> str:
     """A finished answer: passages, words, of how much it speaks, what it cost, and what is `copied` of it as text."""
     tools = (
-        f'<button class="quiet-button" data-do="copy" data-copy="{text(copied)}" aria-label="Copy answer" title="Copy">'
-        f"{icon('copy')}</button>"
+        f'<button class="quiet-button" data-do="copy" data-copy="{text(copied)}"'
+        f' aria-label="{t("Copy answer")}" title="{t("Copy")}">{icon("copy")}</button>'
     )
     if again:
-        tools += _AGAIN
-    stopped = '<p class="quiet">Stopped.</p>' if done.stopped else ""
+        tools += _again()
+    stopped = f'<p class="quiet">{t("Stopped.")}</p>' if done.stopped else ""
     spent = cost(replace(done, coverage="") if standing else done)
-    remarked = "".join(f'<p class="remark">{text(remark)}</p>' for remark in remarks(done))
-    shown = _found(done) if done.found else passages(done.answer, done.citations)
+    remarked = "".join(f'<p class="remark">{text(translated(remark))}</p>' for remark in remarks(done))
+    shown = _found(done) if done.found else passages(translated(done.answer), done.citations)
     return (
         f'<div class="answer{"" if done.found else " not-found"}" data-citations="{citations_json(done.citations)}">'
         f"{shown}{remarked}{stopped}{standing}"
@@ -193,7 +206,9 @@ def marked(words: str, done: Answer) -> str:
         start, end = start - offset, end - offset
         if start >= 0:
             words = f"{words[:start]}{_OPEN}{words[start:end]}{_CLOSE}{words[end:]}"
-    html = prose(words).replace(_OPEN, _FOREIGN).replace(_CLOSE, "</mark>")
+    why = t("Not in the document's passages")
+    foreign = f'<mark class="foreign" title="{why}">'
+    html = prose(words).replace(_OPEN, foreign).replace(_CLOSE, "</mark>")
     by_mark = {each.mark: each for each in done.citations}
 
     def link(match: re.Match[str]) -> str:
@@ -205,18 +220,19 @@ def marked(words: str, done: Answer) -> str:
 
 def _weak(better: str) -> str:
     """Said once in a conversation: how to take a small reader's words."""
-    could = f" {text(better)}: it would say more in its own words." if better else ""
-    return (
-        '<p class="remark">This reader is a small one: it is good at finding passages and weak at wording. Rely on the '
-        f"passages; of its own words only those are shown that they hold.{could}</p>"
+    could = " " + t("{reader}: it would say more in its own words.", reader=text(translated(better))) if better else ""
+    words = t(
+        "This reader is a small one: it is good at finding passages and weak at wording. Rely on the "
+        "passages; of its own words only those are shown that they hold."
     )
+    return f'<p class="remark">{words}{could}</p>'
 
 
 def growing(asked: str, evidence: Evidence | None, words: str) -> str:
     """A turn that is still being answered."""
     found = evidence.found if evidence else True
     citations = evidence.citations if evidence else ()
-    lead = "" if found else f"No passage stands out.{' Closest passages:' if citations else ''}"
+    lead = "" if found else t("No passage stands out. Closest passages:" if citations else "No passage stands out.")
     shown = passages(lead, citations) if evidence else ""
     answering = found or (evidence is not None and evidence.answering)
     body = f'<div class="words" dir="auto">{with_cursor(prose(words))}</div>' if answering else ""
@@ -290,26 +306,31 @@ def _marked(cited: Cited, start: int, end: int) -> str:
 def chip(cited: Cited, words: str = "") -> str:
     """`1 p. 12`: the number of the mark, and the printed label, or other words; clicking it turns to the page."""
     label = cited.label or str(cited.page)
-    where = f"page {label}" if label == str(cited.page) else f"page {label}, page {cited.page} of the file"
+    short = t("p. {page}", page=text(label))
+    where = t("show the passage on page {page}", page=text(label))
+    if label != str(cited.page):
+        where = t("show the passage on page {page}, page {number} of the file", page=text(label), number=cited.page)
     of = f'<span class="of" dir="auto">{text(cited.title)}</span> · ' if cited.title else ""
-    said = words or f"{cited.mark} {cited.title}{' · ' if cited.title else ''}p. {label}"
+    said = words or f"{cited.mark} {text(cited.title)}{' · ' if cited.title else ''}{short}"
     return (
         f'<button class="chip" data-event="select" data-pane="page" data-page="{cited.page}" data-mark="{cited.mark}"'
-        f' data-document="{text(cited.document_id)}" aria-label="{text(said)}: show the passage on {text(where)}">'
-        f"{text(words) or f'<b>{cited.mark}</b> {of}p. {text(label)}'}</button>"
+        f' data-document="{text(cited.document_id)}" aria-label="{said}: {where}">'
+        f"{text(words) or f'<b>{cited.mark}</b> {of}{short}'}</button>"
     )
 
 
 def cost(done: Answer) -> str:
     """`Answered from memory: 0.4 s instead of 94 s · 12,800 tokens reused, 31 new`, after what was read by then."""
-    lines = [f"From {text(done.coverage)}, the part that was read by then"] if done.coverage else []
-    lines += [text(done.looked)] if done.looked else []
+    part = t("From {pages}, the part that was read by then", pages=text(translated(done.coverage)))
+    lines = [part] if done.coverage else []
+    lines += [text(translated(done.looked))] if done.looked else []
     if done.reused_tokens:
-        instead = f" instead of {duration(done.reading_seconds)}" if done.reading_seconds >= 0.05 else ""
-        lines.append(
-            f"Answered from memory: {duration(done.first_token_seconds)}{instead} · "
-            f"{count(done.reused_tokens, 'token')} reused, {done.recomputed_tokens:,} new"
-        )
+        took, reading = duration(done.first_token_seconds), done.reading_seconds
+        spent = t("Answered from memory: {seconds}", seconds=took)
+        if reading >= 0.05:
+            spent = t("Answered from memory: {seconds} instead of {reading}", seconds=took, reading=duration(reading))
+        reused, new = count(done.reused_tokens, "token"), figure(done.recomputed_tokens)
+        lines.append(f"{spent} · {t('{tokens} reused, {new} new', tokens=reused, new=new)}")
     return "<br>".join(lines)
 
 

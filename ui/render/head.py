@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.events import ConversationEntry, DocumentEntry
 from ui.render.icons import icon
 from ui.render.library import controls, state_line
-from ui.render.words import count, text
+from ui.render.words import count, t, text, when
 
 
 def head(
@@ -16,7 +16,7 @@ def head(
 ) -> str:
     """Title and state of the open document, or of several, and its conversations."""
     rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
-    earlier = _menu("Earlier conversations", "history", rows)
+    earlier = _menu(t("Earlier conversations"), "history", rows)
     versions = ""
     for each in conversations:
         if each.conversation_id == conversation_id:
@@ -30,15 +30,16 @@ def head(
             f'<div class="tools">{earlier}</div>'
             "</header>"
         )
+    fresh = t("New conversation")
     return (
         f'<header class="head" data-stage="{text(entry.progress.stage)}">'
         f'<div class="what"><h2 dir="auto">{text(entry.name)}</h2>'
         f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">'
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
         f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
-        f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
+        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>{earlier}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
-        f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
+        f' aria-label="{fresh}" title="{fresh}">{icon("plus")}</button></div></header>'
     )
 
 
@@ -59,32 +60,29 @@ def _versions(entry: DocumentEntry, conversation_id: str, versions: Sequence[str
         target = f'data-conversation="{text(versions[to])}"' if 0 <= to < len(versions) else "disabled"
         return (
             f'<button class="quiet-button" data-event="select" data-document="{text(entry.document_id)}" {target}'
-            f' aria-label="{label} version" title="{label} version">{icon(drawing)}</button>'
+            f' aria-label="{label}" title="{label}">{icon(drawing)}</button>'
         )
 
-    before, behind = way("Previous", "left", at - 1), way("Next", "right", at + 1)
-    return f'<p class="versions">{before}<span>Version {at + 1} of {len(versions)}</span>{behind}</p>'
+    before, behind = way(t("Previous version"), "left", at - 1), way(t("Next version"), "right", at + 1)
+    words = t("Version {at} of {all}", at=at + 1, all=len(versions))
+    return f'<p class="versions">{before}<span>{words}</span>{behind}</p>'
 
 
 def _actions(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
     """The open conversation as files, with a marked copy of each PDF that it is about, and once more."""
-    files = [("Export as Markdown", "md", ""), ("Export as web page", "html", "")]
-    files += [
-        (
-            f"Export {each.name if len(documents) > 1 else 'as PDF'} with highlights",
-            "pdf",
-            f"?document={each.document_id}",
-        )
-        for each in documents
-        if each.is_pdf
-    ]
+    files = [(t("Export as Markdown"), "md", ""), (t("Export as web page"), "html", "")]
+    for each in documents:
+        name = t("Export as PDF with highlights")
+        if len(documents) > 1:
+            name = t("Export {document} with highlights", document=each.name)
+        files += [(name, "pdf", f"?document={each.document_id}")] if each.is_pdf else []
     rows = "".join(
         f'<li data-form="{form}"><a href="export/{form}/{text(conversation_id)}{text(query)}" download'
         f' data-do="fold"><span class="title" dir="auto">{text(name)}</span></a></li>'
         for name, form, query in files
     )
-    rows += '<li><button data-event="copy" data-do="fold"><span class="title">Duplicate</span></button></li>'
-    return _menu("This conversation", "more", rows)
+    rows += f'<li><button data-event="copy" data-do="fold"><span class="title">{t("Duplicate")}</span></button></li>'
+    return _menu(t("This conversation"), "more", rows)
 
 
 def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:
@@ -94,9 +92,9 @@ def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) 
     return (
         f'<li{" aria-current=true" if is_open else ""}><button data-event="select" data-do="fold" {ids}>'
         f'<span class="title" dir="auto">{text(each.title)}</span>'
-        f"<time>{about}{each.updated_at.astimezone():%d %b %Y, %H:%M}</time></button>"
+        f"<time>{about}{when(each.updated_at)}</time></button>"
         f'<button class="quiet-button" data-event="submit" {ids} data-rename="{text(each.title)}"'
-        f' aria-label="Rename conversation" title="Rename">{icon("pencil")}</button>'
-        f'<button class="quiet-button" data-event="delete" {ids} aria-label="Delete conversation" title="Delete">'
-        f"{icon('trash')}</button></li>"
+        f' aria-label="{t("Rename conversation")}" title="{t("Rename")}">{icon("pencil")}</button>'
+        f'<button class="quiet-button" data-event="delete" {ids} aria-label="{t("Delete conversation")}"'
+        f' title="{t("Delete")}">{icon("trash")}</button></li>'
     )

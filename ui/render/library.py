@@ -7,7 +7,7 @@ from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
 from ui.render.icons import icon
-from ui.render.words import about, count, size, text
+from ui.render.words import about, count, figure, size, t, text, translated, when
 from ui.trouble import Trouble
 
 BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
@@ -18,10 +18,10 @@ def brand(max_upload_mb: int) -> str:
     """The name, and the switch between light and dark; the script learns here what may be uploaded."""
     return (
         f'<h1 class="brand" data-most-mb="{max_upload_mb}" data-accept="{ACCEPT}">DocPod</h1>'
-        '<button class="quiet-button keys" data-do="shortcuts" aria-label="Keyboard shortcuts"'
-        f' title="Keyboard shortcuts (?)">{icon("keys")}</button>'
-        '<button class="quiet-button" data-do="theme" aria-label="Light or dark"'
-        f' title="Light or dark">{icon("theme")}</button>'
+        f'<button class="quiet-button keys" data-do="shortcuts" aria-label="{t("Keyboard shortcuts")}"'
+        f' title="{t("Keyboard shortcuts (?)")}">{icon("keys")}</button>'
+        f'<button class="quiet-button" data-do="theme" aria-label="{t("Light or dark")}"'
+        f' title="{t("Light or dark")}">{icon("theme")}</button>'
     )
 
 
@@ -30,16 +30,16 @@ def documents(entries: Sequence[DocumentEntry], open_id: str, search: str, found
     inside = hits(found)
     if not entries and not inside:
         if search.strip():
-            return f'<p class="quiet pad">Nothing matches “{text(search)}”.</p>'
-        return '<p class="quiet pad nothing-yet">Documents you add are kept here.</p>'
+            return f'<p class="quiet pad">{t("Nothing matches “{words}”.", words=text(search))}</p>'
+        return f'<p class="quiet pad nothing-yet">{t("Documents you add are kept here.")}</p>'
     rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
-    listed = f'<ul class="documents" aria-label="Documents">{rows}</ul>' if rows else ""
+    listed = f'<ul class="documents" aria-label="{t("Documents")}">{rows}</ul>' if rows else ""
     return listed + inside
 
 
 def lists() -> str:
     """Which of the two lists is shown."""
-    names = (("documents", "Documents"), ("conversations", "Conversations"))
+    names = (("documents", t("Documents")), ("conversations", t("Conversations")))
     return "".join(f'<button data-do="list" data-list="{each}">{name}</button>' for each, name in names)
 
 
@@ -49,11 +49,11 @@ def conversations(entries: Sequence[ConversationEntry], open_id: str) -> str:
         f'<li{" aria-current=true" if each.conversation_id == open_id else ""}><button data-event="select"'
         f' data-pane="chat" data-document="{text(each.documents[0])}" data-conversation="{text(each.conversation_id)}">'
         f'<span class="title" dir="auto">{text(each.title)}</span><span class="facts" dir="auto">{text(each.about)}<br>'
-        f"{each.updated_at.astimezone():%d %b %Y, %H:%M}</span></button></li>"
+        f"{when(each.updated_at)}</span></button></li>"
         for each in entries
     )
-    rows = rows or '<li class="quiet pad">What you ask is kept here.</li>'
-    return f'<ul class="conversations" aria-label="Conversations">{rows}</ul>'
+    rows = rows or f'<li class="quiet pad">{t("What you ask is kept here.")}</li>'
+    return f'<ul class="conversations" aria-label="{t("Conversations")}">{rows}</ul>'
 
 
 def hits(found: Found) -> str:
@@ -61,15 +61,17 @@ def hits(found: Found) -> str:
     shown = "".join(_pages_found(each) for each in found.documents)
     turns = "".join(_turn_found(each) for each in found.turns)
     if turns:
-        more = f'<p class="more">and {count(found.more_turns, "more answer")}</p>' if found.more_turns else ""
-        shown += f'<section class="found"><h3>Conversations</h3><ul>{turns}</ul>{more}</section>'
+        left = t("and {more}", more=count(found.more_turns, "more answer"))
+        more = f'<p class="more">{left}</p>' if found.more_turns else ""
+        shown += f'<section class="found"><h3>{t("Conversations")}</h3><ul>{turns}</ul>{more}</section>'
     return shown
 
 
 def _pages_found(each: DocumentHits) -> str:
     rows = "".join(
         f'<li><button class="hit" data-event="select" data-pane="page" data-page="{hit.page}"'
-        f' data-document="{text(each.document_id)}"><span class="where">p. {text(hit.label or str(hit.page))}</span>'
+        f' data-document="{text(each.document_id)}"><span class="where">'
+        f"{t('p. {page}', page=text(hit.label or str(hit.page)))}</span>"
         f" {_excerpt(hit.excerpt)}</button></li>"
         for hit in each.pages
     )
@@ -79,7 +81,7 @@ def _pages_found(each: DocumentHits) -> str:
             f'<span class="where" dir="auto">{text(each.title)}</span> {count(each.count, "page")}</button>'
         )
     left = each.count - len(each.pages)
-    more = f'<p class="more">and {count(left, "more page")}</p>' if left else ""
+    more = f'<p class="more">{t("and {more}", more=count(left, "more page"))}</p>' if left else ""
     return f'<section class="found"><h3 dir="auto">{text(each.title)}</h3><ul>{rows}</ul>{more}</section>'
 
 
@@ -106,7 +108,7 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
         f'<input type="checkbox" class="pick" value="{text(entry.document_id)}"'
-        f' aria-label="Choose {text(entry.name)} for a question">'
+        f' aria-label="{t("Choose {document} for a question", document=text(entry.name))}">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
         f'<span class="facts">{state_line(entry)}</span></button>'
@@ -121,8 +123,8 @@ def several(entries: Sequence[DocumentEntry]) -> str:
         return ""
     return (
         f'<div class="several-bar"><button class="small" data-event="select" data-pane="chat" data-several>'
-        f"Ask all {len(entries):,} documents</button>"
-        '<button class="quiet-button" data-do="unpick" hidden>Clear</button></div>'
+        f"{t('Ask all {n} documents', n=figure(len(entries)))}</button>"
+        f'<button class="quiet-button" data-do="unpick" hidden>{t("Clear")}</button></div>'
     )
 
 
@@ -131,39 +133,49 @@ def state_line(entry: DocumentEntry) -> str:
     progress = entry.progress
     match progress.stage:
         case "parsing":
-            seen = f": page {progress.done:,} of {progress.total:,}" if progress.total else ""
-            return f"Looking through the pages{seen}"
+            if not progress.total:
+                return t("Looking through the pages")
+            done, total = figure(progress.done), figure(progress.total)
+            return t("Looking through the pages: page {page} of {pages}", page=done, pages=total)
         case "ocr":
-            return f"Reading pictures of text by OCR: {progress.done:,} of {count(progress.total, 'page')}"
+            pages = count(progress.total, "page")
+            return t("Reading pictures of text by OCR: {done} of {pages}", done=figure(progress.done), pages=pages)
         case "locked":
-            return f"{icon('lock')} Protected by a password"
+            return f"{icon('lock')} {t('Protected by a password')}"
         case "waiting" if entry.forecast:
-            return f"Not read yet. {forecast_line(entry.forecast)}"
+            return f"{t('Not read yet.')} {forecast_line(entry.forecast)}"
         case "queued":
             if entry.answers_from:
-                return f"Becoming {text(entry.recipe)} · waiting for its turn"
-            plan = f" · about {about(entry.forecast.seconds)}" if entry.forecast else ""
-            return f"Waiting for its turn · {count(entry.pages, 'page')}{plan}"
+                return t("Becoming {recipe} · waiting for its turn", recipe=text(translated(entry.recipe)))
+            plan = f" · {t('about {time}', time=about(entry.forecast.seconds))}" if entry.forecast else ""
+            return f"{t('Waiting for its turn')} · {count(entry.pages, 'page')}{plan}"
         case "reading":
-            return reading_line(progress, f"Becoming {text(entry.recipe)}:" if entry.answers_from else "Reading")
+            return reading_line(progress, entry.recipe if entry.answers_from else "")
         case "paused":
-            return f"Paused at page {progress.pages_done:,} of {progress.pages_total:,}"
+            done, total = figure(progress.pages_done), figure(progress.pages_total)
+            return t("Paused at page {page} of {pages}", page=done, pages=total)
         case "ready":
-            return f"{pages_line(entry)} · {size(entry.pod_bytes)} memory"
+            return f"{pages_line(entry)} · {t('{size} memory', size=size(entry.pod_bytes))}"
         case "failed":
-            return f'<span class="bad">{text(progress.message)}</span> {text(progress.hint)}'
+            return f'<span class="bad">{text(translated(progress.message))}</span> {text(translated(progress.hint))}'
         case "cancelled":
-            return f"Reading was cancelled · {count(entry.pages, 'page')}"
+            return f"{t('Reading was cancelled')} · {count(entry.pages, 'page')}"
     return count(entry.pages, "page")
 
 
-def reading_line(progress: Progress, doing: str = "Reading") -> str:
-    """`Reading page 34 of 98 · 812 tokens/s · 3 min left`."""
-    parts = [f"{doing} page {progress.pages_done:,} of {progress.pages_total:,}"]
+def reading_line(progress: Progress, becoming: str = "") -> str:
+    """`Reading page 34 of 98 · 812 tokens/s · 3 min left`; of what is read as another recipe has it, which."""
+    done, total = figure(progress.pages_done), figure(progress.pages_total)
+    parts = [t("Reading page {page} of {pages}", page=done, pages=total)]
+    if becoming:
+        parts = [
+            t("Becoming {recipe}: page {page} of {pages}", recipe=text(translated(becoming)), page=done, pages=total)
+        ]
     if progress.tokens_per_second > 0:
-        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+        parts.append(t("{n} tokens/s", n=figure(progress.tokens_per_second, ",.0f")))
     if progress.seconds_left is not None:
-        parts.append(f'<span class="eta">about {about(progress.seconds_left)} left</span>')
+        left = t("about {time} left", time=about(progress.seconds_left))
+        parts.append(f'<span class="eta">{left}</span>')
     return " · ".join(parts)
 
 
@@ -171,20 +183,25 @@ def pages_line(entry: DocumentEntry) -> str:
     """`98 pages`, or how many of them hold no text, so that nothing is missing in silence."""
     if not entry.pages_without_text:
         return count(entry.pages, "page")
-    read = entry.pages - entry.pages_without_text
-    return f"Read {read:,} of {count(entry.pages, 'page')}, {entry.pages_without_text:,} without text"
+    read, without = figure(entry.pages - entry.pages_without_text), figure(entry.pages_without_text)
+    pages = count(entry.pages, "page")
+    return t("Read {read} of {pages}, {without} without text", read=read, pages=pages, without=without)
 
 
 def forecast_line(forecast: Forecast) -> str:
     """What reading will cost, with a warning where the disk is too small for it."""
-    line = (
-        f"{count(forecast.pages, 'page')}, {count(forecast.tokens, 'token')}, {count(forecast.sections, 'section')}, "
-        f"about {about(forecast.seconds)}, {size(forecast.disk_bytes)} on disk"
-    )
+    parts = [
+        count(forecast.pages, "page"),
+        count(forecast.tokens, "token"),
+        count(forecast.sections, "section"),
+        t("about {time}", time=about(forecast.seconds)),
+        t("{size} on disk", size=size(forecast.disk_bytes)),
+    ]
     if forecast.pages_without_text:
-        line += f", {count(forecast.pages_without_text, 'page')} without text"
+        parts.append(t("{pages} without text", pages=count(forecast.pages_without_text, "page")))
+    line = t(", ").join(parts)
     if forecast.disk_bytes > forecast.free_disk_bytes:
-        line += f' <span class="bad">(only {size(forecast.free_disk_bytes)} free)</span>'
+        line += f' <span class="bad">({t("only {size} free", size=size(forecast.free_disk_bytes))})</span>'
     return line
 
 
@@ -194,7 +211,7 @@ def bar(progress: Progress) -> str:
         return ""
     percent = min(100.0, 100.0 * progress.done / progress.total)
     return (
-        f'<div class="progress" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100"'
+        f'<div class="progress" role="progressbar" aria-label="{t("Progress")}" aria-valuemin="0" aria-valuemax="100"'
         f' aria-valuenow="{percent:.0f}"><span style="width:{percent:.1f}%"></span></div>'
     )
 
@@ -203,16 +220,16 @@ def controls(entry: DocumentEntry) -> str:
     """The verbs that make sense at this stage."""
     long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
     verbs = {
-        "waiting": (("read", f"Read{long}", "strong"), ("cancel", "Not now", "")),
-        "ocr": (("cancel", "Cancel", ""),),
-        "queued": (("cancel", "Cancel", ""),),
-        "reading": (("pause", "Pause", ""), ("cancel", "Cancel", "")),
-        "paused": (("resume", "Resume", "strong"), ("cancel", "Cancel", "")),
-        "failed": (("read", "Try again", ""),),
-        "cancelled": (("read", f"Read{long}", ""),),
+        "waiting": (("read", f"{t('Read')}{long}", "strong"), ("cancel", t("Not now"), "")),
+        "ocr": (("cancel", t("Cancel"), ""),),
+        "queued": (("cancel", t("Cancel"), ""),),
+        "reading": (("pause", t("Pause"), ""), ("cancel", t("Cancel"), "")),
+        "paused": (("resume", t("Resume"), "strong"), ("cancel", t("Cancel"), "")),
+        "failed": (("read", t("Try again"), ""),),
+        "cancelled": (("read", f"{t('Read')}{long}", ""),),
     }.get(entry.progress.stage, ())
     if entry.pages_for_ocr and ocr_installed() and entry.progress.stage in ("ready", "paused", "waiting"):
-        verbs += (("ocr", f"Read {count(entry.pages_for_ocr, 'page')} by OCR", ""),)
+        verbs += (("ocr", t("Read {pages} by OCR", pages=count(entry.pages_for_ocr, "page")), ""),)
     buttons = "".join(
         f'<button class="small {look}" data-event="click" data-act="{act}" data-document="{text(entry.document_id)}">'
         f"{text(label)}</button>"
@@ -223,9 +240,10 @@ def controls(entry: DocumentEntry) -> str:
 
 def _note(entry: DocumentEntry) -> str:
     """What should be known about the file, and what may be done about pages that are pictures."""
-    notes = [entry.note] if entry.note else []
+    notes = [translated(entry.note)] if entry.note else []
     if entry.pages_for_ocr and not ocr_installed() and entry.progress.stage == "ready":
-        notes.append(f"OCR would read {count(entry.pages_for_ocr, 'page')} more; install it: {INSTALL}")
+        pages = count(entry.pages_for_ocr, "page")
+        notes.append(t("OCR would read {pages} more; install it: {command}", pages=pages, command=INSTALL))
     return "".join(f'<p class="facts note">{text(note)}</p>' for note in notes)
 
 
@@ -233,10 +251,11 @@ def _attachments(entry: DocumentEntry) -> str:
     """The files inside the file, each to be added as a document of its own."""
     buttons = "".join(
         f'<button class="small" data-event="click" data-act="attachment" data-document="{text(entry.document_id)}"'
-        f' data-number="{number}" dir="auto">Add {text(name)}{f" · {size(num_bytes)}" if num_bytes else ""}</button>'
+        f' data-number="{number}" dir="auto">{t("Add {file}", file=text(name))}'
+        f"{f' · {size(num_bytes)}' if num_bytes else ''}</button>"
         for number, (name, num_bytes) in enumerate(entry.attachments, 1)
     )
-    said = '<p class="facts note">Attached, and not read with it:</p>'
+    said = f'<p class="facts note">{t("Attached, and not read with it:")}</p>'
     return f'{said}<div class="controls attachments">{buttons}</div>' if buttons else ""
 
 
@@ -244,23 +263,32 @@ def password_form(entry: DocumentEntry) -> str:
     """Asks for the password of an encrypted document."""
     if entry.progress.stage != "locked":
         return ""
-    wrong = f'<p class="bad">{text(entry.progress.message)}</p>' if entry.progress.message else ""
+    wrong = f'<p class="bad">{text(translated(entry.progress.message))}</p>' if entry.progress.message else ""
     return (
         f'<form class="unlock" data-event="click" data-act="unlock" data-document="{text(entry.document_id)}">{wrong}'
-        '<input type="password" name="password" aria-label="Password of this document" placeholder="Password"'
-        ' autocomplete="off" required><button class="small strong">Unlock</button></form>'
+        f'<input type="password" name="password" aria-label="{t("Password of this document")}"'
+        f' placeholder="{t("Password")}" autocomplete="off" required>'
+        f'<button class="small strong">{t("Unlock")}</button></form>'
     )
 
 
 def _delete_button(entry: DocumentEntry, is_open: bool) -> str:
     # Deleting the open document clears the page and so is an event of its own.
     event = 'data-event="delete"' if is_open else 'data-event="click" data-act="delete"'
-    memory = f", its memory ({size(entry.pod_bytes)})" if entry.pod_bytes else ""
-    words = f"The stored file ({size(entry.num_bytes)}){memory} and every conversation about it go for good."
+    stored, memory = size(entry.num_bytes), size(entry.pod_bytes)
+    words = t("The stored file ({size}) and every conversation about it go for good.", size=stored)
+    if entry.pod_bytes:
+        words = t(
+            "The stored file ({size}), its memory ({memory}) and every conversation about it go for good.",
+            size=stored,
+            memory=memory,
+        )
+    name = text(entry.name)
     return (
-        f'<button class="quiet-button delete" {event} aria-label="Delete {text(entry.name)}"'
-        f' title="Delete" data-document="{text(entry.document_id)}" data-ask="Delete “{text(entry.name)}”?"'
-        f' data-words="{text(words)}" data-yes="Delete">{icon("trash")}</button>'
+        f'<button class="quiet-button delete" {event} aria-label="{t("Delete {document}", document=name)}"'
+        f' title="{t("Delete")}" data-document="{text(entry.document_id)}"'
+        f' data-ask="{t("Delete “{document}”?", document=name)}" data-words="{text(words)}"'
+        f' data-yes="{t("Delete")}">{icon("trash")}</button>'
     )
 
 

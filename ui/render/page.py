@@ -9,7 +9,7 @@ from typing import Any
 
 from app.events import DocumentEntry
 from ui.render.icons import icon
-from ui.render.words import text
+from ui.render.words import figure, t, text
 from ui.trouble import Trouble
 
 _DRAWN = itertools.count()
@@ -46,9 +46,9 @@ def parse_marks(carried: str) -> tuple[Mark, ...]:
         return ()
 
 
-def empty(words: str = "The page appears here.", nothing_open: bool = False) -> str:
+def empty(words: str = "", nothing_open: bool = False) -> str:
     """The pane before there is a page; where nothing is open, a wide window has no such pane."""
-    return f'<p class="quiet empty{" nothing" if nothing_open else ""}">{text(words)}</p>'
+    return f'<p class="quiet empty{" nothing" if nothing_open else ""}">{words or t("The page appears here.")}</p>'
 
 
 def failed(trouble: Trouble) -> str:
@@ -80,7 +80,8 @@ def sheet(
             f' data-pdf="{entry.pages}" data-page="{number}" data-mark="{chosen}" data-labels="{_json([*own])}"'
             f' data-drawn="{next(_DRAWN)}"'
         )
-        shown = f'<iframe sandbox="allow-scripts" src="pdf-viewer/" title="Pages of {text(entry.name)}"></iframe>'
+        of_it = t("Pages of {document}", document=text(entry.name))
+        shown = f'<iframe sandbox="allow-scripts" src="pdf-viewer/" title="{of_it}"></iframe>'
     else:
         shown = _picture(entry, number, image, marks, chosen)
     of = f'<p class="of" dir="auto">{text(entry.name)}</p>' if any(mark.document for mark in marks) else ""
@@ -100,9 +101,10 @@ def _picture(entry: DocumentEntry, number: int, image: bytes, marks: Sequence[Ma
         for place, box in enumerate(mark.boxes)
     )
     kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
+    alt = t("Page {page} of {document}", page=number, document=text(entry.title))
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Page {number}"><figure class="sheet">'
-        f'<img src="data:image/{kind};base64,{b64encode(image).decode()}" alt="Page {number} of {text(entry.title)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{t("Page {page}", page=number)}">'
+        f'<figure class="sheet"><img src="data:image/{kind};base64,{b64encode(image).decode()}" alt="{alt}">'
         f"{boxes}</figure></div>"
     )
 
@@ -136,20 +138,21 @@ def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, note:
     same = " hidden" if printed in ("", str(number)) else ""
     said = f'<span class="bad" role="status">{text(note)}</span>' if note else ""
     pdf_only = ""
+    of, load = t("of {pages}", pages=figure(entry.pages)), t("Download the file")
     if is_pdf:
         # For a browser that cannot show it.
         pdf_only = (
-            f'{do("Find in this document", "find", icon("search"))}<button hidden data-event="select"'
+            f'{do(t("Find in this document"), "find", icon("search"))}<button hidden data-event="select"'
             f' data-page="{number}" data-mark="{chosen}" data-pictures="1"></button>'
         )
     return (
-        f'<div class="toolbar">{turn("Previous page", "left", -1)}'
-        f"{go('printed', printed, 'Go to the page printed', '·', same)}"
-        f"{go('page', str(number), 'Go to page', f'of {entry.pages:,}')}{turn('Next page', 'right', 1)}{said}"
-        f'<span class="zoom">{pdf_only}{do("Zoom out", "smaller", icon("minus"))}{do("Fit width", "fit", "Fit")}'
-        f"{do('Zoom in', 'larger', icon('plus'))}"
-        f'<a class="quiet-button" href="original/{text(entry.document_id)}" download aria-label="Download the file"'
-        f' title="Download the file">{icon("down")}</a></span></div>'
+        f'<div class="toolbar">{turn(t("Previous page"), "left", -1)}'
+        f"{go('printed', printed, t('Go to the page printed'), '·', same)}"
+        f"{go('page', str(number), t('Go to page'), of)}{turn(t('Next page'), 'right', 1)}{said}"
+        f'<span class="zoom">{pdf_only}{do(t("Zoom out"), "smaller", icon("minus"))}'
+        f"{do(t('Fit width'), 'fit', t('Fit'))}{do(t('Zoom in'), 'larger', icon('plus'))}"
+        f'<a class="quiet-button" href="original/{text(entry.document_id)}" download aria-label="{load}"'
+        f' title="{load}">{icon("down")}</a></span></div>'
     )
 
 
@@ -162,4 +165,4 @@ def outline(entry: DocumentEntry) -> str:
         f' data-do="fold"><span class="title" dir="auto">{text(title)}</span><span>{page}</span></button></li>'
         for level, title, page in entry.outline
     )
-    return f'<details class="outline"><summary>Contents</summary><ol>{lines}</ol></details>'
+    return f'<details class="outline"><summary>{t("Contents")}</summary><ol>{lines}</ol></details>'
