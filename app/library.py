@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
-from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
+from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
 from app.events import PresetState, Progress
 from app.ingest import Ingest
 from app.intake import DELETED, Intake, storing
@@ -173,6 +173,16 @@ class Library:
     def export(self, document_id: str, out: Path) -> None:
         """As `Transfer.export`. Raises DocumentNotFound, too."""
         self._transfer.export(self.catalogue.document(document_id), out)
+
+    def archive(self, document_id: str) -> Path:
+        """As `export`, into a new folder that is to be removed with it."""
+        out = Path(tempfile.mkdtemp(dir=self._uploads()), "archive")
+        try:
+            self.export(document_id, out)
+        except AppError:
+            out.parent.rmdir()
+            raise
+        return out
 
     def rename(self, document_id: str, title: str) -> None:
         """Call a document so from now on. Raises BadName."""

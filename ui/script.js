@@ -266,7 +266,8 @@
     input.files = kept.files;
     if (!kept.files.length) event.stopImmediatePropagation();
     const names = large.map((file) => `“${file.name}”`).join(", ");
-    dialog(`Too large: ${names}`, `A file may have up to ${limit} MB. Start DocPod with --max-upload-mb to allow more.`,
+    dialog(`Too large: ${names}`, `A file may have up to ${limit} MB. Start DocPod with --max-upload-mb to allow more.`
+      + (names.includes(".docpod”") ? " Archives of any size come by the command docpod import." : ""),
       [["ok", "OK", "strong"]]);
   }, true);
   document.addEventListener("dragover", (event) => {
