@@ -21,6 +21,7 @@ from app.errors import (
     WrongPassword,
 )
 from app.events import (
+    Answer,
     DocumentEntry,
     Forecast,
     PresetState,
@@ -158,6 +159,9 @@ class FakeLibrary:
 
     def original(self, document_id: str) -> Path:
         return self.folder / document_id
+
+    def guide(self, document_id: str) -> Answer | None:
+        return None
 
     def suggested(self, document_id: str) -> tuple[str, ...]:
         return "What is this <b>document</b> about?", "How many members were there?"

@@ -87,3 +87,24 @@ def test_an_archive_is_taken_home_and_dropped_elsewhere(chromium: str, home: Pat
     store = Store.open(Home(home).database_url)
     assert [(each.state, each.seconds) for each in store.readings()] == [("ready", 0.0)]
     store.close()
+
+
+def test_an_open_document_shows_its_main_points(chromium: str, home: Path, tmp_path: Path) -> None:
+    """Each leads to its page, and what is asked first is there at once."""
+    pdf = tmp_path / "Three reports.pdf"
+    planted_report(pdf, pages=3)
+    with serving(RUN_APP, home, unused_port(), *OPTIONS) as url, driver.browser_page(chromium) as (page, complaints):
+        driver.open_page(page, url)
+        driver.upload(page, pdf)
+        driver.wait_until_read(page)
+        points = page.locator("#history .guide li")
+        expect(points).to_have_count(5)
+        expect(page.locator("#history .guide")).to_contain_text("3 pages")
+        last = points.last.locator(".chip")
+        where = last.inner_text()
+        last.click()
+        expect(page.locator("#sheet .toolbar input").first).to_have_value(where.removeprefix("p. "))
+        page.get_by_role("button", name="Summarise it in five points").click()
+        driver.wait_for_answer(page, 1)
+        expect(page.locator("#history .answer li")).to_have_count(5)
+        assert complaints.errors == [] and complaints.remote == []
