@@ -22,7 +22,8 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     return (
         f'<details class="reader" data-menu="readers" data-state="{text(status.state)}"><summary>{line}</summary>'
         f'<ul aria-label="Readers">{rows}</ul><form data-event="click" data-act="use">'
-        '<input name="choice" aria-label="Another reader: folder or hub id" placeholder="Folder or hub id" required>'
+        '<input name="choice" aria-label="Another reader: folder, GGUF file or hub id"'
+        ' placeholder="Folder, GGUF file or hub id" required>'
         f'<button class="small">Use</button></form>{why}</details>'
     )
 
