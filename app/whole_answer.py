@@ -172,10 +172,10 @@ class WholeAnswer:
         every = self._store.pages(self._document.id)
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
-        pages = pages if others else body(pages, self._document.outline)
+        pages = _Paced(pages if others else body(pages, self._document.outline), pause)
         entries = [entry for entry in self._document.outline if pages[0].number <= entry[2] <= pages[-1].number]
         most = int(self._form.split()[0])
-        found = main_points(_Paced(pages, pause), most, entries, "" if others else self._document.title, others)
+        found = main_points(pages, most, entries, "" if others else self._document.title, others)
         return [(each.quote, each.page, each.start, each.end) for each in found]
 
     def _written(self, kept: dict[str, list[Point]], stop: threading.Event) -> Iterator[Working]:
