@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 from app.catalogue import Catalogue
 from app.document_reader import TO_READ
-from app.errors import Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
-from app.events import PresetState, Progress
+from app.errors import AppError, Busy, DocumentNotFound, RecipeNotThere, UnsupportedFile
+from app.events import Answer, PresetState, Progress
+from app.guide import Guides
 from app.ingest import Ingest
 from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
@@ -55,6 +56,7 @@ class Library:
         )
         self._worker = Worker(stages, ingest.unfinished)
         self.catalogue = Catalogue(store, model, self._worker)
+        self._guides = Guides(store, model)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.
@@ -174,6 +176,16 @@ class Library:
         """As `Transfer.export`. Raises DocumentNotFound, too."""
         self._transfer.export(self.catalogue.document(document_id), out)
 
+    def archive(self, document_id: str) -> Path:
+        """As `export`, into a new folder that is to be removed with it."""
+        out = Path(tempfile.mkdtemp(dir=self._uploads()), "archive")
+        try:
+            self.export(document_id, out)
+        except AppError:
+            out.parent.rmdir()
+            raise
+        return out
+
     def rename(self, document_id: str, title: str) -> None:
         """Call a document so from now on. Raises BadName."""
         self.catalogue.document(document_id)
@@ -275,9 +287,14 @@ class Library:
             questions if document_id == sample_id else ("What is this document about?", "Summarise it in five points")
         )
 
+    def guide(self, document_id: str) -> Answer | None:
+        """What a document that is read is, and its main points, as soon as that is made."""
+        return self._guides.of(document_id)
+
     def start(self) -> None:
         """Go on with whatever an earlier run had not finished, in the background."""
         self._worker.start()
+        self._guides.start()
         for document in reversed(self._store.documents()):
             if document.state != "rejected":
                 self._worker.parse(document.id)
@@ -285,6 +302,7 @@ class Library:
     def close(self) -> None:
         """Stop the background work after the chunk or page at hand."""
         self._worker.close()
+        self._guides.close()
 
     def _parsed(self) -> list[Document]:
         """Oldest first; those that are not parsed yet are planned when they are."""

@@ -64,7 +64,7 @@ class Readers:
     def use(self, choice: str) -> None:
         """Change to what `--model` takes, in the background, and remember it. Raises BadSetting, and Busy meanwhile."""
         if not choice.strip():
-            raise BadSetting("No reader is named.", "Type a folder, or a hub id.")
+            raise BadSetting("No reader is named.", "Type a folder, a GGUF file, or a hub id.")
         with self._lock:
             if self._thread.is_alive():
                 raise Busy("Another reader is on its way.", "Wait for it, or stop it first.")
@@ -154,7 +154,7 @@ class Readers:
         """The choice, and the memory that it needs, once its files are here. Raises ModelRefused where it is short."""
         if choice in ("auto", EMBEDDED.choice):
             return choice, needed_bytes(EMBEDDED.weight_bytes, self._models)
-        folder = local_folder(choice)
+        folder = local_folder(choice, self._models, self._say)
         here = folder or hub.found(choice, self._models)
         self.can_stop = here is None
         size = hub.weight_bytes(here) if here else hub.num_bytes(hub.listing(choice), hub.WEIGHTS)
@@ -171,6 +171,9 @@ class Readers:
         if here is None:
             hub.fetch(choice, self._models, note)
         return str(folder.resolve()) if folder else choice, needed
+
+    def _say(self, doing: str) -> None:
+        self._doing = doing
 
     def _change(self, choice: str, needed: int) -> None:
         """Have the other model take over: where memory holds both, once it is there. Raises ModelUnavailable."""

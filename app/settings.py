@@ -13,8 +13,8 @@ class Settings:
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False))
     """Folder that holds the library, the pods and the embedded model."""
     model: str = ""
-    """Reader: `auto`, `embedded`, a local folder, or a hub id such as `Qwen/Qwen3-4B-Instruct-2507`; where it is not
-    given, as was last chosen on the page, at first auto."""
+    """Reader: `auto`, `embedded`, a local folder or GGUF file, or a hub id such as `Qwen/Qwen3-4B-Instruct-2507`; where
+    it is not given, as was last chosen on the page, at first auto."""
     meaning: bool = True
     """Find passages in other words than the question's, with a small text encoder (91 MB, fetched once)."""
     recipe: str = ""

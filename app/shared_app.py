@@ -8,7 +8,7 @@ from typing import NoReturn
 from app.chat import Chat
 from app.credentials import Allowance
 from app.errors import DocumentNotFound, NotAllowed
-from app.events import Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
+from app.events import Answer, Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
 from app.export import Export
 from app.library import Library
 from app.questions import Questions
@@ -94,6 +94,11 @@ class SharedLibrary(_Restricted):
         """As `Library.suggested`; none where nothing may be asked."""
         self._grant.require(document_id)
         return self._grant.whole.library.suggested(document_id) if self._grant.may_ask else ()
+
+    def guide(self, document_id: str) -> Answer | None:
+        """As `Library.guide`."""
+        self._grant.require(document_id)
+        return self._grant.whole.library.guide(document_id)
 
     def presets(self, document_id: str) -> None:
         """How a document is kept is its owner's affair."""

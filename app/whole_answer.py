@@ -7,7 +7,7 @@ its own pod (map), then one answer from these (reduce). Either is kept, so that 
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
@@ -29,7 +29,7 @@ from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
-from storage import Section, Store
+from storage import Page, Section, Store
 
 _VERSION = 4
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
@@ -48,6 +48,10 @@ Point = tuple[str, int, int, int]
 """Words, and the page and characters of it that hold them; page 0 where none does."""
 
 
+class Interrupted(Exception):
+    """The model goes while something that can wait is made."""
+
+
 class WholeAnswer:
     """A question about all of a document, or of a part of it, on its way to its answer."""
 
@@ -58,7 +62,8 @@ class WholeAnswer:
         self._max_answer_tokens = max_answer_tokens
         self._document = parsed_document(store, asked.document_id)
         self._engine = model.wait()
-        self._weak = self._engine.loaded.heads.answers_from != "sections"
+        self.is_weak = self._engine.loaded.heads.answers_from != "sections"
+        """Whether it is answered with quotes alone."""
         self._first, self._last, self._intro = self._scope()
         self._points: list[Point] = []
         self._sections: list[Section] = []
@@ -72,22 +77,35 @@ class WholeAnswer:
         """How far it is, then evidence once and the words; what was made of sections is kept, also when stopped."""
         if self._first:
             kept = {} if self._asked.again else self._store.notes(self._document.id)
-            key = f"{_VERSION} {'quoted' if self._weak else self._engine.loaded.runner.model.digest} {self._form} "
-            key += f"{self._first}-{self._last}"
-            if key in kept:
-                self._points = [tuple(each) for each in kept[key]]
-            elif self._weak:
+            if self._key in kept:
+                self._points = [tuple(each) for each in kept[self._key]]
+            elif self.is_weak:
                 self._points = self._quoted()
-                self._keep(key, self._points)
+                self._keep(self._key, self._points)
             else:
                 yield from self._written(kept, stop)
                 if self._points and not stop.is_set() and not self._coverage:
-                    self._keep(key, self._points)
+                    self._keep(self._key, self._points)
         self._lay_out()
         self._first_token = time.perf_counter() - self._start
         yield Evidence(bool(self._points), self._citations, self._coverage)
         if self._points:
             yield TextDelta(self._words)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was made before."""
+        return self._key in self._store.notes(self._document.id)
+
+    def prepare(self) -> None:
+        """Make and keep what a weak reader quotes, page by page whenever nobody is at work. Raises Interrupted."""
+
+        def pause() -> None:
+            if not self._engine.loaded.idle.wait():
+                raise Interrupted
+
+        if not self.is_kept:
+            self._keep(self._key, self._quoted(pause))
 
     def answer(self, stopped: bool) -> Answer:
         """The answer as far as it was made."""
@@ -108,13 +126,19 @@ class WholeAnswer:
             coverage=self._coverage,
             reading_seconds=self._store.seconds_to_read(self._sections),
             unsupported=self._unsupported,
-            weak=self._weak,
+            weak=self.is_weak,
         )
+
+    @property
+    def _key(self) -> str:
+        """What it is kept by."""
+        by = "quoted" if self.is_weak else self._engine.loaded.runner.model.digest
+        return f"{_VERSION} {by} {self._form} {self._first}-{self._last}"
 
     @property
     def _form(self) -> str:
         """How many points are wanted, and as what."""
-        whole = _QUOTES if self._weak else _POINTS
+        whole = _QUOTES if self.is_weak else _POINTS
         most = whole if self._asking.kind == "whole" else _PAGE_POINTS
         return f"{self._asking.points or most} {'bullet points' if self._asking.bullets else 'sentences'}"
 
@@ -143,12 +167,12 @@ class WholeAnswer:
         named = f", with the chapters {'; '.join(titles)}" if 1 < len(titles) <= _CHAPTERS else ""
         return 1, count, f"“{document.title}”, {pages}{named}"
 
-    def _quoted(self) -> list[Point]:
-        """The main sentences of the pages, as they stand."""
+    def _quoted(self, pause: Callable[[], object] = bool) -> list[Point]:
+        """The main sentences of the pages, as they stand, with a pause before each page that is looked at."""
         every = self._store.pages(self._document.id)
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
-        pages = pages if others else body(pages, self._document.outline)
+        pages = _Paced(pages if others else body(pages, self._document.outline), pause)
         entries = [entry for entry in self._document.outline if pages[0].number <= entry[2] <= pages[-1].number]
         most = int(self._form.split()[0])
         least = self._asking.points or _PAGE_POINTS
@@ -235,7 +259,7 @@ class WholeAnswer:
         """The words with their citations, from the points."""
         numbers = {page for _, page, _, _ in self._points if page}
         pages = {page.number: page for page in self._store.pages(self._document.id, numbers)} if numbers else {}
-        bullets = self._asking.bullets or self._weak or self._asking.kind == "page"
+        bullets = self._asking.bullets or self.is_weak or self._asking.kind == "page"
         citations: list[Cited] = []
         foreign: list[tuple[int, int]] = []
         marks: dict[tuple[int, int, int], int] = {}
@@ -243,7 +267,7 @@ class WholeAnswer:
         for index, (said, number, start, end) in enumerate(self._points):
             words += ("\n\n" if not index else "\n" if bullets else " ") + ("- " if bullets else "")
             quotes = [pages[number].text[start:end]] if number in pages else []
-            missing = unsupported(said, quotes) if not self._weak else []
+            missing = unsupported(said, quotes) if not self.is_weak else []
             foreign += [(len(words) + each.start, len(words) + each.end) for each in missing]
             words += said
             if page := pages.get(number):
@@ -252,6 +276,19 @@ class WholeAnswer:
                     citations.append(cited(mark, page, Passage(number, start, end, page.text[start:end])))
                 words += f" [{mark}]"
         self._words, self._citations, self._unsupported = words, tuple(citations), tuple(foreign)
+
+
+class _Paced(list[Page]):
+    """Pages that are gone through with a pause before each."""
+
+    def __init__(self, pages: Iterable[Page], pause: Callable[[], object]) -> None:
+        super().__init__(pages)
+        self._pause = pause
+
+    def __iter__(self) -> Iterator[Page]:
+        for page in super().__iter__():
+            self._pause()
+            yield page
 
 
 def _is_part(title: str, number: str) -> bool:

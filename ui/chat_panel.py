@@ -86,7 +86,9 @@ def live(app: App, at: Open) -> View:
         return {"history": conversation.choose() if known else conversation.welcome(), "live": "", "status": ""}
     if not at.turns:
         suggested = () if at.several else app.library.suggested(at.document_id)
-        history = conversation.invitation(at.entry, at.several, suggested)
+        read = not at.several and at.entry.progress.stage == "ready"
+        guide = app.library.guide(at.document_id) if read else None
+        history = conversation.invitation(at.entry, at.several, suggested, guide)
         return {"history": history, "live": "", "status": "", "question": box(busy=False)}
     *before, last = at.turns
     read = bool(at.several) or at.entry.progress.stage == "ready"

@@ -287,7 +287,8 @@
     input.files = kept.files;
     if (!kept.files.length) event.stopImmediatePropagation();
     const names = large.map((file) => `“${file.name}”`).join(", ");
-    const words = t("A file may have up to {limit} MB. Start DocPod with --max-upload-mb to allow more.", { limit });
+    let words = t("A file may have up to {limit} MB. Start DocPod with --max-upload-mb to allow more.", { limit });
+    if (names.includes(".docpod”")) words += " " + t("Archives of any size come by the command docpod import.");
     dialog(t("Too large: {files}", { files: names }), words, [["ok", t("OK"), "strong"]]);
   }, true);
   document.addEventListener("dragover", (event) => {

@@ -12,7 +12,7 @@ from app.main import App
 def add(commands: Parsers) -> None:
     """Adds the commands."""
     verbs = commands.verbs("readers", "List the readers that this machine can run, or change to another one", _list)
-    verbs.add("use", _use).add_argument("reader", help="auto, embedded, a folder, or a hub id")
+    verbs.add("use", _use).add_argument("reader", help="auto, embedded, a folder, a GGUF file, or a hub id")
     verbs.add("forget", _forget).add_argument("reader", help="its name")
 
 

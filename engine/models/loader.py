@@ -1,4 +1,4 @@
-"""A causal language model and its tokenizer, from a hub id, a local folder or the embedded default."""
+"""A causal language model and its tokenizer, from a hub id, a local folder or GGUF file, or the embedded default."""
 
 import hashlib
 import json
@@ -25,10 +25,11 @@ from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, checksums, embedded, hub
 from engine.models.download import said
+from engine.models.families import gguf_file
 from engine.models.families.base import kv_shape, layer_types, settle_longrope
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.families.registry import FAMILIES
-from engine.models.folder import FROM_GGUF, refuse_foreign, refuse_nonfinite
+from engine.models.folder import refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
 
@@ -80,9 +81,9 @@ class Model:
 
 
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
-    """Load `auto`, `embedded`, a local folder or a hub id, to run on so many processor threads (0: all cores).
+    """Load `auto`, `embedded`, a local folder or GGUF file, or a hub id.
 
-    Raises ModelRefused, and OutOfMemory where it does not fit.
+    It runs on so many processor threads (0: all cores). Raises ModelRefused, and OutOfMemory where it does not fit.
     """
     disable_progress_bar()  # `on_progress` says what is happening
     if threads:
@@ -182,7 +183,7 @@ def _load_embedded(models: Path, on_progress: Callable[[str], None], why: str, b
 
 
 def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why: str) -> Model:
-    if folder := local_folder(choice):
+    if folder := local_folder(choice, models, on_progress):
         return _load_folder(folder, folder.resolve().name, models, on_progress, why)
     if torch.cuda.is_available() and not find_spec("bitsandbytes"):
         message = f"{choice} is read in 4 bits on a GPU, which needs bitsandbytes"
@@ -190,15 +191,19 @@ def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why
     return _load_folder(hub.fetch(choice, models, said(on_progress, choice)), choice, models, on_progress, why)
 
 
-def local_folder(choice: str) -> Path | None:
-    """The folder that is chosen; None where it is a hub id. Raises ModelMissing and ModelUnsupported."""
-    folder = Path(choice).expanduser()
-    if folder.is_dir():
-        return folder
-    if not hub.is_id(choice):
-        if choice.lower().endswith(".gguf"):
-            raise ModelUnsupported(f"{choice} is a GGUF file", FROM_GGUF)
-        message = f"{choice!r} is neither a folder with a model nor a hub id such as {GPU_DEFAULT}"
+def local_folder(choice: str, models: Path, on_progress: Callable[[str], None]) -> Path | None:
+    """The folder that is chosen, or that a chosen GGUF file was converted into; None where it is a hub id.
+
+    Raises ModelRefused.
+    """
+    path = Path(choice).expanduser()
+    if path.is_dir():
+        return path
+    is_gguf = choice.lower().endswith(gguf_file.SUFFIX)
+    if is_gguf and path.is_file():
+        return gguf_file.folder_of(path, models, on_progress)
+    if is_gguf or not hub.is_id(choice):
+        message = f"{choice!r} is neither a folder with a model, nor a GGUF file, nor a hub id such as {GPU_DEFAULT}"
         raise ModelMissing(message, "Check the path: --model FOLDER.")
     return None
 

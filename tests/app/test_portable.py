@@ -93,6 +93,13 @@ def test_it_is_opened_elsewhere_without_being_read(
     assert len(elsewhere.questions.conversations(document_id)) == 2
 
 
+def test_one_that_is_not_read_leaves_no_folder(app: App, source: Path) -> None:
+    document_id = app.library.add(source, source.name, move=False)
+    with pytest.raises(NotRead):
+        app.library.archive(document_id)
+    assert list((app.settings.home / "uploads").iterdir()) == []
+
+
 def rewritten(archive: Path, change: Callable[[Members, dict], object]) -> Path:
     """The archive with other members, whose sizes and digests are right again unless the list was changed too."""
     with ZipFile(archive) as old:

@@ -20,6 +20,7 @@ from storage import Store
 from tests import tiny
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
+from tests.engine.models.test_gguf_file import written
 from tests.hub import Hub, hub_at
 
 NAME = "someone/some-model"
@@ -113,6 +114,17 @@ def test_a_reader_that_was_given_goes_before_the_remembered_one(open_app: OpenAp
     used(open_app(), str(other)).close()
     assert open_app().status().name == settings.model
     assert open_app(model="").status().name == str(other)
+
+
+def test_a_gguf_file_is_taken_and_can_go_then(open_app: OpenApp, source: Path, tmp_path: Path) -> None:
+    app = open_app()
+    path = written(tmp_path / "Small.gguf", tiny.llama(), "Q8_0")
+    started_with(used(app, str(path)), source)
+    name = app.status().name
+    assert name.startswith("Small-") and entry(app, name).in_use and entry(app, name).measured
+    app.close()
+    path.unlink()
+    assert open_app(model="").model.wait().loaded.runner.model.name == name
 
 
 def test_questions_go_on_with_the_one_before(

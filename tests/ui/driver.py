@@ -1,5 +1,6 @@
 """What a user does, step by step, in a real browser; the same steps for the fake app and for the real one."""
 
+import base64
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,21 @@ def open_page(page: Page, url: str) -> None:
 def upload(page: Page, *files: Path) -> None:
     """Adds files through the library's button; the first of them opens."""
     page.locator("#library-pane input[type=file]").set_input_files(list(files))
+    expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drops a file on the page, as from a file manager."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    page.evaluate(
+        """([data, name]) => {
+          const dropped = new DataTransfer();
+          dropped.items.add(new File([Uint8Array.from(atob(data), (each) => each.charCodeAt(0))], name));
+          const options = { dataTransfer: dropped, bubbles: true, cancelable: true };
+          document.body.dispatchEvent(new DragEvent("drop", options));
+        }""",
+        [data, path.name],
+    )
     expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from app.errors import (
     WrongPassword,
 )
 from app.events import (
+    Answer,
     DocumentEntry,
     Forecast,
     PresetState,
@@ -150,8 +152,16 @@ class FakeLibrary:
     def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
         return f"%PDF of {self.entry(document_id).title} with {len(marks)} marks".encode()
 
+    def archive(self, document_id: str) -> Path:
+        folder = self.folder / "archives" / document_id
+        folder.mkdir(parents=True)
+        return Path(shutil.copy(self.original(document_id), folder / "archive"))
+
     def original(self, document_id: str) -> Path:
         return self.folder / document_id
+
+    def guide(self, document_id: str) -> Answer | None:
+        return None
 
     def suggested(self, document_id: str) -> tuple[str, ...]:
         return "What is this <b>document</b> about?", "How many members were there?"

@@ -14,6 +14,7 @@ from fastapi.routing import _IncludedRouter
 
 from app.errors import BadSetting
 from app.sharing import Terms
+from tests.app.paper import wait_until
 from tests.ui.fake_app import FakeApp
 from tests.ui.served_process import unused_port
 from tests.ui.stand_in import PUBLIC_NAME, StandInTunnel
@@ -278,6 +279,21 @@ def test_the_original_is_for_whoever_sees_the_document(place: Place) -> None:
                 assert got.content.startswith(b"%PDF ")
                 assert got.headers["content-disposition"].startswith("attachment")
                 assert got.headers["content-type"] == "application/octet-stream"
+
+
+def test_an_archive_is_for_its_owner_and_leaves_nothing_behind(place: Place) -> None:
+    with place.nobody() as nobody, place.visitor() as visitor, place.its_user() as user:
+        for client, document_id, status in (
+            (nobody, place.shared, 401),
+            (visitor, place.shared, 403),
+            (user, "0" * 64, 404),
+            (user, place.private, 200),
+        ):
+            got = client.get(f"/archive/{document_id}")
+            assert got.status_code == status
+        assert got.headers["content-disposition"].startswith("attachment") and ".docpod" in str(got.headers)
+        archives = place.app.library.folder / "archives"
+        wait_until(lambda: list(archives.iterdir()) == [], "the end of the archive")
 
 
 def test_the_frame_of_a_pdf_is_a_sandbox_for_everybody(place: Place) -> None:

@@ -104,7 +104,7 @@ def assert_cited(cited: Any, served: Served) -> None:
 
 
 def test_openai_models_are_the_reader_and_the_documents(served: Served, gpt: openai.OpenAI) -> None:
-    assert [model.id for model in gpt.models.list()] == ["docpod", served.document_id]
+    assert [model.id for model in gpt.models.list()] == ["docpod", "docpod-all", served.document_id]
     assert gpt.models.retrieve(served.document_id).owned_by == "library"
     assert gpt.models.retrieve("SmolLM2-135M-Instruct").id == "docpod"
 
@@ -415,6 +415,7 @@ WRONG: list[tuple[str, dict[str, Any], int, str]] = [
     ("chat/completions", {"messages": [{"role": "user", "content": [FILE]}]}, 404, "No document is called"),
     ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "image_url"),
     ("chat/completions", {"messages": "Why?"}, 400, "messages"),
+    ("chat/completions", {"messages": [{"role": "user", "content": [FILE, FILE]}]}, 404, "No document is called"),
     ("responses", {"input": "Why?", "tools": [{"type": "web_search"}]}, 400, "no tools"),
     ("responses", {"input": "Why?", "previous_response_id": "resp_1"}, 404, "not the last"),
     ("messages", {"messages": [{"role": "user", "content": "Why?"}]}, 400, "max_tokens"),

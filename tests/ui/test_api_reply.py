@@ -60,7 +60,7 @@ def app(tmp_path: Path) -> FakeApp:
 
 
 def replying(app: FakeApp, pool: ThreadPoolExecutor, **more: Any) -> Reply:
-    return Reply(app, pool, Inquiry(app.library.catalogue.entry(app.document_id), "Why?", **more))
+    return Reply(app, pool, Inquiry((app.library.catalogue.entry(app.document_id),), "Why?", **more))
 
 
 def test_whoever_goes_away_ends_the_answer(app: FakeApp) -> None:
@@ -123,6 +123,28 @@ def test_a_document_that_stands_still_is_said_to_at_once(app: FakeApp, stage: st
         with pytest.raises(Refused, match="has not been read") as caught:
             await replying(app, pool).begin()
         assert caught.value.status == 409 and stage in caught.value.message
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(ask(pool))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_each_named_document_must_be_read_and_of_all_those_answer_that_are(app: FakeApp, named: bool) -> None:
+    app.library.folder.joinpath("b").write_text("Another.")
+    other = app.library.add(app.library.folder / "b", "b.txt")
+    app.library.documents[other].stage = "paused"
+    entries = tuple(map(app.library.catalogue.entry, (app.document_id, other)))
+
+    async def ask(pool: ThreadPoolExecutor) -> None:
+        answer = Reply(app, pool, Inquiry(entries, "Why?", named=named, max_tokens=1))
+        if named:
+            with pytest.raises(Refused, match="“b” has not been read") as caught:
+                await answer.begin()
+            assert caught.value.status == 409 and app.questions.asked == []
+        else:
+            await answer.begin()
+            await answer.finish()
+            assert app.questions.asked[0].documents == (app.document_id, other)
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(ask(pool))

@@ -149,6 +149,7 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
         lambda: view.library.page_image(private, 1),
         lambda: view.library.original(private),
         lambda: view.library.suggested(private),
+        lambda: view.library.guide(private),
         lambda: view.library.presets(private),
         lambda: view.chat.ask(private, "", "Why?"),
     ):
@@ -182,7 +183,7 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
     whole = known[part]
     his = {
         "": {"library", "questions", "chat", "search", "export", "status", "may_ask"},
-        "library": {"catalogue", "original", "page_image", "presets", "suggested"},
+        "library": {"catalogue", "original", "page_image", "presets", "suggested", "guide"},
         "library.catalogue": {"entries", "entry", "labels"},
         "questions": {"conversations"},
         "chat": {

@@ -84,7 +84,7 @@ def _reason(reply: Reply, answer: Answer) -> str:
 
 def _annotation(reply: Reply, cited: Cited, length: int) -> dict[str, Any]:
     """The only kind that chat completions know, with the page's picture as address, and the passage beside it."""
-    document = reply.inquiry.document
+    document = reply.inquiry.document_of(cited)
     url = f"/v1/files/{document.document_id}/pages/{cited.page}"
     where = {"start_index": 0, "end_index": length, "url": url, "title": f"{document.title}, p. {cited.label}"}
     return {"type": "url_citation", "url_citation": where, **passage(reply, cited)}

@@ -13,8 +13,10 @@ Event = tuple[str, Any]
 
 def passage(reply: Reply, cited: Cited) -> dict[str, Any]:
     """Where a passage is: boxes are fractions of the page, origin top-left."""
+    document = reply.inquiry.document_of(cited)
     return {
-        "file_id": reply.inquiry.document.document_id,
+        "file_id": document.document_id,
+        "title": document.title,
         "page": cited.page,
         "label": cited.label,
         "quote": cited.quote,
@@ -37,7 +39,7 @@ def place(answer: Answer, cited: Cited) -> int:
 
 def facts(reply: Reply, answer: Answer) -> dict[str, Any]:
     """What DocPod says of an answer beyond what the client's own form has; `closest` where nothing was found."""
-    names = ("found", "coverage", "understood", "recipe", "reused_tokens", "recomputed_tokens")
+    names = ("found", "coverage", "understood", "looked", "recipe", "reused_tokens", "recomputed_tokens")
     return {
         **{name: getattr(answer, name) for name in (*names, "first_token_seconds", "seconds", "conversation_id")},
         "closest": [] if answer.found else passages(reply, answer.citations),

@@ -16,6 +16,8 @@ from ui.api.reply import Inquiry
 
 READER = "docpod"
 """The model that is whatever reader is loaded."""
+LIBRARY = "docpod-all"
+"""The model that is the reader with all documents."""
 
 
 class TextPart(BaseModel):
@@ -123,35 +125,30 @@ class AskBody(BaseModel):
         if not turns or turns[-1].role != "user":
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
+        documents = more.pop("documents", ()) or self._documents(app, key, turns)
         return Inquiry(
-            document=app.library.catalogue.entry(more.pop("document_id", "") or self._document_id(app, key, turns)),
+            documents=tuple(map(app.library.catalogue.entry, documents)),
             question=turns[-1].text,
             said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
             max_tokens=max_tokens,
             ignored=tuple(sorted(ignored)),
-            **more,
+            **{"named": self.model != LIBRARY, **more},
         )
 
-    def _document_id(self, app: App, key: Key, turns: Sequence[Said]) -> str:
-        found = list(dict.fromkeys(file.document_id(app, key) for turn in turns for file in turn.documents))
-        if len(found) > 1:
-            message = f"{len(found)} documents came with the question; it can be asked of one."
-            raise Refused(400, "documents", message, "Send one file part.")
+    def _documents(self, app: App, key: Key, turns: Sequence[Said]) -> list[str]:
+        """The documents that came along, behind the one in place of the model, by which programs that know only models
+        can be used; or all there are."""
+        found = [file.document_id(app, key) for turn in turns for file in turn.documents]
         if self.model not in (READER, app.status().name):
-            return self._as_model(app, found)
+            known = [entry.document_id for entry in app.library.catalogue.entries()]
+            if self.model not in (LIBRARY, *known):
+                message = f"There is no model {self.model!r}."
+                raise Refused(404, "model_not_found", message, f"Use {READER!r}; GET /v1/models lists all.")
+            found = known if self.model == LIBRARY else [self.model, *found]
         if not found:
-            hint = "Send its id as a file part, or in place of the model; GET /v1/files lists them."
+            hint = f"Send its id as a file part, or in place of the model, or ask all with the model {LIBRARY!r}."
             raise Refused(400, "no_document", "No document came with the question.", hint)
-        return found[0]
-
-    def _as_model(self, app: App, found: Sequence[str]) -> str:
-        """A document in place of the model, by which programs that know only models can be used."""
-        if self.model not in [entry.document_id for entry in app.library.catalogue.entries()]:
-            message = f"There is no model {self.model!r}."
-            raise Refused(404, "model_not_found", message, f"Use {READER!r}; GET /v1/models lists all.")
-        if [*found, self.model] != [self.model, *found]:
-            raise Refused(400, "documents", "Model and file part name two documents.", "Send one of them.")
-        return self.model
+        return list(dict.fromkeys(found))
 
 
 def _file(part: FilePart | InputFilePart | DocumentPart) -> FileContent:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from io import BytesIO
@@ -65,9 +65,15 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
             refusal = refused(error)
             raise ToolError(f"{refusal.message} {refusal.hint}") from error
 
-    async def begun(document: str, question: str) -> Reply:
-        found = await anyio.to_thread.run_sync(library.catalogue.find, document)
-        reply = Reply(app, pool, Inquiry(library.catalogue.entry(found.id), question))
+    def inquiry(question: str, names: Sequence[str]) -> Inquiry:
+        ids = dict.fromkeys(library.catalogue.find(name).id for name in names)
+        entries = map(library.catalogue.entry, ids) if names else library.catalogue.entries()
+        if not (documents := tuple(entries)):
+            raise Refused(404, "no_document", "The library has no documents.", "Add one with add_document.")
+        return Inquiry(documents, question, named=bool(names))
+
+    async def begun(question: str, names: Sequence[str]) -> Reply:
+        reply = Reply(app, pool, await anyio.to_thread.run_sync(inquiry, question, names))
         await reply.begin()
         return reply
 
@@ -78,10 +84,13 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
             return [_line(entry) for entry in library.catalogue.entries(search)]
 
     @server.tool(annotations=_READS)
-    async def ask(context: Context[Any, Any], document: str, question: str) -> dict[str, Any]:
-        """Ask one document, named by its id, the start of it, or its title. Gives the answer and its passages."""
+    async def ask(
+        context: Context[Any, Any], question: str, document: str = "", documents: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Ask one document, or several `documents`, each named by its id, the start of it, or its title; without any
+        the whole library. Gives the answer and its passages, each with its document."""
         with allowed(context, "ask"):
-            reply = await begun(document, question)
+            reply = await begun(question, [*filter(None, [document]), *documents])
             answer = await reply.finish()
             cited = passages(reply, answer.citations if answer.found else ())
             return {"answer": answer.answer, "citations": cited, **facts(reply, answer)}
@@ -90,7 +99,7 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
     async def quote(context: Context[Any, Any], document: str, query: str) -> dict[str, Any]:
         """Find the passages of one document that a question or some words are about, as they stand on the page."""
         with allowed(context, "ask"):
-            reply = await begun(document, query)
+            reply = await begun(query, [document])
             # Closing the events ends the answer.
             async with aclosing(reply.events()) as events:
                 shown = await anext(each async for each in events if isinstance(each, Evidence | Answer))

@@ -80,11 +80,12 @@ def _reason(reply: Reply, answer: Answer) -> str:
 
 def _citation(reply: Reply, cited: Cited) -> dict[str, Any]:
     """The page of a passage, which ends before `end_page_number`, and the passage beside it."""
+    document = reply.inquiry.document_of(cited)
     return {
         "type": "page_location",
         "cited_text": cited.quote,
-        "document_index": 0,
-        "document_title": reply.inquiry.document.title,
+        "document_index": reply.inquiry.documents.index(document),
+        "document_title": document.title,
         "start_page_number": cited.page,
         "end_page_number": cited.page + 1,
         **passage(reply, cited),

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from app.main import App
 from ui.api.access import MayRead
-from ui.api.conversation import READER
+from ui.api.conversation import LIBRARY, READER
 from ui.api.refusals import Refused
 
 
@@ -17,11 +17,12 @@ def models(app: App) -> APIRouter:
     def known() -> list[dict[str, Any]]:
         entries = [each for each in app.library.catalogue.entries() if each.progress.stage == "ready"]
         documents = [_model(each.document_id, each.title, "library") for each in entries]
-        return [_model(READER, app.status().name, "docpod"), *documents]
+        every = _model(LIBRARY, "All documents", "library")
+        return [_model(READER, app.status().name, "docpod"), every, *documents]
 
     @router.get("")
     def listing(key: MayRead) -> dict[str, Any]:
-        """The reader first, then the documents that were read."""
+        """The reader first, then all documents together and each that was read."""
         found = known()
         ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]}
         return {"object": "list", "data": found, "has_more": False, **ends}

@@ -12,7 +12,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from app.conversations import Asked
-from app.events import Answer, AskEvent, Cited, DocumentEntry, Evidence, Progress, TextDelta
+from app.events import Answer, AskEvent, Cited, DocumentEntry, Evidence, TextDelta
 from app.main import App
 from ui.api.refusals import Refused, refused
 
@@ -26,7 +26,7 @@ _STANDS_STILL = ("ready", "paused", "waiting", "failed", "cancelled", "locked")
 class Inquiry:
     """What every client's own form of a question comes down to."""
 
-    document: DocumentEntry
+    documents: tuple[DocumentEntry, ...]
     question: str
     said: tuple[str, ...] = ()
     """Questions before it, where the client keeps the conversation."""
@@ -38,6 +38,12 @@ class Inquiry:
     """Which question of its conversation it is; the first one begins it under its id."""
     ignored: tuple[str, ...] = ()
     """Parameters that were given and have no effect here."""
+    named: bool = True
+    """Whether each document was named, and is waited for; of the whole library those answer that are read."""
+
+    def document_of(self, cited: Cited) -> DocumentEntry:
+        """The one that a passage is in."""
+        return next((each for each in self.documents if each.document_id == cited.document_id), self.documents[0])
 
 
 class Reply:
@@ -59,8 +65,8 @@ class Reply:
                 await self._until_read()
                 self._first = await self._start()
             if isinstance(self._first, Refused):
-                if self._first.code == "not_read":
-                    raise _not_read((await run_in_threadpool(self._entry)).progress)
+                if self._first.code == "not_read" and self.inquiry.named:
+                    raise _not_read(await run_in_threadpool(self._entry, self.inquiry.documents[0]))
                 raise self._first
         except BaseException:
             self._stop.set()
@@ -80,7 +86,7 @@ class Reply:
 
     async def updates(self) -> AsyncIterator[list[Cited] | str | Answer]:
         """What a client is told as the answer grows: passages, each once; words; and the answer. Raises Refused."""
-        seen: set[tuple[int, str]] = set()
+        seen: set[tuple[str, int, str]] = set()
         text = ""
         async for event in self.events():
             if isinstance(event, TextDelta):
@@ -90,8 +96,8 @@ class Reply:
                 # Where nothing was found, the closest ones are no citations.
                 new = []
                 for each in event.citations:
-                    if (each.page, each.quote) not in seen:
-                        seen.add((each.page, each.quote))
+                    if (place := (each.document_id, each.page, each.quote)) not in seen:
+                        seen.add(place)
                         new.append(each)
                 if new:
                     yield new
@@ -114,15 +120,18 @@ class Reply:
         return answer.ended == "cut" or (answer.stopped and most is not None and self.tokens >= most)
 
     async def _until_read(self) -> None:
-        """A program is answered from the whole document, or by its earlier memory while another one is made of it."""
+        """A program is answered from whole documents, or by their earlier memory while another one is made of them."""
         ends = monotonic() + WAIT_SECONDS
-        while not self._stop.is_set():
-            entry = await run_in_threadpool(self._entry)
-            if entry.progress.stage in _STANDS_STILL or entry.answers_from:
-                return
-            if monotonic() > ends:
-                raise _not_read(entry.progress)
-            await asyncio.sleep(STEP_SECONDS)
+        several = len(self.inquiry.documents) > 1
+        for document in self.inquiry.documents if self.inquiry.named else ():
+            while not self._stop.is_set():
+                entry = await run_in_threadpool(self._entry, document)
+                stands = entry.progress.stage in _STANDS_STILL
+                if entry.answers_from or (stands and not several) or entry.progress.stage == "ready":
+                    break
+                if stands or monotonic() > ends:
+                    raise _not_read(entry)
+                await asyncio.sleep(STEP_SECONDS)
 
     async def _start(self) -> AskEvent | Refused | None:
         """Ask in a thread of its own; what it gives comes through the queue, of which this is the first."""
@@ -150,14 +159,16 @@ class Reply:
 
     def _ask(self) -> Iterator[AskEvent]:
         inquiry, questions = self.inquiry, self._app.questions
-        document_id, question = inquiry.document.document_id, inquiry.question.strip()
+        document_id, *beside = (each.document_id for each in inquiry.documents)
+        question = inquiry.question.strip()
         if inquiry.turn > 1:
             return questions.ask(document_id, question, inquiry.conversation_id, self._stop)
-        asked = Asked(document_id, question, inquiry.conversation_id, kept=inquiry.kept, said=inquiry.said)
+        kept, said = inquiry.kept, inquiry.said
+        asked = Asked(document_id, question, inquiry.conversation_id, kept=kept, said=said, beside=tuple(beside))
         return questions.answer(asked, self._stop)
 
-    def _entry(self) -> DocumentEntry:
-        return self._app.library.catalogue.entry(self.inquiry.document.document_id)
+    def _entry(self, document: DocumentEntry) -> DocumentEntry:
+        return self._app.library.catalogue.entry(document.document_id)
 
     @asynccontextmanager
     async def _watching(self, request: Request | None) -> AsyncIterator[None]:
@@ -176,11 +187,12 @@ class Reply:
             watching.cancel()
 
 
-def _not_read(at: Progress) -> Refused:
+def _not_read(entry: DocumentEntry) -> Refused:
     """Says how far it is, or why it goes no further."""
+    at, which = entry.progress, f"“{entry.title}”"
     if at.stage not in _STANDS_STILL:
         far = f": {at.done:,} of {at.total:,} {'pages' if at.stage == 'parsing' else 'tokens'}" if at.total else ""
-        told = f"The document is still being read ({at.stage}{far})."
+        told = f"{which} is still being read ({at.stage}{far})."
         return Refused(409, "not_read", told, "Ask again once GET /v1/files/ID says that it is processed.")
-    told = f"The document has not been read ({at.stage}). {at.message}".strip()
+    told = f"{which} has not been read ({at.stage}). {at.message}".strip()
     return Refused(409, "not_read", told, "See to it on the page, or with the command `read`, and ask again.")

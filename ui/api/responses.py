@@ -97,18 +97,20 @@ def trouble(refusal: Refused) -> Event:
 
 
 def _place(app: App, response_id: str) -> dict[str, Any]:
-    """Document, conversation and turn behind a response, which must be the last of a conversation that was kept."""
-    _, document_id, conversation_id, turn, *_ = [*response_id.split("_"), "", "", ""]
+    """Documents, conversation and turn behind a response, which must be the last of a conversation that was kept."""
+    _, _, conversation_id, turn, *_ = [*response_id.split("_"), "", "", ""]
     turns = app.questions.turns(conversation_id)
     if not turns or str(len(turns)) != turn:
         message = f"{response_id!r} is not the last response of a conversation that was kept."
         raise Refused(404, "previous_response_not_found", message, "Go on from the last one, or start anew.")
-    return {"document_id": document_id, "conversation_id": conversation_id, "turn": len(turns) + 1}
+    documents = app.chat.documents(conversation_id)
+    place = {"documents": documents, "named": len(documents) == 1}
+    return {**place, "conversation_id": conversation_id, "turn": len(turns) + 1}
 
 
 def _frame(model: str, inquiry: Inquiry) -> dict[str, Any]:
     return {
-        "id": f"resp_{inquiry.document.document_id}_{inquiry.conversation_id}_{inquiry.turn}",
+        "id": f"resp_{inquiry.documents[0].document_id}_{inquiry.conversation_id}_{inquiry.turn}",
         "object": "response",
         "created_at": int(time.time()),
         "model": model,
@@ -132,5 +134,5 @@ def _part(text: str, annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _annotation(reply: Reply, cited: Cited, index: int) -> dict[str, Any]:
     """A file citation, behind the text at `index`, with the passage beside it."""
-    where = {"type": "file_citation", "filename": reply.inquiry.document.file_name, "index": index}
+    where = {"type": "file_citation", "filename": reply.inquiry.document_of(cited).file_name, "index": index}
     return {**where, **passage(reply, cited)}

@@ -45,8 +45,14 @@ def choose() -> str:
     return f'<section class="welcome"><h2>{title}</h2><p>{words}</p></section>'
 
 
-def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), suggested: Sequence[str] = ()) -> str:
-    """An open document, or several, without a question yet, and questions that are asked with one click."""
+def invitation(
+    entry: DocumentEntry,
+    several: Sequence[DocumentEntry] = (),
+    suggested: Sequence[str] = (),
+    guide: Answer | None = None,
+) -> str:
+    """An open document, or several, without a question yet: its main points, and questions that are asked with one
+    click."""
     if several:
         titles = "".join(f'<li dir="auto">{text(each.name)}</li>' for each in several)
         return (
@@ -56,11 +62,14 @@ def invitation(entry: DocumentEntry, several: Sequence[DocumentEntry] = (), sugg
         )
     rows = "".join(f'<li><button data-do="ask" dir="auto">{text(each)}</button></li>' for each in suggested)
     asked = f'<ul class="suggested" aria-label="{t("Suggested questions")}">{rows}</ul>' if rows else ""
-    return (
-        f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>'
-        f"<p>{t('What would you like to know? Answers begin with the passage they rest on.')}</p>"
-        f"{asked}</section>"
-    )
+    lead = f"<p>{t('What would you like to know? Answers begin with the passage they rest on.')}</p>"
+    if guide and guide.found:
+        said = guide.answer.removeprefix(f"“{entry.title}”, ")
+        lead = (
+            f'<div class="guide words" dir="auto" data-citations="{citations_json(guide.citations)}">'
+            f"{marked(said, guide, pages=True)}</div>"
+        )
+    return f'<section class="welcome"><h2 dir="auto">{text(entry.name)}</h2>{lead}{asked}</section>'
 
 
 def deleted(conversation_id: str) -> str:
@@ -198,8 +207,9 @@ def _found(done: Answer) -> str:
     return f"{lead}{passages('', done.citations)}{words}"
 
 
-def marked(words: str, done: Answer) -> str:
-    """The words of an answer as prose: `[1]` leads to its passage, and what no passage holds stands out."""
+def marked(words: str, done: Answer, pages: bool = False) -> str:
+    """The words of an answer as prose: `[1]`, or its page, leads to its passage, and what no passage holds stands
+    out."""
     offset = len(done.answer) - len(words)
     words = words.replace(_OPEN, "?").replace(_CLOSE, "?")
     for start, end in sorted(done.unsupported, reverse=True):
@@ -213,7 +223,11 @@ def marked(words: str, done: Answer) -> str:
 
     def link(match: re.Match[str]) -> str:
         cited = by_mark.get(int(match[1]))
-        return chip(cited, f"{cited.mark}") if cited else match[0]
+        return (
+            chip(cited, t("p. {page}", page=cited.label or cited.page) if pages else f"{cited.mark}")
+            if cited
+            else match[0]
+        )
 
     return _LINK.sub(link, html)
 

@@ -37,9 +37,20 @@ def head(
         f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">'
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
         f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
-        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>{earlier}'
+        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>{_archive(entry)}{earlier}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="{fresh}" title="{fresh}">{icon("plus")}</button></div></header>'
+    )
+
+
+def _archive(entry: DocumentEntry) -> str:
+    """The document with its memory and conversations, to be opened elsewhere."""
+    if entry.progress.stage != "ready":
+        return ""
+    label, title = t("Export as .docpod"), t("Export as .docpod, with memory and conversations")
+    return (
+        f'<a class="quiet-button export" href="archive/{text(entry.document_id)}" download'
+        f' aria-label="{label}" title="{title}">{icon("share")}</a>'
     )
 
 

@@ -21,7 +21,8 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     return (
         f'<details class="reader" data-menu="readers" data-state="{text(status.state)}"><summary>{line}</summary>'
         f'<ul aria-label="{t("Readers")}">{rows}</ul><form data-event="click" data-act="use"><input name="choice"'
-        f' aria-label="{t("Another reader: folder or hub id")}" placeholder="{t("Folder or hub id")}" required>'
+        f' aria-label="{t("Another reader: folder, GGUF file or hub id")}"'
+        f' placeholder="{t("Folder, GGUF file or hub id")}" required>'
         f'<button class="small">{t("Use")}</button></form>{why}</details>'
     )
 

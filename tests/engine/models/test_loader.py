@@ -104,7 +104,7 @@ def test_what_the_generation_config_stops_at(folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ("nobody", "neither a folder with a model nor a hub id"),
+        ("nobody", "neither a folder with a model, nor a GGUF file, nor a hub id"),
         ("/nowhere/at/all", "neither a folder"),
         ("/nowhere/model", "neither a folder"),
         ("./no/such", "neither a folder"),
@@ -150,7 +150,7 @@ def beside(name: str) -> Callable[[Path], None]:
     [
         (drop("config.json"), ModelMissing, "holds no config.json with", "the folder that holds both"),
         (drop("*.safetensors"), ModelMissing, "holds no config.json with", "the folder that holds both"),
-        (rename_weights("model-Q4_K_M.gguf"), ModelUnsupported, "only GGUF", "that the GGUF file was made from"),
+        (rename_weights("model-Q4_K_M.gguf"), ModelUnsupported, "only GGUF", "Choose the GGUF file itself"),
         (rename_weights("pytorch_model.bin"), ModelUnsupported, "only pickled", "save_pretrained"),
         (beside("adapter_config.json"), ModelUnsupported, "LoRA adapter .adapter_config", "merge_and_unload"),
         (beside("adapter_model.safetensors"), ModelUnsupported, "LoRA adapter .adapter_model", "merge_and_unload"),
@@ -188,11 +188,11 @@ def test_an_adapter_alone_is_called_so(folder: Path, tmp_path: Path) -> None:
         load(folder, tmp_path)
 
 
-@pytest.mark.parametrize("choice", ["/models/some-model.Q4_K_M.gguf", "./some.GGUF", "some.gguf"])
-def test_a_path_of_a_gguf_file(choice: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelUnsupported, match="is a GGUF file") as raised:
+@pytest.mark.parametrize("choice", ["/models/some-model.Q4_K_M.gguf", "./some.GGUF", "some.gguf", "a/some.gguf"])
+def test_a_path_of_no_gguf_file(choice: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelMissing, match="nor a GGUF file") as raised:
         load(choice, tmp_path)
-    assert "safetensors" in raised.value.hint
+    assert "path" in raised.value.hint
 
 
 def test_a_tokenizer_with_more_ids_than_the_weights(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Guides: what a document is and its main points, made before anybody asks, while nobody else is at work."""
+
+import logging
+import threading
+from queue import SimpleQueue
+
+from app.conversations import Asked
+from app.errors import DocumentNotFound
+from app.events import Answer
+from app.model_handle import ModelHandle
+from app.question_kind import Asking
+from app.whole_answer import Interrupted, WholeAnswer
+from storage import Store
+
+log = logging.getLogger(__name__)
+
+_GUIDE, _SUMMARY = Asking("whole", points=5, bullets=True), Asking("whole")
+
+
+class Guides:
+    """Finds kept guides, and makes those of a weak reader in a thread of its own: they only quote."""
+
+    def __init__(self, store: Store, model: ModelHandle) -> None:
+        self._store, self._model = store, model
+        self._wanted: SimpleQueue[str] = SimpleQueue()
+        self._at_hand: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="guides", daemon=True)
+
+    def start(self) -> None:
+        """Make what is wanted from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End, once the model is closed."""
+        self._wanted.put("")
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def of(self, document_id: str) -> Answer | None:
+        """The guide of a document that is read; None while there is none, which is made where that takes no model."""
+        if self._model.peek() is None:
+            return None
+        whole = self._whole(document_id, _GUIDE)
+        if whole.is_kept:
+            for _ in whole.events(threading.Event()):
+                pass
+            return whole.answer(stopped=False)
+        if whole.is_weak and document_id not in self._at_hand:
+            self._at_hand.add(document_id)
+            self._wanted.put(document_id)
+        return None
+
+    def _run(self) -> None:
+        while document_id := self._wanted.get():
+            try:
+                for asking in (_GUIDE, _SUMMARY):
+                    self._whole(document_id, asking).prepare()
+            except (DocumentNotFound, Interrupted) as ended:
+                log.info("no guide of %s for now: %r", document_id[:12], ended)
+            except Exception:
+                # The rim of the background: whatever is wrong with one document, others have their guides.
+                log.exception("making a guide of %s failed", document_id[:12])
+                continue
+            self._at_hand.discard(document_id)
+
+    def _whole(self, document_id: str, asking: Asking) -> WholeAnswer:
+        return WholeAnswer(self._store, self._model, Asked(document_id, ""), asking, 0)

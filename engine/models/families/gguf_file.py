@@ -1,0 +1,108 @@
+"""GGUF files: which of them can be read with, and the folder that one is converted into, once."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+from filelock import FileLock
+from gguf import GGUFReader
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
+from engine.core.oom import free_bytes
+from engine.models import checksums, hub
+
+SUFFIX = ".gguf"
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""Those of which transformers restores every fact; Mistral's models call themselves llama."""
+QUANTIZATIONS = (
+    *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "Q3_K", "Q2_K"),
+    *("IQ4_NL", "IQ4_XS"),
+)
+"""Of single weights: a file of Q4_K_M has Q4_K and Q6_K."""
+_WORK = ".gguf"
+_OTHERS = "Choose the folder or hub id that the file was made from."
+
+
+def folder_of(path: Path, models: Path, on_progress: Callable[[str], None]) -> Path:
+    """The folder below `models` that a file is converted into: bfloat16 safetensors, which any other folder has.
+
+    Raises ModelRefused.
+    """
+    name = f"{path.stem}-{hashlib.sha256(checksums.key(path.resolve()).encode()).hexdigest()[:8]}"
+    folder, work = models / name, models / _WORK / name
+    if hub.is_whole(folder):
+        return folder
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(work.parent / "lock"):
+        if hub.is_whole(folder):
+            return folder
+        on_progress(f"Converting {path.name}, once.")
+        weights = _refuse(path, models)
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            convert(path, work)
+            if (known := _count(work)) != weights:
+                raise ValueError(f"it has {weights} weights, and its family {known}")
+        except (OSError, ValueError, LookupError, NotImplementedError, RuntimeError) as error:
+            raise ModelDamaged(f"{path.name} could not be converted: {error}", _OTHERS) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+    return folder
+
+
+def convert(path: Path, folder: Path) -> None:
+    """Dequantize the weights into bfloat16 safetensors, with the tokenizer and its chat template beside them.
+
+    Raises what transformers does, which leaves out what it does not know and makes up what is missing.
+    """
+    # transformers before 5.20 always dequantizes; later ones keep the weights packed unless told otherwise.
+    packed = getattr(transformers, "GgufConfig", None)
+    options = {"quantization_config": packed(dequantize=True)} if packed else {}
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16, **options)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _count(folder: Path) -> int:
+    """The weights in a folder."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            count += len(file.keys())
+    return count
+
+
+def _refuse(path: Path, models: Path) -> int:
+    """The number of weights; raises ModelRefused for a file that would not be read as it is meant, or has no room."""
+    try:
+        reader = GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+        architecture = str(fields["general.architecture"])
+    except (OSError, ValueError, LookupError) as error:
+        raise ModelDamaged(f"{path.name} is no whole GGUF file: {error}", "Copy or download it again.") from error
+    kinds = {each.tensor_type.name for each in reader.tensors}
+    if architecture not in ARCHITECTURES:
+        readable = ", ".join(ARCHITECTURES)
+        raise ModelUnsupported(f"{path.name} is a {architecture!r} model; of GGUF, {readable} are read", _OTHERS)
+    if foreign := sorted(kinds - {*QUANTIZATIONS}):
+        message = f"{path.name} has weights in {', '.join(foreign)}; of GGUF, {', '.join(QUANTIZATIONS)} are read"
+        raise ModelUnsupported(message, "Choose a file in one of these, such as Q4_K_M or Q8_0.")
+    if int(fields.get("split.count", 1)) > 1:
+        raise ModelUnsupported(f"{path.name} is one part of several", "Put them together: llama-gguf-split --merge.")
+    scaled = fields.get(f"{architecture}.rope.scaling.type", "none") != "none"
+    if scaled or any(each.name.startswith("rope_") for each in reader.tensors):
+        raise ModelUnsupported(f"{path.name} scales its rotary positions in a way that is lost from GGUF", _OTHERS)
+    num_bytes = 2 * sum(int(each.n_elements) for each in reader.tensors)
+    if (free := shutil.disk_usage(models).free) < num_bytes:
+        message = f"{path.name} does not fit on the disk: {num_bytes / 1e9:.1f} GB in 16 bits, {free / 1e9:.1f} GB free"
+        raise ModelMissing(message, "Make room on the disk of the home.")
+    if (room := free_bytes(torch.device("cpu"))) < 2 * num_bytes:
+        message = f"Converting {path.name} takes {2 * num_bytes / 1e9:.1f} GB of memory, {room / 1e9:.1f} GB are free"
+        raise ModelRefused(message, "Close other programs that use memory, or choose a smaller reader.")
+    return len(reader.tensors)

@@ -1,0 +1,71 @@
+"""Guides: made once while nobody is at work, the same as what is asked for, and left to a strong reader's user."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app import whole_answer
+from app.events import Answer
+from app.main import App
+from storage import Store
+from tests.app import paper
+
+PAGES = 8
+
+
+@pytest.fixture
+def document_id(app: App, tmp_path: Path) -> str:
+    return paper.read_here(app, paper.text(tmp_path / "a.txt", PAGES))
+
+
+def ask(app: App, document_id: str, question: str) -> Answer:
+    return paper.last(app.questions.ask(document_id, question))
+
+
+def test_it_is_what_is_asked_for_and_there_at_once(
+    app: App, document_id: str, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    assert app.library.guide(document_id) is None
+    app.start()
+    paper.wait_until(lambda: app.library.guide(document_id) is not None, "the guide")
+    paper.wait_until(lambda: len(store.notes(document_id)) == 2, "the summary")
+    monkeypatch.setattr(whole_answer, "main_points", lambda *_: pytest.fail("it was made again"))
+    guide = app.library.guide(document_id)
+    asked = ask(app, document_id, "Summarise it in five points")
+    assert guide and guide.found and (guide.answer, guide.citations) == (asked.answer, asked.citations)
+    assert len(ask(app, document_id, "Summarise this").citations) > len(guide.citations) == 5
+
+
+def test_it_makes_way_before_every_page_and_ends_with_the_model(
+    app: App, document_id: str, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
+    idle, waits = app.model.wait().loaded.idle, []
+
+    def wait() -> bool:
+        waits.append(1)
+        return len(waits) != PAGES
+
+    monkeypatch.setattr(idle, "wait", wait)
+    app.start()
+    assert app.library.guide(document_id) is None
+    paper.wait_until(lambda: len(waits) >= PAGES, "the last page")
+    paper.wait_until(lambda: not app.library._guides._at_hand, "its end")
+    assert store.notes(document_id) == {}
+    paper.wait_until(lambda: app.library.guide(document_id) is not None, "another attempt")
+
+
+def test_a_strong_reader_is_not_put_to_work(app: App, document_id: str) -> None:
+    loaded = app.model.wait().loaded
+    loaded.heads = replace(loaded.heads, answers_from="sections")
+    assert app.library.guide(document_id) is None and not app.library._guides._at_hand
+    asked = ask(app, document_id, "Summarise it in five points")
+    guide = app.library.guide(document_id)
+    assert guide and guide.answer == asked.answer
+
+
+def test_one_that_went_meanwhile_has_none(app: App, document_id: str) -> None:
+    assert app.library.guide(document_id) is None
+    app.library.delete(document_id)
+    app.start()
+    paper.wait_until(lambda: not app.library._guides._at_hand, "the end")
