@@ -18,6 +18,7 @@ from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.portable import is_portable
+from app.queue import Queue
 from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
@@ -53,8 +54,9 @@ class Library:
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
             Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
         )
-        self._worker = Worker(stages, ingest.unfinished)
+        self._worker = Worker(stages, ingest.unfinished, lambda: self.queue.first())
         self.catalogue = Catalogue(store, model, self._worker)
+        self.queue = Queue(store, self.catalogue)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.

@@ -39,13 +39,20 @@ class Stage:
 class Worker:
     """Takes each document through the stages; keeps the latest progress of what is being worked on.
 
-    `look` is called every so often while the last stage has no work: it may find documents that wait for some.
+    `look` is called every so often while the last stage has no work: it may find documents that wait for some. Those
+    that `first` names go before all others, in its order.
     """
 
-    def __init__(self, stages: Sequence[Stage], look: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        look: Callable[[], Iterable[str]],
+        first: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._first, self._last = stages[0], stages[-1]
         self._next = dict(pairwise(stages))
         self._look = look
+        self._go_first = first
         self._lock = threading.Condition()
         self._live: dict[str, Progress] = {}
         self._queued: dict[Stage, list[str]] = {each: [] for each in stages}
@@ -139,9 +146,9 @@ class Worker:
             return [each for each in self._queued[stage] if (stage, each) not in self._busy]
 
         while not self._closed:
-            shortest_first = sorted(self._waiting(stage), key=stage.left)
+            in_turn = sorted(self._waiting(stage), key=self._turn(stage))
             with self._lock:
-                for document_id in shortest_first:
+                for document_id in in_turn:
                     if document_id in ready():
                         self._queued[stage].remove(document_id)
                         self._busy.add((stage, document_id))
@@ -182,8 +189,15 @@ class Worker:
         return not stopped()
 
     def _shorter_waits(self, stage: Stage, document_id: str) -> bool:
-        others = [stage.left(each) for each in self._waiting(stage) if each != document_id]
-        return bool(others) and SHORTER * min(others) < stage.left(document_id)
+        turn = self._turn(stage)
+        others = [turn(each) for each in self._waiting(stage) if each != document_id]
+        (place, left), (own_place, own_left) = min(others, default=(0, 0.0)), turn(document_id)
+        return bool(others) and (place < own_place or (place == own_place and SHORTER * left < own_left))
+
+    def _turn(self, stage: Stage) -> Callable[[str], tuple[int, float]]:
+        """What documents are ordered by: their place among those that go first, then how much is left of them."""
+        places = {document_id: place for place, document_id in enumerate(self._go_first())}
+        return lambda document_id: (places.get(document_id, len(places)), stage.left(document_id))
 
     def _forget(self, document_id: str) -> None:
         with self._lock:

@@ -9,7 +9,10 @@ from uuid import uuid4
 
 import gradio as gr
 
+from app.listing import listed, parted
 from app.main import App
+from app.queue import IN_QUEUE
+from app.shared_app import SharedApp
 from ui import page_panel
 from ui.render import library
 from ui.trouble import Trouble, explain
@@ -33,6 +36,7 @@ def build(page: Page) -> None:
     )
     page.region("search", search)
     gr.HTML(library.lists(), elem_id="lists", js_on_load=None, apply_default_css=False)
+    page.surface("order")
     page.surface("documents")
     page.surface("several")
     # What the page shows, so that the timer only sends what changed: hashes of the live regions. The page has them, not
@@ -74,7 +78,8 @@ def bind(page: Page) -> None:
     ids = [page["document_id"], page["conversation_id"], page["search"]]
     files = [*ids, page["upload"]]
     page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", concurrency_limit=4, **QUIET)
-    for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
+    sources = {"documents": "act", "history": "act_welcome", "head": "act_head", "order": "act_order"}
+    for source, name in sources.items():
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
@@ -86,12 +91,15 @@ def bind(page: Page) -> None:
     page["timer"].tick(tick, looks, outputs, api_name="tick", queue=False, **QUIET)
 
 
-def live(app: App, at: Open) -> View:
+def live(app: App | SharedApp, at: Open) -> View:
     """The list, with the open document marked."""
+    visiting = isinstance(app, SharedApp)
+    queue = () if visiting else app.library.queue.waiting(at.library)
     return {
-        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits)
+        "order": "" if visiting else library.order(at.library, app.library.catalogue.sort),
+        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits, queue)
         + library.conversations(app.questions.conversations(), at.conversation_id),
-        "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
+        "several": library.several(at.found) if app.may_ask and not parted(at.search)[1].strip() else "",
     }
 
 
@@ -100,11 +108,14 @@ def opened(app: App, at: Open) -> View:
     return {"notices": ""}
 
 
-def documents(app: App, document_id: str, search: str) -> View:
+def documents(app: App | SharedApp, document_id: str, search: str) -> View:
     """The list alone."""
-    found = app.library.catalogue.entries(search)
-    listed = library.documents(found, document_id, search, app.search.find(search))
-    return {"documents": listed + library.conversations(app.questions.conversations(), "")}
+    catalogue = app.library.catalogue
+    known = catalogue.entries(sort=catalogue.sort)
+    queue = () if isinstance(app, SharedApp) else app.library.queue.waiting(known)
+    found = listed(known, search, catalogue.sort)
+    shown = library.documents(found, document_id, search, app.search.find(search), queue)
+    return {"documents": shown + library.conversations(app.questions.conversations(), "")}
 
 
 def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
@@ -118,8 +129,8 @@ def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: 
 
 
 def on_several(page: Page, chosen: Sequence[str], search: str) -> View:
-    """Opens a conversation about the chosen documents, or about all."""
-    ids = list(chosen) or [each.document_id for each in page.app.library.catalogue.entries()]
+    """Opens a conversation about the chosen documents, or about all that are shown."""
+    ids = list(chosen) or [each.document_id for each in page.app.library.catalogue.entries(search)]
     if len(ids) == 1:
         return page.opened(ids[0], "", search)
     return page.opened(ids[0], page.app.chat.open(ids), search)
@@ -177,6 +188,12 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
             verbs.delete(document_id)
         case "rename":
             verbs.rename(document_id, str(event.get("title", "")))
+        case "tag":
+            verbs.catalogue.tag(document_id, str(event.get("title", "")))
+        case "move":
+            verbs.queue.move(document_id, event["step"])
+        case "sort":
+            verbs.catalogue.sort_by(str(event.get("value", "")))
         case "attachment":
             added = verbs.add_attachment(document_id, int(event.get("number", 0)))
             return page.opened(added, None, search)
@@ -199,7 +216,6 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
 
     `awaited`: the document whose first page is shown as soon as it is known.
     """
-    entries = page.app.library.catalogue.entries()
     at = page.place(open_id, conversation_id, search)
     view = page.changed(at, seen)
     if at.entry and open_id == awaited and at.entry.pages:
@@ -211,5 +227,5 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
         view = {**view, "sheet": page_panel.best_sheet(page.app, open_id, at.turns[-1].answer.citations)}
     status = page.app.status()
     loading = status.state == "loading" or bool(status.doing)
-    busy = loading or any(each.progress.stage in library.BUSY_STAGES for each in entries)
+    busy = loading or any(each.progress.stage in IN_QUEUE for each in at.library)
     return {**view, "timer": POLLING if busy or view["seen"] != seen else RESTING}

@@ -37,6 +37,9 @@ def head(
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
         f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
         f' aria-label="Rename document" title="Rename">{icon("pencil")}</button>{earlier}'
+        f'<button class="quiet-button tag" data-event="click" data-act="tag" data-document="{text(entry.document_id)}"'
+        f' data-rename="{text(" ".join(entry.tags))}" data-heading="Tags" data-about="Words with spaces between them"'
+        f' data-yes="Keep these" aria-label="Tags of the document" title="Tags">{icon("tag")}</button>'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="New conversation" title="New conversation">{icon("plus")}</button></div></header>'
     )

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 from app.events import ConversationEntry, DocumentEntry, Forecast, Progress
+from app.listing import SORTS, TAG
+from app.queue import IN_QUEUE, Waiting
 from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
 from ui.render.icons import icon
 from ui.render.words import about, count, size, text
 from ui.trouble import Trouble
-
-BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
-"""Stages that change by themselves, so that the page has to look again."""
 
 
 def brand(max_upload_mb: int) -> str:
@@ -25,14 +24,19 @@ def brand(max_upload_mb: int) -> str:
     )
 
 
-def documents(entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found) -> str:
+def documents(
+    entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found, queue: Sequence[Waiting] = ()
+) -> str:
     """All rows and what was found inside, or a line that says why there are none."""
     inside = hits(found)
     if not entries and not inside:
         if search.strip():
             return f'<p class="quiet pad">Nothing matches “{text(search)}”.</p>'
         return '<p class="quiet pad nothing-yet">Documents you add are kept here.</p>'
-    rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
+    turns = {each.entry.document_id: _turn(each, place, len(queue)) for place, each in enumerate(queue, 1)}
+    rows = "".join(
+        row(entry, entry.document_id == open_id, turns.get(entry.document_id, ("", ""))) for entry in entries
+    )
     listed = f'<ul class="documents" aria-label="Documents">{rows}</ul>' if rows else ""
     return listed + inside
 
@@ -100,8 +104,34 @@ def _excerpt(excerpt: Excerpt) -> str:
     return f'<span class="excerpt" dir="auto">{shown}{text(excerpt.text[last:])}</span>'
 
 
-def row(entry: DocumentEntry, is_open: bool) -> str:
-    """One document: title, state, progress, and its verbs."""
+def order(entries: Sequence[DocumentEntry], sort: str) -> str:
+    """In which order the documents are shown."""
+    choices = "".join(
+        f'<option value="{name}"{" selected" if name == sort else ""}>{label}</option>'
+        for name, (label, _, _) in SORTS.items()
+    )
+    choose = f'<select data-event="click" data-act="sort" aria-label="Order of the documents">{choices}</select>'
+    return choose if len(entries) > 1 else ""
+
+
+def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
+    """Which one is read next, until when, and the ways to another place; nothing where no other document waits."""
+    until = "" if waiting.seconds is None else f", until about {about(waiting.seconds)} from now"
+    if last < 2:
+        return "", ""
+    name, ids = text(waiting.entry.name), f'data-document="{text(waiting.entry.document_id)}"'
+    ways = (("first", "Read first", place > 1), ("up", "Sooner", place > 1), ("down", "Later", place < last))
+    buttons = "".join(
+        f'<button class="small" data-event="click" data-act="move" data-step="{step}" {ids}'
+        f' aria-label="{label}: {name}">{label}</button>'
+        for step, label, can in ways
+        if can
+    )
+    return f"<br>Number {place} of {last} to be read{until}", buttons
+
+
+def row(entry: DocumentEntry, is_open: bool, turn: tuple[str, str] = ("", "")) -> str:
+    """One document: title, state, progress, its verbs, and its turn in the queue with the ways to change that."""
     current = ' aria-current="true"' if is_open else ""
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
@@ -109,8 +139,8 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
         f' aria-label="Choose {text(entry.name)} for a question">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
-        f'<span class="facts">{state_line(entry)}</span></button>'
-        f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
+        f'<span class="facts">{state_line(entry)}{turn[0]}</span></button>{_tags(entry)}'
+        f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry, turn[1])}"
         f"{_delete_button(entry, is_open)}</li>"
     )
 
@@ -190,7 +220,7 @@ def forecast_line(forecast: Forecast) -> str:
 
 def bar(progress: Progress) -> str:
     """A progress bar while something moves or waits half-way."""
-    if progress.stage not in BUSY_STAGES | {"paused"} or not progress.total or progress.stage == "queued":
+    if progress.stage not in IN_QUEUE | {"paused"} or not progress.total or progress.stage == "queued":
         return ""
     percent = min(100.0, 100.0 * progress.done / progress.total)
     return (
@@ -199,8 +229,18 @@ def bar(progress: Progress) -> str:
     )
 
 
-def controls(entry: DocumentEntry) -> str:
-    """The verbs that make sense at this stage."""
+def _tags(entry: DocumentEntry) -> str:
+    """Each shows the documents that have it."""
+    buttons = "".join(
+        f'<button data-do="tag" data-tag="{text(each)}" data-document="{text(entry.document_id)}"'
+        f' aria-label="{text(TAG + each)}: show what has this tag" dir="auto">{text(TAG + each)}</button>'
+        for each in entry.tags
+    )
+    return f'<p class="tags">{buttons}</p>' if buttons else ""
+
+
+def controls(entry: DocumentEntry, more: str = "") -> str:
+    """The verbs that make sense at this stage, and more."""
     long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
     verbs = {
         "waiting": (("read", f"Read{long}", "strong"), ("cancel", "Not now", "")),
@@ -218,7 +258,7 @@ def controls(entry: DocumentEntry) -> str:
         f"{text(label)}</button>"
         for act, label, look in verbs
     )
-    return f'<div class="controls">{buttons}</div>' if buttons else ""
+    return f'<div class="controls">{buttons}{more}</div>' if buttons or more else ""
 
 
 def _note(entry: DocumentEntry) -> str:
