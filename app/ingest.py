@@ -94,13 +94,14 @@ class Ingest:
         if before and before.state != "ready" and not stopped():
             self._retention.drop_replaced(before)
 
-    def left(self, document_id: str) -> float:
-        """How many tokens of it are to be read."""
-        engine = self._model.peek()
-        reading = engine.presets.current(document_id) if engine else None
-        if reading is None:
-            return 0.0
-        return float(reading.num_tokens - sum(each.tokens_read for each in self._store.read_so_far(reading.id)))
+    def left(self) -> dict[str, float]:
+        """How many tokens of each document are to be read."""
+        engine, left = self._model.peek(), {}
+        for known in self._store.shelf() if engine else ():
+            if engine and (reading := engine.presets.of(known)[0]):
+                read = sum(each.tokens_read for each in known.sections[reading.id])
+                left[known.document.id] = float(reading.num_tokens - read)
+        return left
 
     def unfinished(self) -> Iterator[str]:
         """What another process left: it ended while it read, or found damage and does not read."""

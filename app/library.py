@@ -310,9 +310,8 @@ class Library:
         self._retention.delete(made)
         return True
 
-    def _num_bytes(self, document_id: str) -> int:
-        document = self._store.document(document_id)
-        return document.num_bytes if document else 0
+    def _num_bytes(self) -> dict[str, float]:
+        return {each.id: each.num_bytes for each in self._store.documents()}
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
         with storing():

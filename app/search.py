@@ -118,7 +118,8 @@ class Search:
         return Cited(1, number, page.label, words, tuple(found), 1.0)
 
     def _pages(self, document_id: str, numbers: Sequence[int], words: str) -> tuple[PageHit, ...]:
-        pages: Mapping[int, Page] = {each.number: each for each in self._store.pages(document_id, numbers)}
+        texts = self._store.pages(document_id, numbers) if numbers else ()
+        pages: Mapping[int, Page] = {each.number: each for each in texts}
         return tuple(
             PageHit(number, pages[number].label, _excerpt(pages[number].text, words))
             for number in numbers

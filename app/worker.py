@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,11 +26,11 @@ Work = Generator[Progress]
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that every document takes: `work` by its id, until `stopped()`, and how much of it is `left`."""
+    """A step that every document takes: `work` by its id, until `stopped()`, and how much of each is `left`."""
 
     name: str
     work: Callable[[str, Callable[[], bool]], Work]
-    left: Callable[[str], float]
+    left: Callable[[], Mapping[str, float]]
     threads: int = 1
     resumes: bool = False
     """Whether work that was begun goes on where it was, so that a shorter document may come in between."""
@@ -189,15 +189,17 @@ class Worker:
         return not stopped()
 
     def _shorter_waits(self, stage: Stage, document_id: str) -> bool:
+        others = [each for each in self._waiting(stage) if each != document_id]
+        if not others:
+            return False
         turn = self._turn(stage)
-        others = [turn(each) for each in self._waiting(stage) if each != document_id]
-        (place, left), (own_place, own_left) = min(others, default=(0, 0.0)), turn(document_id)
-        return bool(others) and (place < own_place or (place == own_place and SHORTER * left < own_left))
+        (place, left), (own_place, own_left) = min(map(turn, others)), turn(document_id)
+        return place < own_place or (place == own_place and SHORTER * left < own_left)
 
     def _turn(self, stage: Stage) -> Callable[[str], tuple[int, float]]:
         """What documents are ordered by: their place among those that go first, then how much is left of them."""
-        places = {document_id: place for place, document_id in enumerate(self._go_first())}
-        return lambda document_id: (places.get(document_id, len(places)), stage.left(document_id))
+        places, left = {each: place for place, each in enumerate(self._go_first())}, stage.left()
+        return lambda document_id: (places.get(document_id, len(places)), left.get(document_id, 0.0))
 
     def _forget(self, document_id: str) -> None:
         with self._lock:

@@ -64,10 +64,7 @@ def bind(page: Page) -> None:
     def delete(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
 
-    def look(document_id: str, search: str) -> list[Any]:
-        return page.guarded(lambda: documents(page.app, document_id, search))
-
-    def tick(document_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> list[Any]:
+    def look(document_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> list[Any]:
         try:
             view = on_tick(page, document_id, conversation_id, search, awaited, seen)
         except Exception as error:
@@ -85,10 +82,11 @@ def bind(page: Page) -> None:
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
     page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
-    searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
-    page["search"].input(look, ids[::2], outputs, api_name="search", **searching)
     looks = [*ids, page["awaited"], page["seen"]]
-    page["timer"].tick(tick, looks, outputs, api_name="tick", queue=False, **QUIET)
+    # Gradio's `input` is for keys that write something: it misses the others, and what is pasted.
+    searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
+    page["search"].change(look, looks, outputs, api_name="search", **searching)
+    page["timer"].tick(look, looks, outputs, api_name="tick", queue=False, **QUIET)
 
 
 def live(app: App | SharedApp, at: Open) -> View:

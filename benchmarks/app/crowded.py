@@ -154,7 +154,7 @@ def _steps(number: int) -> Sequence[tuple[str, str, str, str]]:
         ),
         (
             "open a conversation",
-            f'all(".conversations button")[{row}]',
+            f'all(".conversations button")[{row} + 9]',
             "before.click()",
             '$("#history .question")?.textContent.trim() === before.querySelector(".title").textContent'
             '.replace(/ \\(\\d+\\)$/, "")'

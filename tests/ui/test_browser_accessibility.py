@@ -38,9 +38,8 @@ def reports(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "Annual report 2017.pdf", tmp_path / "Minutes.pdf", tmp_path / "Locked.pdf"]
     paths += [tmp_path / "Queued 1.pdf", tmp_path / "Queued 2.pdf"]
     for path in paths:
-        path.write_bytes(
-            f"%PDF-1.7 {path.name}{' /Encrypt' * (path.stem == 'Locked')}{' /Queued' * ('Queued' in path.stem)}".encode()
-        )
+        state = {"Locked": " /Encrypt", "Queued": " /Queued"}.get(path.stem.split()[0], "")
+        path.write_bytes(f"%PDF-1.7 {path.name}{state}".encode())
     return paths
 
 

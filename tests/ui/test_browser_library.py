@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.ui import driver
 from tests.ui.served_process import FAKE, serving, unused_port
@@ -97,3 +97,16 @@ def test_by_keyboard(opened: Page) -> None:
     expect(focused).to_have_attribute("aria-label", re.compile(": Wait 3$"))
     press("Enter")
     turns(opened, "Wait 1", "Wait 3", "Wait 2")
+
+
+def test_what_is_pasted_and_what_is_cleared_is_searched_at_once(opened: Page) -> None:
+    """Not only when the page looks at the library the next time."""
+    number = opened.evaluate("() => gradio_config.dependencies.find((each) => each.api_name === 'search').id")
+
+    def is_search(request: Request) -> bool:
+        return request.method == "POST" and f'"fn_index":{number},' in (request.post_data or "")
+
+    for words, left in (("Wait 2", 1), ("", 4)):
+        with opened.expect_request(is_search):
+            opened.locator("#search textarea").fill(words)
+        expect(opened.locator(".document")).to_have_count(left)
