@@ -59,7 +59,7 @@ def test_by_mouse(opened: Page) -> None:
     expect(choose).to_have_value("name")
     turns(opened, "Wait 1", "Wait 2", "Wait 3")
     last = opened.locator(".document", has_text="Wait 3")
-    expect(last.locator(".facts").first).to_contain_text("until about 9 min from now")
+    expect(last.locator(".facts").first).to_contain_text("read in about 9 min")
     last.get_by_role("button", name="Read first").click()
     turns(opened, "Wait 3", "Wait 1", "Wait 2")
     opened.locator(".document-open", has_text="Report").click()

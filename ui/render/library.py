@@ -115,23 +115,28 @@ def order(entries: Sequence[DocumentEntry], sort: str) -> str:
 
 
 def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
-    """Which one is read next, until when, and the ways to another place; nothing where no other document waits."""
-    until = "" if waiting.seconds is None else f", until about {about(waiting.seconds)} from now"
+    """The state of a document that waits, and the ways to another turn; nothing where no other one waits."""
     if last < 2:
         return "", ""
-    name, ids = text(waiting.entry.name), f'data-document="{text(waiting.entry.document_id)}"'
-    ways = (("first", "Read first", place > 1), ("up", "Sooner", place > 1), ("down", "Later", place < last))
+    entry = waiting.entry
+    until = "" if waiting.seconds is None else f" · read in about {about(waiting.seconds)}"
+    state = f"Number {place} of {last} to be read · {count(entry.pages, 'page')}{until}"
+    ways = (
+        ("first", "Read first", "Read first", place > 1),
+        ("up", "Sooner", icon("sooner"), place > 1),
+        ("down", "Later", icon("later"), place < last),
+    )
     buttons = "".join(
-        f'<button class="small" data-event="click" data-act="move" data-step="{step}" {ids}'
-        f' aria-label="{label}: {name}">{label}</button>'
-        for step, label, can in ways
+        f'<button class="small" data-event="click" data-act="move" data-step="{step}" title="{label}"'
+        f' data-document="{text(entry.document_id)}" aria-label="{label}: {text(entry.name)}">{drawn}</button>'
+        for step, label, drawn, can in ways
         if can
     )
-    return f"<br>Number {place} of {last} to be read{until}", buttons
+    return state if entry.progress.stage == "queued" and not entry.answers_from else "", buttons
 
 
 def row(entry: DocumentEntry, is_open: bool, turn: tuple[str, str] = ("", "")) -> str:
-    """One document: title, state, progress, its verbs, and its turn in the queue with the ways to change that."""
+    """One document: title, state, progress, and its verbs, with those of its turn in the queue."""
     current = ' aria-current="true"' if is_open else ""
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
@@ -139,7 +144,7 @@ def row(entry: DocumentEntry, is_open: bool, turn: tuple[str, str] = ("", "")) -
         f' aria-label="Choose {text(entry.name)} for a question">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
-        f'<span class="facts">{state_line(entry)}{turn[0]}</span></button>{_tags(entry)}'
+        f'<span class="facts">{turn[0] or state_line(entry)}</span></button>{_tags(entry)}'
         f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry, turn[1])}"
         f"{_delete_button(entry, is_open)}</li>"
     )
