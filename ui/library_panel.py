@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import gradio as gr
 
-from app.listing import listed, parted
+from app.listing import parted
 from app.main import App
 from app.queue import IN_QUEUE
 from app.shared_app import SharedApp
@@ -106,16 +106,6 @@ def opened(app: App, at: Open) -> View:
     return {"notices": ""}
 
 
-def documents(app: App | SharedApp, document_id: str, search: str) -> View:
-    """The list alone."""
-    catalogue = app.library.catalogue
-    known = catalogue.entries(sort=catalogue.sort)
-    queue = () if isinstance(app, SharedApp) else app.library.queue.waiting(known)
-    found = listed(known, search, catalogue.sort)
-    shown = library.documents(found, document_id, search, app.search.find(search), queue)
-    return {"documents": shown + library.conversations(app.questions.conversations(), "")}
-
-
 def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
     """Opens a document, or what was found in it: a conversation, or a page with the words that were searched for."""
     document_id, number = str(event.get("document", "")), int(event.get("page", 0))
@@ -146,7 +136,7 @@ def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay
         except Exception as error:
             troubles.append((name, explain(error)))
     stays = stay or not added
-    view = documents(page.app, open_id, search) if stays else page.opened(added[0], None, search)
+    view = page.after("", open_id, "", search) if stays else page.opened(added[0], None, search)
     return {**view, "notices": library.notices(troubles), "timer": POLLING}
 
 
