@@ -1,13 +1,18 @@
 """The catalogue: what is known of each document, and what is happening to it."""
 
-from collections.abc import Sequence
+from collections import Counter
 
 from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Progress
+from app.intake import storing
+from app.listing import SORTS, listed, tags_in
 from app.model_handle import ModelHandle
 from app.scans import WITHOUT_TEXT, why_silent
 from app.worker import Worker
-from storage import Document, PageState, Reading, Store
+from storage import Document, Reading, Shelved, Store
+
+_GONE = "This document is not in the library.", "It may have been deleted; add it again."
+_SORT = "sort"
 
 
 class Catalogue:
@@ -22,7 +27,7 @@ class Catalogue:
         """A document by its id. Raises DocumentNotFound."""
         document = self._store.document(document_id)
         if document is None:
-            raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
+            raise DocumentNotFound(*_GONE)
         return document
 
     def find(self, name: str) -> Document:
@@ -35,13 +40,32 @@ class Catalogue:
         titles = ", ".join(f"{document.id[:8]} ({document.file_name})" for document in found[:5])
         raise DocumentNotFound(f"{len(found)} documents match {name!r}: {titles}.", "Give more of the id.")
 
-    def entries(self, search: str = "") -> list[DocumentEntry]:
-        """The library, newest first."""
-        return [self._entry(document) for document in self._store.documents(search)]
+    def entries(self, search: str = "", sort: str = "added") -> list[DocumentEntry]:
+        """Those documents of the library that a list shows for some words and tags, in one of the orders SORTS."""
+        return listed(map(self._entry, self._store.shelf()), search, sort)
 
     def entry(self, document_id: str) -> DocumentEntry:
         """One document. Raises DocumentNotFound."""
-        return self._entry(self.document(document_id))
+        for known in self._store.shelf(document_id):
+            return self._entry(known)
+        raise DocumentNotFound(*_GONE)
+
+    @property
+    def sort(self) -> str:
+        """The order that its user chose last."""
+        return self._store.preference(_SORT) or "added"
+
+    def sort_by(self, sort: str) -> None:
+        """Show the library in one of the orders SORTS from now on."""
+        if sort in SORTS:
+            with storing():
+                self._store.prefer(_SORT, sort)
+
+    def tag(self, document_id: str, tags: str) -> None:
+        """Sort a document under these tags alone, with spaces or commas between them. Raises BadName."""
+        self.document(document_id)
+        with storing():
+            self._store.tag_document(document_id, tags_in(tags))
 
     def labels(self, document_id: str) -> tuple[str, ...]:
         """How each page of a document is numbered in print, in order."""
@@ -54,45 +78,50 @@ class Catalogue:
             return [reading] if reading else []
         return self._store.readings(document_id)
 
-    def _entry(self, document: Document) -> DocumentEntry:
-        engine = self._model.peek()
-        reading = next(reversed(self.readings(document.id)), None)
+    def _entry(self, known: Shelved) -> DocumentEntry:
+        engine, document, reading = self._model.peek(), known.document, next(reversed(known.readings), None)
         serving = None
-        if engine and reading and reading.state != "ready":
-            serving = engine.presets.serving(document.id)
-        states = [state for _, state in self._store.page_states(document.id)]
+        if engine:
+            reading, serving = engine.presets.of(known)
         return DocumentEntry(
             document_id=document.id,
             title=document.title,
             file_name=document.file_name,
             pages=document.num_pages,
-            pages_without_text=sum(state != "ok" for state in states),
-            pages_for_ocr=sum(state in WITHOUT_TEXT for state in states),
+            pages_without_text=sum(number for state, number in known.pages.items() if state != "ok"),
+            pages_for_ocr=sum(known.pages.get(state, 0) for state in WITHOUT_TEXT),
             num_bytes=document.num_bytes,
-            pod_bytes=sum(each.num_bytes for each in self._store.readings(document.id)),
-            progress=self._progress(document, reading, states),
-            forecast=engine.planner.forecast(reading) if engine and reading else None,
+            pod_bytes=sum(each.num_bytes for each in known.readings),
+            progress=self._progress(known, reading),
+            forecast=engine.planner.forecast(reading, known) if engine and reading else None,
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
             media_type=document.media_type,
             note=document.note,
             attachments=tuple(document.attachments),
+            tags=tuple(document.tags),
+            used_at=max((each.last_used_at for each in known.readings), default=document.created_at),
         )
 
-    def _progress(self, document: Document, reading: Reading | None, states: Sequence[PageState]) -> Progress:
+    def _progress(self, known: Shelved, reading: Reading | None) -> Progress:
         """What is happening at this moment, or else what the database knows."""
+        document = known.document
         live = self._worker.progress(document.id)
         if live is not None and (reading is None or reading.state != "ready"):
             return live
         if document.state == "rejected" and document.error:
             return Progress(document.id, "failed", message=document.error["message"], hint=document.error["hint"])
-        if reading is None and states and "ok" not in states:
-            message, hint = why_silent(states)
+        if reading is None and known.pages and "ok" not in known.pages:
+            message, hint = why_silent([*Counter(known.pages).elements()])
             return Progress(document.id, "failed", message=message, hint=hint)
         if reading is None:
             return Progress(document.id, "queued")
-        tokens, page = self._read_so_far(document, reading)
+        tokens, page = reading.num_tokens, document.num_pages
+        if reading.state != "ready":
+            sections = known.sections[reading.id]
+            tokens = sum(each.tokens_read for each in sections)
+            page = max((each.last_page_read for each in sections if each.tokens_read), default=0)
         # A reading that nobody is at work on waits for its turn; one that never began waits for the user.
         stage = {"reading": "queued", "paused": "paused" if tokens else "waiting"}.get(reading.state, reading.state)
         return Progress(
@@ -105,14 +134,3 @@ class Catalogue:
             message=(reading.error or {}).get("message", ""),
             hint=(reading.error or {}).get("hint", ""),
         )
-
-    def _read_so_far(self, document: Document, reading: Reading) -> tuple[int, int]:
-        """Tokens, and about how many pages."""
-        if reading.state == "ready":
-            return reading.num_tokens, document.num_pages
-        tokens = page = 0
-        for section in self._store.read_so_far(reading.id):
-            tokens += section.tokens_read
-            if section.tokens_read:
-                page = section.last_page_read
-        return tokens, page

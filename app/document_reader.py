@@ -61,7 +61,11 @@ class DocumentReader:
 
         try:
             with self._home.lock(f"reading-{reading.id}"):
-                needed = self._planner.disk_bytes(reading) - reading.num_bytes + DISK_SPARE_BYTES
+                needed = (
+                    self._planner.disk_bytes(reading, self._store.read_so_far(reading.id))
+                    - reading.num_bytes
+                    + DISK_SPARE_BYTES
+                )
                 if needed > self._home.free_bytes():
                     raise DiskFull(needed, self._home.free_bytes())
                 # Unless somebody paused or cancelled it meanwhile, which then stands.

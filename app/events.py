@@ -197,6 +197,10 @@ class DocumentEntry:
     """Name and bytes of each file inside the file, which can be added as a document; 0 bytes where it does not say."""
     pages_for_ocr: int = 0
     """Pages without text that OCR may read."""
+    tags: tuple[str, ...] = ()
+    """What its user sorts it under."""
+    used_at: datetime | None = None
+    """When it was read or asked last."""
 
     @property
     def is_pdf(self) -> bool:

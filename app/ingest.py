@@ -13,8 +13,6 @@ from storage import Store
 
 ASK_FIRST_SECONDS = 20 * 60
 """A document that takes longer than this waits for the user's word before it is read."""
-_ASKED_FIRST = 1e6
-"""A document with a question that waits for it goes before all others."""
 _STEP_SECONDS = 0.2
 """How soon waiting for the model ends where it is no longer wanted."""
 
@@ -68,7 +66,9 @@ class Ingest:
             engine.reader.adopt(reading)
         was_planned = reading.id in {each.id for each in known}
         # Another model's pods of it still serve that model; reading everything again is the user's decision.
-        if not was_planned and (known or engine.planner.forecast(reading).seconds > ASK_FIRST_SECONDS):
+        if not was_planned and (
+            known or engine.planner.seconds((), reading.recipe, reading.num_tokens) > ASK_FIRST_SECONDS
+        ):
             self._store.set_reading_state(reading.id, "paused", only_from=TO_READ)
 
     def read(self, document_id: str, stopped: Callable[[], bool] = lambda: False) -> Generator[Progress]:
@@ -94,14 +94,14 @@ class Ingest:
         if before and before.state != "ready" and not stopped():
             self._retention.drop_replaced(before)
 
-    def left(self, document_id: str) -> float:
-        """How many tokens of it are to be read; those whose answers somebody waits for count little."""
-        engine = self._model.peek()
-        reading = engine.presets.current(document_id) if engine else None
-        if reading is None:
-            return 0.0
-        tokens = reading.num_tokens - sum(each.tokens_read for each in self._store.read_so_far(reading.id))
-        return tokens / _ASKED_FIRST if self._store.is_awaited(document_id) else float(tokens)
+    def left(self) -> dict[str, float]:
+        """How many tokens of each document are to be read."""
+        engine, left = self._model.peek(), {}
+        for known in self._store.shelf() if engine else ():
+            if engine and (reading := engine.presets.of(known)[0]):
+                read = sum(each.tokens_read for each in known.sections[reading.id])
+                left[known.document.id] = float(reading.num_tokens - read)
+        return left
 
     def unfinished(self) -> Iterator[str]:
         """What another process left: it ended while it read, or found damage and does not read."""

@@ -19,6 +19,7 @@ from app.intake import DELETED, Intake, storing
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.portable import is_portable
+from app.queue import Queue
 from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
@@ -54,9 +55,10 @@ class Library:
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
             Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
         )
-        self._worker = Worker(stages, ingest.unfinished)
+        self._worker = Worker(stages, ingest.unfinished, lambda: self.queue.first())
         self.catalogue = Catalogue(store, model, self._worker)
         self._guides = Guides(store, model)
+        self.queue = Queue(store, self.catalogue)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.
@@ -326,9 +328,8 @@ class Library:
         self._retention.delete(made)
         return True
 
-    def _num_bytes(self, document_id: str) -> int:
-        document = self._store.document(document_id)
-        return document.num_bytes if document else 0
+    def _num_bytes(self) -> dict[str, float]:
+        return {each.id: each.num_bytes for each in self._store.documents()}
 
     def _set_state(self, document_id: str, state: ReadingState, only_from: Collection[ReadingState]) -> None:
         with storing():

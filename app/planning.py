@@ -3,13 +3,13 @@ reading takes by a recipe, in seconds and bytes, before it is read.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from app.errors import EmptyDocument
 from app.events import Forecast
 from app.reader_model import Loaded
 from app.sections import SectionText, cut, tokenize
-from storage import Home, Reading, Section, Store, pack_token_ids, unpack_token_ids
+from storage import Home, Reading, Section, SectionRead, Shelved, Store, pack_token_ids, unpack_token_ids
 
 
 class Planner:
@@ -49,58 +49,62 @@ class Planner:
 
     def readings(self, document_id: str) -> list[Reading]:
         """Those of this model, by whichever recipe, oldest first."""
-        found = self._store.readings(document_id)
-        possible = [each for each in found if not self._recipes.why_not(each.recipe)]
+        return self.mine(self._store.readings(document_id))
+
+    def mine(self, readings: Iterable[Reading]) -> list[Reading]:
+        """Those of them that are by this model."""
+        possible = [each for each in readings if not self._recipes.why_not(each.recipe)]
         return [each for each in possible if each.reader == self._recipes[each.recipe].reader]
 
     def is_whole_and_exact(self, reading: Reading) -> bool:
         """Whether any recipe can be made from this reading without the text."""
         return reading.state == "ready" and self._recipes[reading.recipe].layout.recipe.exact
 
-    def forecast(self, reading: Reading) -> Forecast:
-        """What reading will cost."""
-        states = [state for _, state in self._store.page_states(reading.document_id)]
+    def forecast(self, reading: Reading, known: Shelved) -> Forecast:
+        """What reading a document will cost."""
+        sections = known.sections[reading.id]
         return Forecast(
-            pages=len(states),
-            pages_without_text=sum(state != "ok" for state in states),
+            pages=sum(known.pages.values()),
+            pages_without_text=sum(number for state, number in known.pages.items() if state != "ok"),
             tokens=reading.num_tokens,
-            sections=len(self._store.read_so_far(reading.id)),
-            seconds=self.seconds(reading.document_id, reading.recipe, reading.num_tokens),
-            disk_bytes=self.disk_bytes(reading),
+            sections=len(sections),
+            seconds=self.seconds(known.readings, reading.recipe, reading.num_tokens),
+            disk_bytes=self.disk_bytes(reading, sections),
             free_disk_bytes=self._home.free_bytes(),
         )
 
-    def seconds(self, document_id: str, recipe: str, num_tokens: int) -> float:
-        """About how long a recipe takes: from the exact pods, where they are whole, or else from the text."""
-        passes = self._recipes[recipe].passes + (1.0 if self.needs_text(document_id, recipe) else 0.0)
+    def seconds(self, readings: Iterable[Reading], recipe: str, num_tokens: int) -> float:
+        """About how long a recipe takes: from the exact pods, where one reading has them whole, or from the text."""
+        passes = self._recipes[recipe].passes + (1.0 if self.needs_text(readings, recipe) else 0.0)
         sections = -(-num_tokens // self._loaded.section_tokens)
         return passes * sections * self._loaded.pace.seconds(0, num_tokens // max(1, sections))
 
     def seconds_left(self, reading: Reading, section: Section, read: int, later: Sequence[Section]) -> float:
         """About how long reading goes on behind the first `read` tokens of a section, with the later sections."""
         pace, passes = self._loaded.pace, self._recipes[reading.recipe].passes
-        text = 1.0 if self.needs_text(reading.document_id, reading.recipe) else 0.0
+        text = 1.0 if self.needs_text(self._store.readings(reading.document_id), reading.recipe) else 0.0
         whole = sum(pace.seconds(0, each.num_tokens) for each in later)
         this = pace.seconds(read, section.num_tokens) + passes * pace.seconds(0, section.num_tokens)
         return this + (text + passes) * whole
 
-    def needs_text(self, document_id: str, recipe: str) -> bool:
-        """Whether the text has to be read for a recipe, because there are no whole exact pods to make its own from."""
+    def needs_text(self, readings: Iterable[Reading], recipe: str) -> bool:
+        """Whether the text has to be read for a recipe, because none of a document's readings is whole and exact."""
         parts = self._recipes[recipe].layout.recipe
-        exact = None if parts.exact or parts.while_reading else self.find(document_id, "exact")
-        return exact is None or exact.state != "ready"
+        if parts.exact or parts.while_reading:
+            return True
+        exact = self._recipes["exact"].reader
+        return not any(each.reader == exact and each.state == "ready" for each in readings)
 
-    def num_bytes(self, reading: Reading, recipe: str) -> int:
-        """About how many bytes the sections of a reading take, kept by some recipe."""
-        sections = self._store.read_so_far(reading.id)
+    def num_bytes(self, sections: Iterable[SectionRead], recipe: str) -> int:
+        """About how many bytes some sections take, kept by some recipe."""
         return sum(self._recipes.num_bytes(recipe, each.num_tokens) for each in sections)
 
-    def disk_bytes(self, reading: Reading) -> int:
+    def disk_bytes(self, reading: Reading, sections: Sequence[SectionRead]) -> int:
         """Most bytes that the reading takes on the disk; what is packed once it is read is exact until then."""
         recipe, shape = self._recipes[reading.recipe].layout.recipe, self._loaded.runner.model.shape
-        longest = max((each.num_tokens for each in self._store.read_so_far(reading.id)), default=0)
+        longest = max((each.num_tokens for each in sections), default=0)
         kept = recipe.precision.while_reading or (recipe.exact and not shape.windows)
-        return self.num_bytes(reading, reading.recipe) + (0 if kept else longest * shape.token_bytes)
+        return self.num_bytes(sections, reading.recipe) + (0 if kept else longest * shape.token_bytes)
 
 
 def _row(reader: str, ids: list[int], position: int, place: SectionText | Section) -> Section:

@@ -73,6 +73,7 @@ class Manifest:
     parts: tuple[Part, ...]
     blocks: tuple[Kept, ...]
     """Those of pods/0, pods/1, ..."""
+    tags: tuple[str, ...] = ()
     format: int = FORMAT
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -109,6 +110,7 @@ def pack(
     talks: Sequence[Talk],
     recipe: str,
     blocks: Sequence[tuple[str, Block, Path]],
+    tags: Sequence[str] = (),
 ) -> None:
     """Write the archive; each block with its section's identity and its file. Raises OSError."""
     said = TALKS.dump_json(tuple(talks))
@@ -120,7 +122,8 @@ def pack(
         for identity, each, _ in blocks
     )
     with ZipFile(out, "w", ZIP_STORED) as archive:
-        archive.writestr(LIST, MANIFEST.dump_json(Manifest(file_name, title, recipe, tuple(parts), tuple(kept))))
+        manifest = Manifest(file_name, title, recipe, tuple(parts), tuple(kept), tuple(tags))
+        archive.writestr(LIST, MANIFEST.dump_json(manifest))
         archive.write(original, _ORIGINAL)
         archive.writestr(_CONVERSATIONS, said)
         for number, (_, _, path) in enumerate(blocks):

@@ -1,12 +1,12 @@
 """Presets: by which recipe each document is kept, and what another one would cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.events import PresetState, RecipeStep
 from app.planning import Planner
 from app.recipe_registry import RecipeRegistry, kept_by, named
 from engine.kvcache.recipe import parse
-from storage import Reading, Store
+from storage import Document, Reading, SectionRead, Shelved, Store
 
 _LAST_CHOSEN = "recipe"
 
@@ -25,13 +25,18 @@ class Presets:
 
     def plan(self, document_id: str) -> Reading:
         """The reading of a parsed document by its recipe, planned if it is not yet. Raises EmptyDocument."""
-        return self._planner.plan(document_id, self._chosen(document_id, self._planner.readings(document_id)))
+        document, readings = self._store.document(document_id), self._planner.readings(document_id)
+        return self._planner.plan(document_id, self._chosen(document, readings))
 
-    def current(self, document_id: str, readings: Sequence[Reading] | None = None) -> Reading | None:
+    def current(self, document_id: str) -> Reading | None:
         """The one by the recipe of a document among its readings, if it is planned."""
-        readings = self._planner.readings(document_id) if readings is None else readings
-        reader = self._recipes[self._chosen(document_id, readings)].reader
-        return next((each for each in readings if each.reader == reader), None)
+        return self._current(self._store.document(document_id), self._planner.readings(document_id))
+
+    def of(self, known: Shelved) -> tuple[Reading | None, Reading | None]:
+        """The current reading of a document, and the one that answers."""
+        readings = self._planner.mine(known.readings)
+        current = self._current(known.document, readings)
+        return current, self._serving(readings, current, known.sections)
 
     def choose(self, document_id: str, recipe: str) -> None:
         """Keep a document, and those that are added from now on, by this recipe. Raises NotStored."""
@@ -46,17 +51,16 @@ class Presets:
         """
         if recipe:
             return self._planner.find(document_id, recipe)
-        readings = self._planner.readings(document_id)
-        return self._serving(readings, self.current(document_id, readings))
+        return next((self.of(each)[1] for each in self._store.shelf(document_id)), None)
 
     def state(self, document_id: str) -> PresetState | None:
         """How a document is kept, and how it could be; None where it is not planned yet."""
-        readings = self._planner.readings(document_id)
-        if not readings:
+        known = next(iter(self._store.shelf(document_id)), None)
+        readings = self._planner.mine(known.readings) if known else []
+        if not known or not readings:
             return None
-        chosen = self._chosen(document_id, readings)
-        current = self.current(document_id, readings)
-        serving = self._serving(readings, current)
+        chosen = self._chosen(known.document, readings)
+        current, serving = self.of(known)
         ready = current is not None and current.state == "ready"
         others = [each for each in readings if current is None or each.id != current.id]
         return PresetState(
@@ -64,7 +68,7 @@ class Presets:
             chosen=chosen,
             answers_from=named(serving.recipe) if serving and serving.num_bytes else "",
             steps=tuple(
-                self._step(document_id, name, readings[-1]) for name in dict.fromkeys((*self._recipes.names, chosen))
+                self._step(known, name, readings[-1]) for name in dict.fromkeys((*self._recipes.names, chosen))
             ),
             kept=tuple((named(each.recipe), each.num_bytes) for each in others if ready and each.num_bytes),
             goes=tuple(
@@ -72,9 +76,12 @@ class Presets:
             ),
         )
 
-    def _chosen(self, document_id: str, readings: Sequence[Reading]) -> str:
+    def _current(self, document: Document | None, readings: Sequence[Reading]) -> Reading | None:
+        reader = self._recipes[self._chosen(document, readings)].reader
+        return next((each for each in readings if each.reader == reader), None)
+
+    def _chosen(self, document: Document | None, readings: Sequence[Reading]) -> str:
         """The recipe of a document. One that the model cannot be read by counts as never chosen."""
-        document = self._store.document(document_id)
         if document and document.recipe and not self._recipes.why_not(document.recipe):
             return named(document.recipe)
         if readings:
@@ -82,24 +89,27 @@ class Presets:
         wanted = (self._given, self._store.preference(_LAST_CHOSEN), "exact")
         return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
 
-    def _serving(self, readings: Sequence[Reading], chosen: Reading | None) -> Reading | None:
+    def _serving(
+        self, readings: Sequence[Reading], chosen: Reading | None, sections: Mapping[int, Sequence[SectionRead]]
+    ) -> Reading | None:
         if chosen is not None and chosen.state == "ready":
             return chosen
 
         def worth(reading: Reading) -> tuple[int, bool, bool, int]:
             mine = chosen is not None and reading.id == chosen.id
-            tokens = sum(each.tokens_read for each in self._store.read_so_far(reading.id))
+            tokens = sum(each.tokens_read for each in sections[reading.id])
             return tokens, reading.state == "ready", mine, reading.id
 
         return max(readings, key=worth, default=None)
 
-    def _step(self, document_id: str, name: str, planned: Reading) -> RecipeStep:
+    def _step(self, known: Shelved, name: str, planned: Reading) -> RecipeStep:
         parts, keeps = str(parse(name)), kept_by(name)
         if why_not := self._recipes.why_not(name):
             return RecipeStep(name, parts, keeps, why_not=why_not)
-        reading = self._planner.find(document_id, name)
+        reader, sections = self._recipes[name].reader, known.sections[planned.id]
+        reading = next((each for each in known.readings if each.reader == reader), None)
         ready = reading is not None and reading.state == "ready"
-        exact, own = self._planner.num_bytes(planned, "exact"), self._planner.num_bytes(planned, name)
+        exact, own = self._planner.num_bytes(sections, "exact"), self._planner.num_bytes(sections, name)
         return RecipeStep(
             name=name,
             parts=parts,
@@ -107,7 +117,7 @@ class Presets:
             bytes_per_token=own / max(1, planned.num_tokens),
             share=own / max(1, exact),
             disk_bytes=reading.num_bytes if reading and ready else own,
-            seconds=0.0 if ready else self._planner.seconds(document_id, name, planned.num_tokens),
+            seconds=0.0 if ready else self._planner.seconds(known.readings, name, planned.num_tokens),
             ready=ready,
-            needs_text=self._planner.needs_text(document_id, name),
+            needs_text=self._planner.needs_text(known.readings, name),
         )

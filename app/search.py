@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.citations import words_of
 from app.events import Cited
+from app.listing import parted
 from app.passages import Passage, boxes
 from app.words import fold, stem
 from app.words import words as words_in
@@ -82,9 +83,15 @@ class Search:
     def find(self, words: str, documents: Collection[str] | None = None, owner: str = "") -> Found:
         """What holds all the words among these documents, or all, and the conversations of the home's user or of a
         visitor about them."""
+        tags, words = parted(words)
         if not any(map(str.isalnum, words)):
             return Found()
-        known = [each for each in self._store.documents() if documents is None or each.id in documents]
+        known = self._store.documents()
+        if documents is None:
+            known = [each for each in known if tags <= {tag.casefold() for tag in each.tags}]
+        else:
+            # Tags are their user's own.
+            known = [each for each in known if each.id in documents]
         titles = {each.id: each.name for each in known}
         numbers = self._store.pages_with(list(titles), words, PAGES_OF_A_DOCUMENT)
         most = sorted((each for each in titles if numbers[each]), key=lambda each: -len(numbers[each]))
@@ -99,7 +106,7 @@ class Search:
 
     def cited(self, document_id: str, number: int, words: str) -> Cited | None:
         """Those words on a page, with their boxes; None where there is no such page."""
-        page = self._store.page(document_id, number)
+        page, (_, words) = self._store.page(document_id, number), parted(words)
         if page is None:
             return None
         places = words_of(page)
@@ -111,7 +118,8 @@ class Search:
         return Cited(1, number, page.label, words, tuple(found), 1.0)
 
     def _pages(self, document_id: str, numbers: Sequence[int], words: str) -> tuple[PageHit, ...]:
-        pages: Mapping[int, Page] = {each.number: each for each in self._store.pages(document_id, numbers)}
+        texts = self._store.pages(document_id, numbers) if numbers else ()
+        pages: Mapping[int, Page] = {each.number: each for each in texts}
         return tuple(
             PageHit(number, pages[number].label, _excerpt(pages[number].text, words))
             for number in numbers

@@ -11,6 +11,7 @@ from app.errors import DocumentNotFound, NotAllowed
 from app.events import Answer, Cited, ConversationEntry, DocumentEntry, ReaderStatus, Turn
 from app.export import Export
 from app.library import Library
+from app.listing import listed
 from app.questions import Questions
 from app.search import Found, Search
 
@@ -108,10 +109,13 @@ class SharedLibrary(_Restricted):
 class SharedCatalogue(_Restricted):
     """What a visitor may know of the documents."""
 
-    def entries(self, search: str = "") -> list[DocumentEntry]:
-        """The shared documents, newest first."""
-        found = self._grant.whole.library.catalogue.entries(search)
-        return [_without_machine(entry) for entry in found if entry.document_id in self._grant.documents]
+    sort = "added"
+
+    def entries(self, search: str = "", sort: str = "added") -> list[DocumentEntry]:
+        """Those of the shared documents that a list shows."""
+        found = self._grant.whole.library.catalogue.entries()
+        shared = (_without_machine(each) for each in found if each.document_id in self._grant.documents)
+        return listed(shared, search, sort)
 
     def entry(self, document_id: str) -> DocumentEntry:
         """One document. Raises DocumentNotFound."""
@@ -234,5 +238,5 @@ class SharedChat(_Restricted):
 
 
 def _without_machine(entry: DocumentEntry) -> DocumentEntry:
-    """A forecast tells how large the disk is, and only the home's user adds documents."""
-    return replace(entry, forecast=None, attachments=())
+    """A forecast tells how large the disk is, and adding and sorting documents is their user's affair."""
+    return replace(entry, forecast=None, attachments=(), tags=())

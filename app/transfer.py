@@ -7,6 +7,7 @@ from pathlib import Path
 from app.conversations import Conversations
 from app.errors import BadSetting, DamagedDocument, NotRead
 from app.intake import Intake, storing
+from app.listing import tags_in
 from app.portable import Talk, pack, unpack
 from app.recipe_registry import named
 from app.titles import name_of
@@ -46,9 +47,10 @@ class Transfer:
             if len(each.documents) == 1
         ]
         title = document.title if document.is_named else ""
+        original, recipe = self._intake.path(document), named(reading.recipe)
         partial = out.with_name(f"{out.name}.partial")
         try:
-            pack(partial, document.file_name, title, self._intake.path(document), talks, named(reading.recipe), blocks)
+            pack(partial, document.file_name, title, original, talks, recipe, blocks, document.tags)
             partial.replace(out)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -64,7 +66,7 @@ class Transfer:
             recipe = named(manifest.recipe)
         except RecipeUnknown as error:
             raise DamagedDocument(f"{error}.", "Import it with a later version.") from error
-        title = manifest.title and name_of(manifest.title)
+        title, tags = manifest.title and name_of(manifest.title), tags_in(" ".join(manifest.tags))
         named_talks = [(name_of(each.title), each.turns) for each in talks]
         document = self._intake.keep(folder / "original", manifest.file_name, True)
         with storing():
@@ -72,6 +74,8 @@ class Transfer:
                 self._store.choose_recipe(document.id, recipe)
                 if title:
                     self._store.rename_document(document.id, title)
+                if tags:
+                    self._store.tag_document(document.id, tags)
         known = self._conversations.entries(document.id)
         said = [[turn.question for turn in self._conversations.turns(each.conversation_id)] for each in known]
         for name, turns in named_talks:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,11 +26,11 @@ Work = Generator[Progress]
 
 @dataclass(frozen=True)
 class Stage:
-    """A step that every document takes: `work` by its id, until `stopped()`, and how much of it is `left`."""
+    """A step that every document takes: `work` by its id, until `stopped()`, and how much of each is `left`."""
 
     name: str
     work: Callable[[str, Callable[[], bool]], Work]
-    left: Callable[[str], float]
+    left: Callable[[], Mapping[str, float]]
     threads: int = 1
     resumes: bool = False
     """Whether work that was begun goes on where it was, so that a shorter document may come in between."""
@@ -39,13 +39,20 @@ class Stage:
 class Worker:
     """Takes each document through the stages; keeps the latest progress of what is being worked on.
 
-    `look` is called every so often while the last stage has no work: it may find documents that wait for some.
+    `look` is called every so often while the last stage has no work: it may find documents that wait for some. Those
+    that `first` names go before all others, in its order.
     """
 
-    def __init__(self, stages: Sequence[Stage], look: Callable[[], Iterable[str]]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        look: Callable[[], Iterable[str]],
+        first: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._first, self._last = stages[0], stages[-1]
         self._next = dict(pairwise(stages))
         self._look = look
+        self._go_first = first
         self._lock = threading.Condition()
         self._live: dict[str, Progress] = {}
         self._queued: dict[Stage, list[str]] = {each: [] for each in stages}
@@ -139,9 +146,9 @@ class Worker:
             return [each for each in self._queued[stage] if (stage, each) not in self._busy]
 
         while not self._closed:
-            shortest_first = sorted(self._waiting(stage), key=stage.left)
+            in_turn = sorted(self._waiting(stage), key=self._turn(stage))
             with self._lock:
-                for document_id in shortest_first:
+                for document_id in in_turn:
                     if document_id in ready():
                         self._queued[stage].remove(document_id)
                         self._busy.add((stage, document_id))
@@ -182,8 +189,17 @@ class Worker:
         return not stopped()
 
     def _shorter_waits(self, stage: Stage, document_id: str) -> bool:
-        others = [stage.left(each) for each in self._waiting(stage) if each != document_id]
-        return bool(others) and SHORTER * min(others) < stage.left(document_id)
+        others = [each for each in self._waiting(stage) if each != document_id]
+        if not others:
+            return False
+        turn = self._turn(stage)
+        (place, left), (own_place, own_left) = min(map(turn, others)), turn(document_id)
+        return place < own_place or (place == own_place and SHORTER * left < own_left)
+
+    def _turn(self, stage: Stage) -> Callable[[str], tuple[int, float]]:
+        """What documents are ordered by: their place among those that go first, then how much is left of them."""
+        places, left = {each: place for place, each in enumerate(self._go_first())}, stage.left()
+        return lambda document_id: (places.get(document_id, len(places)), left.get(document_id, 0.0))
 
     def _forget(self, document_id: str) -> None:
         with self._lock:

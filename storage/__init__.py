@@ -40,7 +40,9 @@ from storage.models import (
 )
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 from storage.podfile import prefetch, read_block, write_block
+from storage.readings import SectionRead
 from storage.recovery import Opened, forget, open_library
+from storage.shelf import Shelved
 from storage.store import Store
 
 __all__ = [
@@ -72,7 +74,9 @@ __all__ = [
     "ReadingState",
     "Role",
     "Section",
+    "SectionRead",
     "SectionState",
+    "Shelved",
     "StorageError",
     "StorageFailed",
     "StorageFull",

@@ -215,12 +215,12 @@ class Conversations(Sessions):
             )
             return [OpenAnswer(*row) for row in found]
 
-    def is_awaited(self, document_id: str) -> bool:
-        """Whether an answer about the document is still to come."""
-        waiting = select(Message.id).join(Conversation, Conversation.id == Message.conversation_id)
-        of_document = waiting.where(Conversation.document_id == document_id, Message.state.in_(OPEN))
+    def awaited_documents(self) -> list[str]:
+        """Documents about which an answer is still to come, in the order in which they were asked."""
+        waiting = select(Conversation.document_id).join(Message, Message.conversation_id == Conversation.id)
+        asked = waiting.where(Message.state.in_(OPEN)).group_by(Conversation.document_id).order_by(func.min(Message.id))
         with self._read() as session:
-            return session.scalar(of_document.limit(1)) is not None
+            return list(session.scalars(asked))
 
     def settle_answer(self, message_id: int, answer: Message, citations: Sequence[Citation]) -> bool:
         """Take an open answer to a further state; False where it is at its end already, which stands.

@@ -113,6 +113,11 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             document.title, document.is_named = title, True
 
+    def tag_document(self, document_id: str, tags: Sequence[str]) -> None:
+        """Sort it under these tags, in place of those before. Raises NotStored."""
+        with self._write() as session:
+            stored(session, Document, document_id).tags = list(tags)
+
     def keep_otherwise(self, document_id: str, sha256: str) -> None:
         """Note that bytes of this sha256 take the place of the document's own. Raises NotStored."""
         with self._write() as session:

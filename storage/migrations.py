@@ -110,6 +110,12 @@ def m013_copies_of_conversations(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE conversations ADD COLUMN copy_of VARCHAR NOT NULL DEFAULT ''")
 
 
+def m014_tags_of_documents(connection: Connection) -> None:
+    """Documents are sorted under tags, and the states of a whole library's pages are counted for every list of it."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN tags JSON NOT NULL DEFAULT '[]'")
+    connection.exec_driver_sql("CREATE INDEX pages_by_state ON pages (document_id, state)")
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -124,6 +130,7 @@ MIGRATIONS: Sequence[Migration] = (
     m011_names_and_second_thoughts,
     m012_checks_of_originals,
     m013_copies_of_conversations,
+    m014_tags_of_documents,
 )
 
 

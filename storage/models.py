@@ -90,6 +90,8 @@ class Document(Base, kw_only=True):
     """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
     is_named: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
     """Whether its title is what its user calls it, which reading the file anew does not change."""
+    tags: Mapped[list[str]] = mapped_column(JSON, default_factory=list, server_default=text("'[]'"))
+    """What its user sorts it under, in order."""
     attachments: Mapped[list[tuple[str, int]]] = mapped_column(
         JsonTuples, default_factory=list, server_default=text("'[]'"), repr=False
     )
@@ -137,6 +139,8 @@ class Page(Base, kw_only=True):
     """One page of a document: text, size, and its words with boxes (see `storage.packing`)."""
 
     __tablename__ = "pages"
+    # So that counting them by state need not go past their text.
+    __table_args__ = (Index("pages_by_state", "document_id", "state"),)
 
     document_id: Mapped[str] = mapped_column(
         ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True, default=""

@@ -111,19 +111,8 @@ class Readings(Sessions):
 
     def read_so_far(self, reading_id: int) -> list[SectionRead]:
         """How much of each section is read, in order, without its token ids."""
-        read = func.coalesce(func.max(Block.stop_token), 0)
-        of_reading = (
-            select(Section.first_page, Section.last_page, Section.num_tokens, read)
-            .outerjoin(Block)
-            .where(Section.reading_id == reading_id)
-            .group_by(Section.id)
-            .order_by(Section.position)
-        )
         with self._read() as session:
-            found = [SectionRead(*row) for row in session.execute(of_reading)]
-        if any(each.num_tokens < 1 for each in found):
-            raise DatabaseDamaged("a section without tokens")
-        return found
+            return read_by_reading(session, Reading.id == reading_id).get(reading_id, [])
 
     def tokens_read(self, section_id: int) -> int:
         """How many of a section's tokens are in committed blocks."""
@@ -229,6 +218,25 @@ class Readings(Sessions):
         """The names of every block file that a row stands for."""
         with self._read() as session:
             return set(session.scalars(select(Block.file_name)))
+
+
+def read_by_reading(session: Session, which: ColumnElement[bool]) -> dict[int, list[SectionRead]]:
+    """How much of each section of some readings is read, in order, without its token ids."""
+    read = func.coalesce(func.max(Block.stop_token), 0)
+    of_readings = (
+        select(Section.reading_id, Section.first_page, Section.last_page, Section.num_tokens, read)
+        .join(Reading, Reading.id == Section.reading_id)
+        .outerjoin(Block)
+        .where(which)
+        .group_by(Section.id)
+        .order_by(Section.reading_id, Section.position)
+    )
+    found: dict[int, list[SectionRead]] = {}
+    for reading_id, *facts in session.execute(of_readings):
+        found.setdefault(reading_id, []).append(SectionRead(*facts))
+    if any(each.num_tokens < 1 for sections in found.values() for each in sections):
+        raise DatabaseDamaged("a section without tokens")
+    return found
 
 
 def _by_reader(document_id: str, reader: str) -> Select[Reading]:

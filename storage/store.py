@@ -17,13 +17,14 @@ from storage.models import ApiKey, Document, Preference
 from storage.readings import Readings
 from storage.register import Register
 from storage.sessions import CHANGES, count_change
+from storage.shelf import Shelf
 from storage.vectors import Vectors
 
 LIBRARY = "library"
 """The preference that holds the identity of the library."""
 
 
-class Store(Documents, Readings, Conversations, Vectors):
+class Store(Documents, Readings, Shelf, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     _library = ""

@@ -82,8 +82,7 @@ def bind(page: Page) -> None:
 def live(app: App, at: Open) -> View:
     """The conversation as it stands; its last turn apart while it is answered."""
     if at.entry is None:
-        known = at.found or app.library.catalogue.entries()
-        return {"history": conversation.choose() if known else conversation.welcome(), "live": "", "status": ""}
+        return {"history": conversation.choose() if at.library else conversation.welcome(), "live": "", "status": ""}
     if not at.turns:
         suggested = () if at.several else app.library.suggested(at.document_id)
         read = not at.several and at.entry.progress.stage == "ready"

@@ -59,11 +59,10 @@ def bind(page: Page) -> None:
 
 def live(app: App, at: Open) -> View:
     """Title, state and conversations of the open document, or why there are none."""
-    if not at.document_id:
+    if at.entry is None:
         return {"head": ""}
     try:
-        entry = app.library.catalogue.entry(at.document_id)
-        head = view.head(entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
+        head = view.head(at.entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
     except Exception as error:
         head = conversation.failure("", explain(error))
     return {"head": head}

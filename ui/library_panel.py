@@ -9,7 +9,10 @@ from uuid import uuid4
 
 import gradio as gr
 
+from app.listing import parted
 from app.main import App
+from app.queue import IN_QUEUE
+from app.shared_app import SharedApp
 from ui import page_panel
 from ui.language import i18n
 from ui.render import library
@@ -34,6 +37,7 @@ def build(page: Page) -> None:
     )
     page.region("search", search)
     page.still("lists", library.lists())
+    page.surface("order")
     page.surface("documents")
     page.surface("several")
     # What the page shows, so that the timer only sends what changed: hashes of the live regions. The page has them, not
@@ -61,10 +65,7 @@ def bind(page: Page) -> None:
     def delete(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
 
-    def look(document_id: str, search: str) -> list[Any]:
-        return page.guarded(lambda: documents(page.app, document_id, search))
-
-    def tick(document_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> list[Any]:
+    def look(document_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> list[Any]:
         try:
             view = on_tick(page, document_id, conversation_id, search, awaited, seen)
         except Exception as error:
@@ -75,37 +76,35 @@ def bind(page: Page) -> None:
     ids = [page["document_id"], page["conversation_id"], page["search"]]
     files = [*ids, page["upload"]]
     page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", concurrency_limit=4, **QUIET)
-    for source, name in (("documents", "act"), ("history", "act_welcome"), ("head", "act_head")):
+    sources = {"documents": "act", "history": "act_welcome", "head": "act_head", "order": "act_order"}
+    for source, name in sources.items():
         page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
     leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
     page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
-    searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
-    page["search"].input(look, ids[::2], outputs, api_name="search", **searching)
     looks = [*ids, page["awaited"], page["seen"]]
-    page["timer"].tick(tick, looks, outputs, api_name="tick", queue=False, **QUIET)
+    # Gradio's `input` is for keys that write something: it misses the others, and what is pasted.
+    searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
+    page["search"].change(look, looks, outputs, api_name="search", **searching)
+    page["timer"].tick(look, looks, outputs, api_name="tick", queue=False, **QUIET)
 
 
-def live(app: App, at: Open) -> View:
+def live(app: App | SharedApp, at: Open) -> View:
     """The list, with the open document marked."""
+    visiting = isinstance(app, SharedApp)
+    queue = () if visiting else app.library.queue.waiting(at.library)
     return {
-        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits)
+        "order": "" if visiting else library.order(at.library, app.library.catalogue.sort),
+        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits, queue)
         + library.conversations(app.questions.conversations(), at.conversation_id),
-        "several": library.several(at.found) if app.may_ask and not at.search.strip() else "",
+        "several": library.several(at.found) if app.may_ask and not parted(at.search)[1].strip() else "",
     }
 
 
 def opened(app: App, at: Open) -> View:
     """What was said before is over."""
     return {"notices": ""}
-
-
-def documents(app: App, document_id: str, search: str) -> View:
-    """The list alone."""
-    found = app.library.catalogue.entries(search)
-    listed = library.documents(found, document_id, search, app.search.find(search))
-    return {"documents": listed + library.conversations(app.questions.conversations(), "")}
 
 
 def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: Mapping[str, Any]) -> View:
@@ -119,8 +118,8 @@ def on_open(page: Page, open_id: str, conversation_id: str, search: str, event: 
 
 
 def on_several(page: Page, chosen: Sequence[str], search: str) -> View:
-    """Opens a conversation about the chosen documents, or about all."""
-    ids = list(chosen) or [each.document_id for each in page.app.library.catalogue.entries()]
+    """Opens a conversation about the chosen documents, or about all that are shown."""
+    ids = list(chosen) or [each.document_id for each in page.app.library.catalogue.entries(search)]
     if len(ids) == 1:
         return page.opened(ids[0], "", search)
     return page.opened(ids[0], page.app.chat.open(ids), search)
@@ -138,7 +137,7 @@ def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay
         except Exception as error:
             troubles.append((name, explain(error)))
     stays = stay or not added
-    view = documents(page.app, open_id, search) if stays else page.opened(added[0], None, search)
+    view = page.after("", open_id, "", search) if stays else page.opened(added[0], None, search)
     return {**view, "notices": library.notices(troubles), "timer": POLLING}
 
 
@@ -178,6 +177,12 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
             verbs.delete(document_id)
         case "rename":
             verbs.rename(document_id, str(event.get("title", "")))
+        case "tag":
+            verbs.catalogue.tag(document_id, str(event.get("title", "")))
+        case "move":
+            verbs.queue.move(document_id, event["step"])
+        case "sort":
+            verbs.catalogue.sort_by(str(event.get("value", "")))
         case "attachment":
             added = verbs.add_attachment(document_id, int(event.get("number", 0)))
             return page.opened(added, None, search)
@@ -200,7 +205,6 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
 
     `awaited`: the document whose first page is shown as soon as it is known.
     """
-    entries = page.app.library.catalogue.entries()
     at = page.place(open_id, conversation_id, search)
     view = page.changed(at, seen)
     if at.entry and open_id == awaited and at.entry.pages:
@@ -212,5 +216,5 @@ def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited
         view = {**view, "sheet": page_panel.best_sheet(page.app, open_id, at.turns[-1].answer.citations)}
     status = page.app.status()
     loading = status.state == "loading" or bool(status.doing)
-    busy = loading or any(each.progress.stage in library.BUSY_STAGES for each in entries)
+    busy = loading or any(each.progress.stage in IN_QUEUE for each in at.library)
     return {**view, "timer": POLLING if busy or view["seen"] != seen else RESTING}

@@ -68,10 +68,11 @@
         box.remove();
       }));
   }
-  // The new name, or nothing.
-  async function renamed(name) {
-    const answer = await dialog(t("Rename"), t("The name"), [["yes", t("Rename"), "strong"], ["no", t("Keep"), ""]], name);
-    return answer.startsWith("yes ") ? answer.slice(4) : "";
+  // The new name, or the tags, of which there may be none; the old ones where nothing is to change.
+  async function renamed({ rename, heading = t("Rename"), about = t("The name"), yes = t("Rename"), empty }) {
+    const answer = await dialog(heading, about, [["yes", yes, "strong"], ["no", t("Keep"), ""]], rename);
+    const said = answer.slice(4).trim();
+    return answer.startsWith("yes ") && (said || empty !== undefined) ? said : rename;
   }
   const confirmed = async (data) =>
     (await dialog(data.ask, data.words || "",
@@ -111,8 +112,8 @@
       const data = payload(button);
       if (data.ask && !(await confirmed(data))) return;
       if ("rename" in data) {
-        data.title = await renamed(data.rename);
-        if (!data.title.trim() || data.title === data.rename) return;
+        data.title = await renamed(data);
+        if (data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
       unfolded.delete(button.closest("#head details")?.dataset.menu);
@@ -131,6 +132,9 @@
     element.addEventListener("pointerup", () => {
       if (held && !held.isConnected) press(held);
       held = null;
+    });
+    element.addEventListener("change", ({ target }) => {
+      if (target.matches("select[data-event]")) trigger(target.dataset.event, { ...payload(target), value: target.value });
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -184,6 +188,11 @@
       for (const [keys, does] of SHORTCUTS)
         list.append(made("dt", { textContent: keys, dir: "ltr" }), made("dd", { textContent: does }));
       dialog(t("Keyboard shortcuts"), list, [["ok", t("Close"), "strong"]]);
+    },
+    tag({ dataset }) {
+      const box = document.querySelector("#search :is(textarea, input)");
+      box.value = `#${dataset.tag}`;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
     },
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy: (button) => copy(button, button.dataset.copy),
@@ -260,12 +269,21 @@
   function keepUnfolded() {
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
     if (!focused || focused.isConnected) return;
-    const parts = [...document.querySelectorAll("#reader :is(summary, button, input)")];
-    (parts.find((each) => each.ariaLabel === focused.ariaLabel) || parts[0])?.focus({ preventScroll: true });
+    const parts = [...document.querySelectorAll("#reader :is(summary, button, input), #documents :is(button, input)")];
+    const name = ({ ariaLabel, dataset: { document, conversation, page, tag } }) =>
+      [ariaLabel, document, conversation, page, tag].join();
+    const { step, document: id } = focused.dataset;
+    // Where a way in the queue ended, its document's other one has the focus.
+    const other = step && parts.find((each) => each.dataset.step && each.dataset.document === id);
+    const first = inReaders && parts.find((each) => each.closest("#reader"));
+    (parts.find((each) => name(each) === name(focused)) || other || first)?.focus({ preventScroll: true });
   }
-  // So does the focus among the readers, unless it went elsewhere before.
-  let focused = null;
-  document.addEventListener("focusin", ({ target }) => { focused = target.closest("#reader") && target; });
+  // So does the focus among documents and readers, unless it went elsewhere before.
+  let focused = null, inReaders = false;
+  document.addEventListener("focusin", ({ target }) => {
+    inReaders = Boolean(target.closest("#reader"));
+    focused = target.closest("#reader, #documents") && target;
+  });
   document.addEventListener("focusout", ({ target }) => setTimeout(() => {
     if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
   }));
@@ -405,7 +423,7 @@
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#reader"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#reader", "#documents"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

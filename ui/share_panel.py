@@ -1,10 +1,11 @@
 """The share panel, at the foot of the library: what is shared with whom, for how long, and the end of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
+from app.events import DocumentEntry
 from app.main import App
 from app.shared_app import SharedApp
 from app.sharing import Terms
@@ -33,15 +34,14 @@ def bind(page: Page) -> None:
 
 def live(app: App, at: Open) -> View:
     """What is shared, or how to share; a visitor sees what he is."""
-    return {"share": shown(app)}
+    return {"share": shown(app, at.library)}
 
 
-def shown(app: App | SharedApp, trouble: Trouble | None = None) -> str:
+def shown(app: App | SharedApp, entries: Sequence[DocumentEntry], trouble: Trouble | None = None) -> str:
     """The region as it is now."""
     if isinstance(app, SharedApp):
         return sharing.visiting(app.may_ask)
     state = app.sharing.state()
-    entries = app.library.catalogue.entries()
     if state is None:
         return sharing.form(entries, {name: road.label for name, road in app.sharing.roads.items()}, trouble)
     titles = [entry.name for entry in entries if entry.document_id in state.terms.documents]
@@ -65,7 +65,10 @@ def on_act(app: App, event: Mapping[str, Any]) -> Iterator[View]:
                 app.sharing.stop()
     except Exception as error:
         trouble = explain(error)
-    yield {"share": shown(app, trouble), "timer": POLLING}
+    yield {
+        "share": shown(app, app.library.catalogue.entries(sort=app.library.catalogue.sort), trouble),
+        "timer": POLLING,
+    }
 
 
 def terms_of(event: Mapping[str, Any]) -> Terms:

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import gradio as gr
 
-from app.errors import DocumentNotFound
 from app.events import DocumentEntry, Turn
+from app.listing import listed
 from app.main import App
 from app.search import Found
 from ui.access import current_view
@@ -41,8 +41,9 @@ class Open:
     document_id: str
     conversation_id: str
     search: str
+    library: Sequence[DocumentEntry]
     found: Sequence[DocumentEntry]
-    """The library as it is searched."""
+    """Those of the library that a list shows."""
     entry: DocumentEntry | None = None
     """The document; None where nothing is open, or what was is gone."""
     turns: Sequence[Turn] = ()
@@ -146,13 +147,16 @@ class Page:
 
     def place(self, document_id: str, conversation_id: str, search: str = "") -> Open:
         """What is open, as it is at this moment."""
-        found, entry = self.app.library.catalogue.entries(search), self._entry(document_id)
+        catalogue = self.app.library.catalogue
+        known = catalogue.entries(sort=catalogue.sort)
+        by_id = {each.document_id: each for each in known}
+        entry = by_id.get(document_id)
         turns = self.app.chat.turns(conversation_id) if entry else ()
         hits = self.app.search.find(search)
         asked = self.app.chat.documents(conversation_id) if entry else ()
-        several = [each for each in map(self._entry, asked) if each] if len(asked) > 1 else ()
+        several = [by_id[each] for each in asked if each in by_id] if len(asked) > 1 else ()
         ids = (document_id, conversation_id) if entry else ("", "")
-        return Open(*ids, search, found, entry, turns, hits, several)
+        return Open(*ids, search, known, listed(known, search, catalogue.sort), entry, turns, hits, several)
 
     def live(self, at: Open) -> dict[str, Any]:
         """The regions of all panels that follow what happens in the background."""
@@ -194,9 +198,3 @@ class Page:
             "conversation_id": at.conversation_id,
             "timer": POLLING,
         }
-
-    def _entry(self, document_id: str) -> DocumentEntry | None:
-        try:
-            return self.app.library.catalogue.entry(document_id) if document_id else None
-        except DocumentNotFound:
-            return None

@@ -1,7 +1,7 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
-from app.commands import conversations, documents, keys, machine, questions, readers, search
+from app.commands import conversations, documents, keys, machine, order, questions, readers, search
 
-NOUNS = (documents, questions, search, conversations, readers, keys, machine)
+NOUNS = (documents, order, questions, search, conversations, readers, keys, machine)
 
-__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "questions", "readers", "search"]
+__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "order", "questions", "readers", "search"]

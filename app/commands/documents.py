@@ -11,6 +11,7 @@ from app.commands.parsers import Parsers, document
 from app.commands.terminal import PROGRAM, follow, save, wait
 from app.errors import BadSetting, Busy, NotRead, PasswordNeeded
 from app.events import DocumentEntry
+from app.listing import SORTS, TAG
 from app.main import App
 from app.portable import SUFFIX
 from app.readers import NAMES
@@ -25,7 +26,10 @@ def add(commands: Parsers) -> None:
     reading.add_argument("file", nargs="*", help=f"files: {NAMES}")
     reading.add_argument("--sample", action="store_true", help="read the sample document")
     reading.add_argument("--password", help=_PASSWORD)
-    commands.add("ls", _ls).add_argument("search", nargs="?", default="", help="words of the title or file name")
+    listing = commands.add("ls", _ls)
+    listing.add_argument("search", nargs="?", default="", help="words of the title or file name, and #tags")
+    listing.add_argument("--tag", action="append", default=[], help="only what has this tag")
+    listing.add_argument("--sort", choices=SORTS, help="otherwise as on the page")
     for name, run in (("show", _show), ("ocr", _ocr), ("pause", _pause), ("cancel", _cancel), ("delete", _delete)):
         document(commands.add(name, run))
     document(commands.add("export", _export)).add_argument(
@@ -109,10 +113,14 @@ def _read_added(app: App, options: argparse.Namespace, document_id: str) -> dict
 
 def _ls(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
     """List the library."""
-    entries = app.library.catalogue.entries(options.search)
+    search = " ".join([options.search, *(TAG + each.lstrip(TAG) for each in options.tag)]).strip()
+    entries = app.library.catalogue.entries(search, options.sort or app.library.catalogue.sort)
     for entry in entries:
-        print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}")
-    if not entries:
+        tags = "".join(f"  {TAG}{each}" for each in entry.tags)
+        print(f"{entry.document_id[:8]}  {entry.progress.stage:9}  {entry.pages:5} pages  {entry.title}{tags}")
+    if not entries and search:
+        print("Nothing matches.")
+    elif not entries:
         print(f"The library is empty. Add a document: {PROGRAM} read FILE")
     return [_facts(entry) for entry in entries]
 
@@ -230,6 +238,7 @@ def _facts(entry: DocumentEntry) -> dict[str, Any]:
         "pages": entry.pages,
         "pages_without_text": entry.pages_without_text,
         "note": entry.note,
+        "tags": entry.tags,
         "attachments": [name for name, _ in entry.attachments],
         "file_bytes": entry.num_bytes,
         "pod_bytes": entry.pod_bytes,

@@ -191,3 +191,34 @@ def test_keys_are_made_listed_and_revoked(cli: Cli, settings: Settings) -> None:
 @pytest.mark.parametrize(("name", "scopes"), [("x", "read,everything"), ("x", ","), (" ", "read")])
 def test_a_key_that_would_open_nothing_is_refused(cli: Cli, name: str, scopes: str) -> None:
     assert cli("keys", "create", name, "--scopes", scopes, "--json").json["error"] == "BadSetting"
+
+
+def test_documents_are_tagged_sorted_and_put_in_order(cli: Cli, document_id: str, tmp_path: Path) -> None:
+    other = tmp_path / "ferry.txt"
+    other.write_text("The ferry to Moss leaves at noon.")
+    ferry = cli("read", other, "--json").json["document_id"]
+    assert cli("tag", "ferry", "Boats", "#2024", "--json").json == {"document_id": ferry, "tags": ["Boats", "2024"]}
+    assert cli("tag", "ferry", "sea", "--remove", "2024").out == "#Boats #sea\n"
+    assert "no tags" in cli("tag", document_id).out
+    assert cli("tag", "ferry", "--remove", "rooms").code == 2
+    assert [each["document_id"] for each in cli("ls", "--tag", "boats", "--json").json] == [ferry]
+    assert cli("ls", "#sea", "--json").json[0]["tags"] == ["Boats", "sea"]
+    assert "#Boats" in cli("ls").out and "Nothing matches." in cli("ls", "--tag", "none").out
+    size = [each["document_id"] for each in cli("ls", "--sort", "size", "--json").json]
+    assert size == [document_id, ferry] and [each["document_id"] for each in cli("ls", "--json").json] == size[::-1]
+    assert "Nothing waits" in cli("queue").out
+    assert cli("queue", "ferry", "--json").json["error"] == "DocumentNotFound"
+
+
+def test_a_document_is_moved_in_the_queue(cli: Cli, settings: Settings, tmp_path: Path) -> None:
+    app = App(settings)
+    ids = [app.library.add(paper.text(tmp_path / f"{each}.txt", each), f"{each}.txt") for each in (1, 2, 3)]
+    for each in ids:
+        list(app.library.ingest.parse(each))
+        list(app.library.ingest.plan(each))
+    app.close()
+    assert [each["document_id"] for each in cli("queue", "--json").json] == ids
+    assert [each["document_id"] for each in cli("queue", ids[2], "--json").json] == [ids[2], ids[0], ids[1]]
+    moved = cli("queue", ids[0], "down", "--json").json
+    assert [each["document_id"] for each in moved] == [ids[2], ids[1], ids[0]]
+    assert f"  1  {ids[2][:8]}" in cli("queue").out

@@ -282,7 +282,7 @@ def test_packing_starts_from_the_text_also_beside_an_exact_memory(
     document_id = paper.read_here(exact, source)
     exact.close()
     app = open_app(recipe=PACKING)
-    assert app.model.wait().planner.needs_text(document_id, PACKING)
+    assert app.model.wait().planner.needs_text(app._store.readings(document_id), PACKING)
     paper.read_here(app, source)
     assert [each.recipe for each in store.readings(document_id)] == ["exact", PACKING]
     assert paper.last(app.questions.ask(document_id, QUESTION)).recipe == PACKING

@@ -361,7 +361,7 @@ def test_a_document_that_does_not_fit_on_the_disk_is_not_begun(
     app: App, open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = paper.planned(app, source)
-    needed = app.model.wait().planner.forecast(reading).disk_bytes + DISK_SPARE_BYTES
+    needed = app.model.wait().planner.forecast(reading, *store.shelf(reading.document_id)).disk_bytes + DISK_SPARE_BYTES
     monkeypatch.setattr(Home, "free_bytes", lambda _: needed - 1)
     error = paper.failure(app.library.wait(reading.document_id))
     assert isinstance(error, DiskFull)
@@ -440,7 +440,7 @@ def test_a_short_last_chunk_does_not_spoil_the_forecast(app: App, store: Store, 
     tiny = paper.text(tmp_path / "tiny.txt", 1)
     tiny.write_text("Hi")
     reading = paper.planned(app, tiny)
-    before = planner.forecast(reading).seconds
+    before = planner.forecast(reading, *store.shelf(reading.document_id)).seconds
     assert reading.num_tokens < 128
     paper.read_here(app, tiny)
-    assert planner.forecast(reading).seconds == before
+    assert planner.forecast(reading, *store.shelf(reading.document_id)).seconds == before

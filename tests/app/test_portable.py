@@ -26,6 +26,7 @@ def archive(app: App, source: Path, tmp_path: Path) -> Path:
     """Of a document that was read and asked in one home."""
     document_id = paper.read_here(app, source)
     app.library.rename(document_id, "The east wing")
+    app.library.catalogue.tag(document_id, "rooms")
     asked = paper.last(app.questions.ask(document_id, QUESTION))
     paper.last(app.questions.ask(document_id, "And of room 5?", asked.conversation_id))
     app.library.export(document_id, tmp_path / "wing.docpod")
@@ -76,6 +77,7 @@ def test_it_is_opened_elsewhere_without_being_read(
     assert document_id == document.document_id and chunks == [] and archive.exists()
     entry = elsewhere.library.catalogue.entry(document_id)
     assert (entry.title, entry.file_name, entry.recipe) == ("The east wing", "a.txt", recipe)
+    assert entry.tags == ("rooms",)
     (here,), (there,) = (each.questions.conversations(document_id) for each in (elsewhere, app))
     assert here.title == there.title
     turns, before = (each.chat.turns(one.conversation_id) for each, one in ((elsewhere, here), (app, there)))

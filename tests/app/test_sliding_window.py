@@ -61,7 +61,7 @@ def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
     pods = sum(shape.num_bytes(section.num_tokens) for section in sections)
     # Files have heads; a layer with a window has nothing else in them.
     assert pods < reading.num_bytes < 1.2 * pods < reading.num_tokens * shape.token_bytes
-    assert memory.planner.num_bytes(reading, "exact") == pods
+    assert memory.planner.num_bytes(sections, "exact") == pods
     answer = paper.last(app.questions.ask(document.id, QUESTION))
     assert answer.found and answer.answer and (answer.coverage, answer.recipe) == ("", "exact")
     assert answer.citations[0].quote == f"The access code of room 3 is {paper.code(3)}."

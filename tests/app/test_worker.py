@@ -1,7 +1,7 @@
 """The desk: every document in turn, stopped where it is told to, and no failure that touches another one."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 
 import pytest
 
@@ -22,15 +22,16 @@ class Office:
         self.parse_error: dict[str, Exception] = {}
         self.read_error: dict[str, Exception] = {}
         self.left: list[str] = []
+        self.first: list[str] = []
         self.sizes: dict[str, float] = {}
         stages = (
             Stage("parsing", lambda each, _: self.parse(each), self.size),
             Stage("reading", self.read_steps, self.size, resumes=True),
         )
-        self.worker = Worker(stages, lambda: self.left)
+        self.worker = Worker(stages, lambda: self.left, lambda: self.first)
 
-    def size(self, document_id: str) -> float:
-        return self.sizes.get(document_id, 3.0)
+    def size(self) -> Mapping[str, float]:
+        return {**dict.fromkeys(self.parsed, 3.0), **self.sizes}
 
     def parse(self, document_id: str) -> Generator[Progress]:
         self.parsed.append(document_id)
@@ -83,6 +84,20 @@ def test_a_long_reading_does_not_hold_up_parsing(office: Office) -> None:
     office.worker.parse("b")
     wait_until(lambda: office.parsed == ["a", "b"])
     assert office.read == []
+
+
+def test_documents_that_go_first_do_so_in_their_order_and_between_the_steps_of_others(office: Office) -> None:
+    office.sizes |= {"short": 1.0, "b": 60.0, "a": 50.0, "small": 2.0}
+    office.worker.parse("short")
+    office.give(1)
+    wait_until(lambda: office.stage("short") == "reading")
+    office.first += ["b", "a"]
+    for document_id in ("small", "a", "b"):
+        office.worker.parse(document_id)
+    wait_until(lambda: len(office.parsed) == 4)
+    office.give(20)
+    wait_until(lambda: len(office.read) == 4)
+    assert office.read == ["b", "a", "short", "small"]
 
 
 def test_the_shortest_waiting_document_is_next(office: Office) -> None:

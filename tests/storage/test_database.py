@@ -68,6 +68,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (11, "m011_names_and_second_thoughts"),
             (12, "m012_checks_of_originals"),
             (13, "m013_copies_of_conversations"),
+            (14, "m014_tags_of_documents"),
         ]
 
 

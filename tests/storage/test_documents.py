@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from storage import NotStored, Page, Store, unpack_words
 from tests.storage.rows import A, B, document, filled, page
@@ -63,6 +64,42 @@ def test_page_states_are_in_order(store: Store) -> None:
     store.add_document(document())
     store.save_pages(A, "T", [], [page(3, "", "scanned"), page(1, "x"), page(2, "", "unreadable")])
     assert store.page_states(A) == [(1, "ok"), (2, "unreadable"), (3, "scanned")]
+
+
+def test_tags_stay_with_a_document(store: Store) -> None:
+    store.add_document(document())
+    assert store.document(A).tags == []
+    store.tag_document(A, ["Tax", "2024"])
+    store.save_pages(A, "T", [], [page(1, "x")])
+    assert store.document(A).tags == ["Tax", "2024"]
+    with pytest.raises(NotStored):
+        store.tag_document(B, ["tax"])
+
+
+def test_a_shelf_tells_what_each_document_by_itself_would(store: Store) -> None:
+    reading_id, _, _ = filled(store)
+    store.add_document(document(B))
+    store.save_pages(B, "T", [], [page(1, "x"), page(2, "", "scanned"), page(3, "", "scanned")])
+    b, a = store.shelf()
+    assert [(each.document.id, each.pages) for each in (a, b)] == [(A, {"ok": 2}), (B, {"ok": 1, "scanned": 2})]
+    assert (a.readings, b.readings) == (store.readings(A), [])
+    assert a.sections == {reading_id: store.read_so_far(reading_id)} and b.sections == {}
+    assert store.shelf(A) == [a] and store.shelf("") == store.shelf("c" * 64) == []
+    store.doom_document(A)
+    assert [each.document.id for each in store.shelf()] == [B]
+
+
+def test_a_shelf_asks_as_seldom_for_many_documents_as_for_one(store: Store) -> None:
+    asked: list[str] = []
+    event.listen(store._engine, "before_cursor_execute", lambda *facts: asked.append(facts[2]))
+    filled(store)
+    asked.clear()
+    store.shelf()
+    alone = len(asked)
+    for each in "cdef":
+        filled(store, each * 64)
+    asked.clear()
+    assert len(store.shelf()) == 5 and len(asked) == alone
 
 
 def test_a_rejected_document_says_why(store: Store) -> None:

@@ -120,6 +120,14 @@ def drop(page: Page, path: Path) -> None:
     expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
 
 
+def tag(page: Page, tags: str) -> None:
+    """Gives the open document these tags."""
+    page.get_by_role("button", name="Tags of the document").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill(tags)
+    page.get_by_role("button", name="Keep these").click()
+    expect(page.locator(".document[aria-current] .tags button")).to_have_text([f"#{each}" for each in tags.split()])
+
+
 def see_progress(page: Page) -> str:
     """Waits until reading shows how long it will still take; the line that says so."""
     row = page.locator(".document[aria-current]")

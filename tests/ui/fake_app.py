@@ -32,6 +32,8 @@ from app.events import (
 )
 from app.export import Export
 from app.keys import SCOPES, Key
+from app.listing import listed, tags_in
+from app.queue import Waiting
 from app.readers import Mark
 from app.settings import Settings
 from app.sharing import Sharing
@@ -67,6 +69,7 @@ class FakeDocument:
     before: str = ""
     """The recipe whose memory answers while another one is being made."""
     kept: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 class FakeLibrary:
@@ -77,7 +80,9 @@ class FakeLibrary:
         self.read_seconds = read_seconds
         self.folder = folder
         self.documents: dict[str, FakeDocument] = {}
-        self.catalogue = self
+        self.catalogue = self.queue = self
+        self.sort = "added"
+        self.order: list[str] = []
 
     def add(self, path: Path, name: str) -> str:
         data = path.read_bytes()
@@ -88,7 +93,8 @@ class FakeLibrary:
         document_id = hashlib.sha256(data).hexdigest()
         path.replace(self.original(document_id))
         if document_id not in self.documents:
-            stage = "locked" if b"/Encrypt" in data else "reading"
+            stage = "locked" if b"/Encrypt" in data else "queued" if b"/Queued" in data else "reading"
+            self.order.append(document_id)
             title = name.rsplit(".", 1)[0].replace("_", " ")
             self.documents[document_id] = FakeDocument(document_id, title, name, len(data), stage, self.clock())
         return document_id
@@ -98,9 +104,24 @@ class FakeLibrary:
             raise WrongPassword("This password does not open the document.", "Check it and try again.")
         self._start(document_id)
 
-    def entries(self, search: str = "") -> list[DocumentEntry]:
-        found = [self.entry(key) for key in reversed(self.documents)]
-        return [entry for entry in found if search.lower() in entry.title.lower()]
+    def entries(self, search: str = "", sort: str = "added") -> list[DocumentEntry]:
+        return listed([self.entry(key) for key in reversed(self.documents)], search, sort)
+
+    def sort_by(self, sort: str) -> None:
+        self.sort = sort
+
+    def tag(self, document_id: str, tags: str) -> None:
+        self._document(document_id).tags = tuple(tags_in(tags))
+
+    def waiting(self, entries: Sequence[DocumentEntry]) -> list[Waiting]:
+        """In the order in which they were put; each takes three minutes."""
+        found = [each for each in entries if each.progress.stage == "queued"]
+        found.sort(key=lambda each: self.order.index(each.document_id))
+        return [Waiting(each, 180.0 * place) for place, each in enumerate(found, 1)]
+
+    def move(self, document_id: str, step: str) -> None:
+        at = self.order.index(document_id)
+        self.order.insert({"first": 0, "up": at - 1, "down": at + 1}[step], self.order.pop(at))
 
     def entry(self, document_id: str) -> DocumentEntry:
         document = self._document(document_id)
@@ -147,6 +168,7 @@ class FakeLibrary:
             outline,
             # Most PDFs of the tests only begin like one, and have pictures of pages.
             "application/pdf" if document.num_bytes > 1_000 else "",
+            tags=document.tags,
         )
 
     def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:

@@ -33,8 +33,10 @@ def opened(browser: Browser, url: str) -> Iterator[Page]:
 @pytest.fixture
 def reports(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "Annual report 2017.pdf", tmp_path / "Minutes.pdf", tmp_path / "Locked.pdf"]
+    paths += [tmp_path / "Queued 1.pdf", tmp_path / "Queued 2.pdf"]
     for path in paths:
-        path.write_bytes(f"%PDF-1.7 {path.name}{' /Encrypt' * (path.stem == 'Locked')}".encode())
+        state = {"Locked": " /Encrypt", "Queued": " /Queued"}.get(path.stem.split()[0], "")
+        path.write_bytes(f"%PDF-1.7 {path.name}{state}".encode())
     return paths
 
 
@@ -42,7 +44,8 @@ def test_axe_finds_nothing_serious_in_any_state(opened: Page, reports: list[Path
     wrong = found(opened, "nothing there yet")
     driver.upload(opened, *reports)
     expect(opened.get_by_label("Suggested questions")).to_be_visible()
-    wrong += found(opened, "being read, and one that is locked")
+    driver.tag(opened, "tax 2024")
+    wrong += found(opened, "being read, one that is locked, two that wait, and tags")
     driver.ask(opened, "How many members were there, asked early?")
     wrong += found(opened, "a question that waits")
     driver.wait_until_read(opened)

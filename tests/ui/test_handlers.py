@@ -291,7 +291,7 @@ def test_a_document_without_pages_yet_is_awaited(
 ) -> None:
     entry = replace(app.library.catalogue.entry(document_id), pages=0)
     monkeypatch.setattr(app.library, "entry", lambda document_id: entry)
-    monkeypatch.setattr(app.library, "entries", lambda *search: [entry])
+    monkeypatch.setattr(app.library, "entries", lambda *search, **sort: [entry])
     assert page.opened(document_id, None)["awaited"] == document_id
     view = library_panel.on_tick(page, document_id, "", "", document_id, {})
     assert not {"sheet", "awaited"} & view.keys()

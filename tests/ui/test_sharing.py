@@ -184,7 +184,7 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
     his = {
         "": {"library", "questions", "chat", "search", "export", "status", "may_ask"},
         "library": {"catalogue", "original", "page_image", "presets", "suggested", "guide"},
-        "library.catalogue": {"entries", "entry", "labels"},
+        "library.catalogue": {"entries", "entry", "labels", "sort"},
         "questions": {"conversations"},
         "chat": {
             "open",

@@ -38,6 +38,10 @@ def head(
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
         f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
         f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>{_archive(entry)}{earlier}'
+        f'<button class="quiet-button tag" data-event="click" data-act="tag" data-document="{text(entry.document_id)}"'
+        f' data-rename="{text(" ".join(entry.tags))}" data-heading="{t("Tags")}" data-empty'
+        f' data-about="{t("Words with spaces between them")}" data-yes="{t("Keep these")}"'
+        f' aria-label="{t("Tags of the document")}" title="{t("Tags")}">{icon("tag")}</button>'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="{fresh}" title="{fresh}">{icon("plus")}</button></div></header>'
     )

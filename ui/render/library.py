@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 
 from app.events import ConversationEntry, DocumentEntry, Forecast, Progress
+from app.listing import SORTS, TAG
+from app.queue import IN_QUEUE, Waiting
 from app.readers import ACCEPT
 from app.scans import INSTALL, ocr_installed
 from app.search import DocumentHits, Excerpt, Found, TurnHit
 from ui.render.icons import icon
 from ui.render.words import about, count, figure, size, t, text, translated, when
 from ui.trouble import Trouble
-
-BUSY_STAGES = frozenset({"parsing", "ocr", "queued", "reading"})
-"""Stages that change by themselves, so that the page has to look again."""
 
 
 def brand(max_upload_mb: int) -> str:
@@ -25,14 +24,19 @@ def brand(max_upload_mb: int) -> str:
     )
 
 
-def documents(entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found) -> str:
+def documents(
+    entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found, queue: Sequence[Waiting] = ()
+) -> str:
     """All rows and what was found inside, or a line that says why there are none."""
     inside = hits(found)
     if not entries and not inside:
         if search.strip():
             return f'<p class="quiet pad">{t("Nothing matches “{words}”.", words=text(search))}</p>'
         return f'<p class="quiet pad nothing-yet">{t("Documents you add are kept here.")}</p>'
-    rows = "".join(row(entry, entry.document_id == open_id) for entry in entries)
+    turns = {each.entry.document_id: _turn(each, place, len(queue)) for place, each in enumerate(queue, 1)}
+    rows = "".join(
+        row(entry, entry.document_id == open_id, turns.get(entry.document_id, ("", ""))) for entry in entries
+    )
     listed = f'<ul class="documents" aria-label="{t("Documents")}">{rows}</ul>' if rows else ""
     return listed + inside
 
@@ -102,8 +106,40 @@ def _excerpt(excerpt: Excerpt) -> str:
     return f'<span class="excerpt" dir="auto">{shown}{text(excerpt.text[last:])}</span>'
 
 
-def row(entry: DocumentEntry, is_open: bool) -> str:
-    """One document: title, state, progress, and its verbs."""
+def order(entries: Sequence[DocumentEntry], sort: str) -> str:
+    """In which order the documents are shown."""
+    choices = "".join(
+        f'<option value="{name}"{" selected" if name == sort else ""}>{translated(label)}</option>'
+        for name, (label, _, _) in SORTS.items()
+    )
+    choose = f'<select data-event="click" data-act="sort" aria-label="{t("Order of the documents")}">{choices}</select>'
+    return choose if len(entries) > 1 else ""
+
+
+def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
+    """The state of a document that waits, and the ways to another turn; nothing where no other one waits."""
+    if last < 2:
+        return "", ""
+    entry = waiting.entry
+    until = "" if waiting.seconds is None else f" · {t('read in {time}', time=about(waiting.seconds))}"
+    state = t("Number {place} of {last} to be read", place=figure(place), last=figure(last))
+    state += f" · {count(entry.pages, 'page')}{until}"
+    ways = (
+        ("first", t("Read first"), t("Read first"), place > 1),
+        ("up", t("Sooner"), icon("sooner"), place > 1),
+        ("down", t("Later"), icon("later"), place < last),
+    )
+    buttons = "".join(
+        f'<button class="small" data-event="click" data-act="move" data-step="{step}" title="{label}"'
+        f' data-document="{text(entry.document_id)}" aria-label="{label}: {text(entry.name)}">{drawn}</button>'
+        for step, label, drawn, can in ways
+        if can
+    )
+    return state if entry.progress.stage == "queued" and not entry.answers_from else "", buttons
+
+
+def row(entry: DocumentEntry, is_open: bool, turn: tuple[str, str] = ("", "")) -> str:
+    """One document: title, state, progress, and its verbs, with those of its turn in the queue."""
     current = ' aria-current="true"' if is_open else ""
     return (
         f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
@@ -111,8 +147,8 @@ def row(entry: DocumentEntry, is_open: bool) -> str:
         f' aria-label="{t("Choose {document} for a question", document=text(entry.name))}">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
-        f'<span class="facts">{state_line(entry)}</span></button>'
-        f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry)}"
+        f'<span class="facts">{turn[0] or state_line(entry)}</span></button>{_tags(entry)}'
+        f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry, turn[1])}"
         f"{_delete_button(entry, is_open)}</li>"
     )
 
@@ -207,7 +243,7 @@ def forecast_line(forecast: Forecast) -> str:
 
 def bar(progress: Progress) -> str:
     """A progress bar while something moves or waits half-way."""
-    if progress.stage not in BUSY_STAGES | {"paused"} or not progress.total or progress.stage == "queued":
+    if progress.stage not in IN_QUEUE | {"paused"} or not progress.total or progress.stage == "queued":
         return ""
     percent = min(100.0, 100.0 * progress.done / progress.total)
     return (
@@ -216,8 +252,18 @@ def bar(progress: Progress) -> str:
     )
 
 
-def controls(entry: DocumentEntry) -> str:
-    """The verbs that make sense at this stage."""
+def _tags(entry: DocumentEntry) -> str:
+    """Each shows the documents that have it."""
+    buttons = "".join(
+        f'<button data-do="tag" data-tag="{text(each)}" data-document="{text(entry.document_id)}"'
+        f' aria-label="{t("{tag}: show what has this tag", tag=text(TAG + each))}" dir="auto">{text(TAG + each)}</button>'
+        for each in entry.tags
+    )
+    return f'<p class="tags">{buttons}</p>' if buttons else ""
+
+
+def controls(entry: DocumentEntry, more: str = "") -> str:
+    """The verbs that make sense at this stage, and more."""
     long = f" · {about(entry.forecast.seconds)}" if entry.forecast else ""
     verbs = {
         "waiting": (("read", f"{t('Read')}{long}", "strong"), ("cancel", t("Not now"), "")),
@@ -235,7 +281,7 @@ def controls(entry: DocumentEntry) -> str:
         f"{text(label)}</button>"
         for act, label, look in verbs
     )
-    return f'<div class="controls">{buttons}</div>' if buttons else ""
+    return f'<div class="controls">{buttons}{more}</div>' if buttons or more else ""
 
 
 def _note(entry: DocumentEntry) -> str:
