@@ -37,7 +37,8 @@ def head(
         f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">'
         f'<button class="quiet-button rename" data-event="click" data-act="rename"'
         f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
-        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>{_archive(entry)}{earlier}'
+        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>'
+        f"{_archive(entry)}{earlier}"
         f'<button class="quiet-button tag" data-event="click" data-act="tag" data-document="{text(entry.document_id)}"'
         f' data-rename="{text(" ".join(entry.tags))}" data-heading="{t("Tags")}" data-empty'
         f' data-about="{t("Words with spaces between them")}" data-yes="{t("Keep these")}"'

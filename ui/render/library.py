@@ -121,7 +121,7 @@ def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
     if last < 2:
         return "", ""
     entry = waiting.entry
-    until = "" if waiting.seconds is None else f" · {t('read in {time}', time=about(waiting.seconds))}"
+    until = "" if waiting.seconds is None else f" · {t('read in about {time}', time=about(waiting.seconds))}"
     state = t("Number {place} of {last} to be read", place=figure(place), last=figure(last))
     state += f" · {count(entry.pages, 'page')}{until}"
     ways = (
@@ -256,7 +256,8 @@ def _tags(entry: DocumentEntry) -> str:
     """Each shows the documents that have it."""
     buttons = "".join(
         f'<button data-do="tag" data-tag="{text(each)}" data-document="{text(entry.document_id)}"'
-        f' aria-label="{t("{tag}: show what has this tag", tag=text(TAG + each))}" dir="auto">{text(TAG + each)}</button>'
+        f' aria-label="{t("{tag}: show what has this tag", tag=text(TAG + each))}" dir="auto">'
+        f"{text(TAG + each)}</button>"
         for each in entry.tags
     )
     return f'<p class="tags">{buttons}</p>' if buttons else ""
