@@ -22,6 +22,8 @@ _LINE = re.compile(
     re.MULTILINE,
 )
 """A title, dots or a gap, and the number of a page."""
+_LABEL = re.compile(r"[ \t.·…_](?:\d{1,4}|[ivxlc]+)[ \t]*$", re.MULTILINE)
+"""How each such line ends, which is found far sooner."""
 _CHAPTER = re.compile(r"(?:chapter|kapitel|chapitre|cap[ií]tulo)\s+[\divxlc]+|第.{1,3}章|\d+[.:)]?\s", re.IGNORECASE)
 _PART = re.compile(
     r"(?:chapter|kapitel|chapitre|cap[ií]tulo|part|teil|partie|parte|section|abschnitt|appendix|anhang|annexe?|item)"
@@ -79,7 +81,7 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
 
 def printed_lines(text: str, goes_on: bool = False) -> list[re.Match[str]]:
     """The lines of a printed table of contents that a page is, or has the rest of where it `goes_on`; else none."""
-    found = list(_LINE.finditer(text))
+    found = list(_LINE.finditer(text)) if len(_LABEL.findall(text)) >= _LEAST else []
     dotted = sum(match["dots"] is not None for match in found)
     is_table = len(found) >= _LEAST and (goes_on or dotted > len(found) / 2 or _is_headed(text)) and _rise(found)
     return found if is_table else []
