@@ -198,6 +198,7 @@
     copy: (button) => copy(button, button.dataset.copy),
     copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
     find: () => docpodFrame.find(),
+    thumbs: () => docpodFrame.post({ thumbs: true }),
     ask(button) {
       const box = typed();
       box.value = button.textContent;

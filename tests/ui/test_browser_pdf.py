@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Error, FrameLocator, Page, expect
 from tests.ui import driver
 from tests.ui.fake_app import LINES, PAGES
 from tests.ui.served_process import FAKE, serving, unused_port
-from tests.ui.test_browser_accessibility import RULES
+from tests.ui.accessibility import RULES
 
 pytestmark = pytest.mark.browser
 
@@ -69,6 +69,33 @@ def test_text_is_selectable_and_the_page_follows_its_reader(opened: Page, pdf: P
     pages(opened).locator("#pages").focus()
     opened.keyboard.press("ArrowLeft")
     expect(number).to_have_value(str(here))
+
+
+def test_small_pages_lead_to_theirs_by_mouse_and_by_keyboard(opened: Page, pdf: Path) -> None:
+    driver.upload(opened, pdf)
+    frame, number = pages(opened), opened.get_by_label("Go to page", exact=True)
+    expect(frame.locator(".page[data-page-number='1'] canvas")).to_be_visible()
+    expect(frame.locator("#thumbs")).to_be_hidden()
+    opened.get_by_role("button", name="Small pages").click()
+    expect(frame.locator("#thumbs button")).to_have_count(PAGES)
+    expect(frame.locator("#thumbs button[aria-current=page]")).to_have_text("1")
+    frame.locator("#thumbs canvas").nth(2).click()
+    expect(number).to_have_value("3")
+    third = frame.locator("#thumbs button[data-page='3']")
+    expect(third).to_have_attribute("aria-current", "page")
+    # Only what is near is drawn, and one of all is reached by Tab.
+    assert frame.locator("#thumbs canvas").count() < PAGES / 2
+    expect(frame.locator("#thumbs button[tabindex='0']")).to_have_count(1)
+    third.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "Enter"):
+        opened.keyboard.press(key)
+    expect(number).to_have_value("4")
+    number.fill("40")
+    number.press("Enter")
+    expect(frame.locator("#thumbs button[aria-current=page]")).to_have_attribute("data-page", "40")
+    expect(frame.locator("#thumbs button[data-page='40'] canvas")).to_be_in_viewport()
+    opened.get_by_role("button", name="Small pages").click()
+    expect(frame.locator("#thumbs")).to_be_hidden()
 
 
 def test_citations_and_their_marks_lead_to_each_other(opened: Page, pdf: Path) -> None:

@@ -36,6 +36,7 @@ async function open(bytes) {
   if (mine !== opened) return;
   viewer.setDocument(pdf);
   linkService.setDocument(pdf);
+  fillThumbs(pdf, await pdf.getPageLabels());
 }
 
 const div = (name, style) => Object.assign(document.createElement("div"), { className: name, style });
@@ -60,6 +61,47 @@ function mark(page) {
   view.div.append(layer);
 }
 
+// Small pictures of all pages, each drawn once it comes into view; of all that are there one is reached by Tab.
+const thumbs = document.querySelector("#thumbs"), THUMB_PIXELS = 192;
+let drawThumb = null;
+const nearThumbs = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries)
+    if (isIntersecting) {
+      nearThumbs.unobserve(target);
+      drawThumb(target);
+    }
+}, { root: thumbs, rootMargin: "400px" });
+function fillThumbs(pdf, labels) {
+  drawThumb = async (button) => {
+    const page = await pdf.getPage(Number(button.dataset.page));
+    const viewport = page.getViewport({ scale: THUMB_PIXELS / page.getViewport({ scale: 1 }).width });
+    const canvas = Object.assign(document.createElement("canvas"), { width: viewport.width, height: viewport.height });
+    await page.render({ canvas, viewport }).promise;
+    button.firstChild.replaceWith(canvas);
+  };
+  thumbs.replaceChildren(...Array.from({ length: pdf.numPages }, (_, at) => {
+    const button = Object.assign(document.createElement("button"), { tabIndex: -1, onclick: () => go(at + 1) });
+    button.dataset.page = at + 1;
+    button.append(div("blank", ""), labels?.[at] || String(at + 1));
+    nearThumbs.observe(button);
+    return button;
+  }));
+  showThumb();
+}
+function showThumb() {
+  for (const each of thumbs.querySelectorAll("[aria-current]")) each.removeAttribute("aria-current");
+  const current = thumbs.children[place.page - 1];
+  if (!current) return;
+  for (const each of thumbs.querySelectorAll('[tabindex="0"]')) each.tabIndex = -1;
+  Object.assign(current, { ariaCurrent: "page", tabIndex: 0 }).scrollIntoView({ block: "nearest" });
+}
+thumbs.addEventListener("keydown", (event) => {
+  const to = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+  if (!to) return;
+  document.activeElement[to]?.focus();
+  event.preventDefault();
+});
+
 // Where in the whole document the answer looked.
 function showStrip() {
   document.querySelector("#strip").replaceChildren(...place.marks.map(({ mark: chosen, page, boxes: [[, y0] = [0, 0]] }) => {
@@ -78,6 +120,7 @@ function look() {
   if (!view) return;
   steered = true;
   showStrip();
+  showThumb();
   for (let page = 1; page <= viewer.pagesCount; page++)
     if (viewer.getPageView(page - 1).div.querySelector(":scope > .marks") || page === place.page) mark(page);
   const box = place.marks.find((each) => each.page === place.page && each.mark === place.chosen)?.boxes[0];
@@ -85,8 +128,8 @@ function look() {
   container.scrollTo({ top: view.div.offsetTop + inside, behavior: "instant" });
 }
 
-function turn(step) {
-  const page = place.page + step;
+const turn = (step) => go(place.page + step);
+function go(page) {
   if (page < 1 || page > viewer.pagesCount) return;
   place = { ...place, page, chosen: 0 };
   look();
@@ -103,6 +146,7 @@ eventBus.on("pagerendered", ({ pageNumber, error }) => (error ? tell({ failed: t
 eventBus.on("pagechanging", ({ pageNumber }) => {
   if (steered) return;
   place = { ...place, page: pageNumber };
+  showThumb();
   tell({ page: pageNumber });
 });
 for (const moved of ["wheel", "pointerdown", "touchmove", "keydown"])
@@ -153,6 +197,10 @@ addEventListener("message", ({ source, data }) => {
   if (data.open) open(data.open).catch(() => tell({ failed: true }));
   else if (data.place) look();
   if (data.find) showFind(true);
+  if (data.thumbs) {
+    thumbs.hidden = !thumbs.hidden;
+    showThumb();
+  }
   if ("zoom" in data && viewer.pagesCount) {
     const scale = Math.min(5, Math.max(0.25, viewer.currentScale * data.zoom));
     viewer.currentScaleValue = data.zoom ? String(scale) : "page-width";

@@ -142,6 +142,7 @@ def _toolbar(entry: DocumentEntry, number: int, printed: str, chosen: int, note:
     if is_pdf:
         # For a browser that cannot show it.
         pdf_only = (
+            f"{do(t('Small pages'), 'thumbs', icon('thumbs'))}"
             f'{do(t("Find in this document"), "find", icon("search"))}<button hidden data-event="select"'
             f' data-page="{number}" data-mark="{chosen}" data-pictures="1"></button>'
         )
