@@ -9,9 +9,9 @@ from fpdf import FPDF
 from playwright.sync_api import Browser, Error, FrameLocator, Page, expect
 
 from tests.ui import driver
+from tests.ui.accessibility import RULES
 from tests.ui.fake_app import LINES, PAGES
 from tests.ui.served_process import FAKE, serving, unused_port
-from tests.ui.accessibility import RULES
 
 pytestmark = pytest.mark.browser
 
