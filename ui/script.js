@@ -276,7 +276,7 @@
     const { step, document: id } = focused.dataset;
     // Where a way in the queue ended, its document's other one has the focus.
     const other = step && parts.find((each) => each.dataset.step && each.dataset.document === id);
-    const first = inReaders && parts.find((each) => each.closest("#reader"));
+    const first = inReaders ? parts.find((each) => each.closest("#reader")) : null;
     (parts.find((each) => name(each) === name(focused)) || other || first)?.focus({ preventScroll: true });
   }
   // So does the focus among documents and readers, unless it went elsewhere before.
