@@ -269,6 +269,8 @@
   }, true);
   function keepUnfolded() {
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
+    const choice = document.querySelector("#reader input[name=choice]");
+    if (choice && !choice.value) choice.value = chosen;
     if (!focused || focused.isConnected) return;
     const parts = [...document.querySelectorAll("#reader :is(summary, button, input), #documents :is(button, input)")];
     const name = ({ ariaLabel, dataset: { document, conversation, page, tag } }) =>
@@ -279,6 +281,12 @@
     const first = inReaders ? parts.find((each) => each.closest("#reader")) : null;
     (parts.find((each) => name(each) === name(focused)) || other || first)?.focus({ preventScroll: true });
   }
+  // So does what is typed there, until it is sent.
+  let chosen = "";
+  const typedReader = ({ target, type }) => {
+    if (target.closest("#reader form")) chosen = type === "input" ? target.value : "";
+  };
+  for (const each of ["input", "submit"]) document.addEventListener(each, typedReader, true);
   // So does the focus among documents and readers, unless it went elsewhere before.
   let focused = null, inReaders = false;
   document.addEventListener("focusin", ({ target }) => {

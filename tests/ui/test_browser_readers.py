@@ -77,6 +77,13 @@ def test_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
         page.locator(".reader summary").focus()
         page.keyboard.press("Enter")
         expect(page.locator(".reader li", has_text="big/reader")).to_contain_text("too large")
+        # What is typed is not lost where the panel is drawn anew.
+        field = page.get_by_label(re.compile("Another reader"))
+        field.fill("some/reader")
+        page.evaluate("const each = document.querySelector('.reader'); each.outerHTML = each.outerHTML")
+        expect(field).to_have_value("some/reader")
+        field.fill("")
+        page.locator(".reader summary").focus()
         page.keyboard.press("Tab")
         expect(page.get_by_label("Use small/reader")).to_be_focused()
         page.keyboard.press("Enter")
