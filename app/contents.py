@@ -30,7 +30,7 @@ _PART = re.compile(
     r"\s+(?:[ivxlc]+|[a-z]|\d+[a-z]?)\b|第.{1,3}章",
     re.IGNORECASE,
 )
-PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
+_PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+(?:\.\d+)*)\.?\s")
 HOW_MANY = re.compile(r"how many|number of|wie ?viele|combien|cuánt|多少|几|كم", re.IGNORECASE)
 FRONT, _LEAST, _RISING = 25, 4, 0.8
@@ -63,8 +63,8 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
     numbers = {page.label.lower(): page.number for page in pages}
     shifts: Counter[int] = Counter()
     for title, label in lines:
-        bare = PREFIX.sub("", title).casefold() or title.casefold()
-        number = next((number for number, text in behind if bare in text), 0)
+        words = bare(title).casefold() or title.casefold()
+        number = next((number for number, text in behind if words in text), 0)
         if number and label.isdecimal():
             shifts[number - int(label)] += 1
     shift = max(shifts, key=lambda each: shifts[each], default=0)
@@ -77,6 +77,11 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
         level = 1 if part else depth + named
         entries.append((level, title, number if at <= number <= len(pages) else at))
     return entries
+
+
+def bare(title: str) -> str:
+    """A title without "Chapter 3", "Item 7." or its number."""
+    return _PREFIX.sub("", title)
 
 
 def printed_lines(text: str, goes_on: bool = False) -> list[re.Match[str]]:
@@ -162,7 +167,7 @@ def body(pages: Sequence[Page], entries: Sequence[Entry]) -> list[Page]:
     behind = (
         page
         for level, title, page in entries
-        if level == 1 and page > len(pages) / 2 and (_BEHIND.match(title) or _BEHIND.match(PREFIX.sub("", title)))
+        if level == 1 and page > len(pages) / 2 and (_BEHIND.match(title) or _BEHIND.match(bare(title)))
     )
     end = min(behind, default=len(pages) + 1)
     return [page for page in pages if page.number < end]

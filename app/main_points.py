@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.contents import PREFIX, Entry, chapters, printed_lines
+from app.contents import Entry, bare, chapters, printed_lines
 from app.passages import Passage, split
 from app.words import stems, terms
 from storage import Page
@@ -92,56 +92,60 @@ def main_points(
     """
     every = (*pages, *others)
     defines = _defining(subject)
-    chapters_at = _starts(pages, entries)
-    by_chapters = len(chapters_at) >= _LEAST_CHAPTERS
-    thirds = [(pages[part * len(pages) // _THIRDS].number, 0) for part in range(_THIRDS if pages else 0)]
-    sentences = _sentences(pages, every, chapters_at if by_chapters else thirds, defines)
-    sizes = Counter(each.part for each in sentences)
-    long = {
-        part for part, size in sizes.items() if part and size >= _LONG * len(sentences) / len(chapters_at or thirds)
-    }
-    by_chapters = by_chapters and len(long) >= _LEAST_CHAPTERS
+    starts = _starts(pages, entries)
+    sentences = _sentences(pages, every, starts if len(starts) >= _LEAST_CHAPTERS else _thirds(pages), defines)
     early = max(3, _EARLY * pages[-1].number) if pages else 0
-    sums_up = [
-        each
-        for each in sentences
-        if (_SUMS_UP if by_chapters else _TELLING).search(_heading(each.passage))
-        and (not by_chapters or each.passage.page <= early)
-    ]
-    if len(sums_up) >= count and not others:
-        by_chapters, free = False, sums_up
-    elif by_chapters:
-        free = [each for each in sentences if each.part in long and (each.rank < _LEADS or _tells(each.passage))]
+    leads = _leads(sentences, len(starts))
+    summary = _summary(sentences, early) if leads else [each for each in sentences if _tells(each.passage)]
+    summed_up = len(summary) >= count and not others
+    if leads and not summed_up:
+        sizes = Counter(each.part for each in sentences)
+        favour = {each: _favour(each.passage) * sizes[each.part] ** 0.25 / (1 + _LATER * each.rank) for each in leads}
+        most = dict.fromkeys((each.part for each in leads), 1)
     else:
-        free = list(sentences)
+        free = summary if summed_up else sentences
+        firsts = set({(each.part, each.passage.above): each for each in reversed(free)}.values())
+        favour = {each: _favour(each.passage) * (_FIRST if each in firsts else 1.0) for each in free}
+        sizes = Counter(each.part for each in free)
+        most = {part: math.ceil(count * size / len(free)) for part, size in sizes.items()}
     titles = stems(" ".join([subject, *(title for _, title, _ in entries)]))
     worth = _worth([each.said for each in sentences], [stems(page.text) for page in every], titles, not others)
-    firsts = set({(each.part, each.passage.above): each for each in reversed(free)}.values())
-    favour = {
-        each: _favour(each.passage) * (sizes[each.part] ** 0.25 / (1 + _LATER * each.rank))
-        if by_chapters
-        else _favour(each.passage) * (_FIRST if each in firsts else 1.0)
-        for each in free
-    }
-    free_sizes = Counter(each.part for each in free)
-    most = {part: 1 if by_chapters else math.ceil(count * size / len(free)) for part, size in free_sizes.items()}
     lead = (each for each in sentences if defines and each.passage.page <= early and defines.match(each.passage.quote))
     best = next(lead, None)
     chosen: list[_Sentence] = []
-    while free and len(chosen) < count:
-        if not any(most[each.part] for each in free):
+    while favour and len(chosen) < count:
+        if not any(most[each.part] for each in favour):
             count, most = least, dict.fromkeys(most, 1)
             continue
         best = best or max(
-            (each for each in free if most[each.part]),
+            (each for each in favour if most[each.part]),
             key=lambda each: favour[each] * sum(worth[word] for word in each.said) / (6 + len(each.said)),
         )
         chosen.append(best)
         worth.update(dict.fromkeys(best.said, 0.0))
         most[best.part] = most.get(best.part, 1) - 1
-        free = [each for each in free if each is not best]
+        favour.pop(best, None)
         best = None
     return sorted((each.passage for each in chosen), key=lambda each: (each.page, each.start))
+
+
+def _leads(sentences: Sequence[_Sentence], chapters: int) -> list[_Sentence]:
+    """The beginnings of the long ones of so many chapters; none where these do not make up the document."""
+    sizes = Counter(each.part for each in sentences)
+    long = {part for part, size in sizes.items() if part and size * chapters >= _LONG * len(sentences)}
+    if min(chapters, len(long)) < _LEAST_CHAPTERS:
+        return []
+    return [each for each in sentences if each.part in long and (each.rank < _LEADS or _tells(each.passage))]
+
+
+def _summary(sentences: Sequence[_Sentence], early: float) -> list[_Sentence]:
+    """What a document of chapters says of all of them on its `early` pages."""
+    return [each for each in sentences if each.passage.page <= early and _SUMS_UP.search(_heading(each.passage))]
+
+
+def _thirds(pages: Sequence[Page]) -> list[tuple[int, int]]:
+    """Page and character where the parts of a document without chapters begin."""
+    return [(pages[part * len(pages) // _THIRDS].number, 0) for part in range(_THIRDS if pages else 0)]
 
 
 def _starts(pages: Sequence[Page], entries: Sequence[Entry]) -> list[tuple[int, int]]:
@@ -149,7 +153,7 @@ def _starts(pages: Sequence[Page], entries: Sequence[Entry]) -> list[tuple[int, 
     texts = {page.number: page.text for page in pages}
     starts = set()
     for title, number in chapters(entries):
-        words = PREFIX.sub("", title, count=1).split()
+        words = bare(title).split()
         heading = re.search(r"\s+".join(map(re.escape, words)), texts.get(number, ""), re.IGNORECASE) if words else None
         starts.add((number, heading.start() if heading else 0))
     return sorted(starts)

@@ -113,7 +113,8 @@ def drop(page: Page, path: Path) -> None:
           const dropped = new DataTransfer();
           dropped.items.add(new File([Uint8Array.from(atob(data), (each) => each.charCodeAt(0))], name));
           const options = { dataTransfer: dropped, bubbles: true, cancelable: true };
-          document.body.dispatchEvent(new DragEvent("drop", options));
+          for (const type of ["dragenter", "dragover", "drop"])
+            document.body.dispatchEvent(new DragEvent(type, options));
         }""",
         [data, path.name],
     )

@@ -1,7 +1,6 @@
 """A file of every format, dropped on the page in a real Chromium: read, asked, and its passage marked."""
 
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +16,6 @@ from tests.ui.served_process import serving, unused_port
 from tests.ui.test_browser_real import OPTIONS, RUN_APP
 
 pytestmark = pytest.mark.browser
-
-DROP = """([name, bytes]) => {
-  const dataTransfer = new DataTransfer();
-  dataTransfer.items.add(new File([Uint8Array.from(atob(bytes), (each) => each.charCodeAt(0))], name));
-  for (const type of ["dragenter", "dragover", "drop"])
-    document.body.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer }));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +34,7 @@ def opened(chromium: str, tmp_path_factory: pytest.TempPathFactory, embedded_mod
 
 
 def drop(page: Page, path: Path) -> None:
-    page.evaluate(DROP, [path.name, b64encode(path.read_bytes()).decode()])
+    driver.drop(page, path)
     row = page.locator(".document", has=page.locator(f'[title="{path.name}"]'))
     expect(row).to_be_visible(timeout=60_000)
     expect(row).to_have_attribute("aria-current", "true", timeout=60_000)

@@ -89,11 +89,9 @@ function fillThumbs(pdf, labels) {
   showThumb();
 }
 function showThumb() {
-  for (const each of thumbs.querySelectorAll("[aria-current]")) each.removeAttribute("aria-current");
-  const current = thumbs.children[place.page - 1];
-  if (!current) return;
-  for (const each of thumbs.querySelectorAll('[tabindex="0"]')) each.tabIndex = -1;
-  Object.assign(current, { ariaCurrent: "page", tabIndex: 0 }).scrollIntoView({ block: "nearest" });
+  const before = thumbs.querySelector("[aria-current]"), current = thumbs.children[place.page - 1];
+  if (before) Object.assign(before, { ariaCurrent: null, tabIndex: -1 });
+  if (current) Object.assign(current, { ariaCurrent: "page", tabIndex: 0 }).scrollIntoView({ block: "nearest" });
 }
 thumbs.addEventListener("keydown", (event) => {
   const to = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];

@@ -38,13 +38,10 @@ def to_blocks(pod: Pod, layout: Layout) -> Iterator[PodBlock]:
     far = layout.recipe.distant(pod.num_tokens)
     cuts = [0, *range(far.start, far.stop, BLOCK_TOKENS), far.stop, pod.num_tokens]
     for start, stop in pairwise(cuts):
-        if start < far.start or start >= far.stop:
-            rows = pod.keys[:, :, start:stop], pod.values[:, :, start:stop]
-            block = leaving([rows], start)()
-        else:
-            block = _block(pod, layout, start, stop)
-        if start < stop:
-            yield block
+        if start in far:
+            yield _block(pod, layout, start, stop)
+        elif start < stop:
+            yield leaving([(pod.keys[:, :, start:stop], pod.values[:, :, start:stop])], start)()
 
 
 def _block(pod: Pod, layout: Layout, start: int, stop: int) -> PodBlock:
