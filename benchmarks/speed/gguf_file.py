@@ -26,6 +26,19 @@ _TURNED = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
 """Projections whose rows llama.cpp pairs as neighbours, and transformers as halves of a head; in the family llama."""
 
 
+def add_shape(writer: GGUFWriter, config: Any, head_dim: int) -> None:
+    """The facts that every family of decoders has."""
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(head_dim)
+
+
 def write(network: Any, path: Path, linears: str) -> None:
     """Write the file, linear layers in one of GGUF's formats of 4 bits.
 
@@ -37,15 +50,7 @@ def write(network: Any, path: Path, linears: str) -> None:
         raise ValueError(f"{family} networks are not written as GGUF here: only {', '.join(_FAMILIES)} with tied heads")
     writer = GGUFWriter(path, family)
     head_dim = config.hidden_size // config.num_attention_heads
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(head_dim)
+    add_shape(writer, config, head_dim)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("llama")
     writer.add_token_list([f"<{index}>" for index in range(config.vocab_size)])

@@ -9,22 +9,20 @@ Letters: L layers, G KV heads, D head size, N = L * G * D, T tokens, R direction
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.core.atomic import atomic_write
-from engine.core.errors import PlanMissing
 from engine.core.rope import Angles, angles_of
+from engine.kvcache import tensor_file
+from engine.models.loader import Model
 
 FORMAT = 1
+_KIND = "basis"
 _PARTS = ("mean", "weights", "directions", "spread")
 
 
@@ -100,16 +98,13 @@ class Basis:
         """About what a token takes."""
         return self.keys.bits(step) + self.values.bits(step)
 
-    def save(self, folder: Path, model: str, digest: str) -> Path:
+    def save(self, folder: Path, model: Model) -> Path:
         """Write the file that `find` reads; returns its path."""
-        path = _path(folder, model, digest)
-        with atomic_write(path) as scratch:
-            save_file(self._tensors(), scratch, {"docpod": json.dumps({"digest": digest, "facts": self.facts})})
-        return path
+        return tensor_file.write(folder, model, _KIND, self._tensors(), {"facts": self.facts})
 
     def _tensors(self) -> dict[str, Tensor]:
         return {
-            f"{side}.{name}": getattr(transform, name).contiguous()
+            f"{side}.{name}": getattr(transform, name)
             for side, transform in (("keys", self.keys), ("values", self.values))
             for name in _PARTS
         }
@@ -126,30 +121,11 @@ def _back(components: Tensor, transform: Transform, dims: tuple[int, int, int]) 
     return flat.view(-1, layers, heads, dim).permute(1, 2, 0, 3)
 
 
-def find(model: Any, *folders: Path) -> Basis | None:
-    """A model's basis, from the first folder that has it; or None. An adapted model has that of the model it was.
+def find(model: Model, *folders: Path) -> Basis | None:
+    """A model's basis, from the first folder that has it; or None. Raises PlanMissing for a file that holds none."""
 
-    Raises PlanMissing for a file that holds none.
-    """
-    for folder in folders:
-        path = _path(folder, model.name, model.base_digest)
-        if not path.exists():
-            continue
-        try:
-            with safe_open(path, "pt", device=str(model.device)) as file:
-                facts = json.loads((file.metadata() or {})["docpod"])
-                if facts["digest"] != model.base_digest:
-                    continue
-                keys, values = (
-                    Transform(*(file.get_tensor(f"{side}.{name}") for name in _PARTS)) for side in ("keys", "values")
-                )
-            return Basis(keys, values, angles_of(model.network, model.shape.head_dim), facts["facts"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise PlanMissing(
-                f"{path} holds no basis: {error}; make it anew with python -m engine.sharing.basis_fit"
-            ) from error
-    return None
+    def make(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Basis:
+        keys, values = (Transform(*(tensors[f"{side}.{name}"] for name in _PARTS)) for side in ("keys", "values"))
+        return Basis(keys, values, angles_of(model.network, model.shape.head_dim), facts["facts"])
 
-
-def _path(folder: Path, model: str, digest: str) -> Path:
-    return folder / f"{model.replace('/', '--')}.{digest[:12]}.basis.safetensors"
+    return tensor_file.find(model, _KIND, folders, make, "basis", "engine.sharing.basis_fit")

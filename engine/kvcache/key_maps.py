@@ -7,20 +7,16 @@ layers is that of AQUA-KV (arXiv 2501.19392); `python -m engine.sharing.map_fit`
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.core.atomic import atomic_write
-from engine.core.errors import PlanMissing
 from engine.core.rope import Angles
+from engine.kvcache import tensor_file
 from engine.models.loader import Model
 
 SHIPPED = Path(__file__).parent / "plans"
@@ -63,12 +59,10 @@ class KeyMaps:
 
     def save(self, folder: Path, model: Model, saving: float) -> Path:
         """Write the file that `find` reads for this saving, in half precision; returns its path."""
-        path = _path(folder, model.name, model.digest, saving)
-        tensors = {str(layer): weight.half().contiguous() for layer, weight in self.weights.items()}
-        facts = {"digest": model.digest, "roots": self.roots, "facts": dict(self.facts)}
-        with atomic_write(path) as scratch:
-            save_file(tensors, scratch, {"docpod": json.dumps(facts)})
-        return path
+        tensors = {str(layer): weight.half() for layer, weight in self.weights.items()}
+        return tensor_file.write(
+            folder, model, _kind(saving), tensors, {"roots": self.roots, "facts": dict(self.facts)}
+        )
 
 
 def value_layers(layer: int) -> range:
@@ -88,22 +82,14 @@ def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps
 
     Raises PlanMissing for a file that holds no maps.
     """
-    for folder in (*folders, SHIPPED):
-        path = _path(folder, model.name, model.base_digest, saving)
-        if not path.exists():
-            continue
-        try:
-            with safe_open(path, "pt") as file:
-                facts = json.loads((file.metadata() or {})["docpod"])
-                if facts["digest"] == model.base_digest:
-                    weights = {int(name): file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-                    return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"]).to(model.device)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise PlanMissing(
-                f"{path} holds no key maps: {error}; make it anew with python -m engine.sharing.map_fit"
-            ) from error
-    return None
+
+    def make(facts: dict[str, Any], tensors: dict[str, Tensor]) -> KeyMaps:
+        weights = {int(name): tensor.float() for name, tensor in tensors.items()}
+        return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"])
+
+    places = (*folders, SHIPPED)
+    return tensor_file.find(model, _kind(saving), places, make, "key maps", "engine.sharing.map_fit")
 
 
-def _path(folder: Path, model: str, digest: str, saving: float) -> Path:
-    return folder / f"{model.replace('/', '--')}.{digest[:12]}.linear{round(100 * saving)}.safetensors"
+def _kind(saving: float) -> str:
+    return f"linear{round(100 * saving)}"

@@ -6,7 +6,6 @@ python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
 import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from engine.runtime.context import Context
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing.plan_search import draw_samples
-from engine.sharing.sample_text import read_text, sample_text
+from engine.sharing.sample_text import add_options, read_text, sample_text
 
 SINKS = 4
 """The first tokens of a text have keys and values of their own kind."""
@@ -130,13 +129,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
-    parser.add_argument("--text", type=Path, nargs="+", default=[], help="text files, or folders of them (UTF-8)")
-    parser.add_argument("--samples", type=int, default=8, help="texts that are read")
-    parser.add_argument("--tokens", type=int, default=0, help="tokens of a sample; 0: 6144 or the model's window")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the basis")
+    add_options(parser, 8, "the basis")
     options = parser.parse_args(arguments)
     try:
         _make(loader.load(options.model, options.models, say), options, say)
@@ -152,7 +145,7 @@ def _make(model: Model, options: argparse.Namespace, say: Callable[[str], None])
     samples = draw_samples(model, text, options.samples, tokens, options.seed)
     facts = {"samples": options.samples, "tokens": tokens, "seed": options.seed}
     basis = fit(Runner(model), samples, angles_of(model.network, model.shape.head_dim), facts)
-    path = basis.save(options.out, model.name, model.base_digest)
+    path = basis.save(options.out, model)
     say(f"{path}: {path.stat().st_size:,} bytes, {time.monotonic() - started:.0f} s")
 
 

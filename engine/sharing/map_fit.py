@@ -10,7 +10,6 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing.plan_search import draw_samples
 from engine.sharing.recall import RecallMaker
-from engine.sharing.sample_text import read_text, sample_text
+from engine.sharing.sample_text import add_options, read_text, sample_text
 
 RIDGE = 1e-4
 """Regularisation, as a share of the mean square of the inputs."""
@@ -157,14 +156,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
+    add_options(parser, 8, "the maps")
     parser.add_argument("--saving", type=float, nargs="+", default=[0.35], help="share left out, 0.35 is 35 %%")
-    parser.add_argument("--text", type=Path, nargs="+", default=[], help="text files, or folders of them (UTF-8)")
-    parser.add_argument("--samples", type=int, default=8, help="texts that maps are fitted to")
-    parser.add_argument("--tokens", type=int, default=0, help="tokens of a sample; 0: 6144 or the model's window")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the maps")
     return parser
 
 

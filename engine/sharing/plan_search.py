@@ -22,7 +22,7 @@ from engine.models import loader
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
 from engine.sharing import blocks
-from engine.sharing.sample_text import read_text, sample_text
+from engine.sharing.sample_text import add_options, read_text, sample_text
 from engine.sharing.similarity import RowSample, measure
 from engine.sharing.similarity_plot import draw
 
@@ -128,11 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
-    parser.add_argument(
-        "--text", type=Path, nargs="+", default=[], help="text files, or folders of .txt and .md files (UTF-8)"
-    )
+    add_options(parser, 4, "the plans")
     wish = parser.add_mutually_exclusive_group()
     wish.add_argument("--saving", type=float, nargs="+", default=[0.35], help="share to leave out, 0.35 is 35 %%")
     wish.add_argument("--threshold", type=float, help="similarity that the layers of a block have at least")
@@ -140,13 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--exclude", type=int, default=0, help="so many first layers neither share nor are shared")
     parser.add_argument("--whole-row", action="store_true", help="compare near tokens too")
     parser.add_argument("--weakest", action="store_true", help="a KV head is as similar as its weakest query head")
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=0, help="tokens of a sample; 0: 6144 or the model's window")
     parser.add_argument("--queries", type=int, default=64, help="tokens at a sample's end whose looks are compared")
     parser.add_argument("--sinks", type=int, default=16, help="first tokens that keep their own keys")
     parser.add_argument("--recent", type=int, default=256, help="last tokens that keep their own keys")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the plans")
     parser.add_argument("--plot", type=Path, help="an SVG file for the picture")
     return parser
 

@@ -4,6 +4,7 @@ Python's reference texts are (c) Python Software Foundation, under the PSF Licen
 Python brings along (`license()`). They are read where they lie: nothing of them is copied into this program.
 """
 
+import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,19 @@ def sample_text() -> str:
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def add_options(parser: argparse.ArgumentParser, samples: int, out: str) -> None:
+    """Adds what every calibration takes: the model, the text, how much of it, and the folder for what comes `out`."""
+    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
+    parser.add_argument(
+        "--text", type=Path, nargs="+", default=[], help="files, or folders of .txt and .md files (UTF-8)"
+    )
+    parser.add_argument("--samples", type=int, default=samples, help="texts that are read")
+    parser.add_argument("--tokens", type=int, default=0, help="tokens of a sample; 0: 6144 or the model's window")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help=f"folder for {out}")
 
 
 def read_text(paths: Sequence[Path]) -> str:

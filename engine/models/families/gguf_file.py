@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import transformers
 from filelock import FileLock
-from gguf import GGUFReader
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -80,6 +79,9 @@ def _count(folder: Path) -> int:
 
 def _refuse(path: Path, models: Path) -> int:
     """The number of weights; raises ModelRefused for a file that would not be read as it is meant, or has no room."""
+    # Only who chooses such a file needs it.
+    from gguf import GGUFReader
+
     try:
         reader = GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}

@@ -144,7 +144,7 @@ def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path:
     model = runner.model
     with pytest.raises(PlanMissing, match="basis_fit"):
         layout_of(model, parse(RECIPE), [tmp_path])
-    path = found.save(tmp_path, model.name, model.base_digest)
+    path = found.save(tmp_path, model)
     again = layout_of(model, parse(RECIPE), [tmp_path])
     assert again.basis is not None and again.basis.digest == found.digest and again.basis.facts == {"seed": 0}
     assert again.digest != layout_of(model, parse("exact"), [tmp_path]).digest

@@ -11,6 +11,7 @@ from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, RopeScalingType, 
 from gguf.quants import dequantize, quantize
 from transformers import PreTrainedModel, Qwen3ForCausalLM
 
+from benchmarks.speed.gguf_file import add_shape
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
 from engine.models import loader
 from engine.models.families import gguf_file
@@ -30,15 +31,7 @@ def written(path: Path, network: PreTrainedModel, kind: str = "F32", *changes: C
     """A tiny model as llama.cpp's converter writes it, with weights of a kind where that has matrices of them."""
     config, architecture = network.config, network.config.model_type
     writer = GGUFWriter(path, named or architecture)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    add_shape(writer, config, config.head_dim)
     known = {number: token for token, number in tiny.tokenizer().get_vocab().items()}
     tokens = [known.get(number, f"<unused {number}>") for number in range(config.vocab_size)]
     # There is no list without an entry.

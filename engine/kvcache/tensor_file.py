@@ -1,0 +1,56 @@
+"""Files of tensors that were found for a model, under its name and digest: key maps, the basis of coding."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.core.atomic import atomic_write
+from engine.core.errors import PlanMissing
+from engine.models.loader import Model
+
+Made = TypeVar("Made")
+
+
+def write(folder: Path, model: Model, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+    """Write the file of this kind that `find` reads for the model; returns its path."""
+    path = _path(folder, model.name, model.digest, kind)
+    named = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as scratch:
+        save_file(named, scratch, {"docpod": json.dumps({"digest": model.digest, **facts})})
+    return path
+
+
+def find(
+    model: Model,
+    kind: str,
+    folders: Sequence[Path],
+    make: Callable[[dict[str, Any], dict[str, Tensor]], Made],
+    what: str,
+    tool: str,
+) -> Made | None:
+    """What `make` makes of the facts and tensors of the first file of this kind in the folders; None if none has one.
+
+    An adapted model has that of the model it was. Raises PlanMissing for a file that does not hold `what` it should,
+    and names the module to make it with.
+    """
+    for folder in folders:
+        path = _path(folder, model.name, model.base_digest, kind)
+        if not path.exists():
+            continue
+        try:
+            with safe_open(path, "pt", device=str(model.device)) as file:
+                facts = json.loads((file.metadata() or {})["docpod"])
+                if facts["digest"] == model.base_digest:
+                    return make(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with python -m {tool}") from error
+    return None
+
+
+def _path(folder: Path, model: str, digest: str, kind: str) -> Path:
+    return folder / f"{model.replace('/', '--')}.{digest[:12]}.{kind}.safetensors"
