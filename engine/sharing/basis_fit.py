@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import EngineError
-from engine.core.rope import Angles, angles_of
+from engine.core.rope import Angles
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.exact import Pod
 from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
+from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 from engine.runtime.context import Context
 from engine.runtime.prefill.builder import read

@@ -1,0 +1,115 @@
+"""Every family that goes transformers' own way, through our attention, gives what plain transformers gives.
+
+Tolerances are those of tests/engine/test_equivalence.py.
+"""
+
+import itertools
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+from engine.models.families.general import GENERAL
+from engine.runtime.generate import attention_probs
+from engine.runtime.prefill.builder import PodBuilder
+from engine.runtime.runner import Runner
+from tests import tiny_families
+from tests.engine.reading import (
+    ask,
+    feed,
+    greedy,
+    plain,
+    plain_greedy,
+    plain_logits,
+    read,
+    restored,
+    runner_of,
+    some_ids,
+)
+
+FLOAT32 = {"rtol": 0.0, "atol": 1e-4}
+DOCUMENT, QUESTION = 130, 40
+
+made = cache(lambda name: runner_of(tiny_families.build(name)))
+
+
+@pytest.fixture(params=[*GENERAL, *tiny_families.VARIANTS])
+def runner(request: pytest.FixtureRequest, one_thread: None) -> Runner:
+    runner: Runner = made(request.param)
+    return runner
+
+
+def test_reading_and_asking_equal_plain_transformers(runner: Runner) -> None:
+    """Logits behind every piece of a question, after the pod came back from blocks, and of a second question."""
+    document, question, other = (some_ids(runner, count, seed) for seed, count in enumerate((DOCUMENT, QUESTION, 20)))
+    builder = PodBuilder(runner, len(document))
+    blocks = feed(builder, document, 37)
+    pod, back = builder.finish(), restored(runner, blocks)
+    assert pod.nbytes == back.nbytes == runner.model.shape.num_bytes(DOCUMENT)
+    expected = plain_logits(runner, document + question)
+    for count, logits in zip(
+        (1, 19, 40), ask(runner, [pod], [question[:1], question[1:19], question[19:]]), strict=True
+    ):
+        torch.testing.assert_close(logits, expected[DOCUMENT + count - 1], **FLOAT32)
+    assert torch.equal(ask(runner, [back], [question])[0], ask(runner, [pod], [question])[0])
+    second = ask(runner, [back], [other])[0]
+    torch.testing.assert_close(second, plain_logits(runner, document + other)[-1], **FLOAT32)
+    assert greedy(runner, [back], question[:9], 32) == plain_greedy(runner, document + question[:9], 32)
+
+
+def test_two_sections(runner: Runner) -> None:
+    """Each keeps its positions from 0; the question stands behind the longest, and sees of each what its window does.
+
+    Heads look where the written out attention does, with soft caps and beside learned sinks.
+    """
+    sections, question = [some_ids(runner, count, count) for count in (70, 60)], some_ids(runner, 20, 2)
+    expected, weights = written_out(runner, sections, question)
+    pods = [read(runner, each) for each in sections]
+    for count, logits in zip((7, 20), ask(runner, pods, [question[:7], question[7:]]), strict=True):
+        torch.testing.assert_close(logits, expected[count - 1], **FLOAT32)
+    shape, heads = runner.model.shape, runner.model.network.config.num_attention_heads
+    every = list(itertools.product(range(shape.layers), range(heads)))
+    seen = attention_probs(runner, pods, question, every)
+    for layer, head in every:
+        both = torch.cat(list(seen[layer, head]), 1)
+        torch.testing.assert_close(both, weights[layer][head, -20:, :130], rtol=0, atol=5e-5)
+
+
+def written_out(
+    runner: Runner, sections: Sequence[Sequence[int]], question: Sequence[int]
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Logits (Q, V) of a question over sections, and each layer's weights (H, T, T), by one forward whose attention is
+    written out."""
+    ids = torch.tensor([token for part in (*sections, question) for token in part])
+    longest, weights = max(map(len, sections)), {}
+    parts = [*(torch.arange(len(each)) for each in sections), longest + torch.arange(len(question))]
+    places = torch.cat(parts)
+    of = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(each) for each in parts]))
+    asked = of == len(sections)
+    sees = ((of[:, None] == of) | asked[:, None]) & (torch.arange(len(ids))[:, None] >= torch.arange(len(ids)))
+
+    def attention(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, **asks: Any
+    ) -> tuple[Tensor, None]:
+        share = query.shape[1] // key.shape[1]
+        keys, values = (each[0].repeat_interleave(share, 0) for each in (key, value))
+        logits = query[0] @ keys.transpose(1, 2) * asks["scaling"]
+        if softcap := asks.get("softcap"):
+            logits = softcap * torch.tanh(logits / softcap)
+        near = places[:, None] - places < (asks.get("sliding_window") or len(ids))
+        logits = logits.masked_fill(~(sees & near), -torch.inf)
+        if (sinks := asks.get("s_aux")) is not None:
+            logits = torch.cat([logits, sinks[:, None, None].expand(-1, len(ids), 1)], 2)
+        weights[module.layer_idx] = logits.softmax(-1)[..., : len(ids)]
+        return (weights[module.layer_idx] @ values).transpose(0, 1)[None].contiguous(), None
+
+    AttentionInterface.register("written_out", attention)
+    AttentionMaskInterface.register("written_out", lambda *args, **kwargs: None)
+    with plain(runner, "written_out") as network, torch.inference_mode():
+        logits: Tensor = network(input_ids=ids[None], position_ids=places[None], use_cache=False).logits
+    return logits[0, -len(question) :], weights
