@@ -25,6 +25,7 @@ _HARMLESS = frozenset(
     {"position_ids", "dropout", "use_cache", "logits_to_keep", "output_attentions", "output_router_logits"}
 )
 """What transformers also hands to attention, and changes nothing of it where no model learns."""
+_FLASH_CHANNELS = 256
 _QUERIES, _KEYS = 512, 4096
 """Whose logits are written out at once where no flash kernel serves."""
 
@@ -107,16 +108,25 @@ def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: boo
     groups = heads // keys.shape[0]
     on_gpu = query.device.type != "cpu"
     past = keys.shape[1] - queries
-    if causal and past and not on_gpu:
-        # On the CPU the mask is aligned to the first token of both, so the tokens before stand apart.
+    # Flash attention on a GPU takes heads up to here, and the memory-efficient kernel any.
+    wide = on_gpu and dim > _FLASH_CHANNELS
+    alone = wide or not on_gpu
+    if causal and past and alone:
+        # The mask of these is aligned to the first token of both, so the tokens before stand apart.
         before = fused(query, keys[:, :past], values[:, :past], scale, False)
         return merge([before, fused(query, keys[:, past:], values[:, past:], scale, True)])
     if not causal:
         query = query.reshape(keys.shape[0], groups * queries, dim)
-    elif not on_gpu:
+    elif alone:
         keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
     q, k, v = query[None], keys[None], values[None]
-    if on_gpu:
+    if wide:
+        out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
+            q, k, v, None, True, 0.0, causal, scale=scale
+        )[:2]
+        # It fills up to a multiple of 32 queries.
+        lse = lse[:, :, : q.shape[2]]
+    elif on_gpu:
         # This kernel aligns its mask to the last tokens, and takes a group's heads over the same keys.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)[:2]
     else:

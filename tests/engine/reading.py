@@ -44,7 +44,9 @@ def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
 def plain(runner: Runner, implementation: str = "") -> Iterator[PreTrainedModel]:
     """The runner's own weights under transformers' own attention; "eager" gives the attention itself too."""
     network = runner.model.network
-    network.set_attn_implementation(implementation or ("sdpa" if network._supports_sdpa else "eager"))
+    # PyTorch's attention knows no soft caps, and some versions of transformers leave them out without a word.
+    known = network._supports_sdpa and not getattr(network.config, "attn_logit_softcapping", None)
+    network.set_attn_implementation(implementation or ("sdpa" if known else "eager"))
     yield network
     network.set_attn_implementation(sdpa.NAME)
 

@@ -34,7 +34,6 @@ GENERAL: Mapping[str, str] = {
     "granitemoeshared": "a mixture of experts; multipliers as of granite",
     "helium": "interleaved positions",
     "hunyuan_v1_dense": "norms of heads behind their positions",
-    "internlm3": "biases where the config says so",
     "minimax_m2": "a mixture of experts; positions on a part of a head's channels",
     "ministral": "windows",
     "ministral3": "queries scaled by their position",
