@@ -6,6 +6,7 @@ Tolerances are those of tests/engine/test_equivalence.py.
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from engine.core.errors import PlanMissing
 from engine.kvcache.layout import layout_of
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
-from engine.models.families.general import GENERAL
+from engine.models.families.general import GENERAL, SEEING
+from engine.models.families.registry import FAMILIES
 from engine.runtime.generate import attention_probs
 from engine.runtime.prefill import builder as prefill
 from engine.runtime.prefill.builder import PodBuilder
@@ -103,6 +105,18 @@ def test_recipes_hold_or_are_refused(runner: Runner, recipe: str) -> None:
     near = exact.select(torch.tensor(layout.proximal(DOCUMENT)))
     kept, blind, whole = (ask(runner, [each], [question])[0] for each in (pod, near, exact))
     assert (kept - whole).norm() < (1 if parsed.selection.drops else 0.1) * (blind - whole).norm()
+
+
+def test_the_table_of_families_is_true() -> None:
+    """docs/readers.md has every family, how its layers are run, and what is said of it here."""
+    text = (Path(__file__).parents[2] / "docs" / "readers.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [(name.strip("|` "), way) for name, way, _ in rows] == [
+        *((name, "own loop") for name in FAMILIES),
+        *((name, "transformers") for name in GENERAL),
+    ]
+    assert [special.removesuffix(" |") for *_, special in rows[len(FAMILIES) :]] == [*GENERAL.values()]
+    assert all(f"`{name}`" in text for name in SEEING)
 
 
 def written_out(
