@@ -295,5 +295,7 @@ class Loaded:
         queries = [config.num_attention_heads * each.head_dim for each in shape.per_layer]
         keys = sum(each.kv_heads * each.head_dim for each in shape.per_layer)
         weights = 2 * config.hidden_size * (sum(queries) + keys)
-        weights += 3 * config.hidden_size * config.intermediate_size * shape.layers
+        # Gemma 3n has a size for each layer.
+        inner = config.intermediate_size
+        weights += 3 * config.hidden_size * (sum(inner) if isinstance(inner, list) else inner * shape.layers)
         return float(3 * weights / (2 * sum(queries)))

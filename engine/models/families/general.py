@@ -22,6 +22,7 @@ GENERAL: Mapping[str, str] = {
     "gemma": "scaled embeddings",
     "gemma2": "windows; soft caps on attention and logits",
     "gemma3_text": "windows; two rotary bases",
+    "gemma3n_text": "windows; layers that share the keys and values of another",
     "gemma4_text": "windows; head sizes by layer; layers that share the keys and values of another; values from keys",
     "gemma4_unified_text": "as gemma4_text",
     "glm": "positions on half of a head's channels",
@@ -32,6 +33,7 @@ GENERAL: Mapping[str, str] = {
     "granite_swa": "as granite; windows; learned attention sinks",
     "granitemoe": "a mixture of experts; multipliers as of granite",
     "granitemoeshared": "a mixture of experts; multipliers as of granite",
+    "granitemoehybrid": "as granite or granitemoe, where no layer has a state; layers without positions",
     "helium": "interleaved positions",
     "hunyuan_v1_dense": "norms of heads behind their positions",
     "minimax_m2": "a mixture of experts; positions on a part of a head's channels",
@@ -51,5 +53,5 @@ GENERAL: Mapping[str, str] = {
 }
 """By the model type of transformers' configs, of which each layer attends everything before it, or a window of that."""
 
-SEEING = ("gemma3", "gemma4", "gemma4_unified", "llava", "mistral3")
+SEEING = ("gemma3", "gemma3n", "gemma4", "gemma4_unified", "llava", "mistral3")
 """Model types that also see or hear, of which the text model is read with."""

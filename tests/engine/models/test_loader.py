@@ -237,6 +237,10 @@ def test_weights_that_are_no_numbers(number: float, dtype: torch.dtype, folder: 
             "with chunked_attention layers",
         ),
         (
+            configure(model_type="granitemoehybrid", layer_types=["attention", "mamba"] * 2),
+            "with linear_attention layers",
+        ),
+        (
             configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
             "'dynamic' rotary positions",
         ),

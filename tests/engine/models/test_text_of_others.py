@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from engine.core.errors import ModelUnsupported
@@ -12,7 +13,7 @@ from engine.models import loader
 from engine.models.families import known
 from engine.runtime.runner import Runner
 from tests import tiny, tiny_families
-from tests.engine.reading import ask, read
+from tests.engine.reading import ask, read, some_ids
 
 SIGHT = {
     "hidden_size": 32,
@@ -71,6 +72,20 @@ def test_its_text_model_is_loaded(whole: str, text: str, facts: dict[str, object
     logits = ask(runner, [read(runner, ids[0, :40].tolist())], [ids[0, 40:].tolist()])[0]
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
     assert str(folder) in [each.choice for each in known.readers(tmp_path, ())]
+
+
+def test_a_text_model_needs_nothing_that_sight_does(tmp_path: Path) -> None:
+    """Gemma 3n sees by a package that need not be there."""
+    folder, network = tmp_path / "seeing", tiny_families.build("gemma3n_text")
+    AutoConfig.for_model("gemma3n", text_config=network.config.to_dict()).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    weights = {name.replace("model.", "model.language_model.", 1): each for name, each in network.named_parameters()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    runner = Runner(loader.load(str(folder), tmp_path, print))
+    ids = some_ids(runner, 60, 1)
+    with torch.inference_mode():
+        expected = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+    torch.testing.assert_close(ask(runner, [read(runner, ids[:40])], [ids[40:]])[0], expected, rtol=0, atol=1e-4)
 
 
 def test_another_that_sees_is_refused(tmp_path: Path) -> None:
