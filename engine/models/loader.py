@@ -27,7 +27,7 @@ from engine.models import adapter, checksums, embedded, hub
 from engine.models.download import said
 from engine.models.families import gguf_file
 from engine.models.families.base import kv_shape, settle_longrope
-from engine.models.families.config import TEXT_WEIGHTS, config_of
+from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.folder import refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
@@ -218,10 +218,10 @@ def _load_folder(
     refuse_foreign(folder, name)
     device = select_device()
     dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
-    quantized = device.type == "cuda" and name != embedded.NAME
     keep_compiled(models / "kernels", device.type, kernels_version() if device.type == "cpu" else "")
     on_progress(f"Loading {name}.")
     config = config_of(folder, name)
+    quantized = device.type == "cuda" and name != embedded.NAME and not is_unpacked(config)
     with ThreadPoolExecutor(1, "digest") as beside:
         try:
             # What is not remembered takes about as long as loading does.

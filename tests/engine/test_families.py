@@ -15,17 +15,20 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from engine.attention import sdpa
 from engine.core.errors import PlanMissing
+from engine.core.lse import reference
 from engine.kvcache.layout import layout_of
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
+from engine.models import loader
 from engine.models.families.general import GENERAL, SEEING
 from engine.models.families.registry import FAMILIES
 from engine.runtime.generate import attention_probs
 from engine.runtime.prefill import builder as prefill
 from engine.runtime.prefill.builder import PodBuilder
 from engine.runtime.runner import Runner
-from tests import tiny_families
+from tests import tiny, tiny_families
 from tests.engine.reading import (
     ask,
     compress,
@@ -105,6 +108,51 @@ def test_recipes_hold_or_are_refused(runner: Runner, recipe: str) -> None:
     near = exact.select(torch.tensor(layout.proximal(DOCUMENT)))
     kept, blind, whole = (ask(runner, [each], [question])[0] for each in (pod, near, exact))
     assert (kept - whole).norm() < (1 if parsed.selection.drops else 0.1) * (blind - whole).norm()
+
+
+@pytest.mark.parametrize("family", GENERAL)
+def test_a_folder_is_loaded_as_it_was_saved(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "cpu-dtype.txt").write_text("float32")
+    made(family).model.network.save_pretrained(tmp_path / "reader")
+    tiny.tokenizer().save_pretrained(tmp_path / "reader")
+    model = loader.load(str(tmp_path / "reader"), tmp_path, lambda said: None)
+    assert (model.shape, model.window, model.stop_ids) == (made(family).model.shape, 2048, {257})
+    ids = some_ids(made(family), 50, 1)
+    first, second = (ask(each, [read(each, ids[:40])], [ids[40:]])[0] for each in (made(family), Runner(model)))
+    torch.testing.assert_close(first, second, **FLOAT32)
+
+
+def test_in_pieces_attention_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few logits are written out at once."""
+    monkeypatch.setattr(sdpa, "_QUERIES", 5)
+    monkeypatch.setattr(sdpa, "_KEYS", 7)
+    generator = torch.Generator().manual_seed(0)
+    for queries, tokens, causal in itertools.product((1, 5, 12), (1, 7, 12, 30), (True, False)):
+        if causal and tokens < queries:
+            continue
+        query, (keys, values) = (
+            torch.randn(*size, generator=generator) for size in ((4, queries, 16), (2, 2, tokens, 16))
+        )
+        expected = reference(query, keys, values, 0.5, causal, 2.0)
+        for part, wanted in zip(sdpa.in_pieces(query, keys, values, 0.5, causal, 2.0), expected, strict=True):
+            torch.testing.assert_close(part, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_wide_heads_on_a_gpu() -> None:
+    """Of more channels than flash attention takes: Gemma 4 has 512."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    for queries, past, causal in itertools.product((1, 33, 300), (0, 45, 1000), (True, False)):
+        sizes = (6, queries, 512), (2, 2, past + queries, 512)
+        query, (keys, values) = (torch.randn(*each, generator=generator, device="cuda").bfloat16() for each in sizes)
+        out, lse = sdpa.fused(query, keys, values, 0.05, causal and queries > 1)
+        wanted, wanted_lse = reference(query, keys, values, 0.05, causal and queries > 1)
+        torch.testing.assert_close(out, wanted, rtol=0, atol=0.03)
+        torch.testing.assert_close(lse, wanted_lse, rtol=0, atol=2e-3)
 
 
 def test_the_table_of_families_is_true() -> None:

@@ -13,6 +13,9 @@ from engine.models.families.registry import FAMILIES, reads
 MOVING_ROPES = ("dynamic",)
 """Rotary positions whose frequencies depend on how long the text is."""
 
+UNPACKED = ("fp8", "mxfp4")
+"""Forms of weights in few bits that are unpacked as they are loaded: Ministral 3's and gpt-oss's files have them."""
+
 TEXT_WEIGHTS = {r"^language_model\.(model|lm_head)\.": r"\1.", r"^model\.language_model\.": "model."}
 """How weights of text are called in models that also see and hear, and in those that only read."""
 
@@ -30,12 +33,17 @@ def config_of(folder: Path, name: str) -> Any:
         raise ModelDamaged(f"{name} could not be loaded: {error}") from error
     text = config.get_text_config(decoder=True)
     _refuse_unsupported(text, name, config.model_type)
-    if text is not config:
-        # What is said of all weights is true of these.
-        text.tie_word_embeddings |= config.tie_word_embeddings
-        if packed := getattr(config, "quantization_config", None):
-            text.quantization_config = packed
+    # What is said of all weights is true of these.
+    text.tie_word_embeddings |= config.tie_word_embeddings
+    if packed := getattr(config, "quantization_config", None):
+        unpacks = {"dequantize": True} if packed.get("quant_method") in UNPACKED else {}
+        text.quantization_config = {**packed, **unpacks}
     return text
+
+
+def is_unpacked(config: Any) -> bool:
+    """Whether the files of a config have weights in few bits, which become 16 or 32 as they are loaded."""
+    return "dequantize" in (getattr(config, "quantization_config", None) or {})
 
 
 def _refuse_unsupported(config: Any, name: str, whole: str) -> None:

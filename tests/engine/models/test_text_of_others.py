@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from engine.core.errors import ModelUnsupported
@@ -72,6 +72,27 @@ def test_its_text_model_is_loaded(whole: str, text: str, facts: dict[str, object
     logits = ask(runner, [read(runner, ids[0, :40].tolist())], [ids[0, 40:].tolist()])[0]
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
     assert str(folder) in [each.choice for each in known.readers(tmp_path, ())]
+
+
+def test_weights_in_8_bits_are_unpacked(tmp_path: Path) -> None:
+    """As Ministral 3's files have them: codes with a scale each, which are read in full precision from then on."""
+    folder = tmp_path / "seeing"
+    network = save(folder, "mistral3", "ministral3", tied=False)
+    weights, exact = load_file(folder / "model.safetensors"), network.state_dict()
+    for name in [name for name in weights if "language_model" in name and name.endswith("_proj.weight")]:
+        scale = weights[name].abs().max() / 448
+        weights[name] = (weights[name] / scale).to(torch.float8_e4m3fn)
+        weights[f"{name}_scale_inv"] = scale
+        exact["model." + name.replace("language_model.model.", "language_model.")].copy_(weights[name].float() * scale)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    packed = {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": packed}))
+    runner = Runner(loader.load(str(folder), tmp_path, print))
+    ids = some_ids(runner, 60, 1)
+    with torch.inference_mode():
+        expected = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+    torch.testing.assert_close(ask(runner, [read(runner, ids[:40])], [ids[40:]])[0], expected, rtol=0, atol=1e-4)
 
 
 def test_a_text_model_needs_nothing_that_sight_does(tmp_path: Path) -> None:
