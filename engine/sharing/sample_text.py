@@ -5,7 +5,9 @@ Python brings along (`license()`). They are read where they lie: nothing of them
 """
 
 import argparse
+import ast
 from collections.abc import Iterator, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from engine.core.errors import CalibrationFailed
@@ -22,6 +24,15 @@ def sample_text() -> str:
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def texts_of_kinds() -> tuple[str, str, str]:
+    """Texts of several kinds that lie on every machine with Python: its reference, the source code of its library, and
+    the descriptions of installed packages, which are prose, lists and licences. They differ from machine to machine."""
+    sources = sorted(Path(ast.__file__).parent.glob("*.py"))
+    code = "\n\n".join(path.read_text("utf-8", "replace") for path in sources)
+    described = {each.name: each.read_text("METADATA") or "" for each in distributions()}
+    return sample_text(), code, "\n\n".join(text for _, text in sorted(described.items()))
 
 
 def add_options(parser: argparse.ArgumentParser, samples: int, out: str) -> None:
