@@ -1,18 +1,19 @@
-"""Finds the basis of a model: reads some text, and takes the principal components of what is kept of it.
+"""Finds the basis of a model: reads texts of several kinds, and takes the principal components of what is kept of them.
+
+The more texts, and the nearer to what will be read, the better; `--text` adds to those that every machine has.
 
 python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.core.errors import EngineError
+from engine.core.errors import EngineError, ModelUnsupported
 from engine.core.rope import Angles, angles_of
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.exact import Pod
@@ -26,8 +27,11 @@ from engine.sharing.sample_text import add_options, read_text, texts_of_kinds
 
 SINKS = 4
 """The first tokens of a text have keys and values of their own kind."""
-LEAST_SPREAD = 0.04
-"""Directions along which less varies are left out: at a step of .2 they always round to nothing."""
+LEAST_SPREAD = 0.02
+"""Directions along which less varies are left out: they serve no step that is coarser than .1."""
+SAMPLES = 36
+MOST_NUMBERS = 12_288
+"""Of a vector: its covariance takes the square of that, four bytes each."""
 ASKED = 256
 """Tokens at the end of a text, which say what matters of those before."""
 _RIDGE, _OWN_RIDGE = 1e-2, 2e-2
@@ -133,26 +137,56 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_options(parser, 8, "the basis")
+    add_options(parser, SAMPLES, "the basis")
     options = parser.parse_args(arguments)
     try:
-        _make(loader.load(options.model, options.models, say), options, say)
+        own = read_text(options.text) if options.text else ""
+        runner = Runner(loader.load(options.model, options.models, say))
+        path = prepare(runner, options.out, own, say, options.samples, options.tokens, options.seed)
     except EngineError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    say(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _make(model: Model, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+def prepare(
+    runner: Runner,
+    out: Path,
+    own: str,
+    say: Callable[[str], None],
+    count: int = 0,
+    tokens: int = 0,
+    seed: int = 0,
+) -> Path:
+    """Find a model's basis and write it for basis.find; returns its path. `say` hears how far it is.
+
+    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window); a share of them is of the `own` text
+    of the model's user.
+
+    Raises ModelUnsupported and CalibrationFailed.
+    """
+    model = runner.model
     model.need_every_token()
-    started = time.monotonic()
-    texts = [read_text(options.text)] if options.text else texts_of_kinds()
-    tokens = options.tokens or min(4096, model.window)
-    # Of each kind as many.
-    drawn = [draw_samples(model, text, -(-options.samples // len(texts)), tokens, options.seed) for text in texts]
-    samples = list(chain(*zip(*drawn, strict=True)))[: options.samples]
-    facts = {"samples": options.samples, "tokens": tokens, "seed": options.seed}
-    basis = fit(Runner(model), samples, angles_of(model.network, model.shape.head_dim), facts)
-    path = basis.save(options.out, model)
-    say(f"{path}: {path.stat().st_size:,} bytes, {time.monotonic() - started:.0f} s")
+    angles = angles_of(model.network, model.shape.head_dim)
+    size = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
+    if size > MOST_NUMBERS:
+        raise ModelUnsupported(
+            f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
+        )
+    tokens = tokens or min(4096, model.window)
+    texts = [*texts_of_kinds(), own]
+    drawn: list[list[int]] = []
+    for number, text in enumerate(texts):
+        # Of each kind as many, as far as its text goes.
+        wanted = ((count or SAMPLES) - len(drawn)) // (len(texts) - number)
+        if there := min(wanted, len(model.tokenizer.encode(text)[0]) // tokens):
+            drawn += draw_samples(model, text, there, tokens, seed)
+
+    def samples() -> Iterator[list[int]]:
+        for number, ids in enumerate(drawn):
+            say(f"Finding out how the memory of {model.name} is coded, once: {number} of {len(drawn)} texts.")
+            yield ids
+
+    return fit(runner, samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed}).save(out, model)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ Python brings along (`license()`). They are read where they lie: nothing of them
 
 import argparse
 import ast
-from collections.abc import Iterator, Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
 from engine.core.errors import CalibrationFailed
 
 SUFFIXES = (".txt", ".md")
+MOST_CHARACTERS = 2_000_000
+"""Of one kind: more than is ever drawn from it."""
 
 
 def sample_text() -> str:
@@ -26,13 +29,19 @@ def sample_text() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def texts_of_kinds() -> tuple[str, str, str]:
+def texts_of_kinds() -> list[str]:
     """Texts of several kinds that lie on every machine with Python: its reference, the source code of its library, and
     the descriptions of installed packages, which are prose, lists and licences. They differ from machine to machine."""
-    sources = sorted(Path(ast.__file__).parent.glob("*.py"))
-    code = "\n\n".join(path.read_text("utf-8", "replace") for path in sources)
+    sources = (path.read_text("utf-8", "replace") for path in sorted(Path(ast.__file__).parent.glob("*.py")))
     described = {each.name: each.read_text("METADATA") or "" for each in distributions()}
-    return sample_text(), code, "\n\n".join(text for _, text in sorted(described.items()))
+    return [sample_text(), _some_of(sources), _some_of(text for _, text in sorted(described.items()))]
+
+
+def _some_of(texts: Iterable[str]) -> str:
+    """Of some texts, in no order."""
+    shuffled = list(texts)
+    random.Random(0).shuffle(shuffled)
+    return "\n\n".join(shuffled)[:MOST_CHARACTERS]
 
 
 def add_options(parser: argparse.ArgumentParser, samples: int, out: str) -> None:

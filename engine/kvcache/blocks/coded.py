@@ -30,7 +30,7 @@ KIND = "coded"
 BLOCK_TOKENS = 1024
 LEVEL = 9
 """Of zstd: what it finds at higher ones is not worth the time."""
-LEAST = 0.3
+LEAST = 0.2
 """Directions whose spread is this many steps are coded; along the others hardly a token is not rounded to zero."""
 
 

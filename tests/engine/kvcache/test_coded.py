@@ -151,7 +151,7 @@ def test_what_is_damaged_or_foreign_is_refused(runner: Runner, found: Basis, pod
 
 def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path: Path) -> None:
     model = runner.model
-    with pytest.raises(PlanMissing, match="basis_fit"):
+    with pytest.raises(PlanMissing, match="docpod readers prepare"):
         layout_of(model, parse(RECIPE), [tmp_path])
     path = found.save(tmp_path, model)
     again = layout_of(model, parse(RECIPE), [tmp_path])
