@@ -3,7 +3,8 @@
 import gc
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from app.errors import AppError, BadSetting, Busy, ModelUnavailable
 from app.events import ReaderEntry
@@ -13,11 +14,13 @@ from app.log_file import NAME
 from app.model_handle import ModelHandle
 from app.reader_model import ReaderModel
 from app.refusals import report
-from engine.core.errors import ModelRefused
+from engine.core.errors import EngineError, ModelRefused
 from engine.core.oom import free_bytes
 from engine.models import hub
 from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
+from engine.sharing.basis_fit import prepare
+from engine.sharing.sample_text import MOST_CHARACTERS
 from storage import Home, Reading, StorageError, Store
 
 log = logging.getLogger(__name__)
@@ -83,6 +86,23 @@ class Readers:
     def stop(self) -> None:
         """Have a change come to nothing; what was downloaded stays, to be gone on with."""
         self._stop.set()
+
+    def prepare(self, say: Callable[[str], None]) -> Path:
+        """Find out how the reader's memory is coded, from texts of every kind, the library's own among them; returns
+        the file that says so, which holds nothing of these texts but sums over all. Raises ModelUnavailable."""
+        loaded = self._model.wait().loaded
+        pages = (page.text for each in self._store.documents() for page in self._store.pages(each.id))
+        own, chars = [], 0
+        for text in pages:
+            own.append(text)
+            chars += len(text)
+            if chars > MOST_CHARACTERS:
+                break
+        try:
+            with loaded.idle.work():
+                return prepare(loaded.runner, self._models, "\n\n".join(own), say)
+        except EngineError as error:
+            raise ModelUnavailable(f"{error}.", "Keep documents by another recipe.") from error
 
     def forget(self, name: str) -> int:
         """Delete all pods of a reader; how many bytes that was. Raises Busy for the one in use."""

@@ -103,9 +103,10 @@ def kept_by(name: str) -> str:
     recipe = parse(name)
     if recipe.exact:
         return "everything, as it was read"
+    if recipe.coding.step:
+        return "every token, coded across layers"
     tokens = f"{round(100 * recipe.selection.keep)} % of the tokens" if recipe.selection.drops else "every token"
     bits = sorted({recipe.precision.keys, recipe.precision.values} - {16})
     shared = ", with keys shared between layers" if recipe.sharing.mode else ""
-    coded = ", coded across layers" if recipe.coding.step else ""
     precision = f" in {' and '.join(map(str, bits))} bits" if bits else ""
-    return f"{tokens}{precision}{shared}{coded}"
+    return f"{tokens}{precision}{shared}"

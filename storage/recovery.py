@@ -100,7 +100,7 @@ def _recover(home: Home, register: Register, is_sealed: bool | None) -> str:
     copies = ([current] if current else []) + _backups(home)
     best = max(copies, key=lambda copy: (copy.library == register.library, copy.changes), default=None)
     what = "was older than its files" if current else "was gone" if is_empty else "was damaged"
-    log.warning("%s %s: going on with %s", database, what, best)
+    log.warning("%s %s: going on with %s", database, what, best.path if best else "a new one")
     if current and best is current:
         set_aside(home.root, Path(shutil.copy(database, database.with_name(f"{database.name}.older"))))
         return f"The database of the library {what}."

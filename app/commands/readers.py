@@ -13,6 +13,7 @@ def add(commands: Parsers) -> None:
     """Adds the commands."""
     verbs = commands.verbs("readers", "List the readers that this machine can run, or change to another one", _list)
     verbs.add("use", _use).add_argument("reader", help="auto, embedded, a folder, a GGUF file, or a hub id")
+    verbs.add("prepare", _prepare)
     verbs.add("forget", _forget).add_argument("reader", help="its name")
 
 
@@ -39,6 +40,13 @@ def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
     name = app.model.status().name
     print(f"{name} is the reader from now on. A page that is open goes on with its own until it is started again.")
     return {"reader": name}
+
+
+def _prepare(app: App, options: argparse.Namespace) -> dict[str, Any]:
+    """Find out how the reader's memory is coded, for the recipe archive: once, some ten minutes without a GPU."""
+    path = app.readers.prepare(lambda sentence: print(sentence, flush=True))
+    print("Documents can be kept by the recipe archive from now on.")
+    return {"basis": str(path)}
 
 
 def _forget(app: App, options: argparse.Namespace) -> dict[str, Any]:

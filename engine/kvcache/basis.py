@@ -2,8 +2,8 @@
 
 A token's keys of all layers and KV heads, without their positions, are one vector, and its values another. Their
 principal components (Karhunen-Loeve transform; across layers as in KVTC, arXiv 2511.01815) need far fewer bits than
-the layers do one by one. Before that keys are weighted by the root mean square of the queries that meet them, and
-values by the projection behind them, so that a squared error stands for one of the logits and of the layers' outputs.
+the layers do one by one. Before that both are weighted by what the model's predictions tell of them (their Fisher
+information, see engine.sharing.basis_fit), so that a squared error stands for the divergence that it brings.
 
 Letters: L layers, G KV heads, D head size, N = L * G * D, T tokens, R directions.
 """
@@ -22,7 +22,7 @@ from engine.kvcache import tensor_file
 from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 
-FORMAT = 1
+FORMAT = 2
 _KIND = "basis"
 _PARTS = ("mean", "weights", "directions", "spread")
 

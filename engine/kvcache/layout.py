@@ -81,9 +81,7 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
     if recipe.coding.step:
         found = basis.find(model, *folders)
         if found is None:
-            raise PlanMissing(
-                f"{model.name} has no basis to code by: make one with python -m engine.sharing.basis_fit --model ..."
-            )
+            raise PlanMissing(f"{model.name} has no basis to code by: make one with docpod readers prepare")
         return Layout(recipe, own, basis=found)
     saving = recipe.sharing.saving
     if not recipe.sharing.mode:

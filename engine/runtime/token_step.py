@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.core.compile_cache import seal_numba
 from engine.kernels.cpu.sizes import BLOCK, ROWS, SLOTS
 from engine.kvcache.exact import Pod
 from engine.models.decoder import DecoderLayer, FlatModel
@@ -75,6 +76,7 @@ class TokenStep:
         # Compiled here, or found again.
         from engine.kernels.cpu import step
 
+        seal_numba()
         self._flat, self._step, self._threads = flat, step.step, threads
         self._pool = ThreadPoolExecutor(threads, "token")
         self._layers = [[self._encoded(*each) for each in layer] for layer in plain]

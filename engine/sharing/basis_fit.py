@@ -1,47 +1,75 @@
-"""Finds the basis of a model: reads some text, and takes the principal components of what is kept of it.
+"""Finds the basis of a model: reads texts of several kinds, and takes the principal components of what is kept of them.
+
+The more texts, and the nearer to what will be read, the better; `--text` adds to those that every machine has.
 
 python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.core.errors import EngineError
+from engine.core.errors import EngineError, ModelUnsupported
 from engine.core.rope import Angles
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.exact import Pod
-from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
 from engine.models.families.registry import angles_of
 from engine.models.loader import Model
-from engine.runtime.context import Context
+from engine.runtime.graph_runner import through
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing.plan_search import draw_samples
-from engine.sharing.sample_text import add_options, read_text, sample_text
+from engine.sharing.sample_text import add_options, read_text, texts_of_kinds
 
 SINKS = 4
 """The first tokens of a text have keys and values of their own kind."""
-LEAST_SPREAD = 0.04
-"""Directions along which less varies are left out: at a step of .2 they always round to nothing."""
-_ASKED = 512
-"""Tokens whose queries are looked at."""
-_RIDGE = 1e-4
+LEAST_SPREAD = 0.02
+"""Directions along which less varies are left out: they serve no step that is coarser than .1."""
+SAMPLES = 36
+MOST_NUMBERS = 12_288
+"""Of a vector: its covariance takes the square of that, four bytes each."""
+ASKED = 256
+"""Tokens at the end of a text, which say what matters of those before."""
+_RIDGE, _OWN_RIDGE = 1e-2, 2e-2
+"""Shares of the mean information, of all heads and of a head's own."""
 
 
-class _Listening(Context):
-    """A context that adds up the squares of all queries, (L, H, D)."""
+class _Frozen:
+    """A pod as leaves of the graph of gradients; implements sdpa.KVContext for tokens behind it."""
 
-    energy: Tensor
+    def __init__(self, pod: Pod) -> None:
+        self.keys, self.values = (each.clone().requires_grad_() for each in (pod.keys, pod.values))
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        self.energy[layer] += query.float().square().mean(1)
-        return super().attend(layer, query, keys, values, scale)
+        """See sdpa.KVContext."""
+        known, held = torch.cat([self.keys[layer], keys], 1), torch.cat([self.values[layer], values], 1)
+        seen = torch.ones(query.shape[1], known.shape[1], dtype=torch.bool, device=query.device)
+        seen = seen.tril(self.keys.shape[2])
+        attention = nn.functional.scaled_dot_product_attention
+        return attention(query[None], known[None], held[None], seen, scale=scale, enable_gqa=True)[0]
+
+
+def information(model: Model, pod: Pod, asked: Sequence[int], angles: Angles, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The Fisher information (L * G, D, D) that the tokens behind a pod have of its keys, without positions, and of
+    its values: sums of the outer products of gradients of log p(y), for y drawn from what the model expects.
+
+    Half an error's quadratic form with it is about the divergence that the error brings (Amari, Natural gradient).
+    """
+    frozen, device = _Frozen(pod), model.device
+    positions = torch.arange(pod.num_tokens, pod.num_tokens + len(asked), device=device)
+    logits = through(model.network)(torch.tensor(asked, device=device), positions, frozen, len(asked)).float()
+    drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=torch.Generator(device).manual_seed(seed))
+    loss = nn.functional.cross_entropy(logits, drawn[:, 0], reduction="sum")
+    keys, values = torch.autograd.grad(loss, (frozen.keys, frozen.values))
+    sides = angles.undo(keys, pod.positions), values.float()
+    by_head = (side[:, :, SINKS:].flatten(0, 1).double() for side in sides)
+    of_keys, of_values = (rows.mT @ rows for rows in by_head)
+    return of_keys, of_values
 
 
 class Moments:
@@ -57,70 +85,50 @@ class Moments:
         self._sum += rows.double().sum(0)
         self._products.addmm_(rows.T, rows)
 
-    def components(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean (N,), the principal directions (N, R) as half precision holds them, and their spreads (R,)."""
-        mean = self._sum / self._count
-        covariance = self._products.double() / self._count - mean.outer(mean)
-        variances, directions = torch.linalg.eigh(covariance.float())
+    def transform(self, weights: Tensor) -> Transform:
+        """The principal components of the weighted vectors, as half precision holds them."""
+        mean, heads = self._sum / self._count, len(weights)
+        covariance = (self._products / self._count).double() - mean.outer(mean)
+        weighted = torch.einsum(
+            "gdhe,gdx,hey->gxhy", covariance.view(heads, -1, heads, weights.shape[1]), *2 * [weights.double()]
+        )
+        variances, directions = torch.linalg.eigh(weighted.reshape(covariance.shape).float())
         spread = variances.clamp_min(0).sqrt().flip(0)
         kept = int((spread >= LEAST_SPREAD).sum())
-        return mean.float(), directions.flip(1)[:, :kept].half().contiguous(), spread[:kept].contiguous()
-
-
-def weights(runner: Runner, pod: Pod, asked: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What errors of keys and of values weigh, (L * G, D, D) each: mean queries on the diagonal, and the Cholesky
-    factor of the output projection."""
-    model, layers = runner.model, pod.keys.shape[0]
-    heads, dim = pod.keys.shape[1], pod.keys.shape[3]
-    attention = model.network.model.layers[0].self_attn
-    query_heads = attention.o_proj.in_features // dim
-    context = _Listening(
-        [pod],
-        SuffixCache(model.shape, len(asked), model.device),
-        runner.context([pod], SuffixCache(model.shape, 1, model.device)).attention,
-    )
-    context.energy = torch.zeros(layers, query_heads, dim, device=model.device)
-    runner.score(context, asked, 1)
-    energy = context.energy.view(layers, heads, -1, dim).mean(2)
-    # Both channels of a pair, which positions turn, weigh the same.
-    pairs = energy.view(layers, heads, 2, dim // 2).mean(2)
-    energy = torch.cat([pairs, pairs], -1)
-    keys = (energy / energy.mean()).sqrt().clamp_min(1e-3)
-    factors = []
-    for layer in model.network.model.layers:
-        out = layer.self_attn.o_proj(torch.eye(query_heads * dim, device=model.device, dtype=model.shape.dtype)).float()
-        by_head = out.view(heads, -1, dim, out.shape[1])
-        gram = torch.einsum("grde,grfe->gdf", by_head, by_head) / by_head.shape[1]
-        ridge = _RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean() * torch.eye(dim, device=gram.device)
-        factors.append(torch.linalg.cholesky(gram + ridge))
-    values = torch.cat(factors)
-    values /= values.diagonal(dim1=-2, dim2=-1).square().mean().sqrt()
-    return torch.diag_embed(keys.flatten(0, 1)), values
+        return Transform(
+            mean.float(), weights, directions.flip(1)[:, :kept].half().contiguous(), spread[:kept].contiguous()
+        )
 
 
 def fit(runner: Runner, samples: Iterable[Sequence[int]], angles: Angles, facts: dict[str, Any]) -> Basis:
     """The basis over texts, of which each is read by itself."""
     moments: list[Moments] = []
-    scales: list[Tensor] = []
+    known: list[Tensor] = []
     for ids in samples:
-        pod = read(runner, ids)
+        pod = read(runner, ids[:-ASKED])
         assert isinstance(pod, Pod)
-        if not moments:
-            size = pod.keys.shape[0] * pod.keys.shape[1] * pod.keys.shape[3]
-            scales = list(weights(runner, pod.select(torch.arange(len(ids) - _ASKED)), ids[-_ASKED:]))
-            moments = [Moments(size, pod.device) for _ in scales]
-        plain = angles.undo(pod.keys[:, :, SINKS:], pod.positions[SINKS:])
-        for each, rows, scale in zip(moments, (plain, pod.values[:, :, SINKS:].float()), scales, strict=True):
-            weighted = rows.flatten(0, 1) @ scale
-            each.add(weighted.transpose(0, 1).flatten(1))
-    keys, values = (_transform(each, scale) for each, scale in zip(moments, scales, strict=True))
+        found = information(runner.model, pod, ids[-ASKED:], angles)
+        rows = [angles.undo(pod.keys[:, :, SINKS:], pod.positions[SINKS:]), pod.values[:, :, SINKS:].float()]
+        flat = [each.permute(2, 0, 1, 3).flatten(1) for each in rows]
+        moments = moments or [Moments(each.shape[1], each.device) for each in flat]
+        for each, vectors in zip(moments, flat, strict=True):
+            each.add(vectors)
+        known = [each + more for each, more in zip(known, found, strict=True)] if known else list(found)
+    keys, values = (each.transform(scale) for each, scale in zip(moments, _weights(known), strict=True))
     return Basis(keys, values, angles, facts)
 
 
-def _transform(moments: Moments, scale: Tensor) -> Transform:
-    mean, directions, spread = moments.components()
-    plain = (mean.view(len(scale), 1, -1) @ torch.linalg.inv(scale)).flatten()
-    return Transform(plain, scale, directions, spread)
+def _weights(known: Sequence[Tensor]) -> list[Tensor]:
+    """Cholesky factors (L * G, D, D) of the information, of a mean square of 1: of what few texts say nothing about a
+    little is added."""
+    factors = []
+    for each in known:
+        by_head = each.diagonal(dim1=-2, dim2=-1).mean(-1)
+        ridge = _RIDGE * by_head.mean() + _OWN_RIDGE * by_head
+        eye = torch.eye(each.shape[-1], dtype=each.dtype, device=each.device)
+        factors.append(torch.linalg.cholesky(each + ridge[:, None, None] * eye))
+    mean = torch.cat(factors).square().sum(1).mean()
+    return [(each / mean.sqrt()).float() for each in factors]
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
@@ -130,24 +138,56 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_options(parser, 8, "the basis")
+    add_options(parser, SAMPLES, "the basis")
     options = parser.parse_args(arguments)
     try:
-        _make(loader.load(options.model, options.models, say), options, say)
+        own = read_text(options.text) if options.text else ""
+        runner = Runner(loader.load(options.model, options.models, say))
+        path = prepare(runner, options.out, own, say, options.samples, options.tokens, options.seed)
     except EngineError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    say(f"{path}: {path.stat().st_size:,} bytes")
 
 
-def _make(model: Model, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+def prepare(
+    runner: Runner,
+    out: Path,
+    own: str,
+    say: Callable[[str], None],
+    count: int = 0,
+    tokens: int = 0,
+    seed: int = 0,
+) -> Path:
+    """Find a model's basis and write it for basis.find; returns its path. `say` hears how far it is.
+
+    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window); a share is of the `own` text
+    of the model's user.
+
+    Raises ModelUnsupported and CalibrationFailed.
+    """
+    model = runner.model
     model.need_every_token()
-    started = time.monotonic()
-    text = read_text(options.text) if options.text else sample_text()
-    tokens = options.tokens or min(6144, model.window)
-    samples = draw_samples(model, text, options.samples, tokens, options.seed)
-    facts = {"samples": options.samples, "tokens": tokens, "seed": options.seed}
-    basis = fit(Runner(model), samples, angles_of(model.network, model.shape.head_dim), facts)
-    path = basis.save(options.out, model)
-    say(f"{path}: {path.stat().st_size:,} bytes, {time.monotonic() - started:.0f} s")
+    angles = angles_of(model.network, model.shape.head_dim)
+    size = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
+    if size > MOST_NUMBERS:
+        raise ModelUnsupported(
+            f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
+        )
+    tokens = tokens or min(4096, model.window)
+    texts = [*texts_of_kinds(), own]
+    drawn: list[list[int]] = []
+    for number, text in enumerate(texts):
+        # Of each kind as many, as far as its text goes.
+        wanted = ((count or SAMPLES) - len(drawn)) // (len(texts) - number)
+        if there := min(wanted, len(model.tokenizer.encode(text)[0]) // tokens):
+            drawn += draw_samples(model, text, there, tokens, seed)
+
+    def samples() -> Iterator[list[int]]:
+        for number, ids in enumerate(drawn):
+            say(f"Finding out how the memory of {model.name} is coded, once: {number} of {len(drawn)} texts.")
+            yield ids
+
+    return fit(runner, samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed}).save(out, model)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@ Python brings along (`license()`). They are read where they lie: nothing of them
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+import ast
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from engine.core.errors import CalibrationFailed
 
 SUFFIXES = (".txt", ".md")
+MOST_CHARACTERS = 2_000_000
+"""Of one kind: more than is ever drawn from it."""
 
 
 def sample_text() -> str:
@@ -22,6 +27,21 @@ def sample_text() -> str:
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def texts_of_kinds() -> list[str]:
+    """Texts of several kinds that lie on every machine with Python: its reference, the source code of its library, and
+    the descriptions of installed packages, which are prose, lists and licences. They differ from machine to machine."""
+    sources = (path.read_text("utf-8", "replace") for path in sorted(Path(ast.__file__).parent.glob("*.py")))
+    described = {each.name: each.read_text("METADATA") or "" for each in distributions()}
+    return [sample_text(), _some_of(sources), _some_of(text for _, text in sorted(described.items()))]
+
+
+def _some_of(texts: Iterable[str]) -> str:
+    """Of some texts, in no order."""
+    shuffled = list(texts)
+    random.Random(0).shuffle(shuffled)
+    return "\n\n".join(shuffled)[:MOST_CHARACTERS]
 
 
 def add_options(parser: argparse.ArgumentParser, samples: int, out: str) -> None:

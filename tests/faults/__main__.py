@@ -4,11 +4,13 @@ another one by now. `--replay KIND SEED` repeats one, and says what it did.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ KINDS = ("kills", "corruptions", "io_errors", "power_losses", "clock_jumps", "ho
 WRONG = ("wrong_answers", "lost_documents", "tracebacks", "unreadable_stores", "false_reuse", "came_back")
 SHARES = {"corruptions": 8, "kills": 2}
 """How many trials of a kind make a round, where it is not one."""
+SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 SHIPPED = ("app", "engine", "storage")
 
 
@@ -34,38 +37,58 @@ def main() -> int:
     from tests.faults.trials import Trials
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
-        trials = Trials(Library(Path(work)))
-        if options.replay:
-            verdict = trials.run(options.replay[0], int(options.replay[1]))
-            print(verdict.what, *(f"{counter}: {why}" for counter, why in verdict.wrong.items()), sep="\n")
-            return bool(verdict.wrong)
-        report = _report(options.out, options.first)
-        ends, rounds = time.monotonic() + options.seconds, 0
-        while time.monotonic() < ends and rounds < (options.rounds or rounds + 1):
-            rounds += 1
-            for kind in options.kinds:
-                for _ in range(1 if options.rounds else SHARES.get(kind, 1)):
-                    _count(report, kind, trials)
+    if options.replay:
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as work:
+            verdict = Trials(Library(Path(work))).run(options.replay[0], int(options.replay[1]))
+        print(verdict.what, *(f"{counter}: {why}" for counter, why in verdict.wrong.items()), sep="\n")
+        return bool(verdict.wrong)
+    report = _report(options.out, options.first)
+    forked = multiprocessing.get_context("fork")
+    numbers = {kind: forked.Value("q", report[kind]) for kind in KINDS}
+    verdicts = forked.SimpleQueue()
+
+    def work(ends: float) -> None:
+        try:
+            with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+                trials, rounds = Trials(Library(Path(folder))), 0
+                while time.monotonic() < ends and rounds < (options.rounds or rounds + 1):
+                    rounds += 1
+                    for kind in options.kinds:
+                        for _ in range(1 if options.rounds else SHARES.get(kind, 1)):
+                            with numbers[kind].get_lock():
+                                seed = report["seed"] + numbers[kind].value
+                                numbers[kind].value += 1
+                            verdict = trials.run(kind, seed)
+                            verdicts.put((kind, seed, verdict.what, dict(verdict.wrong)))
+        finally:
+            verdicts.put(None)
+
+    jobs = [forked.Process(target=work, args=(time.monotonic() + options.seconds,)) for _ in range(options.jobs)]
+    for job in jobs:
+        job.start()
+    for _ in jobs:
+        while found := verdicts.get():
+            _count(report, *found)
+    for job in jobs:
+        job.join()
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     print({name: report[name] for name in (*KINDS, *WRONG)})
-    return any(report[name] for name in WRONG)
+    return any(report[name] for name in WRONG) or any(job.exitcode for job in jobs)
 
 
-def _count(report: dict[str, Any], kind: str, trials: Any) -> None:
-    seed = report["seed"] + report[kind]
-    verdict = trials.run(kind, seed)
+def _count(report: dict[str, Any], kind: str, seed: int, what: str, wrong: Mapping[str, str]) -> None:
     report[kind] += 1
-    for counter, why in verdict.wrong.items():
+    for counter, why in wrong.items():
         report[counter] += 1
-        report["failures"].append([kind, seed, counter, verdict.what])
-        print(f"{kind} {seed}: {counter}: {verdict.what}\n{why[-2000:]}\n", flush=True)
+        report["failures"].append([kind, seed, counter, what])
+        print(f"{kind} {seed}: {counter}: {what}\n{why[-2000:]}\n", flush=True)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--jobs", type=int, default=1, help="so many at a time")
     parser.add_argument("--rounds", type=int, default=0, help="end after so many, of one trial of each kind")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="where a report that is none yet begins")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)

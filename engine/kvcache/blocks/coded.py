@@ -2,12 +2,13 @@
 
 Every component of a token's keys and values (engine.kvcache.basis) is rounded to a multiple of the step, so that those
 of little spread become zero by themselves (reverse water-filling), and the integers are stored component by component
-under zstd. The first and last tokens stay as they are.
+under zstd: small ones several to a byte, since its Huffman codes take a bit at least. The first and last tokens stay as
+they are.
 
 Letters: L layers, G KV heads, C tokens of a block, D head size, R directions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
@@ -29,7 +30,7 @@ KIND = "coded"
 BLOCK_TOKENS = 1024
 LEVEL = 9
 """Of zstd: what it finds at higher ones is not worth the time."""
-LEAST = 0.3
+LEAST = 0.2
 """Directions whose spread is this many steps are coded; along the others hardly a token is not rounded to zero."""
 
 
@@ -48,17 +49,16 @@ def _block(pod: Pod, layout: Layout, start: int, stop: int) -> PodBlock:
     basis, step = basis_of(layout), layout.recipe.coding.step
     some = slice(start, stop)
     sides = basis.analyse(pod.keys[:, :, some], pod.values[:, :, some], pod.positions[some], LEAST * step)
-    packed = [encode((side / step).round().cpu().numpy().T) for side in sides]
+    packed = [encode((side / step).round().short().cpu().numpy().T) for side in sides]
     meta = {
         "kind": KIND,
         "recipe": str(layout.recipe),
         "basis": basis.digest,
         "dtype": str(pod.keys.dtype).removeprefix("torch."),
         "start": start,
-        "wide": [wide for wide, _ in packed],
-        "sizes": [len(data) for _, data in packed],
+        "sizes": list(map(len, packed)),
     }
-    return PodBlock(start, stop, meta, memoryview(b"".join(data for _, data in packed)))
+    return PodBlock(start, stop, meta, memoryview(b"".join(packed)))
 
 
 def basis_of(layout: Layout) -> Basis:
@@ -67,30 +67,66 @@ def basis_of(layout: Layout) -> Basis:
     return layout.basis
 
 
-def encode(rows: NDArray[np.float32]) -> tuple[int, bytes]:
-    """Whole numbers (R, C) under zstd, and how many rows of them, from the first, need two bytes a number."""
-    whole = np.ascontiguousarray(rows, np.int16)
-    large = np.flatnonzero(np.abs(whole).max(1, initial=0) > np.iinfo(np.int8).max)
-    wide = int(large[-1]) + 1 if len(large) else 0
-    # The high bytes apart, since nearly all of them are alike.
-    halves = whole[:wide].view(np.int8).reshape(wide, whole.shape[1], 2)
-    data = halves[..., 0].tobytes() + halves[..., 1].tobytes() + whole[wide:].astype(np.int8).tobytes()
-    return wide, zstandard.ZstdCompressor(LEVEL).compress(data)
+def encode(rows: NDArray[np.int16]) -> bytes:
+    """Whole numbers (R, C) under zstd: first how each row is packed, then the rows of one packing after the other."""
+    reach = np.abs(rows).max(1, initial=0)
+    kinds = np.searchsorted(_REACH, reach).astype(np.uint8)
+    packed = [pack(rows[kinds == kind]) for kind, (pack, _) in enumerate(_PACKINGS)]
+    return zstandard.ZstdCompressor(LEVEL).compress(b"".join(each.tobytes() for each in (kinds, *packed)))
 
 
-def decode(data: memoryview, wide: int, count: int, tokens: int) -> NDArray[np.float32]:
+def decode(data: memoryview, count: int, tokens: int) -> NDArray[np.int16]:
     """The numbers (R, C), of `count` directions and so many tokens, again. Raises PodMismatch on anything else."""
-    size = (count + wide) * tokens
     try:
-        flat = np.frombuffer(zstandard.ZstdDecompressor().decompress(data, max_output_size=size), np.int8)
+        flat = np.frombuffer(zstandard.ZstdDecompressor().decompress(data, 2 * count * (tokens + 1)), np.uint8)
     except zstandard.ZstdError as error:
         raise PodMismatch(f"a coded block is damaged: {error}") from error
-    if not 0 <= wide <= count or len(flat) != size:
+    kinds, start = flat[:count], count
+    widths = [-(-tokens // 5), -(-tokens // 2), tokens, 2 * tokens]
+    members = [np.flatnonzero(kinds == kind) for kind in range(len(_PACKINGS))]
+    size = count + sum(len(rows) * width for rows, width in zip(members, widths, strict=True))
+    if len(flat) != size or sum(map(len, members)) != count:
         raise PodMismatch(f"a coded block holds {len(flat)} bytes, expected {size}")
-    halves = np.stack([flat[: wide * tokens], flat[wide * tokens : 2 * wide * tokens]], -1).view(np.int16)
-    return np.concatenate([halves.reshape(wide, tokens), flat[2 * wide * tokens :].reshape(-1, tokens)]).astype(
-        np.float32
-    )
+    found = np.empty((count, tokens), np.int16)
+    for rows, width, (_, unpack) in zip(members, widths, _PACKINGS, strict=True):
+        stop = start + len(rows) * width
+        found[rows] = unpack(flat[start:stop].reshape(len(rows), width))[:, :tokens]
+        start = stop
+    return found
+
+
+def _in_fives(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Numbers from -1 to 1 as digits to the base of 3."""
+    digits = np.pad(rows + 1, ((0, 0), (0, -rows.shape[1] % 5))).reshape(len(rows), -(-rows.shape[1] // 5), 5)
+    return (digits @ 3 ** np.arange(5)).astype(np.uint8)
+
+
+def _in_pairs(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Numbers from -7 to 7 as digits to the base of 16."""
+    digits = np.pad(rows + 7, ((0, 0), (0, rows.shape[1] % 2))).astype(np.uint8)
+    return (digits[:, ::2] | digits[:, 1::2] << 4).astype(np.uint8)
+
+
+def _in_halves(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """The high bytes apart, since nearly all of them are alike."""
+    return np.concatenate([rows >> 8, rows], 1).astype(np.uint8)
+
+
+def _looked_up(table: NDArray[np.int8], packed: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Rows of the numbers that each byte stands for."""
+    return table[packed].reshape(len(packed), packed.shape[1] * table.shape[1])
+
+
+_OF_FIVES = (np.arange(256)[:, None] // 3 ** np.arange(5) % 3 - 1).astype(np.int8)
+_OF_PAIRS = np.stack([np.arange(256) % 16, np.arange(256) // 16], 1).astype(np.int8) - 7
+_REACH = (1, 7, 127)
+"""How large the numbers of a row may be for each packing but the last."""
+_PACKINGS: tuple[tuple[Callable[[NDArray[np.int16]], NDArray[np.uint8]], Callable[[NDArray[np.uint8]], Any]], ...] = (
+    (_in_fives, lambda packed: _looked_up(_OF_FIVES, packed)),
+    (_in_pairs, lambda packed: _looked_up(_OF_PAIRS, packed)),
+    (lambda rows: rows.astype(np.uint8), lambda packed: packed.view(np.int8)),
+    (_in_halves, lambda packed: np.stack(np.split(packed, 2, 1)[::-1], -1).view("<i2")[..., 0]),
+)
 
 
 class CodedLoader:
@@ -119,9 +155,9 @@ class CodedLoader:
         start, stop = int(meta["start"]), int(meta["stop"])
         first, spread = 0, LEAST * recipe.coding.step
         sides: list[Tensor] = []
-        for transform, wide, size in zip((basis.keys, basis.values), meta["wide"], meta["sizes"], strict=True):
-            rows = decode(payload[first : first + size], wide, transform.within(spread), stop - start)
-            sides.append(torch.from_numpy(rows.T).to(transform.mean.device) * recipe.coding.step)
+        for transform, size in zip((basis.keys, basis.values), meta["sizes"], strict=True):
+            rows = decode(payload[first : first + size], transform.within(spread), stop - start)
+            sides.append(torch.from_numpy(rows).to(transform.mean.device).T * recipe.coding.step)
             first += size
         positions = torch.arange(start, stop, device=sides[0].device)
         dims = (self._shape.layers, self._shape.kv_heads, self._shape.head_dim)
