@@ -34,7 +34,7 @@ def config_of(folder: Path, name: str) -> Any:
     text = config.get_text_config(decoder=True)
     _refuse_unsupported(text, name, config.model_type)
     # What is said of all weights is true of these.
-    text.tie_word_embeddings |= config.tie_word_embeddings
+    text.tie_word_embeddings = text.tie_word_embeddings or config.tie_word_embeddings
     if packed := getattr(config, "quantization_config", None):
         unpacks = {"dequantize": True} if packed.get("quant_method") in UNPACKED else {}
         text.quantization_config = {**packed, **unpacks}
