@@ -159,8 +159,8 @@ def prepare(
 ) -> Path:
     """Find a model's basis and write it for basis.find; returns its path. `say` hears how far it is.
 
-    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window); a share of them is of the `own` text
-    of the model's user.
+    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window) are read, a share of them of the
+    `own` text of the model's user.
 
     Raises ModelUnsupported and CalibrationFailed.
     """
