@@ -173,7 +173,7 @@ def prepare(
             f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
         )
     tokens = tokens or min(4096, model.window)
-    texts = [*texts_of_kinds(), own]
+    texts = [own, *texts_of_kinds()]
     drawn: list[list[int]] = []
     for number, text in enumerate(texts):
         # Of each kind as many, as far as its text goes.
