@@ -292,7 +292,10 @@ class Loaded:
         By their numbers of operations that were a third of it, but those of attention take a third of the time.
         """
         config, shape = self.runner.model.network.config, self.runner.model.shape
-        queries = config.num_attention_heads * shape.head_dim
-        projections = 2 * config.hidden_size * (queries + shape.kv_heads * shape.head_dim)
-        weights = projections + 3 * config.hidden_size * config.intermediate_size
-        return float(3 * weights / (2 * queries))
+        queries = [config.num_attention_heads * each.head_dim for each in shape.per_layer]
+        keys = sum(each.kv_heads * each.head_dim for each in shape.per_layer)
+        weights = 2 * config.hidden_size * (sum(queries) + keys)
+        # Gemma 3n has a size for each layer.
+        inner = config.intermediate_size
+        weights += 3 * config.hidden_size * (sum(inner) if isinstance(inner, list) else inner * shape.layers)
+        return float(3 * weights / (2 * sum(queries)))

@@ -22,10 +22,10 @@ _Attention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tenso
 
 
 def suits(query: Tensor) -> bool:
-    """Whether a chunk's queries (H,Q,D) are long enough, and nearly of a length that comes again."""
+    """Whether a chunk's queries (H,Q,D) are long enough, nearly of a length that comes again, and of heads as tried."""
     chunk = query.shape[1]
     filled = _filled(chunk)
-    return filled >= LEAST_TOKENS and filled - chunk <= chunk // _FILLED
+    return query.shape[2] <= _PROBE[3] and filled >= LEAST_TOKENS and filled - chunk <= chunk // _FILLED
 
 
 def parts(

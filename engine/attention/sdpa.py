@@ -6,6 +6,7 @@ Q new tokens, T tokens of a segment.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,10 +15,19 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from engine.attention import cudnn
+from engine.core.errors import ModelUnsupported
+from engine.core.kv_shape import KVShape, LayerShape
 from engine.core.lse import AttentionState, merge, reference
 from engine.core.rope import HeadNorms, Rotary
 
 NAME = "docpod"
+_HARMLESS = frozenset(
+    {"position_ids", "dropout", "use_cache", "logits_to_keep", "output_attentions", "output_router_logits"}
+)
+"""What transformers also hands to attention, and changes nothing of it where no model learns."""
+_FLASH_CHANNELS = 256
+_QUERIES, _KEYS = 512, 4096
+"""Whose logits are written out at once where no flash kernel serves."""
 
 SegmentAttention = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 """(query (H,Q,D), keys (G,T,D), values (G,T,D), scale, causal) -> output (H,Q,D), log-sum-exp (H,Q) in float32.
@@ -32,6 +42,15 @@ class KVContext(Protocol):
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
+
+
+@runtime_checkable
+class ShapedKVContext(KVContext, Protocol):
+    """A memory of layers that need not be plain, which may also ask with the last of the new tokens alone."""
+
+    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> None:
+        """Take note of a layer's learned logits (H,), if it has any. Raises ModelUnsupported where it is asked for
+        other attention than its shape says."""
 
 
 @runtime_checkable
@@ -57,12 +76,30 @@ def _attention(
     *,
     scaling: float,
     kv_context: KVContext,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention signature: (1,H,Q,D) and (1,G,Q,D) in, (1,Q,H,D) out."""
+    """transformers' attention signature: (1,H,Q,D) and (1,G,Q,D) in, (1,Q,H,D) out.
+
+    Raises ModelUnsupported for whatever else a model asks of attention, than to leave it out.
+    """
     layer: int = module.layer_idx  # type: ignore[assignment]
+    asked = LayerShape(key.shape[1], key.shape[3], sliding_window, softcap, s_aux is not None)
+    strange = sorted(name for name, value in kwargs.items() if value is not None and name not in _HARMLESS)
+    if strange or is_causal is False or key.shape != value.shape:
+        raise ModelUnsupported(
+            f"{type(module).__name__} attends in a way that is not known here: "
+            f"{', '.join(strange) or f'causal {is_causal}, keys {[*key.shape]}, values {[*value.shape]}'}"
+        )
+    if isinstance(kv_context, ShapedKVContext):
+        kv_context.expect(layer, asked, s_aux)
+    elif KVShape((asked,), key.dtype).peculiarity:
+        raise ModelUnsupported(f"{type(module).__name__} is no plain attention, and only that is known here: {asked}")
     out = kv_context.attend(layer, query[0], key[0], value[0], scaling)
-    return out.transpose(0, 1)[None], None
+    return out.transpose(0, 1)[None].contiguous(), None
 
 
 def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
@@ -71,16 +108,25 @@ def fused(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: boo
     groups = heads // keys.shape[0]
     on_gpu = query.device.type != "cpu"
     past = keys.shape[1] - queries
-    if causal and past and not on_gpu:
-        # On the CPU the mask is aligned to the first token of both, so the tokens before stand apart.
+    # Flash attention on a GPU takes heads up to here, and the memory-efficient kernel any.
+    wide = on_gpu and dim > _FLASH_CHANNELS
+    alone = wide or not on_gpu
+    if causal and past and alone:
+        # The mask of these is aligned to the first token of both, so the tokens before stand apart.
         before = fused(query, keys[:, :past], values[:, :past], scale, False)
         return merge([before, fused(query, keys[:, past:], values[:, past:], scale, True)])
     if not causal:
         query = query.reshape(keys.shape[0], groups * queries, dim)
-    elif not on_gpu:
+    elif alone:
         keys, values = keys.repeat_interleave(groups, 0), values.repeat_interleave(groups, 0)
     q, k, v = query[None], keys[None], values[None]
-    if on_gpu:
+    if wide:
+        out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
+            q, k, v, None, True, 0.0, causal, scale=scale
+        )[:2]
+        # It fills up to a multiple of 32 queries.
+        lse = lse[:, :, : q.shape[2]]
+    elif on_gpu:
         # This kernel aligns its mask to the last tokens, and takes a group's heads over the same keys.
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False, scale=scale)[:2]
     else:
@@ -93,6 +139,21 @@ def chunked(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: b
     if not cudnn.suits(query):
         return fused(query, keys, values, scale, causal)
     return merge(cudnn.parts(query, keys, values, scale, causal, fused))
+
+
+def in_pieces(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool, softcap: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The specification, of which few logits are written out at once; for soft caps, which no flash kernel here has."""
+    past, states = keys.shape[1] - query.shape[1], []
+    for start in range(0, query.shape[1], _QUERIES):
+        asking = query[:, start : start + _QUERIES]
+        end = past + start + asking.shape[1] if causal else keys.shape[1]
+        before = past + start if causal else end
+        cuts = [*range(0, before, _KEYS), before, *([end] if causal else [])]
+        runs = [(keys[:, first:stop], values[:, first:stop], first == before) for first, stop in pairwise(cuts)]
+        states.append(merge([reference(asking, k, v, scale, own, softcap) for k, v, own in runs]))
+    return torch.cat([out for out, _ in states], 1), torch.cat([lse for _, lse in states], 1)
 
 
 def sliding(

@@ -17,11 +17,17 @@ class LayerShape:
     """One layer's keys and values.
 
     `window`: how many tokens a query sees, itself the last of them (sliding-window attention); None: all before it.
+    `softcap`: c where logits x become c * tanh(x / c) (Gemma 2, arXiv 2408.00118). `sinks`: whether every query head
+    has a learned logit beside those of the tokens, which draws attention and gives nothing (gpt-oss, arXiv 2508.10925).
+    `owner`: the layer whose keys and values it attends, where it makes none itself (arXiv 2405.12981).
     """
 
     kv_heads: int
     head_dim: int
     window: int | None = None
+    softcap: float | None = None
+    sinks: bool = False
+    owner: int | None = None
 
     def held(self, tokens: int) -> int:
         """How many of a section's tokens what stands behind it can see: the last ones."""
@@ -30,22 +36,24 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class KVShape:
-    """The shape of a model's keys and values. Layers that are alike form a group, whose tensors are one."""
+    """The shape of a model's keys and values. Layers that are alike form a group, whose tensors are one; those with an
+    owner stand where it does."""
 
     per_layer: tuple[LayerShape, ...]
     dtype: torch.dtype
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """The layers of each group, lowest first."""
-        kinds = dict.fromkeys(self.per_layer)
+        """The layers of each group that hold something, lowest first."""
+        kinds = dict.fromkeys(each for each in self.per_layer if each.owner is None)
         return tuple(tuple(n for n, each in enumerate(self.per_layer) if each == kind) for kind in kinds)
 
     @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
         """Of every layer its group, and where it stands in there."""
         found = {layer: (group, at) for group, of in enumerate(self.groups) for at, layer in enumerate(of)}
-        return tuple(found[layer] for layer in range(self.layers))
+        owners = (n if each.owner is None else each.owner for n, each in enumerate(self.per_layer))
+        return tuple(found[owner] for owner in owners)
 
     @property
     def layers(self) -> int:
@@ -54,13 +62,25 @@ class KVShape:
 
     @property
     def kv_heads(self) -> int:
-        """Of every layer. Raises ModelUnsupported where layers differ."""
-        return self._alike.kv_heads
+        """Of every layer. Raises ModelUnsupported where layers are not plain."""
+        return self._plain.kv_heads
 
     @property
     def head_dim(self) -> int:
-        """Of every layer. Raises ModelUnsupported where layers differ."""
-        return self._alike.head_dim
+        """Of every layer. Raises ModelUnsupported where layers are not plain."""
+        return self._plain.head_dim
+
+    @property
+    def peculiarity(self) -> str:
+        """What keeps some layers from being plain, which is to attend all tokens in heads like those of all others;
+        empty where all are."""
+        if self.windows:
+            return f"layers that see the last {self.windows[-1]:,} tokens only"
+        if any(each.softcap for each in self.per_layer):
+            return "soft caps on its attention"
+        if any(each.sinks for each in self.per_layer):
+            return "attention sinks that were learned"
+        return "layers with different heads, or with those of another" if len({*self.per_layer}) > 1 else ""
 
     @property
     def windows(self) -> tuple[int, ...]:
@@ -70,7 +90,7 @@ class KVShape:
     @property
     def token_bytes(self) -> int:
         """Bytes of one token's exact keys and values in all layers."""
-        return sum(self._row_bytes(each) for each in self.per_layer)
+        return sum(map(self._row_bytes, self.per_layer))
 
     def num_bytes(self, tokens: int) -> int:
         """Bytes of the exact pod of a section: of all its tokens, or of a window's."""
@@ -82,10 +102,10 @@ class KVShape:
         return torch.empty(len(layers), alike.kv_heads, tokens, alike.head_dim, dtype=self.dtype, device=device)
 
     @property
-    def _alike(self) -> LayerShape:
-        if len({(each.kv_heads, each.head_dim) for each in self.per_layer}) > 1:
-            raise ModelUnsupported("this model's layers have different heads, which only exact pods hold")
+    def _plain(self) -> LayerShape:
+        if self.peculiarity:
+            raise ModelUnsupported(f"this model has {self.peculiarity}, which only exact pods hold")
         return self.per_layer[0]
 
     def _row_bytes(self, layer: LayerShape) -> int:
-        return 2 * layer.kv_heads * layer.head_dim * self.dtype.itemsize
+        return 0 if layer.owner is not None else 2 * layer.kv_heads * layer.head_dim * self.dtype.itemsize

@@ -10,19 +10,32 @@ AttentionState = tuple[Tensor, Tensor]
 """What attention over some tokens comes to: output (H,Q,D) and log-sum-exp (H,Q)."""
 
 
-def reference(query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
-    """The specification: explicit softmax in float32 (float64 for float64 inputs)."""
+def reference(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool, softcap: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The specification: explicit softmax in float32 (float64 for float64 inputs), its logits soft-capped if asked."""
     wide = torch.promote_types(query.dtype, torch.float32)
     groups = query.shape[0] // keys.shape[0]
     k = keys.to(wide).repeat_interleave(groups, 0)
     v = values.to(wide).repeat_interleave(groups, 0)
-    logits = query.to(wide) @ k.transpose(1, 2) * scale
+    logits = capped(query.to(wide) @ k.transpose(1, 2) * scale, softcap)
     if causal:
         before = keys.shape[1] - query.shape[1]
         ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=query.device).triu(1 + before)
         logits = logits.masked_fill(ahead, float("-inf"))
     lse = logits.logsumexp(-1)
     return (torch.exp(logits - lse[..., None]) @ v).to(query.dtype), lse
+
+
+def capped(logits: Tensor, softcap: float | None) -> Tensor:
+    """Logits as a soft cap leaves them, if there is one."""
+    return logits if softcap is None else softcap * torch.tanh(logits / softcap)
+
+
+def sunk(query: Tensor, sinks: Tensor) -> AttentionState:
+    """What attention to learned logits (H,) comes to, for queries (H,Q,D): nothing, with their weight."""
+    lse = sinks.to(torch.promote_types(query.dtype, torch.float32))[:, None].expand(query.shape[:2])
+    return torch.zeros_like(query), lse
 
 
 def merge(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,9 @@ Letters: K tokens, D head size.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-
-from engine.core.errors import PlanMissing
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +32,6 @@ class Angles:
     def _at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         angles = positions[:, None].float() * self.frequencies.to(positions.device)
         return angles.cos(), angles.sin()
-
-
-def angles_of(network: Any, head_dim: int) -> Angles:
-    """Those of a transformers network. Raises PlanMissing where only some channels of a head turn."""
-    rotary = network.model.rotary_emb
-    if 2 * len(rotary.inv_freq) != head_dim:
-        raise PlanMissing("only some channels of this model's keys have positions: its keys cannot be predicted")
-    return Angles(rotary.inv_freq.detach().float().cpu(), float(rotary.attention_scaling))
 
 
 def _rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.core.rope import Angles, angles_of
+from engine.core.rope import Angles
 from engine.kvcache import tensor_file
+from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 
 FORMAT = 2

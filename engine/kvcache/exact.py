@@ -123,7 +123,9 @@ def grouped(shape: KVShape, rows: Sequence[tuple[Tensor, Tensor]], num_tokens: i
             keys, values = keys[:, :, had - held :].clone(), values[:, :, had - held :].clone()
         positions = torch.arange(num_tokens - held, num_tokens, device=keys.device)
         pods.append(Pod(keys, values, positions, num_tokens, shape.per_layer[layer].window))
-    return pods[0] if len(pods) == 1 else GroupedPod(tuple(pods), shape.places, num_tokens)
+    if len(shape.groups[0]) == shape.layers:
+        return pods[0]
+    return GroupedPod(tuple(pods), shape.places, num_tokens)
 
 
 def leaving(rows: Sequence[tuple[Tensor, Tensor]], start: int, room: int = 0) -> Callable[[], PodBlock]:

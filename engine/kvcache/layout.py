@@ -9,11 +9,11 @@ from pathlib import Path
 from engine.core.errors import PlanMissing
 from engine.core.kv_shape import KVShape
 from engine.core.quant import packed_bytes
-from engine.core.rope import angles_of
 from engine.kvcache import basis, key_maps, sharing_plan
 from engine.kvcache.basis import Basis
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import Recipe
+from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 
 
@@ -76,11 +76,8 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
     be read by it."""
     shape = model.shape
     own = tuple((layer,) * each.kv_heads for layer, each in enumerate(shape.per_layer))
-    if shape.windows and not recipe.exact:
-        raise PlanMissing(
-            f"{model.name} has layers that see the last {shape.windows[-1]:,} tokens only, of which nothing else is "
-            "kept anyway: it is read by the recipe exact"
-        )
+    if shape.peculiarity and not recipe.exact:
+        raise PlanMissing(f"{model.name} has {shape.peculiarity}: it is read by the recipe exact")
     if recipe.coding.step:
         found = basis.find(model, *folders)
         if found is None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.attention.sdpa import SegmentAttention, sliding
+from engine.core.lse import capped
 from engine.core.quant import rotated
 
 Rows = Tensor | Sequence[Tensor]
@@ -78,13 +79,19 @@ class Segment:
         return self._rotated(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
     def logits(
-        self, head: int, query: Tensor, queries: Mapping[int, Tensor], scale: float, position: int
+        self,
+        head: int,
+        query: Tensor,
+        queries: Mapping[int, Tensor],
+        scale: float,
+        position: int,
+        softcap: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Scores (Q, K) of one query head, in float32, and the positions (K,) that they are of; see `attend`."""
         heads = len(query) // len(self.keys)
         group = head // heads
         asker = self._asker(group, query, queries)[head % heads]
-        logits, places = (asker @ self.keys[group].T).float() * scale, self.places(group)
+        logits, places = capped((asker @ self.keys[group].T).float() * scale, softcap), self.places(group)
         if self.window is not None:
             hidden = self.window.hides(places, position + torch.arange(query.shape[1], device=places.device))
             logits = logits.masked_fill(hidden, -torch.inf)

@@ -34,7 +34,9 @@ class SuffixCache:
         return values
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Write a layer's new keys and values (G, Q, D) behind the tokens held so far."""
+        """Write a layer's new keys and values (G, Q, D) behind the tokens held so far; those of its owner are there."""
+        if self.shape.per_layer[layer].owner is not None:
+            return
         stop = self.length + keys.shape[1]
         if stop > self.capacity:
             raise WindowExceeded(f"{stop} tokens do not fit a tail of {self.capacity}")

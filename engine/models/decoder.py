@@ -15,8 +15,9 @@ from transformers.activations import ACT2FN
 from engine.attention.sdpa import FusedKVContext, KVContext
 from engine.core.rope import HeadNorms, Rotary
 from engine.models.families.base import Family
+from engine.models.families.config import MOVING_ROPES
 from engine.models.families.registry import family_of
-from engine.models.loader import MOVING_ROPES, Model
+from engine.models.loader import Model
 from engine.models.ops import Norm, PlainOps, Weight
 from engine.models.ops_cpu import select_ops
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
@@ -26,9 +26,9 @@ from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, checksums, embedded, hub
 from engine.models.download import said
 from engine.models.families import gguf_file
-from engine.models.families.base import kv_shape, layer_types, settle_longrope
+from engine.models.families.base import kv_shape, settle_longrope
+from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
-from engine.models.families.registry import FAMILIES
 from engine.models.folder import refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
@@ -40,9 +40,6 @@ _NF4_SHARE, _GPU_ROOM_BYTES = 0.3, 4_000_000_000
 _CPU_COPIES, _ROOM_BYTES = 2, 500_000_000
 """Of the weights in 16 bits, which the products of a few rows and of one token read on a processor; and room."""
 ADAPTERS = Path(__file__).parent / "adapters"
-
-MOVING_ROPES = ("dynamic",)
-"""Rotary positions whose frequencies depend on how long the text is."""
 
 _REMEMBERED_SECONDS = 0.5
 """A digest that takes longer is not remembered: the model is not known here."""
@@ -75,9 +72,9 @@ class Model:
         return self.adapted_from or self.digest
 
     def need_every_token(self) -> None:
-        """Raise ModelUnsupported where layers with a window see no more than that: none can stand for another."""
-        if self.shape.windows:
-            raise ModelUnsupported(f"{self.name} has layers with a sliding window, and such layers share no keys")
+        """Raise ModelUnsupported where not all layers see every token in the same way: none can stand for another."""
+        if self.shape.peculiarity:
+            raise ModelUnsupported(f"{self.name} has {self.shape.peculiarity}, and such layers share no keys")
 
 
 def load(choice: str, models: Path, on_progress: Callable[[str], None], threads: int = 0) -> Model:
@@ -221,15 +218,15 @@ def _load_folder(
     refuse_foreign(folder, name)
     device = select_device()
     dtype = _cpu_dtype(models / "cpu-dtype.txt") if device.type == "cpu" else torch.bfloat16
-    quantized = device.type == "cuda" and name != embedded.NAME
     keep_compiled(models / "kernels", device.type, kernels_version() if device.type == "cpu" else "")
     on_progress(f"Loading {name}.")
-    config = _config(folder, name)
+    config = config_of(folder, name)
+    quantized = device.type == "cuda" and name != embedded.NAME and not is_unpacked(config)
     with ThreadPoolExecutor(1, "digest") as beside:
         try:
             # What is not remembered takes about as long as loading does.
             digesting = beside.submit(_digest, folder, name, models / "digests.json", "nf4" if quantized else "")
-            options = {"dtype": dtype, "attn_implementation": sdpa.NAME, "device_map": str(device)}
+            options = {"config": config, "dtype": dtype, "attn_implementation": sdpa.NAME, "device_map": str(device)}
             cache = WeightCache(models / "quantized") if quantized else None
             with translate_oom():
                 network = _network(folder, name, options, cache, digesting)
@@ -276,7 +273,8 @@ def _network(
     with suppress(TimeoutError):
         if kept := cache.find(digest := digesting.result(_REMEMBERED_SECONDS)):
             try:
-                return _loaded(kept, name, options)
+                # Its own config says how the weights are kept.
+                return _loaded(kept, name, {**options, "config": None})
             except (OSError, ValueError, RuntimeError, SafetensorError, ModelDamaged) as error:
                 # As where another version of transformers wrote them.
                 cache.drop(digest, str(error))
@@ -286,7 +284,9 @@ def _network(
 
 
 def _loaded(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, output_loading_info=True, key_mapping=TEXT_WEIGHTS, **options
+    )
     network, report = loaded
     if report["missing_keys"]:
         # transformers fills them with random numbers, and goes on.
@@ -304,33 +304,6 @@ def _nf4() -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-
-
-def _config(folder: Path, name: str) -> Any:
-    """The model's config, once it is sure that pods hold such a model."""
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except ValueError as error:
-        raise ModelUnsupported(f"{name} could not be loaded: {error}") from error
-    except OSError as error:
-        raise ModelDamaged(f"{name} could not be loaded: {error}") from error
-    _refuse_unsupported(config, name)
-    return config
-
-
-def _refuse_unsupported(config: Any, name: str) -> None:
-    kinds = set(layer_types(config))
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in MOVING_ROPES:
-        raise ModelUnsupported(
-            f"{name} has {rope['rope_type']!r} rotary positions, which change with the length of the text: "
-            "what DocPod keeps of one length would not fit another"
-        )
-    if config.model_type not in FAMILIES or not kinds <= {"full_attention", "sliding_attention"}:
-        raise ModelUnsupported(
-            f"{name} is a {config.model_type!r} model with {', '.join(sorted(kinds))} layers; DocPod reads with models "
-            f"of the families {', '.join(FAMILIES)}, whose layers see everything or a sliding window"
-        )
 
 
 def _cpu_dtype(memo: Path) -> torch.dtype:

@@ -1,12 +1,16 @@
 """Context: what one call of the model attends to, several pods and one tail, and the heads whose look is recorded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from engine.attention.sdpa import SegmentAttention, sliding
-from engine.core.lse import merge
+from engine.attention.sdpa import SegmentAttention, in_pieces, sliding
+from engine.core.errors import ModelUnsupported
+from engine.core.kv_shape import LayerShape
+from engine.core.lse import merge, sunk
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.segment import Segment
 from engine.kvcache.suffix import SuffixCache
@@ -20,7 +24,7 @@ class EarlyExit(Exception):
 
 
 class Context:
-    """Pods first, then the tail, then the new tokens among themselves; implements sdpa.KVContext.
+    """Pods first, then the tail, then the new tokens among themselves; implements sdpa.ShapedKVContext.
 
     `heads` are observed in every call. Where it `ends` a call ends early, by EarlyExit: the layers above the last head
     are not needed.
@@ -45,27 +49,46 @@ class Context:
         """Of this call's layers, where a pod's segments ask with another layer's queries."""
         self._distant: dict[int, Tensor] = {}
         """Log-sum-exp (H, Q) of the far segments that may be skipped, by layer."""
+        self._sinks: dict[int, Tensor] = {}
+        """Learned logits (H,) of layers that have some."""
 
     @property
     def position(self) -> int:
         """Position of the next token: behind the longest pod and everything in the tail."""
         return max((pod.num_tokens for pod in self.pods), default=0) + self.suffix.length
 
+    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> None:
+        """See ShapedKVContext."""
+        known = self.suffix.shape.per_layer[layer]
+        if replace(asked, owner=known.owner) != known:
+            raise ModelUnsupported(f"layer {layer} attends as {asked}, and its config says {known}")
+        if sinks is not None:
+            self._sinks[layer] = sinks
+
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """Attend pods, tail and the new tokens; keep the new keys and values in the tail."""
+        """Attend pods, tail and the new tokens; keep the new keys and values in the tail.
+
+        The query may be that of the last new tokens alone.
+        """
         by_pod = [pod.segments(layer, query) for pod in self.pods]
         segments = [segment for each in by_pod for segment in each]
         if any(segment.roots for segment in segments):
             self._queries[layer] = query
-        start, window = self.position, self.suffix.shape.per_layer[layer].window
-        parts = [each.attend(self.attention, query, self._queries, scale, start) for each in segments if each.skip == 1]
+        kind, attention, new = self.suffix.shape.per_layer[layer], self.attention, keys.shape[1]
+        if kind.softcap is not None:
+            attention = partial(in_pieces, softcap=kind.softcap)
+        unasked = new - query.shape[1]
+        start = self.position + unasked
+        parts = [each.attend(attention, query, self._queries, scale, start) for each in segments if each.skip == 1]
+        if layer in self._sinks:
+            parts.append(sunk(query, self._sinks[layer]))
         # SuffixCache and new tokens are one segment; a single new token sees it whole.
         self.suffix.append(layer, keys, values)
-        held = self.suffix.segment(layer, self.suffix.length + query.shape[1])
-        if window is None:
-            parts.append(self.attention(query, *held, scale, query.shape[1] > 1))
+        held = self.suffix.segment(layer, self.suffix.length + new)
+        if kind.window is None:
+            parts.append(attention(query, *held, scale, query.shape[1] > 1))
         else:
-            parts.append(sliding(self.attention, query, *held, scale, window, self.suffix.length))
+            parts.append(sliding(attention, query, *held, scale, kind.window, self.suffix.length + unasked))
         if gated := [each for each in segments if each.skip < 1]:
             parts += self._unless_proximal(layer, gated, query, merge(parts)[1], scale)
         out, lse = merge(parts)
@@ -78,8 +101,9 @@ class Context:
         """Record where the heads of a layer look, given the log-sum-exp (H, Q) over everything attended."""
         for head in self.heads:
             if head[0] == layer:
+                softcap = self.suffix.shape.per_layer[layer].softcap
                 self.probs[head] = [
-                    self._mass(segments, query, lse, head[1], scale, pod.num_tokens)
+                    self._mass(segments, query, lse, head[1], scale, pod.num_tokens, softcap)
                     for segments, pod in zip(by_pod, self.pods, strict=True)
                 ]
         if self.ends and self.heads and len(self.probs) == len(self.heads):
@@ -106,11 +130,18 @@ class Context:
         return parts
 
     def _mass(
-        self, segments: Sequence[Segment], query: Tensor, lse: Tensor, head: int, scale: float, num_tokens: int
+        self,
+        segments: Sequence[Segment],
+        query: Tensor,
+        lse: Tensor,
+        head: int,
+        scale: float,
+        num_tokens: int,
+        softcap: float | None,
     ) -> Tensor:
         """Attention mass (Q, T) of one query head on the tokens of one pod, as a share of everything attended."""
         mass = torch.zeros(query.shape[1], num_tokens, device=query.device)
         for segment in segments:
-            logits, positions = segment.logits(head, query, self._queries, scale, self.position)
+            logits, positions = segment.logits(head, query, self._queries, scale, self.position, softcap)
             mass.index_copy_(1, positions, torch.exp(logits - lse[head][:, None]))
         return mass

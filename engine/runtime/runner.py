@@ -52,13 +52,14 @@ class Runner:
         """Held by whoever calls the model, for a chunk or a token at a time."""
         self._network = through(model.network)
         self._token_step = self._make_token_step() if steps else None
-        self.graph_runner = self._make_graph_runner() if graphs and not model.shape.windows else None
+        peculiarity = model.shape.peculiarity
+        self.graph_runner = self._make_graph_runner() if graphs and not peculiarity else None
         """Runs answers on the device, where it fits one."""
         if self.graph_runner is not None:
             self.backend += "; answers: Triton, in CUDA graphs"
         elif graphs:
-            log.warning("%s answers without CUDA graphs: its layers have windows, which no kernel reads", model.name)
-            self.backend += "; answers: plain PyTorch, because layers have windows"
+            log.warning("%s answers without CUDA graphs: it has %s, which no kernel reads", model.name, peculiarity)
+            self.backend += f"; answers: plain PyTorch, because it has {peculiarity}"
 
     @property
     def spared_bytes(self) -> int:
@@ -95,7 +96,9 @@ class Runner:
                 if logits is None:
                     logits = self._flat.forward(new, positions, context, last)
             else:
-                logits = self._network(new, positions, context, last)
+                # Layers that make no keys may leave out tokens that no logits are wanted of, but not where heads look.
+                wanted = torch.arange(len(ids) - last, len(ids), device=device) if context.heads else last
+                logits = self._network(new, positions, context, wanted)
             context.suffix.advance(len(ids))
         return logits
 

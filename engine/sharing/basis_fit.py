@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.core.errors import EngineError, ModelUnsupported
-from engine.core.rope import Angles, angles_of
+from engine.core.rope import Angles
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.exact import Pod
 from engine.models import loader
+from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 from engine.runtime.graph_runner import through
 from engine.runtime.prefill.builder import read

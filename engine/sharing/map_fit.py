@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import CalibrationFailed, EngineError
-from engine.core.rope import Angles, angles_of
+from engine.core.rope import Angles
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, inputs, value_layers
 from engine.kvcache.recipe import Recipe
 from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
+from engine.models.families.registry import angles_of
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing.plan_search import draw_samples

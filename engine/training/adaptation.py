@@ -22,6 +22,7 @@ from engine.core.errors import AdaptationFailed
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import parse
 from engine.models.adapter import Adapter
+from engine.models.families.registry import FAMILIES, family_of
 from engine.models.loader import Model
 from engine.sharing.recall import RecallMaker
 from engine.training.corpus import Corpus
@@ -242,6 +243,8 @@ def _check(
     wrong = ""
     if settings.mode not in MODES or (settings.mode == "dense") != (roots == ()):
         wrong = f"modes are {', '.join(MODES)}; all but dense need a plan, and dense takes none"
+    elif family_of(model.network) is None:
+        wrong = f"of the families that are read with, only {', '.join(FAMILIES)} are trained"
     elif roots and (len(roots) != model.shape.layers or {len(row) for row in roots} != {model.shape.kv_heads}):
         wrong = "the plan is of a model with other layers or heads"
     elif (settings.mode == "linear") != (maps is not None):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from platformdirs import user_data_path
 from pypdf import PdfWriter
 
@@ -21,7 +22,9 @@ from app.main import App
 from app.reader_model import ReaderModel
 from app.settings import Settings
 from engine.kvcache.recipe import NAMED
+from engine.models.families.base import kv_shape
 from storage import Home
+from tests import tiny_families
 from tests.app import paper
 
 READ_KEYS = {
@@ -125,6 +128,27 @@ def test_read(cli: Cli, source: Path, settings: Settings) -> None:
     assert again == {**facts, "already_read": True}
     assert "East wing (read before)" in cli("read", source).out
     assert cli("read", source, "--json").json == again
+
+
+@pytest.mark.parametrize("family", ["smollm3", "gemma4_text, keys and values of others"])
+def test_other_families_read_and_answer(
+    family: str, cli: Cli, source: Path, tiny_tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder: what layers keep is stored, comes back, and is asked."""
+    folder = tmp_path / "reader"
+    network = tiny_families.build(family)
+    network.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    monkeypatch.setenv("DOCPOD_MODEL", str(folder))
+    facts = cli("read", source, "--json").json
+    assert "error" not in facts, facts
+    shape = kv_shape(network.config, torch.float32)
+    assert shape.num_bytes(facts["tokens"]) <= 2 * facts["pod_bytes"]
+    assert facts["pod_bytes"] < 1.1 * shape.num_bytes(facts["tokens"])
+    answer = cli("ask", facts["document_id"], QUESTION, "--json").json
+    assert (answer["model"], answer["recipe"]) == ("reader", "exact")
+    assert answer["found"] and answer["reused_tokens"] == facts["tokens"]
+    assert answer["citations"][0]["quote"] == f"The access code of room 2 is {paper.code(2)}."
 
 
 def test_read_ends_with_one_object_and_nothing_else(cli: Cli, source: Path) -> None:

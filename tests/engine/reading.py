@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from engine.attention import sdpa
 from engine.compression.compress import pack_pod, score
-from engine.core.rope import angles_of
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod, PodBlock, PodLoader
 from engine.kvcache.key_maps import KeyMaps, value_layers
@@ -19,6 +18,7 @@ from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.base import kv_shape
+from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.context import Head
@@ -41,10 +41,12 @@ def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
 
 
 @contextmanager
-def plain(runner: Runner, implementation: str = "sdpa") -> Iterator[PreTrainedModel]:
+def plain(runner: Runner, implementation: str = "") -> Iterator[PreTrainedModel]:
     """The runner's own weights under transformers' own attention; "eager" gives the attention itself too."""
     network = runner.model.network
-    network.set_attn_implementation(implementation)
+    # PyTorch's attention knows no soft caps, and some versions of transformers leave them out without a word.
+    known = network._supports_sdpa and not getattr(network.config, "attn_logit_softcapping", None)
+    network.set_attn_implementation(implementation or ("sdpa" if known else "eager"))
     yield network
     network.set_attn_implementation(sdpa.NAME)
 

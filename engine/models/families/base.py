@@ -8,6 +8,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from engine.core.kv_shape import KVShape, LayerShape
 
+WITH_SINKS = ("gpt_oss", "granite_swa")
+"""Model types whose query heads all have a learned logit beside those of the tokens."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -45,9 +48,28 @@ def layer_types(config: Any) -> list[str]:
 
 def kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
     """The shape of a config's keys and values."""
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    windows = (config.sliding_window if kind == "sliding_attention" else None for kind in layer_types(config))
-    return KVShape(tuple(LayerShape(config.num_key_value_heads, head_dim, window) for window in windows), dtype)
+    kinds = layer_types(config)
+    own = len(kinds) - (getattr(config, "num_kv_shared_layers", None) or 0)
+    shapes = []
+    for layer, (kind, each) in enumerate(zip(kinds, _by_layer(config), strict=True)):
+        shapes.append(
+            LayerShape(
+                each.num_key_value_heads,
+                getattr(each, "head_dim", None) or each.hidden_size // each.num_attention_heads,
+                config.sliding_window if kind == "sliding_attention" else None,
+                getattr(config, "attn_logit_softcapping", None),
+                config.model_type in WITH_SINKS,
+                # Gemma 3n and 4: the last ones share the keys and values of the last layer of their kind before them.
+                own - 1 - kinds[:own][::-1].index(kind) if layer >= own else None,
+            )
+        )
+    return KVShape(tuple(shapes), dtype)
+
+
+def _by_layer(config: Any) -> list[Any]:
+    """The config of each layer."""
+    alike = not getattr(config, "is_heterogeneous", False)
+    return [config] * config.num_hidden_layers if alike else [*config.per_layer_config]
 
 
 def settle_longrope(network: Any) -> None:
@@ -56,7 +78,7 @@ def settle_longrope(network: Any) -> None:
     transformers changes them once a text is longer than the model first knew; what is kept of it would fit no more.
     """
     rotary = network.model.rotary_emb
-    if rotary.rope_type == "longrope":
+    if getattr(rotary, "rope_type", "") == "longrope":
         beyond = rotary.config.rope_parameters["original_max_position_embeddings"] + 1
         rotary.inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](rotary.config, rotary.inv_freq.device, seq_len=beyond)
         rotary.rope_type = "default"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.models import embedded, hub
-from engine.models.families.registry import FAMILIES
+from engine.models.families.registry import reads
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,7 @@ def readers(models: Path, chosen: Iterable[str]) -> Iterator[KnownReader]:
 
 
 def _is_reader(folder: Path) -> bool:
-    return hub.is_whole(folder) and json.loads((folder / "config.json").read_text()).get("model_type") in FAMILIES
+    if not hub.is_whole(folder):
+        return False
+    config = json.loads((folder / "config.json").read_text())
+    return reads(config.get("model_type"), config.get("text_config", {}).get("model_type"))

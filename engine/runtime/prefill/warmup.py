@@ -64,17 +64,19 @@ def _merge(runner: Runner, layout: Layout, size: int) -> None:
         select_rotation(device, shape.dtype).merge_rotated([part] * 2, [part] * count, rotation)
 
 
+@torch.inference_mode()
 def _plan(runner: Runner, chunk: int, num_tokens: int) -> None:
     """Attention of every long chunk over every run of the tokens before it."""
     shape, device = runner.model.shape, runner.model.device
     heads = runner.model.network.config.num_attention_heads
-    run = LEAST_TOKENS
-    with torch.inference_mode():
+    kinds = {(each.kv_heads, each.head_dim) for each in shape.per_layer if each.window is None}
+    for kv_heads, dim in kinds:
+        run = LEAST_TOKENS
         while run < num_tokens:
-            keys = torch.zeros(shape.kv_heads, run, shape.head_dim, dtype=shape.dtype, device=device)
+            keys = torch.zeros(kv_heads, run, dim, dtype=shape.dtype, device=device)
             size = chunk
             while size >= LEAST_TOKENS:
-                query = torch.zeros(heads, size, shape.head_dim, dtype=shape.dtype, device=device)
+                query = torch.zeros(heads, size, dim, dtype=shape.dtype, device=device)
                 runner.attention(query, keys, keys, 1.0, False)
                 size //= 2
             run *= 2

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from engine.core.errors import PlanMissing, PodMismatch
-from engine.core.rope import angles_of
 from engine.kvcache import basis
 from engine.kvcache.basis import Basis
 from engine.kvcache.blocks import coded
@@ -16,6 +15,7 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout, expected_bytes, layout_of
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
+from engine.models.families.registry import angles_of
 from engine.runtime.runner import Runner
 from engine.sharing import basis_fit
 from tests.engine.reading import read, runner_of, some_ids

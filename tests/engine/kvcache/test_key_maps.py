@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from engine.core.errors import CalibrationFailed, PlanMissing
-from engine.core.rope import Angles, angles_of
+from engine.core.rope import Angles
 from engine.kvcache import key_maps
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
@@ -19,6 +19,7 @@ from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
 from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import embedded
+from engine.models.families.registry import angles_of
 from engine.runtime.runner import Runner
 from engine.sharing import map_fit
 from tests.engine.reading import read, runner_of, some_ids

@@ -234,7 +234,11 @@ def test_weights_that_are_no_numbers(number: float, dtype: torch.dtype, folder: 
                 architectures=["Qwen3ForCausalLM"],
                 layer_types=["full_attention", "chunked_attention"] * 2,
             ),
-            "chunked_attention, full_attention layers",
+            "with chunked_attention layers",
+        ),
+        (
+            configure(model_type="granitemoehybrid", layer_types=["attention", "mamba"] * 2),
+            "with linear_attention layers",
         ),
         (
             configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),
@@ -257,7 +261,7 @@ def test_a_sliding_window_is_of_the_layers_that_have_it(kind: str, folder: Path,
     model = load(folder, tmp_path)
     every_other = [64, None] * 2 if "other" in kind else [64] * 4
     assert [layer.window for layer in model.shape.per_layer] == every_other
-    assert (model.window, model.shape.kv_heads, model.shape.head_dim) == (2048, 2, 16)
+    assert model.window == 2048
 
 
 def test_longrope_has_the_frequencies_of_long_texts(folder: Path, tmp_path: Path, one_thread: None) -> None:

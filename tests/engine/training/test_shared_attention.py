@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from engine.compression.compress import pack_pod
-from engine.core.rope import angles_of
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
+from engine.models.families.registry import angles_of
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 from engine.sharing import map_fit
