@@ -16,7 +16,7 @@ NAMED = {
     "faithful": "keep60+k8v4h",
     "balanced": "keep40+k4v4h",
     "compact": "keep27+k4v4h+near4,32",
-    "archive": "coded40+near4,1",
+    "archive": "coded50+near4,1",
 }
 """The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
 BITS = (2, 3, 4, 8, 16)

@@ -160,8 +160,8 @@ def prepare(
 ) -> Path:
     """Find a model's basis and write it for basis.find; returns its path. `say` hears how far it is.
 
-    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window); a share is of the `own` text
-    of the model's user.
+    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window) are read, a share of them of the
+    `own` text of the model's user.
 
     Raises ModelUnsupported and CalibrationFailed.
     """
@@ -174,7 +174,7 @@ def prepare(
             f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
         )
     tokens = tokens or min(4096, model.window)
-    texts = [*texts_of_kinds(), own]
+    texts = [own, *texts_of_kinds()]
     drawn: list[list[int]] = []
     for number, text in enumerate(texts):
         # Of each kind as many, as far as its text goes.
