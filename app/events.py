@@ -262,6 +262,8 @@ class ReaderEntry:
     """What chooses it; empty where its files are not known."""
     name: str
     in_use: bool = False
+    can_prepare: bool = False
+    """Whether it could be found out how its memory is coded, which some recipes need."""
     billions: float = 0.0
     """Of parameters."""
     licence: str = ""

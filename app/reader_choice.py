@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 
 from app.errors import AppError, BadSetting, Busy, ModelUnavailable
 from app.events import ReaderEntry
@@ -12,14 +12,15 @@ from app.intake import storing
 from app.library import Library
 from app.log_file import NAME
 from app.model_handle import ModelHandle
+from app.pod_engine import PodEngine
 from app.reader_model import ReaderModel
 from app.refusals import report
 from engine.core.errors import EngineError, ModelRefused
-from engine.core.oom import free_bytes
+from engine.core.oom import free_bytes, translate_oom
 from engine.models import hub
 from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
-from engine.sharing.basis_fit import prepare
+from engine.sharing.basis_fit import angles_of_codable, prepare
 from engine.sharing.sample_text import MOST_CHARACTERS
 from storage import Home, Reading, StorageError, Store
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _PREFERENCE = "reader"
 _MOST_REMEMBERED = 8
 _LOOK_SECONDS = 0.2
+CODED = "archive"
+"""The recipe that needs a basis of the reader's memory."""
 
 
 def latest_choice(store: Store) -> str:
@@ -40,7 +43,7 @@ class _Stopped(Exception):
 
 
 class Readers:
-    """Lists readers, and changes from one to another in the background: one change at a time."""
+    """Lists readers, changes from one to another, and prepares one, in the background: one at a time."""
 
     def __init__(self, store: Store, home: Home, model: ModelHandle, library: Library) -> None:
         self._store = store
@@ -68,13 +71,20 @@ class Readers:
         """Change to what `--model` takes, in the background, and remember it. Raises BadSetting, and Busy meanwhile."""
         if not choice.strip():
             raise BadSetting("No reader is named.", "Type a folder, a GGUF file, or a hub id.")
+        self._begin("Looking for the reader.", partial(self._use, choice.strip()))
+
+    def prepare(self) -> None:
+        """Find out in the background, while nobody asks, how the reader's memory is coded. Raises Busy meanwhile."""
+        self._begin("Finding out how the memory of the reader is coded.", self._prepare)
+
+    def _begin(self, doing: str, work: Callable[[], None]) -> None:
         with self._lock:
             if self._thread.is_alive():
                 raise Busy("Another reader is on its way.", "Wait for it, or stop it first.")
             self._stop.clear()
             self.trouble = None
-            self._doing = "Looking for the reader."
-            self._thread = threading.Thread(target=self._run, args=(choice.strip(),), name="reader", daemon=True)
+            self._doing = doing
+            self._thread = threading.Thread(target=self._run, args=(work,), name="reader", daemon=True)
             self._thread.start()
 
     def settled(self, seconds: float) -> bool:
@@ -86,23 +96,6 @@ class Readers:
     def stop(self) -> None:
         """Have a change come to nothing; what was downloaded stays, to be gone on with."""
         self._stop.set()
-
-    def prepare(self, say: Callable[[str], None]) -> Path:
-        """Find out how the reader's memory is coded, from texts of every kind, the library's own among them; returns
-        the file that says so, which holds nothing of these texts but sums over all. Raises ModelUnavailable."""
-        loaded = self._model.wait().loaded
-        pages = (page.text for each in self._store.documents() for page in self._store.pages(each.id))
-        own, chars = [], 0
-        for text in pages:
-            own.append(text)
-            chars += len(text)
-            if chars > MOST_CHARACTERS:
-                break
-        try:
-            with loaded.idle.work():
-                return prepare(loaded.runner, self._models, "\n\n".join(own), say)
-        except EngineError as error:
-            raise ModelUnavailable(f"{error}.", "Keep documents by another recipe.") from error
 
     def forget(self, name: str) -> int:
         """Delete all pods of a reader; how many bytes that was. Raises Busy for the one in use."""
@@ -141,34 +134,68 @@ class Readers:
                 measured=bool(rate),
                 documents=len({reading.document_id for reading in own}),
                 pod_bytes=sum(reading.num_bytes for reading in own),
+                can_prepare=each.name == used and self._can_prepare(engine),
                 used_at=max((reading.last_used_at for reading in own), default=None),
             )
             entries.append(entry)
         return entries
 
-    def _run(self, choice: str) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         trouble: AppError | None = ModelUnavailable(
             "The reader was not changed.", f"{NAME} in the home folder may say why."
         )
         try:
-            before = self._model.choice
-            choice, needed = self._fetched(choice)
-            self._change(choice, needed)
-            with storing():
-                latest = dict.fromkeys((choice, before, *_chosen(self._store)))
-                self._store.prefer(_PREFERENCE, "\n".join([*latest][:_MOST_REMEMBERED]))
-            log.info("the reader is %s from now on", choice)
+            work()
             trouble = None
         except _Stopped:
             trouble = None
         except ModelRefused as error:
             trouble = ModelUnavailable(f"{error}.", error.hint)
+        except EngineError as error:
+            trouble = ModelUnavailable(f"{error}.", "Keep documents by another recipe.")
         except (AppError, StorageError, OSError) as error:
             trouble = report(error)
         finally:
             # Also after a bug, whose traceback the thread prints.
             self.trouble = trouble
             self._doing, self._next, self.can_stop = "", None, False
+
+    def _use(self, choice: str) -> None:
+        before = self._model.choice
+        choice, needed = self._fetched(choice)
+        self._change(choice, needed)
+        with storing():
+            latest = dict.fromkeys((choice, before, *_chosen(self._store)))
+            self._store.prefer(_PREFERENCE, "\n".join([*latest][:_MOST_REMEMBERED]))
+        log.info("the reader is %s from now on", choice)
+
+    def _prepare(self) -> None:
+        """From texts of every kind, the library's own among them, of which sums over all are kept."""
+        loaded = self._model.wait().loaded
+        self.can_stop = True
+
+        def say(doing: str) -> None:
+            self._doing = doing
+            if self._stop.is_set() or not loaded.idle.wait():
+                raise _Stopped
+
+        own: list[str] = []
+        for document in self._store.documents():
+            if sum(map(len, own)) < MOST_CHARACTERS:
+                own += [page.text for page in self._store.pages(document.id)]
+        with translate_oom():
+            prepare(loaded.runner, self._models, "\n\n".join(own), say)
+        log.info("the memory of %s can be coded from now on", loaded.runner.model.name)
+
+    def _can_prepare(self, engine: PodEngine | None) -> bool:
+        """Whether documents could be kept by the recipe that codes, but for a basis."""
+        if engine is None or not engine.loaded.recipes.why_not(CODED):
+            return False
+        try:
+            angles_of_codable(engine.loaded.runner.model)
+        except EngineError:
+            return False
+        return True
 
     def _fetched(self, choice: str) -> tuple[str, int]:
         """The choice, and the memory that it needs, once its files are here. Raises ModelRefused where it is short."""

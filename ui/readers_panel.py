@@ -49,6 +49,8 @@ def on_act(app: App, event: Mapping[str, Any]) -> View:
         match event.get("act"):
             case "use":
                 app.readers.use(choice)
+            case "prepare":
+                app.readers.prepare()
             case "stop":
                 app.readers.stop()
             case "forget":

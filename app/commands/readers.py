@@ -44,9 +44,13 @@ def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 def _prepare(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Find out how the reader's memory is coded, for the recipe archive: once, some ten minutes without a GPU."""
-    path = app.readers.prepare(lambda sentence: print(sentence, flush=True))
-    print("Documents can be kept by the recipe archive from now on.")
-    return {"basis": str(path)}
+    app.readers.prepare()
+    wait(app.readers.settled, lambda: app.readers.doing)
+    if app.readers.trouble:
+        raise app.readers.trouble
+    name = app.model.status().name
+    print(f"Documents that {name} reads can be kept by the recipe archive from now on.")
+    return {"reader": name}
 
 
 def _forget(app: App, options: argparse.Namespace) -> dict[str, Any]:

@@ -149,6 +149,17 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     say(f"{path}: {path.stat().st_size:,} bytes")
 
 
+def angles_of_codable(model: Model) -> Angles:
+    """The positions of a model's keys. Raises ModelUnsupported and PlanMissing for one that no basis is found for."""
+    model.need_every_token()
+    size = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
+    if size > MOST_NUMBERS:
+        raise ModelUnsupported(
+            f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
+        )
+    return angles_of(model.network, model.shape.head_dim)
+
+
 def prepare(
     runner: Runner,
     out: Path,
@@ -166,13 +177,7 @@ def prepare(
     Raises ModelUnsupported and CalibrationFailed.
     """
     model = runner.model
-    model.need_every_token()
-    angles = angles_of(model.network, model.shape.head_dim)
-    size = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
-    if size > MOST_NUMBERS:
-        raise ModelUnsupported(
-            f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
-        )
+    angles = angles_of_codable(model)
     tokens = tokens or min(4096, model.window)
     texts = [own, *texts_of_kinds()]
     drawn: list[list[int]] = []

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from app.events import ReaderEntry
 from app.main import App
 from app.settings import Settings
 from engine.models import loader
+from engine.sharing import basis_fit
 from storage import Store
 from tests import tiny
 from tests.app import paper
@@ -301,3 +303,35 @@ def test_the_commands(served: Hub, settings: Settings, source: Path, capsys: pyt
     assert run("readers", "forget", NAME, "--model", settings.model)["bytes"] > 0
     assert cli.main(["readers", "use", "no such thing", "--home", str(settings.home)], lambda app: None) == 2
     assert "neither a folder" in capsys.readouterr().err
+
+
+def test_a_reader_is_prepared_for_the_archive_and_can_be_stopped(
+    open_app: OpenApp, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(basis_fit, "SAMPLES", 3)
+    app, seen = open_app(), []
+    document_id = started_with(app, source)
+    name = app.model.status().name
+    assert entry(app, name).can_prepare
+    whole = basis_fit.draw_samples
+
+    def stopped(*arguments: Any) -> list[list[int]]:
+        app.readers.stop()
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(basis_fit, "draw_samples", stopped)
+        app.readers.prepare()
+        with pytest.raises(Busy):
+            app.readers.use("embedded")
+        assert app.readers.settled(120) and app.readers.trouble is None
+    assert entry(app, name).can_prepare and app.readers.doing == ""
+    app.readers.prepare()
+    while not app.readers.settled(0.05):
+        seen.append(app.readers.doing)
+    assert app.readers.trouble is None and "coded" in " ".join(seen)
+    assert not entry(app, name).can_prepare
+    app.library.choose(document_id, "archive")
+    paper.wait_for(app, document_id, "ready")
+    answer = paper.last(app.questions.ask(document_id, "What is the access code of room 3?"))
+    assert (answer.recipe, answer.citations[0].page) == ("archive", 3)
