@@ -262,8 +262,6 @@ class ReaderEntry:
     """What chooses it; empty where its files are not known."""
     name: str
     in_use: bool = False
-    can_prepare: bool = False
-    """Whether it could be found out how its memory is coded, which some recipes need."""
     billions: float = 0.0
     """Of parameters."""
     licence: str = ""
@@ -280,6 +278,8 @@ class ReaderEntry:
     pod_bytes: int = 0
     used_at: datetime | None = None
     """When the last of them was."""
+    can_prepare: bool = False
+    """Whether it could be found out how its memory is coded, which some recipes need."""
 
 
 @dataclass(frozen=True)
