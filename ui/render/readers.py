@@ -57,13 +57,13 @@ def _row(entry: ReaderEntry) -> str:
     current = " aria-current=true" if entry.in_use else ""
     return (
         f'<li{current}><div><span class="name">{text(entry.name)}</span>{_button(entry)}</div>'
-        f'<p class="facts">{text(" · ".join(facts))}</p>{_pods(entry)}</li>'
+        f'<p class="facts">{text(" · ".join(facts))}</p>{_pods(entry)}{_prepare() if entry.can_prepare else ""}</li>'
     )
 
 
 def _button(entry: ReaderEntry) -> str:
     if entry.in_use:
-        return f'<span class="facts">{t("in use")}</span>{_prepare() if entry.can_prepare else ""}'
+        return f'<span class="facts">{t("in use")}</span>'
     if not entry.choice:
         return f'<span class="facts">{t("no longer here")}</span>'
     if not entry.fits:
@@ -86,8 +86,9 @@ def _prepare() -> str:
         "be kept by the recipe archive: about twenty times smaller on the disk, with nothing left out."
     )
     return (
-        f' <button class="small" data-event="click" data-act="prepare" data-ask="{t("Prepare the recipe archive?")}"'
-        f' data-words="{words}" data-yes="{t("Prepare")}">{t("Prepare archive")}</button>'
+        '<p class="facts"><button class="link" data-event="click" data-act="prepare" data-look="strong"'
+        f' data-ask="{t("Prepare the recipe archive?")}" data-words="{words}" data-yes="{t("Prepare")}">'
+        f"{t('Prepare archive')}</button></p>"
     )
 
 
