@@ -106,7 +106,9 @@
   }
 
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
+  let tell = () => {};
   function wire(element, trigger) {
+    if (element.closest("#settings")) tell = trigger;
     const press = async (button) => {
       if (!button || button.disabled) return;
       const data = payload(button);
@@ -134,7 +136,9 @@
       held = null;
     });
     element.addEventListener("change", ({ target }) => {
-      if (target.matches("select[data-event]")) trigger(target.dataset.event, { ...payload(target), value: target.value });
+      if (!target.matches("[data-event]")) return;
+      const value = target.type === "checkbox" ? (target.checked ? "on" : "off") : target.value;
+      trigger(target.dataset.event, { ...payload(target), value });
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -194,6 +198,14 @@
       box.value = `#${dataset.tag}`;
       box.dispatchEvent(new Event("input", { bubbles: true }));
     },
+    settings() {
+      const sheet = document.querySelector("#settings");
+      Object.assign(sheet, { popover: "auto", role: "dialog", ariaLabel: t("Settings"), tabIndex: -1 });
+      tell("click", { act: "show" });
+      sheet.showPopover();
+      sheet.focus();
+    },
+    close: () => document.querySelector("#settings").hidePopover(),
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy: (button) => copy(button, button.dataset.copy),
     copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
@@ -272,14 +284,20 @@
     const choice = document.querySelector("#reader input[name=choice]");
     if (choice && !choice.value) choice.value = chosen;
     if (!focused || focused.isConnected) return;
-    const parts = [...document.querySelectorAll("#reader :is(summary, button, input), #documents :is(button, input)")];
-    const name = ({ ariaLabel, dataset: { document, conversation, page, tag } }) =>
-      [ariaLabel, document, conversation, page, tag].join();
+    const parts = [...document.querySelectorAll(`#reader :is(summary, button, input), #documents :is(button, input),
+      #settings :is(button, input, select)`)];
+    const name = ({ id, ariaLabel, dataset: { document, conversation, page, tag } }) =>
+      [id, ariaLabel, document, conversation, page, tag].join();
     const { step, document: id } = focused.dataset;
     // Where a way in the queue ended, its document's other one has the focus.
     const other = step && parts.find((each) => each.dataset.step && each.dataset.document === id);
     const first = inReaders ? parts.find((each) => each.closest("#reader")) : null;
-    (parts.find((each) => name(each) === name(focused)) || other || first)?.focus({ preventScroll: true });
+    const same = parts.find((each) => name(each) === name(focused));
+    // Where the way back to a default went, its field has the focus.
+    const field = document.getElementById(`set-${focused.dataset.setting}`);
+    // What is being typed there is not sent yet.
+    if (same?.matches("#settings [inputmode]") && focused.value !== focused.defaultValue) same.value = focused.value;
+    (same || field || other || first)?.focus({ preventScroll: true });
   }
   // So does what is typed there, until it is sent.
   let chosen = "";
@@ -291,7 +309,7 @@
   let focused = null, inReaders = false;
   document.addEventListener("focusin", ({ target }) => {
     inReaders = Boolean(target.closest("#reader"));
-    focused = target.closest("#reader, #documents") && target;
+    focused = target.closest("#reader, #documents, #settings") && target;
   });
   document.addEventListener("focusout", ({ target }) => setTimeout(() => {
     if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
@@ -314,7 +332,7 @@
     input.files = kept.files;
     if (!kept.files.length) event.stopImmediatePropagation();
     const names = large.map((file) => `“${file.name}”`).join(", ");
-    let words = t("A file may have up to {limit} MB. Start DocPod with --max-upload-mb to allow more.", { limit });
+    let words = t("A file may have up to {limit} MB. The settings allow more.", { limit });
     if (names.includes(".docpod”")) words += " " + t("Archives of any size come by the command docpod import.");
     dialog(t("Too large: {files}", { files: names }), words, [["ok", t("OK"), "strong"]]);
   }, true);
@@ -346,6 +364,7 @@
 
   // Closes what is unfolded over the page, or else stops the answer.
   function escaped(event) {
+    if (document.querySelector(":popover-open")) return;
     const menu = document.querySelector("details.menu[open]");
     if (menu) {
       menu.removeAttribute("open");
@@ -432,7 +451,7 @@
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#reader", "#documents"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#reader", "#documents", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

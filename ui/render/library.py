@@ -17,6 +17,8 @@ def brand(max_upload_mb: int) -> str:
     """The name, and the switch between light and dark; the script learns here what may be uploaded."""
     return (
         f'<h1 class="brand" data-most-mb="{max_upload_mb}" data-accept="{ACCEPT}">DocPod</h1>'
+        f'<button class="quiet-button" data-do="settings" aria-haspopup="dialog" aria-label="{t("Settings")}"'
+        f' title="{t("Settings")}">{icon("gear")}</button>'
         f'<button class="quiet-button keys" data-do="shortcuts" aria-label="{t("Keyboard shortcuts")}"'
         f' title="{t("Keyboard shortcuts (?)")}">{icon("keys")}</button>'
         f'<button class="quiet-button" data-do="theme" aria-label="{t("Light or dark")}"'
