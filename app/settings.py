@@ -66,8 +66,8 @@ class Described:
         if self.kind is int:
             if given.isascii() and given.isdigit() and self.least <= int(given) <= (self.most or int(given)):
                 return int(given)
-            limits = f"from {self.least} to {self.most}" if self.most else f"at least {self.least}"
-            raise BadSetting(wrong, f"Give a whole number, {limits}.")
+            hint = f"Give a whole number, at least {self.least}."
+            raise BadSetting(wrong, f"Give a whole number, from {self.least} to {self.most}." if self.most else hint)
         if self.choices is _RECIPES:
             try:
                 recipes.parse(given)

@@ -22,8 +22,10 @@ from app.events import (
     RecipeStep,
     Turn,
 )
+from app.preferences import SettingState
 from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
-from ui.render import conversation, head, library, page, presets, readers
+from app.settings import SETTINGS
+from ui.render import conversation, head, library, page, presets, readers, settings
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -387,3 +389,25 @@ def test_a_sheet_marks_only_its_own_page_and_clamps_boxes() -> None:
     assert 'value="F-2" aria-label="Go to the page printed"' in html
     assert 'Previous page" title="Previous page" disabled' in page.sheet(entry(), 1, b"", [], 0)
     assert 'Next page" title="Next page" disabled' in page.sheet(entry(), 98, b"", [], 0)
+
+
+def test_settings_tell_where_each_comes_from_and_when_another_holds() -> None:
+    def shown(source: str, name: str, value: str, saved: str, wrong: tuple[str, Trouble] | None = None) -> str:
+        state = SettingState(SETTINGS[name], value, saved, source)
+        return settings.panel([state], name, wrong)
+
+    default = shown("", "passages", "3", "")
+    assert "Default: 3." in default and "Back to the default" not in default and 'value="3"' in default
+    saved = shown("", "passages", "5", "5")
+    assert (
+        "Saved. Default: 3." in saved and 'data-act="reset" data-setting="passages"' in saved and 'value="5"' in saved
+    )
+    held = shown("--passages", "passages", "4", "5")
+    assert "Given by --passages for this run. 5 is saved, for a start without it." in held and 'value="4"' in held
+    later = shown("", "threads", "0", "2")
+    assert "From the next start on; now 0." in later and 'value="2"' in later
+    assert "From the next start on" not in shown("", "threads", "2", "2")
+    wrong = shown("", "passages", "3", "", ('<"x">', Trouble("No.", "A <b> hint.")))
+    assert 'role="alert">No. A &lt;b&gt; hint.' in wrong and 'value="&lt;&quot;x&quot;&gt;"' in wrong
+    start = shown("--home", "home", "/<home>", "")
+    assert "<input" not in start and "/&lt;home&gt;" in start and "Given at the start: --home." in start
