@@ -48,6 +48,9 @@ def build(app: App) -> gr.Blocks:
         blocks.load(load, ids, page.outputs, js="() => window.docpod.place()", api_name="load", **QUIET)
         for part, name in zip(ids, ("remember_document", "remember_conversation"), strict=True):
             part.change(None, ids, None, js="(d, c) => window.docpod.remember(d, c)", api_name=name, **QUIET)
+        # Gradio tells every region that an event fills how far it is, time and again: none of ours shows that.
+        for event in blocks.fns.values():
+            event.show_progress_on = [page["seen"]]
     return blocks
 
 

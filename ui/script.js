@@ -98,6 +98,18 @@
     showPicked();
   });
 
+  // What is open is marked in both lists.
+  let open = [];
+  function mark() {
+    const several = document.querySelector("#head .titles");
+    for (const row of document.querySelectorAll("#documents :is(.document, .conversations li)")) {
+      const { document: id, conversation } = row.querySelector("button").dataset;
+      const current = conversation ? conversation === open[1] : id === open[0] && !several;
+      if (current) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+  }
+
   function payload(source) {
     const marks = source.closest("[data-citations]");
     const extra = "several" in source.dataset ? { documents: [...picked].join(" ") } : {};
@@ -112,6 +124,8 @@
     const press = async (button) => {
       if (!button || button.disabled) return;
       const data = payload(button);
+      // Deleting the open document clears the page and so is an event of its own.
+      if (button.matches(".document[aria-current] > .delete")) data.event = "delete";
       if (data.ask && !(await confirmed(data))) return;
       if ("rename" in data) {
         data.title = await renamed(data);
@@ -280,6 +294,7 @@
     if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
   }, true);
   function keepUnfolded() {
+    mark();
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
     const choice = document.querySelector("#reader input[name=choice]");
     if (choice && !choice.value) choice.value = chosen;
@@ -461,6 +476,8 @@
     return [known.get("d") || "", known.get("c") || ""];
   }
   function remember(documentId, conversationId) {
+    open = [documentId, conversationId];
+    mark();
     const known = new URLSearchParams();
     if (documentId) known.set("d", documentId);
     if (conversationId) known.set("c", conversationId);

@@ -8,7 +8,7 @@ import gradio as gr
 from app.main import App
 from ui.render import settings
 from ui.trouble import explain
-from ui.view import QUIET, Open, Page, View
+from ui.view import AT_ONCE, Open, Page, View
 
 PANE = "library-pane"
 
@@ -24,7 +24,7 @@ def bind(page: Page) -> None:
     def act(event: gr.EventData) -> list[Any]:
         return page.values(on_act(page.app, event._data or {}))
 
-    page["settings"].click(act, None, page.outputs, api_name="settings", concurrency_limit=None, **QUIET)
+    page["settings"].click(act, None, page.outputs, api_name="settings", **AT_ONCE)
 
 
 def live(app: App, at: Open) -> View:

@@ -113,9 +113,9 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     other = ReaderEntry(nasty, nasty)
     reader = ReaderEntry(nasty, nasty, licence=nasty, download_bytes=9, pod_bytes=9, used_at=datetime.now(UTC))
     pieces = [
-        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
-        library.documents([], "", nasty, Found()),
-        library.conversations([replace(talk, documents=(nasty,), about=nasty)], nasty),
+        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, found),
+        library.documents([], nasty, Found()),
+        library.conversations([replace(talk, documents=(nasty,), about=nasty)]),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         readers.panel(ReaderStatus(nasty, nasty, nasty), [other, reader, replace(reader, choice="")]),
         readers.change(ReaderStatus("loading", nasty, nasty, notice=nasty), True, Trouble(nasty, nasty)),
@@ -155,9 +155,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
 
 
 def test_an_escaped_name_reads_as_it_was_written() -> None:
-    assert (
-        '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", "", Found())).words
-    )
+    assert '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", Found())).words
 
 
 def test_a_models_words_are_formatted_but_never_linked() -> None:
@@ -211,14 +209,14 @@ def test_figures() -> None:
     ],
 )
 def test_a_row_says_its_state_and_offers_what_makes_sense(stage: str, words: str, buttons: list[str]) -> None:
-    html = library.row(entry(stage), False)
+    html = library.row(entry(stage))
     said = Tags(html).words
     assert words in said
     assert re.findall(r">([^<>]+)</button>", html) == buttons
 
 
 def test_a_row_offers_what_is_attached_whatever_it_is_called() -> None:
-    html = library.row(entry(attachments=(("a.pdf", 8_294), ('"><img src=x>\u202efdp.exe', 0))), False)
+    html = library.row(entry(attachments=(("a.pdf", 8_294), ('"><img src=x>\u202efdp.exe', 0))))
     assert Tags(html).seen.isdisjoint({"img"})
     assert re.findall(r'data-number="(\d)"[^>]*>([^<]+)</button>', html) == [
         ("1", "Add a.pdf · 8 KB"),
