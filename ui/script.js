@@ -102,7 +102,7 @@
   let open = [];
   function mark() {
     const several = document.querySelector("#head .titles");
-    for (const row of document.querySelectorAll("#documents :is(.document, .conversations li)")) {
+    for (const row of document.querySelectorAll("#documents :is(.document, .conversations li:has(button))")) {
       const { document: id, conversation } = row.querySelector("button").dataset;
       const current = conversation ? conversation === open[1] : id === open[0] && !several;
       if (current) row.setAttribute("aria-current", "true");
