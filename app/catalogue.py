@@ -8,6 +8,7 @@ from app.intake import storing
 from app.listing import SORTS, listed, tags_in
 from app.model_handle import ModelHandle
 from app.scans import WITHOUT_TEXT, why_silent
+from app.settings import Settings
 from app.worker import Worker
 from storage import Document, Reading, Shelved, Store
 
@@ -18,8 +19,8 @@ _SORT = "sort"
 class Catalogue:
     """Documents as a user sees them."""
 
-    def __init__(self, store: Store, model: ModelHandle, worker: Worker) -> None:
-        self._store = store
+    def __init__(self, store: Store, model: ModelHandle, worker: Worker, settings: Settings) -> None:
+        self._store, self._settings = store, settings
         self._model = model
         self._worker = worker
 
@@ -113,7 +114,7 @@ class Catalogue:
         if document.state == "rejected" and document.error:
             return Progress(document.id, "failed", message=document.error["message"], hint=document.error["hint"])
         if reading is None and known.pages and "ok" not in known.pages:
-            message, hint = why_silent([*Counter(known.pages).elements()])
+            message, hint = why_silent([*Counter(known.pages).elements()], self._settings.ocr)
             return Progress(document.id, "failed", message=message, hint=hint)
         if reading is None:
             return Progress(document.id, "queued")

@@ -10,21 +10,22 @@ from app.readers import Word
 from app.readers.typeset import words as typeset_words
 from storage import Page, unpack_words
 
-MAX_CITATIONS = 3
+FEW = 3
+"""Passages that are shown where nothing else is wanted."""
 NEAR = 0.5
 """Share of the best score from which a further passage is worth a look beside one that is found."""
 _SUPPORTS = 50
 """Passages, best first, among which one is sought that holds the answer's own words."""
 
 
-def best_passages(ranked: Sequence[Ranked]) -> list[Ranked]:
+def best_passages(ranked: Sequence[Ranked], most: int = FEW) -> list[Ranked]:
     """The best passages, one a page but for what belongs together; behind one that is found only those near it."""
     best: dict[object, Ranked] = {}
     for each in ranked:
         if ranked[0].found and not each.beside and each.score < NEAR * ranked[0].score:
             break
         best.setdefault(each.passage if each.beside else each.passage.page, each)
-    return list(best.values())[:MAX_CITATIONS]
+    return list(best.values())[:most]
 
 
 def cite(ranked: Sequence[Ranked], pages: Mapping[int, Page]) -> tuple[Cited, ...]:
@@ -61,7 +62,7 @@ def _within(quote: str, passage: Passage, span: tuple[int, int] | None) -> tuple
 
 
 def with_support(
-    answer: str, citations: tuple[Cited, ...], ranked: Sequence[Ranked], pages: Mapping[int, Page]
+    answer: str, citations: tuple[Cited, ...], ranked: Sequence[Ranked], pages: Mapping[int, Page], most: int
 ) -> tuple[Cited, ...]:
     """The citations, and the passage that holds the answer's own words where the first citation does not."""
     if not citations or supports(answer, citations[0].quote):
@@ -69,7 +70,7 @@ def with_support(
     second = next((each for each in ranked[:_SUPPORTS] if supports(answer, each.passage.quote)), None)
     if second is None or second.passage.page == citations[0].page:
         return citations
-    kept = [citations[0], *(each for each in citations[1:] if each.page != second.passage.page)][:MAX_CITATIONS]
+    kept = [citations[0], *(each for each in citations[1:] if each.page != second.passage.page)][:most]
     witness = cite([second], pages)[0]
-    marked = [kept[0], witness, *kept[1:]][:MAX_CITATIONS]
+    marked = [kept[0], witness, *kept[1:]][:most]
     return tuple(Cited(**{**vars(each), "mark": mark}) for mark, each in enumerate(marked, 1))

@@ -1,7 +1,6 @@
 """The command line: the same library, questions and errors as the page, printed for people or as JSON."""
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -15,20 +14,17 @@ from typing import Any
 from app.commands import NOUNS
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM
-from app.errors import AppError, BadSetting
+from app.errors import AppError
 from app.instance import hand_over
 from app.log_file import log_file
 from app.main import App
 from app.refusals import as_app_error
-from app.settings import Settings
-from engine.core.errors import RecipeUnknown
-from engine.kvcache import recipe as recipes
+from app.settings import SETTINGS, Settings
 from storage import StorageError
 
 log = logging.getLogger(__name__)
 
 Serve = Callable[[App], None]
-_MAY_BE_ZERO = ("port", "memory-mb", "memory_mb", "threads", "chunk-tokens", "chunk_tokens")
 
 
 def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
@@ -46,12 +42,13 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
     options = _parser(services).parse_args(arguments)
     as_json = getattr(options, "json", False)
     try:
-        app = App(_settings(options), rescue=options.command == "rescue")
+        given, sources = _given(options)
+        app = App(Settings(**given), options.command == "rescue", sources)
     except (AppError, StorageError, OSError) as error:
         return _report(error, as_json)
     if app.notice:
         print(app.notice, file=sys.stderr)
-    with log_file(app.settings.home):
+    with log_file(app.settings.home, app.settings.log_level):
         log.info("DocPod begins: %s", options.command or "serve")
         return _run(app, options, services, as_json)
 
@@ -95,12 +92,13 @@ def add_files(app: App, files: Sequence[Path]) -> None:
 
 def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
-    for field in dataclasses.fields(Settings):
-        flag = f"--{field.name.replace('_', '-')}"
-        if field.type is bool:
-            shared.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+    for each in SETTINGS.values():
+        if each.kind is bool:
+            shared.add_argument(
+                each.option, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=each.about
+            )
         else:
-            shared.add_argument(flag, default=argparse.SUPPRESS, metavar=field.name.upper())
+            shared.add_argument(each.option, default=argparse.SUPPRESS, metavar=each.name.upper(), help=each.about)
     output = argparse.ArgumentParser(add_help=False, parents=[shared])
     output.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON value at the end"
@@ -116,40 +114,22 @@ def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    """Command line, then environment, then default. Raises BadSetting."""
+def _given(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the command line gives, and else the environment, with the option or variable that it comes from.
+
+    Raises BadSetting.
+    """
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(Settings):
-        variable = f"DOCPOD_{field.name.upper()}"
-        if field.name in options:
-            values[field.name] = _parse(f"--{field.name.replace('_', '-')}", getattr(options, field.name), field.type)
-        elif os.environ.get(variable):
-            values[field.name] = _parse(variable, os.environ[variable], field.type)
-    return Settings(**values)
-
-
-def _parse(source: str, value: Any, kind: Any) -> Any:
-    if isinstance(value, bool):
-        return value
-    if not value:
-        raise BadSetting(f"{source} is empty.", "Give it a value, or leave it out.")
-    if source.lower().endswith("recipe"):
-        try:
-            recipes.parse(value)
-        except RecipeUnknown as error:
-            raise BadSetting(f"{source}: {error}.", f"Give one of {', '.join(recipes.NAMED)}.") from error
-    if kind is str:
-        return value
-    if kind is Path:
-        return Path(value).expanduser()
-    if kind is bool:
-        if value.lower() in ("0", "1", "false", "true", "no", "yes"):
-            return value.lower() in ("1", "true", "yes")
-        raise BadSetting(f"{source} is {value!r}.", "Give 1 or 0.")
-    least = 0 if source.lower().endswith(_MAY_BE_ZERO) else 1
-    if not value.isascii() or not value.isdigit() or int(value) < least:
-        raise BadSetting(f"{source} is {value!r}.", f"Give a whole number, at least {least}.")
-    return int(value)
+    sources: dict[str, str] = {}
+    for name, each in SETTINGS.items():
+        if name in options:
+            given = getattr(options, name)
+            values[name] = given if isinstance(given, bool) else each.parsed(each.option, given)
+            sources[name] = each.option
+        elif given := os.environ.get(each.variable):
+            values[name] = each.parsed(each.variable, given)
+            sources[name] = each.variable
+    return values, sources
 
 
 def _report(caught: Exception, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from app.errors import DocumentNotFound
 from app.events import Answer
 from app.model_handle import ModelHandle
 from app.question_kind import Asking
+from app.settings import Settings
 from app.whole_answer import Interrupted, WholeAnswer
 from storage import Store
 
@@ -20,8 +21,8 @@ _GUIDE, _SUMMARY = Asking("whole", points=5, bullets=True), Asking("whole")
 class Guides:
     """Finds kept guides, and makes those of a weak reader in a thread of its own: they only quote."""
 
-    def __init__(self, store: Store, model: ModelHandle) -> None:
-        self._store, self._model = store, model
+    def __init__(self, store: Store, model: ModelHandle, settings: Settings) -> None:
+        self._store, self._model, self._settings = store, model, settings
         self._wanted: SimpleQueue[str] = SimpleQueue()
         self._at_hand: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="guides", daemon=True)
@@ -45,7 +46,7 @@ class Guides:
             for _ in whole.events(threading.Event()):
                 pass
             return whole.answer(stopped=False)
-        if whole.is_weak and document_id not in self._at_hand:
+        if whole.is_weak and self._settings.guides and document_id not in self._at_hand:
             self._at_hand.add(document_id)
             self._wanted.put(document_id)
         return None

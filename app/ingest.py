@@ -9,6 +9,7 @@ from app.intake import Intake, storing
 from app.model_handle import ModelHandle
 from app.retention import Retention
 from app.scans import Scans
+from app.settings import Settings
 from storage import Store
 
 ASK_FIRST_SECONDS = 20 * 60
@@ -20,12 +21,15 @@ _STEP_SECONDS = 0.2
 class Ingest:
     """Parses, plans and reads documents. One that was deleted meanwhile is nothing to do."""
 
-    def __init__(self, store: Store, model: ModelHandle, intake: Intake, retention: Retention) -> None:
+    def __init__(
+        self, store: Store, model: ModelHandle, intake: Intake, retention: Retention, settings: Settings
+    ) -> None:
         self._store = store
         self._model = model
         self._intake = intake
         self._retention = retention
-        self._scans = Scans(store, intake)
+        self._settings = settings
+        self._scans = Scans(store, intake, settings)
         self._to_recognise: set[str] = set()
 
     def want_ocr(self, document_id: str) -> None:
@@ -41,7 +45,8 @@ class Ingest:
         """Read pages without text by OCR, where the document is not planned yet or its user wants it."""
         readings = self._store.readings(document_id)
         document = self._store.document(document_id)
-        if document is None or (readings and document_id not in self._to_recognise):
+        wanted = document_id in self._to_recognise or (self._settings.ocr and not readings)
+        if document is None or not wanted:
             return
         found = yield from self._scans.read(document)
         self._to_recognise.discard(document_id)

@@ -29,13 +29,17 @@ class Intake:
     """The way of a file's bytes into the library, and out of it again."""
 
     def __init__(self, store: Store, home: Home, settings: Settings) -> None:
-        self.limits = ReaderLimits(max_pages=settings.max_pages, page_seconds=settings.page_seconds)
+        self._settings = settings
         self._store = store
         self._home = home
         self._blobs = BlobStore(home.root)
-        self._max_upload_mb = settings.max_upload_mb
         # Bytes and row come and go together, also where one document is added and deleted at once.
         self._keeping = threading.Lock()
+
+    @property
+    def limits(self) -> ReaderLimits:
+        """What reading a file may take at this moment."""
+        return ReaderLimits(max_pages=self._settings.max_pages, page_seconds=self._settings.page_seconds)
 
     def path(self, document: Document) -> Path:
         """Where a document's bytes are."""
@@ -46,10 +50,10 @@ class Intake:
 
         Raises UnsupportedFile, EmptyDocument, DocumentTooLarge or DiskFull; the file then stays where it is.
         """
-        if (size := path.stat().st_size) > self._max_upload_mb * 1_000_000:
+        if (size := path.stat().st_size) > self._settings.max_upload_mb * 1_000_000:
             raise DocumentTooLarge(
-                f"The file has {size / 1e6:,.1f} MB; the limit is {self._max_upload_mb} MB.",
-                "Raise it with --max-upload-mb, or split the file.",
+                f"The file has {size / 1e6:,.1f} MB; the limit is {self._settings.max_upload_mb} MB.",
+                "Raise it in the settings, or split the file.",
             )
         file_name = _file_name(name)
         media_type = sniff(path, file_name)
@@ -105,7 +109,7 @@ class Intake:
             raise DocumentNotFound(
                 f"There is no attached file {number}.", f"The document has {len(document.attachments)}."
             )
-        extract(self.path(document), number, out_path, self._max_upload_mb * 1_000_000, self.limits)
+        extract(self.path(document), number, out_path, self._settings.max_upload_mb * 1_000_000, self.limits)
         return document.attachments[number - 1][0]
 
     def parse(self, document: Document) -> Generator[Progress]:

@@ -46,7 +46,7 @@ class Library:
         self.intake = Intake(store, home, settings)
         self._transfer = Transfer(store, home, self.intake)
         self._retention = Retention(store, home, model)
-        self.ingest = Ingest(store, model, self.intake, self._retention)
+        self.ingest = Ingest(store, model, self.intake, self._retention, settings)
         ingest = self.ingest
         stages = (
             # Two at once, so that a short file does not wait for the pages of a long one.
@@ -56,8 +56,8 @@ class Library:
             Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
         )
         self._worker = Worker(stages, ingest.unfinished, lambda: self.queue.first())
-        self.catalogue = Catalogue(store, model, self._worker)
-        self._guides = Guides(store, model)
+        self.catalogue = Catalogue(store, model, self._worker, settings)
+        self._guides = Guides(store, model, settings)
         self.queue = Queue(store, self.catalogue)
 
     def add(self, path: Path, name: str, move: bool = True) -> str:

@@ -22,8 +22,8 @@ class _LogFile(RotatingFileHandler):
 
 
 @contextmanager
-def log_file(home: Path) -> Iterator[None]:
-    """Keep a log while the block lasts, of the threads' bugs too; where no file can be written, do without."""
+def log_file(home: Path, level: str = "info") -> Iterator[None]:
+    """Keep a log of this `level` and above, of the threads' bugs too; where no file can be written, do without."""
     path = home / NAME
     try:
         path.touch(mode=0o600)
@@ -33,22 +33,27 @@ def log_file(home: Path) -> Iterator[None]:
         yield
         return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    before = {name: logging.getLogger(name).level for name in _OWN}
+    before = {each: logging.getLogger(each).level for each in _OWN}
     hook = threading.excepthook
     threading.excepthook = _log_bug
     logging.getLogger().addHandler(handler)
-    for name in _OWN:
-        logging.getLogger(name).setLevel(logging.INFO)
+    log_from(level)
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        for each, kept in before.items():
+            logging.getLogger(each).setLevel(kept)
         logging.getLogger().removeHandler(handler)
         threading.excepthook = hook
         # What is not written yet is not, on a disk that fails.
         with suppress(OSError):
             handler.close()
+
+
+def log_from(level: str) -> None:
+    """From now on, log what is of this level and above: `debug`, `info`, `warning` or `error`."""
+    for name in _OWN:
+        logging.getLogger(name).setLevel(level.upper())
 
 
 def _log_bug(report: threading.ExceptHookArgs) -> None:

@@ -1,6 +1,7 @@
 """App: the library, the questions and the model behind them, wired together once."""
 
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -11,10 +12,12 @@ from app.events import ReaderStatus
 from app.export import Export
 from app.keys import Keys
 from app.library import Library
+from app.log_file import log_from
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.originals import Originals
 from app.pod_engine import equip
+from app.preferences import Preferences
 from app.questions import Questions
 from app.reader_choice import Readers, latest_choice
 from app.refusals import as_app_error
@@ -42,13 +45,14 @@ class App:
     """Everything a user can do. Nothing runs in the background until `start`.
 
     Raises BadSetting where the home cannot be used, DiskFull, DiskFailed, and Busy while another process tidies it up.
-    With `rescue` the database is checked even where it was closed in good order.
+    With `rescue` the database is checked even where it was closed in good order. `sources` says by which option or
+    variable settings were given, which is above what is saved in the home.
     """
 
     may_ask = True
     """A visitor of a share may be allowed to look only."""
 
-    def __init__(self, settings: Settings, rescue: bool = False) -> None:
+    def __init__(self, settings: Settings, rescue: bool = False, sources: Mapping[str, str] | None = None) -> None:
         self._home, opened = _open(settings, rescue)
         self.settings = replace(settings, home=self._home.root)
         self._only_page = False
@@ -60,18 +64,23 @@ class App:
         self._open.callback(self._store.close)
         self._open.callback(self._keeper.close)
         self.keys = Keys(self._store)
-        models = self._home.models
-        chosen = replace(settings, model=settings.model or latest_choice(self._store))
-        self.model = ModelHandle(chosen, models, lambda loaded: equip(self._store, self._home, loaded, settings))
-        self._meaning = Meaning(self._store, models, settings.meaning)
+        mine, models = self.settings, self._home.models
+        self.preferences = Preferences(self._store, mine, sources or {})
+        choice = settings.model or latest_choice(self._store)
+        self.model = ModelHandle(choice, mine, models, lambda loaded: equip(self._store, self._home, loaded, mine))
+        self.preferences.on = {
+            "log_level": lambda: log_from(mine.log_level),
+            **dict.fromkeys(("memory_mb", "gpu_memory_mb"), self._limit_memory),
+        }
+        self._meaning = Meaning(self._store, models, lambda: mine.meaning)
         self._open.callback(self._meaning.close)
-        self.library = Library(self._store, self._home, self.model, settings, self._meaning)
+        self.library = Library(self._store, self._home, self.model, mine, self._meaning)
         self._open.callback(self.library.close)
         self._open.callback(self.model.close)
         self.readers = Readers(self._store, self._home, self.model, self.library)
         self._open.callback(self.readers.stop)
         conversations = Conversations(self._store)
-        self.questions = Questions(self._store, self.model, conversations, settings.max_answer_tokens, self._meaning)
+        self.questions = Questions(self._store, self.model, conversations, mine, self._meaning)
         self.chat = Chat(self._store, self.model, conversations, self.questions)
         self._open.callback(self.chat.close)
         self.search = Search(self._store)
@@ -89,6 +98,7 @@ class App:
             if self._home.is_read_only
             else "",
             opened.said,
+            self.preferences.notice.strip(),
             names and f"Entered anew from the original files: {names}.",
         )
         self.notice = " ".join(filter(None, notices))
@@ -152,6 +162,10 @@ class App:
         if empty and found:
             shutil.rmtree(folder)
         return found
+
+    def _limit_memory(self) -> None:
+        if engine := self.model.peek():
+            engine.loaded.limit_memory(self.settings)
 
     def close(self) -> None:
         """End the background work and let go of the home; nothing happens the second time."""

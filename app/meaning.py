@@ -6,7 +6,7 @@ then. Where the encoder cannot be fetched, or a page has no vectors yet, words a
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,11 +59,11 @@ class PageMeaning:
 class Meaning:
     """The encoder, once it is there, with the vectors of documents."""
 
-    def __init__(self, store: Store, models: Path, wanted: bool = True) -> None:
-        """`models` is the folder that the encoder is kept in; where it is not wanted, words alone decide."""
-        self._store, self._models = store, models
+    def __init__(self, store: Store, models: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+        """`models` is the folder that the encoder is kept in; while it is not wanted, words alone decide."""
+        self._store, self._models, self._wanted = store, models, wanted
         self._encoder: TextEncoder | None = None
-        self._missing = not wanted
+        self._missing = False
         self._loading = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meaning", daemon=True)
@@ -107,7 +107,7 @@ class Meaning:
     def _run(self) -> None:
         while not self._closed.is_set() and not self._missing:
             try:
-                if not self._add():
+                if not self._wanted() or not self._add():
                     self._closed.wait(_POLL_SECONDS)
             except (NotStored, StorageFull) as error:
                 log.info("vectors were not kept: %s", error)
@@ -133,6 +133,8 @@ class Meaning:
 
     def _loaded(self, fetch: bool = False) -> TextEncoder | None:
         """The encoder, if it is on this disk or may be fetched."""
+        if not self._wanted():
+            return None
         if self._encoder is None and not self._missing:
             with self._loading:
                 try:

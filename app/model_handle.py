@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ModelUnavailable
@@ -17,18 +16,18 @@ class ModelHandle:
     works with it, once. Whoever holds what an earlier model was equipped with goes on with that to the end.
     """
 
-    def __init__(self, settings: Settings, folder: Path, equip: Callable[[Loaded], PodEngine]) -> None:
+    def __init__(self, choice: str, settings: Settings, folder: Path, equip: Callable[[Loaded], PodEngine]) -> None:
         self._settings = settings
         self._folder = folder
         self._equip = equip
         self._lock = threading.Lock()
-        self._reader = self.made(settings.model)
+        self._reader = self.made(choice)
         self._instead: ReaderModel | None = None
         self._engine: PodEngine | None = None
 
     def made(self, choice: str, after: Callable[[], None] = lambda: None) -> ReaderModel:
         """Another model, which is loaded beside, once `after` has returned."""
-        return ReaderModel(replace(self._settings, model=choice), self._folder, after)
+        return ReaderModel(self._settings, self._folder, after, choice)
 
     def take(self, reader: ReaderModel) -> None:
         """Go by this model from now on."""

@@ -17,6 +17,7 @@ from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
 from app.routing import Route, index
 from app.section_answer import SectionAnswer
+from app.settings import Settings
 from app.several_answer import SeveralAnswer
 from app.whole_answer import WholeAnswer
 from storage import Store
@@ -33,12 +34,12 @@ class Questions:
         store: Store,
         model: ModelHandle,
         conversations: Conversations,
-        max_answer_tokens: int,
+        settings: Settings,
         meaning: Meaning | None = None,
     ) -> None:
         self._store = store
         self._model = model
-        self._max_answer_tokens = max_answer_tokens
+        self._settings = settings
         self._conversations = conversations
         self._retriever = Retriever(store, meaning)
 
@@ -114,14 +115,14 @@ class Questions:
         """What answers a question of its kind; nothing of it is remembered yet."""
         asking = self._asking(asked)
         if asking.kind in ("whole", "page"):
-            return WholeAnswer(self._store, self._model, asked, asking, self._max_answer_tokens)
+            return WholeAnswer(self._store, self._model, asked, asking, self._settings.max_answer_tokens)
         if asking.kind != "inside":
             return DocumentAnswer(self._store, asked, asking)
         if len(asked.question) <= _LONGEST and (whole := complete(asked.question, asked.earlier)) != asked.question:
             asked = replace(asked, understood=whole)
         if asked.beside:
-            return SeveralAnswer(self._store, self._model.wait(), self._retriever, asked, self._max_answer_tokens)
-        return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._max_answer_tokens)
+            return SeveralAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
+        return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
 
     def _asking(self, asked: Asked) -> Asking:
         if len(asked.question) > _LONGEST or asked.beside:

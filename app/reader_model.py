@@ -25,7 +25,7 @@ from engine.evidence.calibration import calibrate
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import NAMED, parse
 from engine.models import loader
-from engine.offload.tiers import tiered_cache
+from engine.offload.tiers import limits, tiered_cache
 from engine.runtime.backend import runner_for
 from engine.runtime.prefill.builder import PodBuilder, chunk_tokens
 from engine.runtime.prefill.warmup import prepare_reading
@@ -50,9 +50,13 @@ class _Closed(Exception):
 class ReaderModel:
     """A model with its prompts and evidence heads; `ready` waits for it, `status` never does."""
 
-    def __init__(self, settings: Settings, folder: Path, after: Callable[[], None] = lambda: None) -> None:
-        """It is loaded once `after` has returned."""
+    def __init__(
+        self, settings: Settings, folder: Path, after: Callable[[], None] = lambda: None, choice: str = ""
+    ) -> None:
+        """The one that the settings name, unless there is another `choice`; it is loaded once `after` has returned."""
         self._settings = settings
+        self.choice = choice or settings.model
+        """What it is chosen by, as `--model` takes it."""
         self._after = after
         self._folder = folder
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -65,11 +69,6 @@ class ReaderModel:
             "The model was not loaded.", f"Start DocPod again; {NAME} in the home folder may say why."
         )
         self._loaded: Loaded | None = None
-
-    @property
-    def choice(self) -> str:
-        """What it was chosen by, as `--model` takes it."""
-        return self._settings.model
 
     def start(self) -> None:
         """Begin to load, once."""
@@ -130,7 +129,7 @@ class ReaderModel:
     def _load(self) -> None:
         try:
             with translate_oom():
-                model = loader.load(self._settings.model, self._folder, self._say, self._settings.threads)
+                model = loader.load(self.choice, self._folder, self._say, self._settings.threads)
                 if adapter := parse(self._settings.recipe or "exact").adapter:
                     model = loader.adapted(model, adapter, self._folder)
                 loaded = Loaded(model, self._settings, self._folder, self._say, self._idle)
@@ -141,7 +140,7 @@ class ReaderModel:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe exact.")
         except OutOfMemory as error:
             self._failure = ModelUnavailable(
-                f"{self._settings.model} does not fit: {error}.",
+                f"{self.choice} does not fit: {error}.",
                 "Close other programs that use memory, or choose a smaller model: --model embedded.",
             )
         except EngineError as error:
@@ -151,7 +150,7 @@ class ReaderModel:
             if self._loaded is None:
                 # Also after a bug, whose traceback the thread prints: nobody may wait for ever.
                 message, hint = self._failure.message, self._failure.hint
-                self._status = ReaderStatus("failed", self._settings.model, message, hint)
+                self._status = ReaderStatus("failed", self.choice, message, hint)
             self._settled.set()
 
     def _calibrate(self, loaded: "Loaded") -> None:
@@ -191,7 +190,7 @@ class ReaderModel:
 
     def _say(self, sentence: str) -> None:
         log.info(sentence)
-        self._status = ReaderStatus("loading", self._settings.model, sentence)
+        self._status = ReaderStatus("loading", self.choice, sentence)
 
 
 def _calibrating(name: str, share: float) -> str:
@@ -230,7 +229,13 @@ class Loaded:
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
-        self.tiers = tiered_cache(model.device, settings.gpu_memory_mb * MB, settings.memory_mb * MB)
+        self.tiers = tiered_cache(model.device)
+        self.limit_memory(settings)
+
+    def limit_memory(self, settings: Settings) -> None:
+        """Hold no more pods in memory from now on than the settings say."""
+        device = self.runner.model.device
+        self.tiers.limit(*limits(device, settings.gpu_memory_mb * MB, settings.memory_mb * MB))
 
     def warm_up(self, recipe: str) -> None:
         """Ask questions over sections of a recipe that hold nothing; see engine.runtime.warmup."""

@@ -7,6 +7,7 @@ from app.errors import EmptyDocument
 from app.events import Progress
 from app.intake import Intake, page_row, storing
 from app.readers import recognise
+from app.settings import Settings
 from storage import Document, PageState, Store
 
 INSTALL = "pip install rapidocr onnxruntime"
@@ -23,8 +24,8 @@ def ocr_installed() -> bool:
 class Scans:
     """Reads pages by OCR, one by one; each that is done is kept."""
 
-    def __init__(self, store: Store, intake: Intake) -> None:
-        self._store = store
+    def __init__(self, store: Store, intake: Intake, settings: Settings) -> None:
+        self._store, self._settings = store, settings
         self._intake = intake
 
     def read(self, document: Document) -> Generator[Progress, None, bool]:
@@ -57,15 +58,17 @@ class Scans:
         """Raises EmptyDocument, with what can be done, where no page has text."""
         states = [state for _, state in self._store.page_states(document_id)]
         if states and "ok" not in states:
-            raise EmptyDocument(*why_silent(states))
+            raise EmptyDocument(*why_silent(states, self._settings.ocr))
 
 
-def why_silent(states: Sequence[PageState]) -> tuple[str, str]:
+def why_silent(states: Sequence[PageState], wanted: bool) -> tuple[str, str]:
     """What to say of a document without text: message and hint."""
     pictures = sum(state in WITHOUT_TEXT for state in states)
     said = f"None of the {len(states)} pages has text" + (f"; {pictures} are pictures of text." if pictures else ".")
     if not pictures:
         return said, "OCR found no words on them either."
+    if ocr_installed() and not wanted:
+        return said, "OCR is switched off: switch it on in the settings, then try again."
     if ocr_installed():
         return said, "They could not be read by OCR: try again, or scan them anew."
     return said, f"Install OCR to read them, then try again: {INSTALL}"

@@ -22,6 +22,7 @@ from app.reader_model import Loaded
 from app.recall import Recalled
 from app.retrieval import Pages, Retriever
 from app.routing import Route
+from app.settings import Settings
 from app.streaming import stream, without_echo
 from app.words import stems, telling_stems
 from engine.core.sampling import SamplingParams
@@ -49,13 +50,11 @@ _TOPIC = re.compile(
 class SectionAnswer:
     """A question on its way to its answer, which can be had at any moment as far as it was said."""
 
-    def __init__(
-        self, store: Store, engine: PodEngine, retriever: Retriever, asked: Asked, max_answer_tokens: int
-    ) -> None:
+    def __init__(self, store: Store, engine: PodEngine, retriever: Retriever, asked: Asked, settings: Settings) -> None:
         """Recalls what the question needs. Raises QuestionRejected, DocumentNotFound and NotRead."""
         self._start = time.perf_counter()
         self._store, self._engine, self._loaded, self._asked = store, engine, engine.loaded, asked
-        self._max_answer_tokens = max_answer_tokens
+        self._settings = settings
         self._heads = self._loaded.heads  # others may take their place meanwhile
         self._weak = self._heads.answers_from != "sections"
         self._ids = _ids(self._loaded, asked.whole)
@@ -107,7 +106,8 @@ class SectionAnswer:
             found = route.candidates
             attention = oom_retry.run(asked.attention) if asked else None
             self.ranked = rank(route.question, route.terms, found, texts, attention)
-            best = best_passages(self._on_topic() if self._weak and self._is_topic else self.ranked)
+            ranked = self._on_topic() if self._weak and self._is_topic else self.ranked
+            best = best_passages(ranked, self._settings.passages)
             self._pages.fetch({each.passage.page for each in best})
             self._citations = cite(best, self._pages)
             self._decoding = time.perf_counter()
@@ -137,7 +137,7 @@ class SectionAnswer:
         ended = "repeated" if words != self._text.strip() else "cut" if 0 < self._most <= self._count else ""
         found = self._found
         if words:
-            citations = with_support(words, citations, self.ranked, self._pages)
+            citations = with_support(words, citations, self.ranked, self._pages, self._settings.passages)
             found = found or self._answers(words)
         words, foreign = self._marked(words, citations)
         if self._weak and found and self._is_derived:
@@ -246,7 +246,7 @@ class SectionAnswer:
     def _params(self, pods: Sequence[AnyPod]) -> SamplingParams:
         """How the answer is chosen, as long as the window allows."""
         room = self._loaded.runner.model.window - max(each.num_tokens for each in pods) - len(self._ids)
-        self._most = min(self._max_answer_tokens, room)
+        self._most = min(self._settings.max_answer_tokens, room)
         return SamplingParams(self._most, *_variation(self._asked.again, len(self._asked.messages)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from app.citations import MAX_CITATIONS, NEAR, cite
+from app.citations import NEAR, cite
 from app.conversations import Asked
 from app.errors import NotRead
 from app.events import Answer, Cited, Evidence, TextDelta
@@ -17,6 +17,7 @@ from app.query_terms import core_question
 from app.retrieval import Pages, Retriever
 from app.routing import Route
 from app.section_answer import SectionAnswer
+from app.settings import Settings
 from app.words import terms
 from storage import Document, Store
 
@@ -33,16 +34,14 @@ def read_of(engine: PodEngine, asked: Asked) -> list[str]:
 class SeveralAnswer:
     """A question to several documents on its way to its answer."""
 
-    def __init__(
-        self, store: Store, engine: PodEngine, retriever: Retriever, asked: Asked, max_answer_tokens: int
-    ) -> None:
+    def __init__(self, store: Store, engine: PodEngine, retriever: Retriever, asked: Asked, settings: Settings) -> None:
         """Finds the best document, and recalls what the question needs of it. Raises NotRead where none is read."""
         found = {each: store.document(each) for each in asked.documents}
         documents = {key: each for key, each in found.items() if each}
         read = [each for each in read_of(engine, asked) if each in documents]
         if not read:
             raise NotRead("None of these documents has been read yet.", "Wait until one is read, then ask again.")
-        self._store = store
+        self._store, self._settings = store, settings
         self._titles = {each: documents[each].name for each in read}
         self._looked = _looked([documents[each] for each in read])
         unread = [each.name for key, each in documents.items() if key not in self._titles]
@@ -50,7 +49,7 @@ class SeveralAnswer:
         self._ranked = _ranked(store, retriever, asked.whole, read)
         self._best = next(iter(self._ranked), read[0])
         self._inner = SectionAnswer(
-            store, engine, retriever, replace(asked, document_id=self._best, beside=()), max_answer_tokens
+            store, engine, retriever, replace(asked, document_id=self._best, beside=()), settings
         )
 
     def events(self, stop: threading.Event) -> Generator[Evidence | TextDelta, None, None]:
@@ -75,7 +74,7 @@ class SeveralAnswer:
         for document_id, best in self._ranked.items():
             if document_id == self._best or best.score < least or (found and not best.found):
                 continue
-            if len(cited) == len(own) + MAX_CITATIONS:
+            if len(cited) == len(own) + self._settings.passages:
                 break
             (each,) = cite([best], Pages(self._store, document_id))
             cited.append(replace(self._of(document_id, each), mark=len(cited) + 1))

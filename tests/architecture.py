@@ -1,12 +1,18 @@
-"""The list of files in docs/architecture.md, from the files' docstrings; `python -m tests.architecture` renews it."""
+"""The list of files in docs/architecture.md, from their docstrings, and the table of docs/settings.md.
+
+`python -m tests.architecture` renews both.
+"""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from app.settings import SETTINGS, Described
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 TOPS = ("app", "engine", "storage", "ui", "benchmarks")
 _COLUMN = 30
 
@@ -19,6 +25,18 @@ def listing() -> str:
 def listed(page: str) -> str:
     """The list as it stands in the page, without the fences around it."""
     return page.partition("```text\n")[2].partition("\n```")[0]
+
+
+def table() -> str:
+    """One row a setting."""
+    rows = (f"| `{each.option}` | {_default(each)} | {each.when} | {each.about} |" for each in SETTINGS.values())
+    return "\n".join(("| option | default | when | meaning |", "| --- | --- | --- | --- |", *rows))
+
+
+def _default(each: Described) -> str:
+    if isinstance(each.default, bool):
+        return "on" if each.default else "off"
+    return f"{each.shown or f'`{each.default}`'} {each.unit}".strip()
 
 
 def _folder(folder: Path, depth: int) -> Iterator[str]:
@@ -42,3 +60,5 @@ if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     before, fence, rest = text.partition("```text\n")
     PAGE.write_text(f"{before}{fence}{listing()}\n```{rest.partition('```')[2]}", encoding="utf-8")
+    intro = SETTINGS_PAGE.read_text(encoding="utf-8").partition("| option")[0]
+    SETTINGS_PAGE.write_text(f"{intro}{table()}\n", encoding="utf-8")

@@ -5,13 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from app import cli
+from app.settings import SETTINGS
 from tests import architecture
 
 ROOT = Path(__file__).parent.parent
@@ -255,25 +255,15 @@ def test_packages_export_their_public_names() -> None:
     assert against == []
 
 
-def settings() -> Iterator[tuple[str, str]]:
-    """Each field of Settings with its docstring, which is the bare string under it."""
-    path = Path("app/settings.py")
-    body = next(node for node in nodes(path) if isinstance(node, ast.ClassDef)).body
-    for field, after in pairwise([*body, ast.Pass()]):
-        if isinstance(field, ast.AnnAssign):
-            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            yield field.target.id, after.value.value if is_text else ""
-
-
 def test_every_setting_is_documented_and_reachable(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"], lambda app: None)
-    usage = capsys.readouterr().out
-    for name, docstring in settings():
-        option = rf"--(no-)?{name.replace('_', '-')}\b"
-        assert docstring, f"{name} has no docstring"
-        assert re.search(option, usage), f"{name} is not an option of run_app.py"
-        assert re.search(rf"^\| `{option}", text(Path("README.md")), re.MULTILINE), f"{name} is not in README's table"
+    usage = " ".join(capsys.readouterr().out.split())
+    for each in SETTINGS.values():
+        assert re.search(rf"--(no-)?{each.option[2:]}\b", usage), f"{each.name} is not an option of run_app.py"
+        assert each.about.split()[0] in usage and each.about.endswith("."), f"{each.name} is not explained"
+    table = f"\n\n{architecture.table()}\n"
+    assert text(Path("docs/settings.md")).endswith(table), "renew it: python -m tests.architecture"
 
 
 def test_the_architecture_page_lists_every_file() -> None:

@@ -16,7 +16,7 @@ from ui.language import count, i18n, t, translated
 from ui.render import conversation
 from ui.render.words import text
 from ui.trouble import explain
-from ui.view import POLLING, QUIET, Open, Page, View
+from ui.view import AT_ONCE, POLLING, QUIET, Open, Page, View
 
 PACE_SECONDS = 0.06
 """Shortest time between two redrawings of a growing answer: faster ones cannot be read, only cost."""
@@ -73,10 +73,10 @@ def bind(page: Page) -> None:
         ),
         page["history"].retry(again, ids, api_name="regenerate", **answering),
     ]
-    question.stop(stop, ids, page.outputs, api_name="stop", queue=False, **QUIET)
+    question.stop(stop, ids, page.outputs, api_name="stop", **AT_ONCE)
     for source, name in (("history", "edit"), ("status", "edit_leave")):
-        page[source].edit(edit, ids[1:], page.outputs, api_name=name, queue=False, **QUIET)
-    page["history"].stop(stop, ids, page.outputs, api_name="stop_waiting", queue=False, **QUIET)
+        page[source].edit(edit, ids[1:], page.outputs, api_name=name, **AT_ONCE)
+    page["history"].stop(stop, ids, page.outputs, api_name="stop_waiting", **AT_ONCE)
 
 
 def live(app: App, at: Open) -> View:

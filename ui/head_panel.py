@@ -9,7 +9,7 @@ from app.main import App
 from ui.render import conversation
 from ui.render import head as view
 from ui.trouble import explain
-from ui.view import LAST_WINS, QUIET, Open, Page, View
+from ui.view import AT_ONCE, LAST_WINS, QUIET, Open, Page, View
 
 PANE = "chat-pane"
 
@@ -44,7 +44,7 @@ def bind(page: Page) -> None:
         return page.guarded(lambda: page.opened(document_id, page.app.chat.copy(conversation_id)))
 
     ids, head = [page["document_id"], page["conversation_id"]], page["head"]
-    leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
+    leaving = {"cancels": page.answering, **AT_ONCE}
     head.select(open_conversation, None, page.outputs, api_name="conversation", **leaving | LAST_WINS)
     # The browser names it at once, so that a question which is quicker than the server is asked in the new one.
     fresh = {"js": "() => window.docpod.fresh()", "api_name": "conversation_fresh", **QUIET}
@@ -52,7 +52,7 @@ def bind(page: Page) -> None:
     new.then(open_new, ids, page.outputs, api_name="conversation_new", **leaving)
     head.copy(copy, ids, page.outputs, api_name="conversation_copy", **leaving)
     places = [*ids, page["search"]]
-    head.submit(rename, places, page.outputs, api_name="conversation_rename", concurrency_limit=None, **QUIET)
+    head.submit(rename, places, page.outputs, api_name="conversation_rename", **AT_ONCE)
     page["status"].click(undo, ids[:1], page.outputs, api_name="conversation_undo", **leaving)
     head.delete(delete, ids, page.outputs, api_name="conversation_delete", **leaving)
 

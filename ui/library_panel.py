@@ -17,7 +17,7 @@ from ui import page_panel
 from ui.language import i18n
 from ui.render import library
 from ui.trouble import Trouble, explain
-from ui.view import LAST_WINS, POLLING, QUIET, RESTING, Open, Page, View
+from ui.view import AT_ONCE, LAST_WINS, POLLING, QUIET, RESTING, Open, Page, View
 
 PANE = "library-pane"
 
@@ -78,26 +78,26 @@ def bind(page: Page) -> None:
     page["upload"].upload(upload, files, outputs, preprocess=False, api_name="upload", concurrency_limit=4, **QUIET)
     sources = {"documents": "act", "history": "act_welcome", "head": "act_head", "order": "act_order"}
     for source, name in sources.items():
-        page[source].click(act, ids, outputs, api_name=name, concurrency_limit=None, **QUIET)
-    leaving = {"cancels": page.answering, "concurrency_limit": None, **QUIET}
+        page[source].click(act, ids, outputs, api_name=name, **AT_ONCE)
+    leaving = {"cancels": page.answering, **AT_ONCE}
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
     page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
     page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
     looks = [*ids, page["awaited"], page["seen"]]
     # Gradio's `input` is for keys that write something: it misses the others, and what is pasted.
-    searching = {"trigger_mode": "always_last", "queue": False, **QUIET}
+    searching = {"trigger_mode": "always_last", **AT_ONCE}
     page["search"].change(look, looks, outputs, api_name="search", **searching)
-    page["timer"].tick(look, looks, outputs, api_name="tick", queue=False, **QUIET)
+    page["timer"].tick(look, looks, outputs, api_name="tick", **AT_ONCE)
 
 
 def live(app: App | SharedApp, at: Open) -> View:
-    """The list, with the open document marked."""
+    """The list; the script marks in it what is open, so that it need not be drawn anew for that."""
     visiting = isinstance(app, SharedApp)
     queue = () if visiting else app.library.queue.waiting(at.library)
     return {
         "order": "" if visiting else library.order(at.library, app.library.catalogue.sort),
-        "documents": library.documents(at.found, "" if at.several else at.document_id, at.search, at.hits, queue)
-        + library.conversations(app.questions.conversations(), at.conversation_id),
+        "documents": library.documents(at.found, at.search, at.hits, queue)
+        + library.conversations(app.questions.conversations()),
         "several": library.several(at.found) if app.may_ask and not parted(at.search)[1].strip() else "",
     }
 

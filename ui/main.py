@@ -5,13 +5,22 @@ from typing import Any
 import gradio as gr
 
 from app.main import App
-from ui import chat_panel, head_panel, library_panel, page_panel, presets_panel, readers_panel, share_panel
+from ui import (
+    chat_panel,
+    head_panel,
+    library_panel,
+    page_panel,
+    presets_panel,
+    readers_panel,
+    settings_panel,
+    share_panel,
+)
 from ui.access import GuardedBlocks, acting
 from ui.language import t
 from ui.render.icons import icon
 from ui.view import POLLING, QUIET, Page, Panel
 
-_LIBRARY: tuple[Panel, ...] = (library_panel, readers_panel, share_panel)
+_LIBRARY: tuple[Panel, ...] = (library_panel, readers_panel, share_panel, settings_panel)
 PANELS: tuple[Panel, ...] = (*_LIBRARY, head_panel, presets_panel, chat_panel, page_panel)
 """In the order in which they stand in their panes. A further one is a module like these and its name here."""
 PANES = ("library-pane", "chat-pane", "page-pane")
@@ -39,6 +48,9 @@ def build(app: App) -> gr.Blocks:
         blocks.load(load, ids, page.outputs, js="() => window.docpod.place()", api_name="load", **QUIET)
         for part, name in zip(ids, ("remember_document", "remember_conversation"), strict=True):
             part.change(None, ids, None, js="(d, c) => window.docpod.remember(d, c)", api_name=name, **QUIET)
+        # Gradio tells every region that an event fills how far it is, time and again: none of ours shows that.
+        for event in blocks.fns.values():
+            event.show_progress_on = [page["seen"]]
     return blocks
 
 

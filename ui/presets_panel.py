@@ -9,7 +9,7 @@ from app.errors import DocumentNotFound
 from app.main import App
 from ui.render import presets
 from ui.trouble import explain
-from ui.view import POLLING, QUIET, Open, Page, View
+from ui.view import AT_ONCE, POLLING, Open, Page, View
 
 PANE = "chat-pane"
 
@@ -26,7 +26,7 @@ def bind(page: Page) -> None:
         return page.guarded(lambda: on_act(page, document_id, conversation_id, search, event._data or {}))
 
     ids = [page["document_id"], page["conversation_id"], page["search"]]
-    page["dial"].click(act, ids, page.outputs, api_name="recipe", concurrency_limit=None, **QUIET)
+    page["dial"].click(act, ids, page.outputs, api_name="recipe", **AT_ONCE)
 
 
 def live(app: App, at: Open) -> View:

@@ -9,7 +9,7 @@ from app.main import App
 from app.shared_app import SharedApp
 from ui.render import readers
 from ui.trouble import explain
-from ui.view import POLLING, QUIET, Open, Page, View
+from ui.view import AT_ONCE, POLLING, Open, Page, View
 
 PANE = "library-pane"
 
@@ -27,7 +27,7 @@ def bind(page: Page) -> None:
         return page.values(on_act(page.app, event._data or {}))
 
     for source, name in (("reader", "reader"), ("change", "reader_stop")):
-        page[source].click(act, None, page.outputs, api_name=name, concurrency_limit=None, **QUIET)
+        page[source].click(act, None, page.outputs, api_name=name, **AT_ONCE)
 
 
 def live(app: App | SharedApp, at: Open | None = None) -> View:

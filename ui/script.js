@@ -98,6 +98,18 @@
     showPicked();
   });
 
+  // What is open is marked in both lists.
+  let open = [];
+  function mark() {
+    const several = document.querySelector("#head .titles");
+    for (const row of document.querySelectorAll("#documents :is(.document, .conversations li:has(button))")) {
+      const { document: id, conversation } = row.querySelector("button").dataset;
+      const current = conversation ? conversation === open[1] : id === open[0] && !several;
+      if (current) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+  }
+
   function payload(source) {
     const marks = source.closest("[data-citations]");
     const extra = "several" in source.dataset ? { documents: [...picked].join(" ") } : {};
@@ -106,10 +118,14 @@
   }
 
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
+  let tell = () => {};
   function wire(element, trigger) {
+    if (element.closest("#settings")) tell = trigger;
     const press = async (button) => {
       if (!button || button.disabled) return;
       const data = payload(button);
+      // Deleting the open document clears the page and so is an event of its own.
+      if (button.matches(".document[aria-current] > .delete")) data.event = "delete";
       if (data.ask && !(await confirmed(data))) return;
       if ("rename" in data) {
         data.title = await renamed(data);
@@ -134,7 +150,9 @@
       held = null;
     });
     element.addEventListener("change", ({ target }) => {
-      if (target.matches("select[data-event]")) trigger(target.dataset.event, { ...payload(target), value: target.value });
+      if (!target.matches("[data-event]")) return;
+      const value = target.type === "checkbox" ? (target.checked ? "on" : "off") : target.value;
+      trigger(target.dataset.event, { ...payload(target), value });
     });
     element.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -194,6 +212,14 @@
       box.value = `#${dataset.tag}`;
       box.dispatchEvent(new Event("input", { bubbles: true }));
     },
+    settings() {
+      const sheet = document.querySelector("#settings");
+      Object.assign(sheet, { popover: "auto", role: "dialog", ariaLabel: t("Settings"), tabIndex: -1 });
+      tell("click", { act: "show" });
+      sheet.showPopover();
+      sheet.focus();
+    },
+    close: () => document.querySelector("#settings").hidePopover(),
     fold: (button) => button.closest("details")?.removeAttribute("open"),
     copy: (button) => copy(button, button.dataset.copy),
     copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
@@ -268,18 +294,25 @@
     if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
   }, true);
   function keepUnfolded() {
+    mark();
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
     const choice = document.querySelector("#reader input[name=choice]");
     if (choice && !choice.value) choice.value = chosen;
     if (!focused || focused.isConnected) return;
-    const parts = [...document.querySelectorAll("#reader :is(summary, button, input), #documents :is(button, input)")];
-    const name = ({ ariaLabel, dataset: { document, conversation, page, tag } }) =>
-      [ariaLabel, document, conversation, page, tag].join();
+    const parts = [...document.querySelectorAll(`#reader :is(summary, button, input), #documents :is(button, input),
+      #settings :is(button, input, select)`)];
+    const name = ({ id, ariaLabel, dataset: { document, conversation, page, tag } }) =>
+      [id, ariaLabel, document, conversation, page, tag].join();
     const { step, document: id } = focused.dataset;
     // Where a way in the queue ended, its document's other one has the focus.
     const other = step && parts.find((each) => each.dataset.step && each.dataset.document === id);
     const first = inReaders ? parts.find((each) => each.closest("#reader")) : null;
-    (parts.find((each) => name(each) === name(focused)) || other || first)?.focus({ preventScroll: true });
+    const same = parts.find((each) => name(each) === name(focused));
+    // Where the way back to a default went, its field has the focus.
+    const field = document.getElementById(`set-${focused.dataset.setting}`);
+    // What is being typed there is not sent yet.
+    if (same?.matches("#settings [inputmode]") && focused.value !== focused.defaultValue) same.value = focused.value;
+    (same || field || other || first)?.focus({ preventScroll: true });
   }
   // So does what is typed there, until it is sent.
   let chosen = "";
@@ -291,7 +324,7 @@
   let focused = null, inReaders = false;
   document.addEventListener("focusin", ({ target }) => {
     inReaders = Boolean(target.closest("#reader"));
-    focused = target.closest("#reader, #documents") && target;
+    focused = target.closest("#reader, #documents, #settings") && target;
   });
   document.addEventListener("focusout", ({ target }) => setTimeout(() => {
     if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
@@ -314,7 +347,7 @@
     input.files = kept.files;
     if (!kept.files.length) event.stopImmediatePropagation();
     const names = large.map((file) => `“${file.name}”`).join(", ");
-    let words = t("A file may have up to {limit} MB. Start DocPod with --max-upload-mb to allow more.", { limit });
+    let words = t("A file may have up to {limit} MB. The settings allow more.", { limit });
     if (names.includes(".docpod”")) words += " " + t("Archives of any size come by the command docpod import.");
     dialog(t("Too large: {files}", { files: names }), words, [["ok", t("OK"), "strong"]]);
   }, true);
@@ -346,6 +379,7 @@
 
   // Closes what is unfolded over the page, or else stops the answer.
   function escaped(event) {
+    if (document.querySelector(":popover-open")) return;
     const menu = document.querySelector("details.menu[open]");
     if (menu) {
       menu.removeAttribute("open");
@@ -432,7 +466,7 @@
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#reader", "#documents"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#reader", "#documents", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();
@@ -442,6 +476,8 @@
     return [known.get("d") || "", known.get("c") || ""];
   }
   function remember(documentId, conversationId) {
+    open = [documentId, conversationId];
+    mark();
     const known = new URLSearchParams();
     if (documentId) known.set("d", documentId);
     if (conversationId) known.set("c", conversationId);

@@ -26,7 +26,15 @@ RESTING: dict[str, Any] = {"value": 5.0, "__type__": "update"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How every event of the page is bound: no spinner over the text, no entry in an API listing."""
 
-LAST_WINS: dict[str, Any] = {"trigger_mode": "multiple", "concurrency_id": "open", "concurrency_limit": 1}
+AT_ONCE: dict[str, Any] = {"queue": False, **QUIET}
+"""How what answers in one go is bound: by one request, without a place in a queue and a stream to wait at."""
+
+LAST_WINS: dict[str, Any] = {
+    "queue": True,
+    "trigger_mode": "multiple",
+    "concurrency_id": "open",
+    "concurrency_limit": 1,
+}
 """How what opens something is bound: one click after the other."""
 
 NOTHING = Found()

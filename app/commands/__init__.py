@@ -1,7 +1,18 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
-from app.commands import conversations, documents, keys, machine, order, questions, readers, search
+from app.commands import conversations, documents, keys, machine, order, questions, readers, search, settings
 
-NOUNS = (documents, order, questions, search, conversations, readers, keys, machine)
+NOUNS = (documents, order, questions, search, conversations, readers, keys, settings, machine)
 
-__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "order", "questions", "readers", "search"]
+__all__ = [
+    "NOUNS",
+    "conversations",
+    "documents",
+    "keys",
+    "machine",
+    "order",
+    "questions",
+    "readers",
+    "search",
+    "settings",
+]

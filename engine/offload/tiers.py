@@ -143,7 +143,14 @@ class TieredCache:
             on_device = [key for key, entry in everything if entry.pod is not None]
             return on_device, [key for key, entry in everything if entry.parked is not None]
 
-    def _shrink(self, newest: Hashable) -> None:
+    def limit(self, device_bytes: int, host_bytes: int) -> None:
+        """Hold no more than this from now on."""
+        with self._lock:
+            self.device_limit = device_bytes
+            self.host_limit = host_bytes if self._parking else 0
+            self._shrink()
+
+    def _shrink(self, newest: Hashable = None) -> None:
         """Demote until the limits hold; the newest stays on the device, even alone above the limit."""
         for key in [key for key, entry in self._entries.items() if entry.pod is not None and key != newest]:
             if self._device_bytes() <= self.device_limit:
@@ -200,9 +207,13 @@ class TieredCache:
 
 
 def tiered_cache(device: torch.device, device_bytes: int = 0, host_bytes: int = 0) -> TieredCache:
-    """With these limits; 0 takes a share of what is free at this moment. On a CPU there is only the host's."""
+    """With the limits that these stand for, as `limits` has it."""
+    return TieredCache(*limits(device, device_bytes, host_bytes), HostCopies(device) if device.type == "cuda" else None)
+
+
+def limits(device: torch.device, device_bytes: int, host_bytes: int) -> tuple[int, int]:
+    """Bytes on the device and in host memory; 0 takes a share of what is free now. A CPU has only one."""
     host_bytes = host_bytes or int(HOST_SHARE * oom.free_bytes(torch.device("cpu")))
     if device.type != "cuda":
-        return TieredCache(host_bytes)
-    device_bytes = device_bytes or int(DEVICE_SHARE * oom.free_bytes(device))
-    return TieredCache(device_bytes, host_bytes, HostCopies(device))
+        return host_bytes, 0
+    return device_bytes or int(DEVICE_SHARE * oom.free_bytes(device)), host_bytes

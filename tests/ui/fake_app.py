@@ -33,6 +33,7 @@ from app.events import (
 from app.export import Export
 from app.keys import SCOPES, Key
 from app.listing import listed, tags_in
+from app.preferences import Preferences
 from app.queue import Waiting
 from app.readers import Mark
 from app.settings import Settings
@@ -342,6 +343,19 @@ class FakeReaders:
         return freed
 
 
+class FakeStore:
+    """What was chosen, by name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def preference(self, name: str) -> str:
+        return self._known.get(name, "")
+
+    def prefer(self, name: str, value: str) -> None:
+        self._known[name] = value
+
+
 class FakeKeys:
     """One key that may do everything."""
 
@@ -364,6 +378,7 @@ class FakeApp:
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.settings = replace(Settings(), home=home, browser=False)
+        self.preferences = Preferences(FakeStore(), self.settings, {"home": "--home", "browser": "--no-browser"})
         self.clock = clock
         self.ready_at = clock() + loading_seconds
         self.keys = FakeKeys()

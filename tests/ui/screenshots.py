@@ -21,6 +21,7 @@ VIEWS = (
     ("dark", 1440, 900, "dark", "en-US"),
     ("phone", 390, 844, "light", "en-US"),
     ("arabic", 1440, 900, "light", "ar"),
+    ("settings", 1440, 900, "light", "en-US"),
 )
 
 
@@ -46,6 +47,9 @@ def main() -> None:
                 if not page.locator("#history .turn").count():
                     driver.ask(page, options.question)
                     driver.wait_for_answer(page)
+                if name == "settings":
+                    page.get_by_role("button", name="Settings").click()
+                    expect(page.get_by_label("Longest answer")).to_be_visible()
                 page.wait_for_timeout(1500)
                 picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
                 picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(options.out / f"{name}.png", optimize=True)

@@ -57,7 +57,7 @@ def test_a_visitor_reads_and_asks_until_it_is_stopped(browser: Browser, url: str
         come_in(guest, link, "Ann")
         expect(guest.locator(".document")).to_have_count(1)
         expect(guest.locator("[data-visiting]")).to_contain_text("You are visiting")
-        for hidden in ("#upload", ".document .delete", ".share summary"):
+        for hidden in ("#upload", ".document .delete", ".share summary", "[data-do=settings]"):
             expect(guest.locator(hidden).first).to_be_hidden()
         guest.locator(".document-open").click()
         driver.ask(guest, "How many members were there?")

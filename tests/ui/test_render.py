@@ -22,8 +22,10 @@ from app.events import (
     RecipeStep,
     Turn,
 )
+from app.preferences import SettingState
 from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
-from ui.render import conversation, head, library, page, presets, readers
+from app.settings import SETTINGS
+from ui.render import conversation, head, library, page, presets, readers, settings
 from ui.render.words import about, count, duration, prose, size, text
 from ui.trouble import Trouble
 
@@ -111,9 +113,9 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
     other = ReaderEntry(nasty, nasty)
     reader = ReaderEntry(nasty, nasty, licence=nasty, download_bytes=9, pod_bytes=9, used_at=datetime.now(UTC))
     pieces = [
-        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, nasty, found),
-        library.documents([], "", nasty, Found()),
-        library.conversations([replace(talk, documents=(nasty,), about=nasty)], nasty),
+        library.documents([named, entry("failed", nasty), entry("locked", nasty)], nasty, found),
+        library.documents([], nasty, Found()),
+        library.conversations([replace(talk, documents=(nasty,), about=nasty)]),
         library.notices([(nasty, Trouble(nasty, nasty))]),
         readers.panel(ReaderStatus(nasty, nasty, nasty), [other, reader, replace(reader, choice="")]),
         readers.change(ReaderStatus("loading", nasty, nasty, notice=nasty), True, Trouble(nasty, nasty)),
@@ -153,9 +155,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
 
 
 def test_an_escaped_name_reads_as_it_was_written() -> None:
-    assert (
-        '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", "", Found())).words
-    )
+    assert '<img src=x onerror="alert(1)">.pdf' in Tags(library.documents([entry(title=NASTY[0])], "", Found())).words
 
 
 def test_a_models_words_are_formatted_but_never_linked() -> None:
@@ -209,14 +209,14 @@ def test_figures() -> None:
     ],
 )
 def test_a_row_says_its_state_and_offers_what_makes_sense(stage: str, words: str, buttons: list[str]) -> None:
-    html = library.row(entry(stage), False)
+    html = library.row(entry(stage))
     said = Tags(html).words
     assert words in said
     assert re.findall(r">([^<>]+)</button>", html) == buttons
 
 
 def test_a_row_offers_what_is_attached_whatever_it_is_called() -> None:
-    html = library.row(entry(attachments=(("a.pdf", 8_294), ('"><img src=x>\u202efdp.exe', 0))), False)
+    html = library.row(entry(attachments=(("a.pdf", 8_294), ('"><img src=x>\u202efdp.exe', 0))))
     assert Tags(html).seen.isdisjoint({"img"})
     assert re.findall(r'data-number="(\d)"[^>]*>([^<]+)</button>', html) == [
         ("1", "Add a.pdf · 8 KB"),
@@ -387,3 +387,25 @@ def test_a_sheet_marks_only_its_own_page_and_clamps_boxes() -> None:
     assert 'value="F-2" aria-label="Go to the page printed"' in html
     assert 'Previous page" title="Previous page" disabled' in page.sheet(entry(), 1, b"", [], 0)
     assert 'Next page" title="Next page" disabled' in page.sheet(entry(), 98, b"", [], 0)
+
+
+def test_settings_tell_where_each_comes_from_and_when_another_holds() -> None:
+    def shown(source: str, name: str, value: str, saved: str, wrong: tuple[str, Trouble] | None = None) -> str:
+        state = SettingState(SETTINGS[name], value, saved, source)
+        return settings.panel([state], name, wrong)
+
+    default = shown("", "passages", "3", "")
+    assert "Default: 3." in default and "Back to the default" not in default and 'value="3"' in default
+    saved = shown("", "passages", "5", "5")
+    assert (
+        "Saved. Default: 3." in saved and 'data-act="reset" data-setting="passages"' in saved and 'value="5"' in saved
+    )
+    held = shown("--passages", "passages", "4", "5")
+    assert "Given by --passages for this run. 5 is saved, for a start without it." in held and 'value="4"' in held
+    later = shown("", "threads", "0", "2")
+    assert "From the next start on; now 0." in later and 'value="2"' in later
+    assert "From the next start on" not in shown("", "threads", "2", "2")
+    wrong = shown("", "passages", "3", "", ('<"x">', Trouble("No.", "A <b> hint.")))
+    assert 'role="alert">No. A &lt;b&gt; hint.' in wrong and 'value="&lt;&quot;x&quot;&gt;"' in wrong
+    start = shown("--home", "home", "/<home>", "")
+    assert "<input" not in start and "/&lt;home&gt;" in start and "Given at the start: --home." in start

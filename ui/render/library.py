@@ -17,6 +17,8 @@ def brand(max_upload_mb: int) -> str:
     """The name, and the switch between light and dark; the script learns here what may be uploaded."""
     return (
         f'<h1 class="brand" data-most-mb="{max_upload_mb}" data-accept="{ACCEPT}">DocPod</h1>'
+        f'<button class="quiet-button" data-do="settings" aria-haspopup="dialog" aria-label="{t("Settings")}"'
+        f' title="{t("Settings")}">{icon("gear")}</button>'
         f'<button class="quiet-button keys" data-do="shortcuts" aria-label="{t("Keyboard shortcuts")}"'
         f' title="{t("Keyboard shortcuts (?)")}">{icon("keys")}</button>'
         f'<button class="quiet-button" data-do="theme" aria-label="{t("Light or dark")}"'
@@ -24,9 +26,7 @@ def brand(max_upload_mb: int) -> str:
     )
 
 
-def documents(
-    entries: Sequence[DocumentEntry], open_id: str, search: str, found: Found, queue: Sequence[Waiting] = ()
-) -> str:
+def documents(entries: Sequence[DocumentEntry], search: str, found: Found, queue: Sequence[Waiting] = ()) -> str:
     """All rows and what was found inside, or a line that says why there are none."""
     inside = hits(found)
     if not entries and not inside:
@@ -34,9 +34,7 @@ def documents(
             return f'<p class="quiet pad">{t("Nothing matches “{words}”.", words=text(search))}</p>'
         return f'<p class="quiet pad nothing-yet">{t("Documents you add are kept here.")}</p>'
     turns = {each.entry.document_id: _turn(each, place, len(queue)) for place, each in enumerate(queue, 1)}
-    rows = "".join(
-        row(entry, entry.document_id == open_id, turns.get(entry.document_id, ("", ""))) for entry in entries
-    )
+    rows = "".join(row(entry, turns.get(entry.document_id, ("", ""))) for entry in entries)
     listed = f'<ul class="documents" aria-label="{t("Documents")}">{rows}</ul>' if rows else ""
     return listed + inside
 
@@ -47,10 +45,10 @@ def lists() -> str:
     return "".join(f'<button data-do="list" data-list="{each}">{name}</button>' for each, name in names)
 
 
-def conversations(entries: Sequence[ConversationEntry], open_id: str) -> str:
+def conversations(entries: Sequence[ConversationEntry]) -> str:
     """The conversations about all documents, each with what it is about."""
     rows = "".join(
-        f'<li{" aria-current=true" if each.conversation_id == open_id else ""}><button data-event="select"'
+        f'<li><button data-event="select"'
         f' data-pane="chat" data-document="{text(each.documents[0])}" data-conversation="{text(each.conversation_id)}">'
         f'<span class="title" dir="auto">{text(each.title)}</span><span class="facts" dir="auto">{text(each.about)}<br>'
         f"{when(each.updated_at)}</span></button></li>"
@@ -138,18 +136,17 @@ def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
     return state if entry.progress.stage == "queued" and not entry.answers_from else "", buttons
 
 
-def row(entry: DocumentEntry, is_open: bool, turn: tuple[str, str] = ("", "")) -> str:
+def row(entry: DocumentEntry, turn: tuple[str, str] = ("", "")) -> str:
     """One document: title, state, progress, and its verbs, with those of its turn in the queue."""
-    current = ' aria-current="true"' if is_open else ""
     return (
-        f'<li class="document" data-stage="{text(entry.progress.stage)}"{current}>'
+        f'<li class="document" data-stage="{text(entry.progress.stage)}">'
         f'<input type="checkbox" class="pick" value="{text(entry.document_id)}"'
         f' aria-label="{t("Choose {document} for a question", document=text(entry.name))}">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'
         f' title="{text(entry.file_name)}"><span class="title" dir="auto">{text(entry.name)}</span>'
         f'<span class="facts">{turn[0] or state_line(entry)}</span></button>{_tags(entry)}'
         f"{_note(entry)}{_attachments(entry)}{bar(entry.progress)}{password_form(entry)}{controls(entry, turn[1])}"
-        f"{_delete_button(entry, is_open)}</li>"
+        f"{_delete_button(entry)}</li>"
     )
 
 
@@ -319,9 +316,7 @@ def password_form(entry: DocumentEntry) -> str:
     )
 
 
-def _delete_button(entry: DocumentEntry, is_open: bool) -> str:
-    # Deleting the open document clears the page and so is an event of its own.
-    event = 'data-event="delete"' if is_open else 'data-event="click" data-act="delete"'
+def _delete_button(entry: DocumentEntry) -> str:
     stored, memory = size(entry.num_bytes), size(entry.pod_bytes)
     words = t("The stored file ({size}) and every conversation about it go for good.", size=stored)
     if entry.pod_bytes:
@@ -332,7 +327,8 @@ def _delete_button(entry: DocumentEntry, is_open: bool) -> str:
         )
     name = text(entry.name)
     return (
-        f'<button class="quiet-button delete" {event} aria-label="{t("Delete {document}", document=name)}"'
+        f'<button class="quiet-button delete" data-event="click" data-act="delete"'
+        f' aria-label="{t("Delete {document}", document=name)}"'
         f' title="{t("Delete")}" data-document="{text(entry.document_id)}"'
         f' data-ask="{t("Delete “{document}”?", document=name)}" data-words="{text(words)}"'
         f' data-yes="{t("Delete")}">{icon("trash")}</button>'

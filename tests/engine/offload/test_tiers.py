@@ -201,6 +201,16 @@ def test_one_tier_keeps_what_was_used_last() -> None:
     assert tiers.nbytes == (3 * SIZE, 0)
 
 
+def test_a_lower_limit_holds_at_once_and_keeps_what_was_used_last() -> None:
+    tiers = TieredCache(3 * SIZE)
+    stocked(tiers, 3, CPU)
+    tiers.limit(SIZE, 0)
+    assert tiers.keys == ([2], []) and tiers.nbytes[0] <= SIZE
+    tiers.limit(2 * SIZE, 0)
+    stocked(tiers, 2, CPU)
+    assert tiers.keys == ([0, 1], [])
+
+
 def test_one_pod_stays_even_if_it_is_larger_than_the_limit() -> None:
     tiers = TieredCache(1)
     stocked(tiers, 2, CPU)
