@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
+from tests.ui.served_process import unused_port
 
 pytestmark = pytest.mark.browser
 
@@ -20,9 +21,7 @@ NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser") / "home"
-    with serving(
-        FAKE, home, unused_port(), "--read-seconds", "15", "--word-seconds", "0.08", "--max-upload-mb", "1"
-    ) as url:
+    with serving_fake(home, read_seconds=15, word_seconds=0.08, max_upload_mb=1) as url:
         yield url
 
 
@@ -172,7 +171,7 @@ def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) ->
 def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
     browser: Browser, tmp_path: Path, report: Path
 ) -> None:
-    slowly = serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "60")
+    slowly = serving_fake(tmp_path / "home", read_seconds=60)
     with slowly as url, driver.new_page(browser) as (page, complaints):
         driver.open_page(page, url)
         driver.upload(page, report)
@@ -216,14 +215,14 @@ def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back
 ) -> None:
     port = unused_port()
     with driver.new_page(browser) as (page, _):
-        with serving(FAKE, tmp_path / "home", port) as url:
+        with serving_fake(tmp_path / "home", port=port) as url:
             driver.open_page(page, url)
             driver.upload(page, report)
         expect(page.locator("#gone")).to_contain_text("goes on by itself", timeout=60_000)
         page.wait_for_timeout(3_000)
         expect(page.locator("#gone")).to_have_count(1)
         expect(page.locator(".toast-wrap:visible")).to_have_count(0)
-        with serving(FAKE, tmp_path / "home", port):
+        with serving_fake(tmp_path / "home", port=port):
             expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
             expect(page.locator("#history .welcome")).to_be_visible()
 
@@ -242,7 +241,7 @@ def test_a_look_that_arrives_late_is_mended_by_the_next(browser: Browser, tmp_pa
             route.fulfill(response=answer)
 
     with (
-        serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "0.2") as url,
+        serving_fake(tmp_path / "home", read_seconds=0.2) as url,
         driver.new_page(browser) as (page, complaints),
         driver.new_page(browser) as (other, _),
     ):

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Error, FrameLocator, Page, expect
 from tests.ui import driver
 from tests.ui.accessibility import RULES
 from tests.ui.fake_app import LINES, PAGES
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("pdf") / "home"
-    with serving(FAKE, home, unused_port(), "--read-seconds", "0.1", "--word-seconds", "0.01") as url:
+    with serving_fake(home, read_seconds=0.1, word_seconds=0.01) as url:
         yield url
 
 

@@ -12,7 +12,8 @@ from tests import tiny
 from tests.app import paper
 from tests.hub import Hub
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
+from tests.ui.served_process import serving, unused_port
 
 pytestmark = pytest.mark.browser
 
@@ -72,7 +73,7 @@ def test_by_mouse_another_reader_is_fetched_and_takes_over(
 
 
 def test_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
-    with driver.new_page(browser) as (page, complaints), serving(FAKE, tmp_path / "home", unused_port()) as url:
+    with driver.new_page(browser) as (page, complaints), serving_fake(tmp_path / "home") as url:
         driver.open_page(page, url)
         page.locator(".reader summary").focus()
         page.keyboard.press("Enter")
