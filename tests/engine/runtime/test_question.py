@@ -103,7 +103,7 @@ def test_a_passage_is_answered_by_steps(plain: Runner, steps: Runner) -> None:
 
 
 def test_nothing_is_fed_twice_and_the_next_question_finds_all_free(plain: Runner, steps: Runner) -> None:
-    pod, ids, fed = packed(plain, 60, "exact"), some_ids(plain, 3, 2), []
+    pod, ids, fed = packed(plain, 60, "exact"), some_ids(plain, 1, 2), []
     runner = steps.graph_runner
     assert runner is not None
     ask = runner.ask
@@ -115,11 +115,11 @@ def test_nothing_is_fed_twice_and_the_next_question_finds_all_free(plain: Runner
         assert fed == [ids]
         # Whoever comes back after its end, as after too little memory, begins anew.
         assert np.array_equal(question.attention()[0], first[0]) and len(fed) == 2
-        assert runner.claim([pod], 3, 2) == "another question is being answered"
-    assert runner.claim([pod], 3, 2) == ""
+        assert runner.claim([pod], 1, 2) == "another question is being answered"
+    assert runner.claim([pod], 1, 2) == ""
     # One that ends in a moment is waited for.
     Timer(0.05, runner.release).start()
-    assert runner.claim([pod], 3, 2) == ""
+    assert runner.claim([pod], 1, 2) == ""
     runner.release()
 
 
