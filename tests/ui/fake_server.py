@@ -1,6 +1,7 @@
 """The page over the fake app, served by this process: another one would take ten times as long to start."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,19 @@ from tests.ui.fake_app import FakeApp
 from tests.ui.served_process import unused_port
 from tests.ui.stand_in import StandInTunnel
 from ui.server import Served, serve
+
+
+class Clock:
+    """The fake app's time, which tests put forward instead of waiting."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        self._ahead += seconds
 
 
 @contextmanager
@@ -35,9 +49,10 @@ def serving_fake(
     word_seconds: float = 0.05,
     max_upload_mb: int = 200,
     tunnel: bool = False,
+    clock: Clock | None = None,
 ) -> Iterator[str]:
     """The address that lets its user in; `tunnel`: what is shared has a link, through a stand-in of the tunnel."""
-    app = FakeApp(home, read_seconds, word_seconds)
+    app = FakeApp(home, read_seconds, word_seconds, clock=clock or Clock())
     app.settings = replace(app.settings, port=port or unused_port(), max_upload_mb=max_upload_mb)
     with serving_here(app) as served:
         if tunnel:

@@ -22,9 +22,6 @@ from ui.access import PUBLIC_ROUTES, VISITOR_EVENTS, VISITOR_ROUTES
 from ui.guard import CLOSED_ROUTES
 from ui.server import Served
 
-# Of the pandas that Gradio counts its events with.
-pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
-
 
 @dataclass
 class Place:

@@ -18,8 +18,8 @@ from PIL import Image
 from app import instance, starter
 from app.errors import BadSetting, Busy
 from tests.ui.fake_app import FakeApp
+from tests.ui.fake_server import serving_here
 from tests.ui.served_process import ROOT, unused_port
-from tests.ui.test_access import serving_here
 
 RUN = (sys.executable, "run_app.py")
 PATIENCE_SECONDS = 300.0
