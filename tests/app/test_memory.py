@@ -24,8 +24,9 @@ QUESTION = "What is the access code of room 3?"
 
 
 @pytest.fixture
-def document_id(app: App, source: Path) -> str:
-    return paper.read_here(app, source)
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def read_some(app: App, reading: Reading, chunks: int) -> None:

@@ -22,9 +22,9 @@ Members = dict[str, bytes]
 
 
 @pytest.fixture
-def archive(app: App, source: Path, tmp_path: Path) -> Path:
+def archive(app: App, read_document: str, tmp_path: Path) -> Path:
     """Of a document that was read and asked in one home."""
-    document_id = paper.read_here(app, source)
+    document_id = read_document
     app.library.rename(document_id, "The east wing")
     app.library.catalogue.tag(document_id, "rooms")
     asked = paper.last(app.questions.ask(document_id, QUESTION))

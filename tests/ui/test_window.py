@@ -3,7 +3,6 @@
 import json
 import os
 import plistlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -38,8 +37,6 @@ def wait_for(found: Callable[[], object], what: str) -> object:
 @pytest.fixture
 def screen(chromium: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a virtual screen, with the browser of the tests as the one that is installed."""
-    if shutil.which("Xvfb") is None or shutil.which("xdotool") is None:
-        pytest.skip("no Xvfb or no xdotool here")
     programs = tmp_path / "bin"
     programs.mkdir()
     sandbox = "--no-sandbox" if os.geteuid() == 0 else ""
@@ -58,6 +55,7 @@ def screen(chromium: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.browser
+@pytest.mark.needs("Xvfb", "xdotool")
 def test_a_window_opens_takes_files_from_a_second_start_and_ends_with_its_closing(
     screen: dict[str, str], tmp_path: Path, embedded_model_dir: Path
 ) -> None:
