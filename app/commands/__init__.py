@@ -3,5 +3,3 @@
 from app.commands import conversations, documents, keys, machine, order, questions, readers, search
 
 NOUNS = (documents, order, questions, search, conversations, readers, keys, machine)
-
-__all__ = ["NOUNS", "conversations", "documents", "keys", "machine", "order", "questions", "readers", "search"]
