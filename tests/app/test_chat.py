@@ -20,8 +20,9 @@ LATE = "What is the access code of room 8?"
 
 
 @pytest.fixture
-def document_id(read_document: str) -> str:
-    """A document that is read."""
+def document_id(app: App, read_document: str) -> str:
+    """A document that is read, with a model to answer."""
+    app.model.wait()
     return read_document
 
 

@@ -26,12 +26,6 @@ from tests.app.test_presets import by_recipe
 
 
 @pytest.fixture
-def document_id(read_document: str) -> str:
-    """A document that is read."""
-    return read_document
-
-
-@pytest.fixture
 def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
     """A running app that looks often for what others left."""
     monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
@@ -49,9 +43,10 @@ def test_a_reading_that_another_process_left_is_taken_up(server: App, open_app: 
 
 
 def test_damage_that_another_process_found_is_mended(
-    server: App, open_app: OpenApp, settings: Settings, document_id: str, caplog: pytest.LogCaptureFixture
+    server: App, open_app: OpenApp, settings: Settings, source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = open_app()
+    document_id = paper.read_here(other, source)
     other.close()
     written = paper.blocks(settings.home)
     flip_a_byte(files(settings)[0])
@@ -77,10 +72,11 @@ def test_what_another_process_cancels_is_read_no_further(
 
 
 def test_a_memory_that_was_chosen_meanwhile_stays(
-    open_app: OpenApp, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch
+    open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One process makes a document's memory by one recipe while another one chooses and makes another."""
     server, other = open_app(), open_app(recipe="compact")
+    document_id = paper.read_here(server, source)
     server.model.wait()
     server.start()
     read = DocumentReader.read
@@ -146,17 +142,19 @@ def test_what_is_cancelled_while_it_is_planned_is_cancelled(
 
 @pytest.mark.parametrize("recipe", ["exact", "balanced"])
 def test_a_reading_that_goes_between_two_looks_at_it_is_no_mistake(
-    open_app: OpenApp, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch, recipe: str
+    open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
     app = open_app(recipe=recipe)
+    document_id = paper.read_here(app, source)
     monkeypatch.setattr(Store, "read_so_far", lambda *_: [])
     assert app.library.presets(document_id) is not None
     assert app.library.catalogue.entry(document_id).document_id == document_id
 
 
 def test_a_plan_is_not_made_from_a_reading_that_is_gone(
-    app: App, store: Store, document_id: str, monkeypatch: pytest.MonkeyPatch
+    app: App, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    document_id = paper.read_here(app, source)
     planner = app.model.wait().planner
     readings = planner.readings(document_id)
     store.delete_reading(readings[0].id)
@@ -220,8 +218,9 @@ def test_bytes_that_another_process_adds_while_they_are_deleted_stay(
 
 
 def test_the_check_of_all_blocks_does_not_report_what_was_replaced(
-    app: App, store: Store, settings: Settings, document_id: str, monkeypatch: pytest.MonkeyPatch
+    app: App, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    document_id = paper.read_here(app, source)
     first = store.sections(store.readings(document_id)[0].id)[0]
     gone, *others = store.blocks(first.id)
     (settings.home / "pods" / gone.file_name).unlink()

@@ -20,12 +20,6 @@ from tests.app.test_intake import encrypted
 __all__ = ["cli"]
 
 
-@pytest.fixture
-def document_id(read_document: str) -> str:
-    """A document that is read."""
-    return read_document
-
-
 def test_an_error_of_the_disk_in_a_pod_is_damage_that_is_read_again(
     open_app: OpenApp, settings: Settings, source: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,9 +43,10 @@ def test_an_error_of_the_disk_in_a_pod_is_damage_that_is_read_again(
 
 
 def test_a_changed_character_of_a_page_comes_from_the_original_again(
-    open_app: OpenApp, document_id: str, store: Store
+    open_app: OpenApp, source: Path, store: Store
 ) -> None:
     app = open_app()
+    document_id = paper.read_here(app, source)
     app.close()
     page = store.page(document_id, 2)
     text = page.text
@@ -66,9 +61,10 @@ def test_a_changed_character_of_a_page_comes_from_the_original_again(
 
 
 def test_text_that_its_original_does_not_give_is_told(
-    open_app: OpenApp, document_id: str, store: Store, settings: Settings
+    open_app: OpenApp, source: Path, store: Store, settings: Settings
 ) -> None:
     app = open_app()
+    document_id = paper.read_here(app, source)
     app.close()
     page = store.page(document_id, 2)
     page.text = page.text.replace("access", "accost")
