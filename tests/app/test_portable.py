@@ -65,12 +65,12 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("recipe", ["exact", "faithful"])
 def test_it_is_opened_elsewhere_without_being_read(
-    app: App, elsewhere: App, archive: Path, chunks: list[int], recipe: str, tmp_path: Path
+    app: App, elsewhere: App, archive: Path, chunks: list[int], recipe: str
 ) -> None:
     (document,) = app.library.catalogue.entries()
     if recipe != "exact":
         app.library.choose(document.document_id, recipe)
-        paper.read_here(app, tmp_path / "a.txt")
+        list(app.library.wait(document.document_id))
         app.library.export(document.document_id, archive)
     chunks.clear()
     document_id = imported(elsewhere, archive)
