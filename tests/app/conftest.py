@@ -1,15 +1,18 @@
 """Apps over a tiny random model, whose evidence heads are given so that no test has to find them."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.errors import AppError
 from app.main import App
+from app.readers import ReaderLimits, sandbox, worker
 from app.settings import Settings
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Store
@@ -76,6 +79,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read without a process of their own: for tests of what is read, not of who may do what."""
+
+    def replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[object]:
+        try:
+            for reply in worker._answer(request | asdict(limits)):
+                yield json.loads(json.dumps(reply))
+        except AppError as error:
+            yield {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+    # Its end would be that of the tests.
+    monkeypatch.setattr(worker, "_restart_clock", lambda seconds: None)
+    monkeypatch.setattr(sandbox, "_replies", replies)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from storage import Store
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
 LATE = "What is the access code of room 8?"

@@ -24,6 +24,8 @@ from engine.kvcache.recipe import NAMED
 from storage import Home
 from tests.app import paper
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 READ_KEYS = {
     "document_id",
     "title",

@@ -10,6 +10,8 @@ from app.main import App
 from storage import Store
 from tests.app import paper
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 
 

@@ -20,6 +20,8 @@ from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 
 

@@ -21,6 +21,8 @@ from tests.app import paper
 from tests.app.conftest import OpenApp
 from tests.app.test_library import Turns, with_a_turn
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 
 

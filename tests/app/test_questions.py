@@ -22,6 +22,8 @@ from storage import Home, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
 

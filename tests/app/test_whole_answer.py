@@ -13,6 +13,8 @@ from storage import Page, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 SUMMARISE = "Summarise this document in five bullet points."
 

@@ -28,7 +28,7 @@ def home(tmp_path: Path, embedded_model_dir: Path) -> Path:
 
 def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path, tmp_path: Path) -> None:
     pdf = tmp_path / "Collected reports.pdf"
-    fact = planted_report(pdf, pages=8)[3]
+    fact = planted_report(pdf, pages=4)[2]
     port = unused_port()
     with driver.browser_page(chromium) as (page, complaints):
         with serving(RUN_APP, home, port, *OPTIONS) as url:

@@ -67,7 +67,7 @@ def asked(runner: Runner, pods: Sequence[AnyPod], ids: Sequence[int], params: Sa
 
 @pytest.mark.parametrize(
     ("kinds", "tokens"),
-    [(("exact",), 1), (("exact", "keep50:random+k4v4h+near4,16"), 6)],
+    [(("exact",), 1), pytest.param(("exact", "keep50:random+k4v4h+near4,16"), 6, marks=pytest.mark.slow)],
 )
 def test_the_answer_goes_on_from_the_step_that_looked(
     kinds: tuple[str, ...], tokens: int, plain: Runner, steps: Runner
