@@ -30,7 +30,7 @@ _PART = re.compile(
     r"\s+(?:[ivxlc]+|[a-z]|\d+[a-z]?)\b|第.{1,3}章",
     re.IGNORECASE,
 )
-_PREFIX = re.compile(rf"(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*", re.IGNORECASE)
+_PREFIX = re.compile(rf"(?:(?:{_PART.pattern}|\d+(?:\.\d+)*)[.:)]?\s*)*", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+(?:\.\d+)*)\.?\s")
 HOW_MANY = re.compile(r"how many|number of|wie ?viele|combien|cuánt|多少|几|كم", re.IGNORECASE)
 FRONT, _LEAST, _RISING = 25, 4, 0.8
@@ -80,8 +80,8 @@ def printed_contents(pages: Sequence[Page]) -> list[Entry]:
 
 
 def bare(title: str) -> str:
-    """A title without "Chapter 3", "Item 7." or its number."""
-    return _PREFIX.sub("", title)
+    """A title without "Chapter 3", "Item 7." or its number in front."""
+    return _PREFIX.sub("", title, count=1)
 
 
 def printed_lines(text: str, goes_on: bool = False) -> list[re.Match[str]]:

@@ -26,7 +26,6 @@ class PodEngine:
     oom_retry: OomRetry
     planner: Planner
     presets: Presets
-    section_reader: SectionReader
     reader: DocumentReader
     recaller: Recaller
 
@@ -43,7 +42,6 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         oom_retry,
         planner,
         Presets(store, loaded.recipes, planner, settings.recipe),
-        section_reader,
         DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
     )

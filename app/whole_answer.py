@@ -7,7 +7,7 @@ its own pod (map), then one answer from these (reduce). Either is kept, so that 
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from app.answer_support import held_by, sentences, unsupported
 from app.citations import cited
@@ -29,7 +29,7 @@ from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from engine.runtime.generate import Question
 from engine.runtime.prefill.builder import PodBuilder
-from storage import Page, Section, Store
+from storage import Section, Store
 
 _VERSION = 4
 """Of the prompts and of the choice of sentences: notes made by others are made anew."""
@@ -172,7 +172,11 @@ class WholeAnswer:
         every = self._store.pages(self._document.id)
         pages = [each for each in every if self._first <= each.number <= self._last]
         others = [each for each in every if not self._first <= each.number <= self._last]
-        pages = _Paced(pages if others else body(pages, self._document.outline), pause)
+        pages = pages if others else body(pages, self._document.outline)
+        for page in pages:
+            pause()
+            # What takes long, and is remembered.
+            split(page.number, page.text)
         entries = [entry for entry in self._document.outline if pages[0].number <= entry[2] <= pages[-1].number]
         most = int(self._form.split()[0])
         least = self._asking.points or _PAGE_POINTS
@@ -276,19 +280,6 @@ class WholeAnswer:
                     citations.append(cited(mark, page, Passage(number, start, end, page.text[start:end])))
                 words += f" [{mark}]"
         self._words, self._citations, self._unsupported = words, tuple(citations), tuple(foreign)
-
-
-class _Paced(list[Page]):
-    """Pages that are gone through with a pause before each."""
-
-    def __init__(self, pages: Iterable[Page], pause: Callable[[], object]) -> None:
-        super().__init__(pages)
-        self._pause = pause
-
-    def __iter__(self) -> Iterator[Page]:
-        for page in super().__iter__():
-            self._pause()
-            yield page
 
 
 def _is_part(title: str, number: str) -> bool:

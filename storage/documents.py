@@ -139,29 +139,22 @@ class Documents(Sessions):
             found = session.get(Document, document_id)
             return None if found is None or found.state == "deleted" else found
 
-    def documents(self, search: str = "") -> list[Document]:
-        """Those whose title or file name has every word of `search`, newest first."""
-        words = search.casefold().split()
+    def documents(self) -> list[Document]:
+        """Newest first."""
+        kept = select(Document).where(Document.state != "deleted")
         with self._read() as session:
-            kept = select(Document).where(Document.state != "deleted")
-            newest_first = session.scalars(kept.order_by(Document.created_at.desc(), Document.id)).all()
-        # Not in SQL, where SQLite would fold the case of plain letters only.
-        return [
-            document
-            for document in newest_first
-            if all(word in f"{document.title}\n{document.file_name}".casefold() for word in words)
-        ]
+            return list(session.scalars(kept.order_by(Document.created_at.desc(), Document.id)))
 
     def find_documents(self, prefix_or_title: str) -> list[Document]:
         """Those whose id, title or file name is this; else those whose id begins so or whose names have its words."""
         wanted = prefix_or_title.strip().casefold()
         if not wanted:
             return []
-        everything = self.documents()
-        named = {each.id for each in self.documents(wanted)}
-        return [
-            each for each in everything if wanted in (each.id, each.title.casefold(), each.file_name.casefold())
-        ] or [each for each in everything if each.id.startswith(wanted) or each.id in named]
+        # Not in SQL, where SQLite would fold the case of plain letters only.
+        names = [(each, f"{each.title}\n{each.file_name}".casefold()) for each in self.documents()]
+        return [each for each, named in names if wanted == each.id or wanted in named.split("\n")] or [
+            each for each, named in names if each.id.startswith(wanted) or all(word in named for word in wanted.split())
+        ]
 
     def doom_document(self, document_id: str) -> tuple[list[str], set[str]]:
         """Note that the document is to go, which takes no room; returns its block files and the identities of its

@@ -14,6 +14,7 @@ from engine.kernels.cpu.sizes import kernels_version
 ROOT = Path(__file__).parent.parent
 
 HAS_GPU = Path("/dev/nvidiactl").exists()
+LONG = ("test_kill_resume.py", "test_faults.py", "test_browser_accessibility.py", "test_browser_real.py")
 
 if not HAS_GPU:
     # Without a GPU kernels run in Triton's interpreter. Triton looks at this when it is imported, and transformers
@@ -25,12 +26,17 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "numba" / kernels_
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no process idles at the end; what needs a GPU is left out."""
-    items.sort(key=lambda item: item.path.name != "test_kill_resume.py")
-    needing = [item for item in items if not HAS_GPU and item.get_closest_marker("gpu")]
-    if needing:
-        config.hook.pytest_deselected(items=needing)
-        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    """What takes longest begins first, so that no process idles at the end; what cannot run here is left out."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+    left_out = [item for item in items if not _can_run(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _can_run(item: pytest.Item) -> bool:
+    programs = [name for mark in item.iter_markers("needs") for name in mark.args]
+    return (HAS_GPU or not item.get_closest_marker("gpu")) and all(map(shutil.which, programs))
 
 
 @pytest.fixture(scope="session")

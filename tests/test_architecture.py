@@ -237,24 +237,6 @@ def test_public_names_have_docstrings() -> None:
     assert without == []
 
 
-def test_packages_export_their_public_names() -> None:
-    against = []
-    for path in sorted({path.parent / "__init__.py" for path in PROGRAM} - {Path("__init__.py")}):
-        names, exported = set(), []
-        for node in nodes(path)[0].body if (ROOT / path).exists() else []:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                names |= {alias.asname or alias.name for alias in node.names}
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names.add(node.name)
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                names.add(node.targets[0].id)
-                if node.targets[0].id == "__all__":
-                    exported = ast.literal_eval(node.value)
-        if not (ROOT / path).exists() or sorted(exported) != sorted(filter(is_public, names)):
-            against.append(path)
-    assert against == []
-
-
 def test_every_setting_is_documented_and_reachable(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"], lambda app: None)

@@ -24,7 +24,7 @@ from tests.app.command import Command
 SEED = 20_260_101
 KILLS = int(os.environ.get("DOCPOD_KILLS", "3"))
 EMBEDDED = os.environ.get("DOCPOD_KILL_MODEL") == "embedded"
-PAGES = 200 if EMBEDDED else 60  # a page is fewer tokens to a model whose tokens are no single bytes
+PAGES = 200 if EMBEDDED else 40  # a page is fewer tokens to a model whose tokens are no single bytes
 
 
 class Row(NamedTuple):

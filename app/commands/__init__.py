@@ -3,16 +3,3 @@
 from app.commands import conversations, documents, keys, machine, order, questions, readers, search, settings
 
 NOUNS = (documents, order, questions, search, conversations, readers, keys, settings, machine)
-
-__all__ = [
-    "NOUNS",
-    "conversations",
-    "documents",
-    "keys",
-    "machine",
-    "order",
-    "questions",
-    "readers",
-    "search",
-    "settings",
-]

@@ -18,26 +18,3 @@ from app.readers.sandbox import (
     typeset_image,
     unlock,
 )
-
-__all__ = [
-    "ACCEPT",
-    "NAMES",
-    "NOTE",
-    "READERS",
-    "DocumentInfo",
-    "Mark",
-    "OutlineEntry",
-    "ParsedPage",
-    "ReaderLimits",
-    "Word",
-    "by_media_type",
-    "confinement",
-    "extract",
-    "highlight",
-    "open_document",
-    "page_image",
-    "recognise",
-    "sniff",
-    "typeset_image",
-    "unlock",
-]

@@ -1,15 +1,18 @@
 """Apps over a tiny random model, whose evidence heads are given so that no test has to find them."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.errors import AppError
 from app.main import App
+from app.readers import ReaderLimits, sandbox, worker
 from app.settings import Settings
 from engine.runtime.prefill.builder import PodBuilder
 from storage import Home, Store
@@ -78,18 +81,70 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are read without a process of their own: for tests of what is read, not of who may do what."""
+
+    process = sandbox._replies
+
+    def replies(request: dict[str, object], limits: ReaderLimits) -> Iterator[object]:
+        if request["do"] == "tell":
+            # Of what a process is held by.
+            yield from process(request, limits)
+            return
+        try:
+            for reply in worker._answer(request | asdict(limits)):
+                yield json.loads(json.dumps(reply))
+        except AppError as error:
+            yield {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+
+    # Its end would be that of the tests.
+    monkeypatch.setattr(worker, "_restart_clock", lambda seconds: None)
+    monkeypatch.setattr(sandbox, "_replies", replies)
+
+
 @pytest.fixture(scope="session")
 def prepared_models(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home's folder of models after the tiny model was used there before."""
     return paper.prepare_models(tiny_model_dir, tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture
-def settings(tmp_path: Path, tiny_model_dir: Path, prepared_models: Path) -> Settings:
-    """A home of its own, small chunks and short answers."""
-    home = tmp_path / "home"
+@pytest.fixture(scope="session")
+def plain_settings(tiny_model_dir: Path) -> Settings:
+    """Small chunks and short answers."""
+    return Settings(model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8, meaning=False)
+
+
+@pytest.fixture(scope="session")
+def read_home(
+    plain_settings: Settings, prepared_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A home in which the document of `source` was read, and its id."""
+    home = tmp_path_factory.mktemp("read") / "home"
     shutil.copytree(prepared_models, home / "models")
-    return Settings(home=home, model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8, meaning=False)
+    app = App(replace(plain_settings, home=home))
+    document_id = paper.read_here(app, paper.text(home.with_name("a.txt"), PAGES))
+    app.close()
+    return home, document_id
+
+
+@pytest.fixture
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, plain_settings: Settings, prepared_models: Path
+) -> Settings:
+    """A home of its own; where a test asks for `read_document`, one that has read it already."""
+    home = tmp_path / "home"
+    if "read_document" in request.fixturenames:
+        shutil.copytree(request.getfixturevalue("read_home")[0], home)
+    else:
+        shutil.copytree(prepared_models, home / "models")
+    return replace(plain_settings, home=home)
+
+
+@pytest.fixture
+def read_document(settings: Settings, read_home: tuple[Path, str]) -> str:
+    """The document of `source`, read by an app before: its id."""
+    return read_home[1]
 
 
 @pytest.fixture

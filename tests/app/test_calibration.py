@@ -22,6 +22,8 @@ from tests.app import paper
 from tests.app.conftest import OpenApp
 from ui.render import readers
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 FOUND = heads.EvidenceHeads("tiny", "d1", ((2, 2),), (0.5,), "sections")
 

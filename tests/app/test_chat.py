@@ -14,9 +14,18 @@ from storage import Store
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
 LATE = "What is the access code of room 8?"
+
+
+@pytest.fixture
+def document_id(app: App, read_document: str) -> str:
+    """A document that is read, with a model to answer."""
+    app.model.wait()
+    return read_document
 
 
 @pytest.fixture
@@ -216,9 +225,8 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, thr
 Held = tuple[threading.Event, threading.Event]
 
 
-def test_stop_does_not_wait_for_the_model(app: App, source: Path, held: Held) -> None:
+def test_stop_does_not_wait_for_the_model(app: App, document_id: str, held: Held) -> None:
     there, on = held
-    document_id = paper.read_here(app, source)
     conversation_id = app.chat.ask(document_id, "", QUESTION)
     there.wait()
     assert the_turn(app, conversation_id).state == "answering"
@@ -230,9 +238,8 @@ def test_stop_does_not_wait_for_the_model(app: App, source: Path, held: Held) ->
     assert the_turn(app, conversation_id) == turn
 
 
-def test_an_answer_is_not_asked_for_again_while_one_is_given(app: App, source: Path, held: Held) -> None:
+def test_an_answer_is_not_asked_for_again_while_one_is_given(app: App, document_id: str, held: Held) -> None:
     there, on = held
-    document_id = paper.read_here(app, source)
     conversation_id = app.chat.ask(document_id, "", QUESTION)
     there.wait()
     with pytest.raises(Busy):
@@ -245,11 +252,10 @@ def test_an_answer_is_not_asked_for_again_while_one_is_given(app: App, source: P
 
 
 def test_an_answer_that_is_stopped_before_a_word_when_given_again_leaves_the_one_before(
-    app: App, source: Path, held: Held
+    app: App, document_id: str, held: Held
 ) -> None:
     there, on = held
     on.set()
-    document_id = paper.read_here(app, source)
     conversation_id = app.chat.ask(document_id, "", QUESTION)
     before = wait_for_state(app, conversation_id, "done")
     on.clear()
@@ -319,8 +325,7 @@ def test_several_questions_of_one_conversation_wait_in_order(running: App, turns
     assert [(turn.question, turn.answer.citations[0].page) for turn in given] == [(QUESTION, 3), (LATE, PAGES)]
 
 
-def test_a_conversation_may_have_an_id_before_it_has_a_question(app: App, source: Path, tmp_path: Path) -> None:
-    document_id = paper.read_here(app, source)
+def test_a_conversation_may_have_an_id_before_it_has_a_question(app: App, document_id: str, tmp_path: Path) -> None:
     assert app.chat.turns("fresh") == []
     assert app.chat.ask(document_id, "fresh", QUESTION) == "fresh"
     wait_for_state(app, "fresh", "done")
@@ -330,15 +335,13 @@ def test_a_conversation_may_have_an_id_before_it_has_a_question(app: App, source
 
 
 @pytest.mark.parametrize("question", ["", " \n\t"])
-def test_no_question_is_none(app: App, source: Path, question: str) -> None:
-    document_id = paper.read_here(app, source)
+def test_no_question_is_none(app: App, document_id: str, question: str) -> None:
     with pytest.raises(QuestionRejected):
         app.chat.ask(document_id, "", question)
     assert app.questions.conversations(document_id) == []
 
 
-def test_what_cannot_be_answered_stays_with_its_reason(app: App, source: Path) -> None:
-    document_id = paper.read_here(app, source)
+def test_what_cannot_be_answered_stays_with_its_reason(app: App, document_id: str) -> None:
     conversation_id = app.chat.ask(document_id, "", "why? " * 4_000)
     turn = wait_for_state(app, conversation_id, "failed")
     assert "tokens" in turn.message and turn.hint
@@ -390,8 +393,7 @@ def test_what_is_asked_of_a_page_or_the_document_is_not_looked_for_by_its_words(
         assert bool(the_turn(app, conversation_id).answer.citations) is are_there
 
 
-def test_following_ends_with_the_answer(app: App, source: Path) -> None:
-    document_id = paper.read_here(app, source)
+def test_following_ends_with_the_answer(app: App, document_id: str) -> None:
     conversation_id = app.chat.ask(document_id, "", QUESTION)
     states = [turn.state for turn in app.chat.follow(conversation_id)]
     assert set(states) <= {"waiting", "looking", "answering", "done"}

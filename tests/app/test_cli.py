@@ -27,6 +27,8 @@ from storage import Home
 from tests import tiny_families
 from tests.app import paper
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 READ_KEYS = {
     "document_id",
     "title",

@@ -10,6 +10,8 @@ from app.settings import Settings
 from tests.app import paper
 from tests.app.test_cli import QUESTION, Cli, cli, document_id, source
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 __all__ = ["cli", "document_id", "source"]
 
 

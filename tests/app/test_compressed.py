@@ -17,6 +17,8 @@ from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
 from tests.app.test_memory import flip_a_byte, read_some
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
 
@@ -250,7 +252,7 @@ def test_a_chunk_that_is_written_while_the_next_is_read(
     paper.read_here(whole, source)
     app = open_app(recipe=recipe)
     reading = paper.planned(app, source)
-    app.model.wait().section_reader.ahead = True
+    app.model.wait().reader._section_reader.ahead = True
     for done, progress in enumerate(app.model.wait().reader.read(reading), 1):
         assert progress.done == sum(each.tokens_read for each in store.read_so_far(reading.id))
         assert len(paper.blocks(settings.home)) == done

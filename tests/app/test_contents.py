@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.contents import asked_of, body, chapters, printed_contents, printed_on
+from app.contents import asked_of, bare, body, chapters, printed_contents, printed_on
 from storage import Page
 
 BODY = (
@@ -100,3 +100,16 @@ def test_what_stands_behind_is_no_part_of_the_body() -> None:
 def test_the_heading_may_be_spaced(head: str) -> None:
     table = head + "\nTides  2\nMooring  3\nStorms  4\nRopes  5"
     assert [title for _, title, _ in printed_contents(pages(table, *BODY))] == ["Tides", "Mooring", "Storms", "Ropes"]
+
+
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [
+        ("Chapter 3: Tides", "Tides"),
+        ("Part II Item 7. Storms of 1990", "Storms of 1990"),
+        ("1.2 What Item 9 says", "What Item 9 says"),
+        ("Appendix A", ""),
+    ],
+)
+def test_only_what_stands_in_front_of_a_title_is_left_out(title: str, words: str) -> None:
+    assert bare(title) == words

@@ -24,6 +24,8 @@ from tests.app.conftest import OpenApp
 from tests.app.test_memory import QUESTION, files, flip_a_byte, read_some
 from tests.app.test_presets import by_recipe
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 @pytest.fixture
 def server(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:

@@ -12,6 +12,8 @@ from app.main import App
 from storage import Page, Store
 from tests.app import paper
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 TEXTS = (
     "The Ferry Book\n\nby Ada Whitlock\n\nPrinted in Vardo, 4 March 2019.",
     "Preface\n\nThis book was printed on grey paper. It tells of three ferries and of the people who sail them.",

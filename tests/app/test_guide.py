@@ -1,7 +1,6 @@
 """Guides: made once while nobody is at work, the same as what is asked for, and left to a strong reader's user."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,12 +10,15 @@ from app.main import App
 from storage import Store
 from tests.app import paper
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 
 
 @pytest.fixture
-def document_id(app: App, tmp_path: Path) -> str:
-    return paper.read_here(app, paper.text(tmp_path / "a.txt", PAGES))
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def ask(app: App, document_id: str, question: str) -> Answer:

@@ -51,6 +51,7 @@ def passage_boxes(path: Path) -> list[tuple[float, float, float, float]]:
     return list(boxes(Passage(2, start, start + len(PASSAGE), PASSAGE), page.words))
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("rotation", "crop"),
     [
@@ -100,6 +101,7 @@ def yellow(path: Path) -> float:
         return sum(count for count, (r, _, b) in counts if b < 0.6 * r or r < 128) / (image.width * image.height)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_passage_without_a_place_has_a_note_in_the_corner(tmp_path: Path) -> None:
     highlight(tower(tmp_path / "tower.pdf"), [(1, [], "Where?")], tmp_path / "marked.pdf")
     (annotation,) = (each.get_object() for each in PdfReader(tmp_path / "marked.pdf").pages[0]["/Annots"])
@@ -107,6 +109,7 @@ def test_a_passage_without_a_place_has_a_note_in_the_corner(tmp_path: Path) -> N
     assert float(annotation["/Rect"][3]) > 280
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_copy_of_a_protected_file_opens(tmp_path: Path) -> None:
     path = tower(tmp_path / "tower.pdf", user_password="", owner_password="secret", algorithm="AES-256")
     highlight(path, [(2, passage_boxes(path), "A note")], tmp_path / "marked.pdf")

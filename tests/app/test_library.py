@@ -18,6 +18,8 @@ from storage import Home, NotStored, Reading, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 24
 
 

@@ -14,6 +14,8 @@ from app.main import App
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

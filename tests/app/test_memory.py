@@ -20,12 +20,15 @@ from storage import Home, Reading, Section, StorageFull, Store, unpack_token_ids
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 
 
 @pytest.fixture
-def document_id(app: App, source: Path) -> str:
-    return paper.read_here(app, source)
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def read_some(app: App, reading: Reading, chunks: int) -> None:

@@ -29,6 +29,8 @@ from storage import Store
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 TOO_LITTLE = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB"
 

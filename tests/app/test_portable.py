@@ -17,14 +17,16 @@ from storage import Home
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 Members = dict[str, bytes]
 
 
 @pytest.fixture
-def archive(app: App, source: Path, tmp_path: Path) -> Path:
+def archive(app: App, read_document: str, tmp_path: Path) -> Path:
     """Of a document that was read and asked in one home."""
-    document_id = paper.read_here(app, source)
+    document_id = read_document
     app.library.rename(document_id, "The east wing")
     app.library.catalogue.tag(document_id, "rooms")
     asked = paper.last(app.questions.ask(document_id, QUESTION))
@@ -65,12 +67,12 @@ def chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("recipe", ["exact", "faithful"])
 def test_it_is_opened_elsewhere_without_being_read(
-    app: App, elsewhere: App, archive: Path, chunks: list[int], recipe: str, tmp_path: Path
+    app: App, elsewhere: App, archive: Path, chunks: list[int], recipe: str
 ) -> None:
     (document,) = app.library.catalogue.entries()
     if recipe != "exact":
         app.library.choose(document.document_id, recipe)
-        paper.read_here(app, tmp_path / "a.txt")
+        list(app.library.wait(document.document_id))
         app.library.export(document.document_id, archive)
     chunks.clear()
     document_id = imported(elsewhere, archive)

@@ -21,6 +21,8 @@ from tests.app import paper
 from tests.app.conftest import OpenApp
 from tests.app.test_library import Turns, with_a_turn
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 3?"
 
 
@@ -41,11 +43,9 @@ def app(open_app: OpenApp) -> App:
 
 
 @pytest.fixture
-def document_id(app: App, source: Path) -> str:
-    """A document that was read exactly."""
-    document_id = app.library.add(source, "a.txt")
-    paper.wait_for(app, document_id, "ready")
-    return document_id
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def by_recipe(store: Store, document_id: str) -> dict[str, str]:
@@ -375,18 +375,16 @@ def test_each_named_recipe_from_the_command_line(
     assert by_recipe(store, document_id) == dict.fromkeys(NAMED, "ready")
 
 
-def test_only_the_recipe_that_is_asked_for_answers(open_app: OpenApp, source: Path) -> None:
+def test_only_the_recipe_that_is_asked_for_answers(open_app: OpenApp, document_id: str) -> None:
     app = open_app()
-    document_id = paper.read_here(app, source)
     assert isinstance(paper.failure(app.questions.ask(document_id, QUESTION, recipe="compact")), NotRead)
 
 
 def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
-    open_app: OpenApp, store: Store, source: Path
+    open_app: OpenApp, store: Store, document_id: str
 ) -> None:
     """As an earlier version left them, when the recipe of the start was that of every document."""
     app = open_app()
-    document_id = paper.read_here(app, source)
     planned: Reading = app.model.wait().planner.plan(document_id, "faithful")
     store.set_reading_state(planned.id, "paused")
     assert app.library.catalogue.entry(document_id).progress.stage == "ready"

@@ -22,14 +22,16 @@ from storage import Home, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 QUESTION = "What is the access code of room 3?"
 
 
 @pytest.fixture
-def document_id(app: App, tmp_path: Path) -> str:
-    """A document of two sections, read."""
-    return paper.read_here(app, paper.text(tmp_path / "a.txt", PAGES))
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def ask(app: App, document_id: str, question: str = QUESTION, conversation_id: str = "") -> Answer:

@@ -25,6 +25,8 @@ from tests.app.conftest import OpenApp, Turns
 from tests.engine.models.test_gguf_file import written
 from tests.hub import Hub, hub_at
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 NAME = "someone/some-model"
 GB = 1_000_000_000
 

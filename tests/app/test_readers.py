@@ -99,6 +99,7 @@ class TestEveryFormat:
         assert len(pages) > 1
         assert {page.state for page in pages} == {"ok"}
 
+    @pytest.mark.usefixtures("in_this_process")
     def test_words_index_the_text_and_boxes_lie_on_the_page(self, document: tuple[Path, str]) -> None:
         for page in open_document(*document).pages():
             assert [page.text[word.start : word.end] for word in places(page)] == page.text.split()
@@ -116,6 +117,7 @@ class TestEveryFormat:
         with pytest.raises(DocumentTooLarge, match=r"has \d+ pages; the limit is 1\."):
             open_document(*document, limits=ReaderLimits(max_pages=1))
 
+    @pytest.mark.usefixtures("in_this_process")
     def test_ink_lies_inside_the_boxes(self, document: tuple[Path, str], tmp_path: Path) -> None:
         page = list(open_document(*document).pages())[1]
         drawn = tmp_path / "page"

@@ -52,6 +52,7 @@ def add_field(writer: PdfWriter, kind: str, rect: tuple[int, int, int, int], **e
     page.setdefault(NameObject("/Annots"), ArrayObject()).append(reference)
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestForms:
     def test_values_stand_behind_their_labels(self, tmp_path: Path) -> None:
         writer = content_pdf(FORM)
@@ -116,6 +117,7 @@ class TestForms:
         assert pictures[0].getpixel((200, 20)) == 255
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestNotes:
     def test_are_told_as_notes_at_their_place(self, tmp_path: Path) -> None:
         writer = words_pdf("The draft budget is 300 pounds.", "Nothing.")
@@ -187,6 +189,7 @@ class TestAttachments:
             extract(path, 1, tmp_path / "out", 1000)
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestOddPages:
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -239,6 +242,7 @@ def mute_font(writer: PdfWriter, first: int, name: str) -> None:
     writer.pages[0]["/Resources"]["/Font"][NameObject("/F1")] = writer._add_object(font)  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestMuteFonts:
     @pytest.mark.parametrize(("shift", "name"), [(0, "g"), (100, "g"), (-30, "glyph"), (-31, "G")])
     def test_pages_are_unreadable(self, tmp_path: Path, shift: int, name: str) -> None:

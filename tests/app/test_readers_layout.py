@@ -13,6 +13,8 @@ from app.readers.page_text import write
 from app.readers.pdf_glyphs import by_direction
 from tests.app.test_readers_pdf import content_pdf, read, saved
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 LEFT = [
     "The harbour of Narvik has",
     "two quays of granite, and",

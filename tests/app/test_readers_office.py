@@ -64,6 +64,7 @@ class TestWord:
         assert isinstance(refusal(path), DamagedDocument)
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestPowerPoint:
     def test_a_slide_is_a_page_with_its_title_in_the_outline(self, tmp_path: Path) -> None:
         path = made.pptx(
@@ -96,6 +97,7 @@ class TestPowerPoint:
         assert text.endswith("Notes: Ask Ingrid.")
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestExcel:
     def test_sheets_with_numbers_dates_and_shares_as_they_are_shown(self, tmp_path: Path) -> None:
         rows = [
@@ -168,6 +170,7 @@ class TestHtml:
         assert isinstance(refusal(path), DamagedDocument)
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestCsv:
     @pytest.mark.parametrize("between", [",", ";", "\t", "|"])
     def test_any_character_between_columns(self, tmp_path: Path, between: str) -> None:

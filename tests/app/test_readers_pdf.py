@@ -14,6 +14,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, Rec
 
 from app.errors import DamagedDocument, EmptyDocument, PasswordNeeded, WrongPassword
 from app.readers import ParsedPage, ReaderLimits, open_document, page_image, unlock
+from tests.pairwise import pairwise
 
 PDF = "application/pdf"
 
@@ -56,10 +57,12 @@ def ink(path: Path, page: ParsedPage, word: str) -> tuple[float, float, float, f
         return box[0] / image.width, box[1] / image.height, box[2] / image.width, box[3] / image.height
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestBoxes:
-    @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-    @pytest.mark.parametrize("crop", [None, (30, 40, 380, 290)])
-    @pytest.mark.parametrize("shift", [(0, 0), (-120, 77)])
+    @pytest.mark.parametrize(
+        ("rotation", "crop", "shift"),
+        pairwise((0, 90, 180, 270), (None, (30, 40, 380, 290)), ((0, 0), (-120, 77))),
+    )
     def test_cover_the_ink_of_turned_cropped_and_shifted_pages(
         self, tmp_path: Path, rotation: int, crop: tuple[int, ...] | None, shift: tuple[int, int]
     ) -> None:
@@ -97,6 +100,7 @@ class TestBoxes:
         assert [parsed.text[word.start : word.end] for word in parsed.words] == ["Kept"]
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestText:
     def test_rows_come_from_where_the_glyphs_stand(self, tmp_path: Path) -> None:
         """Cells drawn in a scaled space, as report generators do: in the order of drawing, figures slip a row."""
@@ -193,6 +197,7 @@ def add_bomb(writer: PdfWriter, page: PageObject) -> None:
     page["/Resources"][NameObject("/XObject")] = DictionaryObject({NameObject("/B"): form})  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("in_this_process")
 class TestEncryption:
     @pytest.mark.parametrize("password", ["sésame", "owner"])
     @pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])

@@ -17,6 +17,8 @@ from storage import Keeper
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 QUESTION = "What is the access code of room 2?"
 
 

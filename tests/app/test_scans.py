@@ -64,13 +64,15 @@ def words_of(text: str) -> Counter[str]:
     return Counter(re.findall(r"\w+", text.casefold()))
 
 
-@pytest.fixture
-def scan(tmp_path: Path) -> Path:
-    return print_and_scan(typed(tmp_path / "typed.pdf"), tmp_path / "scan.pdf")
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside what was printed."""
+    folder = tmp_path_factory.mktemp("scan")
+    return print_and_scan(typed(folder / "typed.pdf"), folder / "scan.pdf")
 
 
-def test_words_are_right_and_stand_where_they_were_printed(tmp_path: Path, scan: Path) -> None:
-    before = list(open_document(tmp_path / "typed.pdf", "application/pdf").pages())
+def test_words_are_right_and_stand_where_they_were_printed(scan: Path) -> None:
+    before = list(open_document(scan.with_name("typed.pdf"), "application/pdf").pages())
     after = list(recognise(scan, "application/pdf", {1: 595.0, 2: 0.0}))
     for printed, read in zip(before, after, strict=True):
         assert read.state == "ok"
@@ -83,17 +85,7 @@ def test_words_are_right_and_stand_where_they_were_printed(tmp_path: Path, scan:
                 assert abs(places[said].x0 - word.x0) < 0.02 and abs(places[said].y0 - word.y0) < 0.02
 
 
-def test_a_scan_is_added_read_and_asked(app: App, scan: Path) -> None:
-    document_id = app.library.add(scan, "scan.pdf", move=False)
-    stages = [progress.stage for progress in app.library.wait(document_id)]
-    assert stages.count("ocr") == 3
-    entry = app.library.catalogue.entry(document_id)
-    assert (entry.progress.stage, entry.pages_without_text, entry.pages_for_ocr) == ("ready", 0, 0)
-    answer = paper.last(app.questions.ask(document_id, "What is the access code of the Bergen office?"))
-    assert answer.citations[0].page == 1 and "7731" in answer.citations[0].quote and answer.citations[0].boxes
-
-
-def test_without_the_extra_it_waits_with_words_on_what_to_do(
+def test_without_the_extra_a_scan_waits_with_words_on_what_to_do_and_with_it_it_is_read_and_asked(
     open_app: OpenApp, scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app()
@@ -108,8 +100,11 @@ def test_without_the_extra_it_waits_with_words_on_what_to_do(
         assert app.library.page_image(document_id, 2)
     app.close()
     again = open_app()
-    list(again.library.wait(document_id))
-    assert again.library.catalogue.entry(document_id).progress.stage == "ready"
+    assert [progress.stage for progress in again.library.wait(document_id)].count("ocr") == 3
+    entry = again.library.catalogue.entry(document_id)
+    assert (entry.progress.stage, entry.pages_without_text, entry.pages_for_ocr) == ("ready", 0, 0)
+    answer = paper.last(again.questions.ask(document_id, "What is the access code of the Bergen office?"))
+    assert answer.citations[0].page == 1 and "7731" in answer.citations[0].quote and answer.citations[0].boxes
 
 
 def test_pages_that_are_read_stay_when_it_is_stopped(

@@ -2,7 +2,6 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +13,16 @@ from storage import Page, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 PAGES = 8
 SUMMARISE = "Summarise this document in five bullet points."
 
 
 @pytest.fixture
-def document_id(app: App, tmp_path: Path) -> str:
-    """A document of two sections, read."""
-    return paper.read_here(app, paper.text(tmp_path / "a.txt", PAGES))
+def document_id(read_document: str) -> str:
+    """A document that is read."""
+    return read_document
 
 
 def strong(app: App) -> None:

@@ -12,6 +12,7 @@ from benchmarks.speed.shapes import SHAPES
 from tests.app import paper
 
 
+@pytest.mark.slow
 def test_every_recipe_is_read_and_asked_from_every_place(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

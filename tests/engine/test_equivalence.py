@@ -295,7 +295,6 @@ def test_reading_on_every_core_gives_the_same_bytes(embedded_runner: Runner) -> 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_tiny_models_on_a_gpu() -> None:
     """In bfloat16 with the flash kernel: the rule of the embedded model in bfloat16, and the same bytes on resuming."""
     for build in (tiny.llama, tiny.mistral, tiny.qwen2, tiny.qwen3):
@@ -312,7 +311,6 @@ def test_tiny_models_on_a_gpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_four_bit_weights_on_a_gpu(tiny_model_dir: Path, tmp_path: Path) -> None:
     """A folder is loaded in 4 bits, and answers as transformers does with the same 4-bit weights.
 

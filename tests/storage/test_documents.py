@@ -127,10 +127,10 @@ def test_documents_are_searched_and_newest_first(store: Store) -> None:
         each.created_at = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days)
         store.add_document(each)
     assert [each.id[0] for each in store.documents()] == ["b", "2", "1"]
-    assert [each.id[0] for each in store.documents("annual")] == ["b", "2"]
-    assert [each.id[0] for each in store.documents("REPORT a_")] == ["2"]
-    assert [each.id[0] for each in store.documents("GRÖSSE")] == ["1"]
-    assert [each.id[0] for each in store.documents("100%")] == ["2"]
+    assert [each.id[0] for each in store.find_documents("annu")] == ["b", "2"]
+    assert [each.id[0] for each in store.find_documents("REPORT a_")] == ["2"]
+    assert [each.id[0] for each in store.find_documents("GRÖSSE")] == ["1"]
+    assert [each.id[0] for each in store.find_documents("100%")] == ["2"]
 
     assert [each.id[0] for each in store.find_documents("annual")] == ["b"]
     assert [each.id[0] for each in store.find_documents("2222")] == ["2"]

@@ -180,18 +180,23 @@ def regenerate(page: Page, number: int, timeout_ms: int = 300_000) -> list[str]:
 
 def click_citation(page: Page, position: int = 0) -> str:
     """Clicks a passage's chip; the number of the page, whose marks are in view."""
-    chip = page.locator("#history .turn").last.locator(".chip").nth(position)
-    number = chip.get_attribute("data-page") or ""
+    chip, leaf = page.locator("#history .turn").last.locator(".chip").nth(position), page.locator("#sheet .leaf")
+    number, before = chip.get_attribute("data-page") or "", leaf.get_attribute("data-drawn") or ""
     chip.click()
+    # Where that page was in view already, whatever comes next would overtake the click.
+    expect(leaf).not_to_have_attribute("data-drawn", before, timeout=30_000)
     expect(page.locator("#sheet [name=page]")).to_have_value(number, timeout=30_000)
-    expect(chosen_mark(page)).to_be_in_viewport(timeout=30_000)
+    expect(chosen_mark(page, number)).to_be_in_viewport(timeout=30_000)
     return number
 
 
-def chosen_mark(page: Page) -> Locator:
-    """The first box of the chosen mark, on the picture of a page or in the frame of a PDF."""
-    pages = page.frame_locator("#sheet iframe") if page.locator("#sheet iframe").count() else page.locator("#sheet")
-    return pages.locator(".mark.chosen").first
+def chosen_mark(page: Page, number: str) -> Locator:
+    """The first box of the chosen mark on that page: on its picture, or in the frame of a PDF."""
+    if page.locator("#sheet iframe").count():
+        sheet = page.frame_locator("#sheet iframe").locator(f".page[data-page-number='{number}']")
+    else:
+        sheet = page.locator("#sheet")
+    return sheet.locator(".mark.chosen").first
 
 
 def restored(page: Page, url: str, question: str) -> None:

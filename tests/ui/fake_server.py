@@ -1,38 +1,61 @@
-"""Serves the page over the fake app: `python -m tests.ui.fake_server --port 7900 --home DIR`."""
+"""The page over the fake app, served by this process: another one would take ten times as long to start."""
 
-import argparse
-import signal
-import threading
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tests.ui.fake_app import FakeApp
+from tests.ui.served_process import unused_port
 from tests.ui.stand_in import StandInTunnel
-from ui.server import serve
+from ui.server import Served, serve
 
 
-def main() -> None:
-    """Serves until interrupted or terminated."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, default=7900)
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--read-seconds", type=float, default=6.0)
-    parser.add_argument("--word-seconds", type=float, default=0.05)
-    parser.add_argument("--loading-seconds", type=float, default=0.0)
-    parser.add_argument("--max-upload-mb", type=int, default=200)
-    parser.add_argument("--public-port", type=int, default=0, help="of a stand-in of the tunnel")
-    args = parser.parse_args()
-    app = FakeApp(args.home, args.read_seconds, args.word_seconds, args.loading_seconds)
-    app.settings = replace(app.settings, port=args.port, max_upload_mb=args.max_upload_mb)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with serve(app) as served:
-        if args.public_port:
-            app.sharing.roads["link"] = StandInTunnel(served.port, args.public_port)
-        print(served.url, flush=True)
-        while not ended.wait(0.5):
-            pass
+class Clock:
+    """The fake app's time, which tests put forward instead of waiting."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def skip(self, seconds: float) -> None:
+        self._ahead += seconds
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def serving_here(app: FakeApp) -> Iterator[Served]:
+    """Serves an app; of two at once only the one that began last takes uploads."""
+    with ExitStack() as stack, ThreadPoolExecutor(1) as thread:
+
+        async def enter() -> Served:
+            # Outside of a running loop Gradio makes one for its locks and never closes it.
+            return stack.enter_context(serve(app))
+
+        # Playwright keeps a loop of its own running in the thread of the test.
+        yield thread.submit(asyncio.run, enter()).result()
+
+
+@contextmanager
+def serving_fake(
+    home: Path,
+    *,
+    port: int = 0,
+    read_seconds: float = 6.0,
+    word_seconds: float = 0.05,
+    max_upload_mb: int = 200,
+    tunnel: bool = False,
+    clock: Clock | None = None,
+) -> Iterator[str]:
+    """The address that lets its user in; `tunnel`: what is shared has a link, through a stand-in of the tunnel."""
+    app = FakeApp(home, read_seconds, word_seconds, clock=clock or Clock())
+    app.settings = replace(app.settings, port=port or unused_port(), max_upload_mb=max_upload_mb)
+    with serving_here(app) as served:
+        if tunnel:
+            app.sharing.roads["link"] = StandInTunnel(served.port, unused_port())
+        yield served.url
+        app.close()

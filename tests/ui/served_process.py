@@ -4,7 +4,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +12,6 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parent.parent.parent
-FAKE = (sys.executable, "-m", "tests.ui.fake_server")
 START_SECONDS = 300.0
 
 

@@ -1,9 +1,8 @@
 """Every route and event of the running page, tried by nobody, another user of the machine, a visitor and its user."""
 
-import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -16,14 +15,12 @@ from app.errors import BadSetting
 from app.sharing import Terms
 from tests.app.paper import wait_until
 from tests.ui.fake_app import FakeApp
+from tests.ui.fake_server import serving_here
 from tests.ui.served_process import unused_port
 from tests.ui.stand_in import PUBLIC_NAME, StandInTunnel
 from ui.access import PUBLIC_ROUTES, VISITOR_EVENTS, VISITOR_ROUTES
 from ui.guard import CLOSED_ROUTES
-from ui.server import Served, serve
-
-# Of the pandas that Gradio counts its events with.
-pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+from ui.server import Served
 
 
 @dataclass
@@ -374,17 +371,6 @@ def test_an_oversized_form_is_no_way_in(place: Place) -> None:
     with place.nobody(place.public, Host=place.public_host) as nobody:
         answer = nobody.post("/enter", data={"key": "x" * 100_000})
         assert answer.status_code == 401
-
-
-@contextmanager
-def serving_here(app: FakeApp) -> Iterator[Served]:
-    with ExitStack() as stack:
-
-        async def enter() -> Served:
-            # Outside of a running loop Gradio makes one for its locks and never closes it.
-            return stack.enter_context(serve(app))
-
-        yield asyncio.run(enter())
 
 
 @contextmanager

@@ -1,29 +1,45 @@
 """The page in a real Chromium, over the fake app."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import Clock, serving_fake
+from tests.ui.served_process import unused_port
 
 pytestmark = pytest.mark.browser
 
 QUESTION = "How many members were there at the end of the year?"
 EARLY = "How many members were there, asked early?"
+READ_SECONDS = 30.0
 NASTY = "<img src=x onerror=window.hacked=1>“q” ${window.hacked=1} {{x}}.pdf"
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser") / "home"
-    with serving(
-        FAKE, home, unused_port(), "--read-seconds", "15", "--word-seconds", "0.08", "--max-upload-mb", "1"
-    ) as url:
+    with serving_fake(home, read_seconds=READ_SECONDS, word_seconds=0.08, max_upload_mb=1, clock=clock) as url:
         yield url
+
+
+@pytest.fixture
+def read_on(opened: Page, clock: Clock) -> Callable[[], None]:
+    """Reads the open document to its end, without the time that this takes."""
+
+    def read_on() -> None:
+        clock.skip(READ_SECONDS)
+        driver.wait_until_read(opened)
+
+    return read_on
 
 
 @pytest.fixture
@@ -49,7 +65,7 @@ def test_every_format_can_be_chosen(opened: Page) -> None:
     )
 
 
-def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path) -> None:
+def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path, read_on: Callable[[], None]) -> None:
     driver.upload(opened, report)
     line = driver.see_progress(opened)
     assert "Reading page" in line
@@ -62,7 +78,7 @@ def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path)
     assert opened.locator("#history .turn").count() == 1
     first = driver.click_citation(opened)
     assert driver.click_citation(opened, 1) != first
-    driver.wait_until_read(opened)
+    read_on()
     driver.restored(opened, opened.url, QUESTION)
 
 
@@ -135,9 +151,11 @@ def test_deleting_asks_first(opened: Page, report: Path) -> None:
     expect(opened).not_to_have_url(re.compile("#d="))
 
 
-def test_the_dial_asks_then_changes_the_memory_while_the_old_one_answers(opened: Page, report: Path) -> None:
+def test_the_dial_asks_then_changes_the_memory_while_the_old_one_answers(
+    opened: Page, report: Path, read_on: Callable[[], None]
+) -> None:
     driver.upload(opened, report)
-    driver.wait_until_read(opened)
+    read_on()
     presets = opened.locator(".dial")
     expect(presets.get_by_role("button", name="Exact")).to_have_attribute("aria-pressed", "true")
     expect(presets.get_by_role("button", name="Compact")).to_be_disabled()
@@ -151,6 +169,7 @@ def test_the_dial_asks_then_changes_the_memory_while_the_old_one_answers(opened:
     expect(presets).to_contain_text("the exact memory answers")
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened)
+    read_on()
     expect(presets).to_contain_text("The exact memory is kept too")
     presets.get_by_role("button", name="Remove").click()
     opened.locator("dialog").get_by_role("button", name="Remove").click()
@@ -172,7 +191,7 @@ def test_pages_turn_and_the_contents_lead_to_them(opened: Page, report: Path) ->
 def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
     browser: Browser, tmp_path: Path, report: Path
 ) -> None:
-    slowly = serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "60")
+    slowly = serving_fake(tmp_path / "home", read_seconds=60, clock=(clock := Clock()))
     with slowly as url, driver.new_page(browser) as (page, complaints):
         driver.open_page(page, url)
         driver.upload(page, report)
@@ -189,16 +208,20 @@ def test_asked_the_moment_a_file_is_added_it_waits_is_answered_and_checked(
         complaints.errors.clear()
         driver.open_page(page, address)
         expect(page.locator("#history .answer")).to_contain_text("117.6 million")
+        clock.skip(15)
         expect(standing).to_contain_text("So far from pages 1-")
         expect(page.locator("#history .words")).to_contain_text("wider international availability.")
         expect(page.get_by_label("Answer again")).to_have_count(0)
-        expect(standing).to_have_text("Checked all 98 pages.", timeout=90_000)
+        clock.skip(60)
+        expect(standing).to_have_text("Checked all 98 pages.")
         expect(page.get_by_label("Answer again")).to_have_count(1)
         expect(page.locator("#history .turn")).to_have_count(1)
         assert complaints.errors == [] and complaints.remote == []
 
 
-def test_a_waiting_question_can_be_stopped_and_others_asked_meanwhile(opened: Page, report: Path) -> None:
+def test_a_waiting_question_can_be_stopped_and_others_asked_meanwhile(
+    opened: Page, report: Path, read_on: Callable[[], None]
+) -> None:
     driver.upload(opened, report)
     driver.ask(opened, EARLY)
     expect(opened.locator("#history .hits")).to_contain_text("The answer follows")
@@ -207,7 +230,7 @@ def test_a_waiting_question_can_be_stopped_and_others_asked_meanwhile(opened: Pa
     expect(opened.locator("#history .hits")).to_contain_text("117.6 million")
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened, 2)
-    driver.wait_until_read(opened)
+    read_on()
     expect(opened.locator("#history .hits")).to_contain_text("Stopped.")
 
 
@@ -216,14 +239,14 @@ def test_a_server_that_is_gone_is_said_once_and_the_page_goes_on_when_it_is_back
 ) -> None:
     port = unused_port()
     with driver.new_page(browser) as (page, _):
-        with serving(FAKE, tmp_path / "home", port) as url:
+        with serving_fake(tmp_path / "home", port=port) as url:
             driver.open_page(page, url)
             driver.upload(page, report)
         expect(page.locator("#gone")).to_contain_text("goes on by itself", timeout=60_000)
         page.wait_for_timeout(3_000)
         expect(page.locator("#gone")).to_have_count(1)
         expect(page.locator(".toast-wrap:visible")).to_have_count(0)
-        with serving(FAKE, tmp_path / "home", port):
+        with serving_fake(tmp_path / "home", port=port):
             expect(page.locator("#gone")).to_have_count(0, timeout=60_000)
             expect(page.locator("#history .welcome")).to_be_visible()
 
@@ -242,7 +265,7 @@ def test_a_look_that_arrives_late_is_mended_by_the_next(browser: Browser, tmp_pa
             route.fulfill(response=answer)
 
     with (
-        serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "0.2") as url,
+        serving_fake(tmp_path / "home", read_seconds=0.2) as url,
         driver.new_page(browser) as (page, complaints),
         driver.new_page(browser) as (other, _),
     ):
@@ -323,7 +346,9 @@ def test_search_finds_pages_and_conversations_and_opens_them(opened: Page, repor
     expect(box).to_have_value("")
 
 
-def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path: Path) -> None:
+def test_several_documents_are_chosen_asked_and_restored(
+    opened: Page, tmp_path: Path, read_on: Callable[[], None]
+) -> None:
     reports = [tmp_path / f"{name} of several.pdf" for name in ("Minutes", "Budget")]
     for path in reports:
         path.write_bytes(b"%PDF-1.7 " + path.name.encode())
@@ -366,7 +391,7 @@ def test_several_documents_are_chosen_asked_and_restored(opened: Page, tmp_path:
     opened.locator(".document-open", has_text=reports[1].stem).click()
     expect(opened.locator("#history .welcome")).to_be_visible()
     # What is read draws its head anew, and the menu is then closed.
-    driver.wait_until_read(opened)
+    read_on()
     opened.get_by_label("Earlier conversations").click()
     opened.locator(".menu li", has_text="2 documents").locator("button").first.click()
     expect(opened.locator("#head h2")).to_have_text("2 documents")

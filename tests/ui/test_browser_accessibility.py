@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.accessibility import found
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 
 pytestmark = pytest.mark.browser
 
@@ -17,8 +17,7 @@ QUESTION = "How many members were there at the end of the year?"
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    options = ("--read-seconds", "8", "--word-seconds", "0.05", "--public-port", str(unused_port()))
-    with serving(FAKE, tmp_path / "home", unused_port(), *options) as url:
+    with serving_fake(tmp_path / "home", read_seconds=8, tunnel=True) as url:
         yield url
 
 

@@ -1,6 +1,7 @@
 """Conversations on the page in a real Chromium, over the fake app: kept, named, edited, copied, exported, deleted."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from fpdf import FPDF
 from playwright.sync_api import Page, expect
 
 from tests.ui import driver
-from tests.ui.test_browser import QUESTION, opened, report, url
+from tests.ui.test_browser import QUESTION, clock, opened, read_on, report, url
 
-__all__ = ["opened", "report", "url"]
+__all__ = ["clock", "opened", "read_on", "report", "url"]
 
 pytestmark = pytest.mark.browser
 
@@ -64,12 +65,12 @@ def test_leaving_a_conversation_while_it_is_answered_loses_nothing(opened: Page,
     expect(opened.locator("#history .words")).to_contain_text("wider international availability.")
 
 
-def test_a_question_is_edited_and_both_versions_stay(opened: Page, report: Path) -> None:
+def test_a_question_is_edited_and_both_versions_stay(opened: Page, report: Path, read_on: Callable[[], None]) -> None:
     driver.upload(opened, report)
     for number, question in enumerate(("The first question?", "The second question?"), 1):
         driver.ask(opened, question)
         driver.wait_for_answer(opened, number)
-    driver.wait_until_read(opened)
+    read_on()
     box, asked = opened.locator("#question textarea"), opened.locator("#history .question")
     edit = opened.get_by_label("Edit question")
     edit.last.click()
@@ -157,7 +158,7 @@ def test_an_answer_is_copied_with_question_and_pages(opened: Page, report: Path)
         expect(opened.locator(".copied")).to_have_count(0)
 
 
-def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) -> None:
+def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path, read_on: Callable[[], None]) -> None:
     pdf = FPDF()
     pdf.set_compression(False)
     pdf.add_page()
@@ -168,7 +169,7 @@ def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) ->
     expect(opened.get_by_label("This conversation")).to_have_count(0)
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened)
-    driver.wait_until_read(opened)
+    read_on()
     for name, suffix, holds in (
         ("Export as Markdown", "md", f"## {QUESTION}"),
         ("as PDF with highlights", "pdf", "with 2 marks"),
@@ -183,11 +184,13 @@ def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path) ->
         expect(opened.get_by_role("link", name=name)).to_be_hidden()
 
 
-def test_names_are_given_and_a_deleted_conversation_comes_back(opened: Page, report: Path) -> None:
+def test_names_are_given_and_a_deleted_conversation_comes_back(
+    opened: Page, report: Path, read_on: Callable[[], None]
+) -> None:
     driver.upload(opened, report)
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened)
-    driver.wait_until_read(opened)
+    read_on()
     opened.get_by_label("Rename document").click()
     name = opened.get_by_label("The name")
     expect(name).to_have_value("Annual report 2017")

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.accessibility import found
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 from ui.language import CATALOGUES
 
 pytestmark = pytest.mark.browser
@@ -47,7 +47,7 @@ def test_the_page_speaks_the_language_of_the_browser(
     pdf = tmp_path / "Annual report 2017.pdf"
     pdf.write_bytes(b"%PDF-1.7 a report")
     with (
-        serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "2") as url,
+        serving_fake(tmp_path / "home", read_seconds=2) as url,
         driver.new_page(browser, language=locale) as (page, complaints),
     ):
         driver.open_page(page, url)
@@ -82,7 +82,7 @@ def test_arabic_runs_to_the_left_fits_and_is_for_everybody(browser: Browser, tmp
     pdf = tmp_path / "Annual report 2017.pdf"
     pdf.write_bytes(b"%PDF-1.7 a report")
     with (
-        serving(FAKE, tmp_path / "home", unused_port(), "--read-seconds", "2") as url,
+        serving_fake(tmp_path / "home", read_seconds=2) as url,
         driver.new_page(browser, language="ar") as (page, complaints),
     ):
         door = httpx.get(url.partition("?")[0], headers={"Accept-Language": "ar,en;q=0.5"}, trust_env=False).text
@@ -114,7 +114,7 @@ def test_arabic_runs_to_the_left_fits_and_is_for_everybody(browser: Browser, tmp
 
 def test_a_language_without_a_catalogue_is_answered_in_english(browser: Browser, tmp_path: Path) -> None:
     with (
-        serving(FAKE, tmp_path / "home", unused_port()) as url,
+        serving_fake(tmp_path / "home") as url,
         driver.new_page(browser, language="fr-FR") as (page, _),
     ):
         driver.open_page(page, url)

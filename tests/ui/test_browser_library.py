@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     paths = [tmp_path / f"{name}.pdf" for name in ("Report", "Wait 1", "Wait 2", "Wait 3")]
     for path in paths:
         path.write_bytes(f"%PDF-1.7 {path.stem}{' /Queued' * path.stem.startswith('Wait')}".encode())
-    with serving(FAKE, tmp_path / "home", unused_port()) as url, driver.new_page(browser) as (page, complaints):
+    with serving_fake(tmp_path / "home") as url, driver.new_page(browser) as (page, complaints):
         driver.open_page(page, url)
         driver.upload(page, *paths)
         expect(page.locator(".document")).to_have_count(4)

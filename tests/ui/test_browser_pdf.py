@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Error, FrameLocator, Page, expect
 from tests.ui import driver
 from tests.ui.accessibility import RULES
 from tests.ui.fake_app import LINES, PAGES
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("pdf") / "home"
-    with serving(FAKE, home, unused_port(), "--read-seconds", "0.1", "--word-seconds", "0.01") as url:
+    with serving_fake(home, read_seconds=0.1, word_seconds=0.01) as url:
         yield url
 
 
@@ -109,17 +109,17 @@ def test_citations_and_their_marks_lead_to_each_other(opened: Page, pdf: Path) -
     expect(pages(opened).locator("#strip div")).to_have_count(2)
     pages(opened).get_by_title("1: page 12").click()
     expect(opened.get_by_label("Go to page")).to_have_value("12")
-    expect(driver.chosen_mark(opened)).to_be_in_viewport()
-    driver.click_citation(opened, 0)
+    expect(driver.chosen_mark(opened, "12")).to_be_in_viewport()
     # Chosen once more after its reader went elsewhere.
+    driver.click_citation(opened, 1)
     pages(opened).locator("#pages").focus()
     opened.keyboard.press("End")
     expect(opened.get_by_label("Go to page")).to_have_value(str(PAGES))
-    driver.click_citation(opened, 0)
-    pages(opened).get_by_label("1: show the passage in the answer").click()
-    expect(opened.locator("#history .chip").first).to_be_focused()
+    driver.click_citation(opened, 1)
+    pages(opened).get_by_label("2: show the passage in the answer").click()
+    expect(opened.locator("#history .chip").nth(1)).to_be_focused()
     opened.get_by_role("button", name="Zoom in").click()
-    expect(marks.or_(pages(opened).locator(".page[data-page-number='12'] .mark")).first).to_be_visible()
+    expect(marks.locator(".mark").first).to_be_visible()
 
 
 def test_words_are_found_in_it(opened: Page, pdf: Path) -> None:

@@ -12,7 +12,8 @@ from tests import tiny
 from tests.app import paper
 from tests.hub import Hub
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
+from tests.ui.served_process import serving, unused_port
 
 pytestmark = pytest.mark.browser
 
@@ -41,38 +42,36 @@ def unfolded(page: Page) -> None:
 def test_by_mouse_another_reader_is_fetched_and_takes_over(
     browser: Browser, tiny_model_dir: Path, hub: Hub, tmp_path: Path
 ) -> None:
-    report, port, mine = paper.text(tmp_path / "report.txt", 2), unused_port(), ("--model", str(tiny_model_dir))
+    report, mine = paper.text(tmp_path / "report.txt", 2), ("--model", str(tiny_model_dir))
     hub.publish("someone/gated", tmp_path / "published", gated=True)
-    with driver.new_page(browser) as (page, complaints):
-        with serving(RUN_APP, tmp_path / "home", port, *mine) as url:
-            driver.open_page(page, url)
-            driver.upload(page, report)
-            driver.wait_until_read(page)
-            unfolded(page)
-            field = page.get_by_label(re.compile("Another reader"))
-            field.fill("someone/gated")
-            field.press("Enter")
-            expect(page.locator("#change [role=alert]")).to_contain_text("Accept its terms", timeout=60_000)
-            field.fill(NAME)
-            page.locator(".reader form button").click()
-            expect(page.locator(".reader summary")).to_have_text(re.compile(f"{NAME} *is ready"), timeout=120_000)
-            # What the one before has read is kept apart; reading it anew is the user's word.
-            expect(page.locator(".document[aria-current][data-stage=waiting]")).to_be_visible()
-            expect(page.locator(".reader li", has_text=tiny_model_dir.name)).to_contain_text("Has read 1 document")
-            page.locator(".document[aria-current] button[data-act=read]").click()
-            driver.wait_until_read(page)
-            page.get_by_label(f"Delete what {tiny_model_dir.name} has read").click()
-            page.get_by_role("button", name="Delete", exact=True).last.click()
-            expect(page.locator(".reader li", has_text=tiny_model_dir.name)).not_to_contain_text("Has read")
-            assert complaints.errors == [] and complaints.remote == []
-        hub.close()
-        with serving(RUN_APP, tmp_path / "home", port) as url:
-            driver.open_page(page, url)
-            expect(page.locator(".reader summary")).to_have_text(re.compile(f"{NAME} *is ready"), timeout=120_000)
+    with (
+        driver.new_page(browser) as (page, complaints),
+        serving(RUN_APP, tmp_path / "home", unused_port(), *mine) as url,
+    ):
+        driver.open_page(page, url)
+        driver.upload(page, report)
+        driver.wait_until_read(page)
+        unfolded(page)
+        field = page.get_by_label(re.compile("Another reader"))
+        field.fill("someone/gated")
+        field.press("Enter")
+        expect(page.locator("#change [role=alert]")).to_contain_text("Accept its terms", timeout=60_000)
+        field.fill(NAME)
+        page.locator(".reader form button").click()
+        expect(page.locator(".reader summary")).to_have_text(re.compile(f"{NAME} *is ready"), timeout=120_000)
+        # What the one before has read is kept apart; reading it anew is the user's word.
+        expect(page.locator(".document[aria-current][data-stage=waiting]")).to_be_visible()
+        expect(page.locator(".reader li", has_text=tiny_model_dir.name)).to_contain_text("Has read 1 document")
+        page.locator(".document[aria-current] button[data-act=read]").click()
+        driver.wait_until_read(page)
+        page.get_by_label(f"Delete what {tiny_model_dir.name} has read").click()
+        page.get_by_role("button", name="Delete", exact=True).last.click()
+        expect(page.locator(".reader li", has_text=tiny_model_dir.name)).not_to_contain_text("Has read")
+        assert complaints.errors == [] and complaints.remote == []
 
 
 def test_by_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
-    with driver.new_page(browser) as (page, complaints), serving(FAKE, tmp_path / "home", unused_port()) as url:
+    with driver.new_page(browser) as (page, complaints), serving_fake(tmp_path / "home") as url:
         driver.open_page(page, url)
         page.locator(".reader summary").focus()
         page.keyboard.press("Enter")

@@ -28,7 +28,7 @@ def home(tmp_path: Path, embedded_model_dir: Path) -> Path:
 
 def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path, tmp_path: Path) -> None:
     pdf = tmp_path / "Collected reports.pdf"
-    fact = planted_report(pdf, pages=8)[3]
+    fact = planted_report(pdf, pages=4)[2]
     port = unused_port()
     with driver.browser_page(chromium) as (page, complaints):
         with serving(RUN_APP, home, port, *OPTIONS) as url:
@@ -59,40 +59,12 @@ def test_upload_read_ask_stop_regenerate_cite_restart(chromium: str, home: Path,
         assert complaints.remote == []
 
 
-def test_an_archive_is_taken_home_and_dropped_elsewhere(chromium: str, home: Path, tmp_path: Path) -> None:
-    """It comes with its conversation, and is asked without being read again."""
-    pdf = tmp_path / "Two reports.pdf"
-    fact, other, *_ = planted_report(pdf, pages=2)[1:]
-    with serving(RUN_APP, home, unused_port(), *OPTIONS) as url, driver.browser_page(chromium) as (page, complaints):
-        driver.open_page(page, url)
-        driver.upload(page, pdf)
-        driver.wait_until_read(page)
-        driver.ask(page, fact.question)
-        driver.wait_for_answer(page, 1)
-        with page.expect_download() as download:
-            page.get_by_label("Export as .docpod").click()
-        archive = tmp_path / download.value.suggested_filename
-        download.value.save_as(archive)
-        assert archive.name == "Two reports.docpod" and archive.stat().st_size > 1_000_000
-        page.locator(".document").get_by_role("button", name="Delete").click()
-        page.locator("dialog").get_by_role("button", name="Delete").click()
-        expect(page.locator(".document")).to_have_count(0)
-        driver.drop(page, archive)
-        expect(page.locator("#history .turn")).to_have_count(1)
-        driver.wait_until_read(page)
-        driver.ask(page, other.question)
-        driver.wait_for_answer(page, 2)
-        expect(page.locator("#history")).to_contain_text(other.answer)
-        assert complaints.errors == [] and complaints.remote == []
-    store = Store.open(Home(home).database_url)
-    assert [(each.state, each.seconds) for each in store.readings()] == [("ready", 0.0)]
-    store.close()
-
-
-def test_an_open_document_shows_its_main_points(chromium: str, home: Path, tmp_path: Path) -> None:
-    """Each leads to its page, and what is asked first is there at once."""
+def test_main_points_are_there_and_an_archive_takes_all_home_and_elsewhere(
+    chromium: str, home: Path, tmp_path: Path
+) -> None:
+    """Each point leads to its page; the archive comes with its conversation, and is asked without being read again."""
     pdf = tmp_path / "Three reports.pdf"
-    planted_report(pdf, pages=3)
+    fact, other, *_ = planted_report(pdf, pages=3)[1:]
     with serving(RUN_APP, home, unused_port(), *OPTIONS) as url, driver.browser_page(chromium) as (page, complaints):
         driver.open_page(page, url)
         driver.upload(page, pdf)
@@ -107,4 +79,23 @@ def test_an_open_document_shows_its_main_points(chromium: str, home: Path, tmp_p
         page.get_by_role("button", name="Summarise it in five points").click()
         driver.wait_for_answer(page, 1)
         expect(page.locator("#history .answer li")).to_have_count(5)
+        driver.ask(page, fact.question)
+        driver.wait_for_answer(page, 2)
+        with page.expect_download() as download:
+            page.get_by_label("Export as .docpod").click()
+        archive = tmp_path / download.value.suggested_filename
+        download.value.save_as(archive)
+        assert archive.name == "Three reports.docpod" and archive.stat().st_size > 1_000_000
+        page.locator(".document").get_by_role("button", name="Delete").click()
+        page.locator("dialog").get_by_role("button", name="Delete").click()
+        expect(page.locator(".document")).to_have_count(0)
+        driver.drop(page, archive)
+        expect(page.locator("#history .turn")).to_have_count(2)
+        driver.wait_until_read(page)
+        driver.ask(page, other.question)
+        driver.wait_for_answer(page, 3)
+        expect(page.locator("#history")).to_contain_text(other.answer)
         assert complaints.errors == [] and complaints.remote == []
+    store = Store.open(Home(home).database_url)
+    assert [(each.state, each.seconds) for each in store.readings()] == [("ready", 0.0)]
+    store.close()

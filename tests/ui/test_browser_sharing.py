@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
 
 pytestmark = pytest.mark.browser
 
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("sharing") / "home"
-    options = ("--read-seconds", "0.1", "--word-seconds", "0.02", "--public-port", str(unused_port()))
-    with serving(FAKE, home, unused_port(), *options) as url:
+    with serving_fake(home, read_seconds=0.1, word_seconds=0.02, tunnel=True) as url:
         yield url
 
 

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from app.errors import BadSetting
-from tests.ui.served_process import FAKE, at_home, serving, unused_port
+from tests.ui.fake_server import serving_fake
+from tests.ui.served_process import at_home
 from ui.server import free_port
 
 
@@ -21,7 +22,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(home: Path) -> Iterator[httpx.Client]:
     with (
-        serving(FAKE, home, unused_port(), "--max-upload-mb", "1") as url,
+        serving_fake(home, max_upload_mb=1) as url,
         at_home(url) as client,
     ):
         yield client
@@ -111,7 +112,7 @@ def test_a_folder_of_our_own_is_used_privately(client: httpx.Client, home: Path)
 
 def test_the_upload_folder_ends_with_the_server(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with serving(FAKE, home, unused_port()) as url, at_home(url) as client:
+    with serving_fake(home) as url, at_home(url) as client:
         answer = client.post("/gradio_api/upload", files={"files": ("a", b"left")})
         assert Path(answer.json()[0]).exists()
     assert list((home / "uploads").iterdir()) == []

@@ -3,7 +3,6 @@
 import json
 import os
 import plistlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from PIL import Image
 from app import instance, starter
 from app.errors import BadSetting, Busy
 from tests.ui.fake_app import FakeApp
+from tests.ui.fake_server import serving_here
 from tests.ui.served_process import ROOT, unused_port
-from tests.ui.test_access import serving_here
 
 RUN = (sys.executable, "run_app.py")
 PATIENCE_SECONDS = 300.0
@@ -38,8 +37,6 @@ def wait_for(found: Callable[[], object], what: str) -> object:
 @pytest.fixture
 def screen(chromium: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a virtual screen, with the browser of the tests as the one that is installed."""
-    if shutil.which("Xvfb") is None or shutil.which("xdotool") is None:
-        pytest.skip("no Xvfb or no xdotool here")
     programs = tmp_path / "bin"
     programs.mkdir()
     sandbox = "--no-sandbox" if os.geteuid() == 0 else ""
@@ -58,6 +55,7 @@ def screen(chromium: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.browser
+@pytest.mark.needs("Xvfb", "xdotool")
 def test_a_window_opens_takes_files_from_a_second_start_and_ends_with_its_closing(
     screen: dict[str, str], tmp_path: Path, embedded_model_dir: Path
 ) -> None:

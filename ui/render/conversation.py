@@ -11,6 +11,7 @@ from app.readers import READERS
 from app.remarks import remarks
 from ui.render.icons import icon
 from ui.render.library import controls
+from ui.render.page import failed
 from ui.render.words import count, duration, figure, prose, t, text, translated
 from ui.trouble import Trouble
 
@@ -104,7 +105,7 @@ def _turn(turn: Turn, entry: DocumentEntry, about: str, again: bool) -> str:
     done = turn.answer
     if turn.state == "failed":
         tools = f'<footer><span class="cost"></span><span class="tools">{_again()}</span></footer>' if again else ""
-        return f'<div class="answer">{_trouble(Trouble(translated(turn.message), translated(turn.hint)))}{tools}</div>'
+        return f'<div class="answer">{failed(Trouble(translated(turn.message), translated(turn.hint)))}{tools}</div>'
     if turn.state in ("waiting", "looking") or (turn.state == "stopped" and not done.found and not done.answer):
         return hits(turn, entry, again)
     return answer(done, again, _standing(turn, entry), plain(about, turn))
@@ -267,14 +268,7 @@ def with_cursor(html: str) -> str:
 def failure(asked: str, trouble: Trouble) -> str:
     """A question that could not be answered, and why."""
     shown = question(asked) if asked.strip() else ""
-    return f'<article class="turn">{shown}{_trouble(trouble)}</article>'
-
-
-def _trouble(trouble: Trouble) -> str:
-    return (
-        f'<div class="trouble" role="alert"><strong>{text(trouble.message)}</strong> '
-        f"<span>{text(trouble.hint)}</span></div>"
-    )
+    return f'<article class="turn">{shown}{failed(trouble)}</article>'
 
 
 def passages(lead: str, citations: Sequence[Cited]) -> str:

@@ -52,7 +52,7 @@ def empty(words: str = "", nothing_open: bool = False) -> str:
 
 
 def failed(trouble: Trouble) -> str:
-    """A page that cannot be drawn."""
+    """What went wrong in the place of a page or of an answer."""
     return (
         f'<div class="trouble" role="alert"><strong>{text(trouble.message)}</strong> '
         f"<span>{text(trouble.hint)}</span></div>"

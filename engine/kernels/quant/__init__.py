@@ -2,5 +2,3 @@
 
 from engine.kernels.quant.dequantize import dequantize_into
 from engine.kernels.quant.quantize import quantize_into
-
-__all__ = ["dequantize_into", "quantize_into"]

@@ -112,7 +112,6 @@ def test_a_long_segment(attention: SegmentAttention, dtype: torch.dtype) -> None
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("heads", HEADS)
 def test_a_segment_on_a_gpu(heads: tuple[int, int, int]) -> None:
     device = torch.device("cuda")

@@ -67,7 +67,6 @@ def test_free_memory_is_between_nothing_and_everything() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_that_is_full_is_told() -> None:
     device = torch.device("cuda")
     with pytest.raises(OutOfMemory) as caught, translate_oom(device):

@@ -52,7 +52,6 @@ def test_whatever_the_logits_are_the_token_is_one(logits: Tensor) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_devices_choose_the_same_token_for_the_same_number() -> None:
     generator = torch.Generator().manual_seed(0)
     for number in range(50):

@@ -20,13 +20,10 @@ MOST_SPILLED = 320
 """Bytes a thread of registers that go through memory: merging rotated heads of 256 on Hopper takes 312."""
 TIGHT = (
     Case("attention", (256, 64, 16, 16), 86),
-    Case("attention", (192, 16, 4, 4), 89),
     Case("attention", (256, 64, 16, 4), 89),
-    Case("attention", (80, 64, 8, 8), 80),
     Case("attention", (128, 4, 4, 4), 120),
     Case("rotation", (256,), 86),
     Case("quantization", (256, 4, "channel", True), 89),
-    Case("products", (32, "nf4", True), 86),
     Case("products", (1, "nf4", False), 120),
 )
 """What needs most of the smallest cards, and one of each kind of kernel."""

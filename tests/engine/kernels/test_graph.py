@@ -8,7 +8,6 @@ from tests.engine.kernels.pods import LAYERS, Conversation, model, pod
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_recorded_step_goes_on_when_the_pods_change() -> None:
     of = model(2, 4, 128, torch.bfloat16, torch.device("cuda"))
     table = KVTable(of.shape, of.heads, 64, of.device)

@@ -3,7 +3,6 @@
 import random
 import re
 
-import pytest
 from bitsandbytes.functional import get_4bit_type
 
 from engine.kernels.linear import nf4_decode
@@ -26,16 +25,16 @@ def test_every_code_at_every_place() -> None:
             assert ptx.as_float(found[f"${place}"]) == expected
 
 
-@pytest.mark.parametrize(("gated", "x"), [(False, "bfloat16"), (True, "float16"), (False, "float32")])
-def test_words_are_read_once_and_before_the_wait(gated: bool, x: str) -> None:
+def test_words_are_read_once_and_before_the_wait() -> None:
     """Compiled for Hopper: words 16 bytes at a time, before the wait for the launch before; x after, once for all."""
-    ((kernel,),) = compiled([Case("tiled_product", (gated, x))])
-    code = kernel.ptx
-    words = [found.start() for found in re.finditer(r"ld\.global\S*evict_first\S*\.v4\.b32", code)]
-    wait = code.index("griddepcontrol.wait")
-    assert len(words) == (16 if gated else 8) and max(words) < wait
-    # 32 numbers of x, of the norm's weight, and of x again for the norm, for each thread of 128.
-    numbers = [found.start() for found in re.finditer(r"ld\.global\.v4\.b32", code)]
-    of_weight = [at for at in numbers if at < wait]
-    assert len(numbers) == 3 * (8 if x == "float32" else 4)
-    assert len(of_weight) <= len(numbers) // 3
+    cases = [Case("tiled_product", given) for given in ((False, "bfloat16"), (True, "float16"), (False, "float32"))]
+    for case, (kernel,) in zip(cases, compiled(cases), strict=True):
+        (gated, x), code = case.given, kernel.ptx
+        words = [found.start() for found in re.finditer(r"ld\.global\S*evict_first\S*\.v4\.b32", code)]
+        wait = code.index("griddepcontrol.wait")
+        assert len(words) == (16 if gated else 8) and max(words) < wait
+        # 32 numbers of x, of the norm's weight, and of x again for the norm, for each thread of 128.
+        numbers = [found.start() for found in re.finditer(r"ld\.global\.v4\.b32", code)]
+        of_weight = [at for at in numbers if at < wait]
+        assert len(numbers) == 3 * (8 if x == "float32" else 4)
+        assert len(of_weight) <= len(numbers) // 3

@@ -82,7 +82,7 @@ def test_logits_are_not_rounded(one_thread: None) -> None:
         torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ("llama-3.1-8b", "qwen3-4b"))
+@pytest.mark.parametrize("name", (pytest.param("llama-3.1-8b", marks=pytest.mark.slow), "qwen3-4b"))
 def test_weights_of_four_bits(name: str, one_thread: None) -> None:
     model = random_model(SHAPES[name].small(), "nf4", torch.device("cpu"), equivalence.SPREAD)
     runner = Runner(in_float32(model))

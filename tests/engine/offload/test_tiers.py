@@ -384,7 +384,6 @@ def test_limits_that_are_not_given_are_shares_of_what_is_free(monkeypatch: pytes
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu_both_limits_are_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.core.oom.free_bytes", lambda device: 1_000 if device.type == "cpu" else 10_000)
     device = torch.device("cuda")

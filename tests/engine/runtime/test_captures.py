@@ -130,9 +130,6 @@ def test_an_answer_as_long_as_the_tail_has_a_number_for_every_token(
     assert_same(got[:100], steps(plain, pods[:1], [5], params)[:100])
 
 
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-
-
 @pytest.fixture
 def gpu_runner() -> Runner:
     return without_stops(runner_of(tiny.llama().to("cuda", torch.bfloat16)))
@@ -147,7 +144,6 @@ def eager(plain: Runner) -> Runner:
 
 
 @pytest.mark.gpu
-@on_gpu
 @pytest.mark.parametrize("params", [replace(COLD, max_tokens=40), replace(WARM, max_tokens=40)], ids=["cold", "warm"])
 def test_graphs_say_what_their_steps_say(gpu_runner: Runner, params: SamplingParams) -> None:
     """Documents and questions of several lengths, switched back and forth: a capture a bucket, no more."""
@@ -170,7 +166,6 @@ def test_graphs_say_what_their_steps_say(gpu_runner: Runner, params: SamplingPar
 
 
 @pytest.mark.gpu
-@on_gpu
 def test_graphs_and_the_plain_loop_choose_alike(gpu_runner: Runner) -> None:
     """In float32, where rounding decides nothing."""
     plain = without_stops(runner_of(tiny.llama().to("cuda")))
@@ -182,7 +177,6 @@ def test_graphs_and_the_plain_loop_choose_alike(gpu_runner: Runner) -> None:
 
 
 @pytest.mark.gpu
-@on_gpu
 def test_a_model_that_waits_for_the_host_runs_without_graphs(
     gpu_runner: Runner, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,7 +208,6 @@ def test_a_model_that_waits_for_the_host_runs_without_graphs(
 
 
 @pytest.mark.gpu
-@on_gpu
 def test_four_bit_weights_can_be_captured(tiny_model_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     plain = without_stops(Runner(loader.load(str(tiny_model_dir), tmp_path, print)))

@@ -154,7 +154,6 @@ def test_an_int8_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_large_heads_are_quick_on_a_gpu() -> None:
     for rows, quick in ((49_152, False), (100_000, True)):
         ops = TritonOps()

@@ -17,6 +17,7 @@ from engine.runtime.context import Context
 from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.reading import runner_of
+from tests.pairwise import pairwise
 
 pytest.importorskip("numba")
 
@@ -38,7 +39,7 @@ def as_gguf(network: Any) -> Any:
     return network
 
 
-@pytest.fixture(params=[1, 3])
+@pytest.fixture
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     """More of them than there are tasks at times, and perhaps than there are processors."""
     before = torch.get_num_threads()
@@ -60,8 +61,9 @@ def asked(runner: Runner, pods: list[Pod], question: int) -> Context:
     return context
 
 
-@pytest.mark.parametrize("kept", [as_bfloat16, as_gguf])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "kept", "threads"), pairwise(tuple(FAMILIES), (as_bfloat16, as_gguf), (1, 3)), indirect=["threads"]
+)
 def test_the_answer_is_that_of_the_plain_way(family: str, kept: Callable[[Any], Any], threads: int) -> None:
     network = kept(FAMILIES[family]())
     model = runner_of(network).model

@@ -288,7 +288,6 @@ def test_an_adapted_model_is_another_model_with_the_same_plans(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("mode", ["A", "B"])
 @pytest.mark.parametrize("all_weights", [False, True])
 def test_one_sequence_is_learned_by_heart_on_a_gpu(

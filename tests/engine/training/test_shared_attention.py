@@ -213,7 +213,6 @@ def test_flex_attention_is_the_reference(mode: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("first", [0, 600])
 @pytest.mark.parametrize("mode", ["A", "B"])
 def test_compiled_flex_attention_is_the_reference(mode: str, first: int) -> None:

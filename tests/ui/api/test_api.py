@@ -3,104 +3,24 @@
 import asyncio
 import base64
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anthropic
 import httpx
-import httpx2
 import openai
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from app.main import App
 from app.settings import Settings
-from benchmarks.evidence.planted import PlantedFact, planted_absent, planted_report
-from tests.ui.served_process import ROOT, serving, unused_port
-
-RUN_APP = (sys.executable, "run_app.py")
-OPTIONS = ("--no-browser", "--model", "embedded", "--max-upload-mb", "1")
-SCOPES = {"all": ("read", "ask", "write"), "reader": ("read",), "asker": ("ask",), "busy": ("read",)}
-
-
-class Served(NamedTuple):
-    """A running server with a document that is read, and the keys of its programs."""
-
-    url: str
-    home: Path
-    keys: dict[str, str]
-    pdf: Path
-    document_id: str
-    fact: PlantedFact
-    other: PlantedFact
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -> Iterator[Served]:
-    """The document comes by OpenAI's client, which waits for it as its own manual says."""
-    folder = tmp_path_factory.mktemp("api")
-    home, pdf = folder / "home", folder / "Collected reports.pdf"
-    (home / "models").mkdir(mode=0o700, parents=True)
-    (home / "models" / embedded_model_dir.name).symlink_to(embedded_model_dir)
-    app = App(Settings(home=home))
-    keys = {name: app.keys.create(name, scopes)[1] for name, scopes in SCOPES.items()}
-    app.close()
-    _, fact, other, *_ = planted_report(pdf, pages=3)
-    with serving(RUN_APP, home, unused_port(), *OPTIONS) as address:
-        url = address.partition("?")[0]
-        with openai_client(url, keys["all"]) as client:
-            file = client.files.create(file=pdf, purpose="user_data")
-            assert file.status == "uploaded"
-            assert client.files.wait_for_processing(file.id, poll_interval=0.5).status == "processed"
-        yield Served(url, home, keys, pdf, file.id, fact, other)
-
-
-def openai_client(url: str, key: str) -> openai.OpenAI:
-    http_client = openai.DefaultHttpxClient(trust_env=False)
-    return openai.OpenAI(base_url=f"{url.partition('?')[0]}v1", api_key=key, http_client=http_client, max_retries=0)
-
-
-@pytest.fixture
-def gpt(served: Served) -> Iterator[openai.OpenAI]:
-    with openai_client(served.url, served.keys["all"]) as client:
-        yield client
-
-
-@pytest.fixture
-def claude(served: Served) -> Iterator[anthropic.Anthropic]:
-    http_client = anthropic.DefaultHttpxClient(trust_env=False)
-    key = served.keys["all"]
-    with anthropic.Anthropic(base_url=served.url, api_key=key, http_client=http_client, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
-def plain(served: Served) -> Iterator[httpx.Client]:
-    headers = {"Authorization": f"Bearer {served.keys['all']}"}
-    with httpx.Client(base_url=served.url, headers=headers, trust_env=False, timeout=120) as client:
-        yield client
-
-
-def chat(document_id: str, question: str) -> list[Any]:
-    return [{"role": "user", "content": [{"type": "file", "file": {"file_id": document_id}}, text(question)]}]
-
-
-def text(words: str, kind: str = "text") -> dict[str, str]:
-    return {"type": kind, "text": words}
-
-
-def assert_cited(cited: Any, served: Served) -> None:
-    """Page, quote and boxes of the planted fact, however a client holds them."""
-    facts = cited if isinstance(cited, dict) else cited.model_dump()
-    assert facts["file_id"] == served.document_id
-    assert (facts["page"], facts["quote"]) == (served.fact.page, served.fact.sentence)
-    assert all(len(box) == 4 and all(0 <= edge <= 1 for edge in box) for box in facts["boxes"]) and facts["boxes"]
+from benchmarks.evidence.planted import planted_absent
+from tests.ui.api.clients import Served, agent, assert_cited, called, chat, openai_client, text
+from tests.ui.served_process import ROOT
 
 
 def test_openai_models_are_the_reader_and_the_documents(served: Served, gpt: openai.OpenAI) -> None:
@@ -265,25 +185,6 @@ def test_anthropic_document_that_comes_along_is_waited_for(claude: anthropic.Ant
 def test_what_is_no_document_is_refused(gpt: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="no PDF"):
         gpt.files.create(file=("binary", b"\0\1\2"), purpose="user_data")
-
-
-@asynccontextmanager
-async def agent(served: Served, key: str) -> AsyncIterator[Client]:
-    """The MCP client over HTTP."""
-    headers = {"Authorization": f"Bearer {served.keys.get(key, key)}"}
-    async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=120) as http_client,
-        Client(streamable_http_client(f"{served.url}mcp", http_client=http_client)) as client,
-    ):
-        yield client
-
-
-async def called(client: Client, tool: str, **arguments: Any) -> Any:
-    """What a tool gives; fails the test where it reports an error."""
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result.content
-    content = result.structured_content
-    return content["result"] if content and content.keys() == {"result"} else content or result.content
 
 
 def test_mcp_over_http(served: Served) -> None:

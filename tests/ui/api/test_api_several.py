@@ -8,10 +8,8 @@ import anthropic
 import openai
 import pytest
 
-from tests.ui import test_api
-from tests.ui.test_api import Served, agent, assert_cited, called, chat, text
+from tests.ui.api.clients import Served, agent, assert_cited, called, chat, text
 
-served, gpt, claude = test_api.served, test_api.gpt, test_api.claude
 LAMP = ("What colour is the lamp of room 9?", "The lamp of room 9 is green.")
 
 
