@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.accessibility import found
-from tests.ui.served_process import FAKE, serving, unused_port
+from tests.ui.fake_server import serving_fake
+from tests.ui.served_process import serving, unused_port
 
 pytestmark = pytest.mark.browser
 
@@ -63,7 +64,7 @@ def test_by_mouse_values_are_changed_and_are_there_after_a_restart(
 
 
 def test_by_keyboard_alone_and_nothing_serious_is_found(browser: Browser, tmp_path: Path) -> None:
-    with driver.new_page(browser) as (page, complaints), serving(FAKE, tmp_path / "home", unused_port()) as url:
+    with driver.new_page(browser) as (page, complaints), serving_fake(tmp_path / "home") as url:
         driver.open_page(page, url)
         page.get_by_role("button", name="Settings").focus()
         page.keyboard.press("Enter")
