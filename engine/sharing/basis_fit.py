@@ -107,7 +107,8 @@ def fit(runner: Runner, samples: Iterable[Sequence[int]], angles: Angles, facts:
     for ids in samples:
         pod = read(runner, ids[:-ASKED])
         assert isinstance(pod, Pod)
-        found = information(runner.model, pod, ids[-ASKED:], angles)
+        with runner.lock:
+            found = information(runner.model, pod, ids[-ASKED:], angles)
         rows = [angles.undo(pod.keys[:, :, SINKS:], pod.positions[SINKS:]), pod.values[:, :, SINKS:].float()]
         flat = [each.permute(2, 0, 1, 3).flatten(1) for each in rows]
         moments = moments or [Moments(each.shape[1], each.device) for each in flat]
