@@ -64,7 +64,7 @@ class ReaderModel:
         self._settled = threading.Event()
         self._calibrated = threading.Event()
         self._idle = Idle()
-        self._status = ReaderStatus("loading", settings.model, "Loading the model.")
+        self._status = ReaderStatus("loading", self.choice, "Loading the model.")
         self._failure = ModelUnavailable(
             "The model was not loaded.", f"Start DocPod again; {NAME} in the home folder may say why."
         )
