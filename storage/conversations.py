@@ -102,9 +102,10 @@ class Conversations(Sessions):
             if (found := session.get(Conversation, conversation_id)) is None:
                 return
             hidden = Conversation.owner == found.owner, Conversation.is_deleted, Conversation.id != conversation_id
-            session.execute(delete(Conversation).where(*hidden))
+            gone = session.scalars(delete(Conversation).where(*hidden).returning(Conversation.id)).all()
             found.is_deleted = True
-        self._empty_log()
+        if gone:
+            self._empty_log()
 
     def bring_back_conversation(self, conversation_id: str, owner: str) -> bool:
         """Show a hidden conversation again; whether there was one of this owner."""
