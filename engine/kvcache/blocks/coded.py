@@ -161,7 +161,7 @@ class CodedLoader:
             first += size
         positions = torch.arange(start, stop, device=sides[0].device)
         dims = (self._shape.layers, self._shape.kv_heads, self._shape.head_dim)
-        keys, values = basis.restore(sides[0], sides[1], positions, dims)
+        keys, values = basis.restore(sides[0], sides[1], positions, dims, self._shape.dtype)
         pair = torch.stack([keys, values]).to(self._shape.dtype)
         if pair.is_cuda:
             # It is put to its place on a stream of its own.

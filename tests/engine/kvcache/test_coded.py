@@ -99,6 +99,17 @@ def test_what_comes_back_is_the_definition(runner: Runner, found: Basis, pod: Po
             assert error.median() < 1e-4 and error.max() < STEP
 
 
+def test_in_half_precision_it_comes_back_alike(found: Basis) -> None:
+    """As near as a small share of the error that rounding to steps makes."""
+    sides = [
+        STEP * torch.randn(50, len(side.spread)).mul(side.spread / STEP).round() for side in (found.keys, found.values)
+    ]
+    dims, at = (4, 2, 16), torch.arange(50)
+    wide, half = (found.restore(*sides, at, dims, dtype) for dtype in (torch.float32, torch.bfloat16))
+    for one, other in zip(wide, half, strict=True):
+        assert 0 < (one - other).square().mean() < 1e-4 * one.square().mean()
+
+
 def test_smaller_steps_cost_more_and_err_less(runner: Runner, found: Basis, pod: Pod) -> None:
     sizes, errors = [], []
     for recipe in ("coded20+near4,1", "coded5+near4,1", "coded1+near4,1"):
