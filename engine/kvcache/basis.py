@@ -55,7 +55,7 @@ class Transform:
 
     @cached_property
     def backward_in_half(self) -> Tensor:
-        """The same in bfloat16, for a model whose keys are: the error is a thousandth of what rounding to steps costs."""
+        """The same in bfloat16, for a model whose keys are: the error is small beside that of rounding to steps."""
         return self.backward.bfloat16()
 
     def bits(self, step: float) -> float:
