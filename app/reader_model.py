@@ -146,6 +146,12 @@ class ReaderModel:
         except EngineError as error:
             hint = error.hint if isinstance(error, ModelRefused) else ModelRefused.hint
             self._failure = ModelUnavailable(str(error), hint)
+        except OSError as error:
+            # Of a small file beside the weights; what cannot be read of these is damage.
+            self._failure = ModelUnavailable(
+                f"The model could not be read: {error.strerror or error}.",
+                "Check the disk of the home folder, and how many files may be open, then start DocPod again.",
+            )
         finally:
             if self._loaded is None:
                 # Also after a bug, whose traceback the thread prints: nobody may wait for ever.

@@ -1,5 +1,7 @@
 """The model behind the library: loaded once in the background, and the same reader wherever its folder lies."""
 
+import errno
+import os
 import re
 import shutil
 import threading
@@ -98,3 +100,17 @@ def test_nobody_waits_for_a_model_that_is_given_up(reader_model: ReaderModel, mo
     with pytest.raises(ModelUnavailable):
         reader_model.ready()
     goes_on.set()
+
+
+def test_a_file_that_cannot_be_read_is_told_in_a_sentence(
+    reader_model: ReaderModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where too many are open, or the disk fails under a small one."""
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/home/cpu-dtype.txt")
+
+    monkeypatch.setattr(loader, "load", failing)
+    with pytest.raises(ModelUnavailable, match="could not be read: Too many open files"):
+        reader_model.ready()
+    assert reader_model.status().state == "failed" and "Check the disk" in reader_model.status().better
