@@ -1,10 +1,12 @@
 """Numbers come back from their packed form."""
 
 import random
+import zlib
+from contextlib import suppress
 
 import pytest
 
-from storage import pack_token_ids, pack_words, unpack_token_ids, unpack_words
+from storage import DatabaseDamaged, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 
 
 def test_token_ids_come_back() -> None:
@@ -26,3 +28,17 @@ def test_words_come_back_to_a_hundredth_of_a_point() -> None:
 
 def test_boxes_end_at_the_edge_of_the_page() -> None:
     assert unpack_words(pack_words([(0, 1, -0.5, 0.0, 1.0, 1.5)])) == [(0, 1, 0.0, 0.0, 1.0, 1.0)]
+
+
+def test_what_is_damaged_is_said_to_be() -> None:
+    """Every single bit of a small column: the numbers as they were, or an error with a sentence."""
+    ids = [1, 2, 40_000]
+    packed = pack_token_ids(ids)
+    for bit in range(8 * len(packed)):
+        spoilt = (int.from_bytes(packed) ^ 1 << bit).to_bytes(len(packed))
+        with suppress(DatabaseDamaged):
+            assert unpack_token_ids(spoilt) == ids
+    for unpack in (unpack_token_ids, unpack_words):
+        for wrong in (packed[:-1], b"", zlib.compress(b"123")):
+            with pytest.raises(DatabaseDamaged):
+                unpack(wrong)
