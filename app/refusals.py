@@ -26,6 +26,10 @@ def as_app_error(error: BaseException) -> AppError | None:
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
         case OSError(errno=errno.EIO | errno.EROFS):
             return disk_failed(error)
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return Busy(
+                "Too many files are open.", "Close other programs, or raise the limit (ulimit -n), and try again."
+            )
         case HomeBusy():
             return Busy("Another DocPod process is at work in this folder.", "Try again in a minute.")
     return None

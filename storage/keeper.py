@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from storage.database import is_damage
+from storage.database import is_damage, refusal
 from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
@@ -30,12 +30,16 @@ class Keeper:
     """Watches the database of a home. `changed`: whether it may have changed since the last backup."""
 
     def __init__(self, home: Home, store: Store, changed: bool) -> None:
+        """Raises StorageError."""
         self._home = home
         self._store = store
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
-        self._watch = sqlite3.connect(home.database, check_same_thread=False)
-        self._seen = -1 if changed else self._version()
+        try:
+            self._watch = sqlite3.connect(home.database, check_same_thread=False)
+            self._seen = -1 if changed else self._version()
+        except sqlite3.Error as error:
+            raise refusal(error, str(home.database)) or error from error
         self._not_before = 0.0
         self._is_kept = False
 

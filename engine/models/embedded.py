@@ -137,6 +137,9 @@ def _is_whole(folder: Path) -> bool:
                 return False
     except (OSError, SafetensorError):
         return False
+    except RuntimeError as error:
+        # As where too many files are open, which says nothing of these.
+        raise OSError(str(error)) from error
     try:
         return not checksums.damaged(folder, but=WEIGHTS)
     except FileNotFoundError:
