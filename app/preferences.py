@@ -79,7 +79,8 @@ class Preferences:
         if each.when == "start":
             hint = f"Start DocPod with {each.option}, or with the variable {each.variable}."
             raise BadSetting(f"{each.title} is not saved.", hint)
-        return self._keep(each, each.parsed(each.title, given), said(each.parsed(each.title, given)))
+        value = each.parsed(each.title, given)
+        return self._keep(each, value, said(value))
 
     def reset(self, name: str) -> SettingState:
         """Forget what is saved: the default holds. Raises BadSetting where there is no such setting."""

@@ -34,10 +34,7 @@ def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
 def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Fetch a reader if need be, and read and answer with it from the next start on."""
     app.readers.use(options.reader)
-    wait(app.readers.settled, lambda: app.readers.doing)
-    if app.readers.trouble:
-        raise app.readers.trouble
-    name = app.model.status().name
+    name = _settled(app)
     print(f"{name} is the reader from now on. A page that is open goes on with its own until it is started again.")
     return {"reader": name}
 
@@ -45,12 +42,17 @@ def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
 def _prepare(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Find out how the reader's memory is coded, for the recipe archive: once, some ten minutes without a GPU."""
     app.readers.prepare()
+    name = _settled(app)
+    print(f"Documents that {name} reads can be kept by the recipe archive from now on.")
+    return {"reader": name}
+
+
+def _settled(app: App) -> str:
+    """The name of the reader, once what goes on is at its end. Raises what went wrong."""
     wait(app.readers.settled, lambda: app.readers.doing)
     if app.readers.trouble:
         raise app.readers.trouble
-    name = app.model.status().name
-    print(f"Documents that {name} reads can be kept by the recipe archive from now on.")
-    return {"reader": name}
+    return app.model.status().name
 
 
 def _forget(app: App, options: argparse.Namespace) -> dict[str, Any]:
