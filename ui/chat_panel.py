@@ -14,6 +14,7 @@ from app.main import App
 from ui import page_panel
 from ui.language import count, i18n, t, translated
 from ui.render import conversation
+from ui.render.page import failed
 from ui.render.words import text
 from ui.trouble import explain
 from ui.view import AT_ONCE, POLLING, QUIET, Open, Page, View
@@ -31,6 +32,8 @@ def build(page: Page) -> None:
         page.surface("history")
         page.surface("live")
     page.surface("status", template='<p role="status" aria-live="polite">${value}</p>')
+    # What came of the last action here. The timer knows nothing of it, and so cannot take it away.
+    page.surface("said", template='<div role="status" aria-live="polite">${value}</div>')
     question = gr.Textbox(
         placeholder=i18n("Open a document to ask it"),
         label=i18n("Your question"),
@@ -74,7 +77,7 @@ def bind(page: Page) -> None:
         page["history"].retry(again, ids, api_name="regenerate", **answering),
     ]
     question.stop(stop, ids, page.outputs, api_name="stop", **AT_ONCE)
-    for source, name in (("history", "edit"), ("status", "edit_leave")):
+    for source, name in (("history", "edit"), ("said", "edit_leave")):
         page[source].edit(edit, ids[1:], page.outputs, api_name=name, **AT_ONCE)
     page["history"].stop(stop, ids, page.outputs, api_name="stop_waiting", **AT_ONCE)
 
@@ -113,14 +116,15 @@ def box(busy: bool) -> dict[str, Any]:
 
 def opened(app: App, at: Open) -> View:
     """The box, as it can be used."""
+    usable = at.entry is not None and app.may_ask
     if at.entry is None:
-        closed = gr.update(interactive=False, placeholder=t("Open a document to ask it"))
-        return {"question": {**box(busy=False), **closed}, "instead_of": 0}
-    if not app.may_ask:
-        closed = gr.update(interactive=False, placeholder=t("This document is shared for reading only"))
-        return {"question": {**box(busy=False), **closed}, "instead_of": 0}
-    asks = gr.update(interactive=True, placeholder=t("Ask these documents" if at.several else "Ask this document"))
-    return {"question": {**asks, **live(app, at)["question"]}, "instead_of": 0}
+        hint = t("Open a document to ask it")
+    elif not app.may_ask:
+        hint = t("This document is shared for reading only")
+    else:
+        hint = t("Ask these documents" if at.several else "Ask this document")
+    asked = live(app, at)["question"] if usable else box(busy=False)
+    return {"question": {**asked, "interactive": usable, "placeholder": hint}, "instead_of": 0, "said": ""}
 
 
 def on_edit(page: Page, conversation_id: str, answer: int) -> View:
@@ -131,7 +135,7 @@ def on_edit(page: Page, conversation_id: str, answer: int) -> View:
     return {
         "question": gr.update(value=asked),
         "instead_of": answer if asked else 0,
-        "status": conversation.editing() if asked else "",
+        "said": conversation.editing() if asked else "",
     }
 
 
@@ -146,33 +150,30 @@ def on_ask(page: Page, document_id: str, conversation_id: str, question: str, in
             **(_sheet(page.app, at) if at.turns[-1].state == "waiting" else {}),
             "question": {**view["question"], "value": ""},
             "instead_of": 0,
+            "said": "",
             "conversation_id": conversation_id,
             "timer": POLLING,
         }
         yield from _follow(page, document_id, conversation_id)
     except Exception as error:
-        yield {
-            "live": conversation.failure(question, explain(error)),
-            "status": "",
-            "question": {**box(busy=False), "value": question},
-        }
+        yield {"said": failed(explain(error)), "question": {**box(busy=False), "value": question}}
 
 
 def on_again(page: Page, document_id: str, conversation_id: str) -> Iterator[View]:
     """Answers the last question of a conversation again."""
     try:
         page.app.chat.again(conversation_id)
-        yield {**page.live(page.place(document_id, conversation_id)), "timer": POLLING}
+        yield {**page.live(page.place(document_id, conversation_id)), "said": "", "timer": POLLING}
         yield from _follow(page, document_id, conversation_id)
     except Exception as error:
-        yield {"live": conversation.failure("", explain(error)), "status": ""}
+        yield {"said": failed(explain(error))}
 
 
 def on_stop(page: Page, document_id: str, conversation_id: str) -> View:
     """Ends what is open in a conversation; it stands as far as it came."""
     page.app.chat.stop(conversation_id)
     at = page.place(document_id, conversation_id)
-    ended = {"status": done_line(at.turns[-1].answer)} if at.turns else {}
+    ended = {"said": done_line(at.turns[-1].answer)} if at.turns else {}
     return {**page.current(at), **ended}
 
 
@@ -195,7 +196,7 @@ def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View
             yield {**words, "status": status_line(page.app, turn)}
     at = page.place(document_id, conversation_id)
     last = at.turns[-1] if at.turns else None
-    ended = {"status": done_line(last.answer)} if last and not last.is_open else {}
+    ended = {"said": done_line(last.answer)} if last and not last.is_open else {}
     sheet = _sheet(page.app, at) if last and last.answer.citations != shown else {}
     yield {**page.current(at), **sheet, **ended}
 

@@ -8,6 +8,7 @@ import gradio as gr
 from app.main import App
 from ui.render import conversation
 from ui.render import head as view
+from ui.render.page import failed
 from ui.trouble import explain
 from ui.view import AT_ONCE, LAST_WINS, QUIET, Open, Page, View
 
@@ -53,7 +54,7 @@ def bind(page: Page) -> None:
     head.copy(copy, ids, page.outputs, api_name="conversation_copy", **leaving)
     places = [*ids, page["search"]]
     head.submit(rename, places, page.outputs, api_name="conversation_rename", **AT_ONCE)
-    page["status"].click(undo, ids[:1], page.outputs, api_name="conversation_undo", **leaving)
+    page["said"].click(undo, ids[:1], page.outputs, api_name="conversation_undo", **leaving)
     head.delete(delete, ids, page.outputs, api_name="conversation_delete", **leaving)
 
 
@@ -64,7 +65,7 @@ def live(app: App, at: Open) -> View:
     try:
         head = view.head(at.entry, app.questions.conversations(at.document_id), at.conversation_id, at.several)
     except Exception as error:
-        head = conversation.failure("", explain(error))
+        head = failed(explain(error))
     return {"head": head}
 
 
@@ -72,7 +73,7 @@ def on_delete(page: Page, document_id: str, open_id: str, conversation_id: str) 
     """Deletes a conversation; the open one leaves its document open with none."""
     page.app.chat.delete(conversation_id)
     view = page.opened(document_id, "" if conversation_id == open_id else open_id)
-    return {**view, "status": conversation.deleted(conversation_id)}
+    return {**view, "said": conversation.deleted(conversation_id)}
 
 
 def on_undo(page: Page, document_id: str, conversation_id: str) -> View:

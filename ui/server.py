@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -150,10 +151,16 @@ def _upload_folder(home: Path) -> Iterator[Path]:
     for left in parent.iterdir():
         if time.time() - left.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")}
     with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
-        # Gradio takes these two from the environment only.
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        # Gradio takes these from the environment only. The frequency: it sums up its last 10,000 events in pandas
+        # after each one, for a page of statistics that nobody opens.
+        ours = {
+            "GRADIO_TEMP_DIR": folder,
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(sys.maxsize),
+        }
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
         try:
             yield Path(folder)
         finally:

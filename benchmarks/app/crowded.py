@@ -172,12 +172,12 @@ def _steps(number: int) -> Sequence[tuple[str, str, str, str]]:
             "delete a conversation",
             'all("#head [data-event=delete]").length',
             '$("#head [data-event=delete]").click()',
-            'all("#head [data-event=delete]").length < before && $("#status button")',
+            'all("#head [data-event=delete]").length < before && $("#said button")',
         ),
         (
             "undo",
             'all("#head [data-event=delete]").length',
-            '$("#status button").click()',
+            '$("#said button").click()',
             'all("#head [data-event=delete]").length > before',
         ),
         (

@@ -389,8 +389,9 @@ def test_what_is_not_found_shows_the_closest_passages_and_marks_of_no_other_ques
 )
 def test_a_failed_question_is_explained_and_comes_back(page: Page, document_id: str, question: str, words: str) -> None:
     last = list(chat_panel.on_ask(page, document_id, "mine", question))[-1]
-    assert words in str(last["live"])
-    assert "Traceback" not in str(last["live"])
+    assert words in str(last["said"])
+    assert "Traceback" not in str(last["said"])
+    assert not last.keys() & page.live(page.place(document_id, "mine")).keys() - {"question"}, "a timer may redraw it"
     assert last["question"] == {**chat_panel.box(busy=False), "value": question}
 
 
@@ -399,7 +400,7 @@ def test_an_older_answer_cannot_be_asked_for_again_while_one_is_to_come(page: Pa
     last = list(chat_panel.on_ask(page, document_id, "mine", "And early?"))[-1]
     assert 'data-event="retry"' not in str(last["history"])
     (refused,) = chat_panel.on_again(page, document_id, "mine")
-    assert "still to come" in str(refused["live"])
+    assert "still to come" in str(refused["said"])
     assert len(page.app.chat.turns("mine")) == 2
 
 
@@ -413,7 +414,7 @@ def test_a_bug_is_logged_under_the_id_that_is_shown(caplog: pytest.LogCaptureFix
 
 def test_regenerating_nothing_is_explained(page: Page, document_id: str) -> None:
     last = list(chat_panel.on_again(page, document_id, "unknown"))[-1]
-    assert "Something went wrong" in str(last["live"])
+    assert "Something went wrong" in str(last["said"])
 
 
 def test_conversations_open_and_go(app: FakeApp, page: Page, document_id: str) -> None:

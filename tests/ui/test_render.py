@@ -128,7 +128,7 @@ def test_foreign_text_stays_text_everywhere(nasty: str) -> None:
             for state in ("waiting", "looking", "partial", "checking", "stopped", "failed")
         ),
         conversation.growing(nasty, Evidence(True, turn.answer.citations, nasty), nasty),
-        conversation.failure(nasty, Trouble(nasty, nasty)),
+        page.failed(Trouble(nasty, nasty)),
         page.sheet(named, 12, b"\x89PNG", [page.Mark(1, 12, nasty, ((0.0, 0.0, 1.0, 1.0),))], 1),
         page.outline(named),
         presets.presets(

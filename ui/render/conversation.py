@@ -265,12 +265,6 @@ def with_cursor(html: str) -> str:
     return f'{html[:end]}<span class="cursor" aria-hidden="true"></span>{html[end:]}'
 
 
-def failure(asked: str, trouble: Trouble) -> str:
-    """A question that could not be answered, and why."""
-    shown = question(asked) if asked.strip() else ""
-    return f'<article class="turn">{shown}{failed(trouble)}</article>'
-
-
 def passages(lead: str, citations: Sequence[Cited]) -> str:
     """The quoted passages with the chips that lead to their pages, below what is said of them, if anything is."""
     lead = f'<p class="lead">{text(lead)}</p>' if lead else ""
