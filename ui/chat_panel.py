@@ -55,15 +55,13 @@ def bind(page: Page) -> None:
     """Wires the pane, and says which events answer."""
 
     def ask(document_id: str, conversation_id: str, question: str, instead_of: int) -> Iterator[list[Any]]:
-        for view in on_ask(page, document_id, conversation_id, question, instead_of):
-            yield page.values(view)
+        yield from page.stream(on_ask(page, document_id, conversation_id, question, instead_of))
 
     def edit(conversation_id: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_edit(page, conversation_id, int((event._data or {}).get("edit", 0))))
 
     def again(document_id: str, conversation_id: str) -> Iterator[list[Any]]:
-        for view in on_again(page, document_id, conversation_id):
-            yield page.values(view)
+        yield from page.stream(on_again(page, document_id, conversation_id))
 
     def stop(document_id: str, conversation_id: str) -> list[Any]:
         return page.guarded(lambda: on_stop(page, document_id, conversation_id))

@@ -26,8 +26,7 @@ def bind(page: Page) -> None:
     """A form starts a share; buttons invite, show out and end it."""
 
     def act(event: gr.EventData) -> Iterator[list[Any]]:
-        for view in on_act(page.app, event._data or {}):
-            yield page.values(view)
+        yield from page.stream(on_act(page.app, event._data or {}))
 
     page["share"].click(act, None, page.outputs, api_name="share", concurrency_limit=None, **QUIET)
 

@@ -1,6 +1,6 @@
 """The page as its panels see it: regions by name, and what each panel shows in its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
@@ -133,6 +133,15 @@ class Page:
         shown = [view.get(name, gr.skip()) for name in self._regions]
         # Gradio takes the value out of an update that it is given, and the next one of the same name would have none.
         return [dict(each) if isinstance(each, dict) else each for each in shown]
+
+    def stream(self, views: Iterable[View]) -> Iterator[list[Any]]:
+        """The values of one view after another.
+
+        The last ones change nothing: Gradio sends them again when the stream ends, and by then another event may have
+        drawn something newer.
+        """
+        yield from map(self.values, views)
+        yield self.values({})
 
     def guarded(self, make: Callable[[], View]) -> list[Any]:
         """The values of a view, or of one that says what went wrong."""

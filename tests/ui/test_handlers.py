@@ -129,6 +129,11 @@ def test_a_further_panel_is_a_module_and_its_name(
     assert "clip" not in library_panel.on_tick(page, document_id, "", "", "", first["seen"])
 
 
+def test_what_gradio_sends_again_at_the_end_of_a_stream_changes_nothing(page: Page) -> None:
+    drawn, *_, again = page.stream([{"timer": RESTING}])
+    assert drawn == page.values({"timer": RESTING}) and again == [gr.skip(), gr.skip()]
+
+
 def test_a_view_of_a_region_that_is_not_there_is_a_bug(page: Page) -> None:
     shown = page.values({"timer": RESTING})
     assert shown == [gr.skip(), RESTING]
