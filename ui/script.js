@@ -132,7 +132,7 @@
         if (data.title === data.rename) return;
       }
       if (data.pane) show(data.pane);
-      unfolded.delete(button.closest("#head details")?.dataset.menu);
+      unfolded.delete(button.closest("details.menu")?.dataset.menu);
       sought = data.turn || "";
       reached = "";
       drawn();
@@ -466,7 +466,7 @@
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#reader", "#documents", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#dial", "#reader", "#documents", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

@@ -55,7 +55,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "files are read by": confinement(),
         "kernels": why_not_triton(select_device()) or "Triton's",
         "why": status.why,
-        "better": status.better,
+        "better": status.better and f"{status.better} (--model)",
         **{f"pods, {place}": used for place, used in room.items()},
         **{f"recipe {name}": cost for name, cost in recipes.items()},
         "slow_paths": list(slow),

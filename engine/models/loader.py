@@ -120,13 +120,13 @@ def _load_auto(models: Path, on_progress: Callable[[str], None]) -> Model:
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     if free < GPU_DEFAULT_BYTES:
         seen = f"only {free / 1e9:.1f} GB of GPU memory is free" if free else "no GPU was found"
-        better = better_reader(models) or f"With a GPU of 8 GB or more: --model {GPU_DEFAULT}"
+        better = better_reader(models) or f"A GPU of 8 GB or more could run {GPU_DEFAULT}"
         return _load_embedded(models, on_progress, f"the embedded model, because {seen}", better)
     try:
         return _load_any(GPU_DEFAULT, models, on_progress, f"chosen because {free / 1e9:.0f} GB of GPU memory is free")
     except (ModelRefused, OutOfMemory) as refused:
         why = f"the embedded model, because {GPU_DEFAULT} cannot be loaded here ({refused})"
-        better = f"This GPU could run --model {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
+        better = f"This GPU could run {GPU_DEFAULT}, once the model hub can be reached or the folder is given"
         return _load_embedded(models, on_progress, why, better)
 
 
@@ -135,7 +135,7 @@ def better_reader(models: Path) -> str:
     free = free_bytes(torch.device("cpu"))
     larger = (each for each in READERS if each is not EMBEDDED)
     name = next((each.name for each in larger if free >= needed_bytes(each.weight_bytes, models)), "")
-    return f"This machine has {free / 1e9:.0f} GB of memory free and could run --model {name}" if name else ""
+    return f"This machine has {free / 1e9:.0f} GB of memory free and could run {name}" if name else ""
 
 
 def needed_bytes(weight_bytes: int, models: Path) -> int:

@@ -121,9 +121,15 @@ def drop(page: Page, path: Path) -> None:
     expect(page.locator(".document[aria-current]")).to_be_visible(timeout=30_000)
 
 
+def act(page: Page, name: str) -> None:
+    """Chooses an action on the open document or conversation."""
+    page.get_by_label("More", exact=True).click()
+    page.locator("#head .menu").get_by_role("button", name=name).click()
+
+
 def tag(page: Page, tags: str) -> None:
     """Gives the open document these tags."""
-    page.get_by_role("button", name="Tags of the document").click()
+    act(page, "Tags of the document")
     page.get_by_role("dialog").get_by_role("textbox").fill(tags)
     page.get_by_role("button", name="Keep these").click()
     expect(page.locator(".document[aria-current] .tags button")).to_have_text([f"#{each}" for each in tags.split()])

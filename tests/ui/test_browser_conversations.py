@@ -93,8 +93,7 @@ def test_a_question_is_edited_and_both_versions_stay(opened: Page, report: Path,
     # What is asked next is no edit any more.
     driver.ask(opened, "The third question?")
     driver.wait_for_answer(opened, 3)
-    opened.get_by_label("This conversation").click()
-    opened.get_by_role("button", name="Duplicate").click()
+    driver.act(opened, "Duplicate")
     expect(versions).to_have_text("Version 3 of 3")
     expect(asked).to_have_count(3)
     opened.get_by_label("Earlier conversations").click()
@@ -166,7 +165,7 @@ def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path, re
     pdf.multi_cell(0, text="There were 117 members. " * 40)
     pdf.output(str(report))
     driver.upload(opened, report)
-    expect(opened.get_by_label("This conversation")).to_have_count(0)
+    expect(opened.get_by_text("Export as Markdown")).to_have_count(0)
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened)
     read_on()
@@ -174,7 +173,7 @@ def test_a_conversation_is_exported_from_its_menu(opened: Page, report: Path, re
         ("Export as Markdown", "md", f"## {QUESTION}"),
         ("as PDF with highlights", "pdf", "with 2 marks"),
     ):
-        opened.get_by_label("This conversation").click()
+        opened.get_by_label("More", exact=True).click()
         # Opening it is no reason to close it, nor is a head that is drawn anew.
         opened.wait_for_timeout(1500)
         with opened.expect_download() as downloading:
@@ -191,14 +190,16 @@ def test_names_are_given_and_a_deleted_conversation_comes_back(
     driver.ask(opened, QUESTION)
     driver.wait_for_answer(opened)
     read_on()
-    opened.get_by_label("Rename document").click()
+    driver.act(opened, "Rename document")
     name = opened.get_by_label("The name")
     expect(name).to_have_value("Annual report 2017")
     name.fill("Our <b>best</b> year")
     name.press("Enter")
     expect(opened.locator("#head h2")).to_have_text("Our <b>best</b> year")
     expect(opened.locator(".document[aria-current] .title")).to_have_text("Our <b>best</b> year")
-    opened.get_by_label("Rename document").focus()
+    opened.get_by_label("More", exact=True).focus()
+    opened.keyboard.press("Enter")
+    opened.get_by_role("button", name="Rename document").focus()
     opened.keyboard.press("Enter")
     opened.keyboard.press("Escape")
     expect(opened.locator("#head h2")).to_have_text("Our <b>best</b> year")

@@ -235,12 +235,16 @@ def marked(words: str, done: Answer, pages: bool = False) -> str:
 
 def _weak(better: str) -> str:
     """Said once in a conversation: how to take a small reader's words."""
-    could = " " + t("{reader}: it would say more in its own words.", reader=text(translated(better))) if better else ""
     words = t(
         "This reader is a small one: it is good at finding passages and weak at wording. Rely on the "
         "passages; of its own words only those are shown that they hold."
     )
-    return f'<p class="remark">{words}{could}</p>'
+    if better:
+        words += " " + t(
+            "{reader}: it would say more in its own words. It can be chosen at the foot of the library.",
+            reader=text(translated(better)),
+        )
+    return f'<p class="remark">{words}</p>'
 
 
 def growing(asked: str, evidence: Evidence | None, words: str) -> str:

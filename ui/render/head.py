@@ -16,46 +16,44 @@ def head(
 ) -> str:
     """Title and state of the open document, or of several, and its conversations."""
     rows = "".join(_conversation(entry, each, each.conversation_id == conversation_id) for each in conversations)
-    earlier = _menu(t("Earlier conversations"), "history", rows)
-    versions = ""
+    actions, versions = "" if several else _document_actions(entry), ""
     for each in conversations:
         if each.conversation_id == conversation_id:
-            earlier = _actions(conversation_id, several or [entry]) + earlier
+            actions += _conversation_actions(conversation_id, several or [entry])
             versions = _versions(entry, conversation_id, each.versions)
+    tools = _menu(t("More"), "more", actions) + _menu(t("Earlier conversations"), "history", rows)
     if several:
         titles = " · ".join(text(each.name) for each in several)
         return (
             f'<header class="head" data-stage="ready"><div class="what"><h2>{count(len(several), "document")}</h2>'
             f'<p class="facts titles" dir="auto" title="{titles}">{titles}</p>{versions}</div>'
-            f'<div class="tools">{earlier}</div>'
-            "</header>"
+            f'<div class="tools">{tools}</div></header>'
         )
     fresh = t("New conversation")
     return (
         f'<header class="head" data-stage="{text(entry.progress.stage)}">'
-        f'<div class="what"><h2 dir="auto">{text(entry.name)}</h2>'
-        f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">'
-        f'<button class="quiet-button rename" data-event="click" data-act="rename"'
-        f' data-document="{text(entry.document_id)}" data-rename="{text(entry.name)}"'
-        f' aria-label="{t("Rename document")}" title="{t("Rename")}">{icon("pencil")}</button>'
-        f"{_archive(entry)}{earlier}"
-        f'<button class="quiet-button tag" data-event="click" data-act="tag" data-document="{text(entry.document_id)}"'
-        f' data-rename="{text(" ".join(entry.tags))}" data-heading="{t("Tags")}" data-empty'
-        f' data-about="{t("Words with spaces between them")}" data-yes="{t("Keep these")}"'
-        f' aria-label="{t("Tags of the document")}" title="{t("Tags")}">{icon("tag")}</button>'
+        f'<div class="what"><h2 dir="auto" title="{text(entry.name)}">{text(entry.name)}</h2>'
+        f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">{tools}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'
         f' aria-label="{fresh}" title="{fresh}">{icon("plus")}</button></div></header>'
     )
 
 
-def _archive(entry: DocumentEntry) -> str:
-    """The document with its memory and conversations, to be opened elsewhere."""
+def _document_actions(entry: DocumentEntry) -> str:
+    """Its name and tags, and once it is read all of it as a file to be opened elsewhere."""
+    about = f'data-event="click" data-do="fold" data-document="{text(entry.document_id)}"'
+    rows = (
+        f'<li class="rename"><button {about} data-act="rename" data-rename="{text(entry.name)}">'
+        f"{t('Rename document')}</button></li>"
+        f'<li class="tag"><button {about} data-act="tag" data-rename="{text(" ".join(entry.tags))}" data-empty'
+        f' data-heading="{t("Tags")}" data-about="{t("Words with spaces between them")}" data-yes="{t("Keep these")}">'
+        f"{t('Tags of the document')}</button></li>"
+    )
     if entry.progress.stage != "ready":
-        return ""
-    label, title = t("Export as .docpod"), t("Export as .docpod, with memory and conversations")
+        return rows
     return (
-        f'<a class="quiet-button export" href="archive/{text(entry.document_id)}" download'
-        f' aria-label="{label}" title="{title}">{icon("share")}</a>'
+        f'{rows}<li class="export"><a href="archive/{text(entry.document_id)}" download data-do="fold"'
+        f' title="{t("Export as .docpod, with memory and conversations")}">{t("Export as .docpod")}</a></li>'
     )
 
 
@@ -84,7 +82,7 @@ def _versions(entry: DocumentEntry, conversation_id: str, versions: Sequence[str
     return f'<p class="versions">{before}<span>{words}</span>{behind}</p>'
 
 
-def _actions(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
+def _conversation_actions(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
     """The open conversation as files, with a marked copy of each PDF that it is about, and once more."""
     files = [(t("Export as Markdown"), "md", ""), (t("Export as web page"), "html", "")]
     for each in documents:
@@ -97,8 +95,7 @@ def _actions(conversation_id: str, documents: Sequence[DocumentEntry]) -> str:
         f' data-do="fold"><span class="title" dir="auto">{text(name)}</span></a></li>'
         for name, form, query in files
     )
-    rows += f'<li><button data-event="copy" data-do="fold"><span class="title">{t("Duplicate")}</span></button></li>'
-    return _menu(t("This conversation"), "more", rows)
+    return rows + f'<li><button data-event="copy" data-do="fold">{t("Duplicate")}</button></li>'
 
 
 def _conversation(entry: DocumentEntry, each: ConversationEntry, is_open: bool) -> str:

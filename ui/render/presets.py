@@ -1,44 +1,36 @@
-"""The presets: by which recipe the open document is kept, as four steps with one line on what that costs and keeps."""
+"""The presets: how the open document is kept, in a line that unfolds to what each other way costs and keeps."""
 
 from app.events import PresetState, RecipeStep
-from ui.render.words import about, figure, size, t, text, translated
+from ui.render.icons import icon
+from ui.render.words import about, size, t, text, translated
 from ui.trouble import Trouble
 
 
 def presets(state: PresetState | None, trouble: Trouble | None = None) -> str:
-    """The steps and their line; empty where there is nothing to choose yet."""
+    """How it is kept in a line, which unfolds to the steps; empty where there is nothing to choose yet."""
     if state is None:
         return ""
-    steps = "".join(_step(state, step) for step in state.steps)
-    refused = "".join(
-        f'<p class="line">{t("{recipe} is not there:", recipe=_name(step.name))} '
-        f"<bdi>{text(translated(step.why_not))}</bdi></p>"
-        for step in state.steps
-        if step.why_not
-    )
-    wrong = f'<p class="line bad" role="alert">{text(trouble.message)} {text(trouble.hint)}</p>' if trouble else ""
+    steps = "".join(f"<li>{_step(state, step)}</li>" for step in state.steps)
+    wrong = f'<p class="bad" role="alert">{text(trouble.message)} {text(trouble.hint)}</p>' if trouble else ""
     return (
-        '<section class="dial"><div class="steps" role="group"'
-        f' aria-label="{t("How the memory is kept")}">{steps}</div>'
-        f'<p class="line">{text(line(state))}.{_beside(state)}</p>{refused}{wrong}</section>'
+        f'<section class="dial"><details class="menu" data-menu="dial"><summary title="{t("How the memory is kept")}">'
+        f"{text(line(state))}{icon('later')}</summary>"
+        f'<ul aria-label="{t("How the memory is kept")}">{steps}</ul></details>'
+        f"{_meanwhile(state)}{_beside(state)}{wrong}</section>"
     )
 
 
 def line(state: PresetState) -> str:
-    """What the chosen recipe keeps and costs, and what answers until it is there."""
+    """`Faithful · 31 % of exact · 79 MB on disk`."""
     step = next(each for each in state.steps if each.name == state.chosen)
-    meanwhile = ""
-    if not state.ready and state.answers_from not in ("", step.name):
-        meanwhile = f". {t('Until it is there, the {recipe} memory answers', recipe=translated(state.answers_from))}"
-    keeps = translated(step.keeps)
-    return f"{keeps[0].upper()}{keeps[1:]} · {costs(step, ' · ')}{meanwhile}"
+    return f"{translated(step.name).capitalize()} · {costs(step, ' · ')}"
 
 
 def costs(step: RecipeStep, between: str = "") -> str:
-    """`7,158 bytes a token, 31 % of exact, 12 MB on disk`."""
+    """`31 % of exact, 12 MB on disk`."""
     share = [t("{n}\u00a0% of exact", n=round(100 * step.share))] if step.share < 0.995 else []
     disk = t("{size} on disk" if step.ready else "about {size} on disk", size=size(step.disk_bytes))
-    return (between or t(", ")).join((t("{n} bytes a token", n=figure(step.bytes_per_token, ",.0f")), *share, disk))
+    return (between or t(", ")).join((*share, disk))
 
 
 def change(state: PresetState, step: RecipeStep) -> str:
@@ -63,23 +55,36 @@ def change(state: PresetState, step: RecipeStep) -> str:
 
 
 def _step(state: PresetState, step: RecipeStep) -> str:
-    label = _name(step.name)
+    keeps = translated(step.keeps)
+    facts = text(translated(step.why_not) if step.why_not else f"{costs(step)}. {keeps[0].upper()}{keeps[1:]}.")
     if step.name == state.chosen:
-        return f'<button type="button" aria-pressed="true" title="{text(translated(step.parts))}">{label}</button>'
-    if step.why_not:
-        return f'<button type="button" aria-pressed="false" disabled title="{text(step.why_not)}">{label}</button>'
+        does = 'aria-pressed="true"'
+    elif step.why_not:
+        does = 'aria-pressed="false" disabled'
+    else:
+        does = (
+            f'aria-pressed="false" data-event="click" data-act="choose" data-do="fold"'
+            f' data-document="{text(state.document_id)}" data-recipe="{text(step.name)}"'
+            f' data-ask="{t("Change the memory to {recipe}?", recipe=text(translated(step.name)))}"'
+            f' data-words="{text(change(state, step))}"'
+            f' data-yes="{t("Change")}" data-no="{t("Leave it")}" data-look="strong"'
+        )
     return (
-        f'<button type="button" aria-pressed="false" data-event="click" data-act="choose"'
-        f' data-document="{text(state.document_id)}" data-recipe="{text(step.name)}"'
-        f' title="{text(translated(step.parts))}: {text(costs(step))}"'
-        f' data-ask="{t("Change the memory to {recipe}?", recipe=text(translated(step.name)))}"'
-        f' data-words="{text(change(state, step))}"'
-        f' data-yes="{t("Change")}" data-no="{t("Leave it")}" data-look="strong">{label}</button>'
+        f'<button type="button" {does} title="{text(translated(step.parts))}">'
+        f"<strong>{_name(step.name)}</strong> <bdi>{facts}</bdi></button>"
     )
 
 
 def _name(recipe: str) -> str:
     return text(translated(recipe).capitalize())
+
+
+def _meanwhile(state: PresetState) -> str:
+    """What answers until the chosen one is there."""
+    if state.ready or state.answers_from in ("", state.chosen):
+        return ""
+    words = t("Until it is there, the {recipe} memory answers", recipe=translated(state.answers_from))
+    return f"<span>{text(words)}.</span>"
 
 
 def _beside(state: PresetState) -> str:
@@ -94,10 +99,10 @@ def _beside(state: PresetState) -> str:
         )
         kept = t("The {recipe} memory is kept too, {size}.", recipe=recipe, size=takes)
         pieces.append(
-            f' {kept} <button type="button" class="link"'
+            f'<span>{kept} <button type="button" class="link"'
             f' data-event="click" data-act="drop" data-document="{text(state.document_id)}"'
             f' data-recipe="{text(name)}" data-ask="{t("Remove the {recipe} memory?", recipe=recipe)}"'
             f' data-words="{t("{size} become free.", size=takes)} {after}" data-yes="{t("Remove")}">'
-            f"{t('Remove')}</button>"
+            f"{t('Remove')}</button></span>"
         )
     return "".join(pieces)
