@@ -11,6 +11,24 @@ _IDIOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("chief executive officer", "ceo", "director", "president", "manager", "head"),
     ),
     (r"\b(?:went|go|goes|gone) wrong\b", ("damage", "failure", "failed", "broken", "fault", "problems", "wrong")),
+    # What is measured: by the word itself where the document has it.
+    *(
+        (rf"(?<=\bhow ){words[0]}\b", words)
+        for words in (
+            ("tall", "high", "height"),
+            ("high", "tall", "height"),
+            ("long", "length"),
+            ("wide", "width", "broad"),
+            ("broad", "wide", "width"),
+            ("deep", "depth"),
+            ("big", "large", "size"),
+            ("large", "big", "size"),
+            ("heavy", "weighs", "weight"),
+            ("old", "age"),
+            ("far", "distance"),
+            ("fast", "speed"),
+        )
+    ),
 )
 
 

@@ -125,7 +125,13 @@ def _ends(text: str, lines: Sequence[tuple[int, int]], wide: float) -> bool:
         return True
     if _YEARS.fullmatch(own) or _YEARS.fullmatch(behind):
         return True
-    if _kind(own, single=True) is Line.ROW or (_kind(behind, single=True) is Line.ROW and not behind[0].islower()):
+    goes_on = behind[0].islower()
+    if _kind(behind, single=True) is Line.ROW and not goes_on:
+        return True
+    # A full line of a sentence may end with a figure, too.
+    if _kind(own, single=True) is Line.ROW and not (
+        goes_on and len(own) >= wide and _kind(behind, single=True) is not Line.ROW
+    ):
         return True
     # One label may be words of a sentence, two are a list of values.
     is_label = len(own) < wide or _LABEL.match(own) or any(_LABEL.match(text, *each) for each in third)

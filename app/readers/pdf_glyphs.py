@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from ctypes import byref, c_double
+from typing import NamedTuple
 
 import pypdfium2 as pdfium
 from pypdfium2 import raw
@@ -18,6 +19,15 @@ _MEANT = {"\x02": "-", "\ufffe": "-", "\xad": "-", "\uf0b7": "•", "\uf0a7": "�
 _VERTICAL, _DOWN = 3, 270
 """So many characters below each other are vertical writing, which runs in this direction."""
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
+_OVERHANG = 0.3
+"""Of the font's size: so far a slanted letter, above all an f, hangs over the space beside it."""
+
+
+class _Space(NamedTuple):
+    """A space, from where to where it is drawn; nowhere in text that is turned."""
+
+    u0: float
+    u1: float
 
 
 _SMALL_WORDS = frozenset(
@@ -67,15 +77,21 @@ def pieces(glyphs: pdfium.PdfTextPage, text: str) -> dict[int, list[Piece]]:
     """
     directions: dict[int, list[Piece]] = {}
     piece: Piece | None = None
+    space: _Space | None = None
     direction = 0
     for glyph in _glyphs(glyphs, text):
-        if glyph is None:
+        turned, new = glyph
+        if isinstance(new, _Space):
             # Behind a right-to-left glyph is its left side.
             if piece and not is_right_to_left(piece.text):
                 piece.space = True
-            piece = None
+                if 0 < piece.u1 - new.u0 < _OVERHANG * piece.size:
+                    piece.u1 = new.u0
+            piece, space = None, new
             continue
-        turned, new = glyph
+        if space and 0 < space.u1 - new.u0 < _OVERHANG * new.size and not is_right_to_left(new.text):
+            new.u0 = space.u1
+        space = None
         # Of turned glyphs only the ink is known, which leaves more room between them.
         if piece and turned == direction and _joins(piece, new, 0.2 if direction == 0 else 0.45):
             if new.text == piece.text[-1] and new.u1 - piece.u1 < 0.1 * new.size:
@@ -124,7 +140,7 @@ def _joins(piece: Piece, new: Piece, room: float) -> bool:
     """Whether a glyph goes on where the piece ends."""
     if abs(new.base - piece.base) > 0.05 * piece.size or abs(new.size - piece.size) > 0.1 * piece.size:
         return False
-    if piece.u0 == new.u0 and piece.u1 == new.u1:
+    if new.u0 <= piece.u0 and piece.u1 == new.u1:
         # One glyph that stands for several characters.
         return True
     return not (is_right_to_left(new.text) or is_right_to_left(piece.text)) and (
@@ -132,8 +148,8 @@ def _joins(piece: Piece, new: Piece, room: float) -> bool:
     )
 
 
-def _glyphs(glyphs: pdfium.PdfTextPage, text: str) -> Iterator[tuple[int, Piece] | None]:
-    """Direction and place of every character, one piece each; None for each space."""
+def _glyphs(glyphs: pdfium.PdfTextPage, text: str) -> Iterator[tuple[int, Piece | _Space]]:
+    """Direction and place of every character, one piece each."""
     handle = glyphs.raw
     box, matrix = raw.FS_RECTF(), raw.FS_MATRIX()
     x, y = c_double(), c_double()
@@ -142,10 +158,10 @@ def _glyphs(glyphs: pdfium.PdfTextPage, text: str) -> Iterator[tuple[int, Piece]
     upright = False
     base = font = 0.0
     for index, character in enumerate(text):
-        if character.isspace():
-            yield None
-            continue
         get_box(handle, index, at_box)
+        if character.isspace():
+            yield 0, _Space(box.left, box.right) if upright else _Space(0.0, 0.0)
+            continue
         if (box.bottom, box.top) != line:
             # Glyphs in a row of upright text share these; only the first of them is asked for more.
             line = box.bottom, box.top

@@ -274,6 +274,9 @@ def test_what_a_report_says_in_other_words(store: Store, question: str, right: s
     ("text", "question", "found"),
     [
         ("The mill\n\nThe mill is 19 metres tall.\n\nThe mill of Vik stands alone.", "How tall is the mill?", True),
+        ("The mill\n\nThe old mill stands alone.\n\nThe sails are 19 metres wide.", "How broad are the sails?", True),
+        ("The tower is 41 metres high.\n\nA lighthouse warns ships.", "How tall is the lighthouse tower?", True),
+        ("The optic weighs 4 tonnes.\n\nIt is old.\n\nGlass is heavy.", "How heavy is the optic?", True),
         ("The mill stands on lot 7 beside the inn, in section 12.", "How tall is the mill by the inn?", False),
         ("Drills\n\nDrill with boats\n\nDrill with ropes", "How many drills are there?", True),
     ],

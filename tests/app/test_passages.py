@@ -23,6 +23,19 @@ def test_sentences() -> None:
     ]
 
 
+def test_a_full_line_that_ends_with_a_figure_is_no_row_of_a_table() -> None:
+    text = (
+        "The optic is the first one, made of prisms by Vasseline. It weighs 3.8\n"
+        "tonnes, and floats in a bath of mercury, which a child can turn by hand.\n\n"
+        "Tonnes of fuel 3.8\nof which abroad 1.2"
+    )
+    assert quotes(text)[1:] == [
+        "It weighs 3.8 tonnes, and floats in a bath of mercury, which a child can turn by hand.",
+        "Tonnes of fuel 3.8",
+        "of which abroad 1.2",
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     [

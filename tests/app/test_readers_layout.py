@@ -276,3 +276,15 @@ class TestRightToLeft:
         """PDFium gives the letters of the ligature in either order, depending on what the font says of it."""
         pieces = [Piece(given, 0, 0, 5, 10, 8, 10), Piece("\u0648", 5, 0, 10, 10, 8, 10)]
         assert "".join(piece.text for piece in logical(pieces, True)) == "\u0648\u0644\u0627"
+
+
+def test_slanted_letters_that_hang_over_a_space_do_not_join_its_words(tmp_path: Path) -> None:
+    sentence = "The rules of procedure and all of the rest that follow are asked for if a ship is off."
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("times", "I", 11)
+    for width in (60, 80, 100):
+        pdf.multi_cell(width, text=sentence, align="J", new_x="LMARGIN", new_y="NEXT")
+    pdf.output(str(tmp_path / "a.pdf"))
+    (parsed,) = read(tmp_path / "a.pdf")
+    assert parsed.text.split() == 3 * sentence.split()
