@@ -181,7 +181,7 @@ def test_the_cursor_follows_the_last_word() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.04, "0.0 s"), (0.4, "0.4 s"), (9.96, "10 s"), (94, "94 s"), (180, "3 min"), (7_800, "2 h 10 min")],
+    [(0.04, "0.04 s"), (0.4, "0.4 s"), (9.96, "10 s"), (94, "94 s"), (180, "3 min"), (7_800, "2 h 10 min")],
 )
 def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -11,9 +11,9 @@ from ui.language import translated as translated
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `45 s`, `3 min`, `2 h 10 min`."""
+    """`0.03 s`, `0.4 s`, `45 s`, `3 min`, `2 h 10 min`."""
     if seconds < 99.5:
-        return t("{n} s", n=figure(seconds, ".1f" if seconds < 9.95 else ".0f"))
+        return t("{n} s", n=figure(seconds, ".2f" if seconds < 0.095 else ".1f" if seconds < 9.95 else ".0f"))
     minutes = round(seconds / 60)
     if minutes < 100:
         return t("{n} min", n=minutes)
