@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.access import Access, Viewer, is_keyed, is_public
+from ui.content_policy import content_policy, with_nonce
 from ui.door import Door
 from ui.originals import FRAME_HEADERS
 
@@ -15,26 +16,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CLOSED_ROUTES = ("file", "proxy", "monitoring", "stream", "deep_link", "process_recording", "vibe", "dev", "runs")
 """Routes of Gradio that this page never uses: files, proxies, monitoring."""
 
-CONTENT_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        # Gradio's start page has inline scripts, and it compiles the templates of gr.HTML in the browser.
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self'",
-        "connect-src 'self'",
-        "media-src 'none'",
-        "object-src 'none'",
-        "frame-src 'self'",
-        "worker-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
 HEADERS = {
-    "Content-Security-Policy": CONTENT_POLICY,
+    "Content-Security-Policy": content_policy(),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -63,6 +46,8 @@ class Guard:
             return
         scope["viewer"] = viewer = self.access.viewer(Headers(scope=scope))
 
+        if scope["path"] == "/" and scope.get("method") == "GET":
+            send = with_nonce(send)
         own = {**HEADERS, **(FRAME_HEADERS if scope["path"].startswith("/pdf-viewer/") else {})}
 
         async def send_with_headers(message: Message) -> None:

@@ -13,12 +13,14 @@ def theme() -> gr.themes.Base:
     return gr.themes.Base(primary_hue="indigo", neutral_hue="stone", font=SYSTEM_FONTS, font_mono=SYSTEM_MONO)
 
 
+_HERE = Path(__file__).parent
+SCRIPTS = tuple((_HERE / name).read_text(encoding="utf-8") for name in ("pdf_frame.js", "script.js"))
+
+
 def head() -> str:
     """Style and script of the page, inline: Gradio would rewrite the selectors of a stylesheet given to it."""
-    here = Path(__file__).parent
-    style = (here / "style.css").read_text(encoding="utf-8")
-    scripts = ((here / name).read_text(encoding="utf-8") for name in ("pdf_frame.js", "script.js"))
+    style = (_HERE / "style.css").read_text(encoding="utf-8")
     return (
         '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
-        f"<style>{style}</style>{''.join(f'<script>{script}</script>' for script in scripts)}"
+        f"<style>{style}</style>{''.join(f'<script>{script}</script>' for script in SCRIPTS)}"
     )

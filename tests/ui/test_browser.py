@@ -93,6 +93,24 @@ def test_a_hostile_name_and_hostile_words_stay_text(opened: Page, tmp_path: Path
     assert opened.locator(".document img, #history img").count() == 0
 
 
+def test_no_script_runs_but_those_that_the_page_came_with(browser: Browser, url: str) -> None:
+    with driver.new_page(browser) as (page, complaints):
+        driver.open_page(page, url)
+        assert complaints.errors == []
+        page.evaluate(
+            """() => {
+              const drawn = document.createElement("div"), script = document.createElement("script");
+              drawn.innerHTML = "<img src=data:, onerror='window.hacked = 1'>";
+              script.textContent = "window.hacked = 2";
+              document.body.append(drawn, script);
+            }"""
+        )
+        page.wait_for_function("() => document.querySelector('body > div > img').complete")
+        assert page.evaluate("() => window.hacked") is None
+        for kind in ("inline script", "inline event handler"):
+            assert any(kind in each for each in complaints.errors)
+
+
 def test_shift_enter_is_a_line_and_enter_sends(opened: Page, report: Path) -> None:
     driver.upload(opened, report)
     box = opened.locator("#question textarea")
