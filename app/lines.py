@@ -14,7 +14,7 @@ _PIPED = re.compile(r"\s*\|.*\|\s*")
 """A row of a table in Markdown."""
 _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 """The line below the heads of its columns."""
-_GAP = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
+CELLS = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
 """What parts the cells of a row that is set in columns."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
 _LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}(?:(?<!\d):|:(?!\d))")
@@ -86,7 +86,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 def _set_in_columns(text: str, lines: Sequence[tuple[int, int]]) -> list[Line | None]:
     """Of each line whether it is a row, or has the heads, of words in columns: as many as in the line beside it."""
-    cells = [_GAP.split(text[start:end].strip()) for start, end in lines]
+    cells = [CELLS.split(text[start:end].strip()) for start, end in lines]
     counts = [0 if _kind(" ".join(each), single=True) is Line.ROW else len(each) for each in cells]
     beside = [
         one == other > 2 and text.count("\n", line[1], following[0]) == 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from app.lines import Line, blocks
+from app.lines import CELLS, Line, blocks
 from app.readers import NOTE, Word
 from app.words import stems
 
@@ -70,10 +70,11 @@ class Passage:
 
     @property
     def quote(self) -> str:
-        """The text on one line; of a table row its lines, the heads of its columns first."""
+        """The text on one line; of a table row its lines, the heads of its columns first, two spaces between cells."""
         if self.is_row:
             lines = [*self.above.split("\n"), *self.text.split("\n")]
-            return "\n".join(" ".join(line.split()).strip("| ") for line in lines if line.strip())
+            cells = ([" ".join(cell.split()) for cell in CELLS.split(line.strip("| \t"))] for line in lines)
+            return "\n".join(filter(None, map("  ".join, cells)))
         return " ".join(f"{self.before} {self.text} {self.behind}".split())
 
 

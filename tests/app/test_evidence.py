@@ -257,9 +257,9 @@ def test_what_is_counted_and_addresses() -> None:
 @pytest.mark.parametrize(
     ("question", "right"),
     [
-        ("Who runs the ferry?", "Director Ida Moe 2021"),
-        ("Who is in charge of the ferry?", "Director Ida Moe 2021"),
-        ("Since when is Sol Berg here?", "Clerk Sol Berg 2014"),
+        ("Who runs the ferry?", "Director  Ida Moe  2021"),
+        ("Who is in charge of the ferry?", "Director  Ida Moe  2021"),
+        ("Since when is Sol Berg here?", "Clerk  Sol Berg  2014"),
         ("How many passengers came?", "6,418"),
         ("What went wrong in the gale?", "The quay lost two"),
         ("Who designed the ferry slip?", "Vera Lund"),

@@ -310,6 +310,11 @@ def test_a_row_of_a_table_stands_under_its_heads() -> None:
     html = conversation.passage(row)
     assert "<tr><th>Month</th><th>Anvil</th><th>Hammer</th></tr>" in html
     assert '<td>339</td><td><mark class="span">&lt;325&gt;</mark></td>' in html
+    apart = conversation.passage(
+        replace(row, quote="CHAPTER 7\nThe year\nIn crowns  2031\nSale of power  1,584", span=None)
+    )
+    assert "<p>CHAPTER 7</p><p>The year</p><table><tr><th>In crowns</th><th>2031</th></tr>" in apart
+    assert "<tr><td>Sale of power</td><td>1,584</td></tr></table>" in apart
     uneven = conversation.passage(replace(row, quote="Income 2031\nSale of electricity 1,584", span=(32, 37)))
     assert '<p>Income 2031\nSale of electricity <mark class="span">1,584</mark></p>' in uneven
 

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 
 from app.events import Answer, Cited, DocumentEntry, Evidence, Turn
 from app.export import plain
@@ -19,8 +20,8 @@ CLOSING_TAGS = re.compile(r"(?:</(?:p|li|ol|ul)>)+$")
 _OPEN, _CLOSE = "\ue010", "\ue011"
 """Stand around what no passage holds until the words are HTML."""
 _LINK = re.compile(r" ?\[(\d{1,3})\]")
-Cells = list[tuple[int, int]]
-"""The characters (start, end) of each cell of a row."""
+_CELL = re.compile(r"[^|\s]+(?: [^|\s]+)*")
+"""Of a row whose cells are two spaces or a stroke apart."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
 
@@ -282,23 +283,21 @@ def passages(lead: str, citations: Sequence[Cited]) -> str:
 
 def passage(cited: Cited) -> str:
     """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
-    rows, start = [], 0
+    lines, start, is_parted = [], 0, re.search(r" {2}|\|", cited.quote)
     for line in cited.quote.split("\n"):
-        found = re.finditer(r"[^|]+" if "|" in line else r"\S+", line)
-        rows.append([(start + cell.start(), start + cell.end()) for cell in found])
+        cells = re.finditer(_CELL if is_parted else r"\S+", line)
+        lines.append([(start + cell.start(), start + cell.end()) for cell in cells])
         start += len(line) + 1
-    if len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
-        cells = ["".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in row) for row, tag in _tagged(rows)]
-        quote = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    columns = len(lines[-1])
+    head = next(number for number, line in enumerate(lines) if len(line) == columns) if is_parted else 0
+    if columns > 1 and head < len(lines) - 1 and {len(line) for line in lines[head:]} == {columns}:
+        above = "".join(f"<p>{text(cited.quote[line[0][0] : line[-1][1]])}</p>" for line in lines[:head])
+        cells = zip(lines[head:], chain(["th"], repeat("td")), strict=False)
+        rows = ("".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in line) for line, tag in cells)
+        quote = f"{above}<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
     else:
         quote = f"<p>{_marked(cited, 0, len(cited.quote))}</p>"
     return f'<blockquote dir="auto">{quote}{chip(cited)}</blockquote>'
-
-
-def _tagged(rows: Sequence[Cells]) -> Iterator[tuple[Cells, str]]:
-    """The rows of a table, the first of heads."""
-    for number, row in enumerate(rows):
-        yield row, "td" if number else "th"
 
 
 def _marked(cited: Cited, start: int, end: int) -> str:
