@@ -285,15 +285,17 @@ def passage(cited: Cited) -> str:
     """One quote and its chip; rows of a table under their heads, as a table where the columns can be told."""
     lines, start, is_parted = [], 0, re.search(r" {2}|\|", cited.quote)
     for line in cited.quote.split("\n"):
-        cells = re.finditer(_CELL if is_parted else r"\S+", line)
-        lines.append([(start + cell.start(), start + cell.end()) for cell in cells])
+        found = re.finditer(_CELL if is_parted else r"\S+", line)
+        lines.append([(start + cell.start(), start + cell.end()) for cell in found])
         start += len(line) + 1
     columns = len(lines[-1])
     head = next(number for number, line in enumerate(lines) if len(line) == columns) if is_parted else 0
     if columns > 1 and head < len(lines) - 1 and {len(line) for line in lines[head:]} == {columns}:
         above = "".join(f"<p>{text(cited.quote[line[0][0] : line[-1][1]])}</p>" for line in lines[:head])
-        cells = zip(lines[head:], chain(["th"], repeat("td")), strict=False)
-        rows = ("".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in line) for line, tag in cells)
+        rows = (
+            "".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in cells)
+            for cells, tag in zip(lines[head:], chain(["th"], repeat("td")), strict=False)
+        )
         quote = f"{above}<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
     else:
         quote = f"<p>{_marked(cited, 0, len(cited.quote))}</p>"
