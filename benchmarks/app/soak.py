@@ -122,17 +122,14 @@ def draw(rows: Sequence[dict[str, float]]) -> str:
     """One line for each figure over time, each from zero."""
     names = [name for name in rows[0] if name != "second"]
     last = rows[-1]["second"] or 1
-    marks = []
+    width, marks = _WIDTH - _LEFT - 20, []
     for number, name in enumerate(names):
         top, high = 20 + number * _ROW, max(row[name] for row in rows) or 1
-        points = " ".join(
-            f"{_LEFT + row['second'] / last * (_WIDTH - _LEFT - 20):.1f},{top + (1 - row[name] / high) * (_ROW - 24):.1f}"
-            for row in rows
-        )
-        marks.append(
-            f'<text x="8" y="{top + 14}">{escape(name)}</text><text x="8" y="{top + 32}">up to {high:g}</text>'
-        )
-        marks.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 20}" y1="{top + _ROW - 24}" y2="{top + _ROW - 24}"/>')
+        places = ((row["second"] / last * width, (1 - row[name] / high) * (_ROW - 24)) for row in rows)
+        points = " ".join(f"{_LEFT + x:.1f},{top + y:.1f}" for x, y in places)
+        marks.append(f'<text x="8" y="{top + 14}">{escape(name)}</text>')
+        marks.append(f'<text x="8" y="{top + 32}">up to {high:g}</text>')
+        marks.append(f'<line x1="{_LEFT}" x2="{_LEFT + width}" y1="{top + _ROW - 24}" y2="{top + _ROW - 24}"/>')
         marks.append(f'<polyline points="{points}"/>')
     height = 40 + len(names) * _ROW
     marks.append(f'<text x="{_LEFT}" y="{height - 12}">0 to {last / 60:.0f} minutes, {len(rows)} rounds</text>')
