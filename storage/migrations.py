@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Engine
 
-from storage import page_index
+from storage import checks, page_index
 from storage.database import for_writing
 from storage.errors import NewerDatabase
 from storage.models import utc_now
@@ -116,6 +116,16 @@ def m014_tags_of_documents(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX pages_by_state ON pages (document_id, state)")
 
 
+def m015_checks_of_rows(connection: Connection) -> None:
+    """Every row knows whether it is what was written, and so does every index of words."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN index_check VARCHAR NOT NULL DEFAULT ''")
+    for (document_id,) in connection.exec_driver_sql("SELECT id FROM documents WHERE state = 'parsed'").all():
+        page_index.note_check(connection, document_id)
+    ours = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND name NOT GLOB 'page_search_*'"
+    for (table,) in connection.exec_driver_sql(ours).all():
+        checks.check_rows(connection, table)
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -131,6 +141,7 @@ MIGRATIONS: Sequence[Migration] = (
     m012_checks_of_originals,
     m013_copies_of_conversations,
     m014_tags_of_documents,
+    m015_checks_of_rows,
 )
 
 
@@ -156,7 +167,7 @@ def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> Non
                     "CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)"
                 )
             connection.exec_driver_sql(
-                "INSERT INTO schema_version VALUES (?, ?, ?)",
+                "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
                 (number, migration.__name__, utc_now().isoformat()),
             )
 

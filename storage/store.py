@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage import checks
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
@@ -64,7 +65,8 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
             connection.driver_connection.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")
         ours = target.execute("SELECT value FROM preferences WHERE name = ?", (LIBRARY,)).fetchone()
-        if ours != (self._library,) or target.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        checks.equip(target)
+        if ours != (self._library,) or not checks.is_sound(target):
             raise DatabaseDamaged("its copy is not sound")
 
     def count_backup(self, least: int = 0) -> int:
