@@ -8,10 +8,10 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
-from hashlib import blake2b
 from operator import xor
 from typing import NamedTuple
 
+from blake3 import blake3
 from sqlalchemy import Connection
 
 from storage.errors import DatabaseDamaged
@@ -37,8 +37,9 @@ class Damaged(NamedTuple):
 
 
 def equip(connection: sqlite3.Connection) -> None:
-    """Give a connection the function that the triggers call."""
-    connection.create_function("docpod_row_check", -1, _check, deterministic=True)
+    """Give a connection the functions that triggers and checks call."""
+    connection.create_function("docpod_row_check", -1, lambda *facts: _check(_packed(facts)), deterministic=True)
+    connection.create_function("docpod_row_sum", -1, lambda *facts: _sum(_packed(facts)), deterministic=True)
 
 
 def check_rows(connection: Connection, table: str) -> None:
@@ -60,7 +61,8 @@ def damaged(database: sqlite3.Connection) -> Iterator[Damaged]:
     """The rows that are not what was written; none in a database from before rows were checked."""
     for table, columns in _tables(database).items():
         rows = database.execute(
-            f"SELECT rowid, {COLUMN}, {_typed(columns)} FROM {table} WHERE {COLUMN} IS NOT {_call(columns)}"
+            f"SELECT rowid, {COLUMN}, {_typed(columns)} FROM {table} "
+            f"WHERE substr({COLUMN}, 1, {_SUM_BYTES}) IS NOT docpod_row_sum({_typed(columns)})"
         )
         for rowid, check, *facts in rows.fetchall():
             kept = check if isinstance(check, bytes) else b""
@@ -113,13 +115,12 @@ def _call(columns: Sequence[str], of: str = "") -> str:
     return f"docpod_row_check({_typed(columns, of)})"
 
 
-def _check(*facts: _Value) -> bytes:
-    """The checksum and the parity of a row of which each type is followed by its value."""
-    values = _packed(facts)
+def _check(values: Sequence[bytes]) -> bytes:
     return _sum(values) + _parity(values).to_bytes(max(map(len, values)), "little")
 
 
 def _packed(facts: Sequence[_Value]) -> list[bytes]:
+    """The values of a row, of which each follows its type."""
     values = []
     for kind, value in zip(facts[::2], facts[1::2], strict=True):
         letter = str(kind)[0].encode()
@@ -137,7 +138,7 @@ def _unpacked(value: bytes) -> _Value:
 
 
 def _sum(values: Sequence[bytes]) -> bytes:
-    return blake2b(b"".join(values), digest_size=_SUM_BYTES).digest()
+    return blake3(b"".join(values)).digest(_SUM_BYTES)
 
 
 def _parity(values: Sequence[bytes]) -> int:

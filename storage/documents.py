@@ -75,16 +75,20 @@ class Documents(Sessions):
 
     def mend_indexes(self) -> None:
         """Index the words of documents anew whose index is not what was written."""
-        for document in self.documents():
-            if not document.index_check:
-                continue
+        with self._read() as session:
+            connection = session.connection()
+            indexed = page_index.indexed(connection)
+            spoilt = [
+                each
+                for each in session.scalars(select(Document).where(Document.index_check != ""))
+                if each.id not in indexed or page_index.checksum(connection, each.id) != each.index_check
+            ]
+        for document in spoilt:
+            log.warning("the words of %s are indexed anew", document.name)
+            numbered = select(Page.number, Page.text).where(Page.document_id == document.id)
             with self._write() as session:
-                connection = session.connection()
-                if page_index.checksum(connection, document.id) == document.index_check:
-                    continue
-                log.warning("the words of %s are indexed anew", document.name)
-                numbered = select(Page.number, Page.text).where(Page.document_id == document.id)
-                page_index.mend(connection, document.id, [(row.number, row.text) for row in session.execute(numbered)])
+                pages = [(number, text) for number, text in session.execute(numbered)]
+                page_index.mend(session.connection(), document.id, pages)
 
     def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
         """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.

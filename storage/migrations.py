@@ -119,7 +119,8 @@ def m014_tags_of_documents(connection: Connection) -> None:
 def m015_checks_of_rows(connection: Connection) -> None:
     """Every row knows whether it is what was written, and so does every index of words."""
     connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN index_check VARCHAR NOT NULL DEFAULT ''")
-    for (document_id,) in connection.exec_driver_sql("SELECT id FROM documents WHERE state = 'parsed'").all():
+    documents = set(connection.exec_driver_sql("SELECT id FROM documents").scalars())
+    for document_id in documents & page_index.indexed(connection):
         page_index.note_check(connection, document_id)
     ours = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND name NOT GLOB 'page_search_*'"
     for (table,) in connection.exec_driver_sql(ours).all():

@@ -6,8 +6,8 @@ its row ids are page numbers.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
+from blake3 import blake3
 from sqlalchemy import Connection
 
 from storage.scripts import spaced
@@ -67,14 +67,16 @@ def note_check(connection: Connection, document_id: str) -> None:
 
 
 def checksum(connection: Connection, document_id: str) -> str:
-    """Of all that the index holds; empty where there is none."""
-    if document_id not in indexed(connection):
-        return ""
-    digest = blake2b(digest_size=16)
+    """Of all that the index holds."""
+    # What was indexed in this transaction is on the pages of the database then.
+    connection.exec_driver_sql("SAVEPOINT flushed")
+    connection.exec_driver_sql("RELEASE flushed")
+    digest = blake3()
     for part in _PARTS:
         table = _in_quotes(f"page_search_{document_id}_{part}")
         for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1, 2"):
-            digest.update(repr(tuple(row)).encode())
+            for value in row:
+                digest.update(value if isinstance(value, bytes) else f" {value} ".encode())
     return digest.hexdigest()
 
 

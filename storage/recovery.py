@@ -99,8 +99,7 @@ def _recover(home: Home, register: Register, is_sealed: bool | None) -> tuple[st
     current = None if is_empty else _inspect(database, mends=True)
     if current and current.goes_on(register):
         if is_sealed is not False or not any(each.goes_on(register) for each in _backups(home)):
-            values = "1 value" if current.mended == 1 else f"{current.mended} values"
-            return current.mended and f"{values} of the library's database had changed and was put right." or "", False
+            return _put_right(current.mended), False
         current = None
     if is_empty and not register.library and not any(home.documents.iterdir()):
         # A new home.
@@ -122,6 +121,11 @@ def _recover(home: Home, register: Register, is_sealed: bool | None) -> tuple[st
         shutil.copyfileobj(backup, file)
     made = datetime.fromtimestamp(best.path.stat().st_mtime)
     return f"The database of the library {what}; DocPod goes on from its backup of {made:%Y-%m-%d %H:%M}.", True
+
+
+def _put_right(values: int) -> str:
+    mended = "1 value was" if values == 1 else f"{values} values were"
+    return f"The database of the library was damaged; {mended} put right." if values else ""
 
 
 def _backups(home: Home) -> list[_Copy]:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from tests.damage import change
 from tests.faults import hostile, seam
 from tests.faults.library import COMMANDS, Library, Seen
 from tests.faults.power import Disk
@@ -142,8 +143,9 @@ class Trials:
         if keeps_time and path.exists():
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {told} {'same time' if keeps_time else ''}")
-        # A file that was added cannot be made again, nor can what a database holds that is being worked on.
-        may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed")
+        # A file that was added cannot be made again, nor can what a database holds that is being worked on; but one value
+        # of it can.
+        may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed" and how != _change_value)
         self._look(verdict, "", 0, may_refuse)
         return verdict
 
@@ -217,12 +219,11 @@ def _change_value(path: Path, random: Random) -> str:
                 changed = bytes(data)
             case _:
                 changed = random.choice((0, "", "x"))
-        try:
-            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (changed, row))
-            database.commit()
-        except sqlite3.Error as error:
-            return f"{table}.{column}: {error}"
-        return f"{table}.{column} {row}: {str(value)[:40]!r} -> {str(changed)[:40]!r}"
+    try:
+        change(path, f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (changed, row))
+    except sqlite3.Error as error:
+        return f"{table}.{column}: {error}"
+    return f"{table}.{column} {row}: {str(value)[:40]!r} -> {str(changed)[:40]!r}"
 
 
 def _flip(path: Path, random: Random) -> None:
