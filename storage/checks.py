@@ -43,7 +43,7 @@ def equip(connection: sqlite3.Connection) -> None:
 
 
 def check_rows(connection: Connection, table: str) -> None:
-    """Have the rows of a table checked from now on; a step that adds columns to one that is checked calls this again."""
+    """Have the rows of a table checked from now on; to be called again where it gets a further column."""
     known = [name for (name,) in connection.exec_driver_sql("SELECT name FROM pragma_table_info(?)", (table,))]
     if COLUMN not in known:
         connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {COLUMN} BLOB NOT NULL DEFAULT x''")
@@ -131,10 +131,15 @@ def _packed(facts: Sequence[_Value]) -> list[bytes]:
 
 def _unpacked(value: bytes) -> _Value:
     letter, data = value[:1], value[_HEAD.size :]
-    if letter in _NUMBERS:
-        number: float = _NUMBERS[letter].unpack(data)[0]
-        return number
-    return {b"t": data.decode, b"b": lambda: data, b"n": lambda: None}[letter]()
+    match letter:
+        case b"t":
+            return data.decode()
+        case b"b":
+            return data
+        case b"n":
+            return None
+    number: float = _NUMBERS[letter].unpack(data)[0]
+    return number
 
 
 def _sum(values: Sequence[bytes]) -> bytes:

@@ -12,7 +12,6 @@ from storage.conversations import about
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, count_change, stored
 
-
 log = logging.getLogger(__name__)
 
 

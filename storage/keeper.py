@@ -15,6 +15,7 @@ from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
 from storage.register import seal
+from storage.sessions import as_number
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Keeper:
         try:
             if self._version() == self._seen:
                 return True
-            erased = int(self._store.preference("erased") or 0)
+            erased = as_number(self._store.preference("erased"))
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)

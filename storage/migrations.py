@@ -122,8 +122,8 @@ def m015_checks_of_rows(connection: Connection) -> None:
     documents = set(connection.exec_driver_sql("SELECT id FROM documents").scalars())
     for document_id in documents & page_index.indexed(connection):
         page_index.note_check(connection, document_id)
-    ours = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*' AND name NOT GLOB 'page_search_*'"
-    for (table,) in connection.exec_driver_sql(ours).all():
+    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
         checks.check_rows(connection, table)
 
 

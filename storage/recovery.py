@@ -15,7 +15,7 @@ from storage.durable import atomic_file
 from storage.errors import DatabaseDamaged, HomeBusy
 from storage.home import Home
 from storage.register import Register, break_seal, set_aside
-from storage.sessions import CHANGES
+from storage.sessions import CHANGES, as_number
 from storage.store import LIBRARY, Store
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,8 @@ def _inspect(path: Path, mends: bool = False) -> _Copy | None:
             if "documents" not in tables:
                 return None
             values = dict(database.execute("SELECT name, value FROM preferences")) if "preferences" in tables else {}
-            return _Copy(path, values.get(LIBRARY, ""), int(values.get(CHANGES, 0)), mended)
-    except (DatabaseDamaged, ValueError, sqlite3.IntegrityError) as error:
+            return _Copy(path, values.get(LIBRARY, ""), as_number(values.get(CHANGES, "")), mended)
+    except (DatabaseDamaged, sqlite3.IntegrityError) as error:
         log.warning("%s: %s", path, error)
     except sqlite3.Error as error:
         if not is_damage(error):

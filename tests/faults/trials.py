@@ -143,8 +143,7 @@ class Trials:
         if keeps_time and path.exists():
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {told} {'same time' if keeps_time else ''}")
-        # A file that was added cannot be made again, nor can what a database holds that is being worked on; but one value
-        # of it can.
+        # A file that was added cannot be made again, nor what a database holds that is worked on, but for one value.
         may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed" and how != _change_value)
         self._look(verdict, "", 0, may_refuse)
         return verdict

@@ -1,6 +1,5 @@
 """Checks of rows: whichever single value changes behind the database's back, what was written is there again."""
 
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -9,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage import ApiKey, Home, Keeper, Store, checks, open_library
-from storage.database import connect
-from storage.migrations import MIGRATIONS, migrate
+from storage import ApiKey, Home, Store, checks, open_library
 from tests.damage import change
 from tests.storage.rows import A, B, answer, citation, filled
 

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
-from storage import Home, NewerDatabase, StorageFull, Store
-from storage import checks
+from storage import DatabaseDamaged, Home, NewerDatabase, StorageFull, Store, checks
 from storage.database import connect, for_writing
 from storage.migrations import MIGRATIONS, migrate
 from storage.models import Base
+from tests.damage import change
 from tests.storage.rows import A, B, document, filled, page
 
 
@@ -282,6 +282,23 @@ def test_a_full_disk_leaves_the_old_state(kept: Store) -> None:
 def test_other_trouble_of_the_database_is_not_called_a_full_disk(kept: Store) -> None:
     with pytest.raises(OperationalError), kept._write() as session:
         session.connection().exec_driver_sql("SELECT * FROM nowhere")
+
+
+def test_a_mistake_of_the_program_is_not_called_damage(kept: Store) -> None:
+    filled(kept)
+    for mistake, kind in ((lambda: int("x"), ValueError), (lambda: {}["x"], LookupError)):
+        with pytest.raises(kind), kept._write():
+            mistake()
+    change(Path(kept._engine.url.database), "UPDATE conversations SET created_at = '2026-11-29 14:49:38.05!489'")
+    with pytest.raises(DatabaseDamaged, match="never written"):
+        kept.conversations(A)
+    for sql in ("UPDATE documents SET outline = '[['", "UPDATE documents SET state = 'okay'"):
+        change(Path(kept._engine.url.database), sql)
+        with pytest.raises(DatabaseDamaged, match="never written"):
+            kept.documents()
+    kept.prefer("changes", "1x")
+    with pytest.raises(DatabaseDamaged, match="no number"):
+        kept.count_backup()
 
 
 def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
