@@ -75,7 +75,7 @@ class Keeper:
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)
-        except (StorageError, OSError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
             log.warning("the database was not backed up: %s", error)
             self._not_before = time.monotonic() + EVERY_SECONDS
             return False
@@ -91,7 +91,7 @@ class Keeper:
             # Before anything is written: the database may be another one by now.
             self._store.register()
             self._copy(self._store.count_backup())
-        except (StorageError, OSError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
             # What was deleted goes, also where the disk has no room for a copy; but not the last good copy.
             if not is_damage(error):
                 _remove(stale)
