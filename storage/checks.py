@@ -17,7 +17,9 @@ from sqlalchemy import Connection
 from storage.errors import DatabaseDamaged
 
 COLUMN = "row_check"
-"""Of every table: `_SUM_BYTES` of checksum, then the parity."""
+"""Of every table: `_SUM_BYTES` of checksum, then the parity. Earlier programs look at it before they refuse a later
+library, so what a column of this name holds stays as it is.
+"""
 _SUM_BYTES = 8
 _Value = str | float | bytes | None
 _HEAD = struct.Struct("<cI")
