@@ -14,13 +14,11 @@ from typing import Any
 from app.commands import NOUNS
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM
-from app.errors import AppError
 from app.instance import hand_over
 from app.log_file import log_file
 from app.main import App
-from app.refusals import as_app_error
+from app.refusals import TOLD, as_app_error
 from app.settings import SETTINGS, Settings
-from storage import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +42,13 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
     try:
         given, sources = _given(options)
         app = App(Settings(**given), options.command == "rescue", sources)
-    except (AppError, StorageError, OSError) as error:
+        if app.notice:
+            print(app.notice, file=sys.stderr)
+        with log_file(app.settings.home, app.settings.log_level):
+            log.info("DocPod begins: %s", options.command or "serve")
+            return _run(app, options, services, as_json)
+    except TOLD as error:
         return _report(error, as_json)
-    if app.notice:
-        print(app.notice, file=sys.stderr)
-    with log_file(app.settings.home, app.settings.log_level):
-        log.info("DocPod begins: %s", options.command or "serve")
-        return _run(app, options, services, as_json)
 
 
 def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve], as_json: bool) -> int:
@@ -69,8 +67,6 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve], a
         # What commands print is for people.
         with redirect_stdout(StringIO()) if as_json else nullcontext():
             result = options.run(app, options)
-    except (AppError, StorageError, OSError) as error:
-        return _report(error, as_json)
     except KeyboardInterrupt:
         print("\nStopped. What was read so far is kept.", file=sys.stderr)
         return 130
@@ -86,7 +82,7 @@ def add_files(app: App, files: Sequence[Path]) -> None:
     for path in files:
         try:
             app.library.add(path, path.name, move=False)
-        except (AppError, StorageError, OSError) as error:
+        except TOLD as error:
             log.warning("%s was not added: %s", path, error)
 
 

@@ -54,12 +54,13 @@ class ModelUnavailable(AppError):
 
 
 class OutOfMemory(AppError):
-    """The model or the document needs more memory than is free. A need of 0 bytes is an unknown one."""
+    """The model or the document needs more memory than is free. A figure of 0 bytes is an unknown one."""
 
     def __init__(self, needed_bytes: int, free_bytes: int) -> None:
         needed = f"{needed_bytes / 1e9:.1f} GB are needed at once, " if needed_bytes else ""
+        known = f"There is too little memory: {needed}{free_bytes / 1e9:.1f} GB are free."
         super().__init__(
-            f"There is too little memory: {needed}{free_bytes / 1e9:.1f} GB are free.",
+            known if free_bytes else "There is too little memory.",
             "Close other programs that use it, choose a recipe with fewer bytes such as --recipe balanced, "
             "or add the document in shorter parts.",
         )

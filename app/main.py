@@ -146,6 +146,10 @@ class App:
                     damaged.append(block.file_name)
         return len(blocks), damaged
 
+    def damaged_rows(self) -> list[str]:
+        """Rows of the database that are not what was written; `rescue` puts them right."""
+        return self._store.damaged_rows()
+
     def scrub_models(self) -> list[str]:
         """Look at every byte of the models' files; where one is damaged, what its model read is read again."""
         damaged = scrub(self._home.models)

@@ -4,7 +4,8 @@ import logging
 import threading
 
 from app.intake import Intake
-from storage import Document, StorageError
+from app.refusals import TOLD
+from storage import Document
 
 log = logging.getLogger(__name__)
 
@@ -38,5 +39,5 @@ class Originals:
             for document in self._intake.damaged(self._closed.is_set):
                 log.warning("the file of %s is not what was added", document.id)
                 self._damaged.append((document, self._intake.stamp(document)))
-        except (StorageError, OSError) as error:
+        except TOLD as error:
             log.warning("the original files were not looked at: %s", error)

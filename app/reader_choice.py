@@ -14,7 +14,7 @@ from app.log_file import NAME
 from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.reader_model import ReaderModel
-from app.refusals import report
+from app.refusals import TOLD, report
 from engine.core.errors import EngineError, ModelRefused
 from engine.core.oom import free_bytes, translate_oom
 from engine.models import hub
@@ -22,7 +22,7 @@ from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
 from engine.sharing.basis_fit import angles_of_codable, prepare
 from engine.sharing.sample_text import MOST_CHARACTERS
-from storage import Home, Reading, StorageError, Store
+from storage import Home, Reading, Store
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Readers:
             trouble = ModelUnavailable(f"{error}.", error.hint)
         except EngineError as error:
             trouble = ModelUnavailable(f"{error}.", "Keep documents by another recipe.")
-        except (AppError, StorageError, OSError) as error:
+        except TOLD as error:
             trouble = report(error)
         finally:
             # Also after a bug, whose traceback the thread prints.

@@ -4,11 +4,14 @@ import errno
 import logging
 from uuid import uuid4
 
-from app.errors import AppError, Busy, DiskFailed, DiskFull
+from app.errors import AppError, Busy, DiskFailed, DiskFull, OutOfMemory
 from app.log_file import NAME
-from storage import DatabaseDamaged, HomeBusy, StorageFailed, StorageFull
+from storage import DatabaseDamaged, HomeBusy, StorageError, StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)
+
+TOLD = (AppError, StorageError, OSError, MemoryError)
+"""What a user may be told of; other errors are bugs."""
 
 
 def as_app_error(error: BaseException) -> AppError | None:
@@ -30,6 +33,8 @@ def as_app_error(error: BaseException) -> AppError | None:
             return Busy(
                 "Too many files are open.", "Close other programs, or raise the limit (ulimit -n), and try again."
             )
+        case MemoryError():
+            return OutOfMemory(0, 0)
         case HomeBusy():
             return Busy("Another DocPod process is at work in this folder.", "Try again in a minute.")
     return None

@@ -10,6 +10,7 @@ from sqlite3 import Connection as SqliteConnection
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 
+from storage import checks
 from storage.errors import DatabaseDamaged, HomeBusy, StorageError, StorageFailed, StorageFull
 
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -70,7 +71,9 @@ def _prepare(connection: SqliteConnection, path: str) -> None:
     connection.isolation_level = None
     try:
         _use_write_ahead_log(connection)
-        for pragma in ("foreign_keys=ON", "secure_delete=ON"):
+        # Triggers call a function of ours.
+        checks.equip(connection)
+        for pragma in ("foreign_keys=ON", "secure_delete=ON", "trusted_schema=ON"):
             connection.execute(f"PRAGMA {pragma}")
     except sqlite3.Error as error:
         raise refusal(error, path) or error from error

@@ -1,5 +1,6 @@
 """What the store knows of documents and their pages."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,8 @@ from storage import page_index
 from storage.conversations import about
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, count_change, stored
+
+log = logging.getLogger(__name__)
 
 
 class Documents(Sessions):
@@ -47,6 +50,7 @@ class Documents(Sessions):
             if rows:
                 session.execute(insert(Page), rows)
             page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
+            document.index_check = page_index.checksum(session.connection(), document_id)
             document.title = document.title if document.is_named else title
             document.note = note
             document.outline = list(outline)
@@ -60,12 +64,30 @@ class Documents(Sessions):
     def replace_page(self, document_id: str, page: Page) -> None:
         """Put a page in the place of the one with its number, also in the index. Raises NotStored."""
         with self._write() as session:
-            stored(session, Document, document_id)
+            document = stored(session, Document, document_id)
             known = stored(session, Page, (document_id, page.number))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
             page_index.replace(session.connection(), document_id, page.number, known.text, page.text)
+            document.index_check = page_index.checksum(session.connection(), document_id)
             for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
                 setattr(known, column, getattr(page, column))
+
+    def mend_indexes(self) -> None:
+        """Index the words of documents anew whose index is not what was written."""
+        with self._read() as session:
+            connection = session.connection()
+            indexed = page_index.indexed(connection)
+            spoilt = [
+                each
+                for each in session.scalars(select(Document).where(Document.index_check != ""))
+                if each.id not in indexed or page_index.checksum(connection, each.id) != each.index_check
+            ]
+        for document in spoilt:
+            log.warning("the words of %s are indexed anew", document.name)
+            numbered = select(Page.number, Page.text).where(Page.document_id == document.id)
+            with self._write() as session:
+                pages = [(number, text) for number, text in session.execute(numbered)]
+                page_index.mend(session.connection(), document.id, pages)
 
     def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
         """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.

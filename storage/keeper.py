@@ -15,6 +15,7 @@ from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
 from storage.register import seal
+from storage.sessions import as_number
 from storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -70,11 +71,11 @@ class Keeper:
         try:
             if self._version() == self._seen:
                 return True
-            erased = int(self._store.preference("erased") or 0)
+            erased = as_number(self._store.preference("erased"))
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)
-        except (StorageError, OSError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
             log.warning("the database was not backed up: %s", error)
             self._not_before = time.monotonic() + EVERY_SECONDS
             return False
@@ -90,7 +91,7 @@ class Keeper:
             # Before anything is written: the database may be another one by now.
             self._store.register()
             self._copy(self._store.count_backup())
-        except (StorageError, OSError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
             # What was deleted goes, also where the disk has no room for a copy; but not the last good copy.
             if not is_damage(error):
                 _remove(stale)

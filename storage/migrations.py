@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Engine
 
-from storage import page_index
+from storage import checks, page_index
 from storage.database import for_writing
 from storage.errors import NewerDatabase
 from storage.models import utc_now
@@ -116,6 +116,17 @@ def m014_tags_of_documents(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX pages_by_state ON pages (document_id, state)")
 
 
+def m015_checks_of_rows(connection: Connection) -> None:
+    """Every row knows whether it is what was written, and so does every index of words."""
+    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN index_check VARCHAR NOT NULL DEFAULT ''")
+    documents = set(connection.exec_driver_sql("SELECT id FROM documents").scalars())
+    for document_id in documents & page_index.indexed(connection):
+        page_index.note_check(connection, document_id)
+    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
+        checks.check_rows(connection, table)
+
+
 MIGRATIONS: Sequence[Migration] = (
     m001_first_schema,
     m002_recipe_of_a_document,
@@ -131,6 +142,7 @@ MIGRATIONS: Sequence[Migration] = (
     m012_checks_of_originals,
     m013_copies_of_conversations,
     m014_tags_of_documents,
+    m015_checks_of_rows,
 )
 
 
@@ -156,7 +168,7 @@ def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> Non
                     "CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)"
                 )
             connection.exec_driver_sql(
-                "INSERT INTO schema_version VALUES (?, ?, ?)",
+                "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
                 (number, migration.__name__, utc_now().isoformat()),
             )
 

@@ -101,6 +101,9 @@ class Document(Base, kw_only=True):
     checked: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """Size and time of change of the bytes that were found to be whole."""
 
+    index_check: Mapped[str] = mapped_column(default="", server_default=text("''"), repr=False)
+    """Checksum of the index of its words (see `storage.page_index`); empty until it is parsed."""
+
     @property
     def digest(self) -> str:
         """sha256 of the bytes that are kept, if they are whole."""

@@ -7,9 +7,13 @@ its row ids are page numbers.
 
 from collections.abc import Sequence
 
+from blake3 import blake3
 from sqlalchemy import Connection
 
 from storage.scripts import spaced
+
+_PARTS = ("config", "data", "docsize", "idx")
+"""The tables that SQLite keeps an index in."""
 
 
 def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
@@ -40,6 +44,40 @@ def replace(connection: Connection, document_id: str, number: int, before: str, 
 def drop(connection: Connection, document_id: str) -> None:
     """Forget every word of the document."""
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_table(document_id)}")
+
+
+def mend(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
+    """Index every page anew in place of an index that may be damaged."""
+    # A damaged one cannot be dropped, an empty one can.
+    add(connection, "", ())
+    for part in _PARTS:
+        table, empty = (_in_quotes(f"page_search_{each}_{part}") for each in (document_id, ""))
+        connection.exec_driver_sql(f"DELETE FROM {table}")
+        connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {empty}")
+    drop(connection, "")
+    fill(connection, document_id, pages)
+    note_check(connection, document_id)
+
+
+def note_check(connection: Connection, document_id: str) -> None:
+    """Note how the index looks, once it is whole."""
+    connection.exec_driver_sql(
+        "UPDATE documents SET index_check = ? WHERE id = ?", (checksum(connection, document_id), document_id)
+    )
+
+
+def checksum(connection: Connection, document_id: str) -> str:
+    """Of all that the index holds."""
+    # What was indexed in this transaction is on the pages of the database then.
+    connection.exec_driver_sql("SAVEPOINT flushed")
+    connection.exec_driver_sql("RELEASE flushed")
+    digest = blake3()
+    for part in _PARTS:
+        table = _in_quotes(f"page_search_{document_id}_{part}")
+        for row in connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1, 2"):
+            for value in row:
+                digest.update(value if isinstance(value, bytes) else f" {value} ".encode())
+    return digest.hexdigest()
 
 
 def search(connection: Connection, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:

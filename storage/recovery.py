@@ -8,13 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from storage import checks
 from storage.blobs import BlobStore
 from storage.database import is_damage, refusal
 from storage.durable import atomic_file
 from storage.errors import DatabaseDamaged, HomeBusy
 from storage.home import Home
 from storage.register import Register, break_seal, set_aside
-from storage.sessions import CHANGES
+from storage.sessions import CHANGES, as_number
 from storage.store import LIBRARY, Store
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class _Copy(NamedTuple):
     path: Path
     library: str
     changes: int
+    mended: int
+    """Values of it that were put right."""
 
     def goes_on(self, register: Register) -> bool:
         """Whether this is the newest state of the registered library."""
@@ -54,16 +57,19 @@ def open_library(home: Home, check: bool = False) -> Opened:
         if not alone and register.library and not home.database.stat().st_size:
             raise DatabaseDamaged("it is gone, and another process has the library open")
         is_sealed = break_seal(home.root, home.database) if alone else None
-        said = _recover(home, register, is_sealed) if alone and (check or not is_sealed) else ""
+        is_unsure = alone and (check or not is_sealed)
+        said, replaced = _recover(home, register, is_sealed) if is_unsure else ("", False)
         store = Store.open(home.database_url)
         unknown: list[str] = []
+        if is_unsure:
+            store.mend_indexes()
         if alone:
             # Nobody else is here, so that no visitor is either.
             store.delete_conversations_of_visitors()
-            if said:
+            if replaced:
                 store.count_backup(register.changes)
                 _settle(home, store, register)
-            unknown = _tidy(home, store, whole=not said)
+            unknown = _tidy(home, store, whole=not replaced)
         return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not is_sealed)
 
 
@@ -82,38 +88,44 @@ def forget(home: Home, store: Store, document_id: str) -> None:
     store.register().write(home.root)
 
 
-def _recover(home: Home, register: Register, is_sealed: bool | None) -> str:
-    """Put the newest sound copy of the database in its place; says what happened, unless all is well.
+def _recover(home: Home, register: Register, is_sealed: bool | None) -> tuple[str, bool]:
+    """Put the newest sound copy of the database in its place; says what happened, unless all is well, and whether it
+    is another state now.
 
     One that changed since it was sealed is not sound, as long as there is a copy that is not older.
     """
     database = home.database
     is_empty = not database.stat().st_size
-    current = None if is_empty else _inspect(database)
+    current = None if is_empty else _inspect(database, mends=True)
     if current and current.goes_on(register):
         if is_sealed is not False or not any(each.goes_on(register) for each in _backups(home)):
-            return ""
+            return _put_right(current.mended), False
         current = None
     if is_empty and not register.library and not any(home.documents.iterdir()):
         # A new home.
-        return ""
+        return "", False
     copies = ([current] if current else []) + _backups(home)
     best = max(copies, key=lambda copy: (copy.library == register.library, copy.changes), default=None)
     what = "was older than its files" if current else "was gone" if is_empty else "was damaged"
     log.warning("%s %s: going on with %s", database, what, best.path if best else "a new one")
     if current and best is current:
         set_aside(home.root, Path(shutil.copy(database, database.with_name(f"{database.name}.older"))))
-        return f"The database of the library {what}."
+        return f"The database of the library {what}.", True
     database.with_name(f"{database.name}-shm").unlink(missing_ok=True)
     parts = database.with_name(f"{database.name}-wal"), database
     set_aside(home.root, *(path for path in parts if path.exists() and path.stat().st_size))
     if best is None:
         database.touch(mode=0o600)
-        return f"The database of the library {what}, and there was no backup: documents are entered anew."
+        return f"The database of the library {what}, and there was no backup: documents are entered anew.", True
     with best.path.open("rb") as backup, atomic_file(database, best.path.stat().st_size) as file:
         shutil.copyfileobj(backup, file)
     made = datetime.fromtimestamp(best.path.stat().st_mtime)
-    return f"The database of the library {what}; DocPod goes on from its backup of {made:%Y-%m-%d %H:%M}."
+    return f"The database of the library {what}; DocPod goes on from its backup of {made:%Y-%m-%d %H:%M}.", True
+
+
+def _put_right(values: int) -> str:
+    mended = "1 value was" if values == 1 else f"{values} values were"
+    return f"The database of the library was damaged; {mended} put right." if values else ""
 
 
 def _backups(home: Home) -> list[_Copy]:
@@ -121,22 +133,34 @@ def _backups(home: Home) -> list[_Copy]:
     return [copy for path in sorted(home.backups.glob("*.sqlite3"), reverse=True) if (copy := _inspect(path))]
 
 
-def _inspect(path: Path) -> _Copy | None:
-    """What a database is a state of; None for one that is damaged or empty. Raises StorageError."""
+def _inspect(path: Path, mends: bool = False) -> _Copy | None:
+    """What a database is a state of, where it `mends` after values were put right; None for one that is damaged or
+    empty. Raises StorageError.
+    """
     try:
         with closing(sqlite3.connect(path, timeout=30)) as database:
-            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                return None
+            checks.equip(database)
+            mended = 0
+            if not checks.is_sound(database):
+                if not mends:
+                    return None
+                database.execute("BEGIN IMMEDIATE")
+                mended = checks.mend(database)
+                if not checks.is_sound(database):
+                    # What was put right is taken back with the connection.
+                    return None
+                database.commit()
+                log.warning("%s: %d values were put right", path, mended)
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             if "documents" not in tables:
                 return None
             values = dict(database.execute("SELECT name, value FROM preferences")) if "preferences" in tables else {}
-            return _Copy(path, values.get(LIBRARY, ""), int(values.get(CHANGES, 0)))
+            return _Copy(path, values.get(LIBRARY, ""), as_number(values.get(CHANGES, "")), mended)
+    except (DatabaseDamaged, sqlite3.IntegrityError) as error:
+        log.warning("%s: %s", path, error)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise refusal(error, str(path)) or error from error
-    except ValueError as error:
-        log.warning("%s: %s", path, error)
     return None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TypeVar
 
 from sqlalchemy import Engine
@@ -15,6 +16,8 @@ from storage.reserve import release_reserve
 
 CHANGES = "changes"
 """The preference that numbers the states of a database."""
+_CONVERTERS = ("sqlalchemy", "json")
+"""Packages in which values of rows become objects."""
 Row = TypeVar("Row", bound=Base)
 
 
@@ -57,16 +60,26 @@ def _values() -> Iterator[None]:
     try:
         yield
     except (ValueError, LookupError) as error:
+        *_, (innermost, _) = walk_tb(error.__traceback__)
+        if innermost.f_globals["__name__"].partition(".")[0] not in _CONVERTERS:
+            raise
         raise DatabaseDamaged(f"it holds what was never written ({error})") from error
 
 
 def count_change(session: Session, *also: str) -> int:
     """Give the database the next number, and note it under further names too."""
     known = session.get(Preference, CHANGES)
-    number = int(known.value if known else 0) + 1
+    number = as_number(known.value if known else "") + 1
     for name in (CHANGES, *also):
         session.merge(Preference(name=name, value=str(number)))
     return number
+
+
+def as_number(value: str) -> int:
+    """A number that was kept as a choice, or 0 where nothing was. Raises DatabaseDamaged."""
+    if value and not value.isdecimal():
+        raise DatabaseDamaged(f"{value!r} is no number")
+    return int(value or 0)
 
 
 def stored(session: Session, kind: type[Row], key: object) -> Row:

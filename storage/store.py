@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from storage import checks
 from storage.conversations import Conversations
 from storage.database import connect
 from storage.documents import Documents
@@ -16,7 +17,7 @@ from storage.migrations import migrate
 from storage.models import ApiKey, Document, Preference
 from storage.readings import Readings
 from storage.register import Register
-from storage.sessions import CHANGES, count_change
+from storage.sessions import CHANGES, as_number, count_change
 from storage.shelf import Shelf
 from storage.vectors import Vectors
 
@@ -52,7 +53,7 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
                 raise DatabaseDamaged("another one is in its place")
             kept = select(Document.id, Document.file_name).where(Document.state != "deleted")
             names = {each.id: each.file_name for each in session.execute(kept)}
-            return Register(self._library, int(values.get(CHANGES, 0)), names)
+            return Register(self._library, as_number(values.get(CHANGES, "")), names)
 
     def copy_to(self, target: sqlite3.Connection) -> None:
         """Copy the whole database, as it is at this moment, and even where its file has no name any more.
@@ -64,8 +65,17 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
             connection.driver_connection.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")
         ours = target.execute("SELECT value FROM preferences WHERE name = ?", (LIBRARY,)).fetchone()
-        if ours != (self._library,) or target.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        checks.equip(target)
+        if ours != (self._library,) or not checks.is_sound(target):
             raise DatabaseDamaged("its copy is not sound")
+
+    def damaged_rows(self) -> list[str]:
+        """Rows that are not what was written; opening the library puts them right where it did not end in good order,
+        and `rescue` in any case.
+        """
+        with closing(self._engine.raw_connection()) as connection:
+            assert connection.driver_connection is not None
+            return [f"row {each.rowid} of {each.table}" for each in checks.damaged(connection.driver_connection)]
 
     def count_backup(self, least: int = 0) -> int:
         """The number of the next backup, above which the database counts on, and above `least`."""

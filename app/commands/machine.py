@@ -24,7 +24,7 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    scrub = "look at every byte, also of what was whole before: originals, and files of models"
+    scrub = "look at every byte, also of what was whole before: the database, originals, and files of models"
     commands.add("doctor", _doctor).add_argument("--scrub", action="store_true", help=scrub)
     commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
     commands.add("install-desktop", _install_desktop)
@@ -62,6 +62,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "documents": len(app.library.catalogue.entries()),
         "blocks_checked": checked,
         "damaged_blocks": damaged,
+        "damaged_rows": app.damaged_rows() if options.scrub else [],
         "damaged_model_files": app.scrub_models() if options.scrub else [],
         "damaged_originals": [each.name for each in app.library.intake.damaged(all_anew=options.scrub)],
     }

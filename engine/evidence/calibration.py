@@ -108,7 +108,7 @@ def calibrate(
     model = runner.model
     config = model.network.config
     every = [(layer, head) for layer in range(model.shape.layers) for head in range(config.num_attention_heads)]
-    scores = torch.zeros(len(every))
+    scores = torch.zeros(len(every), dtype=torch.float32)
     rng = random.Random(seed)
     right = {"passage": 0, "sections": 0}
     asked = 0

@@ -72,7 +72,8 @@ class Segment:
             unseen = None if skipped is None else self._of(group, skipped)
             if not len(keys) or (unseen is not None and bool(unseen.all())):
                 # PyTorch's flash attention ends the process over a segment without slots.
-                out, lse = torch.zeros_like(asker), torch.full(asker.shape[:2], -torch.inf, device=asker.device)
+                out = torch.zeros_like(asker)
+                lse = torch.full(asker.shape[:2], -torch.inf, dtype=torch.float32, device=asker.device)
             else:
                 out, lse = attention(asker, keys[None], values[None], scale, False)
             parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))

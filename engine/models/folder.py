@@ -1,10 +1,14 @@
 """A model's folder: what is amiss with its files before anything is made of them, and what to do about it."""
 
 from pathlib import Path
+from threading import Lock
 
 from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelDamaged, ModelMissing, ModelUnsupported
+
+LOADING = Lock()
+"""Held while transformers loads a model: it changes the type of all threads' new tensors, and back to what it found."""
 
 _FROM_GGUF = "Choose the GGUF file itself, or the folder or hub id that it was made from."
 _MERGE = (

@@ -29,7 +29,7 @@ from engine.models.families import gguf_file
 from engine.models.families.base import kv_shape, settle_longrope
 from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
-from engine.models.folder import refuse_foreign, refuse_nonfinite
+from engine.models.folder import LOADING, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
 
@@ -284,9 +284,10 @@ def _network(
 
 
 def _loaded(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, output_loading_info=True, key_mapping=TEXT_WEIGHTS, **options
-    )
+    with LOADING:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, output_loading_info=True, key_mapping=TEXT_WEIGHTS, **options
+        )
     network, report = loaded
     if report["missing_keys"]:
         # transformers fills them with random numbers, and goes on.

@@ -22,6 +22,7 @@ from engine.core.errors import ModelMissing
 from engine.models import package_index
 from engine.models.checksums import sha256
 from engine.models.download import download
+from engine.models.folder import LOADING
 
 NAME = "all-MiniLM-L6-v2"
 SIZE = 384
@@ -55,9 +56,10 @@ class TextEncoder:
         self._tokenizer.enable_truncation(_MAX_TOKENS)
         logging.set_verbosity_error()
         config: Any = BertConfig(**json.loads((folder / "config.json").read_text()))
-        self._model = BertModel.from_pretrained(
-            folder, config=config, dtype=torch.float32, add_pooling_layer=False, attn_implementation="sdpa"
-        ).eval()
+        with LOADING:
+            self._model = BertModel.from_pretrained(
+                folder, config=config, dtype=torch.float32, add_pooling_layer=False, attn_implementation="sdpa"
+            ).eval()
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -30,9 +30,9 @@ class AttentionProbe:
         self.ends = False
         """Whether a step ends behind the last layer of the heads, by EarlyExit."""
         self._share, self._device = share, device
-        self._sum = torch.zeros(most, 0, device=device)
+        self._sum = torch.zeros(most, 0, dtype=torch.float32, device=device)
         """Of the step at hand (Q, T)."""
-        self._peak = torch.zeros(0, device=device)
+        self._peak = torch.zeros(0, dtype=torch.float32, device=device)
         """Of the steps so far (T,)."""
         self._places: dict[Head, Tensor] = {}
         """Per head the token of each slot (K,)."""
@@ -63,8 +63,8 @@ class AttentionProbe:
         if tokens > len(self._peak) or self._places.keys() != set(heads):
             self._made += 1
             room = max(len(self._peak), 1 << (tokens - 1).bit_length())
-            self._sum = torch.zeros(len(self._rows), room, device=self._device)
-            self._peak = torch.zeros(room, device=self._device)
+            self._sum = torch.zeros(len(self._rows), room, dtype=torch.float32, device=self._device)
+            self._peak = torch.zeros(room, dtype=torch.float32, device=self._device)
             self._places = {head: torch.zeros(room, dtype=torch.int32, device=self._device) for head in heads}
         self._peak.zero_()
         for layer, head in self.heads:

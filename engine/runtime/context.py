@@ -140,7 +140,7 @@ class Context:
         softcap: float | None,
     ) -> Tensor:
         """Attention mass (Q, T) of one query head on the tokens of one pod, as a share of everything attended."""
-        mass = torch.zeros(query.shape[1], num_tokens, device=query.device)
+        mass = torch.zeros(query.shape[1], num_tokens, dtype=torch.float32, device=query.device)
         for segment in segments:
             logits, positions = segment.logits(head, query, self._queries, scale, self.position, softcap)
             mass.index_copy_(1, positions, torch.exp(logits - lse[head][:, None]))

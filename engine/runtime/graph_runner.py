@@ -123,8 +123,8 @@ class GraphRunner:
         """Where the last real token of a padded step stands."""
         self._drawn = torch.zeros(1, dtype=torch.long, device=device)
         """Tokens of the answer drawn so far."""
-        self._uniforms = torch.zeros(suffix_tokens + WARM_UPS, device=device)
-        self._temperature, self._top_p = torch.ones((), device=device), torch.ones((), device=device)
+        self._uniforms = torch.zeros(suffix_tokens + WARM_UPS, dtype=torch.float32, device=device)
+        self._temperature, self._top_p = (torch.ones((), dtype=torch.float32, device=device) for _ in range(2))
         self._chosen = torch.zeros(2, dtype=torch.float64, device=device)
         """The token chosen, which float64 holds exactly, and its log-probability: one copy brings both to the host."""
         self._slots = torch.zeros(_SLOTS, 2, dtype=torch.float64, pin_memory=on_gpu)

@@ -201,7 +201,7 @@ class KVTable:
     def _query_room(self, layers: int) -> Tensor:
         """Room for queries (2, layers, H * max_new, D), as they are and rotated."""
         rows = self._heads * self.max_new
-        return torch.zeros(2, layers, rows, self.shape.head_dim, device=self.device)
+        return torch.zeros(2, layers, rows, self.shape.head_dim, dtype=torch.float32, device=self.device)
 
     def _read(self, pod: AnyPod) -> Rows | str:
         """The pod's ranges, or why the kernels cannot read it."""

@@ -23,7 +23,7 @@ from app.reader_model import ReaderModel
 from app.settings import Settings
 from engine.kvcache.recipe import NAMED
 from engine.models.families.base import kv_shape
-from storage import Home
+from storage import Home, checks
 from tests import tiny_families
 from tests.app import paper
 
@@ -356,6 +356,7 @@ def test_a_home_that_cannot_be_used(cli: Cli, source: Path) -> None:
 
 def test_a_home_of_a_later_version(cli: Cli, document_id: str, settings: Settings) -> None:
     with closing(sqlite3.connect(settings.home / "docpod.sqlite3")) as database, database:
+        checks.equip(database)
         database.execute("UPDATE schema_version SET version = 1000 + version")
     (settings.home / "sealed").unlink()
     run = cli("ls", "--json")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from app import intake
 from app.document_reader import DocumentReader
@@ -237,3 +238,17 @@ def test_the_check_of_all_blocks_does_not_report_what_was_replaced(
 
     monkeypatch.setattr(Store, "blocks", replaced)
     assert app.verify()[1] == []
+
+
+def test_what_another_model_is_loaded_in_changes_no_answer(open_app: OpenApp, source: Path) -> None:
+    """While a library loads a model, the type of numbers that it wants is everybody's, in all threads."""
+    app = open_app()
+    document_id = paper.read_here(app, source)
+    right = paper.last(app.questions.ask(document_id, QUESTION))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        answer = paper.last(open_app().questions.ask(document_id, QUESTION))
+    finally:
+        torch.set_default_dtype(before)
+    assert (answer.answer, answer.citations) == (right.answer, right.citations)

@@ -17,7 +17,16 @@ from typing import Any
 from tests import conftest
 from tests.faults import seam
 
-KINDS = ("kills", "corruptions", "io_errors", "power_losses", "clock_jumps", "hostile_files")
+KINDS = (
+    "kills",
+    "corruptions",
+    "io_errors",
+    "power_losses",
+    "clock_jumps",
+    "slow_disks",
+    "memory_shortages",
+    "hostile_files",
+)
 WRONG = ("wrong_answers", "lost_documents", "tracebacks", "unreadable_stores", "false_reuse", "came_back")
 SHARES = {"corruptions": 8, "kills": 2}
 """How many trials of a kind make a round, where it is not one."""

@@ -22,7 +22,7 @@ from engine.models import embedded
 from storage import StorageError, digest_of, reserve
 from tests import tiny
 from tests.app import paper
-from tests.faults import seam
+from tests.faults import memory, seam
 
 QUESTION = "What is the access code of room 2?"
 COMMANDS = ("read", "ask", "delete", "rename", "doctor")
@@ -103,7 +103,7 @@ class Library:
             try:
                 before()
                 seen = what()
-                seam_ops = seam.count()
+                seam_ops = memory.end() or seam.count()
                 seam.arm(self.work / "nothing", seam.Kind(0))
                 seen.ops = seam_ops
                 report.write_text(json.dumps(vars(seen)))

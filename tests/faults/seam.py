@@ -43,6 +43,8 @@ class Fault(IntEnum):
     """Half of it is read or written, which is no error."""
     JUMP = 5
     """The clocks."""
+    SLOW = 6
+    """It takes longer."""
 
 
 class Step(NamedTuple):

@@ -1,6 +1,6 @@
 /* The seam under every file and database operation: it stands between the C library and whoever calls it, which is
  * Python and SQLite alike (LD_PRELOAD). It counts what is done below one folder, fails or ends the process at the n-th
- * operation of a kind, jumps clocks, and records what is written, so that a loss of power can be played back.
+ * operation of a kind, slows them, jumps clocks, and records what is written, so that a loss of power can be played back.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +21,7 @@
 _Static_assert(sizeof(off_t) == 8, "as on every 64-bit Linux");
 
 enum { OPEN = 1, READ = 2, WRITE = 4, SYNC = 8, RENAME = 16, UNLINK = 32, TRUNCATE = 64, CREATE = 128 };
-enum { NOTHING, KILL, TEAR, FAIL, SHORTEN, JUMP };
+enum { NOTHING, KILL, TEAR, FAIL, SHORTEN, JUMP, SLOW };
 
 static char folder[4096];
 static size_t folder_len;
@@ -97,6 +97,7 @@ static int decide(int kind)
     case TEAR: if (kind == WRITE) return 1; raise(SIGKILL); break;
     case SHORTEN: return 1;
     case JUMP: wall_ns += jump_ns; if (jump_ns > 0) monotonic_ns += jump_ns; return 0;
+    case SLOW: usleep(jump_ns / 1000); return 0;
     case FAIL: errno = error_number; return -1;
     }
     return 0;

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from tests.faults import hostile, seam
+from tests.damage import change
+from tests.faults import hostile, memory, seam
 from tests.faults.library import COMMANDS, Library, Seen
 from tests.faults.power import Disk
 from tests.faults.seam import CHANGES, Fault, Kind
@@ -18,6 +19,7 @@ from tests.faults.seam import CHANGES, Fault, Kind
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EDQUOT, errno.EROFS)
 KINDS_OF = {errno.EMFILE: Kind.OPEN | Kind.CREATE, errno.ENOSPC: CHANGES, errno.EDQUOT: CHANGES, errno.EROFS: CHANGES}
 SECONDS = 1_000_000_000
+MILLISECONDS = 1_000_000
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Verdict:
 
     what: str
     wrong: dict[str, str] = field(default_factory=dict)
+    code: int = 0
+    """Of the command."""
 
     def note(self, counter: str, why: object) -> None:
         """Something that must not be."""
@@ -39,6 +43,7 @@ class Trials:
         self._library = library
         self._good = library.build()
         self._ops: dict[tuple[str, Kind], int] = {}
+        self._functions: dict[str, int] = {}
         self._files = hostile.corpus(library.work / "corpus")
         self.kinds: dict[str, Callable[[Random], Verdict]] = {
             "kills": self._kill,
@@ -46,6 +51,8 @@ class Trials:
             "io_errors": self._io_error,
             "power_losses": self._lose_power,
             "clock_jumps": self._jump,
+            "slow_disks": self._slow,
+            "memory_shortages": self._run_short,
             "hostile_files": self._hostile,
         }
 
@@ -70,6 +77,32 @@ class Trials:
         kinds = CHANGES | Kind.READ | Kind.OPEN
         return self._meet(random, random.choice(COMMANDS), kinds, Fault.JUMP, ns=days * 86_400 * SECONDS)
 
+    def _slow(self, random: Random) -> Verdict:
+        ns = random.choice((1, 4)) * MILLISECONDS
+        verdict = self._meet(
+            random, random.choice(COMMANDS), CHANGES | Kind.READ | Kind.OPEN, Fault.SLOW, stays=True, ns=ns
+        )
+        if verdict.code:
+            verdict.note("unreadable_stores", verdict.what)
+        return verdict
+
+    def _run_short(self, random: Random) -> Verdict:
+        """Memory runs out where a function is called for the first time."""
+        start, command = random.choice(("closed", "killed")), random.choice(COMMANDS)
+        if command not in self._functions:
+            self._library.restore("closed")
+            self._functions[command] = self._library.command(command, memory.begin).ops
+        at = random.randint(1, self._functions[command])
+        self._library.restore(start)
+        seen = self._library.command(command, partial(memory.begin, at))
+        verdict = Verdict(
+            f"{start} {command} without memory at function {at}: {seen.code} {seen.refused}", code=seen.code
+        )
+        if seen.error:
+            verdict.note("tracebacks", seen.error)
+        self._look(verdict, command, seen.code)
+        return verdict
+
     def _meet(
         self, random: Random, command: str, kinds: Kind, fault: Fault, number: int = 0, stays: bool = False, ns: int = 0
     ) -> Verdict:
@@ -80,7 +113,7 @@ class Trials:
         arm = partial(seam.arm, home, kinds, fault, at, number, stays, ns)
         seen = self._library.command(command, arm)
         name = f"{fault.name} {errno.errorcode.get(number, '')}{'+' if stays else ''} {ns // SECONDS or ''}"
-        verdict = Verdict(f"{start} {command} {name} at {at} of {kinds!r}: {seen.code} {seen.refused}")
+        verdict = Verdict(f"{start} {command} {name} at {at} of {kinds!r}: {seen.code} {seen.refused}", code=seen.code)
         if seen.error:
             verdict.note("tracebacks", seen.error)
         self._look(verdict, command, seen.code)
@@ -142,8 +175,8 @@ class Trials:
         if keeps_time and path.exists():
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         verdict = Verdict(f"{start} {how.__name__} {path.relative_to(home)} {told} {'same time' if keeps_time else ''}")
-        # A file that was added cannot be made again, nor can what a database holds that is being worked on.
-        may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed")
+        # A file that was added cannot be made again, nor what a database holds that is worked on, but for one value.
+        may_refuse = part == "documents" or (part == "docpod.sqlite3" and start == "killed" and how != _change_value)
         self._look(verdict, "", 0, may_refuse)
         return verdict
 
@@ -217,12 +250,11 @@ def _change_value(path: Path, random: Random) -> str:
                 changed = bytes(data)
             case _:
                 changed = random.choice((0, "", "x"))
-        try:
-            database.execute(f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (changed, row))
-            database.commit()
-        except sqlite3.Error as error:
-            return f"{table}.{column}: {error}"
-        return f"{table}.{column} {row}: {str(value)[:40]!r} -> {str(changed)[:40]!r}"
+    try:
+        change(path, f'UPDATE "{table}" SET "{column}" = ? WHERE rowid = ?', (changed, row))
+    except sqlite3.Error as error:
+        return f"{table}.{column}: {error}"
+    return f"{table}.{column} {row}: {str(value)[:40]!r} -> {str(changed)[:40]!r}"
 
 
 def _flip(path: Path, random: Random) -> None:

@@ -31,6 +31,7 @@ def sqlite_error(code: int) -> Exception:
         (sqlite_error(sqlite3.SQLITE_CORRUPT), 500, "The command `rescue`"),
         (DatabaseDamaged("its pages"), 500, "The command `rescue`"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/home/file"), 409, "raise the limit"),
+        (MemoryError(), 503, "Close other programs"),
         (HomeBusy("in use"), 409, "Try again"),
     ],
     # Not by their words, which tell how much of the disk is free at this moment.

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
 from engine.core.oom import free_bytes
 from engine.models import checksums, hub
+from engine.models.folder import LOADING
 
 SUFFIX = ".gguf"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -63,7 +64,8 @@ def convert(path: Path, folder: Path) -> None:
     packed = getattr(transformers, "GgufConfig", None)
     options = {"quantization_config": packed(dequantize=True)} if packed else {}
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16, **options)
+    with LOADING:
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16, **options)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -59,7 +59,7 @@ def _merge(runner: Runner, layout: Layout, size: int) -> None:
     rotation = hadamard(shape.head_dim, device) if layout.recipe.precision.rotate else None
     heads = runner.model.network.config.num_attention_heads
     out = torch.zeros(heads, size, shape.head_dim, dtype=shape.dtype, device=device)
-    part = out, torch.zeros(heads, size, device=device)
+    part = out, torch.zeros(heads, size, dtype=torch.float32, device=device)
     for count in range(1, _MOST_RUNS + 1):
         select_rotation(device, shape.dtype).merge_rotated([part] * 2, [part] * count, rotation)
 
