@@ -29,6 +29,7 @@ from engine.models.families import gguf_file
 from engine.models.families.base import kv_shape, settle_longrope
 from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
+from engine.models.families.states import found_states
 from engine.models.folder import refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
@@ -250,7 +251,7 @@ def _load_folder(
     return Model(
         network=network,
         tokenizer=Tokenizer(tokenizer),
-        shape=kv_shape(config, dtype),
+        shape=kv_shape(config, dtype, found_states(network)),
         device=device,
         window=config.max_position_embeddings,
         stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),

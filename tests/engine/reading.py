@@ -19,6 +19,7 @@ from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.base import kv_shape
 from engine.models.families.registry import angles_of
+from engine.models.families.states import found_states
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.context import Head
@@ -35,7 +36,8 @@ def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
     config = network.config
     window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
     tokenizer = Tokenizer(tiny.tokenizer())
-    facts = network, tokenizer, kv_shape(config, network.dtype), network.device, window, stops
+    shape = kv_shape(config, network.dtype, found_states(network))
+    facts = network, tokenizer, shape, network.device, window, stops
     model = Model(*facts, "tiny", "0" * 64, "for a test")
     return Runner(model, graphs)
 
