@@ -64,5 +64,7 @@ def _refuse_unsupported(config: Any, name: str, whole: str) -> None:
             f"{name} is a {whole!r} model{layers}; DocPod reads with models of the families "
             f"{', '.join((*FAMILIES, *GENERAL))}, whose layers see everything or a sliding window, or keep a state"
         )
+    if not {*layer_types(config)} & {*ATTENDING}:
+        raise ModelUnsupported(f"{name} has no layer that attends, and DocPod shows where layers look")
     if getattr(config, "use_bidirectional_attention", None) not in (None, False, "vision"):
         raise ModelUnsupported(f"{name} sees what is still to come, as an encoder does: it does not answer")

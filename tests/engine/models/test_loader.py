@@ -237,8 +237,12 @@ def test_weights_that_are_no_numbers(number: float, dtype: torch.dtype, folder: 
             "with chunked_attention layers",
         ),
         (
-            configure(model_type="granitemoehybrid", layer_types=["attention", "mamba"] * 2),
-            "with linear_attention layers",
+            configure(model_type="granitemoehybrid", layer_types=["mamba"] * 4),
+            "no layer that attends",
+        ),
+        (
+            configure(model_type="jamba", attn_layer_period=2, attn_layer_offset=1),
+            "is a 'jamba' model",
         ),
         (
             configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),

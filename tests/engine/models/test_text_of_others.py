@@ -58,6 +58,9 @@ def save(folder: Path, whole: str, text: str, tied: bool = True, **facts: object
         ("llava", "llama", {}),
         ("mistral3", "ministral3", {}),
         ("mistral3", "mistral", {}),
+        ("lfm2_vl", "lfm2", {}),
+        ("qwen3_5", "qwen3_5_text", {}),
+        ("qwen3_5_moe", "qwen3_5_moe_text", {}),
     ],
 )
 def test_its_text_model_is_loaded(whole: str, text: str, facts: dict[str, object], tied: bool, tmp_path: Path) -> None:
