@@ -124,6 +124,12 @@ def test_states_begin_where_a_section_ended(runner: Runner) -> None:
     with pytest.raises(PodMismatch, match="do not fit"):
         again.restore_states(second.states.meta, second.states.payload[:-1])
     again.restore_states(second.states.meta, memoryview(bytearray(second.states.payload)))
+    # What ends in the middle of a chunk, for want of memory, has changed no state.
+    attend = again.context.attend
+    again.context.attend = None
+    with pytest.raises(TypeError):
+        again.feed(document[100:])
+    again.context.attend = attend
     resumed = again.feed(document[100:])
     assert resumed.payload == last.payload
     assert resumed.states is not None and resumed.states.payload == last.states.payload
@@ -135,6 +141,20 @@ def test_states_begin_where_a_section_ended(runner: Runner) -> None:
         suffix.crop(100)
     suffix.crop(0)
     assert again.feed(document[:50]).states.payload == first.states.payload
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_text", "lfm2", "bamba"])
+def test_states_come_back_in_the_dtypes_that_they_have(family: str, one_thread: None) -> None:
+    """Of a model in 16 bits recurrences are summed up in 32, and the input of convolutions is not."""
+    runner = runner_of(tiny_families.build(family).bfloat16())
+    dtypes = {each.kind: each.dtype for each in runner.model.shape.states}
+    assert dtypes.pop("conv_states") == torch.bfloat16 and {*dtypes.values()} <= {torch.float32}
+    document, question = (some_ids(runner, count, count) for count in (131, 20))
+    builder = PodBuilder(runner, len(document))
+    blocks = feed(builder, document, 65)
+    pod, back = builder.finish(), restored(runner, blocks)
+    assert all(map(torch.equal, pod.states, back.states))
+    assert greedy(runner, [back], question, 16) == greedy(runner, [pod], question, 16)
 
 
 @pytest.mark.parametrize("recipe", ["k8v8h+near4,32", "k8v8s+near4,32", "keep60+k8v8h+near4,32", "linear25"])
