@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,25 +65,15 @@ class BlockStore:
         self._staging = staging
 
     def write(self, section: Section, block: PodBlock) -> None:
-        """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first, or
-        with states none.
+        """Put a block on the disk, a large one in pieces, then into the database, with the states behind it.
 
         Raises StorageFull, NotStored for a deleted document, and BlockConflict where a question dropped the section
         meanwhile because a block of it is damaged.
         """
-
-        def keep(*rows: Block) -> None:
-            with self._dropping(rows):
-                self._unlink(self._store.add_block(section.id, *rows))
-
         named = ((each, each.start, f"{each.start:08d}") for each in pieces(block))
-        if block.states is None:
-            self._write_files(section, named, keep)
-            return
-        rows: list[Block] = []
+        rows = self._write_files(section, chain(named, _named_states(block.states)))
         with self._dropping(rows):
-            self._write_files(section, chain(named, _named_states(block.states)), rows.append)
-        keep(*rows)
+            self._unlink(self._store.add_block(section.id, *rows))
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
@@ -111,10 +101,9 @@ class BlockStore:
 
         Raises StorageFull or NotStored.
         """
-        rows: list[Block] = []
-        named = chain(((block, place, f"l{place:03d}") for place, block in enumerate(blocks)), _named_states(states))
+        named = ((block, place, f"l{place:03d}") for place, block in enumerate(blocks))
+        rows = self._write_files(section, chain(named, _named_states(states)))
         with self._dropping(rows):
-            self._write_files(section, named, rows.append)
             self._unlink(self._store.finish_section(section.id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
@@ -190,25 +179,27 @@ class BlockStore:
             return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
-    def _write_files(
-        self, section: Section, blocks: Iterator[tuple[PodBlock, int, str]], keep: Callable[[Block], None]
-    ) -> None:
-        """Write blocks with their positions and suffixes, several at once; `keep` gets the rows in order.
+    def _write_files(self, section: Section, blocks: Iterable[tuple[PodBlock, int, str]]) -> list[Block]:
+        """Write blocks with their positions and suffixes, several at once; their rows, in order.
 
-        Where one cannot be written or kept, the files behind it go.
+        Where one cannot be written, the files of the others go.
         """
+        rows: list[Block] = []
         writing: deque[Future[Block]] = deque()
         with ThreadPoolExecutor(_FILES_AT_ONCE, "writing") as pool:
             try:
                 for each in blocks:
                     if len(writing) == _FILES_AT_ONCE:
-                        keep(writing.popleft().result())
+                        rows.append(writing.popleft().result())
                     writing.append(pool.submit(self._write_file, section, *each))
                 while writing:
-                    keep(writing.popleft().result())
-            finally:
+                    rows.append(writing.popleft().result())
+            except BaseException:
                 wait(writing)
-                self._unlink([each.result().file_name for each in writing if each.exception() is None])
+                rows += [each.result() for each in writing if each.exception() is None]
+                self._unlink([row.file_name for row in rows])
+                raise
+        return rows
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
         """Write a block's file; returns the row for it."""

@@ -315,8 +315,9 @@ class Loaded:
         queries = [config.num_attention_heads * each.head_dim for each in shape.per_layer]
         keys = sum(each.kv_heads * each.head_dim for each in shape.per_layer)
         weights = 2 * config.hidden_size * (sum(queries) + keys)
-        # Gemma 3n has a size for each layer.
-        inner = config.intermediate_size
+        # Gemma 3n has a size for each layer, and Qwen3.5's mixtures of experts have those of experts alone.
+        inner = getattr(config, "intermediate_size", None)
+        inner = inner or config.num_experts_per_tok * config.moe_intermediate_size
         inner = sum(inner) if isinstance(inner, list) else inner * config.num_hidden_layers
         weights += 3 * config.hidden_size * inner
         return float(3 * weights / (2 * sum(queries)))

@@ -102,7 +102,7 @@ class Runner:
                 if shapes := self.model.shape.states:
                     cache = StateCache(self.model.network.config, shapes, context.states)
                     logits = self._network(new, positions, context, wanted, **cached(self.model.network, cache))
-                    states = cache.states
+                    states = tuple(cache.held().values())
                 else:
                     logits = self._network(new, positions, context, wanted)
             context.suffix.advance(len(ids), states)

@@ -31,24 +31,15 @@ class StateCache(DynamicCache):
         """Both as they are."""
         return key_states, value_states
 
-    @property
-    def shapes(self) -> tuple[StateShape, ...]:
-        """Of all states that there are by now."""
-        return tuple(StateShape(*where, tuple(each.shape), each.dtype) for where, each in self._found())
-
-    @property
-    def states(self) -> tuple[Tensor, ...]:
-        """In the order of their shapes."""
-        return tuple(each for _, each in self._found())
-
-    def _found(self) -> list[tuple[tuple[int, str, int], Tensor]]:
-        return [
-            ((number, kind, place), state)
+    def held(self) -> dict[StateShape, Tensor]:
+        """All states that there are by now, by their shapes."""
+        return {
+            StateShape(number, kind, place, tuple(state.shape), state.dtype): state
             for number, layer in enumerate(self.layers)
             for kind in _KINDS
             for place, state in getattr(layer, kind, {}).items()
             if state is not None
-        ]
+        }
 
 
 def cached(network: Any, cache: StateCache) -> dict[str, StateCache]:
@@ -65,7 +56,7 @@ def found_states(network: Any) -> tuple[StateShape, ...]:
         return ()
     cache, first = StateCache(config, (), ()), torch.zeros(1, 1, dtype=torch.long, device=network.device)
     network(input_ids=first, position_ids=first, use_cache=False, kv_context=_Nothing(), **cached(network, cache))
-    return cache.shapes
+    return tuple(cache.held())
 
 
 class _Nothing:
