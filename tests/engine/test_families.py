@@ -180,10 +180,7 @@ def test_recipes_hold_or_are_refused(runner: Runner, recipe: str) -> None:
 
 
 @pytest.mark.parametrize("family", GENERAL)
-def test_a_folder_is_loaded_as_it_was_saved(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_a_folder_is_loaded_as_it_was_saved(family: str, tmp_path: Path, no_gpu: None, one_thread: None) -> None:
     (tmp_path / "cpu-dtype.txt").write_text("float32")
     made(family).model.network.save_pretrained(tmp_path / "reader")
     tiny.tokenizer().save_pretrained(tmp_path / "reader")

@@ -20,12 +20,6 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 Change = Callable[[GGUFWriter], object]
 
 
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
 def written(path: Path, network: PreTrainedModel, kind: str = "F32", *changes: Change, named: str = "") -> Path:
     """A tiny model as llama.cpp's converter writes it, with weights of a kind where that has matrices of them."""
     config, architecture = network.config, network.config.model_type

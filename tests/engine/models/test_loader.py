@@ -24,12 +24,6 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 
 
 @pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-@pytest.fixture
 def folder(tiny_model_dir: Path, tmp_path: Path) -> Path:
     """A copy of the tiny model's folder, to be spoilt."""
     return shutil.copytree(tiny_model_dir, tmp_path / "some-model")

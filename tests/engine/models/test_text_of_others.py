@@ -26,8 +26,7 @@ SIGHT = {
 
 
 @pytest.fixture(autouse=True)
-def on_a_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, one_thread: None) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def in_float32(no_gpu: None, tmp_path: Path, one_thread: None) -> None:
     (tmp_path / "cpu-dtype.txt").write_text("float32")
 
 
