@@ -2,11 +2,12 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 
@@ -14,6 +15,7 @@ from engine.core.errors import PodMismatch
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.kvcache.blocks import scores as score_blocks
+from engine.kvcache.blocks import states as state_blocks
 from engine.kvcache.blocks.by_chunk import ChunkLoader
 from engine.kvcache.blocks.by_layer import QuantizedLoader
 from engine.kvcache.blocks.coded import CodedLoader
@@ -42,12 +44,15 @@ log = logging.getLogger(__name__)
 
 _FILES_AT_ONCE = 8
 """Written or removed: one alone waits for the disk most of the time."""
-_SCORES_AT = -1
-"""Position of the block of scores, in front of those that hold tokens."""
+_STATES_AT, SCORES_AT = -2, -1
+"""Positions of the blocks of states and of scores, in front of those that hold tokens."""
 
 
 class BlockStore:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
+
+    Of a model with states those behind all that is read are a block of their own, which comes with every chunk in the
+    place of the one before.
 
     While a section is read its blocks are chunks. Exact ones make way in `finish` for a compressed pod, or for one of
     which layers keep a window; those that were packed while reading stay.
@@ -60,21 +65,19 @@ class BlockStore:
         self._staging = staging
 
     def write(self, section: Section, block: PodBlock) -> None:
-        """Put a block on the disk, then into the database; a large one in pieces, of which a crash leaves the first.
+        """Put a block on the disk, a large one in pieces, then into the database, with the states behind it.
 
         Raises StorageFull, NotStored for a deleted document, and BlockConflict where a question dropped the section
         meanwhile because a block of it is damaged.
         """
-
-        def keep(row: Block) -> None:
-            with self._dropping([row]):
-                self._store.add_block(section.id, row)
-
-        self._write_files(section, ((each, each.start, f"{each.start:08d}") for each in pieces(block)), keep)
+        named = ((each, each.start, f"{each.start:08d}") for each in pieces(block))
+        rows = self._write_files(section, chain(named, _named_states(block.states)))
+        with self._dropping(rows):
+            self._unlink(self._store.add_block(section.id, *rows))
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
-        row = self._write_file(section, score_blocks.to_block(scores), _SCORES_AT, f"s{scores.done:08d}")
+        row = self._write_file(section, score_blocks.to_block(scores), SCORES_AT, f"s{scores.done:08d}")
         with self._dropping([row]):
             self._unlink(self._store.replace_block(section.id, row))
 
@@ -82,7 +85,7 @@ class BlockStore:
         """The scores so far; None where there are none, or where they are damaged and must be found again."""
         model = self._runner.model
         for block in self._store.blocks(section.id):
-            if block.position == _SCORES_AT:
+            if block.position == SCORES_AT:
                 try:
                     found = self._verified(section, block)
                     return score_blocks.from_block(*found, model.shape, section.num_tokens, model.device)
@@ -90,15 +93,17 @@ class BlockStore:
                     log.warning("section %d is scored again: %s", section.id, error)
         return None
 
-    def finish(self, section: Section, seconds: float, blocks: Iterable[PodBlock] = ()) -> None:
-        """The section is ready, after the last `seconds`; the blocks of its pod, if any, take its chunks' place.
+    def finish(
+        self, section: Section, seconds: float, blocks: Iterable[PodBlock] = (), states: PodBlock | None = None
+    ) -> None:
+        """The section is ready, after the last `seconds`; the blocks of its pod, if any, and of the states behind it
+        take its chunks' place.
 
         Raises StorageFull or NotStored.
         """
-        rows: list[Block] = []
         named = ((block, place, f"l{place:03d}") for place, block in enumerate(blocks))
+        rows = self._write_files(section, chain(named, _named_states(states)))
         with self._dropping(rows):
-            self._write_files(section, named, rows.append)
             self._unlink(self._store.finish_section(section.id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
@@ -108,12 +113,17 @@ class BlockStore:
     def load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
         """Put verified blocks together, several at once; None if one is bad, or was replaced. Raises OutOfMemory."""
         with translate_oom(self._runner.model.device):
-            return self._load(section, [block for block in blocks if block.position != _SCORES_AT], layout)
+            return self._load(section, [block for block in blocks if block.position != SCORES_AT], layout)
 
     def _load(self, section: Section, blocks: Sequence[Block], layout: Layout) -> AnyPod | None:
-        sources = [Source(block.num_bytes, partial(self._verified, section, block)) for block in blocks]
+        sources = [Source(each.num_bytes, partial(self._verified, section, each)) for each in _with_tokens(blocks)]
         try:
-            return load(self._loader(section, blocks[-1].stop_token, layout), sources)
+            pod = load(self._loader(section, blocks[-1].stop_token, layout), sources)
+            model = self._runner.model
+            if not model.shape.states:
+                return pod
+            found = self._verified(section, _of_states(blocks))
+            return replace(pod, states=state_blocks.from_block(*found, model.shape, pod.num_tokens, model.device))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(section, blocks, error)
             return None
@@ -154,38 +164,42 @@ class BlockStore:
 
     def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
-        blocks = [block for block in self._store.blocks(section.id) if block.position != _SCORES_AT]
+        blocks = [block for block in self._store.blocks(section.id) if block.position != SCORES_AT]
         source = section
         if twin is not None and not blocks:
             source, blocks = twin, self._store.blocks(twin.id)
         builder = builder_for(self._runner, section.num_tokens, layout)
         try:
-            for block in blocks:
+            for block in _with_tokens(blocks):
                 builder.restore(*self._verified(source, block))
+            if builder.num_read and self._runner.model.shape.states:
+                builder.restore_states(*self._verified(source, _of_states(blocks)))
         except (BlockDamaged, PodMismatch) as error:
             self._drop(source, blocks, error)
             return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
-    def _write_files(
-        self, section: Section, blocks: Iterator[tuple[PodBlock, int, str]], keep: Callable[[Block], None]
-    ) -> None:
-        """Write blocks with their positions and suffixes, several at once; `keep` gets the rows in order.
+    def _write_files(self, section: Section, blocks: Iterable[tuple[PodBlock, int, str]]) -> list[Block]:
+        """Write blocks with their positions and suffixes, several at once; their rows, in order.
 
-        Where one cannot be written or kept, the files behind it go.
+        Where one cannot be written, the files of the others go.
         """
+        rows: list[Block] = []
         writing: deque[Future[Block]] = deque()
         with ThreadPoolExecutor(_FILES_AT_ONCE, "writing") as pool:
             try:
                 for each in blocks:
                     if len(writing) == _FILES_AT_ONCE:
-                        keep(writing.popleft().result())
+                        rows.append(writing.popleft().result())
                     writing.append(pool.submit(self._write_file, section, *each))
                 while writing:
-                    keep(writing.popleft().result())
-            finally:
+                    rows.append(writing.popleft().result())
+            except BaseException:
                 wait(writing)
-                self._unlink([each.result().file_name for each in writing if each.exception() is None])
+                rows += [each.result() for each in writing if each.exception() is None]
+                self._unlink([row.file_name for row in rows])
+                raise
+        return rows
 
     def _write_file(self, section: Section, block: PodBlock, position: int, suffix: str) -> Block:
         """Write a block's file; returns the row for it."""
@@ -238,3 +252,20 @@ class BlockStore:
             return
         log.warning("section %d is read again: %s", section.id, damage)
         self._unlink(names)
+
+
+def _named_states(block: PodBlock | None) -> list[tuple[PodBlock, int, str]]:
+    """A block of states, if there is one, as it is written."""
+    return [] if block is None else [(block, _STATES_AT, "states")]
+
+
+def _with_tokens(blocks: Sequence[Block]) -> list[Block]:
+    return [block for block in blocks if block.position >= 0]
+
+
+def _of_states(blocks: Sequence[Block]) -> Block:
+    """Raises PodMismatch where there is none."""
+    found = next((block for block in blocks if block.position == _STATES_AT), None)
+    if found is None:
+        raise PodMismatch("the states behind the section are missing")
+    return found

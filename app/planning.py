@@ -104,7 +104,9 @@ class Planner:
         recipe, shape = self._recipes[reading.recipe].layout.recipe, self._loaded.runner.model.shape
         longest = max((each.num_tokens for each in sections), default=0)
         kept = recipe.precision.while_reading or (recipe.exact and not shape.windows)
-        return self.num_bytes(sections, reading.recipe) + (0 if kept else longest * shape.token_bytes)
+        # The states behind a chunk are there for a moment beside those that take their place.
+        more = shape.state_bytes + (0 if kept else longest * shape.token_bytes)
+        return self.num_bytes(sections, reading.recipe) + more
 
 
 def _row(reader: str, ids: list[int], position: int, place: SectionText | Section) -> Section:

@@ -39,6 +39,9 @@ _STEP_SECONDS = 5.0
 _PATIENCE_SECONDS = 300.0
 """So long an answer may take before another model is loaded beside it."""
 _PROBE_TOKENS = 256
+_TOGETHER = 2
+"""Sections that a question is answered from together."""
+_ONE_BY_ONE = "a longer document is answered from its best section alone, since this reader's layers keep a state"
 _PACKING = "k4v4hs"
 """Reads by the kernels of most recipes that pack while reading."""
 
@@ -257,7 +260,8 @@ class Loaded:
     def facts(self) -> str:
         """What this run has chosen, in words."""
         limits = " and ".join(f"{limit / 1e9:.1f} GB {place}" for place, (_, limit) in self._room().items())
-        return f"{self.runner.backend}; pods stay in up to {limits}"
+        alone = "" if self.runner.model.shape.attends_together else f"; {_ONE_BY_ONE}"
+        return f"{self.runner.backend}; pods stay in up to {limits}{alone}"
 
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
@@ -274,6 +278,11 @@ class Loaded:
         both = zip(self.tiers.nbytes, (self.tiers.device_limit, self.tiers.host_limit), strict=True)
         gpu = self.runner.model.device.type == "cuda"
         return dict(zip(("on the GPU", "of memory") if gpu else ("of memory",), both, strict=False))
+
+    @property
+    def sections_together(self) -> int:
+        """How many sections a question is answered from at once: a state goes on from one of them."""
+        return _TOGETHER if self.runner.model.shape.attends_together else 1
 
     @property
     def section_tokens(self) -> int:
@@ -306,7 +315,9 @@ class Loaded:
         queries = [config.num_attention_heads * each.head_dim for each in shape.per_layer]
         keys = sum(each.kv_heads * each.head_dim for each in shape.per_layer)
         weights = 2 * config.hidden_size * (sum(queries) + keys)
-        # Gemma 3n has a size for each layer.
-        inner = config.intermediate_size
-        weights += 3 * config.hidden_size * (sum(inner) if isinstance(inner, list) else inner * shape.layers)
+        # Gemma 3n has a size for each layer, and Qwen3.5's mixtures of experts have those of experts alone.
+        inner = getattr(config, "intermediate_size", None)
+        inner = inner or config.num_experts_per_tok * config.moe_intermediate_size
+        inner = sum(inner) if isinstance(inner, list) else inner * config.num_hidden_layers
+        weights += 3 * config.hidden_size * inner
         return float(3 * weights / (2 * sum(queries)))

@@ -74,8 +74,10 @@ class RecipeRegistry:
         ends = 0 if layout.recipe.exact else len(layout.proximal(section_tokens))
         at_ends = self.num_bytes(name, ends)
         rate = (self.num_bytes(name, section_tokens) - at_ends) / max(1, section_tokens - ends)
-        exact = f", and {at_ends:,} a section for the {ends} at its ends, which stay exact" if ends else ""
-        return f"{layout.recipe}: {rate:,.0f} bytes a token{exact}"
+        near = f"the {ends} at its ends, which stay exact" if ends else ""
+        parts = " and ".join(filter(None, (near, "the states of its layers" if self._model.shape.states else "")))
+        more = f", and {at_ends:,} a section for {parts}" if parts else ""
+        return f"{layout.recipe}: {rate:,.0f} bytes a token{more}"
 
     def _prepare(self, recipe: Recipe) -> Prepared:
         if recipe.adapter not in ("", self._adapter):

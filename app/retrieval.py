@@ -7,7 +7,7 @@ from app.conversations import keeping
 from app.errors import DocumentNotFound, NotRead
 from app.meaning import Meaning
 from app.pod_engine import PodEngine
-from app.recall import Recalled, Recaller
+from app.recall import Recalled
 from app.routing import Route
 from storage import Page, Reading, Store
 
@@ -30,7 +30,7 @@ class Retriever:
         while (reading := engine.presets.serving(document_id, recipe)) is not None and reading.id != tried:
             tried = reading.id
             try:
-                if recalled := self._sections(engine.recaller, reading, chosen):
+                if recalled := self._sections(engine, reading, chosen):
                     with keeping():
                         self._store.touch_reading(reading.id)
                     return sorted(recalled, key=lambda each: each.section.position), reading
@@ -40,18 +40,18 @@ class Retriever:
             raise DocumentNotFound("This document is not in the library.", "It may have been deleted; add it again.")
         raise NotRead("This document has not been read yet.", "Wait until its first pages are read, then ask again.")
 
-    def _sections(self, recaller: Recaller, reading: Reading, chosen: Route) -> list[Recalled]:
+    def _sections(self, engine: PodEngine, reading: Reading, chosen: Route) -> list[Recalled]:
         """As many sections as matter, of those that can be recalled."""
-        sections = self._store.sections(reading.id)
-        if len(sections) > chosen.num_sections:
+        sections, most = self._store.sections(reading.id), engine.loaded.sections_together
+        if len(sections) > most:
             sections = chosen.order(sections)
         candidates = [each for each in sections if each.state != "waiting"]
-        recaller.expect(candidates[: chosen.num_sections])
+        engine.recaller.expect(candidates[:most])
         recalled: list[Recalled] = []
         for section in candidates:
-            if len(recalled) == chosen.num_sections:
+            if len(recalled) == most:
                 break
-            if each := recaller.recall(section):
+            if each := engine.recaller.recall(section):
                 recalled.append(each)
         return recalled
 

@@ -13,8 +13,6 @@ from app.query_terms import QueryTerms, core_question, is_foreign, seek
 from app.words import terms
 from storage import Section, Store
 
-NUM_SECTIONS = 2
-"""Sections that a question is answered from together."""
 _PAGES = 40
 _PAGES_BY_MEANING = 20
 _INDEXED = 1_000
@@ -25,8 +23,6 @@ class Route:
     """Where a question goes. The pages are searched when something of it is first wanted: a document of few sections
     is attended as a whole, and the device looks at it meanwhile.
     """
-
-    num_sections = NUM_SECTIONS
 
     def __init__(self, question: str, document_id: str, store: Store, meaning: Meaning | None = None) -> None:
         self.question = question

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from app.block_store import BlockStore
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
-from engine.kvcache.blocks import by_layer, coded
+from engine.kvcache.blocks import by_layer, coded, states
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod, PodBlock, to_blocks
 from engine.kvcache.layout import Layout
@@ -79,7 +79,8 @@ class SectionReader:
         if isinstance(pod, Pod) and layout.basis:
             # Answers are given from what a restart finds, too.
             blocks = list(coded.to_blocks(pod, layout))
-            pod = self._relief.run(partial(coded.restored, blocks, layout, self._loaded.runner.model))
+            back = self._relief.run(partial(coded.restored, blocks, layout, self._loaded.runner.model))
+            pod = replace(back, states=pod.states)
         elif isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
             for each in self._scores(section, partial(score, self._loaded.runner, ids, pod, layout), scores):
@@ -93,7 +94,8 @@ class SectionReader:
         elif not isinstance(pod, QuantizedPod) and self._loaded.runner.model.shape.windows:
             # Chunks hold all tokens, so that reading can go on behind each of them; what is done needs its window.
             blocks = to_blocks(pod)
-        self._block_store.finish(section, time.perf_counter() - began, blocks)
+        behind = states.leaving(pod.states, len(ids))() if blocks and pod.states else None
+        self._block_store.finish(section, time.perf_counter() - began, blocks, behind)
         self._loaded.tiers.put(section.id, pod)
 
     def _chunks(

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from app.block_store import SCORES_AT
 from app.conversations import Conversations
 from app.errors import BadSetting, DamagedDocument, NotRead
 from app.intake import Intake, storing
@@ -37,7 +38,7 @@ class Transfer:
             (section.identity, block, self._home.pods / block.file_name)
             for section in self._store.sections(reading.id)
             for block in self._store.blocks(section.id)
-            if block.position >= 0
+            if block.position != SCORES_AT
         ]
         talks = [
             Talk(

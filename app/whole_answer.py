@@ -223,7 +223,11 @@ class WholeAnswer:
             slots = [(slot, slot + len(page.ids) - 1) for page, slot in text.page_slots() if page.number == self._first]
             if not slots:
                 return []
-            pod = self._engine.oom_retry.run(lambda: passage(recalled.pod, len(text.head), slots[0][0], slots[-1][1]))
+            first, last = slots[0][0], slots[-1][1]
+            if self._engine.loaded.runner.model.shape.divisible:
+                pod = self._engine.oom_retry.run(lambda: passage(recalled.pod, len(text.head), first, last))
+            else:
+                pod = self._read([*text.head, *text.ids[first : last + 1]])
         said = self._ask(pod, _PAGE if self._asking.kind == "page" else _MAP, stop)
         numbers = {page.number for page in text.pages if self._first <= page.number <= self._last}
         pages = self._store.pages(self._document.id, numbers)
@@ -235,12 +239,15 @@ class WholeAnswer:
         loaded = self._engine.loaded
         notes = "\n".join(words for words, *_ in found)
         ids = [*loaded.prompts.head(), *loaded.runner.model.tokenizer.encode(notes + "\n\n")[0]]
-        ids = ids[: loaded.section_tokens]
-        builder = PodBuilder(loaded.runner, len(ids))
-        self._engine.oom_retry.run(lambda: builder.feed(ids))
-        said = self._ask(builder.finish(), _REDUCE.format(points=self._form), stop)
+        said = self._ask(self._read(ids[: loaded.section_tokens]), _REDUCE.format(points=self._form), stop)
         lines = [said[start:end].lstrip("-*• ") for start, end in sentences(said)]
         return [_nearest(line, found) for line in lines if line]
+
+    def _read(self, ids: Sequence[int]) -> AnyPod:
+        """The pod of a short text, for one question."""
+        builder = PodBuilder(self._engine.loaded.runner, len(ids))
+        self._engine.oom_retry.run(lambda: builder.feed(ids))
+        return builder.finish()
 
     def _ask(self, pod: AnyPod, question: str, stop: threading.Event) -> str:
         """All that the model says to a question over a pod."""

@@ -168,19 +168,24 @@ class Readings(Sessions):
                 reading.error = None
             return files
 
-    def add_block(self, section_id: int, block: Block) -> None:
-        """BlockStore a block whose file is safe on disk; the section is being read.
+    def add_block(self, section_id: int, block: Block, *behind: Block) -> list[str]:
+        """Journal a block whose file is safe on disk, and those behind it, all or none; the section is being read.
 
-        Raises BlockConflict where it does not begin at the token after those that are journalled, and NotStored where
-        the section is gone.
+        Of those behind, one without tokens takes the place of that at its position; returns the files to unlink.
+        Raises BlockConflict where the first does not begin at the token after those that are journalled, and NotStored
+        where the section is gone.
         """
         with self._write() as session:
             section = stored(session, Section, section_id)
             _expect_read(session, section_id, block.start_token)
-            session.add(replace(block, section_id=section_id))
+            beside = [each for each in behind if not each.stop_token]
+            places = Block.position.in_([each.position for each in beside])
+            files = _replace_blocks(session, section_id, beside, places) if beside else []
+            session.add_all(replace(each, section_id=section_id) for each in (block, *behind) if each.stop_token)
             if section.state == "waiting":
                 section.state = "reading"
             _sum_up(session, section.reading_id)
+            return files
 
     def replace_block(self, section_id: int, block: Block) -> list[str]:
         """Put a block in the place of the one at its position, if there is one; returns the files to unlink.

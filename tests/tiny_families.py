@@ -1,4 +1,4 @@
-"""Tiny random models of every family that goes transformers' own way: four layers, two of each kind of attention.
+"""Tiny random models of every family that goes transformers' own way: four layers, two of each kind.
 
 Six heads over three KV heads of 16 channels, in float32.
 """
@@ -35,15 +35,38 @@ _GRANITE = {
     "residual_multiplier": 0.7,
     "logits_scaling": 0.5,
 }
+_LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"] * 2,
+    "linear_num_key_heads": 3,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+    "linear_conv_kernel_dim": 4,
+    # Of .2 plain transformers itself is 5e-4 beside its own logits in float64, and in chunks.
+    "initializer_range": 0.1,
+}
+_ROUTED_LINEAR = {**_LINEAR, **_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 32}
+_MAMBA = {
+    "mamba_n_heads": 3,
+    "mamba_d_head": 64,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 16,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 16,
+}
+_CONV = {"layer_types": ["conv", "full_attention"] * 2, "conv_L_cache": 3}
 _BY_LAYER = {"global_head_dim": 32, "num_global_key_value_heads": 2, "vocab_size_per_layer_input": 512}
 
 _FACTS: Mapping[str, Mapping[str, Any]] = {
     "afmoe": {**_MIXED, **_EXPERTS, "num_experts": 4, "num_dense_layers": 1},
+    "bamba": {**_MAMBA, "attn_layer_indices": [1, 3]},
     "cohere2": _MIXED,
     "cwm": _MIXED,
     "dots1": {**_ROUTED, **_EXPERTS, **_ALL_FULL},
     "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32},
     "exaone4": _MIXED,
+    "falcon_h1": {**_MAMBA, "mamba_d_ssm": 192, "key_multiplier": 0.5, "ssm_out_multiplier": 0.7},
     "flex_olmo": {"num_experts": 4, "num_experts_per_tok": 2},
     "gemma2": {**_MIXED, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 24},
     "gemma3_text": {**_MIXED, "query_pre_attn_scalar": 24},
@@ -70,11 +93,12 @@ _FACTS: Mapping[str, Mapping[str, Any]] = {
     "granitemoehybrid": {
         **_GRANITE,
         **_LOCAL,
+        **_MAMBA,
         "shared_intermediate_size": 128,
-        "layer_types": ["attention"] * 4,
-        "mamba_n_heads": 4,
-        "mamba_d_head": 48,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
     },
+    "lfm2": {**_CONV, "block_auto_adjust_ff_dim": False},
+    "lfm2_moe": {**_CONV, **_EXPERTS, "num_experts": 4, "num_dense_layers": 1},
     "minimax_m2": {**_LOCAL, "rotary_dim": 8},
     "ministral": _MIXED,
     "ministral3": {
@@ -93,10 +117,28 @@ _FACTS: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "mixtral": {**_LOCAL, "sliding_window": WINDOW},
+    "nemotron_h": {
+        "layers_block_type": ["linear_attention", "full_attention", "mlp", "full_attention", "linear_attention", "moe"],
+        "num_hidden_layers": 6,
+        "mamba_num_heads": 3,
+        "mamba_head_dim": 64,
+        "ssm_state_size": 16,
+        "n_groups": 1,
+        "chunk_size": 16,
+        "expand": 2,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "moe_shared_expert_intermediate_size": 32,
+    },
     "olmo3": _MIXED,
+    "olmo_hybrid": _LINEAR,
     "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "qwen2_moe": {"num_experts": 4, "shared_expert_intermediate_size": 32, **_EXPERTS},
+    "qwen3_5_moe_text": _ROUTED_LINEAR,
+    "qwen3_5_text": _LINEAR,
     "qwen3_moe": {"num_experts": 4, **_EXPERTS},
+    "qwen3_next": _ROUTED_LINEAR,
     "smollm3": {"no_rope_layers": [1, 0, 1, 0]},
     "starcoder2": {"sliding_window": WINDOW},
     "vaultgemma": {**_MIXED, "attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 24},
@@ -113,6 +155,10 @@ VARIANTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "gemma4_text, values from keys": ("gemma4_text", {**_MIXED, **_BY_LAYER, "attention_k_eq_v": True}),
+    "granitemoehybrid, no state": (
+        "granitemoehybrid",
+        {**_FACTS["granitemoehybrid"], "layer_types": ["attention"] * 4},
+    ),
     "ministral3, windows": ("ministral3", {**_FACTS["ministral3"], "sliding_window": WINDOW}),
     "qwen3_moe, windows": ("qwen3_moe", {**_FACTS["qwen3_moe"], "sliding_window": WINDOW, "use_sliding_window": True}),
 }

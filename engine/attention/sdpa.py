@@ -48,9 +48,10 @@ class KVContext(Protocol):
 class ShapedKVContext(KVContext, Protocol):
     """A memory of layers that need not be plain, which may also ask with the last of the new tokens alone."""
 
-    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> None:
-        """Take note of a layer's learned logits (H,), if it has any. Raises ModelUnsupported where it is asked for
-        other attention than its shape says."""
+    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> int:
+        """Take note of a layer's learned logits (H,), if it has any; its number among the layers that attend.
+
+        Raises ModelUnsupported where it is asked for other attention than its shape says."""
 
 
 @runtime_checkable
@@ -95,7 +96,7 @@ def _attention(
             f"{', '.join(strange) or f'causal {is_causal}, keys {[*key.shape]}, values {[*value.shape]}'}"
         )
     if isinstance(kv_context, ShapedKVContext):
-        kv_context.expect(layer, asked, s_aux)
+        layer = kv_context.expect(layer, asked, s_aux)
     elif KVShape((asked,), key.dtype).peculiarity:
         raise ModelUnsupported(f"{type(module).__name__} is no plain attention, and only that is known here: {asked}")
     out = kv_context.attend(layer, query[0], key[0], value[0], scaling)

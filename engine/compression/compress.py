@@ -1,6 +1,7 @@
 """Compressing an exact pod by a recipe: choose slots, drop the keys that layers share, quantize what is left."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> Quanti
         kept = top_k(scores.values[:, :, far.start : far.stop], layout, pooled)
     packing = _Packing(exact, layout, far, kept)
     distant = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
-    return QuantizedPod(layout, exact.select(torch.tensor(proximal, dtype=torch.long)), distant, exact.num_tokens)
+    near = replace(exact, states=()).select(torch.tensor(proximal, dtype=torch.long))
+    return QuantizedPod(layout, near, distant, exact.num_tokens, exact.states)
 
 
 class _Packing:

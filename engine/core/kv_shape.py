@@ -1,10 +1,11 @@
-"""KVShape: the shape of a model's keys and values, layer by layer.
+"""KVShape: the shape of a model's keys and values, layer by layer, and of what else its layers keep of a text.
 
 Letters: L layers, G KV heads, T tokens, D head size.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
@@ -35,12 +36,34 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class StateShape:
+    """What one layer keeps of all tokens before, in as many numbers however many there are: the end of a convolution's
+    input, or the sum of a recurrence (Mamba-2, arXiv 2405.21060; gated delta rule, arXiv 2412.06464).
+
+    `layer`: as the network counts them; `kind` and `place`: where transformers' cache has it there.
+    """
+
+    layer: int
+    kind: str
+    place: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
 class KVShape:
     """The shape of a model's keys and values. Layers that are alike form a group, whose tensors are one; those with an
-    owner stand where it does."""
+    owner stand where it does. Only layers that attend are counted."""
 
     per_layer: tuple[LayerShape, ...]
     dtype: torch.dtype
+    attending: tuple[int, ...] = ()
+    """The numbers of those layers in a network that has others beside them."""
+    states: tuple[StateShape, ...] = ()
 
     @cached_property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -83,6 +106,16 @@ class KVShape:
         return "layers with different heads, or with those of another" if len({*self.per_layer}) > 1 else ""
 
     @property
+    def attends_together(self) -> bool:
+        """Whether several sections can be attended at once: a state goes on from one of them."""
+        return not self.states
+
+    @property
+    def divisible(self) -> bool:
+        """Whether some tokens of a section can stand for it: a window holds its end alone, and a state all of it."""
+        return not self.windows and not self.states
+
+    @property
     def windows(self) -> tuple[int, ...]:
         """The windows that there are, the smallest first; none where every layer sees all tokens."""
         return tuple(sorted({each.window for each in self.per_layer if each.window is not None}))
@@ -92,9 +125,14 @@ class KVShape:
         """Bytes of one token's exact keys and values in all layers."""
         return sum(map(self._row_bytes, self.per_layer))
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the states behind a section, whatever its length."""
+        return sum(each.nbytes for each in self.states)
+
     def num_bytes(self, tokens: int) -> int:
-        """Bytes of the exact pod of a section: of all its tokens, or of a window's."""
-        return sum(each.held(tokens) * self._row_bytes(each) for each in self.per_layer)
+        """Bytes of the exact pod of a section: of all its tokens, or of a window's, and its states."""
+        return sum(each.held(tokens) * self._row_bytes(each) for each in self.per_layer) + self.state_bytes
 
     def empty(self, tokens: int, device: torch.device, group: int = 0) -> Tensor:
         """Room for the keys or the values of `tokens` tokens of a group: (L, G, T, D)."""

@@ -118,8 +118,8 @@ def calibrate(
             (first, last), share = sample.spans[index], (number + index / len(sample.facts)) / samples
             pause(share)
             scores += _score(runner, sample, index, every)
-            if not model.shape.windows:
-                # A window does not reach back to a passage: such a model answers from sections.
+            if model.shape.divisible:
+                # A window does not reach back to a passage, nor a state: such a model answers from sections.
                 part = passage(sample.pod, sample.head_tokens, first - LEAD_TOKENS, last)
                 pause(share)
                 right["passage"] += _answers(runner, [part], sample.facts[index])

@@ -24,17 +24,22 @@ MOST_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class PodBlock:
-    """Tokens start..stop of a pod as plain bytes: `meta` names dtype and shape, `payload` holds keys, then values."""
+    """Tokens start..stop of a pod as plain bytes: `meta` names dtype and shape, `payload` holds keys, then values.
+
+    `states`: a block of those behind them, of a model that has such; see engine.kvcache.blocks.states.
+    """
 
     start: int
     stop: int
     meta: Mapping[str, Any]
     payload: memoryview
+    states: "PodBlock | None" = None
 
 
 @dataclass(frozen=True)
 class Pod:
-    """Keys and values (L, G, K, D), the position of each kept slot (K,), and the number of tokens that were read.
+    """Keys and values (L, G, K, D), the position of each kept slot (K,), the number of tokens that were read, and the
+    states behind them, as KVShape has them.
 
     Of layers with a window, the slots are the last tokens. See engine.kvcache.quantized.AnyPod for what pods do.
     """
@@ -44,10 +49,11 @@ class Pod:
     positions: Tensor
     num_tokens: int
     window: int | None = None
+    states: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.keys.nbytes + self.values.nbytes + sum(each.nbytes for each in self.states)
 
     @property
     def device(self) -> torch.device:
@@ -68,10 +74,11 @@ class Pod:
         """The same memory restricted to some slots (ascending, (K',)), ending right behind the last of them.
 
         Positions stay as they were, so what follows stands behind the last slot as if the section ended there. Raises
-        PodMismatch for layers with a window, which hold none of the tokens before it.
+        PodMismatch for layers with a window, which hold none of the tokens before it, and for those with a state.
         """
         if self.window is not None:
             raise PodMismatch("a layer with a window holds the end of a section only: no part of it can be chosen")
+        refuse_part(self.states)
         slots = slots.to(self.positions.device)
         positions = self.positions.index_select(0, slots)
         stop = int(positions[-1]) + 1 if len(slots) else 0
@@ -89,10 +96,11 @@ class GroupedPod:
     places: tuple[tuple[int, int], ...]
     """Of every layer its group, and where it stands in there."""
     num_tokens: int
+    states: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        return sum(each.nbytes for each in self.groups)
+        return sum(each.nbytes for each in self.groups) + sum(each.nbytes for each in self.states)
 
     @property
     def device(self) -> torch.device:
@@ -103,6 +111,7 @@ class GroupedPod:
         return self.groups[group].segments(place, query)
 
     def select(self, slots: Tensor) -> "GroupedPod":
+        refuse_part(self.states)
         groups = tuple(each.select(slots) for each in self.groups)
         return GroupedPod(groups, self.places, groups[0].num_tokens)
 
@@ -111,6 +120,12 @@ class GroupedPod:
 
 
 ExactPod = Pod | GroupedPod
+
+
+def refuse_part(states: Sequence[Tensor]) -> None:
+    """Raise PodMismatch where a part of a section is wanted of a pod with states."""
+    if states:
+        raise PodMismatch("a state is of all tokens of a section: no part of it can be chosen")
 
 
 def grouped(shape: KVShape, rows: Sequence[tuple[Tensor, Tensor]], num_tokens: int) -> ExactPod:

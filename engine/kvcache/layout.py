@@ -59,10 +59,10 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
         return shape.num_bytes(num_tokens)
     if layout.basis:
         coded = distant * layout.basis.bits(recipe.coding.step) / 8
-        return (num_tokens - distant) * shape.token_bytes + round(coded)
+        return (num_tokens - distant) * shape.token_bytes + round(coded) + shape.state_bytes
     rows = recipe.selection.slots(distant)
     values = packed_bytes(rows, shape.head_dim, recipe.precision.values, "token", shape.dtype)
-    total = (num_tokens - distant) * shape.token_bytes + shape.layers * shape.kv_heads * values
+    total = shape.state_bytes + (num_tokens - distant) * shape.token_bytes + shape.layers * shape.kv_heads * values
     for layer in range(shape.layers):
         for head in range(shape.kv_heads):
             if layout.stores_keys(layer, head):

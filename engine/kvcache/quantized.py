@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.core.quant import Packed, dequantize, quantize, rotated, unpack
 from engine.kernels.card import why_not_triton
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import Pod, refuse_part
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import Sharing
@@ -60,11 +60,12 @@ class OpenPod:
     skip: float
     rotation: Tensor | None
     num_tokens: int
+    states: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values; those that layers share count where they are used."""
-        return self.proximal.nbytes + self.keys.nbytes + self.values.nbytes
+        """Bytes of keys, values and states; those that layers share count where they are used."""
+        return self.proximal.nbytes + sum(each.nbytes for each in (self.keys, self.values, *self.states))
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +86,7 @@ class OpenPod:
         return [*self.proximal.segments(layer), segment]
 
     def select(self, slots: Tensor) -> "OpenPod":
+        refuse_part(self.states)
         wanted = _wanted(self, slots)
         proximal = self.proximal.select(wanted[self.proximal.positions].nonzero().squeeze(1))
         chosen = wanted[self.positions]
@@ -103,17 +105,19 @@ class OpenPod:
 @dataclass(frozen=True)
 class QuantizedPod:
     """`proximal` holds the exact tokens; `distant` one DistantLayer a layer, about the tokens between sinks and recent
-    ones.
+    ones. `states` are exact.
     """
 
     layout: Layout
     proximal: Pod
     distant: tuple[DistantLayer, ...]
     num_tokens: int
+    states: tuple[Tensor, ...] = ()
 
     @property
     def nbytes(self) -> int:
-        return self.proximal.nbytes + sum(layer.nbytes for layer in self.distant)
+        distant = sum(layer.nbytes for layer in self.distant)
+        return self.proximal.nbytes + distant + sum(each.nbytes for each in self.states)
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +141,7 @@ class QuantizedPod:
         return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
     def select(self, slots: Tensor) -> Pod | OpenPod:
+        refuse_part(self.states)
         return self._opened(_wanted(self, slots), _stop(slots))
 
     def open(self) -> Pod | OpenPod:
@@ -163,6 +168,7 @@ class QuantizedPod:
             sharing.skip,
             self.rotation,
             num_tokens,
+            self.states,
         )
 
     def _keys(self, layer: int) -> list[Packed]:
@@ -231,7 +237,7 @@ class QuantizedPod:
             distant.append(held)
         recipe = replace(layout.recipe, sharing=Sharing())
         roots = tuple((layer,) * len(each) for layer, each in enumerate(layout.roots))
-        return QuantizedPod(Layout(recipe, roots), self.proximal, tuple(distant), self.num_tokens)
+        return QuantizedPod(Layout(recipe, roots), self.proximal, tuple(distant), self.num_tokens, self.states)
 
     def _whole(self, maps: KeyMaps, wanted: Tensor | None) -> Pod:
         """A pod that keeps all keys, of all tokens or those where `wanted` (T,) is true."""
@@ -245,7 +251,8 @@ class QuantizedPod:
         values = torch.cat([proximal.values, torch.stack([known.values(layer) for layer in layers])], 2)
         everywhere, order = torch.cat([proximal.positions, positions]).sort()
         stop = int(everywhere[-1]) + 1 if len(everywhere) else 0
-        return Pod(keys.index_select(2, order), values.index_select(2, order), everywhere, stop)
+        keys, values = keys.index_select(2, order), values.index_select(2, order)
+        return Pod(keys, values, everywhere, stop, states=self.states)
 
     @property
     def rotation(self) -> Tensor | None:
@@ -275,6 +282,10 @@ class AnyPod(Protocol):
     @property
     def num_tokens(self) -> int:
         """Tokens that were read: what follows stands behind them."""
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """Behind all tokens, as KVShape has them; what a question goes on from, and changes nothing of."""
 
     @property
     def nbytes(self) -> int:

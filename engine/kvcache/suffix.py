@@ -1,9 +1,11 @@
 """SuffixCache: the small, growing KV cache of a question and its answer; the same buffer serves while reading."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from engine.core.errors import WindowExceeded
+from engine.core.errors import PodMismatch, WindowExceeded
 from engine.core.kv_shape import KVShape
 from engine.kvcache.exact import ExactPod, grouped
 
@@ -20,6 +22,8 @@ class SuffixCache:
         ]
         """Keys and values (L, G, capacity, D) of each group of layers."""
         self.length = 0
+        self.states: tuple[Tensor, ...] = ()
+        """Behind the tokens held, of a model that has such; they are never changed, only others put in their place."""
 
     @property
     def keys(self) -> Tensor:
@@ -43,13 +47,17 @@ class SuffixCache:
         for held, new in zip(self.segment(layer, stop), (keys, values), strict=True):
             held[:, self.length :] = new
 
-    def advance(self, tokens: int) -> None:
-        """Count tokens as held, once every layer has appended them."""
+    def advance(self, tokens: int, states: tuple[Tensor, ...] = ()) -> None:
+        """Count tokens as held, once every layer has appended them; `states` are those behind them."""
         self.length += tokens
+        self.states = states
 
     def crop(self, length: int) -> None:
-        """Forget everything behind the first `length` tokens."""
+        """Forget everything behind the first `length` tokens. Raises PodMismatch for states, which cannot go back."""
+        if self.states and 0 < length < self.length:
+            raise PodMismatch("a state cannot go back to the middle of a text")
         self.length = min(self.length, length)
+        self.states = self.states if self.length else ()
 
     def segment(self, layer: int, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values (G, stop, D) of a layer; by default of the tokens held."""
@@ -64,4 +72,4 @@ class SuffixCache:
 
     def freeze(self) -> ExactPod:
         """The tokens held so far as a pod, without a copy but of windows; the tail must not be used afterwards."""
-        return grouped(self.shape, self.rows(0, self.length), self.length)
+        return replace(grouped(self.shape, self.rows(0, self.length), self.length), states=self.states)

@@ -25,10 +25,11 @@ from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
 from engine.models import adapter, checksums, embedded, hub
 from engine.models.download import said
-from engine.models.families import gguf_file
+from engine.models.families import gguf_file, lora_folder
 from engine.models.families.base import kv_shape, settle_longrope
 from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
+from engine.models.families.states import found_states
 from engine.models.folder import LOADING, refuse_foreign, refuse_nonfinite
 from engine.models.tokenizer import Tokenizer
 from engine.models.weight_cache import WeightCache
@@ -189,13 +190,14 @@ def _load_any(choice: str, models: Path, on_progress: Callable[[str], None], why
 
 
 def local_folder(choice: str, models: Path, on_progress: Callable[[str], None]) -> Path | None:
-    """The folder that is chosen, or that a chosen GGUF file was converted into; None where it is a hub id.
+    """The folder that is chosen, or that a chosen GGUF file was converted into, or a LoRA adapter merged; None where it
+    is a hub id.
 
     Raises ModelRefused.
     """
     path = Path(choice).expanduser()
     if path.is_dir():
-        return path
+        return lora_folder.folder_of(path, models, on_progress) if lora_folder.is_adapter(path) else path
     is_gguf = choice.lower().endswith(gguf_file.SUFFIX)
     if is_gguf and path.is_file():
         return gguf_file.folder_of(path, models, on_progress)
@@ -250,7 +252,7 @@ def _load_folder(
     return Model(
         network=network,
         tokenizer=Tokenizer(tokenizer),
-        shape=kv_shape(config, dtype),
+        shape=kv_shape(config, dtype, found_states(network)),
         device=device,
         window=config.max_position_embeddings,
         stop_ids=frozenset([stops] if isinstance(stops, int) else stops or [tokenizer.eos_token_id]),

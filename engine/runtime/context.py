@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.attention.sdpa import SegmentAttention, in_pieces, sliding
-from engine.core.errors import ModelUnsupported
+from engine.core.errors import ModelUnsupported, PodMismatch
 from engine.core.kv_shape import LayerShape
 from engine.core.lse import merge, sunk
 from engine.kvcache.quantized import AnyPod
@@ -51,19 +51,32 @@ class Context:
         """Log-sum-exp (H, Q) of the far segments that may be skipped, by layer."""
         self._sinks: dict[int, Tensor] = {}
         """Learned logits (H,) of layers that have some."""
+        if len(pods) > 1 and not suffix.shape.attends_together:
+            raise PodMismatch(f"layers with a state go on from one section, not from {len(pods)}")
 
     @property
     def position(self) -> int:
         """Position of the next token: behind the longest pod and everything in the tail."""
         return max((pod.num_tokens for pod in self.pods), default=0) + self.suffix.length
 
-    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> None:
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """Those that the next token goes on from; none where a text begins. Raises PodMismatch if they are missing."""
+        found = self.suffix.states or (self.pods[0].states if self.pods else ())
+        if self.position and not found:
+            raise PodMismatch("the states behind what was read are missing")
+        return found
+
+    def expect(self, layer: int, asked: LayerShape, sinks: Tensor | None) -> int:
         """See ShapedKVContext."""
-        known = self.suffix.shape.per_layer[layer]
+        shape = self.suffix.shape
+        layer = shape.attending.index(layer) if shape.attending else layer
+        known = shape.per_layer[layer]
         if replace(asked, owner=known.owner) != known:
             raise ModelUnsupported(f"layer {layer} attends as {asked}, and its config says {known}")
         if sinks is not None:
             self._sinks[layer] = sinks
+        return layer
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Attend pods, tail and the new tokens; keep the new keys and values in the tail.

@@ -72,11 +72,11 @@ class Table(KVContext, Protocol):
 
 
 def through(network: Any) -> Forward:
-    """The forward of a transformers model whose attention is ours."""
+    """The forward of a transformers model whose attention is ours; what else it takes is handed on."""
 
-    def forward(ids: Tensor, positions: Tensor, kv_context: KVContext, last: int | Tensor) -> Tensor:
-        inputs = {"input_ids": ids[None], "position_ids": positions[None]}
-        logits: Tensor = network(**inputs, use_cache=False, logits_to_keep=last, kv_context=kv_context).logits
+    def forward(ids: Tensor, positions: Tensor, kv_context: KVContext, last: int | Tensor, **more: Any) -> Tensor:
+        inputs = {"input_ids": ids[None], "position_ids": positions[None], "use_cache": False, **more}
+        logits: Tensor = network(**inputs, logits_to_keep=last, kv_context=kv_context).logits
         return logits[0]
 
     return forward

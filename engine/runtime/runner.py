@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from engine.core.errors import WindowExceeded
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.decoder import flatten
+from engine.models.families.states import StateCache, cached
 from engine.models.loader import Model
 from engine.models.ops import PlainOps
 from engine.runtime.context import Context, Head
@@ -50,9 +51,9 @@ class Runner:
         """What went a slower way than it could have."""
         self.lock = threading.Lock()
         """Held by whoever calls the model, for a chunk or a token at a time."""
-        self._network = through(model.network)
+        self._network: Callable[..., Tensor] = through(model.network)
         self._token_step = self._make_token_step() if steps else None
-        peculiarity = model.shape.peculiarity
+        peculiarity = model.shape.peculiarity or ("layers with a state" if model.shape.states else "")
         self.graph_runner = self._make_graph_runner() if graphs and not peculiarity else None
         """Runs answers on the device, where it fits one."""
         if self.graph_runner is not None:
@@ -86,7 +87,7 @@ class Runner:
         first = context.position
         if first + len(ids) > self.model.window:
             raise WindowExceeded(f"{first + len(ids)} positions are needed, {self.model.window} are there")
-        device = self.model.device
+        device, states = self.model.device, tuple[Tensor, ...]()
         with self.lock, torch.inference_mode():
             # From pinned memory a copy makes nobody wait for what the device does.
             new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
@@ -98,8 +99,13 @@ class Runner:
             else:
                 # Layers that make no keys may leave out tokens that no logits are wanted of, but not where heads look.
                 wanted = torch.arange(len(ids) - last, len(ids), device=device) if context.heads else last
-                logits = self._network(new, positions, context, wanted)
-            context.suffix.advance(len(ids))
+                if shapes := self.model.shape.states:
+                    cache = StateCache(self.model.network.config, shapes, context.states)
+                    logits = self._network(new, positions, context, wanted, **cached(self.model.network, cache))
+                    states = tuple(cache.held().values())
+                else:
+                    logits = self._network(new, positions, context, wanted)
+            context.suffix.advance(len(ids), states)
         return logits
 
     def _make_token_step(self) -> TokenStep | None:

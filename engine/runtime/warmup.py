@@ -32,8 +32,8 @@ def warm_up(runner: Runner, layout: Layout, num_tokens: int, heads: Sequence[Hea
     Where a kernel fails, or gives no numbers, pods of that format go the plain way from then on, which is noted.
     Raises WindowExceeded where the sections leave no room for a question.
     """
-    if layout.recipe.sharing.mode or runner.model.shape.peculiarity:
-        # Keys would be predicted from zeros; and no kernels are made for layers that are not plain.
+    if layout.recipe.sharing.mode or runner.model.shape.peculiarity or runner.model.shape.states:
+        # Keys would be predicted from zeros; and no kernels are made for layers that are not plain, or keep a state.
         return
     length = num_tokens if runner.graph_runner else min(num_tokens, _FEW_TOKENS)
     pod = zero_pod(runner.model.shape, layout, length, runner.model.device)

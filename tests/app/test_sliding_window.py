@@ -62,6 +62,8 @@ def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
     # Files have heads; a layer with a window has nothing else in them.
     assert pods < reading.num_bytes < 1.2 * pods < reading.num_tokens * shape.token_bytes
     assert memory.planner.num_bytes(sections, "exact") == pods
+    # No part of a memory can be chosen that a window cut: a page is read anew.
+    assert paper.last(app.questions.ask(document.id, "What is on page 2?")).recomputed_tokens
     answer = paper.last(app.questions.ask(document.id, QUESTION))
     assert answer.found and answer.answer and (answer.coverage, answer.recipe) == ("", "exact")
     assert answer.citations[0].quote == f"The access code of room 3 is {paper.code(3)}."

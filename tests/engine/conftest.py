@@ -41,6 +41,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models run on a processor."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
 def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where kernels are interpreted: the same work without what takes half of the time beside it.
 

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from transformers import PreTrainedModel
 from engine.attention import sdpa
 from engine.compression.compress import pack_pod, score
 from engine.core.sampling import SamplingParams
+from engine.kvcache.blocks import states
 from engine.kvcache.exact import Pod, PodBlock, PodLoader
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
@@ -19,6 +22,7 @@ from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.base import kv_shape
 from engine.models.families.registry import angles_of
+from engine.models.families.states import found_states
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 from engine.runtime.context import Head
@@ -35,7 +39,8 @@ def runner_of(network: PreTrainedModel, graphs: bool = False) -> Runner:
     config = network.config
     window, stops = config.max_position_embeddings, frozenset([config.eos_token_id])
     tokenizer = Tokenizer(tiny.tokenizer())
-    facts = network, tokenizer, kv_shape(config, network.dtype), network.device, window, stops
+    shape = kv_shape(config, network.dtype, found_states(network))
+    facts = network, tokenizer, shape, network.device, window, stops
     model = Model(*facts, "tiny", "0" * 64, "for a test")
     return Runner(model, graphs)
 
@@ -95,8 +100,16 @@ def restored(runner: Runner, blocks: Sequence[PodBlock]) -> Pod:
     """A pod from blocks that went through a file: the facts as JSON, the payload as bytes."""
     loader = PodLoader(runner.model.shape, blocks[-1].stop, runner.model.device)
     for block in blocks:
-        loader.add(json.loads(json.dumps(dict(block.meta))), memoryview(bytearray(block.payload)))
-    return loader.finish()
+        loader.add(*_through_a_file(block))
+    pod, model = loader.finish(), runner.model
+    if (behind := blocks[-1].states) is None:
+        return pod
+    found = states.from_block(*_through_a_file(behind), model.shape, pod.num_tokens, model.device)
+    return replace(pod, states=found)
+
+
+def _through_a_file(block: PodBlock) -> tuple[dict[str, Any], memoryview]:
+    return json.loads(json.dumps(dict(block.meta))), memoryview(bytearray(block.payload))
 
 
 def ask(runner: Runner, pods: Sequence[Pod], pieces: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -5,6 +5,7 @@ Tolerances are those of tests/engine/test_equivalence.py.
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from engine.attention import sdpa
-from engine.core.errors import PlanMissing
+from engine.core.errors import PlanMissing, PodMismatch
 from engine.core.lse import reference
-from engine.kvcache.layout import layout_of
+from engine.kvcache.blocks import states
+from engine.kvcache.layout import expected_bytes, layout_of
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import parse
 from engine.models import loader
@@ -62,6 +64,9 @@ def test_reading_and_asking_equal_plain_transformers(runner: Runner) -> None:
     blocks = feed(builder, document, 37)
     pod, back = builder.finish(), restored(runner, blocks)
     assert pod.nbytes == back.nbytes == runner.model.shape.num_bytes(DOCUMENT)
+    kept = [each.clone() for each in back.states]
+    for in_chunks, at_once in zip(kept, read(runner, document, DOCUMENT).states, strict=True):
+        torch.testing.assert_close(in_chunks, at_once, **FLOAT32)
     expected = plain_logits(runner, document + question)
     for count, logits in zip(
         (1, 19, 40), ask(runner, [pod], [question[:1], question[1:19], question[19:]]), strict=True
@@ -71,16 +76,22 @@ def test_reading_and_asking_equal_plain_transformers(runner: Runner) -> None:
     second = ask(runner, [back], [other])[0]
     torch.testing.assert_close(second, plain_logits(runner, document + other)[-1], **FLOAT32)
     assert greedy(runner, [back], question[:9], 32) == plain_greedy(runner, document + question[:9], 32)
+    assert all(map(torch.equal, back.states, kept))
 
 
 def test_two_sections(runner: Runner) -> None:
     """Each keeps its positions from 0; the question stands behind the longest, and sees of each what its window does.
+    Layers with a state go on from one.
 
     Heads look where the written out attention does, with soft caps and beside learned sinks.
     """
     sections, question = [some_ids(runner, count, count) for count in (70, 60)], some_ids(runner, 20, 2)
-    expected, weights = written_out(runner, sections, question)
     pods = [read(runner, each) for each in sections]
+    if not runner.model.shape.attends_together:
+        with pytest.raises(PodMismatch, match="go on from one section"):
+            ask(runner, pods, [question])
+        pods, sections = pods[:1], sections[:1]
+    expected, weights = written_out(runner, sections, question)
     for count, logits in zip((7, 20), ask(runner, pods, [question[:7], question[7:]]), strict=True):
         torch.testing.assert_close(logits, expected[count - 1], **FLOAT32)
     shape, heads = runner.model.shape, runner.model.network.config.num_attention_heads
@@ -88,7 +99,62 @@ def test_two_sections(runner: Runner) -> None:
     seen = attention_probs(runner, pods, question, every)
     for layer, head in every:
         both = torch.cat(list(seen[layer, head]), 1)
-        torch.testing.assert_close(both, weights[layer][head, -20:, :130], rtol=0, atol=5e-5)
+        wanted = weights[shape.attending[layer] if shape.attending else layer][head, -20:, : both.shape[1]]
+        torch.testing.assert_close(both, wanted, rtol=0, atol=5e-5)
+
+
+def test_states_begin_where_a_section_ended(runner: Runner) -> None:
+    """Reading goes on behind stored blocks to the same bytes; without its states, or from others, it does not."""
+    shape, document = runner.model.shape, some_ids(runner, DOCUMENT, 3)
+    builder = PodBuilder(runner, DOCUMENT)
+    first, second, last = feed(builder, document, 50)
+    again = PodBuilder(runner, DOCUMENT)
+    for block in (first, second):
+        again.restore(block.meta, memoryview(bytearray(block.payload)))
+    if not shape.states:
+        assert last.states is None
+        return
+    with pytest.raises(PodMismatch, match="missing"):
+        again.feed(document[100:])
+    assert first.states is not None and second.states is not None and last.states is not None
+    for behind, tokens in ((first.states, 100), (second.states, 50)):
+        with pytest.raises(PodMismatch, match="do not fit"):
+            states.from_block(behind.meta, behind.payload, shape, tokens, runner.model.device)
+    assert len(second.states.payload) == shape.state_bytes
+    with pytest.raises(PodMismatch, match="do not fit"):
+        again.restore_states(second.states.meta, second.states.payload[:-1])
+    again.restore_states(second.states.meta, memoryview(bytearray(second.states.payload)))
+    # What ends in the middle of a chunk, for want of memory, has changed no state.
+    attend = again.context.attend
+    again.context.attend = None
+    with pytest.raises(TypeError):
+        again.feed(document[100:])
+    again.context.attend = attend
+    resumed = again.feed(document[100:])
+    assert resumed.payload == last.payload
+    assert resumed.states is not None and resumed.states.payload == last.states.payload
+    pod = again.finish()
+    with pytest.raises(PodMismatch, match="no part"):
+        pod.select(torch.arange(3))
+    suffix = again.context.suffix
+    with pytest.raises(PodMismatch, match="cannot go back"):
+        suffix.crop(100)
+    suffix.crop(0)
+    assert again.feed(document[:50]).states.payload == first.states.payload
+
+
+@pytest.mark.parametrize("family", ["qwen3_5_text", "lfm2", "bamba"])
+def test_states_come_back_in_the_dtypes_that_they_have(family: str, one_thread: None) -> None:
+    """Of a model in 16 bits recurrences are summed up in 32, and the input of convolutions is not."""
+    runner = runner_of(tiny_families.build(family).bfloat16())
+    dtypes = {each.kind: each.dtype for each in runner.model.shape.states}
+    assert dtypes.pop("conv_states") == torch.bfloat16 and {*dtypes.values()} <= {torch.float32}
+    document, question = (some_ids(runner, count, count) for count in (131, 20))
+    builder = PodBuilder(runner, len(document))
+    blocks = feed(builder, document, 65)
+    pod, back = builder.finish(), restored(runner, blocks)
+    assert all(map(torch.equal, pod.states, back.states))
+    assert greedy(runner, [back], question, 16) == greedy(runner, [pod], question, 16)
 
 
 @pytest.mark.parametrize("recipe", ["k8v8h+near4,32", "k8v8s+near4,32", "keep60+k8v8h+near4,32", "linear25"])
@@ -105,16 +171,16 @@ def test_recipes_hold_or_are_refused(runner: Runner, recipe: str) -> None:
     pod = prefill.read(runner, document, layout)
     if not isinstance(pod, QuantizedPod):
         pod = compress(runner, document, exact, layout)
-    near = exact.select(torch.tensor(layout.proximal(DOCUMENT)))
+    assert parsed.selection.drops or expected_bytes(layout, model.shape, DOCUMENT) == pod.nbytes
+    assert parsed.while_reading or all(map(torch.equal, pod.states, exact.states))
+    near = replace(exact, states=()).select(torch.tensor(layout.proximal(DOCUMENT)))
+    near = replace(near, states=exact.states)
     kept, blind, whole = (ask(runner, [each], [question])[0] for each in (pod, near, exact))
     assert (kept - whole).norm() < (1 if parsed.selection.drops else 0.1) * (blind - whole).norm()
 
 
 @pytest.mark.parametrize("family", GENERAL)
-def test_a_folder_is_loaded_as_it_was_saved(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_a_folder_is_loaded_as_it_was_saved(family: str, tmp_path: Path, no_gpu: None, one_thread: None) -> None:
     (tmp_path / "cpu-dtype.txt").write_text("float32")
     made(family).model.network.save_pretrained(tmp_path / "reader")
     tiny.tokenizer().save_pretrained(tmp_path / "reader")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage import BlockConflict, NotStored, Reading, ReadingState, Store, unpack_token_ids
+from storage import Block, BlockConflict, NotStored, Reading, ReadingState, Store, unpack_token_ids
 from tests.storage.rows import A, B, block, document, filled, section
 
 
@@ -100,6 +100,22 @@ def test_blocks_are_journalled_one_after_the_other(store: Store, reading: Readin
     ]
     assert store.blocks(second) == []
     assert store.reading(reading.id).num_bytes == 200
+
+
+def test_what_stands_behind_a_block_comes_with_it(store: Store, reading: Reading) -> None:
+    """All or none; one without tokens takes the place of the one before."""
+    first = store.sections(reading.id)[0].id
+
+    def behind(name: str) -> Block:
+        return replace(block(0, name), position=-2, start_token=0, stop_token=0)
+
+    assert store.add_block(first, block(0, "a"), behind("after a")) == []
+    with pytest.raises(BlockConflict):
+        store.add_block(first, block(0, "again"), behind("after again"))
+    assert [each.file_name for each in store.blocks(first)] == ["after a", "a"]
+    assert store.add_block(first, block(1, "b"), behind("after b")) == ["after a"]
+    assert [each.file_name for each in store.blocks(first)] == ["after b", "a", "b"]
+    assert (store.tokens_read(first), store.reading(reading.id).num_bytes) == (4, 300)
 
 
 def test_a_section_that_was_dropped_meanwhile_is_not_finished(store: Store, reading: Reading) -> None:

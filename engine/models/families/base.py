@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from engine.core.kv_shape import KVShape, LayerShape
+from engine.core.kv_shape import KVShape, LayerShape, StateShape
 
 WITH_SINKS = ("gpt_oss", "granite_swa")
 """Model types whose query heads all have a learned logit beside those of the tokens."""
+ATTENDING = ("full_attention", "sliding_attention", "hybrid")
+"""Kinds of layers that attend; a hybrid one also has a state."""
+OTHERS = ("linear_attention", "conv", "moe", "mlp")
+"""Kinds of layers that do not: those with a state, and those that see no token but their own."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,15 @@ def layer_types(config: Any) -> list[str]:
     return getattr(config, "layer_types", None) or [every] * config.num_hidden_layers
 
 
-def kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
-    """The shape of a config's keys and values."""
+def kv_shape(config: Any, dtype: torch.dtype, states: tuple[StateShape, ...] = ()) -> KVShape:
+    """The shape of a config's keys and values, beside the states of its network."""
     kinds = layer_types(config)
+    attending = tuple(layer for layer, kind in enumerate(kinds) if kind in ATTENDING)
     own = len(kinds) - (getattr(config, "num_kv_shared_layers", None) or 0)
     shapes = []
-    for layer, (kind, each) in enumerate(zip(kinds, _by_layer(config), strict=True)):
+    by_layer = _by_layer(config)
+    for layer in attending:
+        kind, each = kinds[layer], by_layer[layer]
         shapes.append(
             LayerShape(
                 each.num_key_value_heads,
@@ -63,7 +70,7 @@ def kv_shape(config: Any, dtype: torch.dtype) -> KVShape:
                 own - 1 - kinds[:own][::-1].index(kind) if layer >= own else None,
             )
         )
-    return KVShape(tuple(shapes), dtype)
+    return KVShape(tuple(shapes), dtype, attending if len(attending) < len(kinds) else (), states)
 
 
 def _by_layer(config: Any) -> list[Any]:
@@ -77,7 +84,7 @@ def settle_longrope(network: Any) -> None:
 
     transformers changes them once a text is longer than the model first knew; what is kept of it would fit no more.
     """
-    rotary = network.model.rotary_emb
+    rotary: Any = getattr(network.model, "rotary_emb", None)
     if getattr(rotary, "rope_type", "") == "longrope":
         beyond = rotary.config.rope_parameters["original_max_position_embeddings"] + 1
         rotary.inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](rotary.config, rotary.inv_freq.device, seq_len=beyond)

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from engine.core.errors import ModelDamaged, ModelUnsupported
-from engine.models.families.base import layer_types
+from engine.models.families.base import ATTENDING, OTHERS, layer_types
 from engine.models.families.general import GENERAL
 from engine.models.families.registry import FAMILIES, reads
 
@@ -57,12 +57,14 @@ def _refuse_unsupported(config: Any, name: str, whole: str) -> None:
             "what DocPod keeps of one length would not fit another"
         )
     known = reads(whole, None if whole == config.model_type else config.model_type)
-    strange = sorted({*layer_types(config)} - {"full_attention", "sliding_attention"}) if known else []
+    strange = sorted({*layer_types(config)} - {*ATTENDING, *OTHERS}) if known else []
     if not known or strange:
         layers = f" with {', '.join(strange)} layers" if strange else ""
         raise ModelUnsupported(
             f"{name} is a {whole!r} model{layers}; DocPod reads with models of the families "
-            f"{', '.join((*FAMILIES, *GENERAL))}, whose layers see everything or a sliding window"
+            f"{', '.join((*FAMILIES, *GENERAL))}, whose layers see everything or a sliding window, or keep a state"
         )
+    if not {*layer_types(config)} & {*ATTENDING}:
+        raise ModelUnsupported(f"{name} has no layer that attends, and DocPod shows where layers look")
     if getattr(config, "use_bidirectional_attention", None) not in (None, False, "vision"):
         raise ModelUnsupported(f"{name} sees what is still to come, as an encoder does: it does not answer")

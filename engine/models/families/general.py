@@ -11,6 +11,7 @@ GENERAL: Mapping[str, str] = {
     "afmoe": "a mixture of experts; windows; layers without positions; gated attention",
     "apertus": "norms of heads",
     "arcee": "an MLP without gate",
+    "bamba": "Mamba-2 states; positions on half of a head's channels",
     "cohere": "attention beside the MLP; scaled logits",
     "cohere2": "windows; layers without positions; scaled logits",
     "cwm": "windows",
@@ -18,6 +19,7 @@ GENERAL: Mapping[str, str] = {
     "ernie4_5": "interleaved positions",
     "ernie4_5_moe": "a mixture of experts",
     "exaone4": "windows; layers without positions",
+    "falcon_h1": "Mamba-2 states beside attention in every layer; multipliers of almost everything",
     "flex_olmo": "a mixture of experts",
     "gemma": "scaled embeddings",
     "gemma2": "windows; soft caps on attention and logits",
@@ -33,19 +35,26 @@ GENERAL: Mapping[str, str] = {
     "granite_swa": "as granite; windows; learned attention sinks",
     "granitemoe": "a mixture of experts; multipliers as of granite",
     "granitemoeshared": "a mixture of experts; multipliers as of granite",
-    "granitemoehybrid": "as granite or granitemoe, where no layer has a state; layers without positions",
+    "granitemoehybrid": "as granite or granitemoe; Mamba-2 states where the config says so; layers without positions",
     "helium": "interleaved positions",
     "hunyuan_v1_dense": "norms of heads behind their positions",
+    "lfm2": "short convolutions",
+    "lfm2_moe": "a mixture of experts; short convolutions",
     "minimax_m2": "a mixture of experts; positions on a part of a head's channels",
     "ministral": "windows",
     "ministral3": "queries scaled by their position",
     "mixtral": "a mixture of experts",
+    "nemotron_h": "a mixture of experts where the config says so; Mamba-2 states; no positions",
     "olmo": "norms without weights",
     "olmo2": "norms behind attention and MLP",
     "olmo3": "windows; norms behind attention and MLP",
+    "olmo_hybrid": "gated delta rule states",
     "olmoe": "a mixture of experts",
     "qwen2_moe": "a mixture of experts",
+    "qwen3_5_moe_text": "as qwen3_5_text; a mixture of experts",
+    "qwen3_5_text": "gated delta rule states; gated attention; positions on a quarter of a head's channels",
     "qwen3_moe": "a mixture of experts; norms of heads",
+    "qwen3_next": "a mixture of experts; otherwise as qwen3_5_text",
     "seed_oss": "biases where the config says so",
     "smollm3": "layers without positions",
     "starcoder2": "an MLP without gate; biases",
@@ -53,5 +62,5 @@ GENERAL: Mapping[str, str] = {
 }
 """By the model type of transformers' configs, of which each layer attends everything before it, or a window of that."""
 
-SEEING = ("gemma3", "gemma3n", "gemma4", "gemma4_unified", "llava", "mistral3")
+SEEING = ("gemma3", "gemma3n", "gemma4", "gemma4_unified", "lfm2_vl", "llava", "mistral3", "qwen3_5", "qwen3_5_moe")
 """Model types that also see or hear, of which the text model is read with."""

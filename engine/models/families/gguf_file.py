@@ -1,20 +1,18 @@
 """GGUF files: which of them can be read with, and the folder that one is converted into, once."""
 
 import hashlib
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
-from filelock import FileLock
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
-from engine.core.oom import free_bytes
-from engine.models import checksums, hub
-from engine.models.folder import LOADING
+from engine.core.errors import ModelDamaged, ModelUnsupported
+from engine.models import checksums
+from engine.models.folder import LOADING, made_once, need_room
 
 SUFFIX = ".gguf"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -24,7 +22,6 @@ QUANTIZATIONS = (
     *("IQ4_NL", "IQ4_XS"),
 )
 """Of single weights: a file of Q4_K_M has Q4_K and Q6_K."""
-_WORK = ".gguf"
 _OTHERS = "Choose the folder or hub id that the file was made from."
 
 
@@ -34,25 +31,18 @@ def folder_of(path: Path, models: Path, on_progress: Callable[[str], None]) -> P
     Raises ModelRefused.
     """
     name = f"{path.stem}-{hashlib.sha256(checksums.key(path.resolve()).encode()).hexdigest()[:8]}"
-    folder, work = models / name, models / _WORK / name
-    if hub.is_whole(folder):
-        return folder
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(work.parent / "lock"):
-        if hub.is_whole(folder):
-            return folder
-        on_progress(f"Converting {path.name}, once.")
-        weights = _refuse(path, models)
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            convert(path, work)
-            if (known := _count(work)) != weights:
-                raise ValueError(f"it has {weights} weights, and its family {known}")
-        except (OSError, ValueError, LookupError, NotImplementedError, RuntimeError) as error:
-            raise ModelDamaged(f"{path.name} could not be converted: {error}", _OTHERS) from error
-        shutil.rmtree(folder, ignore_errors=True)
-        work.replace(folder)
-    return folder
+    return made_once(models / name, partial(_convert, path, models, on_progress))
+
+
+def _convert(path: Path, models: Path, on_progress: Callable[[str], None], out: Path) -> None:
+    on_progress(f"Converting {path.name}, once.")
+    weights = _refuse(path, models)
+    try:
+        convert(path, out)
+        if (known := _count(out)) != weights:
+            raise ValueError(f"it has {weights} weights, and its family {known}")
+    except (OSError, ValueError, LookupError, NotImplementedError, RuntimeError) as error:
+        raise ModelDamaged(f"{path.name} could not be converted: {error}", _OTHERS) from error
 
 
 def convert(path: Path, folder: Path) -> None:
@@ -102,11 +92,5 @@ def _refuse(path: Path, models: Path) -> int:
     scaled = fields.get(f"{architecture}.rope.scaling.type", "none") != "none"
     if scaled or any(each.name.startswith("rope_") for each in reader.tensors):
         raise ModelUnsupported(f"{path.name} scales its rotary positions in a way that is lost from GGUF", _OTHERS)
-    num_bytes = 2 * sum(int(each.n_elements) for each in reader.tensors)
-    if (free := shutil.disk_usage(models).free) < num_bytes:
-        message = f"{path.name} does not fit on the disk: {num_bytes / 1e9:.1f} GB in 16 bits, {free / 1e9:.1f} GB free"
-        raise ModelMissing(message, "Make room on the disk of the home.")
-    if (room := free_bytes(torch.device("cpu"))) < 2 * num_bytes:
-        message = f"Converting {path.name} takes {2 * num_bytes / 1e9:.1f} GB of memory, {room / 1e9:.1f} GB are free"
-        raise ModelRefused(message, "Close other programs that use memory, or choose a smaller reader.")
+    need_room(path.name, 2 * sum(int(each.n_elements) for each in reader.tensors), 2, models)
     return len(reader.tensors)

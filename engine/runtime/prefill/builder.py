@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from engine.core.errors import PodMismatch
-from engine.kvcache.blocks import by_chunk
+from engine.kvcache.blocks import by_chunk, states
 from engine.kvcache.exact import ExactPod, PodBlock, from_block, leaving
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
@@ -74,6 +75,11 @@ class Builder(ABC):
     def restore(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take the next stored block instead of reading its tokens again. Raises PodMismatch if it is not the next."""
 
+    def restore_states(self, meta: Mapping[str, Any], payload: memoryview) -> None:
+        """Take the stored states behind everything that was restored. Raises PodMismatch on others."""
+        shape, suffix = self._runner.model.shape, self.context.suffix
+        suffix.states = states.from_block(meta, payload, shape, self.num_read, self._runner.model.device)
+
     @abstractmethod
     def read(self, ids: Sequence[int]) -> None:
         """Read the next chunk. Raises WindowExceeded, and PodMismatch where it does not end at a cut."""
@@ -86,7 +92,11 @@ class Builder(ABC):
         start = self.num_read
         self.read(ids)
         self._largest = max(self._largest, self._num_bytes(start, self.num_read))
-        return self._leaving(start, self.num_read)
+        leaving = self._leaving(start, self.num_read)
+        if not (behind := self.context.suffix.states):
+            return leaving
+        beside = states.leaving(behind, self.num_read)
+        return lambda: replace(leaving(), states=beside())
 
     def feed(self, ids: Sequence[int]) -> PodBlock:
         """Read the next chunk and give it back as bytes to store. Raises as `read` does."""
@@ -107,6 +117,8 @@ class Builder(ABC):
     def _need_all(self) -> None:
         if self.num_read != self._num_tokens:
             raise PodMismatch(f"{self.num_read} of {self._num_tokens} tokens are read")
+        if self._runner.model.shape.states and not self.context.suffix.states:
+            raise PodMismatch("the states behind the section are missing")
 
 
 def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -> Builder:
@@ -197,4 +209,4 @@ class QuantizingBuilder(Builder):
 
     def finish(self) -> QuantizedPod:
         self._need_all()
-        return self._store.pod()
+        return replace(self._store.pod(), states=self.context.suffix.states)

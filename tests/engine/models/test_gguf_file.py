@@ -13,18 +13,11 @@ from transformers import PreTrainedModel, Qwen3ForCausalLM
 
 from benchmarks.speed.gguf_file import add_shape
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
-from engine.models import loader
-from engine.models.families import gguf_file
+from engine.models import folder, loader
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
 Change = Callable[[GGUFWriter], object]
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
 def written(path: Path, network: PreTrainedModel, kind: str = "F32", *changes: Change, named: str = "") -> Path:
@@ -167,9 +160,9 @@ def test_weights_that_its_family_does_not_have_are_not_lost(tmp_path: Path) -> N
 
 def test_one_without_room_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "a.gguf", tiny.qwen3())
-    monkeypatch.setattr(gguf_file, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(folder, "free_bytes", lambda _: 1000)
     with pytest.raises(ModelRefused, match="of memory, 0"):
         load(path, tmp_path / "models")
-    monkeypatch.setattr(gguf_file.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     with pytest.raises(ModelMissing, match="does not fit on the disk"):
         load(path, tmp_path / "models")

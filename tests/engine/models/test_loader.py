@@ -24,12 +24,6 @@ pytestmark = pytest.mark.usefixtures("no_gpu")
 
 
 @pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-
-
-@pytest.fixture
 def folder(tiny_model_dir: Path, tmp_path: Path) -> Path:
     """A copy of the tiny model's folder, to be spoilt."""
     return shutil.copytree(tiny_model_dir, tmp_path / "some-model")
@@ -237,8 +231,12 @@ def test_weights_that_are_no_numbers(number: float, dtype: torch.dtype, folder: 
             "with chunked_attention layers",
         ),
         (
-            configure(model_type="granitemoehybrid", layer_types=["attention", "mamba"] * 2),
-            "with linear_attention layers",
+            configure(model_type="granitemoehybrid", layer_types=["mamba"] * 4),
+            "no layer that attends",
+        ),
+        (
+            configure(model_type="jamba", attn_layer_period=2, attn_layer_offset=1),
+            "is a 'jamba' model",
         ),
         (
             configure(rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}),

@@ -26,8 +26,7 @@ SIGHT = {
 
 
 @pytest.fixture(autouse=True)
-def on_a_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, one_thread: None) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def in_float32(no_gpu: None, tmp_path: Path, one_thread: None) -> None:
     (tmp_path / "cpu-dtype.txt").write_text("float32")
 
 
@@ -58,6 +57,9 @@ def save(folder: Path, whole: str, text: str, tied: bool = True, **facts: object
         ("llava", "llama", {}),
         ("mistral3", "ministral3", {}),
         ("mistral3", "mistral", {}),
+        ("lfm2_vl", "lfm2", {}),
+        ("qwen3_5", "qwen3_5_text", {}),
+        ("qwen3_5_moe", "qwen3_5_moe_text", {}),
     ],
 )
 def test_its_text_model_is_loaded(whole: str, text: str, facts: dict[str, object], tied: bool, tmp_path: Path) -> None:
