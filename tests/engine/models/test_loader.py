@@ -366,7 +366,7 @@ def test_auto_without_a_gpu_says_why_and_what_would_be_better(embedded_model_dir
     model = load("auto", embedded_model_dir.parent)
     assert model.name == embedded.NAME
     assert "embedded model" in model.why and "no GPU was found" in model.why
-    assert any(f"--model {each.name}" in model.better for each in loader.READERS)
+    assert any(each.name in model.better for each in loader.READERS)
 
 
 def test_a_model_runs_on_the_gpu_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_auto_with_a_gpu_and_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     asked = seen_gpu(monkeypatch, free_bytes=24_000_000_000)
     assert load("auto", tmp_path) == "the embedded model"
     assert asked[0] == f"{loader.GPU_DEFAULT}: chosen because 24 GB of GPU memory is free"
-    assert "the hub is silent" in asked[1] and f"--model {loader.GPU_DEFAULT}" in asked[1]
+    assert "the hub is silent" in asked[1] and f"{loader.GPU_DEFAULT}" in asked[1]
 
 
 def test_the_embedded_model(embedded_model_dir: Path) -> None:
