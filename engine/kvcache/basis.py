@@ -138,4 +138,4 @@ def find(model: Model, *folders: Path) -> Basis | None:
         keys, values = (Transform(*(tensors[f"{side}.{name}"] for name in _PARTS)) for side in ("keys", "values"))
         return Basis(keys, values, angles_of(model.network, model.shape.head_dim), facts["facts"])
 
-    return tensor_file.find(model, _KIND, folders, make, "basis", "engine.sharing.basis_fit")
+    return tensor_file.find(model, _KIND, folders, make, "basis", "docpod readers prepare")

@@ -32,8 +32,9 @@ def runner() -> Runner:
 
 @pytest.fixture(scope="module")
 def found(runner: Runner) -> Basis:
-    samples = [some_ids(runner, 700, seed) for seed in range(3)]
-    return basis_fit.fit(runner, samples, angles_of(runner.model.network, runner.model.shape.head_dim), {"seed": 0})
+    angles = angles_of(runner.model.network, runner.model.shape.head_dim)
+    samples = (basis_fit.observe(runner, some_ids(runner, 700, seed), angles) for seed in range(3))
+    return basis_fit.fit(samples, angles, {"seed": 0})
 
 
 @pytest.fixture(scope="module")
@@ -169,5 +170,5 @@ def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path:
     assert again.basis is not None and again.basis.digest == found.digest and again.basis.facts == {"seed": 0}
     assert again.digest != layout_of(model, parse("exact"), [tmp_path]).digest
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(PlanMissing, match="make it anew"):
+    with pytest.raises(PlanMissing, match="make it anew with docpod readers prepare"):
         layout_of(model, parse(RECIPE), [tmp_path])
