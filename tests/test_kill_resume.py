@@ -68,10 +68,10 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         folder: Path = request.getfixturevalue("embedded_model_dir")
         (home / "models").mkdir(parents=True)
         (home / "models" / folder.name).symlink_to(folder)
-        return Settings(home=home, model="embedded", chunk_tokens=64, meaning=False)
+        return Settings(home=home, model="embedded", chunk_tokens=64, meaning=False, prepare=False)
     model: Path = request.getfixturevalue("tiny_model_dir")
     paper.prepare_models(model, home / "models")
-    return Settings(home=home, model=str(model), chunk_tokens=64, meaning=False)
+    return Settings(home=home, model=str(model), chunk_tokens=64, meaning=False, prepare=False)
 
 
 def wait_for_blocks(process: Command, settings: Settings, count: int, seconds: float = 600.0) -> None:

@@ -127,7 +127,7 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     text = read_text(options.text) if options.text else sample_text()
     tokens = options.tokens or min(6144, model.window)
     # One more than is fitted to: what a layer's keys are worth is measured on a text that no map has seen.
-    *seen, unseen = draw_samples(model, model.tokenizer.encode(text)[0], options.samples + 1, tokens, options.seed)
+    *seen, unseen = draw_samples(model, text, options.samples + 1, tokens, options.seed)
     recall = RecallMaker(model.tokenizer, np.array(unseen, dtype=np.int32)).make(tokens, str(options.seed)).ids
     samples = []
     for ids in seen:

@@ -29,8 +29,8 @@ from engine.sharing.similarity_plot import draw
 Facts = dict[str, str | float]
 
 
-def draw_samples(model: Model, ids: Sequence[int], samples: int, tokens: int, seed: int) -> list[list[int]]:
-    """Ids of `samples` pieces of a text's that do not overlap, each of `tokens` tokens behind a prompt's head.
+def draw_samples(model: Model, text: str, samples: int, tokens: int, seed: int) -> list[list[int]]:
+    """Ids of `samples` pieces of the text that do not overlap, each of `tokens` tokens behind a prompt's head.
 
     The same seed draws the same pieces. Raises CalibrationFailed where the text or the model's window is too short.
     """
@@ -42,13 +42,14 @@ def draw_samples(model: Model, ids: Sequence[int], samples: int, tokens: int, se
     body = tokens - len(head)
     if body < 1:
         raise CalibrationFailed(f"a prompt's head alone has {len(head)} tokens; take more than {tokens}")
+    ids = model.tokenizer.encode(text)[0]
     if len(ids) < samples * body:
         raise CalibrationFailed(
             f"the text has {len(ids)} tokens, {samples} samples of {tokens} need {samples * body}; "
             "give more text, or take fewer or shorter samples (--samples, --tokens)"
         )
     pieces = random.Random(seed).sample(range(len(ids) // body), samples)
-    return [[*head, *ids[piece * body : (piece + 1) * body]] for piece in pieces]
+    return [head + ids[piece * body : (piece + 1) * body] for piece in pieces]
 
 
 def make_plan(
@@ -87,7 +88,7 @@ def _search(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     model = loader.load(options.model, options.models, say)
     model.need_every_token()
     tokens = options.tokens or min(6144, model.window)
-    samples = draw_samples(model, model.tokenizer.encode(text)[0], options.samples, tokens, options.seed)
+    samples = draw_samples(model, text, options.samples, tokens, options.seed)
     say(f"Reading {len(samples)} samples of {tokens} tokens.")
     started = time.monotonic()
     so_far = []

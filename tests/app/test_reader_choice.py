@@ -315,14 +315,14 @@ def test_a_reader_is_prepared_for_the_archive_and_can_be_stopped(
     document_id = started_with(app, source)
     name = app.model.status().name
     assert entry(app, name).can_prepare
-    whole = basis_fit.draw_samples
+    whole = basis_fit.observe
 
-    def stopped(*arguments: Any) -> list[list[int]]:
+    def stopped(*arguments: Any) -> Any:
         app.readers.stop()
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(basis_fit, "draw_samples", stopped)
+        patch.setattr(basis_fit, "observe", stopped)
         app.readers.prepare()
         with pytest.raises(Busy):
             app.readers.use("embedded")
@@ -337,3 +337,56 @@ def test_a_reader_is_prepared_for_the_archive_and_can_be_stopped(
     paper.wait_for(app, document_id, "ready")
     answer = paper.last(app.questions.ask(document_id, "What is the access code of room 3?"))
     assert (answer.recipe, answer.citations[0].page) == ("archive", 3)
+
+
+def test_a_reader_is_prepared_unasked_once_something_is_read(
+    open_app: OpenApp, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(basis_fit, "SAMPLES", 3)
+    app, seen, observe = open_app(prepare=True), threading.Semaphore(0), basis_fit.observe
+
+    def noted(*arguments: Any) -> Any:
+        seen.release()
+        return observe(*arguments)
+
+    monkeypatch.setattr(basis_fit, "observe", noted)
+    app.start()
+    app.model.wait()
+    app.library.at_rest()
+    assert app.readers.doing == ""
+    paper.read_here(app, source)
+    app.settings.prepare = False
+    app.library.at_rest()
+    assert app.readers.doing == ""
+    app.settings.prepare = True
+    with app.model.wait().loaded.idle.question():
+        app.library.at_rest()
+        assert "coded" in app.readers.doing and not seen.acquire(timeout=3)
+    assert app.readers.settled(120) and seen.acquire(timeout=1)
+    assert not entry(app, app.model.status().name).can_prepare
+
+
+def test_what_nobody_asked_for_makes_way(
+    open_app: OpenApp, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app(prepare=True)
+    paper.read_here(app, source)
+    idle = app.model.wait().loaded.idle
+    with idle.work():
+        # However long others are at work.
+        app.readers.prepare_unasked()
+        app.readers.stop()
+        assert app.readers.settled(60) and app.readers.trouble is None
+        app.readers.prepare_unasked()
+        assert app.readers.doing == ""
+        app.readers.prepare()
+        with pytest.raises(Busy, match="being prepared"):
+            app.readers.use(str(other))
+        app.readers.stop()
+        assert app.readers.settled(60)
+    again = open_app(prepare=True)
+    with again.model.wait().loaded.idle.work():
+        again.readers.prepare_unasked()
+        assert "coded" in again.readers.doing
+        again.readers.use("no such reader")
+        assert again.readers.settled(120) and "neither a folder" in str(again.readers.trouble)
