@@ -116,9 +116,7 @@ class Readers:
             self._stop, self._busy = threading.Event(), busy
             self.trouble = None
             self._doing = doing
-            self._thread = threading.Thread(
-                target=self._run, args=(work, doing, before), name="reader", daemon=True
-            )
+            self._thread = threading.Thread(target=self._run, args=(work, doing, before), name="reader", daemon=True)
             self._thread.start()
 
     def settled(self, seconds: float) -> bool:

@@ -67,9 +67,7 @@ def test_killed_it_goes_on_where_it_was(
     assert len(seen) == COUNT - 3
 
 
-def test_a_basis_that_codes_badly_is_not_kept(
-    runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_basis_that_codes_badly_is_not_kept(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(basis_fit, "MOST_DIVERGENCE", -1.0)
     with pytest.raises(CalibrationFailed, match="cannot be coded well"):
         prepared(runner, tmp_path)
