@@ -64,7 +64,7 @@ _RIDGE, _OWN_RIDGE = 1e-2, 2e-2
 
 
 class _Frozen:
-    """A pod as leaves of the graph of gradients, a layer each; implements sdpa.KVContext for `count` tokens behind it."""
+    """A pod as leaves of the graph of gradients, one a layer; implements sdpa.KVContext for `count` tokens behind."""
 
     def __init__(self, pod: Pod, count: int) -> None:
         self.keys, self.values = ([each.clone().requires_grad_() for each in side] for side in (pod.keys, pod.values))
