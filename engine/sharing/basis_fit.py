@@ -220,7 +220,7 @@ def prepare(
     """Find a model's basis, try it out on texts that it was not found on, and write it for basis.find; returns its
     path. `say` hears how far it is.
 
-    `count` samples (0: SAMPLES) of so many tokens (0: TOKENS, or the model's window) are read, a share of them of the
+    `count` samples (0: SAMPLES) of so many tokens (0: TOKENS, or the model's window) are read, half of them of the
     `own` text of the model's user. What was observed of each stays in a folder until all is done: whoever is stopped,
     or killed, goes on from there.
 
@@ -252,7 +252,8 @@ def prepare(
             f"the memory of {model.name} cannot be coded well: predictions diverge by {divergence:.2f} nats"
         )
     path = found.save(out, model)
-    shutil.rmtree(folder)
+    # It is gone already where a document was deleted meanwhile.
+    shutil.rmtree(folder, ignore_errors=True)
     return path
 
 
@@ -272,12 +273,13 @@ def samples_folder(out: Path, model: Model) -> Path:
 
 
 def _drawn(model: Model, own: str, count: int, tokens: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Samples, and others to try the basis out on: of each kind of text as many, as far as it goes."""
+    """Samples, and others to try the basis out on: half of the user's own text, the rest of each kind as many, as far as
+    they go."""
     drawn: list[list[int]] = []
     unseen: list[list[int]] = []
     texts = [own, *texts_of_kinds()]
     for number, text in enumerate(texts):
-        wanted = (count - len(drawn)) // (len(texts) - number) + 1
+        wanted = (count - len(drawn)) // (len(texts) - number if number else 2) + 1
         aside, *more = [*islice(_pieces(model, text, tokens, seed), wanted)] or [[]]
         if more:
             drawn, unseen = drawn + more, [*unseen, aside]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.errors import BadSetting, Busy
+from app.errors import BadSetting, Busy, DiskFull
 from app.events import ReaderEntry
 from app.main import App
 from app.settings import Settings
 from engine.models import loader
 from engine.sharing import basis_fit
-from storage import Store
+from storage import Home, Store
 from tests import tiny
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
@@ -370,7 +370,7 @@ def test_what_nobody_asked_for_makes_way(
     open_app: OpenApp, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_app(prepare=True)
-    paper.read_here(app, source)
+    document_id = paper.read_here(app, source)
     idle = app.model.wait().loaded.idle
     with idle.work():
         # However long others are at work.
@@ -384,7 +384,17 @@ def test_what_nobody_asked_for_makes_way(
             app.readers.use(str(other))
         app.readers.stop()
         assert app.readers.settled(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(Home, "free_bytes", lambda _: 1_000_000)
+            app.readers.prepare()
+            assert app.readers.settled(60) and isinstance(app.readers.trouble, DiskFull)
+    # What was observed of texts may be of any document.
+    folder = app.settings.home / "models" / f"some{basis_fit.SAMPLES_SUFFIX}"
+    folder.mkdir()
+    app.library.delete(document_id)
+    assert not folder.exists()
     again = open_app(prepare=True)
+    paper.read_here(again, source)
     with again.model.wait().loaded.idle.work():
         again.readers.prepare_unasked()
         assert "coded" in again.readers.doing
