@@ -21,6 +21,7 @@ from app.model_handle import ModelHandle
 from app.portable import is_portable
 from app.queue import Queue
 from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
+from app.recoding import Recoding
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
@@ -60,6 +61,7 @@ class Library:
         self.catalogue = Catalogue(store, model, self._worker, settings)
         self._guides = Guides(store, model, settings)
         self.queue = Queue(store, self.catalogue)
+        self._recoding = Recoding(store, model, self._retention)
         self.at_rest: Callable[[], None] = lambda: None
         """Called now and then while nothing is to be read."""
 
@@ -314,6 +316,8 @@ class Library:
     def _look(self) -> Iterator[str]:
         yield from self.ingest.unfinished()
         self.at_rest()
+        if not self._home.is_read_only:
+            self._recoding.one(self._worker.is_wanted)
 
     def _parsed(self) -> list[Document]:
         """Oldest first; those that are not parsed yet are planned when they are."""

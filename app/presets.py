@@ -10,6 +10,8 @@ from engine.kvcache.recipe import parse
 from storage import Document, Reading, SectionRead, Shelved, Store
 
 _LAST_CHOSEN = "recipe"
+USUAL = "coded16+near4,1"
+"""By which documents are kept that nobody chose a recipe for, where the reader is prepared."""
 
 
 class Presets:
@@ -44,6 +46,12 @@ class Presets:
         self._store.choose_recipe(document_id, recipe)
         self._store.prefer(_LAST_CHOSEN, recipe)
         self._settings.recipe = ""
+
+    def usual(self) -> str:
+        """The recipe of new documents."""
+        usual = USUAL if self._settings.coded else ""
+        wanted = (self._settings.recipe, self._store.preference(_LAST_CHOSEN), usual, "exact")
+        return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
 
     def serving(self, document_id: str, recipe: str = "") -> Reading | None:
         """The reading that answers: with a `recipe` only its own; otherwise the one of which most is read.
@@ -87,8 +95,7 @@ class Presets:
             return named(document.recipe)
         if readings:
             return named(max(readings, key=lambda each: (each.state == "ready", each.id)).recipe)
-        wanted = (self._settings.recipe, self._store.preference(_LAST_CHOSEN), "exact")
-        return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
+        return self.usual()
 
     def _serving(
         self, readings: Sequence[Reading], chosen: Reading | None, sections: Mapping[int, Sequence[SectionRead]]
