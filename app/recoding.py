@@ -1,4 +1,4 @@
-"""Recoding: documents that were kept exactly, for want of another choice, become coded ones while nothing else is done."""
+"""Recoding: documents that were kept exactly, since nobody chose otherwise, become coded while nothing else is done."""
 
 import logging
 from collections.abc import Callable

@@ -273,8 +273,8 @@ def samples_folder(out: Path, model: Model) -> Path:
 
 
 def _drawn(model: Model, own: str, count: int, tokens: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Samples, and others to try the basis out on: half of the user's own text, the rest of each kind as many, as far as
-    they go."""
+    """Samples, and others to try the basis out on: half of the user's own text, the rest of each kind as many, as far
+    as they go."""
     drawn: list[list[int]] = []
     unseen: list[list[int]] = []
     texts = [own, *texts_of_kinds()]

@@ -1,5 +1,6 @@
 """Recoding: exact documents become coded ones by themselves, and none is ever without a memory that answers."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from app.document_reader import DocumentReader
 from app.main import App
 from app.presets import USUAL
 from app.settings import Settings
+from engine.models import loader
+from engine.runtime.runner import Runner
 from engine.sharing import basis_fit
 from storage import Store
 from tests.app import paper
@@ -32,11 +35,17 @@ app.library._recoding.one(lambda: False)
 """
 
 
-def prepared(open_app: OpenApp, monkeypatch: pytest.MonkeyPatch) -> App:
-    monkeypatch.setattr(basis_fit, "SAMPLES", 3)
+@pytest.fixture(scope="module")
+def basis_file(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the model that all tests here read with."""
+    folder = tmp_path_factory.mktemp("basis")
+    runner = Runner(loader.load(str(tiny_model_dir), folder, lambda _: None))
+    return basis_fit.prepare(runner, folder, "", lambda _: None, 3)
+
+
+def prepared(open_app: OpenApp, basis_file: Path) -> App:
     app = open_app()
-    app.readers.prepare()
-    assert app.readers.settled(120) and app.readers.trouble is None
+    shutil.copy(basis_file, app.settings.home / "models")
     return app
 
 
@@ -55,12 +64,12 @@ def answered(app: App, document_id: str) -> str:
 
 
 def test_what_nobody_chose_is_coded_once_the_reader_is_prepared(
-    open_app: OpenApp, read_document: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_app: OpenApp, read_document: str, store: Store, tmp_path: Path, basis_file: Path
 ) -> None:
     app = open_app()
     recoded(app)
     assert recipes(store, read_document) == [("exact", "ready")]
-    app = prepared(open_app, monkeypatch)
+    app = prepared(open_app, basis_file)
     app.settings.coded = False
     recoded(app)
     assert recipes(store, read_document) == [("exact", "ready")]
@@ -75,10 +84,8 @@ def test_what_nobody_chose_is_coded_once_the_reader_is_prepared(
     assert recipes(store, other) == [(USUAL, "ready")]
 
 
-def test_what_was_chosen_stays(
-    open_app: OpenApp, read_document: str, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = prepared(open_app, monkeypatch)
+def test_what_was_chosen_stays(open_app: OpenApp, read_document: str, store: Store, basis_file: Path) -> None:
+    app = prepared(open_app, basis_file)
     store.choose_recipe(read_document, "exact")
     recoded(app)
     assert recipes(store, read_document) == [("exact", "ready")]
@@ -89,9 +96,14 @@ def test_what_was_chosen_stays(
 
 
 def test_what_does_not_come_back_from_the_disk_replaces_nothing(
-    open_app: OpenApp, read_document: str, store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    open_app: OpenApp,
+    read_document: str,
+    store: Store,
+    settings: Settings,
+    basis_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app, whole = prepared(open_app, monkeypatch), DocumentReader.is_whole
+    app, whole = prepared(open_app, basis_file), DocumentReader.is_whole
 
     def damaged(*arguments: object) -> bool:
         (reading,) = (each for each in store.readings(read_document) if each.recipe == USUAL)
@@ -123,10 +135,10 @@ def test_killed_at_any_step_it_answers_and_goes_on(
     read_document: str,
     store: Store,
     settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
+    basis_file: Path,
     step: tuple[str, str, str],
 ) -> None:
-    app = prepared(open_app, monkeypatch)
+    app = prepared(open_app, basis_file)
     app.close()
     command = [sys.executable, "-c", KILLED, str(settings.home), settings.model, *step]
     assert subprocess.run(command, check=False).returncode == -9
