@@ -230,6 +230,8 @@ def prepare(
     angles = angles_of_codable(model)
     tokens = tokens or min(TOKENS, model.window)
     drawn, unseen = _drawn(model, own, count or SAMPLES, tokens, seed)
+    if not drawn or tokens < 2 * ASKED:
+        raise CalibrationFailed(f"samples of {tokens} tokens are too short or too long, or too few; 512 do well")
     folder = samples_folder(out, model)
 
     def samples() -> Iterator[Observed]:

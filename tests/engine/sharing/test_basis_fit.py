@@ -72,3 +72,9 @@ def test_a_basis_that_codes_badly_is_not_kept(runner: Runner, tmp_path: Path, mo
     with pytest.raises(CalibrationFailed, match="cannot be coded well"):
         prepared(runner, tmp_path)
     assert basis.find(runner.model, tmp_path) is None
+
+
+@pytest.mark.parametrize("tokens", [100, 5_000_000])
+def test_samples_that_are_none_are_refused(runner: Runner, tmp_path: Path, tokens: int) -> None:
+    with pytest.raises(CalibrationFailed, match="too short or too long"):
+        basis_fit.prepare(runner, tmp_path, "", lambda _: None, COUNT, tokens)
