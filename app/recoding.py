@@ -6,6 +6,7 @@ from collections.abc import Callable
 from app.errors import AppError
 from app.intake import storing
 from app.model_handle import ModelHandle
+from app.pod_engine import PodEngine
 from app.presets import USUAL
 from app.retention import Retention
 from storage import Reading, Store
@@ -23,7 +24,7 @@ class Recoding:
         self._store, self._model, self._retention = store, model, retention
 
     def one(self, stopped: Callable[[], bool]) -> None:
-        """Recode the first document that waits for it, until `stopped()`."""
+        """Recode the first document that waits for it, until `stopped()`, or until another reader takes over."""
         engine = self._model.peek()
         if engine is None or engine.presets.usual() != USUAL:
             return
@@ -31,13 +32,12 @@ class Recoding:
             exact = None if document.recipe else engine.planner.find(document.id, "exact")
             if exact is not None and exact.state == "ready":
                 try:
-                    self._recode(exact, stopped)
+                    self._recode(engine, exact, lambda: stopped() or self._model.peek() is not engine)
                 except AppError as error:
                     log.info("%s stays exact for now: %s", document.id[:12], error)
                 return
 
-    def _recode(self, exact: Reading, stopped: Callable[[], bool]) -> None:
-        engine = self._model.wait()
+    def _recode(self, engine: PodEngine, exact: Reading, stopped: Callable[[], bool]) -> None:
         with storing():
             coded = engine.planner.plan(exact.document_id, USUAL)
         for _ in engine.reader.read(coded, stopped):
