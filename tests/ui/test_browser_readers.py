@@ -18,7 +18,7 @@ from tests.ui.served_process import serving, unused_port
 pytestmark = pytest.mark.browser
 
 NAME = "someone/some-model"
-RUN_APP = (sys.executable, "run_app.py", "--no-browser", "--no-prepare", "--chunk-tokens", "128")
+RUN_APP = (sys.executable, "run_app.py", "--no-browser", "--chunk-tokens", "128")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.ui.served_process import serving, unused_port
 
 pytestmark = pytest.mark.browser
 
-RUN_APP = (sys.executable, "run_app.py", "--no-prepare")
+RUN_APP = (sys.executable, "run_app.py")
 OPTIONS = ("--no-browser", "--model", "embedded", "--chunk-tokens", "128")
 
 
