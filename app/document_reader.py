@@ -80,6 +80,16 @@ class DocumentReader:
         except StorageFull as error:
             raise DiskFull(error.needed_bytes, error.free_bytes) from error
 
+    def is_whole(self, reading: Reading, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Whether every section of a reading comes back from the disk; what is damaged of it is to be read again."""
+        layout = self._loaded.recipes[reading.recipe].layout
+        for section in self._store.sections(reading.id):
+            self._loaded.idle.make_way(stopped)
+            blocks = self._store.blocks(section.id)
+            if stopped() or section.state != "ready" or self._block_store.load(section, blocks, layout) is None:
+                return False
+        return True
+
     def adopt(self, reading: Reading) -> None:
         """Take over memory that came with the document, of sections that are the same here; the others are to be read.
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -21,12 +21,14 @@ from app.model_handle import ModelHandle
 from app.portable import is_portable
 from app.queue import Queue
 from app.readers import Mark, by_media_type, highlight, page_image, typeset_image
+from app.recoding import Recoding
 from app.retention import Retention
 from app.scans import INSTALL, ocr_installed
 from app.settings import Settings
 from app.titles import name_of
 from app.transfer import Transfer
 from app.worker import Stage, Worker
+from engine.sharing.basis_fit import SAMPLES_SUFFIX
 from storage import Document, Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
@@ -55,10 +57,13 @@ class Library:
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
             Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
         )
-        self._worker = Worker(stages, ingest.unfinished, lambda: self.queue.first())
+        self._worker = Worker(stages, self._look, lambda: self.queue.first())
         self.catalogue = Catalogue(store, model, self._worker, settings)
         self._guides = Guides(store, model, settings)
         self.queue = Queue(store, self.catalogue)
+        self._recoding = Recoding(store, model, self._retention)
+        self.at_rest: Callable[[], None] = lambda: None
+        """Called now and then while nothing is to be read."""
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.
@@ -172,7 +177,9 @@ class Library:
         for reading in self._store.readings(document_id):
             self._retention.release(reading)
         self.intake.forget(document)
-        shutil.rmtree(self._home.imports / document.id, ignore_errors=True)
+        # Of a sample for a reader's basis nobody can tell which document it is of.
+        for folder in (self._home.imports / document.id, *self._home.models.glob(f"*{SAMPLES_SUFFIX}")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def export(self, document_id: str, out: Path) -> None:
         """As `Transfer.export`. Raises DocumentNotFound, too."""
@@ -305,6 +312,12 @@ class Library:
         """Stop the background work after the chunk or page at hand."""
         self._worker.close()
         self._guides.close()
+
+    def _look(self) -> Iterator[str]:
+        yield from self.ingest.unfinished()
+        self.at_rest()
+        if not self._home.is_read_only:
+            self._recoding.one(self._worker.is_wanted)
 
     def _parsed(self) -> list[Document]:
         """Oldest first; those that are not parsed yet are planned when they are."""

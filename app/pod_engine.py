@@ -41,7 +41,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         loaded,
         oom_retry,
         planner,
-        Presets(store, loaded.recipes, planner, settings.recipe),
+        Presets(store, loaded.recipes, planner, settings),
         DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
     )

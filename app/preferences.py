@@ -67,11 +67,13 @@ class Preferences:
         if each is None:
             raise BadSetting(f"There is no setting {name!r}.", f"There are {', '.join(SETTINGS)}.")
         saved, value = self._saved(each), said(getattr(self._settings, each.name))
+        # What was given may have been set aside since, by another choice.
+        given_by = self._given.get(each.name, "") if value else ""
         if each.secret:
             value = value and "set"
         elif each.shown and each.when == "live":
             value = value or saved
-        return SettingState(each, value, saved, self._given.get(each.name, ""))
+        return SettingState(each, value, saved, given_by)
 
     def change(self, name: str, given: str) -> SettingState:
         """Save a value, which holds at once where it can. Raises BadSetting, and then nothing has changed."""

@@ -5,23 +5,26 @@ from collections.abc import Mapping, Sequence
 from app.events import PresetState, RecipeStep
 from app.planning import Planner
 from app.recipe_registry import RecipeRegistry, kept_by, named
+from app.settings import Settings
 from engine.kvcache.recipe import parse
 from storage import Document, Reading, SectionRead, Shelved, Store
 
 _LAST_CHOSEN = "recipe"
+USUAL = "coded16+near4,1"
+"""By which documents are kept that nobody chose a recipe for, where the reader is prepared."""
 
 
 class Presets:
     """A document is kept as it was chosen for it, or else as it was read; new ones as was chosen last.
 
-    `given` is the recipe that the program was started with, if any: the last choice, until another one is made.
+    The recipe that the program was started with, if any, is the last choice until another one is made.
     """
 
-    def __init__(self, store: Store, recipes: RecipeRegistry, planner: Planner, given: str) -> None:
+    def __init__(self, store: Store, recipes: RecipeRegistry, planner: Planner, settings: Settings) -> None:
         self._store = store
         self._recipes = recipes
         self._planner = planner
-        self._given = given
+        self._settings = settings
 
     def plan(self, document_id: str) -> Reading:
         """The reading of a parsed document by its recipe, planned if it is not yet. Raises EmptyDocument."""
@@ -42,7 +45,13 @@ class Presets:
         """Keep a document, and those that are added from now on, by this recipe. Raises NotStored."""
         self._store.choose_recipe(document_id, recipe)
         self._store.prefer(_LAST_CHOSEN, recipe)
-        self._given = ""
+        self._settings.recipe = ""
+
+    def usual(self) -> str:
+        """The recipe of new documents."""
+        usual = USUAL if self._settings.coded else ""
+        wanted = (self._settings.recipe, self._store.preference(_LAST_CHOSEN), usual, "exact")
+        return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
 
     def serving(self, document_id: str, recipe: str = "") -> Reading | None:
         """The reading that answers: with a `recipe` only its own; otherwise the one of which most is read.
@@ -86,8 +95,7 @@ class Presets:
             return named(document.recipe)
         if readings:
             return named(max(readings, key=lambda each: (each.state == "ready", each.id)).recipe)
-        wanted = (self._given, self._store.preference(_LAST_CHOSEN), "exact")
-        return next(named(each) for each in wanted if each and not self._recipes.why_not(each))
+        return self.usual()
 
     def _serving(
         self, readings: Sequence[Reading], chosen: Reading | None, sections: Mapping[int, Sequence[SectionRead]]

@@ -2,11 +2,15 @@
 
 import gc
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
-from app.errors import AppError, BadSetting, Busy, ModelUnavailable
+from app.document_reader import DISK_SPARE_BYTES
+from app.errors import AppError, BadSetting, Busy, DiskFull, ModelUnavailable
 from app.events import ReaderEntry
 from app.intake import storing
 from app.library import Library
@@ -15,12 +19,13 @@ from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.reader_model import ReaderModel
 from app.refusals import TOLD, report
+from app.settings import Settings
 from engine.core.errors import EngineError, ModelRefused
 from engine.core.oom import free_bytes, translate_oom
 from engine.models import hub
 from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
-from engine.sharing.basis_fit import angles_of_codable, prepare
+from engine.sharing.basis_fit import TOKENS, angles_of_codable, passing_bytes, prepare, seconds_of
 from engine.sharing.sample_text import MOST_CHARACTERS
 from storage import Home, Reading, Store
 
@@ -29,8 +34,12 @@ log = logging.getLogger(__name__)
 _PREFERENCE = "reader"
 _MOST_REMEMBERED = 8
 _LOOK_SECONDS = 0.2
+_NICE = 15
+_PREPARING = "Finding out how the memory of the reader is coded."
 CODED = "archive"
 """The recipe that needs a basis of the reader's memory."""
+_MOST_SECONDS = 600.0
+"""So long at most a reader may take to be prepared for it that is prepared unasked."""
 
 
 def latest_choice(store: Store) -> str:
@@ -45,15 +54,17 @@ class _Stopped(Exception):
 class Readers:
     """Lists readers, changes from one to another, and prepares one, in the background: one at a time."""
 
-    def __init__(self, store: Store, home: Home, model: ModelHandle, library: Library) -> None:
-        self._store = store
+    def __init__(self, store: Store, home: Home, model: ModelHandle, library: Library, settings: Settings) -> None:
+        self._store, self._home, self._settings = store, home, settings
         self._models = home.models
         self._model = model
         self._library = library
         self._lock = threading.Lock()
         self._thread = threading.Thread()
         self._stop = threading.Event()
-        self._doing = ""
+        self._doing = self._busy = ""
+        self._unasked: set[str] = set()
+        """Readers that were prepared by themselves in this run, or were begun to be."""
         self._next: ReaderModel | None = None
         self.can_stop = False
         """Whether what goes on can be stopped."""
@@ -71,20 +82,41 @@ class Readers:
         """Change to what `--model` takes, in the background, and remember it. Raises BadSetting, and Busy meanwhile."""
         if not choice.strip():
             raise BadSetting("No reader is named.", "Type a folder, a GGUF file, or a hub id.")
-        self._begin("Looking for the reader.", partial(self._use, choice.strip()))
+        work = partial(self._use, choice.strip())
+        self._begin("Looking for the reader.", work, "Another reader is on its way.")
 
     def prepare(self) -> None:
         """Find out in the background, while nobody asks, how the reader's memory is coded. Raises Busy meanwhile."""
-        self._begin("Finding out how the memory of the reader is coded.", self._prepare)
+        self._begin(_PREPARING, self._prepare, "The reader is being prepared.")
 
-    def _begin(self, doing: str, work: Callable[[], None]) -> None:
+    def prepare_unasked(self) -> None:
+        """The same where nothing else is to be done, once something is read, if it will not take long and may be done;
+        it gives way to whatever the user wants of readers."""
+        engine = self._model.peek()
+        if engine is None or not self._settings.prepare or not self._model.calibrated(0.0) or self._home.is_read_only:
+            return
+        model, pace = engine.loaded.runner.model, engine.loaded.pace
+        read = any(each.model_name == model.name for each in self._store.readings(state="ready"))
+        if model.name in self._unasked or not read or not self._can_prepare(engine):
+            return
+        if seconds_of(model, pace.seconds(0, TOKENS)) > _MOST_SECONDS:
+            return
+        with suppress(Busy):
+            self._begin(_PREPARING, self._prepare)
+            self._unasked.add(model.name)
+
+    def _begin(self, doing: str, work: Callable[[], None], busy: str = "") -> None:
+        """`busy`: what whoever wants something else meanwhile is told; empty for what makes way for them."""
         with self._lock:
-            if self._thread.is_alive():
-                raise Busy("Another reader is on its way.", "Wait for it, or stop it first.")
-            self._stop.clear()
+            before = self._thread
+            if before.is_alive():
+                if self._busy or not busy:
+                    raise Busy(self._busy or "The reader is being prepared.", "Wait for it, or stop it first.")
+                self._stop.set()
+            self._stop, self._busy = threading.Event(), busy
             self.trouble = None
             self._doing = doing
-            self._thread = threading.Thread(target=self._run, args=(work,), name="reader", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(work, doing, before), name="reader", daemon=True)
             self._thread.start()
 
     def settled(self, seconds: float) -> bool:
@@ -140,7 +172,11 @@ class Readers:
             entries.append(entry)
         return entries
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], None], doing: str, before: threading.Thread) -> None:
+        if before.ident is not None:
+            # What makes way ends after its step.
+            before.join()
+            self._doing = doing
         trouble: AppError | None = ModelUnavailable(
             "The reader was not changed.", f"{NAME} in the home folder may say why."
         )
@@ -156,8 +192,8 @@ class Readers:
         except TOLD as error:
             trouble = report(error)
         finally:
-            # Also after a bug, whose traceback the thread prints.
-            self.trouble = trouble
+            # Also after a bug, whose traceback the thread prints. What nobody asked for is no trouble.
+            self.trouble = trouble if self._busy else None
             self._doing, self._next, self.can_stop = "", None, False
 
     def _use(self, choice: str) -> None:
@@ -171,19 +207,27 @@ class Readers:
 
     def _prepare(self) -> None:
         """From texts of every kind, the library's own among them, of which sums over all are kept."""
-        loaded = self._model.wait().loaded
+        loaded, stop = self._model.wait().loaded, self._stop
+        needed = passing_bytes(loaded.runner.model) + DISK_SPARE_BYTES
+        if needed > self._home.free_bytes():
+            raise DiskFull(needed, self._home.free_bytes())
+        if sys.platform == "linux":
+            # Of this thread, and of those that multiply for it.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         self.can_stop = True
 
         def say(doing: str) -> None:
             self._doing = doing
-            if self._stop.is_set() or not loaded.idle.wait():
+            while not stop.is_set() and not loaded.idle.wait(_LOOK_SECONDS):
+                pass
+            if stop.is_set():
                 raise _Stopped
 
         own: list[str] = []
         for document in self._store.documents():
             if sum(map(len, own)) < MOST_CHARACTERS:
                 own += [page.text for page in self._store.pages(document.id)]
-        with translate_oom():
+        with self._home.lock("preparing"), translate_oom():
             prepare(loaded.runner, self._models, "\n\n".join(own), say)
         log.info("the memory of %s can be coded from now on", loaded.runner.model.name)
 

@@ -108,6 +108,12 @@ class Settings:
     recipe: str = _setting("", _DOCUMENTS, "live", "Memory of new documents",
         "How the memory of a document that you add is compressed. What is chosen for a document holds for the next "
         "ones too.", choices=_RECIPES, shown="exact")
+    prepare: bool = _setting(True, _DOCUMENTS, "live", "Preparing readers",
+        "A small reader is prepared for the recipe archive in the background, once, when something is read and nobody "
+        "else is at work.")
+    coded: bool = _setting(True, _DOCUMENTS, "live", "Coded memory",
+        "Where nobody chose a recipe and the reader is prepared, documents are kept coded instead of exactly, those "
+        "that were read before too: about nine times smaller on the disk, and some seconds longer to open.")
     ocr: bool = _setting(True, _DOCUMENTS, "live", "Pictures of text",
         "Pages of a new document that are pictures of text are read by OCR, where that is installed.")
     max_upload_mb: int = _setting(200, _DOCUMENTS, "next", "Largest file", "Larger files are refused.", unit="MB")

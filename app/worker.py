@@ -96,6 +96,10 @@ class Worker:
         with self._lock:
             return self._live.get(document_id)
 
+    def is_wanted(self) -> bool:
+        """Whether something waits to be worked on, or all is to end."""
+        return self._closed or any(self._queued.values())
+
     def close(self) -> None:
         """End the threads after the chunk at hand."""
         with self._lock:

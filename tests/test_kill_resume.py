@@ -75,7 +75,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         folder: Path = request.getfixturevalue("embedded_model_dir")
         (home / "models").mkdir(parents=True)
         (home / "models" / folder.name).symlink_to(folder)
-        return Settings(home=home, model="embedded", chunk_tokens=64, meaning=False)
+        return Settings(home=home, model="embedded", chunk_tokens=64, meaning=False, prepare=False)
     model: Path = request.getfixturevalue("tiny_model_dir")
     if request.param == "states":
         model = shutil.copytree(model, tmp_path / WITH_STATES)
@@ -83,7 +83,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         network.config.max_position_embeddings = 32_768
         network.save_pretrained(model)
     paper.prepare_models(model, home / "models")
-    return Settings(home=home, model=str(model), chunk_tokens=64, meaning=False)
+    return Settings(home=home, model=str(model), chunk_tokens=64, meaning=False, prepare=False)
 
 
 def wait_for_blocks(process: Command, settings: Settings, count: int, seconds: float = 600.0) -> None:

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 
 def ready(model: Path, home: Path) -> tuple[App, float]:
     """An app with its model, and the seconds that it took to load it."""
-    app = App(Settings(home=home, model=str(model), max_answer_tokens=_ANSWER_TOKENS))
+    app = App(Settings(home=home, model=str(model), max_answer_tokens=_ANSWER_TOKENS, prepare=False))
     start = time.perf_counter()
     app.model.wait()
     return app, time.perf_counter() - start

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--pages", type=int, default=40, help="of the document that is read meanwhile")
     options = parser.parse_args()
-    app = App(Settings(home=options.home, model=options.model))
+    app = App(Settings(home=options.home, model=options.model, prepare=False))
     app.start()
     app.model.wait()
     try:

@@ -67,7 +67,7 @@ def main() -> None:
 
 def fill(home: Path, model: str, documents: int, pages: int, messages: int) -> None:
     """A library of documents that count as read, each with its share of the conversations."""
-    app = App(Settings(home=home, model=model, meaning=False))
+    app = App(Settings(home=home, model=model, meaning=False, prepare=False))
     try:
         for number in range(documents):
             path = home / f"Report {number}.pdf"

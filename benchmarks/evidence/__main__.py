@@ -219,7 +219,7 @@ def main() -> None:
     options.home.mkdir(parents=True, exist_ok=True)
     sets = [list(planted(options.home, shape, options.limit)) for shape in _SHAPES]
     sets += [list(folder(path))[: options.limit] for path in folders or ()]
-    app = App(Settings(home=options.home, model=options.model, recipe=options.recipe))
+    app = App(Settings(home=options.home, model=options.model, recipe=options.recipe, prepare=False))
     rows: list[Row] = []
     report: list[dict[str, Any]] = []
     try:

@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--ask", nargs="*", default=QUESTIONS)
     options = parser.parse_args()
-    app = App(Settings(home=options.home, model="embedded"))
+    app = App(Settings(home=options.home, model="embedded", prepare=False))
     rows = []
     try:
         model = app.model.wait().loaded.runner.model

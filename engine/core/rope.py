@@ -36,7 +36,8 @@ class Angles:
 
 def _rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = keys.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(turned, -1)
 
 
 @dataclass(frozen=True)

@@ -43,20 +43,22 @@ class Transform:
     @cached_property
     def forward(self) -> Tensor:
         """(N, R)."""
-        blocks = self.directions.float().view(*self.weights.shape[:2], -1)
-        return (self.weights @ blocks).flatten(0, 1)
+        return self._turned(self.weights)
 
     @cached_property
     def backward(self) -> Tensor:
         """(R, N)."""
-        blocks = self.directions.float().view(*self.weights.shape[:2], -1)
-        unweighted: Tensor = torch.linalg.inv(self.weights).mT @ blocks
-        return unweighted.flatten(0, 1).T.contiguous()
+        return self._turned(torch.linalg.inv(self.weights).mT).T.contiguous()
 
     @cached_property
-    def backward_in_half(self) -> Tensor:
-        """The same in bfloat16, for a model whose keys are: the error is small beside that of rounding to steps."""
-        return self.backward.bfloat16()
+    def in_half(self) -> tuple[Tensor, Tensor]:
+        """Both in bfloat16, for a model whose keys are: the error is small beside that of rounding to steps."""
+        unweighted = self._turned(torch.linalg.inv(self.weights).mT).bfloat16()
+        return self._turned(self.weights).bfloat16(), unweighted.T.contiguous()
+
+    def _turned(self, weights: Tensor) -> Tensor:
+        blocks = self.directions.float().view(*self.weights.shape[:2], -1)
+        return (weights @ blocks).flatten(0, 1)
 
     def bits(self, step: float) -> float:
         """Of a token's components, rounded to multiples of a step: the entropy of Laplace distributions."""
@@ -91,8 +93,9 @@ class Basis:
 
     def analyse(self, keys: Tensor, values: Tensor, positions: Tensor, spread: float) -> tuple[Tensor, Tensor]:
         """Components (T, R') of keys and of values (L, G, T, D) at positions (T,), of directions spread at least so."""
-        plain = self.angles.undo(keys, positions)
-        return _onto(plain, self.keys, spread), _onto(values.float(), self.values, spread)
+        sides = (self.angles.undo(keys, positions), self.keys), (values.float(), self.values)
+        of_keys, of_values = (_onto(*each, spread, keys.dtype) for each in sides)
+        return of_keys, of_values
 
     def restore(
         self, keys: Tensor, values: Tensor, positions: Tensor, dims: tuple[int, int, int], dtype: torch.dtype
@@ -118,16 +121,16 @@ class Basis:
         }
 
 
-def _onto(rows: Tensor, transform: Transform, spread: float) -> Tensor:
-    flat = rows.permute(2, 0, 1, 3).flatten(1)
-    return (flat - transform.mean) @ transform.forward[:, : transform.within(spread)]
+def _onto(rows: Tensor, transform: Transform, spread: float, dtype: torch.dtype) -> Tensor:
+    forward = (transform.in_half[0] if dtype == torch.bfloat16 else transform.forward)[:, : transform.within(spread)]
+    flat = rows.permute(2, 0, 1, 3).flatten(1) - transform.mean
+    return (flat.to(forward.dtype) @ forward).float()
 
 
 def _back(components: Tensor, transform: Transform, dims: tuple[int, int, int], dtype: torch.dtype) -> Tensor:
     layers, heads, dim = dims
-    half = dtype == torch.bfloat16
-    backward = (transform.backward_in_half if half else transform.backward)[: components.shape[1]]
-    flat = (components.to(backward.dtype) @ backward).float() + transform.mean
+    backward = (transform.in_half[1] if dtype == torch.bfloat16 else transform.backward)[: components.shape[1]]
+    flat = (components.to(backward.dtype) @ backward).float().add_(transform.mean)
     return flat.view(-1, layers, heads, dim).permute(1, 2, 0, 3)
 
 
@@ -138,4 +141,4 @@ def find(model: Model, *folders: Path) -> Basis | None:
         keys, values = (Transform(*(tensors[f"{side}.{name}"] for name in _PARTS)) for side in ("keys", "values"))
         return Basis(keys, values, angles_of(model.network, model.shape.head_dim), facts["facts"])
 
-    return tensor_file.find(model, _KIND, folders, make, "basis", "engine.sharing.basis_fit")
+    return tensor_file.find(model, _KIND, folders, make, "basis", "docpod readers prepare")

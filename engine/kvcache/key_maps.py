@@ -88,7 +88,7 @@ def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps
         return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"])
 
     places = (*folders, SHIPPED)
-    return tensor_file.find(model, _kind(saving), places, make, "key maps", "engine.sharing.map_fit")
+    return tensor_file.find(model, _kind(saving), places, make, "key maps", "python -m engine.sharing.map_fit")
 
 
 def _kind(saving: float) -> str:

@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 
 def write(folder: Path, model: Model, kind: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
     """Write the file of this kind that `find` reads for the model; returns its path."""
-    path = _path(folder, model.name, model.digest, kind)
+    path = path_of(folder, model.name, model.digest, kind)
     named = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as scratch:
         save_file(named, scratch, {"docpod": json.dumps({"digest": model.digest, **facts})})
@@ -36,10 +36,10 @@ def find(
     """What `make` makes of the facts and tensors of the first file of this kind in the folders; None if none has one.
 
     An adapted model has that of the model it was. Raises PlanMissing for a file that does not hold `what` it should,
-    and names the module to make it with.
+    and names the command to make it with.
     """
     for folder in folders:
-        path = _path(folder, model.name, model.base_digest, kind)
+        path = path_of(folder, model.name, model.base_digest, kind)
         if not path.exists():
             continue
         try:
@@ -48,9 +48,10 @@ def find(
                 if facts["digest"] == model.base_digest:
                     return make(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with python -m {tool}") from error
+            raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with {tool}") from error
     return None
 
 
-def _path(folder: Path, model: str, digest: str, kind: str) -> Path:
+def path_of(folder: Path, model: str, digest: str, kind: str) -> Path:
+    """Where the file of a kind is, for a model by its name and digest."""
     return folder / f"{model.replace('/', '--')}.{digest[:12]}.{kind}.safetensors"

@@ -6,52 +6,76 @@ python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
 """
 
 import argparse
+import hashlib
+import random
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from engine.core.errors import EngineError, ModelUnsupported
+from engine.core.atomic import atomic_write
+from engine.core.errors import CalibrationFailed, EngineError, ModelUnsupported
 from engine.core.rope import Angles
+from engine.kvcache import tensor_file
 from engine.kvcache.basis import Basis, Transform
+from engine.kvcache.blocks import coded
 from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout
+from engine.kvcache.recipe import parse
+from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
 from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 from engine.runtime.graph_runner import through
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.plan_search import draw_samples
 from engine.sharing.sample_text import add_options, read_text, texts_of_kinds
+
+Observed = dict[str, Tensor]
 
 SINKS = 4
 """The first tokens of a text have keys and values of their own kind."""
 LEAST_SPREAD = 0.02
 """Directions along which less varies are left out: they serve no step that is coarser than .1."""
-SAMPLES = 36
+SAMPLES, TOKENS = 60, 512
+"""Many short texts say more of what will be read than a few long ones of as many tokens."""
 MOST_NUMBERS = 12_288
 """Of a vector: its covariance takes the square of that, four bytes each."""
-ASKED = 256
+ASKED = 64
 """Tokens at the end of a text, which say what matters of those before."""
+MOST_DIVERGENCE = 0.1
+"""Nats: ten times what is found of models that can be coded well."""
+FORMAT = 1
+"""Of what is observed."""
+SAMPLES_SUFFIX = ".samples"
+_CHARACTERS = 6
+"""Of which a token is hardly ever made; text that is sparser is left out."""
+_COLUMNS = 1024
+_SECONDS = 60.0
+"""Of finding directions of 5,760 numbers, on two cores."""
 _RIDGE, _OWN_RIDGE = 1e-2, 2e-2
 """Shares of the mean information, of all heads and of a head's own."""
 
 
 class _Frozen:
-    """A pod as leaves of the graph of gradients; implements sdpa.KVContext for tokens behind it."""
+    """A pod as leaves of the graph of gradients, one a layer; implements sdpa.KVContext for `count` tokens behind."""
 
-    def __init__(self, pod: Pod) -> None:
-        self.keys, self.values = (each.clone().requires_grad_() for each in (pod.keys, pod.values))
+    def __init__(self, pod: Pod, count: int) -> None:
+        self.keys, self.values = ([each.clone().requires_grad_() for each in side] for side in (pod.keys, pod.values))
+        known = pod.num_tokens
+        self._seen = torch.ones(count, known + count, dtype=torch.bool, device=pod.keys.device).tril(known)
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """See sdpa.KVContext."""
         known, held = torch.cat([self.keys[layer], keys], 1), torch.cat([self.values[layer], values], 1)
-        seen = torch.ones(query.shape[1], known.shape[1], dtype=torch.bool, device=query.device)
-        seen = seen.tril(self.keys.shape[2])
         attention = nn.functional.scaled_dot_product_attention
-        return attention(query[None], known[None], held[None], seen, scale=scale, enable_gqa=True)[0]
+        return attention(query[None], known[None], held[None], self._seen, scale=scale, enable_gqa=True)[0]
 
 
 def information(model: Model, pod: Pod, asked: Sequence[int], angles: Angles, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -60,16 +84,31 @@ def information(model: Model, pod: Pod, asked: Sequence[int], angles: Angles, se
 
     Half an error's quadratic form with it is about the divergence that the error brings (Amari, Natural gradient).
     """
-    frozen, device = _Frozen(pod), model.device
+    frozen, device = _Frozen(pod, len(asked)), model.device
     positions = torch.arange(pod.num_tokens, pod.num_tokens + len(asked), device=device)
     logits = through(model.network)(torch.tensor(asked, device=device), positions, frozen, len(asked)).float()
     drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=torch.Generator(device).manual_seed(seed))
     loss = nn.functional.cross_entropy(logits, drawn[:, 0], reduction="sum")
-    keys, values = torch.autograd.grad(loss, (frozen.keys, frozen.values))
+    keys, values = torch.stack(torch.autograd.grad(loss, (*frozen.keys, *frozen.values))).chunk(2)
     sides = angles.undo(keys, pod.positions), values.float()
-    by_head = (side[:, :, SINKS:].flatten(0, 1).double() for side in sides)
-    of_keys, of_values = (rows.mT @ rows for rows in by_head)
+    of_keys, of_values = (rows.mT @ rows for rows in (side[:, :, SINKS:].flatten(0, 1) for side in sides))
     return of_keys, of_values
+
+
+def observe(runner: Runner, ids: Sequence[int], angles: Angles) -> Observed:
+    """What `fit` takes of a text: `keys` and `values` (L, G, T, D) but for the sinks, and what the last tokens tell of
+    both, `of_keys` and `of_values`."""
+    pod = _read(runner, ids)
+    with runner.lock:
+        of_keys, of_values = information(runner.model, pod, ids[-ASKED:], angles)
+    keys, values = (side[:, :, SINKS:].contiguous() for side in (pod.keys, pod.values))
+    return {"keys": keys, "values": values, "of_keys": of_keys, "of_values": of_values}
+
+
+def _read(runner: Runner, ids: Sequence[int]) -> Pod:
+    pod = read(runner, ids[:-ASKED])
+    assert isinstance(pod, Pod)
+    return pod
 
 
 class Moments:
@@ -83,16 +122,20 @@ class Moments:
     def add(self, rows: Tensor) -> None:
         self._count += len(rows)
         self._sum += rows.double().sum(0)
-        self._products.addmm_(rows.T, rows)
+        # Half of it says all.
+        for start in range(0, rows.shape[1], _COLUMNS):
+            stop = start + _COLUMNS
+            self._products[start:stop, :stop].addmm_(rows[:, start:stop].T, rows[:, :stop])
 
     def transform(self, weights: Tensor) -> Transform:
         """The principal components of the weighted vectors, as half precision holds them."""
-        mean, heads = self._sum / self._count, len(weights)
-        covariance = (self._products / self._count).double() - mean.outer(mean)
-        weighted = torch.einsum(
-            "gdhe,gdx,hey->gxhy", covariance.view(heads, -1, heads, weights.shape[1]), *2 * [weights.double()]
-        )
-        variances, directions = torch.linalg.eigh(weighted.reshape(covariance.shape).float())
+        mean = self._sum / self._count
+        covariance = (self._products.tril() + self._products.tril(-1).T) / self._count
+        covariance = (covariance.double() - mean.outer(mean)).float()
+        for _ in range(2):
+            # Of the rows, and then of the columns.
+            covariance = (weights.mT @ covariance.view(*weights.shape[:2], -1)).flatten(0, 1).T.contiguous()
+        variances, directions = torch.linalg.eigh(covariance)
         spread = variances.clamp_min(0).sqrt().flip(0)
         kept = int((spread >= LEAST_SPREAD).sum())
         return Transform(
@@ -100,23 +143,22 @@ class Moments:
         )
 
 
-def fit(runner: Runner, samples: Iterable[Sequence[int]], angles: Angles, facts: dict[str, Any]) -> Basis:
-    """The basis over texts, of which each is read by itself."""
+def fit(samples: Iterable[Observed], angles: Angles, facts: dict[str, Any]) -> Basis:
+    """The basis over texts, each as it was observed."""
     moments: list[Moments] = []
     known: list[Tensor] = []
-    for ids in samples:
-        pod = read(runner, ids[:-ASKED])
-        assert isinstance(pod, Pod)
-        with runner.lock:
-            found = information(runner.model, pod, ids[-ASKED:], angles)
-        rows = [angles.undo(pod.keys[:, :, SINKS:], pod.positions[SINKS:]), pod.values[:, :, SINKS:].float()]
-        flat = [each.permute(2, 0, 1, 3).flatten(1) for each in rows]
-        moments = moments or [Moments(each.shape[1], each.device) for each in flat]
-        for each, vectors in zip(moments, flat, strict=True):
-            each.add(vectors)
-        known = [each + more for each, more in zip(known, found, strict=True)] if known else list(found)
-    keys, values = (each.transform(scale) for each, scale in zip(moments, _weights(known), strict=True))
-    return Basis(keys, values, angles, facts)
+    for each in samples:
+        keys = each["keys"]
+        positions = torch.arange(SINKS, SINKS + keys.shape[2], device=keys.device)
+        rows = angles.undo(keys, positions), each["values"].float()
+        flat = [side.permute(2, 0, 1, 3).flatten(1) for side in rows]
+        moments = moments or [Moments(side.shape[1], side.device) for side in flat]
+        for side, vectors in zip(moments, flat, strict=True):
+            side.add(vectors)
+        found = [each["of_keys"].double(), each["of_values"].double()]
+        known = [old + new for old, new in zip(known, found, strict=True)] if known else found
+    of_keys, of_values = (each.transform(scale) for each, scale in zip(moments, _weights(known), strict=True))
+    return Basis(of_keys, of_values, angles, facts)
 
 
 def _weights(known: Sequence[Tensor]) -> list[Tensor]:
@@ -153,12 +195,17 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def angles_of_codable(model: Model) -> Angles:
     """The positions of a model's keys. Raises ModelUnsupported and PlanMissing for one that no basis is found for."""
     model.need_every_token()
-    size = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
+    size = _numbers(model)
     if size > MOST_NUMBERS:
         raise ModelUnsupported(
             f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
         )
     return angles_of(model.network, model.shape.head_dim)
+
+
+def _numbers(model: Model) -> int:
+    """Of the keys of a token."""
+    return model.shape.layers * model.shape.kv_heads * model.shape.head_dim
 
 
 def prepare(
@@ -170,30 +217,107 @@ def prepare(
     tokens: int = 0,
     seed: int = 0,
 ) -> Path:
-    """Find a model's basis and write it for basis.find; returns its path. `say` hears how far it is.
+    """Find a model's basis, try it out on texts that it was not found on, and write it for basis.find; returns its
+    path. `say` hears how far it is.
 
-    `count` samples (0: SAMPLES) of so many tokens (0: 4096, or the model's window) are read, a share of them of the
-    `own` text of the model's user.
+    `count` samples (0: SAMPLES) of so many tokens (0: TOKENS, or the model's window) are read, half of them of the
+    `own` text of the model's user. What was observed of each stays in a folder until all is done: whoever is stopped,
+    or killed, goes on from there.
 
     Raises ModelUnsupported and CalibrationFailed.
     """
     model = runner.model
     angles = angles_of_codable(model)
-    tokens = tokens or min(4096, model.window)
-    texts = [own, *texts_of_kinds()]
-    drawn: list[list[int]] = []
-    for number, text in enumerate(texts):
-        # Of each kind as many, as far as its text goes.
-        wanted = ((count or SAMPLES) - len(drawn)) // (len(texts) - number)
-        if there := min(wanted, len(model.tokenizer.encode(text)[0]) // tokens):
-            drawn += draw_samples(model, text, there, tokens, seed)
+    tokens = tokens or min(TOKENS, model.window)
+    drawn, unseen = _drawn(model, own, count or SAMPLES, tokens, seed)
+    if not drawn or tokens < 2 * ASKED:
+        raise CalibrationFailed(f"samples of {tokens} tokens are too short or too long, or too few; 512 do well")
+    folder = samples_folder(out, model)
 
-    def samples() -> Iterator[list[int]]:
+    def samples() -> Iterator[Observed]:
         for number, ids in enumerate(drawn):
             say(f"Finding out how the memory of {model.name} is coded, once: {number} of {len(drawn)} texts.")
-            yield ids
+            path = folder / f"{hashlib.sha256(f'{FORMAT} {ids}'.encode()).hexdigest()[:16]}.safetensors"
+            known = _known(path, model)
+            if known is None:
+                known = observe(runner, ids, angles)
+                with atomic_write(path) as scratch:
+                    save_file(known, scratch)
+            yield known
+        say(f"Finding out how the memory of {model.name} is coded, once: {len(drawn)} of {len(drawn)} texts.")
 
-    return fit(runner, samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed}).save(out, model)
+    found = fit(samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed})
+    divergence = sum(_divergence(runner, ids, found) for ids in unseen) / len(unseen)
+    found.facts["divergence"] = round(divergence, 4)
+    if divergence > MOST_DIVERGENCE:
+        raise CalibrationFailed(
+            f"the memory of {model.name} cannot be coded well: predictions diverge by {divergence:.2f} nats"
+        )
+    path = found.save(out, model)
+    # It is gone already where a document was deleted meanwhile.
+    shutil.rmtree(folder, ignore_errors=True)
+    return path
+
+
+def seconds_of(model: Model, reading: float) -> float:
+    """About how long `prepare` takes where the model reads TOKENS in so many seconds."""
+    return 2 * SAMPLES * reading + _SECONDS * (_numbers(model) / 5760) ** 3
+
+
+def passing_bytes(model: Model) -> int:
+    """Of what `prepare` keeps until it has found the basis."""
+    return SAMPLES * TOKENS * model.shape.token_bytes
+
+
+def samples_folder(out: Path, model: Model) -> Path:
+    """Where what was observed of texts stays until the basis is found."""
+    return tensor_file.path_of(out, model.name, model.digest, "basis").with_suffix(SAMPLES_SUFFIX)
+
+
+def _drawn(model: Model, own: str, count: int, tokens: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Samples, and others to try the basis out on: half of the user's own text, the rest of each kind as many, as far
+    as they go."""
+    drawn: list[list[int]] = []
+    unseen: list[list[int]] = []
+    texts = [own, *texts_of_kinds()]
+    for number, text in enumerate(texts):
+        wanted = (count - len(drawn)) // (len(texts) - number if number else 2) + 1
+        aside, *more = [*islice(_pieces(model, text, tokens, seed), wanted)] or [[]]
+        if more:
+            drawn, unseen = drawn + more, [*unseen, aside]
+    return drawn, unseen
+
+
+def _pieces(model: Model, text: str, tokens: int, seed: int) -> Iterator[list[int]]:
+    """Pieces of a text that do not overlap, in no order, each of so many tokens with the head of a prompt."""
+    head, size = model.tokenizer.user_turn()[0], _CHARACTERS * tokens
+    starts = [*range(0, len(text) - size + 1, size)]
+    random.Random(seed).shuffle(starts)
+    for start in starts:
+        ids = [*head, *model.tokenizer.encode(text[start : start + size])[0]]
+        if len(ids) >= tokens:
+            yield ids[:tokens]
+
+
+def _known(path: Path, model: Model) -> Observed | None:
+    """What was observed of a sample before; None where it was not, or where that is damaged."""
+    try:
+        return load_file(path, str(model.device))
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
+    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe archive."""
+    model, pod = runner.model, _read(runner, ids)
+    plan = Layout(parse("archive"), (), basis=found)
+
+    def predicted(pod: Pod) -> Tensor:
+        context = runner.context([pod], SuffixCache(model.shape, ASKED, model.device))
+        return runner.score(context, ids[-ASKED:], ASKED).float().log_softmax(-1)
+
+    exact, coded_ = predicted(pod), predicted(coded.restored(list(coded.to_blocks(pod, plan)), plan, model))
+    return float(nn.functional.kl_div(coded_, exact, reduction="batchmean", log_target=True))
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def prepared_models(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def plain_settings(tiny_model_dir: Path) -> Settings:
     """Small chunks and short answers."""
-    return Settings(model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8, meaning=False)
+    return Settings(model=str(tiny_model_dir), chunk_tokens=128, max_answer_tokens=8, meaning=False, prepare=False)
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def cli(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     for name in ("home", "model", "chunk_tokens", "max_answer_tokens"):
         monkeypatch.setenv(f"DOCPOD_{name.upper()}", str(getattr(settings, name)))
     monkeypatch.setenv("DOCPOD_MEANING", "0")
+    monkeypatch.setenv("DOCPOD_PREPARE", "0")
 
     def run(*arguments: str | Path) -> Run:
         capsys.readouterr()

@@ -34,7 +34,7 @@ def reader(embedded_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
     home = tmp_path_factory.mktemp("embedded") / "home"
     (home / "models").mkdir(parents=True, mode=0o700)
     (home / "models" / embedded_model_dir.name).symlink_to(embedded_model_dir)
-    app = App(replace(Settings(home=home), model="embedded", max_answer_tokens=40))
+    app = App(replace(Settings(home=home, prepare=False), model="embedded", max_answer_tokens=40))
     yield app
     app.close()
 

@@ -42,7 +42,7 @@ def test_two_apps_on_one_home_see_the_same_library(open_app: OpenApp, tmp_path: 
 
 
 def test_the_home_is_private(open_app: OpenApp, settings: Settings) -> None:
-    settings = Settings(home=settings.home / "deeper" / "home", model=settings.model, meaning=False)
+    settings = Settings(home=settings.home / "deeper" / "home", model=settings.model, meaning=False, prepare=False)
     app = App(settings)
     app.close()
     assert settings.home.stat().st_mode & 0o777 == 0o700
@@ -54,7 +54,7 @@ def test_a_home_that_cannot_be_used_is_named(settings: Settings, tmp_path: Path)
     blocked.write_text("not a folder")
     for home in (blocked, blocked / "below"):
         with pytest.raises(BadSetting, match=str(home)):
-            App(Settings(home=home, model=settings.model, meaning=False))
+            App(Settings(home=home, model=settings.model, meaning=False, prepare=False))
 
 
 def test_a_home_that_is_being_tidied_up_is_busy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,9 +253,13 @@ def test_new_documents_are_kept_as_was_chosen_last(
     given.start()
     fourth = given.library.add(paper.text(tmp_path / "d.txt", 4), "d.txt")
     assert paper.wait_for(given, fourth, "ready").recipe == "faithful"
+    held = given.preferences.state("recipe")
+    assert (held.value, held.saved, bool(held.given_by)) == ("faithful", "balanced", True)
     # Those that were read stay as they are, and a later choice is the last one.
     assert given.library.catalogue.entry(third).recipe == "balanced"
     choose(given, fourth, "compact")
+    held = given.preferences.state("recipe")
+    assert (held.value, held.saved, held.given_by) == ("compact", "compact", "")
     fifth = given.library.add(paper.text(tmp_path / "e.txt", 5), "e.txt")
     assert paper.wait_for(given, fifth, "ready").recipe == "compact"
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.errors import BadSetting, Busy
+from app.errors import BadSetting, Busy, DiskFull
 from app.events import ReaderEntry
 from app.main import App
 from app.settings import Settings
 from engine.models import loader
 from engine.sharing import basis_fit
-from storage import Store
+from storage import Home, Store
 from tests import tiny
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
@@ -315,14 +315,14 @@ def test_a_reader_is_prepared_for_the_archive_and_can_be_stopped(
     document_id = started_with(app, source)
     name = app.model.status().name
     assert entry(app, name).can_prepare
-    whole = basis_fit.draw_samples
+    whole = basis_fit.observe
 
-    def stopped(*arguments: Any) -> list[list[int]]:
+    def stopped(*arguments: Any) -> Any:
         app.readers.stop()
         return whole(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(basis_fit, "draw_samples", stopped)
+        patch.setattr(basis_fit, "observe", stopped)
         app.readers.prepare()
         with pytest.raises(Busy):
             app.readers.use("embedded")
@@ -337,3 +337,66 @@ def test_a_reader_is_prepared_for_the_archive_and_can_be_stopped(
     paper.wait_for(app, document_id, "ready")
     answer = paper.last(app.questions.ask(document_id, "What is the access code of room 3?"))
     assert (answer.recipe, answer.citations[0].page) == ("archive", 3)
+
+
+def test_a_reader_is_prepared_unasked_once_something_is_read(
+    open_app: OpenApp, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(basis_fit, "SAMPLES", 3)
+    app, seen, observe = open_app(prepare=True), threading.Semaphore(0), basis_fit.observe
+
+    def noted(*arguments: Any) -> Any:
+        seen.release()
+        return observe(*arguments)
+
+    monkeypatch.setattr(basis_fit, "observe", noted)
+    app.start()
+    app.model.wait()
+    app.library.at_rest()
+    assert app.readers.doing == ""
+    paper.read_here(app, source)
+    app.settings.prepare = False
+    app.library.at_rest()
+    assert app.readers.doing == ""
+    app.settings.prepare = True
+    with app.model.wait().loaded.idle.question():
+        app.library.at_rest()
+        assert "coded" in app.readers.doing and not seen.acquire(timeout=3)
+    assert app.readers.settled(120) and seen.acquire(timeout=1)
+    assert not entry(app, app.model.status().name).can_prepare
+
+
+def test_what_nobody_asked_for_makes_way(
+    open_app: OpenApp, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app(prepare=True)
+    document_id = paper.read_here(app, source)
+    idle = app.model.wait().loaded.idle
+    with idle.work():
+        # However long others are at work.
+        app.readers.prepare_unasked()
+        app.readers.stop()
+        assert app.readers.settled(60) and app.readers.trouble is None
+        app.readers.prepare_unasked()
+        assert app.readers.doing == ""
+        app.readers.prepare()
+        with pytest.raises(Busy, match="being prepared"):
+            app.readers.use(str(other))
+        app.readers.stop()
+        assert app.readers.settled(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(Home, "free_bytes", lambda _: 1_000_000)
+            app.readers.prepare()
+            assert app.readers.settled(60) and isinstance(app.readers.trouble, DiskFull)
+    # What was observed of texts may be of any document.
+    folder = app.settings.home / "models" / f"some{basis_fit.SAMPLES_SUFFIX}"
+    folder.mkdir()
+    app.library.delete(document_id)
+    assert not folder.exists()
+    again = open_app(prepare=True)
+    paper.read_here(again, source)
+    with again.model.wait().loaded.idle.work():
+        again.readers.prepare_unasked()
+        assert "coded" in again.readers.doing
+        again.readers.use("no such reader")
+        assert again.readers.settled(120) and "neither a folder" in str(again.readers.trouble)

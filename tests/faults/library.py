@@ -55,7 +55,13 @@ class Library:
         self.work, self.home = work, work / "home"
         self._model = work / "model"
         self.settings = Settings(
-            home=self.home, model="embedded", chunk_tokens=128, max_answer_tokens=8, meaning=False, threads=1
+            home=self.home,
+            model="embedded",
+            chunk_tokens=128,
+            max_answer_tokens=8,
+            meaning=False,
+            prepare=False,
+            threads=1,
         )
         self._stand_in()
         self.kept, self.doomed, self.added = (

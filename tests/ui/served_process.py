@@ -25,7 +25,7 @@ def unused_port() -> int:
 def serving(command: Sequence[str], home: Path, port: int, *options: str) -> Iterator[str]:
     """Runs `command --port PORT --home DIR ...` and gives the address that it prints, which lets its user in."""
     log = home.with_name(f"{home.name}.log")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DOCPOD_MEANING": "false"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "DOCPOD_MEANING": "false", "DOCPOD_PREPARE": "false"}
     with log.open("a", encoding="utf-8") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--home", str(home), *options],

@@ -28,7 +28,7 @@ from engine.models.loader import Model
 
 KIND = "coded"
 BLOCK_TOKENS = 1024
-LEVEL = 9
+LEVEL = 6
 """Of zstd: what it finds at higher ones is not worth the time."""
 LEAST = 0.2
 """Directions whose spread is this many steps are coded; along the others hardly a token is not rounded to zero."""
@@ -162,7 +162,7 @@ class CodedLoader:
         positions = torch.arange(start, stop, device=sides[0].device)
         dims = (self._shape.layers, self._shape.kv_heads, self._shape.head_dim)
         keys, values = basis.restore(sides[0], sides[1], positions, dims, self._shape.dtype)
-        pair = torch.stack([keys, values]).to(self._shape.dtype)
+        pair = torch.stack([side.to(self._shape.dtype) for side in (keys, values)])
         if pair.is_cuda:
             # It is put to its place on a stream of its own.
             torch.cuda.current_stream(pair.device).synchronize()

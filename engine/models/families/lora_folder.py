@@ -68,7 +68,7 @@ def _merge(path: Path, base: Path, models: Path, on_progress: Callable[[str], No
             network: Any = AutoModelForCausalLM.from_pretrained(
                 base, config=config, dtype="auto", key_mapping=TEXT_WEIGHTS
             )
-        facts = PeftConfig.from_pretrained(path)
+        facts = PeftConfig.from_pretrained(str(path))
         facts.base_model_name_or_path = str(base)
         adapted = get_peft_model(network, facts)
         # peft leaves out what fits no layer, and begins anew what is missing.

@@ -32,8 +32,9 @@ def runner() -> Runner:
 
 @pytest.fixture(scope="module")
 def found(runner: Runner) -> Basis:
-    samples = [some_ids(runner, 700, seed) for seed in range(3)]
-    return basis_fit.fit(runner, samples, angles_of(runner.model.network, runner.model.shape.head_dim), {"seed": 0})
+    angles = angles_of(runner.model.network, runner.model.shape.head_dim)
+    samples = (basis_fit.observe(runner, some_ids(runner, 700, seed), angles) for seed in range(3))
+    return basis_fit.fit(samples, angles, {"seed": 0})
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +100,16 @@ def test_what_comes_back_is_the_definition(runner: Runner, found: Basis, pod: Po
             assert error.median() < 1e-4 and error.max() < STEP
 
 
-def test_in_half_precision_it_comes_back_alike(found: Basis) -> None:
+def test_in_half_precision_it_comes_back_alike(found: Basis, pod: Pod) -> None:
     """As near as a small share of the error that rounding to steps makes."""
+    whole = [side[:, :, basis_fit.SINKS :] for side in (pod.keys, pod.values)]
+    places = pod.positions[basis_fit.SINKS :]
+    for one, other in zip(
+        found.analyse(*whole, places, STEP),
+        found.analyse(*(side.bfloat16() for side in whole), places, STEP),
+        strict=True,
+    ):
+        assert 0 < (one - other).square().mean() < 1e-4 * one.square().mean()
     sides = [
         STEP * torch.randn(50, len(side.spread)).mul(side.spread / STEP).round() for side in (found.keys, found.values)
     ]
@@ -169,5 +178,5 @@ def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path:
     assert again.basis is not None and again.basis.digest == found.digest and again.basis.facts == {"seed": 0}
     assert again.digest != layout_of(model, parse("exact"), [tmp_path]).digest
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(PlanMissing, match="make it anew"):
+    with pytest.raises(PlanMissing, match="make it anew with docpod readers prepare"):
         layout_of(model, parse(RECIPE), [tmp_path])

@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -
     home, pdf = folder / "home", folder / "Collected reports.pdf"
     (home / "models").mkdir(mode=0o700, parents=True)
     (home / "models" / embedded_model_dir.name).symlink_to(embedded_model_dir)
-    app = App(Settings(home=home))
+    app = App(Settings(home=home, prepare=False))
     keys = {name: app.keys.create(name, scopes)[1] for name, scopes in SCOPES.items()}
     app.close()
     _, fact, other, *_ = planted_report(pdf, pages=3)

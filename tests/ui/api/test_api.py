@@ -110,7 +110,7 @@ def test_openai_responses_keep_a_conversation(served: Served, gpt: openai.OpenAI
     assert conversation == first.model_dump()["docpod"]["conversation_id"] != ""
     with pytest.raises(openai.NotFoundError, match="not the last response"):
         gpt.responses.create(input="And then?", previous_response_id=first.id)
-    app = App(Settings(home=served.home))
+    app = App(Settings(home=served.home, prepare=False))
     assert [turn.question for turn in app.questions.turns(conversation)] == [served.fact.question, "And where is that?"]
     app.close()
     third = gpt.responses.create(model=served.document_id, input=served.fact.question, store=False)
@@ -257,7 +257,7 @@ def test_a_key_does_only_what_it_may(served: Served, key: str, scope: str) -> No
 
 
 def test_a_revoked_key_opens_nothing(served: Served) -> None:
-    app = App(Settings(home=served.home))
+    app = App(Settings(home=served.home, prepare=False))
     _, secret = app.keys.create("short", ["read"])
     with openai_client(served.url, secret) as client:
         assert list(client.models.list())
