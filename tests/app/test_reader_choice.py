@@ -354,8 +354,9 @@ def test_a_reader_is_prepared_unasked_once_something_is_read(
     app.model.wait()
     app.library.at_rest()
     assert app.readers.doing == ""
-    paper.read_here(app, source)
+    # The background looks, too, once it has read.
     app.settings.prepare = False
+    paper.read_here(app, source)
     app.library.at_rest()
     assert app.readers.doing == ""
     app.settings.prepare = True
