@@ -10,7 +10,7 @@ from engine.kvcache.recipe import parse
 from storage import Document, Reading, SectionRead, Shelved, Store
 
 _LAST_CHOSEN = "recipe"
-USUAL = "coded16+near4,1"
+USUAL = "packed"
 """By which documents are kept that nobody chose a recipe for, where the reader is prepared."""
 
 

@@ -16,6 +16,7 @@ NAMED = {
     "faithful": "keep60+k8v4h",
     "balanced": "keep40+k4v4h",
     "compact": "keep27+k4v4h+near4,32",
+    "packed": "coded16+near4,1",
     "archive": "coded50+near4,1",
 }
 """The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
