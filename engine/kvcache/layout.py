@@ -81,7 +81,7 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
     if recipe.coding.step:
         found = basis.find(model, *folders)
         if found is None:
-            raise PlanMissing(f"{model.name} has no basis to code by: make one with docpod readers prepare")
+            raise PlanMissing(f"{model.name} is not prepared for it yet: docpod readers prepare does that, once")
         return Layout(recipe, own, basis=found)
     saving = recipe.sharing.saving
     if not recipe.sharing.mode:

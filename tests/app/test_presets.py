@@ -400,7 +400,7 @@ def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
 def test_coded_across_layers_it_answers_alike_after_a_restart(
     settings: Settings, open_app: OpenApp, source: Path, store: Store
 ) -> None:
-    with pytest.raises(ModelUnavailable, match=r"no basis to code by.*docpod readers prepare"):
+    with pytest.raises(ModelUnavailable, match=r"is not prepared for it yet.*docpod readers prepare"):
         open_app(recipe="coded5").model.wait()
     models = str(settings.home / "models")
     drawn = ("--samples", "2", "--tokens", "600", "--out", models)
