@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.compression.compress import score
 from engine.compression.policies import cascading, chunkkv, keyformer, own_attention
+from engine.compression.policies.base import Subject
 from engine.kvcache.blocks import by_layer
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.layout import Layout
@@ -219,3 +220,20 @@ def test_layers_with_a_state_are_read_from_the_beginning(name: str, monkeypatch:
     monkeypatch.setattr(own_attention, "chunk_tokens", lambda device: 1000)
     (whole,) = score(runner, ids, exact, plan)
     torch.testing.assert_close(pieces[-1].values, whole.values, rtol=1e-3, atol=1e-4)
+
+
+def test_tokens_before_the_first_are_not_asked() -> None:
+    runner = runner_of(tiny_families.build("lfm2"))
+    ids = some_ids(runner, TOKENS, 6)
+    subject = Subject(runner, ids, read(runner, ids), parse("keep40:chunk10"))
+    *_, scores = own_attention.own_attention(subject, None, chunkkv._add, TOKENS - 20)
+    heads = runner.model.network.config.num_attention_heads
+    torch.testing.assert_close(scores.values.sum(-1), torch.full(scores.values.shape[:2], 20.0 * heads))
+
+
+def test_no_token_is_left_alone_for_the_last_step(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor takes a single token by one call, on a way that shows no queries."""
+    monkeypatch.setattr(own_attention, "chunk_tokens", lambda device: TOKENS - 1)
+    ids = some_ids(llama_runner, TOKENS, 7)
+    (whole,) = score(llama_runner, ids, read(llama_runner, ids), layout(llama_runner, "keyformer"))
+    assert whole.done == TOKENS
