@@ -2,9 +2,9 @@
 
 Token j is worth g_j = sum over heads and over the queries i of an observation window of A_ij; a chunk the mean of its
 tokens; and the best chunks stay, the same for all heads. Every second layer takes those of the layer below (index
-reuse, n = 2). Defaults: chunks of 10 tokens in the paper, of 20 in kvpress. The window are here the last 32 tokens of
-the section, which cost nothing beside reading, since a question is not known yet; it is the base score of the paper.
-A budget is met exactly, so that of the last chunk to stay only the beginning may fit.
+reuse, n = 2). Defaults: chunks of 10 tokens in the paper, of 20 in kvpress. The window is here the last 32 tokens of
+the section (32 is our choice), cheap beside reading and sound, since no question is known yet. A budget
+is met exactly, so that of the last chunk to stay only the beginning may fit.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Keep what got attention, had others been dropped (Keyformer, arXiv 2403.09054).
+"""Keep what gets the most attention under noise that stands for what was dropped (Keyformer, arXiv 2403.09054).
 
 Slot j of a head is worth f_j = sum over queries i of softmax_j((x_ij + z_j) / t), where x are the logits and z is
-Gumbel noise, which stands for the shift that dropping brings. The last w tokens stay, and the best others, k in all.
+Gumbel noise. The last w tokens stay, and the best others, k in all.
 Defaults: w = 0.3 k, z ~ Gumbel(0, 1), t from 1 to 2 over the steps of an answer. Here the section's own queries are
 the only ones, as for a prompt in the authors' code, so that t stays at its first value; k counts the recipe's exact
 tokens too, so that the window reaches into distant ones only where it is longer than they are; noise is seeded by the
