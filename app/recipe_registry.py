@@ -9,7 +9,7 @@ from pathlib import Path
 from app.prompts import PROMPT_VERSION, Prompts
 from engine.core.errors import PlanMissing, RecipeUnknown
 from engine.kvcache.layout import Layout, expected_bytes, layout_of
-from engine.kvcache.recipe import NAMED, Recipe, parse
+from engine.kvcache.recipe import NAMED, POLICIES, Recipe, parse
 from engine.models.loader import Model
 
 FORMAT_VERSION = 1
@@ -26,7 +26,7 @@ class Prepared:
     def passes(self) -> float:
         """How often an exact memory goes through the model once more before it is compressed."""
         selection = self.layout.recipe.selection
-        return 1.0 if selection.drops and selection.policy == "reread" else 0.0
+        return POLICIES[selection.policy].passes if selection.drops else 0.0
 
 
 class RecipeRegistry:

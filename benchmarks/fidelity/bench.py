@@ -15,7 +15,7 @@ from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import ExactPod, Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod, QuantizedPod
-from engine.kvcache.recipe import Recipe
+from engine.kvcache.recipe import POLICIES, Recipe
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
@@ -58,7 +58,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
     ids = list(document.ids)
     exact = read(runner, ids)
     truth = [answers(runner, exact, question) for question in document.questions]
-    scores: dict[tuple[int, str], Scores] = {}
+    scores: dict[tuple[object, ...], Scores] = {}
     streamed: dict[tuple[int, str], ExactPod | QuantizedPod] = {}
     for entry in entries:
         row, source = rows[entry.name], exact
@@ -78,8 +78,10 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
                 sum(len(each.payload) for each in blocks),
             )
         elif isinstance(source, Pod) and not entry.recipe.exact:
-            # Scores are the same for every recipe with this policy.
-            asked = (id(source), entry.recipe.selection.policy)
+            policy = entry.recipe.selection.policy
+            # Most scores are the same for every recipe with their policy.
+            own = (entry.recipe.selection, entry.recipe.distant(len(ids))) if POLICIES[policy].budgeted else ()
+            asked = (id(source), policy, *own)
             if asked not in scores:
                 steps = list(score(entry.runner, ids, source, entry.layout))
                 scores.update({asked: steps[-1]} if steps else {})

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
 
-from engine.compression.policies.base import Subject
-from engine.compression.top_k import POLICIES, top_k
+from engine.compression.policies.base import Score, Subject
+from engine.compression.top_k import top_k
 from engine.core.quant import Packed, dequantize, pack, quantize, rotated
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
+from engine.kvcache.recipe import POLICIES
 from engine.runtime.runner import Runner
 
 
@@ -23,7 +25,8 @@ def score(
     """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
     recipe = layout.recipe
     if recipe.selection.drops and recipe.distant(exact.num_tokens):
-        yield from POLICIES[recipe.selection.policy].score(Subject(runner, ids, exact), known)
+        policy: Score = resolve_name(f"engine.compression.policies.{POLICIES[recipe.selection.policy].score}")
+        yield from policy(Subject(runner, ids, exact, recipe), known)
 
 
 def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:

@@ -1,22 +1,9 @@
 """Top-k: from scores to the distant slots that stay, per layer and KV head."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from engine.compression.policies.base import Policy
-from engine.compression.policies.reread import reread
-from engine.compression.policies.simple import at_random, key_norm, streaming
 from engine.kvcache.layout import Layout
-
-POLICIES: Mapping[str, Policy] = {
-    "reread": Policy(reread, pooled=True),
-    "norm": Policy(key_norm, pooled=False),
-    "streaming": Policy(streaming, pooled=False),
-    "random": Policy(at_random, pooled=True),
-}
-"""By their names in a recipe."""
 
 
 def top_k(scores: Tensor, layout: Layout, pooled: bool) -> Tensor:

@@ -21,7 +21,35 @@ NAMED = {
 }
 """The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
 BITS = (2, 3, 4, 8, 16)
-POLICIES = ("reread", "norm", "streaming", "random")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What decides which distant slots stay."""
+
+    score: str
+    """`module:function` in engine.compression.policies, found once it is needed: it reads, which needs recipes."""
+    pooled: bool = False
+    """Whether scores compare between heads, so that heads may keep different numbers of slots."""
+    budgeted: bool = False
+    """Whether scores are of a recipe's own distant slots, and of how many of them stay."""
+    passes: float = 0.0
+    """How often it takes the text through the model once more."""
+
+
+POLICIES: Mapping[str, Policy] = {
+    "reread": Policy("reread:reread", pooled=True, passes=1),
+    "norm": Policy("simple:key_norm"),
+    "l2norm": Policy("l2norm:l2norm", pooled=True, budgeted=True),
+    "streaming": Policy("simple:streaming"),
+    "sepllm": Policy("sepllm:sepllm", budgeted=True),
+    "chunk10": Policy("chunkkv:chunkkv", budgeted=True),
+    "chunk20": Policy("chunkkv:chunkkv", budgeted=True),
+    "keyformer": Policy("keyformer:keyformer", budgeted=True, passes=1),
+    "cascading": Policy("cascading:cascading", budgeted=True, passes=1),
+    "random": Policy("simple:at_random", pooled=True),
+}
+"""By their names in a recipe."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +181,7 @@ class Recipe:
 
 _FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     r"k(\d+)v(\d+)(h?)(s?)": lambda k, v, h, s: {"precision": Precision(int(k), int(v), bool(h), bool(s))},
-    r"keep(\d+)(?::([a-z]+))?": lambda keep, by: {"selection": Selection(int(keep) / 100, by or "reread")},
+    r"keep(\d+)(?::(\w+))?": lambda keep, by: {"selection": Selection(int(keep) / 100, by or "reread")},
     r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)": lambda mode, saving, r, t, s: {
         "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100, bool(s))
     },

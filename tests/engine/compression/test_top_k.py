@@ -9,11 +9,11 @@ from torch import Tensor
 from engine.compression.compress import pack_pod, score
 from engine.compression.policies import reread
 from engine.compression.policies.base import Subject
-from engine.compression.top_k import POLICIES, top_k
+from engine.compression.top_k import top_k
 from engine.core.errors import WindowExceeded
 from engine.kvcache.blocks.scores import Scores
 from engine.kvcache.layout import Layout
-from engine.kvcache.recipe import parse
+from engine.kvcache.recipe import POLICIES, Recipe, parse
 from engine.runtime.runner import Runner
 from tests.engine.reading import compress, plain_logits, read, some_ids
 from tests.engine.shapes import check
@@ -65,8 +65,8 @@ def test_every_policy_keeps_the_contract(name: str, llama_runner: Runner) -> Non
     ids = some_ids(runner, 200, 1)
     exact = read(runner, ids)
     before = exact.keys.clone()
-    plan = layout(f"keep40:{name}+near4,32")
-    steps = list(POLICIES[name].score(Subject(runner, ids, exact), None))
+    plan = layout(f"keep60:{name}+near4,32")
+    steps = list(score(runner, ids, exact, plan))
     assert steps[-1].done == len(ids) and steps[-1].values.shape == exact.keys.shape[:3]
     assert steps[-1].values.isfinite().all()
     pod = compress(runner, ids, exact, plan)
@@ -80,7 +80,7 @@ def test_every_policy_keeps_the_contract(name: str, llama_runner: Runner) -> Non
             places = pod.segments(layer)[1].places(head)
             total += len(places)
             assert (places.diff() > 0).all() and places.min() >= 4 and places.max() < 168
-    assert total == round(0.4 * 164 * LAYERS * HEADS) or not POLICIES[name].pooled
+    assert total == round(0.6 * 164 * LAYERS * HEADS) or not POLICIES[name].pooled
     again = compress(runner, ids, exact, plan)
     assert all(torch.equal(a.places(1), b.places(1)) for a, b in zip(pod.segments(1), again.segments(1), strict=True))
     assert torch.equal(exact.keys, before)
@@ -124,7 +124,7 @@ def test_rereading_scores_are_the_most_attention_of_the_repetition(
         for layer, mass in enumerate(seen):
             most = mass[0, :, len(ids) :, : len(ids)].amax(1)
             expected[layer] = torch.maximum(expected[layer], most.view(HEADS, -1, len(ids)).amax(1))
-    scores = list(POLICIES["reread"].score(Subject(runner, ids, exact), None))
+    scores = list(reread.reread(Subject(runner, ids, exact, Recipe()), None))
     assert [each.done for each in scores] == [40, 80, 100]
     torch.testing.assert_close(scores[-1].values.double(), expected, rtol=1e-4, atol=1e-6)
     assert plain_logits(runner, ids).isfinite().all()
@@ -133,17 +133,17 @@ def test_rereading_scores_are_the_most_attention_of_the_repetition(
 def test_rereading_goes_on_where_it_was(llama_runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reread, "CHUNK_TOKENS", 32)
     ids = some_ids(llama_runner, 100, 5)
-    subject = Subject(llama_runner, ids, read(llama_runner, ids))
-    whole = list(POLICIES["reread"].score(subject, None))
+    subject = Subject(llama_runner, ids, read(llama_runner, ids), Recipe())
+    whole = list(reread.reread(subject, None))
     known = Scores(whole[1].done, whole[1].values.clone())
-    rest = list(POLICIES["reread"].score(subject, known))
+    rest = list(reread.reread(subject, known))
     assert [each.done for each in rest] == [96, 100]
     assert torch.equal(rest[-1].values, whole[-1].values)
-    assert list(POLICIES["reread"].score(subject, rest[-1])) == []
+    assert list(reread.reread(subject, rest[-1])) == []
 
 
 def test_rereading_without_room_is_refused(llama_runner: Runner) -> None:
     window = llama_runner.model.window
     ids = some_ids(llama_runner, window - 20, 6)
     with pytest.raises(WindowExceeded, match="no room to repeat"):
-        list(POLICIES["reread"].score(Subject(llama_runner, ids, read(llama_runner, ids, 512)), None))
+        list(reread.reread(Subject(llama_runner, ids, read(llama_runner, ids, 512), Recipe()), None))
