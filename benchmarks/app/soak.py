@@ -133,7 +133,7 @@ def draw(rows: Sequence[dict[str, float]]) -> str:
         marks.append(f'<line x1="{_LEFT}" x2="{_LEFT + width}" y1="{top + _ROW - 24}" y2="{top + _ROW - 24}"/>')
         marks.append(f'<polyline points="{points}"/>')
     height = 40 + len(names) * _ROW
-    marks.append(f'<text x="{_LEFT}" y="{height - 12}">0 to {last / 60:.0f} minutes, {len(rows)} rounds</text>')
+    marks.append(f'<text x="{_LEFT}" y="{height - 12}">0 to {last / 60:.0f} minutes</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img">'
         "<title>What the app takes over time</title><style>svg{background:#fff;font:12px system-ui,sans-serif}"
