@@ -82,7 +82,8 @@ def test_main_points_are_there_and_an_archive_takes_all_home_and_elsewhere(
         driver.ask(page, fact.question)
         driver.wait_for_answer(page, 2)
         with page.expect_download() as download:
-            page.get_by_label("Export as .docpod").click()
+            page.get_by_label("More", exact=True).click()
+            page.get_by_text("Export as .docpod").click()
         archive = tmp_path / download.value.suggested_filename
         download.value.save_as(archive)
         assert archive.name == "Three reports.docpod" and archive.stat().st_size > 1_000_000
