@@ -28,8 +28,10 @@ class Recoding:
         engine = self._model.peek()
         if engine is None or engine.presets.usual() != USUAL:
             return
-        for document in self._store.documents():
-            exact = None if document.recipe else engine.planner.find(document.id, "exact")
+        # Mostly there is none: this is looked at as long as nothing else is done.
+        known = {each.document_id for each in self._store.readings(state="ready") if each.recipe == "exact"}
+        for document in (each for each in self._store.documents() if each.id in known and not each.recipe):
+            exact = engine.planner.find(document.id, "exact")
             if exact is not None and exact.state == "ready":
                 try:
                     self._recode(engine, exact, lambda: stopped() or self._model.peek() is not engine)

@@ -103,8 +103,12 @@ def live(app: App, at: Open) -> View:
         ),
         "live": conversation.growing(last.question, last.evidence, last.answer.answer) if apart else "",
         "status": status_line(app, last),
-        "question": box(busy=last.state in ("looking", "answering")),
+        "question": box(_is_busy(at)),
     }
+
+
+def _is_busy(at: Open) -> bool:
+    return bool(at.turns) and at.turns[-1].state in ("looking", "answering")
 
 
 def box(busy: bool) -> dict[str, Any]:
@@ -121,8 +125,8 @@ def opened(app: App, at: Open) -> View:
         hint = t("This document is shared for reading only")
     else:
         hint = t("Ask these documents" if at.several else "Ask this document")
-    asked = live(app, at)["question"] if usable else box(busy=False)
-    return {"question": {**asked, "interactive": usable, "placeholder": hint}, "instead_of": 0, "said": ""}
+    button = box(usable and _is_busy(at))
+    return {"question": {**button, "interactive": usable, "placeholder": hint}, "instead_of": 0, "said": ""}
 
 
 def on_edit(page: Page, conversation_id: str, answer: int) -> View:

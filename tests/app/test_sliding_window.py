@@ -10,7 +10,7 @@ from app.errors import ModelUnavailable
 from app.main import App
 from engine.evidence.heads import EvidenceHeads
 from engine.models import loader
-from storage import Store
+from storage import Document, Store
 from tests import tiny
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -40,15 +40,21 @@ def read(app: App, document_id: str, most: int | None = None) -> None:
             reading.close()
 
 
-def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
-    model: Path, open_app: OpenApp, source: Path, store: Store
-) -> None:
-    app = open_app(model=str(model))
+def read_half(app: App, source: Path) -> Document:
+    """A document of which 600 tokens or some more are read, and asked."""
     document = app.library.intake.keep(source, source.name, move=False)
     assert list(app.library.intake.parse(document))
     read(app, document.id, most=600)
     half = paper.last(app.questions.ask(document.id, QUESTION))
     assert half.coverage and 600 <= half.reused_tokens < 1000
+    return document
+
+
+def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
+    model: Path, open_app: OpenApp, source: Path, store: Store
+) -> None:
+    app = open_app(model=str(model))
+    document = read_half(app, source)
     app.close()
 
     app = open_app(model=str(model))

@@ -13,7 +13,7 @@ from storage import Block, Store
 from tests import tiny_families
 from tests.app import paper
 from tests.app.conftest import OpenApp
-from tests.app.test_sliding_window import read
+from tests.app.test_sliding_window import read, read_half
 
 QUESTION = "What is the access code of room 3?"
 
@@ -55,11 +55,7 @@ def test_read_in_two_goes_and_asked_in_between_and_after_a_restart(
     model: Path, open_app: OpenApp, source: Path, store: Store, settings
 ) -> None:
     app = open_app(model=str(model))
-    document = app.library.intake.keep(source, source.name, move=False)
-    assert list(app.library.intake.parse(document))
-    read(app, document.id, most=600)
-    half = paper.last(app.questions.ask(document.id, QUESTION))
-    assert half.coverage and 600 <= half.reused_tokens < 1000
+    document = read_half(app, source)
     app.close()
 
     app = open_app(model=str(model))
