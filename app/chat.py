@@ -23,6 +23,7 @@ from app.questions import Questions
 from app.refusals import report
 from app.several_answer import read_of
 from app.streaming import without_echo
+from app.warming import Warming
 from storage import Document, MessageState, Store
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,14 @@ class Chat:
         self._looking = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
+        self._warming = Warming(store, model)
         self._pool = ThreadPoolExecutor(_ANSWERS_AT_ONCE, "answers")
         self._thread = threading.Thread(target=self._watch, name="chat", daemon=True)
 
     def start(self) -> None:
         """Answer what is asked, and what an earlier run left open, in the background."""
         self._thread.start()
+        self._warming.start()
 
     def close(self) -> None:
         """End after the token or chunk at hand; what is open stays open for the next start."""
@@ -80,6 +83,11 @@ class Chat:
             self._thread.join()
             self._store.delete_hidden_conversations()
         self._pool.shutdown()
+        self._warming.close()
+
+    def expect(self, document_id: str) -> None:
+        """Get ready for questions about a document, which was opened just now."""
+        self._warming.expect(document_id)
 
     def open(self, documents: Sequence[str], owner: str = "") -> str:
         """A conversation about several documents, to be asked in; its id. Raises DocumentNotFound."""
@@ -311,7 +319,7 @@ class Chat:
                     del self._running[asked.answer_id]
             self._note_change()
             self._wake.set()
-        self._questions.expect(asked.document_id)
+        self.expect(asked.document_id)
 
     def _note(self, running: _Running, event: AskEvent) -> None:
         match event:

@@ -15,7 +15,7 @@ from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.question_kind import Asking, kind_of
 from app.retrieval import Retriever
-from app.routing import Route, index
+from app.routing import Route
 from app.section_answer import SectionAnswer
 from app.settings import Settings
 from app.several_answer import SeveralAnswer
@@ -68,10 +68,6 @@ class Questions:
     def route(self, document_id: str, question: str) -> Route:
         """Where a question goes, and which passages seem to answer it before the model has looked."""
         return Route(question, document_id, self._store, self._retriever.meaning)
-
-    def expect(self, document_id: str) -> None:
-        """Get ready for further questions about a document."""
-        index(document_id, self._store)
 
     def conversations(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
         """As `Conversations.entries`."""

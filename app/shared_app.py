@@ -170,6 +170,11 @@ class SharedChat(_Restricted):
         self._take()
         return self._chat.copy(conversation_id)
 
+    def expect(self, document_id: str) -> None:
+        """As `Chat.expect`. Raises NotAllowed, too."""
+        self._grant.require(document_id)
+        self._chat.expect(document_id)
+
     def open(self, documents: Sequence[str]) -> str:
         """As `Chat.open`. Raises NotAllowed, too."""
         for each in documents:

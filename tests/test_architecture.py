@@ -57,6 +57,7 @@ ONLY_IN = {
 # Where a rule does not hold, and why.
 CATCHES_EVERYTHING = {
     "app/chat.py": "rim: whatever goes wrong with one question must neither lose it nor end the thread for the others",
+    "app/warming.py": "rim: what cannot be warmed is told to whoever asks, and must not end the thread for the next",
     "app/guide.py": "rim: whatever is wrong with one document must not end the thread that serves the others",
     "app/worker.py": "rim: whatever goes wrong with one document must not end the thread that serves the others",
     "app/readers/worker.py": "rim: whatever a parser raises over one page costs that page only",

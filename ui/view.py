@@ -207,6 +207,8 @@ class Page:
             known = [each.conversation_id for each in mine if len(each.documents) < 2]
             conversation_id = next(iter(known), "") if conversation_id is None else ""
         at = self.place(document_id, conversation_id or uuid4().hex, search)
+        if at.document_id:
+            self.app.chat.expect(at.document_id)
         opening = (panel.opened(self.app, at) for panel in self._panels if isinstance(panel, OpeningPanel))
         return {
             **self.current(at),

@@ -10,6 +10,7 @@ from pathlib import Path
 from app.events import Answer, Evidence, TextDelta
 from app.main import App
 from app.passages import split
+from app.warming import Warming
 from benchmarks.speed import docpod
 from benchmarks.speed.clock import forget_peak, peak_gb
 from benchmarks.speed.places import Folder
@@ -87,7 +88,7 @@ class Session:
         """Medians over some questions, each of which finds the document's pod in that place, and its passages at hand,
         as in the app after a first question.
         """
-        self._app.questions.expect(self._id)
+        Warming(self._app._store, self._app.model).warm(self._id)
         reading = self._engine.presets.plan(self._id)
         seen = []
         for question in self._questions:

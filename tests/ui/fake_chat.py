@@ -93,6 +93,9 @@ class FakeChat:
         for conversation_id in [key for key, each in self.known.items() if each.owner == owner]:
             self.delete(conversation_id)
 
+    def expect(self, document_id: str) -> None:
+        pass
+
     def open(self, documents: Sequence[str], owner: str = "") -> str:
         for each in documents:
             self.library.entry(each)

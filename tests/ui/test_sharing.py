@@ -152,6 +152,7 @@ def test_a_visitor_has_the_shared_documents_and_nothing_else(
         lambda: view.library.guide(private),
         lambda: view.library.presets(private),
         lambda: view.chat.ask(private, "", "Why?"),
+        lambda: view.chat.expect(private),
     ):
         with pytest.raises(DocumentNotFound, match="not shared"):
             call()
@@ -187,6 +188,7 @@ def test_every_other_verb_of_the_app_is_refused(app: FakeApp, sharing: Sharing, 
         "library.catalogue": {"entries", "entry", "labels", "sort"},
         "questions": {"conversations"},
         "chat": {
+            "expect",
             "open",
             "documents",
             "ask",
