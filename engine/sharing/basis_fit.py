@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.core.atomic import atomic_write
-from engine.core.errors import CalibrationFailed, EngineError, ModelUnsupported
+from engine.core.errors import CalibrationFailed, EngineError
 from engine.core.rope import Angles
 from engine.kvcache import tensor_file
 from engine.kvcache.basis import Basis, Transform
@@ -45,8 +45,10 @@ LEAST_SPREAD = 0.02
 """Directions along which less varies are left out: they serve no step that is coarser than .1."""
 SAMPLES, TOKENS = 60, 512
 """Many short texts say more of what will be read than a few long ones of as many tokens."""
-MOST_NUMBERS = 12_288
-"""Of a vector: its covariance takes the square of that, four bytes each."""
+MOST_NUMBERS = 8_192
+"""Of a vector, which is of a group of layers: its covariance takes the square of that, four bytes each."""
+MOST_SHARE, LEAST_BYTES = 0.03, 128 << 20
+"""Of a model's weights that its basis may take, in two bytes each; and what is given to any model."""
 ASKED = 64
 """Tokens at the end of a text, which say what matters of those before."""
 MOST_DIVERGENCE = 0.1
@@ -143,22 +145,31 @@ class Moments:
         )
 
 
-def fit(samples: Iterable[Observed], angles: Angles, facts: dict[str, Any]) -> Basis:
-    """The basis over texts, each as it was observed."""
+def fit(samples: Iterable[Observed], angles: Angles, facts: dict[str, Any], most_bytes: int = LEAST_BYTES) -> Basis:
+    """The basis over texts, each as it was observed, in about so many bytes: the widest directions of all groups."""
     moments: list[Moments] = []
     known: list[Tensor] = []
     for each in samples:
         keys = each["keys"]
         positions = torch.arange(SINKS, SINKS + keys.shape[2], device=keys.device)
-        rows = angles.undo(keys, positions), each["values"].float()
-        flat = [side.permute(2, 0, 1, 3).flatten(1) for side in rows]
-        moments = moments or [Moments(side.shape[1], side.device) for side in flat]
-        for side, vectors in zip(moments, flat, strict=True):
-            side.add(vectors)
+        sides = angles.undo(keys, positions).flatten(0, 1), each["values"].float().flatten(0, 1)
+        groups = [part for side in sides for part in side.tensor_split(-(-len(side) * side.shape[2] // MOST_NUMBERS))]
+        flat = [part.transpose(0, 1).flatten(1) for part in groups]
+        moments = moments or [Moments(part.shape[1], part.device) for part in flat]
+        for group, vectors in zip(moments, flat, strict=True):
+            group.add(vectors)
         found = [each["of_keys"].double(), each["of_values"].double()]
         known = [old + new for old, new in zip(known, found, strict=True)] if known else found
-    of_keys, of_values = (each.transform(scale) for each, scale in zip(moments, _weights(known), strict=True))
-    return Basis(of_keys, of_values, angles, facts)
+    count = len(moments) // 2
+    weights = [part for side in _weights(known) for part in side.tensor_split(count)]
+    whole = [each.transform(part) for each, part in zip(moments, weights, strict=True)]
+    spreads = torch.cat([each.spread for each in whole])
+    sizes = torch.cat([torch.full_like(each.spread, 2 * len(each.mean)) for each in whole])
+    falling = spreads.argsort(descending=True)
+    kept = int((sizes[falling].double().cumsum(0) <= most_bytes).sum())
+    least = float(spreads[falling[kept - 1]])
+    cut = [each.first(each.within(least)) for each in whole]
+    return Basis(tuple(cut[:count]), tuple(cut[count:]), angles, facts)
 
 
 def _weights(known: Sequence[Tensor]) -> list[Tensor]:
@@ -195,17 +206,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
 def angles_of_codable(model: Model) -> Angles:
     """The positions of a model's keys. Raises ModelUnsupported and PlanMissing for one that no basis is found for."""
     model.need_every_token()
-    size = _numbers(model)
-    if size > MOST_NUMBERS:
-        raise ModelUnsupported(
-            f"a token's keys of {model.name} are {size:,} numbers, and a basis is found for {MOST_NUMBERS:,} at most"
-        )
     return angles_of(model.network, model.shape.head_dim)
-
-
-def _numbers(model: Model) -> int:
-    """Of the keys of a token."""
-    return model.shape.layers * model.shape.kv_heads * model.shape.head_dim
 
 
 def prepare(
@@ -246,7 +247,8 @@ def prepare(
             yield known
         say(f"Finding out how the memory of {model.name} is coded, once: {len(drawn)} of {len(drawn)} texts.")
 
-    found = fit(samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed})
+    most = max(LEAST_BYTES, int(2 * MOST_SHARE * model.network.num_parameters()))
+    found = fit(samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed}, most)
     divergence = sum(_divergence(runner, ids, found) for ids in unseen) / len(unseen)
     found.facts["divergence"] = round(divergence, 4)
     if divergence > MOST_DIVERGENCE:
@@ -261,7 +263,9 @@ def prepare(
 
 def seconds_of(model: Model, reading: float) -> float:
     """About how long `prepare` takes where the model reads TOKENS in so many seconds."""
-    return 2 * SAMPLES * reading + _SECONDS * (_numbers(model) / 5760) ** 3
+    numbers = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
+    groups = -(-numbers // MOST_NUMBERS)
+    return 2 * SAMPLES * reading + groups * _SECONDS * (numbers / groups / 5760) ** 3
 
 
 def passing_bytes(model: Model) -> int:

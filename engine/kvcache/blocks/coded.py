@@ -8,16 +8,14 @@ they are.
 Letters: L layers, G KV heads, C tokens of a block, D head size, R directions.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 import zstandard
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.core.errors import PodMismatch
 from engine.core.kv_shape import KVShape
@@ -28,28 +26,38 @@ from engine.models.loader import Model
 
 KIND = "coded"
 BLOCK_TOKENS = 1024
-LEVEL = 6
-"""Of zstd: what it finds at higher ones is not worth the time."""
+LEVEL = 1
+"""Of zstd: its Huffman codes alone. What higher ones repeat costs more than it saves, 4 % of the bytes at 6."""
 LEAST = 0.2
 """Directions whose spread is this many steps are coded; along the others hardly a token is not rounded to zero."""
+_MOST = 2**15 - 1
+_THREADS = 8
 
 
 def to_blocks(pod: Pod, layout: Layout) -> Iterator[PodBlock]:
     """The pod as blocks, first tokens first."""
     far = layout.recipe.distant(pod.num_tokens)
-    cuts = [0, *range(far.start, far.stop, BLOCK_TOKENS), far.stop, pod.num_tokens]
-    for start, stop in pairwise(cuts):
+    cuts = sorted({0, *range(far.start, far.stop, BLOCK_TOKENS), far.stop, pod.num_tokens})
+
+    def block(start: int, stop: int) -> PodBlock:
         if start in far:
-            yield _block(pod, layout, start, stop)
-        elif start < stop:
-            yield leaving([(pod.keys[:, :, start:stop], pod.values[:, :, start:stop])], start)()
+            return _block(pod, layout, start, stop)
+        return leaving([(pod.keys[:, :, start:stop], pod.values[:, :, start:stop])], start)()
+
+    with _pool(pod.keys.device) as pool:
+        yield from pool.map(block, cuts, cuts[1:])
+
+
+def _pool(device: torch.device) -> ThreadPoolExecutor:
+    """What blocks are coded in, and decoded: beside a GPU by several threads; a processor is busy with the products."""
+    return ThreadPoolExecutor(_THREADS if device.type == "cuda" else 1, "coding")
 
 
 def _block(pod: Pod, layout: Layout, start: int, stop: int) -> PodBlock:
     basis, step = basis_of(layout), layout.recipe.coding.step
     some = slice(start, stop)
     sides = basis.analyse(pod.keys[:, :, some], pod.values[:, :, some], pod.positions[some], LEAST * step)
-    packed = [encode((side / step).round().short().cpu().numpy().T) for side in sides]
+    packed = [encode((side / step).round().clamp(-_MOST, _MOST).short().T) for side in sides]
     meta = {
         "kind": KIND,
         "recipe": str(layout.recipe),
@@ -67,66 +75,65 @@ def basis_of(layout: Layout) -> Basis:
     return layout.basis
 
 
-def encode(rows: NDArray[np.int16]) -> bytes:
+def encode(rows: Tensor) -> bytes:
     """Whole numbers (R, C) under zstd: first how each row is packed, then the rows of one packing after the other."""
-    reach = np.abs(rows).max(1, initial=0)
-    kinds = np.searchsorted(_REACH, reach).astype(np.uint8)
-    packed = [pack(rows[kinds == kind]) for kind, (pack, _) in enumerate(_PACKINGS)]
-    return zstandard.ZstdCompressor(LEVEL).compress(b"".join(each.tobytes() for each in (kinds, *packed)))
+    reach = rows.abs().amax(1)
+    kinds = torch.bucketize(reach, torch.tensor(_REACH, device=rows.device))
+    packed = [packing.pack(rows[kinds == kind]).flatten() for kind, packing in enumerate(_PACKINGS)]
+    return zstandard.ZstdCompressor(LEVEL).compress(torch.cat([kinds.byte(), *packed]).cpu().numpy().data)
 
 
-def decode(data: memoryview, count: int, tokens: int) -> NDArray[np.int16]:
+def decode(data: memoryview, count: int, tokens: int, device: torch.device | None = None) -> Tensor:
     """The numbers (R, C), of `count` directions and so many tokens, again. Raises PodMismatch on anything else."""
     try:
-        flat = np.frombuffer(zstandard.ZstdDecompressor().decompress(data, 2 * count * (tokens + 1)), np.uint8)
+        plain = bytearray(zstandard.ZstdDecompressor().decompress(data, 2 * count * (tokens + 1)))
     except zstandard.ZstdError as error:
         raise PodMismatch(f"a coded block is damaged: {error}") from error
-    kinds, start = flat[:count], count
-    widths = [-(-tokens // 5), -(-tokens // 2), tokens, 2 * tokens]
-    members = [np.flatnonzero(kinds == kind) for kind in range(len(_PACKINGS))]
-    size = count + sum(len(rows) * width for rows, width in zip(members, widths, strict=True))
-    if len(flat) != size or sum(map(len, members)) != count:
-        raise PodMismatch(f"a coded block holds {len(flat)} bytes, expected {size}")
-    found = np.empty((count, tokens), np.int16)
-    for rows, width, (_, unpack) in zip(members, widths, _PACKINGS, strict=True):
-        stop = start + len(rows) * width
-        found[rows] = unpack(flat[start:stop].reshape(len(rows), width))[:, :tokens]
-        start = stop
+    flat = torch.frombuffer(plain, dtype=torch.uint8) if plain else torch.empty(0, dtype=torch.uint8)
+    members = [(flat[:count] == kind).nonzero()[:, 0] for kind in range(len(_PACKINGS))]
+    sizes = [len(rows) * packing.width(tokens) for rows, packing in zip(members, _PACKINGS, strict=True)]
+    if len(flat) != count + sum(sizes) or sum(map(len, members)) != count:
+        raise PodMismatch(f"a coded block holds {len(flat)} bytes, expected {count + sum(sizes)}")
+    found = torch.empty(count, tokens, dtype=torch.int16, device=device)
+    parts = torch.split(flat[count:].to(found.device), sizes)
+    for rows, packing, part in zip(members, _PACKINGS, parts, strict=True):
+        found[rows.to(found.device)] = packing.unpack(part, tokens)
     return found
 
 
-def _in_fives(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Numbers from -1 to 1 as digits to the base of 3."""
-    digits = np.pad(rows + 1, ((0, 0), (0, -rows.shape[1] % 5))).reshape(len(rows), -(-rows.shape[1] // 5), 5)
-    return (digits @ 3 ** np.arange(5)).astype(np.uint8)
+class _Packing:
+    """So many whole numbers from -reach on to a byte, as digits to a base; or, halved, their high bytes apart from the
+    low ones, since nearly all of those are alike."""
+
+    def __init__(self, count: int, base: int, reach: int, halved: bool = False) -> None:
+        self._count, self._reach, self._halved = count, reach, halved
+        self._weights = (base ** torch.arange(count)).short()
+        self._table = (torch.arange(256)[:, None] // self._weights % base - reach).char()
+
+    def width(self, tokens: int) -> int:
+        """Bytes of a row of numbers."""
+        return (1 + self._halved) * -(-tokens // self._count)
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """Rows of numbers (n, C) as rows of bytes."""
+        if self._halved:
+            rows = torch.cat([rows >> 8, (rows & 255) - 128], 1)
+        digits = nn.functional.pad(rows + self._reach, (0, -rows.shape[1] % self._count))
+        digits = digits.view(len(rows), digits.shape[1] // self._count, self._count)
+        return (digits * self._weights.to(rows.device)).sum(-1, dtype=torch.int16).byte()
+
+    def unpack(self, packed: Tensor, tokens: int) -> Tensor:
+        """Rows of so many numbers again, from all their bytes."""
+        digits = self._table.to(packed.device).index_select(0, packed.int()).short()
+        if self._halved:
+            high, low = digits.view(-1, 2, tokens).unbind(1)
+            return (high << 8) + low + 128
+        return digits.view(-1, self.width(tokens) * self._count)[:, :tokens]
 
 
-def _in_pairs(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Numbers from -7 to 7 as digits to the base of 16."""
-    digits = np.pad(rows + 7, ((0, 0), (0, rows.shape[1] % 2))).astype(np.uint8)
-    return (digits[:, ::2] | digits[:, 1::2] << 4).astype(np.uint8)
-
-
-def _in_halves(rows: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """The high bytes apart, since nearly all of them are alike."""
-    return np.concatenate([rows >> 8, rows], 1).astype(np.uint8)
-
-
-def _looked_up(table: NDArray[np.int8], packed: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Rows of the numbers that each byte stands for."""
-    return table[packed].reshape(len(packed), packed.shape[1] * table.shape[1])
-
-
-_OF_FIVES = (np.arange(256)[:, None] // 3 ** np.arange(5) % 3 - 1).astype(np.int8)
-_OF_PAIRS = np.stack([np.arange(256) % 16, np.arange(256) // 16], 1).astype(np.int8) - 7
 _REACH = (1, 7, 127)
 """How large the numbers of a row may be for each packing but the last."""
-_PACKINGS: tuple[tuple[Callable[[NDArray[np.int16]], NDArray[np.uint8]], Callable[[NDArray[np.uint8]], Any]], ...] = (
-    (_in_fives, lambda packed: _looked_up(_OF_FIVES, packed)),
-    (_in_pairs, lambda packed: _looked_up(_OF_PAIRS, packed)),
-    (lambda rows: rows.astype(np.uint8), lambda packed: packed.view(np.int8)),
-    (_in_halves, lambda packed: np.stack(np.split(packed, 2, 1)[::-1], -1).view("<i2")[..., 0]),
-)
+_PACKINGS = (_Packing(5, 3, 1), _Packing(2, 16, 7), _Packing(1, 256, 128), _Packing(1, 256, 128, halved=True))
 
 
 class CodedLoader:
@@ -135,7 +142,7 @@ class CodedLoader:
     def __init__(
         self, layout: Layout, shape: KVShape, num_tokens: int, device: torch.device, staging: Any = None
     ) -> None:
-        self._layout, self._shape = layout, shape
+        self._layout, self._shape, self._device = layout, shape, device
         self._exact = PodLoader(shape, num_tokens, device, staging)
 
     def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
@@ -153,16 +160,16 @@ class CodedLoader:
         if any(meta.get(name) != value for name, value in wanted.items()):
             raise PodMismatch(f"a block of {meta.get('recipe')} does not fit a pod of {wanted}")
         start, stop = int(meta["start"]), int(meta["stop"])
-        first, spread = 0, LEAST * recipe.coding.step
+        first, device, shape = 0, self._device, self._shape
         sides: list[Tensor] = []
-        for transform, size in zip((basis.keys, basis.values), meta["sizes"], strict=True):
-            rows = decode(payload[first : first + size], transform.within(spread), stop - start)
-            sides.append(torch.from_numpy(rows).to(transform.mean.device).T * recipe.coding.step)
+        for transform, size in zip(basis.sides, meta["sizes"], strict=True):
+            directions = transform.within(LEAST * recipe.coding.step)
+            sides.append(decode(payload[first : first + size], directions, stop - start, device).T * recipe.coding.step)
             first += size
-        positions = torch.arange(start, stop, device=sides[0].device)
-        dims = (self._shape.layers, self._shape.kv_heads, self._shape.head_dim)
-        keys, values = basis.restore(sides[0], sides[1], positions, dims, self._shape.dtype)
-        pair = torch.stack([side.to(self._shape.dtype) for side in (keys, values)])
+        pair = torch.empty(
+            2, shape.layers, shape.kv_heads, stop - start, shape.head_dim, dtype=shape.dtype, device=device
+        )
+        basis.restore(sides, torch.arange(start, stop, device=device), pair)
         if pair.is_cuda:
             # It is put to its place on a stream of its own.
             torch.cuda.current_stream(pair.device).synchronize()
@@ -178,6 +185,7 @@ class CodedLoader:
 def restored(blocks: Sequence[PodBlock], layout: Layout, model: Model) -> Pod:
     """The pod that comes back of these blocks."""
     loader = CodedLoader(layout, model.shape, blocks[-1].stop, model.device)
-    for block in blocks:
-        loader.add({**block.meta, "stop": block.stop}, block.payload)
+    with _pool(model.device) as pool:
+        for _ in pool.map(lambda block: loader.add({**block.meta, "stop": block.stop}, block.payload), blocks):
+            pass
     return loader.finish()

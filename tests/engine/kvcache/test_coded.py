@@ -1,5 +1,6 @@
 """Coding across layers: the basis is that of principal components, what is coded comes back as its definition says."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +31,15 @@ def runner() -> Runner:
     return runner_of(llama())
 
 
-@pytest.fixture(scope="module")
-def found(runner: Runner) -> Basis:
+@pytest.fixture(scope="module", params=[1, 3], ids=["all-layers", "groups"])
+def found(runner: Runner, request: pytest.FixtureRequest) -> Iterator[Basis]:
+    with pytest.MonkeyPatch.context() as patch:
+        shape = runner.model.shape
+        patch.setattr(basis_fit, "MOST_NUMBERS", -(-shape.layers * shape.kv_heads * shape.head_dim // request.param))
+        yield _found(runner)
+
+
+def _found(runner: Runner) -> Basis:
     angles = angles_of(runner.model.network, runner.model.shape.head_dim)
     samples = (basis_fit.observe(runner, some_ids(runner, 700, seed), angles) for seed in range(3))
     return basis_fit.fit(samples, angles, {"seed": 0})
@@ -47,7 +55,7 @@ def layout(found: Basis, recipe: str = RECIPE) -> Layout:
 
 
 def test_directions_are_orthonormal_and_fall(found: Basis) -> None:
-    for side in (found.keys, found.values):
+    for side in found.sides:
         gram = side.directions.float().T @ side.directions.float()
         torch.testing.assert_close(gram, torch.eye(len(gram)), rtol=0, atol=2e-3)
         assert (side.spread.diff() <= 0).all() and side.within(0.0) == len(side.spread)
@@ -86,9 +94,14 @@ def test_what_comes_back_is_the_definition(runner: Runner, found: Basis, pod: Po
         assert torch.equal(back.keys[:, :, ends], pod.keys[:, :, ends])
     for token in (far[0], far[100], far[-1]):
         at = torch.tensor([token])
-        for side, exact, got in ((found.keys, pod.keys, back.keys), (found.values, pod.values, back.values)):
-            rows, rounded = exact[:, :, token : token + 1], got[:, :, token : token + 1]
-            if side is found.keys:
+        parts = [
+            part[:, :, token : token + 1].flatten(0, 1).tensor_split(len(found.keys))
+            for part in (pod.keys, pod.values, back.keys, back.values)
+        ]
+        for number, (side, rows, rounded) in enumerate(
+            zip(found.sides, parts[0] + parts[1], parts[2] + parts[3], strict=True)
+        ):
+            if number < len(found.keys):
                 rows, rounded = found.angles.undo(rows, at), found.angles.undo(rounded, at)
             kept = side.within(coded.LEAST * STEP)
             weight = torch.block_diag(*side.weights.double())
@@ -98,6 +111,22 @@ def test_what_comes_back_is_the_definition(runner: Runner, found: Basis, pod: Po
             # A component between two steps may round either way.
             error = (rounded.double().flatten() - wanted).abs()
             assert error.median() < 1e-4 and error.max() < STEP
+
+
+def test_a_basis_of_fewer_bytes_has_the_widest_directions(runner: Runner, found: Basis, pod: Pod) -> None:
+    angles = angles_of(runner.model.network, runner.model.shape.head_dim)
+    samples = [basis_fit.observe(runner, some_ids(runner, 700, seed), angles) for seed in range(3)]
+    held = [2 * side.directions.numel() for side in found.sides]
+    small = basis_fit.fit(samples, angles, {}, sum(held) // 2)
+    sizes = [2 * side.directions.numel() for side in small.sides]
+    assert sum(held) / 4 < sum(sizes) <= sum(held) / 2
+    least = float(torch.cat([side.spread for side in small.sides]).min())
+    for side, whole in zip(small.sides, found.sides, strict=True):
+        assert len(side.spread) == whole.within(least) and torch.equal(side.spread, whole.spread[: len(side.spread)])
+    # A group may be left with none.
+    plan = layout(small)
+    back = coded.restored(list(coded.to_blocks(pod, plan)), plan, runner.model)
+    assert float((back.values - pod.values).square().mean()) < float(pod.values.var())
 
 
 def test_in_half_precision_it_comes_back_alike(found: Basis, pod: Pod) -> None:
@@ -110,11 +139,10 @@ def test_in_half_precision_it_comes_back_alike(found: Basis, pod: Pod) -> None:
         strict=True,
     ):
         assert 0 < (one - other).square().mean() < 1e-4 * one.square().mean()
-    sides = [
-        STEP * torch.randn(50, len(side.spread)).mul(side.spread / STEP).round() for side in (found.keys, found.values)
-    ]
-    dims, at = (4, 2, 16), torch.arange(50)
-    wide, half = (found.restore(*sides, at, dims, dtype) for dtype in (torch.float32, torch.bfloat16))
+    sides = [STEP * torch.randn(50, len(side.spread)).mul(side.spread / STEP).round() for side in found.sides]
+    wide, half = (torch.empty(2, 4, 2, 50, 16, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    for room in (wide, half):
+        found.restore(sides, torch.arange(50), room)
     for one, other in zip(wide, half, strict=True):
         assert 0 < (one - other).square().mean() < 1e-4 * one.square().mean()
 
@@ -145,13 +173,13 @@ def test_entropy_is_that_of_rounded_laplace_numbers(found: Basis) -> None:
 def test_whole_numbers_come_back(most: int) -> None:
     """Rows that are packed in different ways, side by side, of any length."""
     for tokens in (1, 2, 39, 40):
-        rows = np.random.default_rng(most).integers(-most, most + 1, (9, tokens)).astype(np.int16)
-        rows[[1, 5]], rows[[2, 7]] = np.clip(rows[[1, 5]], -1, 1), np.clip(rows[[2, 7]], -7, 7)
-        assert np.array_equal(coded.decode(memoryview(coded.encode(rows)), 9, tokens), rows)
+        rows = torch.from_numpy(np.random.default_rng(most).integers(-most, most + 1, (9, tokens))).short()
+        rows[[1, 5]], rows[[2, 7]] = rows[[1, 5]].clamp(-1, 1), rows[[2, 7]].clamp(-7, 7)
+        assert torch.equal(coded.decode(memoryview(coded.encode(rows)), 9, tokens), rows)
 
 
 def test_what_is_damaged_or_foreign_is_refused(runner: Runner, found: Basis, pod: Pod) -> None:
-    data = coded.encode(np.ones((9, 40), np.int16))
+    data = coded.encode(torch.ones(9, 40, dtype=torch.int16))
     for wrong in (data[:-1], data[4:], b""):
         with pytest.raises(PodMismatch):
             coded.decode(memoryview(wrong), 9, 40)
@@ -180,3 +208,25 @@ def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(PlanMissing, match="make it anew with docpod readers prepare"):
         layout_of(model, parse(RECIPE), [tmp_path])
+
+
+@pytest.mark.gpu
+def test_a_gpu_codes_and_decodes_as_a_processor_does(runner: Runner, found: Basis, pod: Pod) -> None:
+    """But for a component between two steps, and for the digits of the products."""
+    model = runner_of(llama().cuda()).model
+    there = replace(pod, **{name: getattr(pod, name).cuda() for name in ("keys", "values", "positions")})
+    on_gpu = Basis(*(_on_gpu(side) for side in (found.keys, found.values)), found.angles, found.facts)
+    assert on_gpu.digest == found.digest
+    blocks = [list(coded.to_blocks(one, layout(which))) for one, which in ((pod, found), (there, on_gpu))]
+    sizes = [sum(len(block.payload) for block in each) for each in blocks]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
+    mine = coded.restored(blocks[0], layout(found), runner.model)
+    back = coded.restored(blocks[0], layout(on_gpu), model)
+    for exact, one, other in ((pod.keys, mine.keys, back.keys), (pod.values, mine.values, back.values)):
+        assert other.is_cuda
+        assert float((one - other.cpu()).square().mean()) < 1e-3 * float((one - exact).square().mean())
+
+
+def _on_gpu(side: tuple[basis.Transform, ...]) -> tuple[basis.Transform, ...]:
+    names = ("mean", "weights", "directions", "spread")
+    return tuple(basis.Transform(*(getattr(each, name).cuda() for name in names)) for each in side)
