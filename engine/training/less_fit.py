@@ -83,7 +83,7 @@ def lessons(runner: Runner, ids: Sequence[int], layout: Layout) -> Iterator[Less
         ]
         known = merge(states)
         target, _ = merge([known, reference(query, go[0], go[1], scale, False)])
-        yield Lesson(query.float(), go[0].float(), go[1].float(), (known[0].float(), known[1]), target.float())
+        yield Lesson(query.clone().float(), go[0].float(), go[1].float(), (known[0].float(), known[1]), target.float())
 
 
 def started(heads: int, groups: int, dim: int, seed: int, device: torch.device) -> dict[str, Tensor]:
