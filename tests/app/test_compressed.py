@@ -24,7 +24,17 @@ QUESTION = "What is the access code of room 3?"
 RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "keep60:keyformer+k8v8h", "keep60:chunk20+k8v8h", "keep60:elastic+k8v8h", "keep30:subgen", "keep30:less"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *RECIPES,
+        "keep60:keyformer+k8v8h",
+        "keep60:chunk20+k8v8h",
+        "keep60:elastic+k8v8h",
+        "keep30:subgen",
+        "keep30:less",
+    ],
+)
 def test_a_recipe_survives_a_restart(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, recipe: str
 ) -> None:

@@ -85,10 +85,14 @@ def make(
         keys, values = keys[:, far.start : far.stop], values[:, far.start : far.stop]
         generator = torch.Generator().manual_seed(layer)
         cluster = k_centre(keys.float(), count)
-        sizes = torch.zeros(len(keys), count, device=keys.device).scatter_add_(1, cluster, torch.ones_like(cluster).float())
+        sizes = torch.zeros(len(keys), count, device=keys.device).scatter_add_(
+            1, cluster, torch.ones_like(cluster).float()
+        )
         # The last of a cluster in a random order of all is each of its members alike.
         order = torch.randperm(len(far), generator=generator).to(keys.device)
-        place = torch.full_like(sizes, -1).scatter_reduce_(1, cluster[:, order], torch.arange(len(far), device=keys.device).float().expand(len(keys), -1), "amax")
+        place = torch.full_like(sizes, -1).scatter_reduce_(
+            1, cluster[:, order], torch.arange(len(far), device=keys.device).float().expand(len(keys), -1), "amax"
+        )
         chosen = order[place.long()]
         weights = values.float().square().sum(-1)
         slots = torch.multinomial(weights.cpu(), -(-count // 2), True, generator=generator).to(keys.device)

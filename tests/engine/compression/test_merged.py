@@ -33,7 +33,9 @@ def trained(runner: Runner, seed: int = 1) -> Learned:
     """Maps as training begins with, but of states that weigh something."""
     shape = runner.model.shape
     heads = runner.model.network.config.num_attention_heads
-    layers = [less_fit.started(heads, shape.kv_heads, shape.head_dim, seed + each, runner.model.device) for each in range(4)]
+    layers = [
+        less_fit.started(heads, shape.kv_heads, shape.head_dim, seed + each, runner.model.device) for each in range(4)
+    ]
     tensors = {name: torch.stack([each[name].detach() for each in layers]) for name in layers[0]}
     return Learned({name: tensor * (1e4 if name.startswith("scale") else 1) for name, tensor in tensors.items()})
 
@@ -103,7 +105,10 @@ def test_elastic_folds_dropped_tokens_into_the_nearest_kept_one(name: str, seed:
         (_, distant) = pod.segments(layer)
         for head in (0, 1):
             assert distant.places(head).tolist() == stay
-            for rows, of, folds in ((distant.values, exact.values, True), (distant.keys, exact.keys, name == "elastickv")):
+            for rows, of, folds in (
+                (distant.values, exact.values, True),
+                (distant.keys, exact.keys, name == "elastickv"),
+            ):
                 own = of[layer, head].double()
                 wanted = [own[groups[token]].mean(0) if folds else own[token] for token in stay]
                 torch.testing.assert_close(rows[head].double(), torch.stack(wanted), rtol=1e-4, atol=1e-5)
@@ -147,7 +152,9 @@ def test_subgen_estimates_both_sums_from_its_samples(seed: int, llama_runner: Ru
                 slots = SLOTS // 2
                 for key, value in zip(segment.slot_keys[group].double(), segment.values[group].double(), strict=True):
                     z += total / value.square().sum() * torch.exp(SCALE * q @ key) * value / slots
-                torch.testing.assert_close(lse[head, asked].double(), torch.log(torch.as_tensor(tau)), rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(
+                    lse[head, asked].double(), torch.log(torch.as_tensor(tau)), rtol=1e-5, atol=1e-5
+                )
                 torch.testing.assert_close(out[head, asked].double(), z / tau, rtol=1e-4, atol=1e-5)
 
 
@@ -166,7 +173,9 @@ def test_subgens_sums_are_right_on_average(llama_runner: Runner) -> None:
         out, lse = attended(subgen.segment(layer, parts, {}), query)
         sums.append(out.double() * lse.double().exp()[..., None])
         weights.append(lse.double().exp())
-    out, lse = reference(query.double(), *(each[0, :, FAR.start : FAR.stop].double() for each in (one.keys, one.values)), SCALE, False)
+    out, lse = reference(
+        query.double(), *(each[0, :, FAR.start : FAR.stop].double() for each in (one.keys, one.values)), SCALE, False
+    )
     for found, wanted in ((weights, lse.exp()), (sums, out * lse.exp()[..., None])):
         drawn = torch.stack(found)
         error = drawn.std(0) / many**0.5
@@ -199,7 +208,9 @@ def test_less_adds_a_state_of_what_was_evicted(llama_runner: Runner) -> None:
                 hidden, total = hidden + psi[:, None] * values[token], total + psi
             for asked in range(3):
                 q = query[head, asked].double()
-                phi = gelu(gelu(q @ maps[less.QUERY_MAPS[0]][layer, head]) @ maps[less.QUERY_MAPS[1]][layer, head]).abs()
+                phi = gelu(
+                    gelu(q @ maps[less.QUERY_MAPS[0]][layer, head]) @ maps[less.QUERY_MAPS[1]][layer, head]
+                ).abs()
                 weights = torch.exp(SCALE * keys[stay] @ q)
                 wanted = (weights @ values[stay] + phi @ hidden) / (weights.sum() + phi @ total)
                 torch.testing.assert_close(out[head, asked].double(), wanted, rtol=1e-4, atol=1e-5)
@@ -213,7 +224,18 @@ def test_less_is_trained_by_one_command(
     with pytest.raises(PlanMissing, match="less_fit"):
         layout_of(model, parse("keep10:less"), [tmp_path])
     said: list[str] = []
-    arguments = ["--models", str(tmp_path), "--out", str(tmp_path), "--samples", "2", "--tokens", "700", "--epochs", "20"]
+    arguments = [
+        "--models",
+        str(tmp_path),
+        "--out",
+        str(tmp_path),
+        "--samples",
+        "2",
+        "--tokens",
+        "700",
+        "--epochs",
+        "20",
+    ]
     less_fit.main(arguments, said.append)
     errors = [float(line.split()[2]) for line in said if line.startswith("layer")]
     assert len(errors) == 4 and max(errors) < 1 and sum(errors) < 3.8
@@ -235,4 +257,14 @@ def test_summaries_go_with_nothing_that_would_change_them() -> None:
 def test_a_part_of_a_summary_is_all_of_it(llama_runner: Runner) -> None:
     pod = made(llama_runner, some_ids(llama_runner, TOKENS, 1), "subgen")
     assert pod.select(torch.arange(9)) is pod and pod.open() is pod
-    assert list(score(llama_runner, some_ids(llama_runner, 20, 1), read(llama_runner, some_ids(llama_runner, 20, 1)), layout(llama_runner, "subgen"))) == []
+    assert (
+        list(
+            score(
+                llama_runner,
+                some_ids(llama_runner, 20, 1),
+                read(llama_runner, some_ids(llama_runner, 20, 1)),
+                layout(llama_runner, "subgen"),
+            )
+        )
+        == []
+    )
