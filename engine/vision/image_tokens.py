@@ -7,9 +7,10 @@ Letters: T tokens of the prompt, N of the image, E channels, H query heads, G KV
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def page_tokens(rows: Tensor, first: int, height: int, width: int) -> ImageToken
 
 
 def forward(
-    decoder: nn.Module, hidden: Tensor, position_ids: Tensor, image: ImageTokens, reduce: Reduction, layer: int
+    decoder: Any, hidden: Tensor, position_ids: Tensor, image: ImageTokens, reduce: Reduction, layer: int
 ) -> tuple[Tensor, ImageTokens]:
     """Hidden states (1, T', E) behind a decoder's layers and norm, of embeddings (1, T, E) at positions (..., 1, T),
     whose image is reduced in front of a layer; and the image's tokens there.
@@ -55,9 +56,9 @@ def forward(
     Tokens keep their positions. One that stands for several weighs as much: the logarithm of its size is added to the
     logits of its key. `decoder`: a language model of transformers with `layers`, `rotary_emb` and `norm`.
     """
-    cos, sin = decoder.rotary_emb(hidden, position_ids)  # type: ignore[operator]
+    cos, sin = decoder.rotary_emb(hidden, position_ids)
     bias = torch.zeros(hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
-    for number, block in enumerate(decoder.layers):  # type: ignore[arg-type]
+    for number, block in enumerate(decoder.layers):
         if number == layer:
             before, image = image, replace(image, rows=hidden[0, image.places])
             image = reduce(image, partial(_look, block, hidden, image.places))
@@ -69,12 +70,13 @@ def forward(
             hidden, cos, sin, bias = hidden[:, stays], cos[..., stays, :], sin[..., stays, :], bias[stays]
         ahead = torch.full((len(bias),) * 2, -torch.inf, dtype=hidden.dtype, device=hidden.device).triu(1)
         hidden = block(hidden, attention_mask=(ahead + bias)[None, None], position_embeddings=(cos, sin))
-    return decoder.norm(hidden), image  # type: ignore[operator]
+    return decoder.norm(hidden), image
 
 
-def _look(block: nn.Module, hidden: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    attention = block.self_attn
-    normed = block.input_layernorm(hidden[0, places])  # type: ignore[operator]
-    rows = (getattr(attention, name)(normed) for name in ("q_proj", "k_proj"))
-    queries, keys = (each.unflatten(-1, (-1, attention.head_dim)).transpose(0, 1) for each in rows)  # type: ignore[arg-type]
+def _look(block: Any, hidden: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    attention, normed = block.self_attn, block.input_layernorm(hidden[0, places])
+    queries, keys = (
+        project(normed).unflatten(-1, (-1, attention.head_dim)).transpose(0, 1)
+        for project in (attention.q_proj, attention.k_proj)
+    )
     return queries, keys

@@ -1,7 +1,7 @@
 """Keep what gets the most attention, and fold every other token into the nearest kept one (Elastic Cache, 2407.18121).
 
-Token j of a layer is worth s_j = sum over queries i of mean over heads A_ij; the best ones stay, and each takes the mean
-of itself and of all dropped tokens that it is nearest to, by |i - j|: v_i <- mean of {v_j : nearest(j) = i}.
+Token j of a layer is worth s_j = sum over queries i of mean over heads A_ij; the best ones stay, and each becomes the
+mean of itself and of all dropped tokens that it is nearest to, by |i - j|: v_i <- mean of {v_j : nearest(j) = i}.
 Defaults: 1 sink, the last token, ratio 0.2, keys and values alike. Here sinks and the window are the recipe's, which
 take nothing up, so that they stay exact. `elastic` folds values only: keys carry the rotation of their positions, and
 the mean of several is the key of none; `elastickv` folds both, as the authors' code does. Of two kept tokens as near,

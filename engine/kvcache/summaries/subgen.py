@@ -10,7 +10,7 @@ authors keep several: for as many bytes, more clusters tell more), half are slot
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
