@@ -88,21 +88,26 @@ def entries(options: argparse.Namespace, runner: Runner) -> tuple[list[tuple[Met
     tokens = max(map(int, options.lengths.split(",")))
     found: list[tuple[Method, Entry]] = []
     missing: dict[str, str] = {}
-    for name in NAMED:
+    some = [each for each in options.only.split(",") if each]
+
+    def wanted(recipe: str) -> bool:
+        return not some or any(each in recipe for each in some)
+
+    for name in (name for name in NAMED if name == "exact" or wanted(name)):
         try:
             recipe = parse(name)
             entry = Entry(name, recipe, layout_of(runner.model, recipe, [options.models]), runner)
             found.append((Method(name, "", "own", name), entry))
         except PlanMissing as reason:
             missing[name] = str(reason)
-    for method in METHODS:
+    for method in (each for each in METHODS if wanted(each.form)):
         for ratio in RATIOS:
             try:
                 found.append((method, _fitting(options, runner, method, ratio, tokens)))
             except PlanMissing as reason:
                 missing[method.name] = str(reason)
     exact = found[0][1]
-    for name, reader in _readers().items():
+    for name, reader in ((name, reader) for name, reader in _readers().items() if wanted(name)):
         for share in SHARES:
             around = partial(reader, share=share, layers=runner.model.shape.layers)
             entry = Entry(f"{name}:{share:.0%}", exact.recipe, exact.layout, runner, around)
@@ -151,7 +156,7 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
 
 def _folder(options: argparse.Namespace) -> Path:
     """Where figures of this model, these documents and these methods are kept."""
-    facts = options.model, options.lengths, options.limit, options.questions, options.seed, options.dtype
+    facts = options.model, options.lengths, options.limit, options.questions, options.seed, options.dtype, options.only
     asked = repr((*facts, str(options.data), METHODS, RATIOS, sorted(_readers())))
     return Path(options.out) / hashlib.sha256(asked.encode()).hexdigest()[:12]
 
@@ -211,20 +216,25 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     found = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob("*.pickle"))]
     if found:
         say(f"{len(found)} of {found[0].documents} documents were measured before")
+        _write(options, found)
     for each in workers.run(work, options) if options.workers > 1 else work(options):
         found.append(each)
         with atomic_write(folder / f"{each.number:04d}.pickle") as scratch:
             scratch.write_bytes(pickle.dumps(each))
-        about = {key: each.about[key] for key in ("model", "hardware", "dtype")}
-        facts = {**about, "seed": options.seed, "lengths": options.lengths, "documents": len(found)}
-        with atomic_write(options.json) as scratch:
-            shown = ",\n  ".join(json.dumps(row) for row in rows(found, options.seed))
-            scratch.write_text(f'{json.dumps(facts)[:-1]}, "rows": [\n  {shown}\n]}}\n')
+        _write(options, found)
         say(f"{len(found)} of {each.documents} documents: {options.json}")
     if not found:
         raise CalibrationFailed("the time was up before the first document")
     for name, reason in json.loads(found[-1].about["left out"]).items():
         say(f"{name} is left out: {reason}")
+
+
+def _write(options: argparse.Namespace, found: Sequence[Found]) -> None:
+    about = {key: found[0].about[key] for key in ("model", "hardware", "dtype")}
+    facts = {**about, "seed": options.seed, "lengths": options.lengths, "documents": len(found)}
+    shown = ",\n  ".join(json.dumps(row) for row in rows(found, options.seed))
+    with atomic_write(options.json) as scratch:
+        scratch.write_text(f'{json.dumps(facts)[:-1]}, "rows": [\n  {shown}\n]}}\n')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model and what it learned")
     data = os.environ.get("DOCPOD_EVAL_DATA")
     parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    parser.add_argument("--only", default="", help="parts of recipes and names of readers, such as subgen,elastic")
     parser.add_argument("--dtype", choices=("auto", "float32"), default="auto")
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
     parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")

@@ -8,6 +8,7 @@ the authors: 512 texts, 40 epochs, 2 texts a step, Adam at 1e-3. Here texts are 
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def started(heads: int, groups: int, dim: int, seed: int, device: torch.device) 
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(*dims: int) -> Tensor:
-        return (torch.randn(*dims, generator=generator) / dims[-2] ** 0.5).to(device).requires_grad_()
+        first = torch.randn(*dims, generator=generator) / math.sqrt(dims[-2])
+        return first.to(device).requires_grad_()
 
     def small() -> Tensor:
         return torch.full((groups, less.RANK), 1e-4, device=device, requires_grad=True)
@@ -117,9 +119,11 @@ def fit(seen: Sequence[Lesson], epochs: int, seed: int) -> dict[str, Tensor]:
         adam = torch.optim.Adam(maps.values(), RATE)
         generator = torch.Generator().manual_seed(seed)
         for _ in range(epochs):
-            for some in torch.randperm(len(seen), generator=generator).split(BATCH):
+            order = torch.randperm(len(seen), generator=generator).tolist()
+            for first in range(0, len(order), BATCH):
                 adam.zero_grad()
-                torch.stack([error(maps, seen[number]) for number in some.tolist()]).mean().backward()
+                missed = torch.stack([error(maps, seen[number]) for number in order[first : first + BATCH]]).mean()
+                torch.autograd.backward(missed)
                 adam.step()
     return {name: each.detach() for name, each in maps.items()}
 
