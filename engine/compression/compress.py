@@ -34,7 +34,8 @@ def score(
 def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:
     """The compressed pod, from whole scores where the recipe does not keep every slot."""
     proximal, far = layout.proximal(exact.num_tokens), layout.recipe.distant(exact.num_tokens)
-    selection, kept, summary, folded = layout.recipe.selection, None, (), exact
+    selection, kept, folded = layout.recipe.selection, None, exact
+    summary: tuple[tuple[Tensor, ...], ...] = ()
     if scores is not None:
         kept = top_k(scores.values[:, :, far.start : far.stop], layout, selection.by.pooled)
         if selection.by.merge:
