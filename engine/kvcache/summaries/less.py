@@ -54,6 +54,18 @@ class State(Segment):
         out, weight = looked_up(phi(query, *self.query_maps), self.hidden, self.total)
         return out.to(query.dtype), weight.log()
 
+    def logits(
+        self,
+        head: int,
+        query: Tensor,
+        queries: Mapping[int, Tensor],
+        scale: float,
+        position: int,
+        softcap: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Of no token: what was evicted cannot be told apart."""
+        return torch.zeros(query.shape[1], 0, dtype=torch.float32, device=query.device), self.positions
+
 
 def phi(query: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """What of each query (H, Q, D) meets a state: (H, Q, R), by maps (H, D, N) and (H, N, R)."""

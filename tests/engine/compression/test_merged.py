@@ -18,6 +18,7 @@ from engine.kvcache.layout import Layout, expected_bytes, layout_of
 from engine.kvcache.quantized import QuantizedPod
 from engine.kvcache.recipe import POLICIES, parse
 from engine.kvcache.segment import Segment
+from engine.kvcache.suffix import SuffixCache
 from engine.kvcache.summaries import less, subgen
 from engine.kvcache.summaries.base import UNTRAINED, Learned
 from engine.runtime.runner import Runner
@@ -180,6 +181,19 @@ def test_subgens_sums_are_right_on_average(llama_runner: Runner) -> None:
         drawn = torch.stack(found)
         error = drawn.std(0) / many**0.5
         assert ((drawn.mean(0) - wanted).abs() <= 4.5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ("subgen", "less"))
+def test_heads_are_seen_to_look_at_what_is_there(name: str, llama_runner: Runner) -> None:
+    runner = llama_runner
+    pod = made(runner, some_ids(runner, TOKENS, 5), name)
+    pod = replace(
+        pod, layout=replace(pod.layout, learned=Learned({k: v.half() for k, v in pod.layout.learned.tensors.items()}))
+    )
+    context = runner.context([pod], SuffixCache(runner.model.shape, 9, runner.model.device), [(1, 0), (3, 2)], False)
+    runner.run(context, some_ids(runner, 9, 6))
+    for (mass,) in context.probs.values():
+        assert mass.shape == (9, TOKENS) and mass.sum(1).min() > 0 and mass.sum(1).max() <= 1 + 1e-4
 
 
 def test_less_adds_a_state_of_what_was_evicted(llama_runner: Runner) -> None:
