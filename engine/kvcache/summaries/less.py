@@ -64,7 +64,7 @@ class State(Segment):
         softcap: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Of no token: what was evicted cannot be told apart."""
-        return torch.zeros(query.shape[1], 0, dtype=torch.float32, device=query.device), self.positions
+        return torch.zeros(query.shape[1], 0, dtype=torch.float32, device=query.device), self.places(head)
 
 
 def phi(query: Tensor, first: Tensor, second: Tensor) -> Tensor:
