@@ -1,8 +1,9 @@
 """Bench: every recipe on every document, beside the exact pod, each document read once per model."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 
+READ_TOKENS = 128
+"""Of an answer that goes token by token."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -29,6 +33,8 @@ class Entry:
     recipe: Recipe
     layout: Layout
     runner: Runner
+    reader: Callable[[AnyPod], AnyPod] | None = None
+    """A pod around each pod, for one question, which chooses for single tokens: so its answers go token by token."""
 
 
 @dataclass
@@ -42,6 +48,10 @@ class Row:
     """Largest difference of a logit of a first question, asked first and after all others."""
     seconds: float = 0.0
     """Spent compressing."""
+    step_seconds: list[float] = field(default_factory=list)
+    """Of a single token behind the first question, the median of several on each document, where it was asked for."""
+    attended: list[float] = field(default_factory=list)
+    """Share of the slots that a reader attended, of each question."""
 
     def add(self, other: "Row") -> None:
         """What was found on another document."""
@@ -50,10 +60,13 @@ class Row:
             self.num_bytes.setdefault(length, []).extend(found)
         self.drift = max(self.drift, other.drift)
         self.seconds += other.seconds
+        self.step_seconds += other.step_seconds
+        self.attended += other.attended
 
 
-def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dict[str, Row]:
-    """What a document says of every recipe; `runner` has the model that exact answers come from."""
+def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed: int = 0) -> dict[str, Row]:
+    """What a document says of every recipe; `runner` has the model that exact answers come from. So many tokens
+    are timed one by one, by the plain path."""
     rows = {entry.name: Row() for entry in entries}
     ids = list(document.ids)
     exact = read(runner, ids)
@@ -90,6 +103,16 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document) -> dic
         if document.length:
             row.num_bytes.setdefault(document.length, []).append((stored or stored_bytes(pod)) / len(ids))
         opened = pod.open()
+        if timed:
+            row.step_seconds.append(_step_seconds(entry, opened, document.questions[0], timed))
+        if entry.reader is not None:
+            for question, right in zip(document.questions, truth, strict=True):
+                reading, answer = entry.reader(opened), question.answer[:READ_TOKENS]
+                got = _by_token(entry.runner, reading, question.ids, answer)
+                judged = judge(question.kind, document.length, right[: len(answer)], got, answer)
+                row.judged.append(replace(judged, depth=question.depth))
+                row.attended.append(getattr(reading, "attended_share", 1.0))
+            continue
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):
             judged = judge(question.kind, document.length, right, got, question.answer)
@@ -108,7 +131,8 @@ def stored_bytes(pod: ExactPod | QuantizedPod) -> int:
             for each in (*distant.keys, *distant.values)
             if each is not None and each.bits == 16
         ]
-        wide = [pod.proximal.keys, pod.proximal.values, *(each.codes for each in exact)]
+        summary = [each for tensors in pod.summary for each in tensors if each.dtype == pod.proximal.keys.dtype]
+        wide = [pod.proximal.keys, pod.proximal.values, *(each.codes for each in exact), *summary]
     else:
         wide = [rows for each in pod.groups for rows in (each.keys, each.values)]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
@@ -117,6 +141,28 @@ def stored_bytes(pod: ExactPod | QuantizedPod) -> int:
 def _way(plan: Layout) -> str:
     """What of a layout shapes the reading itself."""
     return str(plan.recipe) if plan.recipe.precision.while_reading else f"{plan.roots} {plan.recipe.sharing.mode}"
+
+
+def _by_token(runner: Runner, pod: AnyPod, asked: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """What `answers` gives, fed token by token behind the question."""
+    context = runner.context([pod], SuffixCache(runner.model.shape, len(asked) + len(answer), runner.model.device))
+    fed = [list(asked), *([token] for token in answer[:-1])]
+    return torch.stack([runner.run(context, ids).float() for ids in fed])
+
+
+def _step_seconds(entry: Entry, pod: AnyPod, question: Question, count: int) -> float:
+    """The median of a token's seconds, behind a question; what a reader does with it included."""
+    runner, device = entry.runner, entry.runner.model.device
+    pod = entry.reader(pod) if entry.reader else pod
+    context = runner.context([pod], SuffixCache(runner.model.shape, len(question.ids) + count, device))
+    runner.run(context, question.ids)
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        # Its largest logit is looked at, so that it is there.
+        runner.run(context, question.ids[:1]).argmax().item()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
 
 
 def answers(runner: Runner, pod: AnyPod, question: Question) -> Tensor:

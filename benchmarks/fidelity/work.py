@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -25,24 +25,37 @@ QUESTIONED_EACH = 4
 
 def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
     """Measure every document whose turn it is in the worker of this number."""
-
-    def load(adapter: str) -> Runner:
-        model = loader.load(options.model, options.models, lambda sentence: None)
-        if options.dtype == "float32":
-            model = replace(model, shape=replace(model.shape, dtype=torch.float32))
-            model.network.float()
-        return Runner(loader.adapted(model, adapter, options.models) if adapter else model)
-
-    runner = load("")
+    runner = load(options)
     runners = {"": runner}
     entries = []
     for name in names(options.recipes):
         recipe = parse(name)
         if recipe.adapter not in runners:
             # A model of its own: additions change the weights.
-            runners[recipe.adapter] = load(recipe.adapter)
+            runners[recipe.adapter] = load(options, recipe.adapter)
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
+    yield from measured(options, number, runner, entries)
+
+
+def load(options: argparse.Namespace, adapter: str = "") -> Runner:
+    """The model to be measured, in the dtype that was asked for."""
+    model = loader.load(options.model, options.models, lambda sentence: None)
+    if options.dtype == "float32":
+        model = replace(model, shape=replace(model.shape, dtype=torch.float32))
+        model.network.float()
+    return Runner(loader.adapted(model, adapter, options.models) if adapter else model)
+
+
+def measured(
+    options: argparse.Namespace,
+    number: int,
+    runner: Runner,
+    entries: Sequence[Entry],
+    done: Container[int] = (),
+    timed: int = 0,
+) -> Iterator[Found]:
+    """What each document says of the entries that is not `done`, of those whose turn it is; see `measure`."""
     model = runner.model
     shelf = Shelf(model.tokenizer, options.data, options.seed, options.questions)
     documents = _documents(shelf, sorted(map(int, options.lengths.split(","))), options.limit)
@@ -51,7 +64,8 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
     for turn in range(number, len(documents), options.workers):
         if 0 < options.seconds < time.monotonic() - start:
             break
-        yield Found(turn, len(documents), about, measure(runner, entries, documents[turn]))
+        if turn not in done:
+            yield Found(turn, len(documents), about, measure(runner, entries, documents[turn], timed))
 
 
 def names(recipes: str) -> list[str]:

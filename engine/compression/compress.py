@@ -15,8 +15,10 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
-from engine.kvcache.recipe import POLICIES
+from engine.kvcache.summaries import SUMMARIES
 from engine.runtime.runner import Runner
+
+_POLICIES = "engine.compression.policies"
 
 
 def score(
@@ -25,21 +27,26 @@ def score(
     """What the recipe's policy thinks of each slot, after every piece of work; nothing where all slots stay."""
     recipe = layout.recipe
     if recipe.selection.drops and recipe.distant(exact.num_tokens):
-        policy: Score = resolve_name(f"engine.compression.policies.{POLICIES[recipe.selection.policy].score}")
+        policy: Score = resolve_name(f"{_POLICIES}.{recipe.selection.by.score}")
         yield from policy(Subject(runner, ids, exact, recipe), known)
 
 
 def pack_pod(exact: Pod, layout: Layout, scores: Scores | None = None) -> QuantizedPod:
     """The compressed pod, from whole scores where the recipe does not keep every slot."""
     proximal, far = layout.proximal(exact.num_tokens), layout.recipe.distant(exact.num_tokens)
-    kept = None
+    selection, kept, folded = layout.recipe.selection, None, exact
+    summary: tuple[tuple[Tensor, ...], ...] = ()
     if scores is not None:
-        pooled = POLICIES[layout.recipe.selection.policy].pooled
-        kept = top_k(scores.values[:, :, far.start : far.stop], layout, pooled)
-    packing = _Packing(exact, layout, far, kept)
+        kept = top_k(scores.values[:, :, far.start : far.stop], layout, selection.by.pooled)
+        if selection.by.merge:
+            folded = resolve_name(f"{_POLICIES}.{selection.by.merge}")(exact, far, kept)
+        if selection.summary:
+            made = SUMMARIES[selection.summary].make(exact, far, kept, selection, layout.learned.tensors)
+            summary = tuple(made)
+    packing = _Packing(folded, layout, far, kept)
     distant = tuple(packing.layer(layer) for layer in range(len(exact.keys)))
     near = replace(exact, states=()).select(torch.tensor(proximal, dtype=torch.long))
-    return QuantizedPod(layout, near, distant, exact.num_tokens, exact.states)
+    return QuantizedPod(layout, near, distant, exact.num_tokens, exact.states, summary)
 
 
 class _Packing:

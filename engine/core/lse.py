@@ -11,14 +11,25 @@ AttentionState = tuple[Tensor, Tensor]
 
 
 def reference(
-    query: Tensor, keys: Tensor, values: Tensor, scale: float, causal: bool, softcap: float | None = None
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    scale: float,
+    causal: bool,
+    softcap: float | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The specification: explicit softmax in float32 (float64 for float64 inputs), its logits soft-capped if asked."""
+    """The specification: explicit softmax in float32 (float64 for float64 inputs), its logits soft-capped if asked.
+
+    `bias` (G,T) is added to the logits: the logarithm of how many tokens each key stands for.
+    """
     wide = torch.promote_types(query.dtype, torch.float32)
     groups = query.shape[0] // keys.shape[0]
     k = keys.to(wide).repeat_interleave(groups, 0)
     v = values.to(wide).repeat_interleave(groups, 0)
     logits = capped(query.to(wide) @ k.transpose(1, 2) * scale, softcap)
+    if bias is not None:
+        logits = logits + bias.to(wide).repeat_interleave(groups, 0)[:, None]
     if causal:
         before = keys.shape[1] - query.shape[1]
         ahead = torch.ones(logits.shape[1:], dtype=torch.bool, device=query.device).triu(1 + before)

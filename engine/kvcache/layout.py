@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from engine.kvcache import basis, key_maps, sharing_plan
 from engine.kvcache.basis import Basis
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import Recipe
+from engine.kvcache.summaries import SUMMARIES, less
+from engine.kvcache.summaries.base import UNTRAINED, Learned
 from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 
@@ -25,12 +28,15 @@ class Layout:
     roots: tuple[tuple[int, ...], ...]
     maps: KeyMaps | None = None
     basis: Basis | None = None
+    learned: Learned = UNTRAINED
+    """What a summary was trained with."""
 
     @property
     def digest(self) -> str:
         """sha256 of everything that a pod of this layout depends on, except the model."""
         facts = [str(self.recipe), self.roots, self.maps.digest if self.maps else ""]
         facts += [self.basis.digest] if self.basis else []
+        facts += [self.learned.digest] if self.learned.tensors else []
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def proximal(self, num_tokens: int) -> list[int]:
@@ -68,6 +74,9 @@ def expected_bytes(layout: Layout, shape: KVShape, num_tokens: int) -> int:
             if layout.stores_keys(layer, head):
                 bits = layout.key_bits(layer, head)
                 total += packed_bytes(rows, shape.head_dim, bits, "channel", shape.dtype)
+    if recipe.selection.summary:
+        fields = SUMMARIES[recipe.selection.summary].fields(shape, recipe.selection, distant)
+        total += shape.layers * sum(dtype.itemsize * math.prod(dims) for dtype, dims in fields)
     return total + (shape.layers * shape.kv_heads * -(-distant // 8) if recipe.selection.drops else 0)
 
 
@@ -83,6 +92,13 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
         if found is None:
             raise PlanMissing(f"{model.name} is not prepared for it yet: docpod readers prepare does that, once")
         return Layout(recipe, own, basis=found)
+    if recipe.selection.summary == "less":
+        learned = less.find(model, *folders)
+        if learned is None:
+            raise PlanMissing(
+                f"{model.name} was not trained for it: python -m engine.training.less_fit --model ... does that, once"
+            )
+        return Layout(recipe, own, learned=learned)
     saving = recipe.sharing.saving
     if not recipe.sharing.mode:
         return Layout(recipe, own)

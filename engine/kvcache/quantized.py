@@ -20,6 +20,7 @@ from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import Sharing
 from engine.kvcache.segment import Rows, Segment
+from engine.kvcache.summaries import SUMMARIES
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class OpenPod:
 @dataclass(frozen=True)
 class QuantizedPod:
     """`proximal` holds the exact tokens; `distant` one DistantLayer a layer, about the tokens between sinks and recent
-    ones. `states` are exact.
+    ones. `states` are exact. `summary` holds the tensors of each layer that stand for tokens that did not stay, if any.
     """
 
     layout: Layout
@@ -113,17 +114,25 @@ class QuantizedPod:
     distant: tuple[DistantLayer, ...]
     num_tokens: int
     states: tuple[Tensor, ...] = ()
+    summary: tuple[tuple[Tensor, ...], ...] = ()
 
     @property
     def nbytes(self) -> int:
         distant = sum(layer.nbytes for layer in self.distant)
-        return self.proximal.nbytes + distant + sum(each.nbytes for each in self.states)
+        others = sum(each.nbytes for tensors in (self.states, *self.summary) for each in tensors)
+        return self.proximal.nbytes + distant + others
 
     @property
     def device(self) -> torch.device:
         return self.proximal.positions.device
 
     def segments(self, layer: int, query: Tensor | None = None) -> list[Segment]:
+        if not self.summary:
+            return self._of_slots(layer)
+        made = SUMMARIES[self.layout.recipe.selection.summary]
+        return [*self._of_slots(layer), made.segment(layer, self.summary[layer], self.layout.learned.tensors)]
+
+    def _of_slots(self, layer: int) -> list[Segment]:
         heads = range(len(self.distant[layer].values))
         positions = [self.distant_positions(layer, head) for head in heads]
         proximal = self.proximal.segments(layer)
@@ -140,13 +149,14 @@ class QuantizedPod:
         keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
         return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
 
-    def select(self, slots: Tensor) -> Pod | OpenPod:
+    def select(self, slots: Tensor) -> "Pod | OpenPod | QuantizedPod":
+        """With a summary, itself: that is of all tokens, and what it says of some cannot be told from the rest."""
         refuse_part(self.states)
-        return self._opened(_wanted(self, slots), _stop(slots))
+        return self if self.summary else self._opened(_wanted(self, slots), _stop(slots))
 
-    def open(self) -> Pod | OpenPod:
-        """Everything unpacked; where keys are predicted, as a pod that keeps all of them."""
-        return self._opened(None, self.num_tokens)
+    def open(self) -> "Pod | OpenPod | QuantizedPod":
+        """Everything unpacked; where keys are predicted, as a pod that keeps all of them. With a summary, itself."""
+        return self if self.summary else self._opened(None, self.num_tokens)
 
     def _opened(self, wanted: Tensor | None, num_tokens: int) -> Pod | OpenPod:
         """All tokens, or those where `wanted` (T,) is true, as if the section had `num_tokens`."""

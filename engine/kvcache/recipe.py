@@ -35,6 +35,12 @@ class Policy:
     """Whether scores are of a recipe's own distant slots, and of how many of them stay."""
     passes: float = 0.0
     """How often it takes the text through the model once more."""
+    merge: str = ""
+    """`module:function` in engine.compression.policies: what kept slots take up of the others; found as scores are."""
+    summary: str = ""
+    """Its name in engine.kvcache.summaries: what stands for those that do not stay, beside those that do."""
+    rows: float = 1.0
+    """The share of what is kept that is slots; the rest is for the summary."""
 
 
 POLICIES: Mapping[str, Policy] = {
@@ -47,6 +53,11 @@ POLICIES: Mapping[str, Policy] = {
     "chunk20": Policy("chunkkv:chunkkv", budgeted=True),
     "keyformer": Policy("keyformer:keyformer", budgeted=True, passes=1),
     "cascading": Policy("cascading:cascading", budgeted=True, passes=1),
+    "h2o": Policy("h2o:h2o", passes=1),
+    "elastic": Policy("elastic:elastic", passes=1, merge="elastic:values"),
+    "elastickv": Policy("elastic:elastic", passes=1, merge="elastic:keys_and_values"),
+    "subgen": Policy("simple:none", summary="subgen", rows=0.0),
+    "less": Policy("h2o:h2o", passes=1, summary="less"),
     "random": Policy("simple:at_random", pooled=True),
 }
 """By their names in a recipe."""
@@ -89,7 +100,7 @@ class Selection:
 
     def __str__(self) -> str:
         by = f":{self.policy}" if self.policy != "reread" else ""
-        return f"keep{round(100 * self.keep)}{by}" if self.drops else ""
+        return f"keep{round(100 * self.keep, 2):g}{by}" if self.drops else ""
 
     @property
     def drops(self) -> bool:
@@ -98,7 +109,17 @@ class Selection:
 
     def slots(self, distant: int) -> int:
         """How many of so many stay."""
-        return round(self.keep * distant)
+        return round(self.keep * distant * self.by.rows)
+
+    @property
+    def by(self) -> Policy:
+        """The policy."""
+        return POLICIES[self.policy]
+
+    @property
+    def summary(self) -> str:
+        """What stands for those that do not stay; empty where nothing does."""
+        return self.by.summary if self.drops else ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,7 @@ class Recipe:
 
 _FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     r"k(\d+)v(\d+)(h?)(s?)": lambda k, v, h, s: {"precision": Precision(int(k), int(v), bool(h), bool(s))},
-    r"keep(\d+)(?::(\w+))?": lambda keep, by: {"selection": Selection(int(keep) / 100, by or "reread")},
+    r"keep(\d+(?:\.\d+)?)(?::(\w+))?": lambda keep, by: {"selection": Selection(float(keep) / 100, by or "reread")},
     r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)": lambda mode, saving, r, t, s: {
         "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100, bool(s))
     },
@@ -220,6 +241,8 @@ def _check(recipe: Recipe, text: str) -> None:
         wrong = f"bits are {', '.join(map(str, BITS))}, of a residual 2, 3 or 4"
     elif not 0 < selection.keep <= 1 or selection.policy not in POLICIES:
         wrong = f"keep 1 to 100 percent, by {', '.join(POLICIES)}"
+    elif selection.summary and (sharing.mode or (not selection.by.rows and min(precision.keys, precision.values) < 16)):
+        wrong = f"{selection.policy} goes with no keys that layers share, and subgen keeps its samples in 16 bits"
     elif sharing.mode and not 0 < sharing.saving < 0.5:
         wrong = "sharing keys can save 1 to 49 percent of keys and values"
     elif sharing.mode != "linear" and sharing.residual_bits:

@@ -210,6 +210,8 @@ class KVTable:
         held = _proximal(pod).keys
         if held.dtype != self.shape.dtype or held.device.type != self.device.type:
             return f"a pod of {held.dtype} on {held.device.type} is beside a model of {self.shape.dtype}"
+        if isinstance(pod, QuantizedPod) and pod.summary:
+            return "a summary gives sums of its own, which only the plain path merges"
         sharing = pod.layout.recipe.sharing if isinstance(pod, QuantizedPod) else None
         skip = pod.skip if isinstance(pod, OpenPod) else sharing.skip if sharing else 1.0
         if skip < 1:

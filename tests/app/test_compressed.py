@@ -12,6 +12,7 @@ from app.settings import Settings
 from engine.compression.policies import reread
 from engine.kvcache.blocks import by_layer
 from engine.runtime.prefill.builder import PodBuilder
+from engine.training import less_fit
 from storage import StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import PAGES, OpenApp
@@ -23,10 +24,24 @@ QUESTION = "What is the access code of room 3?"
 RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
 
 
-@pytest.mark.parametrize("recipe", [*RECIPES, "keep60:keyformer+k8v8h", "keep60:chunk20+k8v8h"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *RECIPES,
+        "keep60:keyformer+k8v8h",
+        "keep60:chunk20+k8v8h",
+        "keep60:elastic+k8v8h",
+        "keep30:subgen",
+        "keep30:less",
+    ],
+)
 def test_a_recipe_survives_a_restart(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, recipe: str
 ) -> None:
+    if recipe.endswith("less"):
+        models = str(settings.home / "models")
+        drawn = ["--samples", "1", "--tokens", "600", "--epochs", "1"]
+        less_fit.main(["--model", settings.model, "--models", models, "--out", models, *drawn], lambda _: None)
     app = open_app(recipe=recipe)
     document_id = paper.read_here(app, source)
     (reading,) = store.readings(document_id)

@@ -1,4 +1,4 @@
-"""Policies that need no second reading: by the norm of keys, by age, and at random."""
+"""Policies that need no second reading: by the norm of keys, by age, at random, and none at all."""
 
 from collections.abc import Iterator
 
@@ -27,3 +27,8 @@ def at_random(subject: Subject, known: Scores | None) -> Iterator[Scores]:
     """Keep a random choice, the same every time: the control that every other policy has to beat."""
     values = torch.rand(subject.pod.keys.shape[:3], generator=torch.Generator().manual_seed(0))
     yield Scores(len(subject.ids), values.to(subject.pod.device))
+
+
+def none(subject: Subject, known: Scores | None) -> Iterator[Scores]:
+    """No slot is better than another: for a summary that takes the place of all."""
+    yield Scores(len(subject.ids), torch.zeros(subject.pod.keys.shape[:3], device=subject.pod.device))

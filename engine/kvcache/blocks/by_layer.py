@@ -20,6 +20,7 @@ from engine.core.quant import Packed, scale_shape
 from engine.kvcache.exact import Pod, PodBlock
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import DistantLayer, QuantizedPod
+from engine.kvcache.summaries import SUMMARIES
 
 KIND = "packed"
 BLOCK_BYTES = 8 << 20
@@ -28,6 +29,7 @@ MOST_BYTES = 24 << 20
 """About the most for one layer, which is otherwise stored by heads: a larger block is long alone under way."""
 ALIGNMENT = 64
 """Of every tensor within its block; kernels want 16 at least."""
+_SUMMARY = "summary "
 _FIRST_ALIGNMENT = 8
 """Of blocks that do not name theirs."""
 
@@ -86,6 +88,10 @@ class QuantizedLoader:
         self._parts: dict[tuple[int, int], _Part] = {}
         """By layer and first head."""
         self._proximal = len(layout.proximal(num_tokens))
+        summary = layout.recipe.selection.summary if self._proximal < num_tokens else ""
+        self._summarises = SUMMARIES[summary] if summary else None
+        self._summaries: dict[int, tuple[Tensor, ...]] = {}
+        """By layer, stored with its first heads."""
 
     def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
         """Where to read a block to. On a CPU the pod keeps it; else it is free again once the block is added."""
@@ -119,13 +125,17 @@ class QuantizedLoader:
         proximal = torch.tensor(self._layout.proximal(self._num_tokens), dtype=torch.long, device=self._device)
         keys, values = torch.stack([each[0] for each in layers]), torch.stack([each[1] for each in layers])
         distant = tuple(each[2] for each in layers)
-        return QuantizedPod(self._layout, Pod(keys, values, proximal, self._num_tokens), distant, self._num_tokens)
+        near = Pod(keys, values, proximal, self._num_tokens)
+        summary = tuple(map(self._summaries.__getitem__, range(len(layers)))) if self._summarises else ()
+        return QuantizedPod(self._layout, near, distant, self._num_tokens, summary=summary)
 
     def _take(self, layers: range, heads: range, places: list[dict[str, _Place]], there: Tensor) -> None:
         dtypes = {dtype for named in places for dtype, _, _ in named.values()}
         typed = {dtype: there.view(dtype) for dtype in dtypes}
         for layer, named in zip(layers, places, strict=True):
             tensors = {name: _view(typed[dtype], dims, start) for name, (dtype, dims, start) in named.items()}
+            self._summaries.setdefault(layer, ())
+            self._summaries[layer] += tuple(tensors[name] for name in sorted(tensors) if name.startswith(_SUMMARY))
             distant = self._distant(layer, heads, tensors)
             self._parts[layer, heads.start] = heads, tensors["near keys"], tensors["near values"], distant
 
@@ -175,6 +185,9 @@ class QuantizedLoader:
                     f"key {head}", count, dim, self._layout.key_bits(layer, head), "channel", exact
                 )
             yield from _packed_fields(f"value {head}", count, dim, self._layout.recipe.precision.values, "token", exact)
+        if self._summarises and heads.start == 0:
+            fields = self._summarises.fields(self._shape, self._layout.recipe.selection, self._num_tokens - proximal)
+            yield from ((f"{_SUMMARY}{number:02d}", *field) for number, field in enumerate(fields))
 
     def _check_kept(self, counts: list[int], kept: Tensor | None) -> None:
         """Raise PodMismatch where heads do not have as many rows as slots; `kept` (heads, F / 8) is on the host."""
@@ -265,6 +278,8 @@ def _tensors(pod: QuantizedPod, layer: int, heads: range) -> Iterator[Tensor]:
                 yield each.codes
                 if each.bits < 16:
                     yield from (each.scales, each.zeros)
+    if pod.summary and heads.start == 0:
+        yield from pod.summary[layer]
 
 
 def _padded(tensor: Tensor) -> bytes:
