@@ -2,8 +2,8 @@
 
     python -m benchmarks.readers --models DIR --shares 5,10,20 --methods docs/methods.json
 
-Documents, questions and measures are those of `benchmarks.fidelity`; a text is continued from the last of 32 tokens that
-are read with it. Prints one JSON line; `--methods` puts its rows into that file, in place of its rows of this kind.
+Documents, questions and measures are those of `benchmarks.fidelity`; a text is continued behind 32 tokens that
+are its question. Prints one JSON line; `--methods` puts its rows into that file, in place of its rows of this kind.
 """
 
 import argparse

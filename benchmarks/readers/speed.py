@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
 from benchmarks.fidelity.work import hardware
 from benchmarks.speed.docpod import QUESTION_TOKENS, answer, ids_of
 from benchmarks.speed.places import to_host
@@ -50,25 +48,21 @@ def measure(model: Model, length: int, options: argparse.Namespace, say: Callabl
     pod = random_pod(model, Layout(Recipe(), tuple((layer,) * shape.kv_heads for layer in range(shape.layers))), length)
     graphs, plain = runner_for(model), Runner(model)
     names = [f"{name}:{share}" for name in options.readers.split(",") for share in options.shares.split(",")]
-    systems: dict[str, tuple[Runner, Callable[[], AnyPod]]] = {
-        "exact, graphs": (graphs, lambda: pod),
-        "exact, plain": (plain, lambda: pod),
-        **{name: (plain, lambda name=name: over([pod], name, shape.layers)[0]) for name in names},
-    }
+    systems: list[tuple[str, Runner, AnyPod, str]] = [
+        ("exact, graphs" if model.device.type == "cuda" else "exact, one call a token", graphs, pod, ""),
+        ("exact, plain", plain, pod, ""),
+        *((name, plain, pod, name) for name in names),
+    ]
     if model.device.type == "cuda":
         host = to_host(pod)
-        ahead = [each for each in names if each.startswith("predictor")]
-        systems |= {
-            f"{name}, host": (plain, lambda name=name: over([host], name, shape.layers)[0])  # type: ignore[misc]
-            for name in ahead
-        }
+        systems += [(f"{name}, host", plain, host, name) for name in names if name.startswith("predictor")]
     question = ids_of(model, QUESTION_TOKENS, 1)
-    rates: dict[str, list[float]] = {name: [] for name in systems}
+    rates: dict[str, list[float]] = {name: [] for name, *_ in systems}
     firsts = {}
     for turn in range(options.repeats + 1):
-        for name, (runner, made) in systems.items():
+        for name, runner, held, reader in systems:
             start = time.perf_counter()
-            _, rate = answer(runner, made(), question, options.tokens)
+            _, rate = answer(runner, over([held], reader, shape.layers)[0], question, options.tokens)
             if turn:
                 rates[name].append(rate)
             else:
@@ -84,5 +78,4 @@ def measure(model: Model, length: int, options: argparse.Namespace, say: Callabl
 
 
 if __name__ == "__main__":
-    with torch.inference_mode():
-        main()
+    main()

@@ -33,7 +33,7 @@ class Watched(Reader):
 
     rows: dict[int, Tensor]
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> None:
         return None
 
     def observe(self, layer: int, query: Tensor, far: Segment, budget: int) -> None:

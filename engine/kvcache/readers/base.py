@@ -81,7 +81,7 @@ class Reader(ABC):
         budget = max(LEAST, int(self.share * there))
         if far.window is None and budget < there:
             asked = rotated(query, far.rotation).to(self.device)
-            slots = (self.choose if query.shape[1] == 1 else self.observe)(layer, asked, far, budget)
+            slots = (self.top_slots if query.shape[1] == 1 else self.observe)(layer, asked, far, budget)
         if query.shape[1] == 1:
             others = sum(each.keys.shape[1] for each in near if isinstance(each.keys, Tensor))
             self.met += others + there
@@ -97,7 +97,7 @@ class Reader(ABC):
         return type(self)(self.pod, self.share, self.layers)
 
     @abstractmethod
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         """Slots (B,), or (G, B) of each KV head, of at most `budget`, that the query (H, 1, D) of a single token
         attends; None: all."""
 

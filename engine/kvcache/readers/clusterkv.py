@@ -42,7 +42,7 @@ class Clusters:
 class ClusterKV(Reader):
     """See the module."""
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         assert isinstance(far.keys, Tensor)
         known = _INDEX(self.pod)
         found = known[layer] if layer in known else known.setdefault(layer, cluster(far.keys))

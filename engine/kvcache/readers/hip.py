@@ -27,7 +27,7 @@ FULL = 4
 class HiP(Reader):
     """See the module."""
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         assert isinstance(far.keys, Tensor)
         if layer < FULL or layer == self.layers - 1:
             return None

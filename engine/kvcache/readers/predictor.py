@@ -62,7 +62,7 @@ class AttentionPredictor(Reader):
         self._next: dict[int, Tensor] = {}
         self._fetched: dict[int, Future[tuple[Segment, torch.cuda.Event]]] = {}
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         assert isinstance(far.keys, Tensor)
         step = self._steps[layer] = self._steps.get(layer, 0) + 1
         slots = None if step % CALIBRATION == 0 else self._next.get(layer)

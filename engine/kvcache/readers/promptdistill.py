@@ -25,7 +25,7 @@ class PromptDistill(Reader):
 
     _slots: Tensor | None = None
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         return self._slots if self._slots is not None else self.observe(layer, query, far, budget)
 
     def observe(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:

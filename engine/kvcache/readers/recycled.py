@@ -25,7 +25,7 @@ class RecycledAttention(Reader):
         self._slots: dict[int, Tensor] = {}
         self._age: dict[int, int] = {}
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         if layer not in self._slots or self._age[layer] == STRIDE - 1:
             self.observe(layer, query, far, budget)
             return None

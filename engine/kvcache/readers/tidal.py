@@ -23,7 +23,7 @@ class TidalDecode(Reader):
 
     _slots: Tensor | None = None
 
-    def choose(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
+    def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         assert isinstance(far.keys, Tensor)
         if layer < FIRST:
             return None
