@@ -61,9 +61,12 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     runner, shelf = Runner(model), Shelf(model.tokenizer, options.data, options.seed)
     names = [f"{name}:{share}" for name in options.readers.split(",") for share in options.shares.split(",")]
     seen = {name: Seen() for name in ["", *names]}
+    start = time.monotonic()
     for length in map(int, options.lengths.split(",")):
         for pair in zip(shelf.texts(length, options.limit), shelf.planted(length, options.limit), strict=True):
             for document in pair:
+                if 0 < options.seconds < time.monotonic() - start:
+                    continue
                 say(f"{document.name}, {length} tokens")
                 measure(runner, _led(document, options.continued), seen)
     rows = [_line(name, found, options.seed) for name, found in seen.items()]
@@ -156,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
     parser.add_argument("--limit", type=int, default=2, help="documents of each kind and length")
     parser.add_argument("--continued", type=int, default=128, help="tokens of a text that are predicted one by one")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", type=Path, help="a JSON file of methods to put the rows into")
     return parser
