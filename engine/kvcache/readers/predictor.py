@@ -86,7 +86,12 @@ class AttentionPredictor(Reader):
         """What was fetched for this token, if it was."""
         if layer in self._fetched:
             segment, arrived = self._fetched.pop(layer).result()
-            torch.cuda.current_stream().wait_event(arrived)
+            stream = torch.cuda.current_stream()
+            stream.wait_event(arrived)
+            for rows in (segment.keys, segment.values):
+                assert isinstance(rows, Tensor)
+                # Its memory is another stream's, which must not use it again before this one is done.
+                rows.record_stream(stream)
             self._last[layer] = slots, segment
         return super().only(layer, far, slots)
 
@@ -101,7 +106,7 @@ class AttentionPredictor(Reader):
         slots = self._next[layer] = slots_of(scores, far.keys.shape[1], budget)
         away = self.device.type == "cpu" and torch.cuda.is_available()
         if away and (step + 1) % CALIBRATION:
-            self._fetched[layer] = _FETCHING.submit(_fetch, far, slots)
+            self._fetched[layer] = _FETCHING.submit(_fetch, far, slots, _mark())
 
 
 def scaled_by(rows: Tensor, pictures: Tensor) -> Tensor:
@@ -136,17 +141,23 @@ def network(device: torch.device) -> Network:
     return made.eval().to(device)
 
 
-def _fetch(far: Segment, slots: Tensor) -> tuple[Segment, torch.cuda.Event]:
+def _fetch(far: Segment, slots: Tensor, known: torch.cuda.Event) -> tuple[Segment, torch.cuda.Event]:
     """Chosen slots of a segment in host memory on the GPU, and what says that they are there."""
     with torch.cuda.stream(_stream()), torch.inference_mode():
+        _stream().wait_event(known)
         held = chosen(far, slots.to("cpu"))
         assert isinstance(held.keys, Tensor) and isinstance(held.values, Tensor)
         segment = placed(
             Segment(held.keys.pin_memory(), held.values.pin_memory(), held.positions), torch.device("cuda")
         )
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record()
-    return segment, arrived
+        return segment, _mark()
+
+
+def _mark() -> torch.cuda.Event:
+    """What says that everything launched so far on the current stream is done."""
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return event
 
 
 @cache
