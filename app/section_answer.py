@@ -25,9 +25,11 @@ from app.routing import Route
 from app.settings import Settings
 from app.streaming import stream, without_echo
 from app.words import stems, telling_stems
+from engine.core.errors import PodMismatch
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
+from engine.kvcache.readers import over
 from engine.runtime.generate import Question
 from storage import Message, Store
 
@@ -96,7 +98,9 @@ class SectionAnswer:
             # A weak reader's look at whole sections made the order of passages worse (docs/evidence.md). Where the
             # answer is from the same pods, it goes on from the step that looked.
             asked = (
-                None if self._weak else Question(loaded.runner, pods, self._ids, self._heads.heads, self._params(pods))
+                None
+                if self._weak
+                else Question(loaded.runner, self._read(pods), self._ids, self._heads.heads, self._params(pods))
             )
             if asked:
                 oom_retry.run(stack.enter_context(asked).begin)
@@ -122,7 +126,9 @@ class SectionAnswer:
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
                 pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
-                asked = stack.enter_context(Question(loaded.runner, pods, self._ids, params=self._params(pods)))
+                asked = stack.enter_context(
+                    Question(loaded.runner, self._read(pods), self._ids, params=self._params(pods))
+                )
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
             for piece in self._held(pieces) if self._weak else self._said(pieces):
@@ -242,6 +248,15 @@ class SectionAnswer:
             mark = held_by(words[start:end], quotes)
             marked, last = marked + words[start:end] + (f" [{mark}]" if mark else ""), end
         return marked + words[last:], tuple(foreign)
+
+    def _read(self, pods: Sequence[AnyPod]) -> list[AnyPod]:
+        """The pods as the chosen reader reads them. Raises QuestionRejected where it cannot."""
+        try:
+            return over(pods, self._settings.reader, self._loaded.runner.model.shape.layers)
+        except PodMismatch as error:
+            raise QuestionRejected(
+                f"{error}.", "Read the document by another recipe, or leave out --reader."
+            ) from error
 
     def _params(self, pods: Sequence[AnyPod]) -> SamplingParams:
         """How the answer is chosen, as long as the window allows."""

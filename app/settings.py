@@ -12,7 +12,8 @@ from typing import Any, Literal
 from platformdirs import user_data_path
 
 from app.errors import BadSetting
-from engine.core.errors import RecipeUnknown
+from engine.core.errors import ReaderUnknown, RecipeUnknown
+from engine.kvcache import readers
 from engine.kvcache import recipe as recipes
 
 Value = int | bool | str | Path
@@ -20,7 +21,9 @@ When = Literal["live", "next", "start"]
 """At once; from the next start on, saved until then; or by an option or a variable alone, and never saved."""
 GROUPS = ("Answers", "Documents", "Memory and speed", "The page")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-_RECIPES = tuple(recipes.NAMED)
+_RECIPES, _READERS = tuple(recipes.NAMED), tuple(readers.READERS)
+_PARSED = {_RECIPES: recipes.parse, _READERS: readers.parse}
+"""What takes more than the choices that are shown for it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ class Described:
                 return int(given)
             hint = f"Give a whole number, at least {self.least}."
             raise BadSetting(wrong, f"Give a whole number, from {self.least} to {self.most}." if self.most else hint)
-        if self.choices is _RECIPES:
+        if parse := _PARSED.get(tuple(self.choices)):
             try:
-                recipes.parse(given)
-            except RecipeUnknown as error:
-                raise BadSetting(f"{wrong[:-1]}: {error}.", f"Give one of {', '.join(_RECIPES)}.") from error
+                parse(given)
+            except (ReaderUnknown, RecipeUnknown) as error:
+                raise BadSetting(f"{wrong[:-1]}: {error}.", f"Give one of {', '.join(self.choices)}.") from error
         elif self.choices and given not in self.choices:
             raise BadSetting(wrong, f"Give one of {', '.join(self.choices)}.")
         return Path(given).expanduser() if self.kind is Path else given
@@ -105,6 +108,9 @@ class Settings:
         "once (91 MB).")
     guides: bool = _setting(True, _ANSWERS, "live", "Main points",
         "What a document is about is worked out in the background, before anybody asks, while nobody else is at work.")
+    reader: str = _setting("", _ANSWERS, "live", "Sparse attention",
+        "Each token of an answer attends only those tokens of the document that a published method chooses: NAME, or "
+        "NAME:PERCENT of them. What is kept does not change.", choices=_READERS, shown="all tokens")
     recipe: str = _setting("", _DOCUMENTS, "live", "Memory of new documents",
         "How the memory of a document that you add is compressed. What is chosen for a document holds for the next "
         "ones too.", choices=_RECIPES, shown="exact")

@@ -22,7 +22,7 @@ from engine.core.errors import EngineError
 from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import ExactPod, Pod, PodBlock
 from engine.kvcache.layout import Layout
-from engine.kvcache.quantized import QuantizedPod
+from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.models.loader import Model
 from engine.runtime.generate import generate
 from engine.runtime.prefill.builder import Builder, builder_for, chunk_tokens, reads_ahead, tapered
@@ -176,7 +176,7 @@ def _next(runner: Runner, builder: Builder, ids: Sequence[int], chunk: int) -> C
     return builder.begin(ids[builder.num_read : builder.cut(size)])
 
 
-def answer(runner: Runner, pod: ExactPod | QuantizedPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
+def answer(runner: Runner, pod: AnyPod, question: Sequence[int], tokens: int) -> tuple[float, float]:
     """Seconds to the first token, and tokens per second after it. Raises Failed for what is no probability."""
     clock = Clock(runner.model.device)
     steps = generate(runner, [pod], question, SamplingParams(tokens + 1))

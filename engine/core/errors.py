@@ -43,6 +43,10 @@ class RecipeUnknown(EngineError):
     """A text that names no recipe; the error says which there are."""
 
 
+class ReaderUnknown(EngineError):
+    """A text that names no reader; the error says which there are."""
+
+
 class PlanMissing(EngineError):
     """A recipe needs a sharing plan or an adapter that this model has none of."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import DiskFull, ModelUnavailable
+from app.errors import DiskFull, ModelUnavailable, QuestionRejected
 from app.main import App
 from app.settings import Settings
 from engine.compression.policies import reread
@@ -85,6 +85,24 @@ def test_a_section_that_is_packed_while_a_question_loads_it_is_no_damage(
     assert recalled is not None and recalled.pod.num_tokens == section.num_tokens
     assert store.reading(reading.id).state == "ready"
     assert app.verify() == (len(paper.blocks(settings.home)), [])
+
+
+def test_a_reader_answers_alike_after_a_restart(open_app: OpenApp, settings: Settings, source: Path) -> None:
+    app = open_app(reader="recycled:30")
+    document_id = paper.read_here(app, source)
+    written = paper.blocks(settings.home)
+    before = [paper.last(app.questions.ask(document_id, QUESTION)).answer for _ in range(2)]
+    app.close()
+    again = open_app(reader="recycled:30")
+    assert [*before, paper.last(again.questions.ask(document_id, QUESTION)).answer] == 3 * before[:1]
+    assert paper.blocks(settings.home) == written
+    again.close()
+
+
+def test_a_reader_refuses_what_heads_keep_differently(open_app: OpenApp, source: Path) -> None:
+    app = open_app(reader="hip", recipe="keep50:norm+k8v8h")
+    with pytest.raises(QuestionRejected, match="exact or faithful"):
+        paper.last(app.questions.ask(paper.read_here(app, source), QUESTION))
 
 
 def test_layers_that_are_stored_by_heads_survive_a_restart(
