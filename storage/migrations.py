@@ -1,6 +1,7 @@
-"""How the database came to its shape: numbered steps, each in one transaction with its record.
+"""How a database comes to its shape: a new one is made by the models, one of an earlier version by numbered steps.
 
-A step is never edited once released; a further change is a further step.
+Each step is one transaction with its record. A step is never edited once released; a further change is a further step,
+and a change of the models.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,25 +11,12 @@ from sqlalchemy import Connection, Engine
 from storage import checks, page_index
 from storage.database import for_writing
 from storage.errors import NewerDatabase
-from storage.models import utc_now
+from storage.models import Base, utc_now
 from storage.scripts import RUN
 
 Migration = Callable[[Connection], None]
-
-
-def m001_first_schema(connection: Connection) -> None:
-    """Documents with pages, readings with sections and blocks, conversations with messages and citations.
-
-    The words of pages are indexed in one table a document, made with its pages (see `storage.page_index`).
-    """
-    for statement in _FIRST_SCHEMA.split(";"):
-        connection.exec_driver_sql(statement)
-
-
-def m002_recipe_of_a_document(connection: Connection) -> None:
-    """How a document's memory is compressed is its user's choice, and the last choice is kept."""
-    connection.exec_driver_sql("ALTER TABLE documents ADD COLUMN recipe VARCHAR NOT NULL DEFAULT ''")
-    connection.exec_driver_sql("CREATE TABLE preferences (name VARCHAR NOT NULL PRIMARY KEY, value VARCHAR NOT NULL)")
+FIRST = 2
+"""The schema of 0.2.0, which the steps begin from."""
 
 
 def m003_no_index_of_messages(connection: Connection) -> None:
@@ -122,14 +110,10 @@ def m015_checks_of_rows(connection: Connection) -> None:
     documents = set(connection.exec_driver_sql("SELECT id FROM documents").scalars())
     for document_id in documents & page_index.indexed(connection):
         page_index.note_check(connection, document_id)
-    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
-        checks.check_rows(connection, table)
+    _check_all(connection)
 
 
 MIGRATIONS: Sequence[Migration] = (
-    m001_first_schema,
-    m002_recipe_of_a_document,
     m003_no_index_of_messages,
     m004_notes_of_documents,
     m005_keys_of_programs,
@@ -148,135 +132,49 @@ MIGRATIONS: Sequence[Migration] = (
 
 def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Bring the database to the shape that this program knows; raise NewerDatabase where it is beyond it."""
+    latest = FIRST + len(migrations)
     with engine.begin() as connection:
-        if _version(connection) == len(migrations):
+        if _version(connection) == latest:
             return
     writing = for_writing(engine)
-    for number, migration in enumerate(migrations, start=1):
+    with writing.begin() as connection:
+        if not _version(connection):
+            _make(connection, migrations)
+    for number, migration in enumerate(migrations, start=FIRST + 1):
         with writing.begin() as connection:
             version = _version(connection)
-            if version > len(migrations):
-                raise NewerDatabase(
-                    f"{engine.url.database} has schema {version}, this program knows up to {len(migrations)}."
-                )
+            if version > latest:
+                raise NewerDatabase(f"{engine.url.database} has schema {version}, this program knows up to {latest}.")
             # Another process may have taken this step meanwhile.
-            if version >= number:
-                continue
-            migration(connection)
-            if number == 1:
-                connection.exec_driver_sql(
-                    "CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)"
-                )
-            connection.exec_driver_sql(
-                "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
-                (number, migration.__name__, utc_now().isoformat()),
-            )
+            if version < number:
+                migration(connection)
+                _record(connection, number, migration)
+
+
+def _make(connection: Connection, migrations: Sequence[Migration]) -> None:
+    """A new database, which needs no step any more."""
+    Base.metadata.create_all(connection)
+    connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)")
+    _check_all(connection)
+    for number, migration in enumerate(migrations, start=FIRST + 1):
+        _record(connection, number, migration)
+
+
+def _record(connection: Connection, number: int, migration: Migration) -> None:
+    connection.exec_driver_sql(
+        "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
+        (number, migration.__name__, utc_now().isoformat()),
+    )
+
+
+def _check_all(connection: Connection) -> None:
+    """Have the rows of all tables checked from now on."""
+    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
+        checks.check_rows(connection, table)
 
 
 def _version(connection: Connection) -> int:
     if not connection.dialect.has_table(connection, "schema_version"):
         return 0
     return int(connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar_one())
-
-
-_FIRST_SCHEMA = """
-CREATE TABLE documents (
-    id VARCHAR NOT NULL PRIMARY KEY,
-    title VARCHAR NOT NULL,
-    file_name VARCHAR NOT NULL,
-    media_type VARCHAR NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    num_pages INTEGER NOT NULL,
-    outline JSON NOT NULL,
-    created_at DATETIME NOT NULL,
-    state VARCHAR NOT NULL,
-    error JSON
-);
-CREATE TABLE pages (
-    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
-    number INTEGER NOT NULL,
-    label VARCHAR NOT NULL,
-    text VARCHAR NOT NULL,
-    state VARCHAR NOT NULL,
-    width_pt DOUBLE NOT NULL,
-    height_pt DOUBLE NOT NULL,
-    words BLOB NOT NULL,
-    PRIMARY KEY (document_id, number)
-);
-CREATE TABLE readings (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
-    reader VARCHAR NOT NULL,
-    model_name VARCHAR NOT NULL,
-    recipe VARCHAR NOT NULL,
-    state VARCHAR NOT NULL,
-    num_tokens INTEGER NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    seconds DOUBLE NOT NULL,
-    error JSON,
-    created_at DATETIME NOT NULL,
-    last_used_at DATETIME NOT NULL,
-    pinned BOOLEAN NOT NULL,
-    UNIQUE (document_id, reader)
-);
-CREATE TABLE sections (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    reading_id INTEGER NOT NULL REFERENCES readings (id) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    first_page INTEGER NOT NULL,
-    last_page INTEGER NOT NULL,
-    start_char INTEGER NOT NULL,
-    end_char INTEGER NOT NULL,
-    token_ids BLOB NOT NULL,
-    num_tokens INTEGER NOT NULL,
-    state VARCHAR NOT NULL,
-    seconds DOUBLE NOT NULL,
-    identity VARCHAR NOT NULL,
-    UNIQUE (reading_id, position)
-);
-CREATE TABLE blocks (
-    section_id INTEGER NOT NULL REFERENCES sections (id) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    start_token INTEGER NOT NULL,
-    stop_token INTEGER NOT NULL,
-    file_name VARCHAR NOT NULL,
-    num_bytes INTEGER NOT NULL,
-    checksum VARCHAR NOT NULL,
-    PRIMARY KEY (section_id, position)
-);
-CREATE TABLE conversations (
-    id VARCHAR NOT NULL PRIMARY KEY,
-    document_id VARCHAR NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
-    title VARCHAR NOT NULL,
-    created_at DATETIME NOT NULL,
-    updated_at DATETIME NOT NULL
-);
-CREATE INDEX conversations_by_document ON conversations (document_id);
-CREATE TABLE messages (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-    conversation_id VARCHAR NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-    parent_id INTEGER REFERENCES messages (id),
-    role VARCHAR NOT NULL,
-    content VARCHAR NOT NULL,
-    found BOOLEAN,
-    facts JSON NOT NULL,
-    state VARCHAR NOT NULL,
-    created_at DATETIME NOT NULL
-);
-CREATE INDEX messages_by_conversation ON messages (conversation_id);
-CREATE INDEX messages_by_parent ON messages (parent_id);
-CREATE TABLE citations (
-    id INTEGER NOT NULL PRIMARY KEY,
-    message_id INTEGER NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
-    mark INTEGER NOT NULL,
-    page INTEGER NOT NULL,
-    label VARCHAR NOT NULL,
-    quote VARCHAR NOT NULL,
-    boxes JSON NOT NULL,
-    score DOUBLE NOT NULL
-);
-CREATE INDEX citations_by_message ON citations (message_id);
-CREATE VIRTUAL TABLE message_search USING fts5(
-    content, content='messages', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
-)
-"""

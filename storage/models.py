@@ -58,7 +58,7 @@ def utc_now() -> datetime:
 
 
 class Base(MappedAsDataclass, DeclarativeBase):
-    """Owns the metadata, which equals what the migrations build."""
+    """Owns the metadata, which a new database is made by; the steps of migrations come to the same."""
 
     type_annotation_map: ClassVar = {Literal: Enum(enum.Enum, native_enum=False, length=None)}
 

@@ -5,6 +5,7 @@ What is heavy to import is imported by the fixture that needs it, so that the li
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ if not HAS_GPU:
     # Without a GPU kernels run in Triton's interpreter. Triton looks at this when it is imported, and transformers
     # imports it where it can.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+MEMORY = Path("/dev/shm")
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
+    # Hundreds of libraries are made, and each waits for the disk at every step. Loss of power is tried by tests/faults.
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None
 
 # What Numba compiles takes half a minute, and every test has a home of its own.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "numba" / kernels_version()))

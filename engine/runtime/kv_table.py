@@ -16,7 +16,7 @@ from engine.core.kv_shape import KVShape
 from engine.core.quant import Packed
 from engine.core.rope import HeadNorms, Rotary
 from engine.core.weak_cache import WeakCache
-from engine.kernels.attention import append, rope_append, split_kv
+from engine.kernels.attention import rope_append, split_kv
 from engine.kernels.attention.kv_ranges import ASKER, KEY_BITS, LAYER, ROTATED, STOP, VALUE_BITS, KVRanges, Rows
 from engine.kernels.attention.rope_append import Places
 from engine.kernels.attention.split_kv import Tiling
@@ -156,12 +156,13 @@ class KVTable:
 
     def attend(self, layer: int, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Take the new tokens' query (H,Q,D), keys and values (G,Q,D) of a layer; give the output (H,Q,D)."""
-        work = self._work(query.shape[1])
-        append.append(work, layer, self._queries, query, keys, values, self.suffix_length, work.rotated)
-        return self._attended(work, layer, query.shape[1], scale)
+        return self.attend_fused(layer, torch.cat((query, keys, values)).transpose(0, 1).flatten(1), None, None, scale)
 
-    def attend_fused(self, layer: int, rows: Tensor, rotary: Rotary, norms: HeadNorms | None, scale: float) -> Tensor:
-        """`attend`, from a layer's fused projection (Q, (H + 2 G) * D) without rotary positions yet."""
+    def attend_fused(
+        self, layer: int, rows: Tensor, rotary: Rotary | None, norms: HeadNorms | None, scale: float
+    ) -> Tensor:
+        """`attend`, from a layer's fused projection (Q, (H + 2 G) * D) without norms of heads and rotary positions yet,
+        unless there is no `rotary`."""
         work, count = self._work(len(rows)), len(rows)
         query, rotated = self._queries[:, layer if self._queries.shape[1] > 1 else 0, : self._heads * count]
         dim = self.shape.head_dim
@@ -173,7 +174,9 @@ class KVTable:
             rotated.view(self._heads, count, dim) if work.rotated else None,
         )
         rope_append.rope(rows, rotary, norms, places)
-        return self._attended(work, layer, count, scale)
+        out, lse = split_kv.attend(work, layer, self._queries, count, self.suffix_length, scale, self._tiling)
+        self.probe.record(work, layer, self._queries, count, lse, scale)
+        return out
 
     def advance(self, count: int) -> None:
         """Count tokens as held, once every layer has attended them. The host's `length` is the caller's."""
@@ -191,12 +194,6 @@ class KVTable:
         if self.length + count > self.suffix[0].shape[2] or count > self.max_new:
             raise WindowExceeded(f"{count} more tokens do not fit a tail of {self.length} in {self.suffix[0].shape[2]}")
         return self._narrow if self._narrow.share * count <= NARROW else self._wide
-
-    def _attended(self, work: SplitPlan, layer: int, count: int, scale: float) -> Tensor:
-        """The output (H, Q, D) of queries, keys and values that are in their places."""
-        out, lse = split_kv.attend(work, layer, self._queries, count, self.suffix_length, scale, self._tiling)
-        self.probe.record(work, layer, self._queries, count, lse, scale)
-        return out
 
     def _query_room(self, layers: int) -> Tensor:
         """Room for queries (2, layers, H * max_new, D), as they are and rotated."""

@@ -1,9 +1,11 @@
 """The database: its shape, its transactions, threads and processes, and what deletes and full disks leave."""
 
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
@@ -13,10 +15,12 @@ from sqlalchemy.exc import OperationalError
 
 from storage import DatabaseDamaged, Home, NewerDatabase, StorageFull, Store, checks
 from storage.database import connect, for_writing
-from storage.migrations import MIGRATIONS, migrate
+from storage.migrations import FIRST, MIGRATIONS, migrate
 from storage.models import Base
 from tests.damage import change
 from tests.storage.rows import A, B, document, filled, page
+
+LATEST = FIRST + len(MIGRATIONS)
 
 
 @pytest.fixture
@@ -30,7 +34,19 @@ def tables(engine: Engine) -> list[str]:
     return inspect(engine).get_table_names()
 
 
-def test_the_models_describe_the_migrated_database(engine: Engine) -> None:
+@pytest.fixture
+def of_0_2_0(home: Home) -> None:
+    """A database that 0.2.0 made, with a message."""
+    with closing(sqlite3.connect(home.database)) as database:
+        database.executescript(Path(__file__).with_name("schema_0_2_0.sql").read_text())
+        database.execute("INSERT INTO documents VALUES ('d', 't', 'f', 'm', 1, 1, '[]', '2024', 'parsed', NULL, '')")
+        database.execute("INSERT INTO conversations VALUES ('c', 'd', 't', '2024', '2024')")
+        database.execute("INSERT INTO messages VALUES (1, 'c', NULL, 'user', 'zanzibar', 1, '{}', 'done', '2024')")
+        database.execute("INSERT INTO message_search (rowid, content) VALUES (1, 'zanzibar')")
+        database.commit()
+
+
+def test_the_models_describe_the_database_of_an_earlier_version(of_0_2_0: None, engine: Engine) -> None:
     migrate(engine)
     described = create_engine("sqlite://")
     Base.metadata.create_all(described)
@@ -57,8 +73,6 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version, name FROM schema_version").all() == [
-            (1, "m001_first_schema"),
-            (2, "m002_recipe_of_a_document"),
             (3, "m003_no_index_of_messages"),
             (4, "m004_notes_of_documents"),
             (5, "m005_keys_of_programs"),
@@ -97,38 +111,24 @@ def test_a_failed_migration_leaves_nothing(engine: Engine) -> None:
     assert "shelves" in tables(engine)
     assert "half" not in tables(engine)
     with engine.connect() as connection:
-        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == len(MIGRATIONS) + 1
+        assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == LATEST + 1
         assert connection.exec_driver_sql("SELECT count(*) FROM documents").scalar() == 1
 
 
-def test_a_failed_first_migration_leaves_an_empty_database(engine: Engine) -> None:
-    with pytest.raises(RuntimeError):
-        migrate(engine, [m_add_shelf_and_fail])
+def test_a_database_that_could_not_be_made_is_empty(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "check_rows", lambda connection, table: m_fail_late(connection))
+    with pytest.raises(RuntimeError, match="power cut"):
+        migrate(engine)
     assert tables(engine) == []
-
-
-def m_add_shelf_and_fail(connection: Connection) -> None:
-    m_add_shelf(connection)
-    raise RuntimeError
 
 
 def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
     migrate(engine, [*MIGRATIONS, m_add_shelf])
-    with pytest.raises(NewerDatabase, match=f"has schema {len(MIGRATIONS) + 1}, .* up to {len(MIGRATIONS)}"):
+    with pytest.raises(NewerDatabase, match=f"has schema {LATEST + 1}, .* up to {LATEST}"):
         Store.open(home.database_url)
 
 
-def test_an_index_of_messages_goes_and_the_messages_stay(engine: Engine) -> None:
-    migrate(engine, MIGRATIONS[:2])
-    with engine.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO documents VALUES ('d', 't', 'f', 'm', 1, 1, '[]', '2024', 'parsed', NULL, '')"
-        )
-        connection.exec_driver_sql("INSERT INTO conversations VALUES ('c', 'd', 't', '2024', '2024')")
-        connection.exec_driver_sql(
-            "INSERT INTO messages VALUES (1, 'c', NULL, 'user', 'zanzibar', 1, '{}', 'done', '2024')"
-        )
-        connection.exec_driver_sql("INSERT INTO message_search (rowid, content) VALUES (1, 'zanzibar')")
+def test_an_index_of_messages_goes_and_the_messages_stay(of_0_2_0: None, engine: Engine) -> None:
     assert any("message_search" in name for name in tables(engine))
     migrate(engine)
     assert not any("message_search" in name for name in tables(engine))

@@ -1,13 +1,20 @@
-"""The page over the fake app, served by this process: another one would take ten times as long to start."""
+"""The page over the fake app, or the real one, served by this process: another one would take ten times as long to
+start.
+"""
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from app.log_file import log_file
+from app.main import App
+from app.settings import Settings
+from tests.app import paper
 from tests.ui.fake_app import FakeApp
 from tests.ui.served_process import unused_port
 from tests.ui.stand_in import StandInTunnel
@@ -28,7 +35,7 @@ class Clock:
 
 
 @contextmanager
-def serving_here(app: FakeApp) -> Iterator[Served]:
+def serving_here(app: App | FakeApp) -> Iterator[Served]:
     """Serves an app; of two at once only the one that began last takes uploads."""
     with ExitStack() as stack, ThreadPoolExecutor(1) as thread:
 
@@ -58,4 +65,22 @@ def serving_fake(
         if tunnel:
             app.sharing.roads["link"] = StandInTunnel(served.port, unused_port())
         yield served.url
+        app.close()
+
+
+@contextmanager
+def serving_real(
+    home: Path, model: Path, port: int, given: Mapping[str, str] | None = None, **more: Any
+) -> Iterator[str]:
+    """The same of the real app over a tiny model, whose evidence heads need not be found; `given`: by which options
+    settings were."""
+    if not home.exists():
+        paper.prepare_models(model, home / "models")
+    settings = Settings(home=home, port=port, model=str(model), meaning=False, prepare=False, **more)
+    app = App(settings, sources=given or {})
+    app.start()
+    try:
+        with log_file(home), serving_here(app) as served:
+            yield served.url
+    finally:
         app.close()

@@ -11,20 +11,18 @@ from pypdf import PdfWriter
 from tests.app.test_formats import WRITERS
 from tests.app.test_scans import print_and_scan
 from tests.ui import driver
-from tests.ui.served_process import serving, unused_port
-from tests.ui.test_browser_real import OPTIONS, RUN_APP
+from tests.ui.fake_server import serving_real
+from tests.ui.served_process import unused_port
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def opened(chromium: str, tmp_path_factory: pytest.TempPathFactory, embedded_model_dir: Path) -> Iterator[Page]:
-    """The page of one app for all files, whose model is the shared one."""
+def opened(chromium: str, tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Iterator[Page]:
+    """The page of one app for all files."""
     home = tmp_path_factory.mktemp("formats") / "home"
-    (home / "models").mkdir(mode=0o700, parents=True)
-    (home / "models" / embedded_model_dir.name).symlink_to(embedded_model_dir)
     with (
-        serving(RUN_APP, home, unused_port(), *OPTIONS) as url,
+        serving_real(home, tiny_model_dir, unused_port(), chunk_tokens=128) as url,
         driver.browser_page(chromium) as (page, complaints),
     ):
         driver.open_page(page, url)

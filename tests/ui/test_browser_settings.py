@@ -1,6 +1,6 @@
 """The settings in Chromium: by mouse over the real app, by keyboard over the fake one, and for everybody."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,12 +8,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.ui import driver
 from tests.ui.accessibility import found
-from tests.ui.fake_server import serving_fake
-from tests.ui.served_process import serving, unused_port
+from tests.ui.fake_server import serving_fake, serving_real
+from tests.ui.served_process import unused_port
 
 pytestmark = pytest.mark.browser
-
-RUN_APP = (sys.executable, "run_app.py", "--no-browser", "--max-pages", "300")
 
 
 def whence(page: Page, name: str) -> str:
@@ -28,9 +26,10 @@ def opened(page: Page) -> None:
 def test_by_mouse_values_are_changed_and_are_there_after_a_restart(
     browser: Browser, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    port, mine = unused_port(), ("--model", str(tiny_model_dir))
+    given = {"given": {"max_pages": "--max-pages"}, "max_pages": 300}
+    real = partial(serving_real, tmp_path / "home", tiny_model_dir, unused_port(), **given)
     with driver.new_page(browser) as (page, complaints):
-        with serving(RUN_APP, tmp_path / "home", port, *mine) as url:
+        with real() as url:
             driver.open_page(page, url)
             opened(page)
             page.get_by_label("Main points", exact=True).uncheck()
@@ -53,7 +52,7 @@ def test_by_mouse_values_are_changed_and_are_there_after_a_restart(
             page.get_by_role("button", name="Close").click()
             expect(page.locator("#settings")).to_be_hidden()
             assert complaints.errors == [] and complaints.remote == []
-        with serving(RUN_APP, tmp_path / "home", port, *mine) as url:
+        with real() as url:
             driver.open_page(page, url)
             opened(page)
             expect(page.get_by_label("Main points", exact=True)).not_to_be_checked()

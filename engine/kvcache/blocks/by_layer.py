@@ -30,8 +30,6 @@ MOST_BYTES = 24 << 20
 ALIGNMENT = 64
 """Of every tensor within its block; kernels want 16 at least."""
 _SUMMARY = "summary "
-_FIRST_ALIGNMENT = 8
-"""Of blocks that do not name theirs."""
 
 _Field = tuple[str, torch.dtype, tuple[int, ...]]
 _Place = tuple[torch.dtype, tuple[int, ...], int]
@@ -102,13 +100,8 @@ class QuantizedLoader:
     def add(self, meta: Mapping[str, Any], payload: memoryview) -> None:
         """Take a verified block, whose payload must not change any more. Raises PodMismatch on a foreign one."""
         layers, heads = self._ranges(meta)
-        alignment = meta.get("alignment", _FIRST_ALIGNMENT)
-        if alignment not in (ALIGNMENT, _FIRST_ALIGNMENT):
-            raise PodMismatch(f"a block aligned to {alignment} bytes is of a later version")
-        places = self._places(layers, heads, meta["slots"], alignment, len(payload))
+        places = self._places(layers, heads, meta["slots"], len(payload))
         host = torch.frombuffer(payload, dtype=torch.uint8) if payload else torch.empty(0, dtype=torch.uint8)
-        if alignment != ALIGNMENT:
-            host, places = _aligned(host, places)
         for named, counts in zip(places, meta["slots"], strict=True):
             self._check_kept(counts, _view(host, *named["kept"][1:]) if "kept" in named else None)
         self._blocks.append((layers, heads, places, self._staging.send(host)))
@@ -142,19 +135,18 @@ class QuantizedLoader:
     def _ranges(self, meta: Mapping[str, Any]) -> tuple[range, range]:
         """Layers and heads of a block that belongs to such a pod."""
         recipe, dtype = str(self._layout.recipe), str(self._shape.dtype).removeprefix("torch.")
-        if meta.get("kind") != KIND or (meta["recipe"], meta["dtype"]) != (recipe, dtype):
+        wanted = {"kind": KIND, "recipe": recipe, "dtype": dtype, "alignment": ALIGNMENT}
+        if any(meta.get(name) != value for name, value in wanted.items()):
             raise PodMismatch(f"a block of {meta.get('recipe')} does not fit a pod of {recipe} in {dtype}")
         first, stop = meta["layers"]
         if not 0 <= first < stop <= self._shape.layers or len(meta["slots"]) != stop - first:
             raise PodMismatch(f"a block of layers {first} to {stop} does not fit {self._shape.layers} layers")
-        low, high = meta.get("heads", [0, self._shape.kv_heads])
+        low, high = meta["heads"]
         if not 0 <= low < high <= self._shape.kv_heads:
             raise PodMismatch(f"a block of heads {low} to {high} does not fit {self._shape.kv_heads} heads")
         return range(first, stop), range(low, high)
 
-    def _places(
-        self, layers: range, heads: range, slots: list[list[int]], alignment: int, num_bytes: int
-    ) -> list[dict[str, _Place]]:
+    def _places(self, layers: range, heads: range, slots: list[list[int]], num_bytes: int) -> list[dict[str, _Place]]:
         """By layer and name where each tensor of a block of so many bytes stands."""
         places: list[dict[str, _Place]] = []
         offset = 0
@@ -165,7 +157,7 @@ class QuantizedLoader:
                 size = math.prod(dims) * dtype.itemsize
                 if offset + size > num_bytes:
                     raise PodMismatch(f"a block of {num_bytes} bytes ends inside layer {layer}")
-                offset += size + -size % alignment
+                offset += size + -size % ALIGNMENT
         if offset != num_bytes:
             raise PodMismatch(f"a block of {num_bytes} bytes holds {offset}")
         return places
@@ -239,20 +231,6 @@ def _view(typed: Tensor, dims: tuple[int, ...], start: int) -> Tensor:
     """A tensor that looks at what begins `start` bytes into one of its own dtype: a pod has more than a thousand."""
     strides = [math.prod(dims[axis + 1 :]) for axis in range(len(dims))]
     return typed.as_strided(dims, strides, typed.storage_offset() + start // typed.itemsize)
-
-
-def _aligned(host: Tensor, places: list[dict[str, _Place]]) -> tuple[Tensor, list[dict[str, _Place]]]:
-    """The same tensors of an older block where a younger one has them."""
-    old = [(number, name, *place) for number, named in enumerate(places) for name, place in named.items()]
-    moved: list[dict[str, _Place]] = [{} for _ in places]
-    pieces = []
-    start = 0
-    for number, name, dtype, dims, at in old:
-        size = math.prod(dims) * dtype.itemsize
-        moved[number][name] = dtype, dims, start
-        pieces += [host[at : at + size], torch.zeros(-size % ALIGNMENT, dtype=torch.uint8)]
-        start += size + -size % ALIGNMENT
-    return torch.cat(pieces), moved
 
 
 def _packed_fields(name: str, count: int, dim: int, bits: int, per: str, exact: torch.dtype) -> Iterator[_Field]:

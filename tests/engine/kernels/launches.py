@@ -6,7 +6,7 @@ from torch import Tensor
 from engine.core.quant import Packed, scale_shape
 from engine.core.rope import HeadNorms, Rotary
 from engine.kernels import argmax, elementwise
-from engine.kernels.attention import append, rope_append, split_kv
+from engine.kernels.attention import rope_append, split_kv
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kernels.card import card_of
 from engine.kernels.linear import int8_lm_head, linear, nf4_dequant, nf4_gemv
@@ -30,13 +30,13 @@ def attention(dim: int, rows: int, key_bits: int, value_bits: int, dtype: str = 
 def new_tokens(dim: int) -> None:
     """Queries, keys and values to their places, with and without rotary positions and norms before."""
     work = _plan(dim, ((4, 4),), torch.bfloat16)
-    queries, length = torch.zeros(2, 1, SHARE * 64, dim), torch.zeros(1, dtype=torch.int32)
-    append.append(work, 0, queries, _halves(SHARE, 1, dim), *_halves(2, 1, 1, dim), length, True)
+    length = torch.zeros(1, dtype=torch.int32)
     rotary = Rotary(torch.zeros(512, dim // 2), torch.zeros(512, dim // 2), torch.zeros(1, dtype=torch.int64))
     norms = HeadNorms(_halves(dim), _halves(dim), 1e-5)
     query = torch.zeros(SHARE, 1, dim)
     places = rope_append.Places(query, work.suffix[0][0], work.suffix[1][0], length, query.clone())
-    rope_append.rope(_halves(1, (SHARE + 2) * dim), rotary, norms, places)
+    for turned in (None, rotary):
+        rope_append.rope(_halves(1, (SHARE + 2) * dim), turned, turned and norms, places)
 
 
 def rotation(dim: int, dtype: str = "bfloat16") -> None:

@@ -27,22 +27,6 @@ class Stretch:
     rotated: bool = False
 
 
-def append(
-    work: SplitPlan, layer: int, queries: Tensor, query: Tensor, keys: Tensor, values: Tensor, suffix_length: Tensor,
-    rotate: bool,
-) -> None:  # fmt: skip
-    """See append.append."""
-    count = query.shape[1]
-    slots = suffix_length + torch.arange(count, device=query.device)
-    for suffix, new in zip(work.suffix, (keys, values), strict=True):
-        suffix[layer].index_copy_(1, slots, new)
-    rows = query.float().flatten(0, 1)
-    plain, rotated = queries[:, layer if queries.shape[1] > 1 else 0, : len(rows)]
-    plain.copy_(rows)
-    if rotate:
-        rotated.copy_(rows @ hadamard(query.shape[2], query.device))
-
-
 def attend(
     work: SplitPlan,
     layer: int,

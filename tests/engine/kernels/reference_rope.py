@@ -8,7 +8,7 @@ from engine.core.rope import HeadNorms, Rotary
 from engine.kernels.attention.rope_append import Places
 
 
-def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) -> None:
+def rope(rows: Tensor, rotary: Rotary | None, norms: HeadNorms | None, places: Places) -> None:
     """See rope.rope."""
     dim, kv_heads, count = places.keys.shape[2], len(places.keys), len(rows)
     heads = rows.shape[1] // dim - 2 * kv_heads
@@ -19,10 +19,11 @@ def rope(rows: Tensor, rotary: Rotary, norms: HeadNorms | None, places: Places) 
             each * torch.rsqrt(each.square().mean(-1, keepdim=True) + norms.epsilon) * weight.float()
             for each, weight in ((query, norms.query), (keys, norms.keys))
         )
-    cos, sin = (table[rotary.positions].float().repeat(1, 2) for table in (rotary.cos, rotary.sin))
-    query, keys = (
-        each * cos + torch.cat([-each[..., dim // 2 :], each[..., : dim // 2]], -1) * sin for each in (query, keys)
-    )
+    if rotary:
+        cos, sin = (table[rotary.positions].float().repeat(1, 2) for table in (rotary.cos, rotary.sin))
+        query, keys = (
+            each * cos + torch.cat([-each[..., dim // 2 :], each[..., : dim // 2]], -1) * sin for each in (query, keys)
+        )
     query = query.to(places.keys.dtype)
     places.query.copy_(query)
     if places.rotated is not None:

@@ -32,7 +32,7 @@ def test_as_by_the_matrix(dim: int, warps: int, device: torch.device) -> None:
 def test_placing_a_query_reads_no_matrix() -> None:
     """For Hopper: nor is anything of the launch before read before its end."""
     (kernels,) = compiled([Case("new_tokens", (128,))])
-    (code,) = (each.ptx for each in kernels if each.name == "_rope_append")
+    _, code = (each.ptx for each in kernels if each.name == "_rope_append")
     wait = code.index("griddepcontrol.wait")
     reads = [found.start() for found in re.finditer(r"ld\.global", code)]
     # Ahead: the tail's length and the position.

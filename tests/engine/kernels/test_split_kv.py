@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.runtime.kv_table import KVTable
-from tests.engine.kernels import reference_attention
+from tests.engine.kernels import reference_attention, reference_rope
 from tests.engine.kernels.pods import Conversation, model, pod
 
 UGLY = [
@@ -103,7 +103,7 @@ def test_nothing_but_a_tail(device: torch.device) -> None:
 
 def test_the_plain_functions_say_the_same(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands beside the kernels as their specification agrees with engine.runtime.context, too."""
-    monkeypatch.setattr("engine.runtime.kv_table.append", reference_attention)
+    monkeypatch.setattr("engine.runtime.kv_table.rope_append", reference_rope)
     monkeypatch.setattr("engine.runtime.kv_table.split_kv", reference_attention)
     of = model(2, 2, 64, torch.float32, device)
     for recipe in ("exact", "k4v4h", "A35+k8v8h", "keep40:random+k4v3"):

@@ -96,9 +96,9 @@ def test_angles_that_depend_on_the_length_are_worked_out_anew(
     monkeypatch.setitem(test_decoder.CASES, "moving", (*test_decoder.CASES["llama"][:2], {"rope_parameters": rope}))
     runner = runner_of(network_of("moving"))
     table = KVTable(runner.model.shape, 4, 16, runner.model.device, max_new=8)
-    monkeypatch.setattr(table, "attend_fused", lambda *rest: pytest.fail("a table of angles"))
     theirs, suffix = by_network(runner), SuffixCache(runner.model.shape, 16, runner.model.device)
     assert runner._flat is not None
+    monkeypatch.setattr(runner._flat, "_fused", lambda *rest: pytest.fail("a table of angles"))
     ids = some_ids(runner, 5, 2)
     wanted = theirs.run(theirs.context([], suffix), ids)
     torch.testing.assert_close(logits(runner._flat, table, ids), wanted, rtol=1e-4, atol=1e-4)
