@@ -60,6 +60,8 @@ def cipher_connection(path: Path, key: bytes = b"", timeout: float = 5.0) -> Sql
     if sqlcipher is None:
         raise HomeLocked("driver")
     connection: SqliteConnection = sqlcipher.connect(str(path), timeout, check_same_thread=False)
+    # It would print what is told of an error anyway.
+    connection.execute("PRAGMA cipher_log_level = NONE")
     if key:
         connection.execute(f"PRAGMA key = {raw_key(key)}")
     return connection

@@ -17,6 +17,7 @@ from storage.home import Home
 from storage.register import Register, break_seal, set_aside
 from storage.sessions import CHANGES, as_number
 from storage.store import LIBRARY, Store
+from storage.vault import vault_of
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +143,8 @@ def _inspect(path: Path, mends: bool = False) -> _Copy | None:
             checks.equip(database)
             mended = 0
             if not checks.is_sound(database):
-                if not mends:
+                # Where it is encrypted damage is a whole page, which no parity covers.
+                if not mends or vault_of(path):
                     return None
                 database.execute("BEGIN IMMEDIATE")
                 mended = checks.mend(database)

@@ -26,10 +26,10 @@ from tests import bombs
 from tests.app.test_readers_epub import book
 from tests.faults.hostile import corpus, spoil
 
-LIMITS = ReaderLimits(max_pages=300, page_seconds=2, convert_seconds=8, batch_pages=100, max_failures=3)
+LIMITS = ReaderLimits(max_pages=300, page_seconds=1, convert_seconds=3, batch_pages=100, max_failures=2)
 MOST_SECONDS = 4 * LIMITS.convert_seconds + 20 * LIMITS.page_seconds
 """Of processor time of all processes of a file: to open it, and of pages that fail and others."""
-BOMBS = 0.3
+BOMBS = 0.2
 """Of all files."""
 
 
