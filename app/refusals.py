@@ -29,7 +29,7 @@ def as_app_error(error: BaseException) -> AppError | None:
             return Locked(*_LOCKED.get(error.why) or _WITHOUT[error.by == "keyring"])
         case StorageFailed():
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
-        case OSError(errno=errno.EIO | errno.EROFS):
+        case OSError(errno=errno.EIO | errno.EROFS | errno.EBADMSG):
             return disk_failed(error)
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return Busy(

@@ -43,7 +43,7 @@ def convert(home: Home, to: Literal["encrypted", "plain"]) -> Iterator[Path]:
                 path.unlink()
                 continue
             is_set_aside = path.is_relative_to(home.root / "quarantine")
-            is_database = path.suffix == ".sqlite3" and not (is_set_aside and (to == "encrypted" or is_sealed(path)))
+            is_database = _is_database(path) and not (is_set_aside and (to == "encrypted" or is_sealed(path)))
             if (_convert_database if is_database else _convert_file)(path, to):
                 yield path
         seal(home.root, home.database)
@@ -62,7 +62,7 @@ def seen_from_outside(root: Path) -> dict[str, object]:
     except HomeLocked:
         header = None
     database = root / "docpod.sqlite3"
-    files = [path for path in _files(root) if path.suffix != ".sqlite3"]
+    files = [path for path in _files(root) if ".sqlite3" not in path.name]
     return {
         "encryption": f"{header.state}, by a {header.by}" if header else "vault.json is lost",
         "database": "as it was closed" if is_whole(root, database) else "not closed in good order, or changed since",
@@ -116,7 +116,7 @@ def _convert_database(path: Path, to: Literal["encrypted", "plain"]) -> bool:
         beside.unlink(missing_ok=True)
         if not is_damage(error):
             raise
-        return not _is_database(path, new) and _convert_file(path, to)
+        return not _opens(path, new) and _convert_file(path, to)
     with closing(cipher_connection(beside, new)) as copy:
         if _contents(copy) != before:
             raise StorageError(f"{path} was copied, but reads otherwise")
@@ -127,7 +127,11 @@ def _convert_database(path: Path, to: Literal["encrypted", "plain"]) -> bool:
     return True
 
 
-def _is_database(path: Path, key: bytes) -> bool:
+def _is_database(path: Path) -> bool:
+    return ".sqlite3" in path.name and not path.name.endswith("-wal")
+
+
+def _opens(path: Path, key: bytes) -> bool:
     try:
         with closing(cipher_connection(path, key)) as database:
             return bool(database.execute("SELECT count(*) FROM sqlite_master").fetchone())

@@ -74,7 +74,7 @@ class Header:
                     return header
             except (OSError, ValueError, LookupError, TypeError):
                 continue
-        files = (path for name in ("documents", "pods") for path in islice((root / name).glob("*"), 8))
+        files = (path for name in ("documents", "pods") for path in islice((root / name).glob("[0-9a-f]*"), 8))
         if any(path.exists() for path in copies) or any(map(is_sealed, files)):
             raise HomeLocked("lost")
         return None
@@ -266,12 +266,13 @@ def _scratch(header: Header, alone: bool) -> Iterator[Path]:
     parent = Path(next((each for each in _MEMORY if each and os.access(each, os.W_OK)), tempfile.gettempdir()))
     for left in parent.glob(f"docpod-{header.name}-*") if alone else ():
         shutil.rmtree(left, ignore_errors=True)
-    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=f"docpod-{header.name}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"docpod-{header.name}-", dir=parent))
     tempfile.tempdir = str(folder)
     try:
         yield folder
     finally:
-        tempfile.tempdir = before
+        if tempfile.tempdir == str(folder):
+            tempfile.tempdir = None
         shutil.rmtree(folder, ignore_errors=True)
 
 

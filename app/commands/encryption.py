@@ -9,7 +9,7 @@ from app.errors import BadSetting
 from app.main import App
 from app.passphrase import chosen, known
 from app.settings import Settings
-from storage import By, Header, Home, convert
+from storage import By, Header, Home, HomeBusy, convert
 
 _BY: tuple[By, By] = ("passphrase", "keyring")
 
@@ -28,7 +28,10 @@ def _encrypt(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
         with closing(App(settings)):
             # What is damaged is put right while it can be, and backed up.
             new = Header.new()
-        new.under(chosen(new, options.keyring), by).write(settings.home.absolute())
+        with closing(Home(settings.home)) as home, home.alone() as alone:
+            if not alone:
+                raise HomeBusy(f"{home.root} is in use")
+            new.under(chosen(new, options.keyring), by).write(home.root)
     elif header.state == "encrypted":
         key = header.key(known(header))
         header.under(chosen(header, options.keyring), by, key).write(settings.home.absolute())
