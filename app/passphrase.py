@@ -19,7 +19,7 @@ def known(header: Header) -> str:
     """The one that opens a home. Raises HomeLocked where nobody gives it."""
     given = os.environ.get(VARIABLE) or (_kept(header.name) if header.by == "keyring" else "")
     if not given and sys.stdin.isatty():
-        given = getpass("Passphrase of the library: ")
+        given = _typed("Passphrase of the library: ")
     if not given:
         raise HomeLocked("asked", header.by)
     return given
@@ -32,17 +32,24 @@ def chosen(header: Header, in_keyring: bool) -> str:
     if in_keyring:
         made = "-".join(secrets.token_hex(4) for _ in range(6))
         _keep(header.name, made)
-        print(f"The passphrase is in the keyring. Write it down too, for another machine: {made}")
+        print(f"The passphrase is in the keyring. Write it down too, for another machine: {made}", file=sys.stderr)
         return made
     given = os.environ.get(NEW) or ("" if header.salt else os.environ.get(VARIABLE, ""))
     if not given and sys.stdin.isatty():
-        given = getpass("New passphrase of the library: ")
-        if getpass("Once more: ") != given:
+        given = _typed("New passphrase of the library: ")
+        if _typed("Once more: ") != given:
             raise BadSetting("These are two passphrases.", "Type the same one twice.")
     if not given:
         hint = f"Type one on a terminal, set {NEW if header.salt else VARIABLE}, or use --keyring."
         raise BadSetting("No new passphrase was given.", hint)
     return given
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass(prompt)
+    except (EOFError, KeyboardInterrupt):
+        return ""
 
 
 def _kept(name: str) -> str:

@@ -12,7 +12,7 @@ from storage.errors import HomeBusy, HomeLocked, StorageError
 from storage.locks import FileLock
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
-from storage.vault import Header, sealed_file, unlocked, vault_of
+from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
 
 _TIDY_SECONDS = 60.0
 
@@ -51,26 +51,29 @@ class Home:
         self._vault = ExitStack()
         try:
             self._share()
-            with self.alone() as alone:
-                self.header = self._vault.enter_context(unlocked(self.root, passphrase, alone, unfinished))
-                """Of the vault that its files are sealed in; None where they are plain."""
+            self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished))
+            """Of the vault that its files are sealed in; None where they are plain."""
+            self._open_vault = vault_of(self.root)
         except (StorageError, OSError):
             self._use.close()
             raise
+        if self.header:
+            with self.alone() as alone:
+                if alone:
+                    remove_left(self.root, self.header)
         if not self._released:
             keep_reserve(self.root)
 
     @property
     def uploads(self) -> Path:
         """Where files pass through on their way, and copies that somebody takes; not in the home if it is encrypted."""
-        vault = vault_of(self.root)
-        folder = vault.scratch if vault else self.root / "uploads"
+        folder = self._open_vault.scratch if self._open_vault else self.root / "uploads"
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def take_folder(self, source: Path, target: Path) -> None:
         """Move a folder of plain files from `uploads` to another place of the home."""
-        if vault_of(self.root) is None:
+        if self._open_vault is None:
             source.rename(target)
             return
         target.mkdir(mode=0o700)

@@ -121,11 +121,9 @@ _OPEN: dict[Path, list[Vault]] = {}
 
 
 @contextmanager
-def unlocked(
-    root: Path, passphrase: Callable[[Header], str], alone: bool = False, unfinished: bool = False
-) -> Iterator[Header | None]:
-    """While this lasts the files of a home can be read and written, if it is sealed; `alone` if no other process uses
-    it. Raises HomeLocked, unless `unfinished` also where it is neither sealed nor plain as a whole.
+def unlocked(root: Path, passphrase: Callable[[Header], str], unfinished: bool = False) -> Iterator[Header | None]:
+    """While this lasts the files of a home can be read and written, if it is sealed. Raises HomeLocked, unless
+    `unfinished` also where it is neither sealed nor plain as a whole.
     """
     if (header := Header.read(root)) is None:
         yield None
@@ -135,7 +133,7 @@ def unlocked(
     key = header.key(passphrase(header))
     if os.access(root, os.W_OK):
         header.write(root)
-    with _scratch(header, alone) as scratch:
+    with _scratch(header.name) as scratch:
         vault = Vault(key, scratch)
         _OPEN.setdefault(root, []).append(vault)
         try:
@@ -147,6 +145,14 @@ def unlocked(
 def vault_of(path: Path) -> Vault | None:
     """The open vault of the home that a file lies in; None where that is plain."""
     return next((_OPEN[each][-1] for each in (path, *path.parents) if _OPEN.get(each)), None)
+
+
+def remove_left(root: Path, header: Header) -> None:
+    """Remove the temporary files of processes that were killed, where no other one has the home open."""
+    own = _OPEN[root][-1].scratch
+    for left in own.parent.glob(f"docpod-{header.name}-*"):
+        if left != own:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def is_sealed(path: Path) -> bool:
@@ -261,12 +267,10 @@ class _Sealing(io.RawIOBase):
 
 
 @contextmanager
-def _scratch(header: Header, alone: bool) -> Iterator[Path]:
-    """Where temporary files of this process go; those of one that was killed go when nobody else has the home open."""
+def _scratch(name: str) -> Iterator[Path]:
+    """Where temporary files of this process go."""
     parent = Path(next((each for each in _MEMORY if each and os.access(each, os.W_OK)), tempfile.gettempdir()))
-    for left in parent.glob(f"docpod-{header.name}-*") if alone else ():
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"docpod-{header.name}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"docpod-{name}-", dir=parent))
     tempfile.tempdir = str(folder)
     try:
         yield folder

@@ -1,4 +1,4 @@
-"""A sample of `python -m tests.hostile`: every file ends as pages or as a sentence, within the limits of any document."""
+"""A sample of `python -m tests.hostile`: each file ends as pages or as a sentence, within the limits of any."""
 
 import subprocess
 import sys

@@ -28,10 +28,11 @@ def _encrypt(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
         with closing(App(settings)):
             # What is damaged is put right while it can be, and backed up.
             new = Header.new()
+        new = new.under(chosen(new, options.keyring), by)
         with closing(Home(settings.home)) as home, home.alone() as alone:
             if not alone:
                 raise HomeBusy(f"{home.root} is in use")
-            new.under(chosen(new, options.keyring), by).write(home.root)
+            new.write(home.root)
     elif header.state == "encrypted":
         key = header.key(known(header))
         header.under(chosen(header, options.keyring), by, key).write(settings.home.absolute())

@@ -108,7 +108,7 @@ def test_an_encrypted_library_answers_the_same_and_tells_nothing_without_its_key
 def test_without_the_key_there_is_a_sentence_and_a_doctor(
     cli: Cli, settings: Settings, read_document: str, ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = cli("encrypt", "--keyring").out.split("machine: ")[1].split()[0]
+    made = cli("encrypt", "--keyring").err.split("machine: ")[1].split()[0]
     assert list(ring.kept.values()) == [made]
     assert cli("ls", "--json").json[0]["document_id"] == read_document
     assert "keyring" in cli("doctor").out

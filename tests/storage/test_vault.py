@@ -204,6 +204,18 @@ def test_the_header_is_kept_twice_and_heals(plain: Path) -> None:
     assert refused.value.why == "lost"
 
 
+def test_what_a_killed_process_left_in_memory_goes_once_nobody_else_is_there(plain: Path) -> None:
+    encrypt(plain)
+    with closing(Home(plain, passphrase)) as first:
+        left = first.uploads.with_name(first.uploads.name + "left")
+        left.mkdir()
+        (left / "plain").write_text(WORDS)
+        with closing(Home(plain, passphrase)) as second:
+            assert left.exists() and second.uploads != first.uploads
+    with closing(Home(plain, passphrase)) as third:
+        assert not left.exists() and third.uploads.exists()
+
+
 def killed_at(step: int, work: Callable[[], object]) -> bool:
     """Do it in a process that ends at its n-th change of the disk; whether it came that far."""
     process = os.fork()
