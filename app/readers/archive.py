@@ -42,8 +42,8 @@ def unpacked(path: Path, name: str) -> Iterator[ZipFile]:
     except _FAILURES as error:
         raise damaged(name, "it cannot be opened") from error
     except OSError as error:
-        # Where it says that something in it is before its beginning.
-        if error.errno != errno.EINVAL:
+        # Where it says that something in it is before its beginning, or a library misses a part.
+        if error.errno not in (None, errno.EINVAL):
             raise
         raise damaged(name, "it cannot be opened") from error
 
