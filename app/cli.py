@@ -19,6 +19,7 @@ from app.log_file import log_file
 from app.main import App
 from app.refusals import TOLD, as_app_error
 from app.settings import SETTINGS, Settings
+from storage import HomeLocked
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,18 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
     as_json = getattr(options, "json", False)
     try:
         given, sources = _given(options)
+        if getattr(options, "unopened", False):
+            return _print(options.run, Settings(**given), options, as_json)
         app = App(Settings(**given), options.command == "rescue", sources)
         if app.notice:
             print(app.notice, file=sys.stderr)
         with log_file(app.settings.home, app.settings.log_level):
             log.info("DocPod begins: %s", options.command or "serve")
             return _run(app, options, services, as_json)
+    except HomeLocked as error:
+        if locked := getattr(options, "locked", None):
+            return _print(locked, Settings(**given), options, as_json)
+        return _report(error, as_json)
     except TOLD as error:
         return _report(error, as_json)
 
@@ -64,14 +71,20 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve], a
             add_files(app, files)
             service(app)
             return 0
-        # What commands print is for people.
-        with redirect_stdout(StringIO()) if as_json else nullcontext():
-            result = options.run(app, options)
+        return _print(options.run, app, options, as_json)
     except KeyboardInterrupt:
         print("\nStopped. What was read so far is kept.", file=sys.stderr)
         return 130
     finally:
         app.close()
+
+
+def _print(
+    run: Callable[[Any, argparse.Namespace], Any], of: App | Settings, options: argparse.Namespace, as_json: bool
+) -> int:
+    # What commands print is for people.
+    with redirect_stdout(StringIO()) if as_json else nullcontext():
+        result = run(of, options)
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
     return 0

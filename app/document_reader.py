@@ -14,7 +14,18 @@ from app.reader_model import Loaded
 from app.recall import Recaller
 from app.section_reader import SectionReader
 from app.sections import SectionText
-from storage import BlockConflict, Home, HomeBusy, NotStored, Reading, ReadingState, Section, StorageFull, Store
+from storage import (
+    BlockConflict,
+    Home,
+    HomeBusy,
+    NotStored,
+    Reading,
+    ReadingState,
+    Section,
+    StorageFull,
+    Store,
+    read_bytes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +110,7 @@ class DocumentReader:
         with suppress(HomeBusy), self._home.lock(f"reading-{reading.id}"):
             if not folder.exists():
                 return
-            blocks = MANIFEST.validate_json((folder / LIST).read_bytes()).blocks
+            blocks = MANIFEST.validate_json(read_bytes(folder / LIST)).blocks
             for section in self._waiting(reading):
                 own = [
                     (folder / f"pods-{number}", each.block)

@@ -81,6 +81,10 @@ class DiskFailed(AppError):
     """The disk does not do what it is asked, or what is on it is damaged."""
 
 
+class Locked(AppError):
+    """The library is encrypted, and is not opened."""
+
+
 class BadName(AppError):
     """A document or a conversation cannot be called so."""
 

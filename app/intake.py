@@ -1,12 +1,12 @@
 """Intake: files become documents, and documents become pages."""
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from app.contents import printed_contents
 from app.errors import AppError, Busy, DocumentNotFound, DocumentTooLarge, EmptyDocument, PasswordNeeded
@@ -41,9 +41,9 @@ class Intake:
         """What reading a file may take at this moment."""
         return ReaderLimits(max_pages=self._settings.max_pages, page_seconds=self._settings.page_seconds)
 
-    def path(self, document: Document) -> Path:
-        """Where a document's bytes are."""
-        return self._blobs.path(document.id)
+    def opened(self, document: Document) -> AbstractContextManager[Path]:
+        """A file with a document's bytes, while this lasts."""
+        return self._blobs.plain(document.id)
 
     def keep(self, path: Path, name: str, move: bool) -> Document:
         """Put a file into the private store and a row into the database; known bytes are the known document.
@@ -75,14 +75,14 @@ class Intake:
         """
         entered = []
         for document_id, name in names.items():
-            path = self._blobs.path(document_id)
             try:
-                media_type = sniff(path, name or document_id)
+                with self._blobs.plain(document_id) as path:
+                    media_type, num_bytes = sniff(path, name or document_id), path.stat().st_size
             except AppError as error:
-                log.warning("%s was not entered: %s", path, error)
+                log.warning("%s was not entered: %s", document_id, error)
                 continue
             name = name or f"document {document_id[:8]}"
-            title, num_bytes = title_of("", name), path.stat().st_size
+            title = title_of("", name)
             document = Document(id=document_id, title=title, file_name=name, media_type=media_type, num_bytes=num_bytes)
             entered.append(self._store.add_document(document))
         if entered:
@@ -91,14 +91,13 @@ class Intake:
 
     def unlock(self, document: Document, password: str) -> None:
         """Open an encrypted PDF for good: the stored copy needs no password any more. Raises WrongPassword."""
-        opened = self.path(document).with_name(f".{document.id}.{uuid4().hex}.unlocked")
-        try:
-            unlock(self.path(document), password, opened, self.limits)
+        with tempfile.TemporaryDirectory(dir=self._home.uploads) as folder:
+            unlocked = Path(folder, "unlocked")
+            with self.opened(document) as path:
+                unlock(path, password, unlocked, self.limits)
             with self._keeping, storing():
-                self._store.keep_otherwise(document.id, digest_of(opened))
-                self._blobs.replace(document.id, opened)
-        finally:
-            opened.unlink(missing_ok=True)
+                self._store.keep_otherwise(document.id, digest_of(unlocked))
+                self._blobs.replace(document.id, unlocked)
 
     def extract(self, document: Document, number: int, out_path: Path) -> str:
         """Write a copy of a file that is attached to a document, by its 1-based number; returns its name.
@@ -109,7 +108,8 @@ class Intake:
             raise DocumentNotFound(
                 f"There is no attached file {number}.", f"The document has {len(document.attachments)}."
             )
-        extract(self.path(document), number, out_path, self._settings.max_upload_mb * 1_000_000, self.limits)
+        with self.opened(document) as path:
+            extract(path, number, out_path, self._settings.max_upload_mb * 1_000_000, self.limits)
         return document.attachments[number - 1][0]
 
     def parse(self, document: Document) -> Generator[Progress]:
@@ -126,9 +126,9 @@ class Intake:
             return
         pages: list[Page] = []
         kept, kept_at = 0, time.monotonic() - _DRAFT_SECONDS
-        with storing():
+        with storing(), self.opened(document) as path:
             try:
-                opened = open_document(self.path(document), document.media_type, self.limits)
+                opened = open_document(path, document.media_type, self.limits)
                 for page in opened.pages():
                     pages.append(page_row(page))
                     if time.monotonic() - kept_at >= _DRAFT_SECONDS:
@@ -158,8 +158,9 @@ class Intake:
         document = self._store.document(document_id)
         if document is None:
             raise DocumentNotFound(*DELETED)
-        opened = open_document(self.path(document), document.media_type, self.limits)
-        return {page.number: page_row(page) for page in opened.pages()}
+        with self.opened(document) as path:
+            opened = open_document(path, document.media_type, self.limits)
+            return {page.number: page_row(page) for page in opened.pages()}
 
     def stamp(self, document: Document) -> str:
         """What changes when a document's bytes do."""

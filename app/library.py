@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -72,7 +73,7 @@ class Library:
         DiskFull; it then stays where it is. An archive of `export` is imported.
         """
         if is_portable(path):
-            with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+            with self._folder() as folder:
                 document = self._transfer.take(path, Path(folder))
             if move:
                 path.unlink()
@@ -86,7 +87,7 @@ class Library:
 
     def receive(self, file: BinaryIO, name: str) -> str:
         """Add what comes as bytes. Raises as `add` does."""
-        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+        with self._folder() as folder:
             path = Path(folder, "received")
             with path.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
@@ -98,7 +99,7 @@ class Library:
         Raises DocumentNotFound, DamagedDocument, and as `add` does.
         """
         document = self.catalogue.document(document_id)
-        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+        with self._folder() as folder:
             path = Path(folder, "attached")
             return self.add(path, self.intake.extract(document, number, path))
 
@@ -187,7 +188,7 @@ class Library:
 
     def archive(self, document_id: str) -> Path:
         """As `export`, into a new folder that is to be removed with it."""
-        out = Path(tempfile.mkdtemp(dir=self._uploads()), "archive")
+        out = Path(tempfile.mkdtemp(dir=self._home.uploads), "archive")
         try:
             self.export(document_id, out)
         except AppError:
@@ -270,24 +271,25 @@ class Library:
             if (page := self._store.page(document_id, number)) is None:
                 raise DocumentNotFound(*DELETED)
             return typeset_image(page.text, width_px, limits)
-        return page_image(self.intake.path(document), document.media_type, number, width_px, limits)
+        with self.intake.opened(document) as path:
+            return page_image(path, document.media_type, number, width_px, limits)
 
     def highlighted(self, document_id: str, marks: Sequence[Mark]) -> bytes:
         """A copy of a PDF with highlight annotations. Raises UnsupportedFile for what is none, and DamagedDocument."""
         document = self.catalogue.document(document_id)
         if document.media_type != "application/pdf":
             raise UnsupportedFile(f"{document.name} is no PDF.", "Export the conversation as Markdown or HTML.")
-        with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
-            highlight(self.intake.path(document), marks, out := Path(folder, "highlighted"), self.intake.limits)
+        with self._folder() as folder, self.intake.opened(document) as path:
+            highlight(path, marks, out := Path(folder, "highlighted"), self.intake.limits)
             return out.read_bytes()
 
-    def original(self, document_id: str) -> Path:
-        """Where the file is kept as it was added, or as it was unlocked. Raises DocumentNotFound."""
-        return self.intake.path(self.catalogue.document(document_id))
+    def original(self, document_id: str) -> AbstractContextManager[Path]:
+        """The file as it was added, or as it was unlocked, while this lasts. Raises DocumentNotFound."""
+        return self.intake.opened(self.catalogue.document(document_id))
 
     def sample(self) -> Path:
         """A copy of the sample document, ready to be added."""
-        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._uploads())))
+        return Path(shutil.copy(SAMPLE, tempfile.mkdtemp(dir=self._home.uploads)))
 
     def suggested(self, document_id: str) -> tuple[str, ...]:
         """Questions to begin with: some that the sample answers, and of any other document what is always answered."""
@@ -323,10 +325,8 @@ class Library:
         """Oldest first; those that are not parsed yet are planned when they are."""
         return [each for each in reversed(self._store.documents()) if each.state == "parsed"]
 
-    def _uploads(self) -> Path:
-        uploads = self._home.root / "uploads"
-        uploads.mkdir(mode=0o700, exist_ok=True)
-        return uploads
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(dir=self._home.uploads)
 
     def _stay_as_it_was(self, document_id: str) -> bool:
         """Go back to the recipe whose pods are there, if others are being made."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 
+from app import passphrase
 from app.chat import Chat
 from app.conversations import Conversations
 from app.errors import BadSetting
@@ -29,6 +30,7 @@ from storage import (
     BlockDamaged,
     Home,
     HomeBusy,
+    HomeLocked,
     Keeper,
     NewerDatabase,
     Opened,
@@ -55,6 +57,10 @@ class App:
     def __init__(self, settings: Settings, rescue: bool = False, sources: Mapping[str, str] | None = None) -> None:
         self._home, opened = _open(settings, rescue)
         self.settings = replace(settings, home=self._home.root)
+        self.uploads = self._home.uploads
+        """Where files pass through on their way into the library."""
+        header = self._home.header
+        self.encryption = f"AES-256, by a {header.by}; plain files pass through {self.uploads}" if header else "off"
         self._only_page = False
         self._store = opened.store
         self._open = ExitStack()
@@ -180,12 +186,14 @@ class App:
 def _open(settings: Settings, check: bool) -> tuple[Home, Opened]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
-        home = Home(settings.home)
+        home = Home(settings.home, passphrase.known)
         try:
             return home, open_library(home, check)
         except (StorageError, OSError):
             home.close()
             raise
+    except HomeLocked:
+        raise
     except NewerDatabase as error:
         message = f"{settings.home} was written by a later version of DocPod: {error}"
         raise BadSetting(message, "Use that version, or choose another folder with --home.") from error

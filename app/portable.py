@@ -10,16 +10,18 @@ only for sections that this program would read from them by the same model and r
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from math import isfinite
 from pathlib import Path
+from shutil import copyfileobj
 from typing import IO, ClassVar
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from pydantic import ConfigDict, TypeAdapter
 
 from app.errors import DamagedDocument, DiskFull, UnsupportedFile
 from app.events import Turn
-from storage import Block, digest_of
+from storage import Block, digest_of, opened
 
 SUFFIX = ".docpod"
 FORMAT = 1
@@ -115,7 +117,8 @@ def pack(
     """Write the archive; each block with its section's identity and its file. Raises OSError."""
     said = TALKS.dump_json(tuple(talks))
     files = {_ORIGINAL: original} | {f"pods/{number}": path for number, (_, _, path) in enumerate(blocks)}
-    parts = [Part(name, path.stat().st_size, digest_of(path)) for name, path in files.items()]
+    parts = [Part(_ORIGINAL, original.stat().st_size, digest_of(original))]
+    parts += [Part(f"pods/{n}", each.num_bytes, digest_of(path)) for n, (_, each, path) in enumerate(blocks)]
     parts.insert(1, Part(_CONVERSATIONS, len(said), hashlib.sha256(said).hexdigest()))
     kept = (
         Kept(identity, each.position, each.start_token, each.stop_token, each.num_bytes, each.checksum)
@@ -124,10 +127,12 @@ def pack(
     with ZipFile(out, "w", ZIP_STORED) as archive:
         manifest = Manifest(file_name, title, recipe, tuple(parts), tuple(kept), tuple(tags))
         archive.writestr(LIST, MANIFEST.dump_json(manifest))
-        archive.write(original, _ORIGINAL)
-        archive.writestr(_CONVERSATIONS, said)
-        for number, (_, _, path) in enumerate(blocks):
-            archive.write(path, f"pods/{number}")
+        for part in parts:
+            member = ZipInfo(part.name)
+            member.file_size = part.num_bytes
+            source = opened(files[part.name]) if part.name in files else BytesIO(said)
+            with source, archive.open(member, "w") as copy:
+                copyfileobj(source, copy, _PIECE_BYTES)
 
 
 def unpack(path: Path, folder: Path, free_bytes: int) -> tuple[Manifest, tuple[Talk, ...]]:

@@ -206,7 +206,9 @@ class Readers:
         log.info("the reader is %s from now on", choice)
 
     def _prepare(self) -> None:
-        """From texts of every kind, the library's own among them, of which sums over all are kept."""
+        """From texts of every kind, of which sums over all are kept; the library's own are among them, unless it is
+        encrypted: what is seen of each text lies beside the models until the end.
+        """
         loaded, stop = self._model.wait().loaded, self._stop
         needed = passing_bytes(loaded.runner.model) + DISK_SPARE_BYTES
         if needed > self._home.free_bytes():
@@ -224,7 +226,7 @@ class Readers:
                 raise _Stopped
 
         own: list[str] = []
-        for document in self._store.documents():
+        for document in self._store.documents() if self._home.header is None else ():
             if sum(map(len, own)) < MOST_CHARACTERS:
                 own += [page.text for page in self._store.pages(document.id)]
         with self._home.lock("preparing"), translate_oom():

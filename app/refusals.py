@@ -4,9 +4,9 @@ import errno
 import logging
 from uuid import uuid4
 
-from app.errors import AppError, Busy, DiskFailed, DiskFull, OutOfMemory
+from app.errors import AppError, Busy, DiskFailed, DiskFull, Locked, OutOfMemory
 from app.log_file import NAME
-from storage import DatabaseDamaged, HomeBusy, StorageError, StorageFailed, StorageFull
+from storage import DatabaseDamaged, HomeBusy, HomeLocked, StorageError, StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,11 @@ def as_app_error(error: BaseException) -> AppError | None:
             return DiskFull(0, 0)
         case DatabaseDamaged():
             return DiskFailed(f"The database of the library is damaged: {error}.", RESCUE)
+        case HomeLocked():
+            return Locked(*_LOCKED.get(error.why) or _WITHOUT[error.by == "keyring"])
         case StorageFailed():
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
-        case OSError(errno=errno.EIO | errno.EROFS):
+        case OSError(errno=errno.EIO | errno.EROFS | errno.EBADMSG):
             return disk_failed(error)
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return Busy(
@@ -58,3 +60,22 @@ def disk_failed(error: OSError) -> DiskFailed:
 
 RESCUE = "The command `rescue` goes on from its last backup; originals stay where they are."
 LOOK = "Check that the disk is there and may be written to, or choose another folder with --home."
+_WITHOUT = (
+    ("The library is encrypted.", "Type its passphrase on a terminal, or give it as DOCPOD_PASSPHRASE."),
+    (
+        "The library is encrypted, and the keyring of this machine does not have its passphrase.",
+        "Give the one that `encrypt` printed as DOCPOD_PASSPHRASE.",
+    ),
+)
+_LOCKED = {
+    "wrong": ("This passphrase does not open the library.", "Nothing was changed: try again with the right one."),
+    "lost": (
+        "The library is encrypted, and both copies of vault.json, without which no passphrase opens it, are gone or "
+        "damaged.",
+        "Put vault.json back into the home from a copy of it. Nothing was changed.",
+    ),
+    "encrypting": ("Encrypting the library was not finished.", "The command `encrypt` goes on; nothing is lost."),
+    "decrypting": ("Decrypting the library was not finished.", "The command `decrypt` goes on; nothing is lost."),
+    "driver": ("The packages for encrypted libraries are not installed.", "Add the extra: pip install '.[encrypted]'"),
+}
+"""Of a home that cannot be opened, by reason: message and hint."""

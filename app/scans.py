@@ -40,18 +40,18 @@ class Scans:
         yield Progress(document.id, "ocr", 0, len(waiting))
         known = {page.number: page for page in self._store.pages(document.id, waiting)}
         sizes = {number: page.width_pt for number, page in known.items()}
-        path, limits = self._intake.path(document), self._intake.limits
-        for done, page in enumerate(recognise(path, document.media_type, sizes, limits), 1):
-            before = known[page.number]
-            row = page_row(page)
-            row.label = before.label
-            if before.width_pt:
-                row.width_pt, row.height_pt = before.width_pt, before.height_pt
-            if page.state != "unreadable":
-                found = found or page.state == "ok"
-                with storing():
-                    self._store.replace_page(document.id, row)
-            yield Progress(document.id, "ocr", done, len(waiting))
+        with self._intake.opened(document) as path:
+            for done, page in enumerate(recognise(path, document.media_type, sizes, self._intake.limits), 1):
+                before = known[page.number]
+                row = page_row(page)
+                row.label = before.label
+                if before.width_pt:
+                    row.width_pt, row.height_pt = before.width_pt, before.height_pt
+                if page.state != "unreadable":
+                    found = found or page.state == "ok"
+                    with storing():
+                        self._store.replace_page(document.id, row)
+                yield Progress(document.id, "ocr", done, len(waiting))
         return found
 
     def refuse_silent(self, document_id: str) -> None:

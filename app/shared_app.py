@@ -1,6 +1,7 @@
 """The shared app: an App as one visitor has it, with the documents that are shared and his own conversations."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -86,7 +87,7 @@ class SharedLibrary(_Restricted):
         self._grant.require(document_id)
         return self._grant.whole.library.page_image(document_id, number, width_px)
 
-    def original(self, document_id: str) -> Path:
+    def original(self, document_id: str) -> AbstractContextManager[Path]:
         """As `Library.original`."""
         self._grant.require(document_id)
         return self._grant.whole.library.original(document_id)

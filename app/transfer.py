@@ -1,6 +1,5 @@
 """Transfer: read documents leave the library as archives, and come into it from elsewhere without being read again."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -48,10 +47,11 @@ class Transfer:
             if len(each.documents) == 1
         ]
         title = document.title if document.is_named else ""
-        original, recipe = self._intake.path(document), named(reading.recipe)
+        recipe = named(reading.recipe)
         partial = out.with_name(f"{out.name}.partial")
         try:
-            pack(partial, document.file_name, title, original, talks, recipe, blocks, document.tags)
+            with self._intake.opened(document) as original:
+                pack(partial, document.file_name, title, original, talks, recipe, blocks, document.tags)
             partial.replace(out)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -84,5 +84,5 @@ class Transfer:
                 self._conversations.take(document.id, name, turns)
         if not any(each.state == "ready" for each in self._store.readings(document.id)):
             shutil.rmtree(self._home.imports / document.id, ignore_errors=True)
-            os.rename(folder, self._home.imports / document.id)
+            self._home.take_folder(folder, self._home.imports / document.id)
         return document

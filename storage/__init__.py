@@ -5,11 +5,14 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 
 from storage.blobs import BlobStore, digest_of
 from storage.conversations import OpenAnswer
+from storage.conversion import convert, seen_from_outside
+from storage.database import has_encryption
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
     DatabaseDamaged,
     HomeBusy,
+    HomeLocked,
     NewerDatabase,
     NotStored,
     StorageError,
@@ -44,3 +47,4 @@ from storage.readings import SectionRead
 from storage.recovery import Opened, forget, open_library
 from storage.shelf import Shelved
 from storage.store import Store
+from storage.vault import By, Header, opened, read_bytes

@@ -3,11 +3,15 @@
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from storage.durable import atomic_file, rename, sync_folder
+from storage.durable import rename, sync_folder
 from storage.errors import UNREADABLE, StorageError
+from storage.vault import opened, sealed_file, vault_of
 
 _PIECE_BYTES = 1 << 20
 
@@ -31,7 +35,7 @@ class BlobStore:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
         if self.digest(sha256) != kept(sha256) and not (move and self._take(source, sha256)):
-            self._copy(source, sha256, num_bytes)
+            self._copy(source, sha256, num_bytes, sha256)
         if move:
             source.unlink(missing_ok=True)
         return sha256, num_bytes
@@ -41,8 +45,26 @@ class BlobStore:
         """Whether a file is called as originals are."""
         return len(name) == 64 and name.isalnum()
 
+    @contextmanager
+    def plain(self, sha256: str) -> Iterator[Path]:
+        """A file with the bytes as they were added, while this lasts."""
+        if (vault := vault_of(self._folder)) is None:
+            yield self.path(sha256)
+            return
+        with tempfile.TemporaryDirectory(dir=vault.scratch) as folder:
+            path = Path(folder, sha256)
+            try:
+                with opened(self.path(sha256)) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, _PIECE_BYTES)
+            except OSError as error:
+                if error.errno not in UNREADABLE:
+                    raise
+                # As it is, so that a reader says what is wrong with it.
+                path = self.path(sha256)
+            yield path
+
     def path(self, sha256: str) -> Path:
-        """Where the bytes are, or would be."""
+        """Where the bytes are kept, or would be."""
         if not self.is_name(sha256):
             raise ValueError(f"not a sha256: {sha256!r}")
         return self._folder / sha256
@@ -63,6 +85,9 @@ class BlobStore:
 
     def replace(self, sha256: str, source: Path) -> None:
         """Move other bytes into the place of those that are kept, such as a copy that needs no password any more."""
+        if vault_of(self._folder):
+            self._copy(source, sha256, source.stat().st_size, digest_of(source))
+            return
         source.chmod(0o600)
         with source.open("rb+") as file:
             os.fsync(file.fileno())
@@ -76,7 +101,7 @@ class BlobStore:
     def _take(self, source: Path, sha256: str) -> bool:
         """Rename the source into the store; False where that cannot be done, as from another file system."""
         # A link would move without the bytes, and another name of them could change the store later.
-        if source.is_symlink() or source.stat().st_nlink > 1:
+        if vault_of(self._folder) or source.is_symlink() or source.stat().st_nlink > 1:
             return False
         try:
             self.replace(sha256, source)
@@ -86,9 +111,9 @@ class BlobStore:
             return False
         return True
 
-    def _copy(self, source: Path, sha256: str, num_bytes: int) -> None:
+    def _copy(self, source: Path, name: str, num_bytes: int, sha256: str) -> None:
         digest = hashlib.sha256()
-        with source.open("rb") as file, atomic_file(self.path(sha256), num_bytes) as copy:
+        with source.open("rb") as file, sealed_file(self.path(name), num_bytes) as copy:
             while piece := file.read(_PIECE_BYTES):
                 digest.update(piece)
                 copy.write(piece)
@@ -97,6 +122,6 @@ class BlobStore:
 
 
 def digest_of(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
+    """The sha256 of a file, of a sealed one that of what was sealed."""
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,14 +4,23 @@ import shutil
 import sqlite3
 import time
 from pathlib import Path
-from sqlite3 import SQLITE_BUSY, OperationalError
+from sqlite3 import SQLITE_BUSY
 from sqlite3 import Connection as SqliteConnection
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 
 from storage import checks
-from storage.errors import DatabaseDamaged, HomeBusy, StorageError, StorageFailed, StorageFull
+from storage.errors import DatabaseDamaged, HomeBusy, HomeLocked, StorageError, StorageFailed, StorageFull
+from storage.vault import vault_of
+
+try:
+    from sqlcipher3 import dbapi2 as sqlcipher
+except ModuleNotFoundError:
+    sqlcipher = None
+
+ERRORS = (sqlite3.Error,) if sqlcipher is None else (sqlite3.Error, sqlcipher.Error)
+"""What SQLite raises, and SQLite with encryption."""
 
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """The first also where a schema of another kind has the place of ours."""
@@ -22,14 +31,16 @@ _BUSY_PAUSE_SECONDS = 0.01
 
 def connect(url: str) -> Engine:
     """An engine for a SQLite URL; transactions are deferred unless asked for by `for_writing`."""
-    in_memory = make_url(url).database in (None, "", ":memory:")
+    path = Path(make_url(url).database or ":memory:")
+    in_memory = str(path) == ":memory:"
     engine = create_engine(
         url,
+        module=sqlcipher if vault_of(path) else None,
+        creator=lambda: opened_database(path, timeout=_BUSY_SECONDS),
         poolclass=QueuePool,
         # A database in memory is its one connection, which threads then take in turn.
         pool_size=1 if in_memory else 5,
         max_overflow=0 if in_memory else -1,
-        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
     )
     event.listen(engine, "connect", lambda connection, _: _prepare(connection, engine.url.database or ""))
     event.listen(engine, "begin", _on_begin)
@@ -37,14 +48,43 @@ def connect(url: str) -> Engine:
     return engine
 
 
+def opened_database(path: Path, timeout: float = 5.0) -> SqliteConnection:
+    """A connection for any thread, under the key of the home if that is encrypted. Raises HomeLocked."""
+    if (vault := vault_of(path)) is None:
+        return sqlite3.connect(path, timeout, check_same_thread=False)
+    return cipher_connection(path, vault.key, timeout)
+
+
+def cipher_connection(path: Path, key: bytes = b"", timeout: float = 5.0) -> SqliteConnection:
+    """A connection to a database under a key, or to a plain one that can be copied into such. Raises HomeLocked."""
+    if sqlcipher is None:
+        raise HomeLocked("driver")
+    connection: SqliteConnection = sqlcipher.connect(str(path), timeout, check_same_thread=False)
+    # It would print what is told of an error anyway.
+    connection.execute("PRAGMA cipher_log_level = NONE")
+    if key:
+        connection.execute(f"PRAGMA key = {raw_key(key)}")
+    return connection
+
+
+def has_encryption() -> bool:
+    """Whether SQLite with encryption is installed."""
+    return sqlcipher is not None
+
+
+def raw_key(key: bytes) -> str:
+    """As SQLCipher takes a key that is none of a passphrase, in SQL; an empty one is of a plain database."""
+    return "''" if not key else f"\"x'{key.hex()}'\""
+
+
 def is_damage(error: BaseException | None) -> bool:
     """Whether an error says that a database is not what was written, rather than that it cannot be used now."""
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, ERRORS):
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGE
     return isinstance(error, DatabaseDamaged)
 
 
-def refusal(error: sqlite3.Error, database: str) -> StorageError | None:
+def refusal(error: Exception, database: str) -> StorageError | None:
     """What an error of SQLite means for whoever stores something; None where it is a mistake of the program."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
@@ -75,7 +115,7 @@ def _prepare(connection: SqliteConnection, path: str) -> None:
         checks.equip(connection)
         for pragma in ("foreign_keys=ON", "secure_delete=ON", "trusted_schema=ON"):
             connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise refusal(error, path) or error from error
 
 
@@ -86,8 +126,8 @@ def _use_write_ahead_log(connection: SqliteConnection) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except OperationalError as error:
-            if error.sqlite_errorcode != SQLITE_BUSY or time.monotonic() > patience_ends:
+        except ERRORS as error:
+            if getattr(error, "sqlite_errorcode", 0) != SQLITE_BUSY or time.monotonic() > patience_ends:
                 raise
             time.sleep(_BUSY_PAUSE_SECONDS)
 
@@ -98,7 +138,7 @@ def _on_begin(connection: Connection) -> None:
 
 def _on_error(context: ExceptionContext) -> None:
     error = context.original_exception
-    if isinstance(error, sqlite3.Error) and context.engine is not None:
+    if isinstance(error, ERRORS) and context.engine is not None:
         told = refusal(error, context.engine.url.database or "")
         if told is not None:
             raise told from error

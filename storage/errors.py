@@ -50,3 +50,15 @@ class StorageFailed(StorageError):
 
 class DatabaseDamaged(StorageError):
     """The database is not what was written."""
+
+
+class HomeLocked(StorageError):
+    """The home is encrypted and cannot be opened; `why` is
+
+    `asked` (no passphrase was given), `wrong` (it is another one), `lost` (vault.json is), `encrypting` or
+    `decrypting` (which was not finished), or `driver` (the packages of the extra `encrypted` are not installed).
+    """
+
+    def __init__(self, why: str, by: str = "") -> None:
+        super().__init__(f"the home is encrypted: {why}")
+        self.why, self.by = why, by

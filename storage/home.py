@@ -2,27 +2,33 @@
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL
 
-from storage.errors import HomeBusy
+from storage.errors import HomeBusy, HomeLocked, StorageError
 from storage.locks import FileLock
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
+from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
 
 _TIDY_SECONDS = 60.0
+
+
+def _nobody(_: Header) -> str:
+    raise HomeLocked("asked")
 
 
 class Home:
     """A private folder with `documents`, `pods`, `models` and `backups`; while one has it open no other is alone.
 
-    Raises HomeBusy where another process is alone in it for longer than a minute.
+    `passphrase` is asked for one if it is encrypted; `unfinished`: also where it is so in part.
+    Raises HomeBusy where another process is alone in it for longer than a minute, and HomeLocked.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, passphrase: Callable[[Header], str] = _nobody, unfinished: bool = False) -> None:
         self.is_read_only = is_read_only(root)
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
@@ -42,9 +48,39 @@ class Home:
         if not self.database.exists():
             self.database.touch(mode=0o600)
         self._use = FileLock(self._locks / "home")
-        self._share()
+        self._vault = ExitStack()
+        try:
+            self._share()
+            self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished))
+            """Of the vault that its files are sealed in; None where they are plain."""
+            self._open_vault = vault_of(self.root)
+        except (StorageError, OSError):
+            self._use.close()
+            raise
+        if self.header:
+            with self.alone() as alone:
+                if alone:
+                    remove_left(self.root, self.header)
         if not self._released:
             keep_reserve(self.root)
+
+    @property
+    def uploads(self) -> Path:
+        """Where files pass through on their way, and copies that somebody takes; not in the home if it is encrypted."""
+        folder = self._open_vault.scratch if self._open_vault else self.root / "uploads"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
+    def take_folder(self, source: Path, target: Path) -> None:
+        """Move a folder of plain files from `uploads` to another place of the home."""
+        if self._open_vault is None:
+            source.rename(target)
+            return
+        target.mkdir(mode=0o700)
+        for path in source.iterdir():
+            with path.open("rb") as file, sealed_file(target / path.name, path.stat().st_size) as copy:
+                shutil.copyfileobj(file, copy)
+            path.unlink()
 
     @property
     def database_url(self) -> str:
@@ -80,6 +116,7 @@ class Home:
     def close(self) -> None:
         """Let another process be alone in the home."""
         self._use.close()
+        self._vault.close()
         if self.is_read_only:
             shutil.rmtree(self.root)
         else:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sqlite3
 import tempfile
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from storage.database import is_damage, refusal
+from storage.database import ERRORS, is_damage, opened_database, refusal
 from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
@@ -37,9 +36,9 @@ class Keeper:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
         try:
-            self._watch = sqlite3.connect(home.database, check_same_thread=False)
+            self._watch = opened_database(home.database)
             self._seen = -1 if changed else self._version()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise refusal(error, str(home.database)) or error from error
         self._not_before = 0.0
         self._is_kept = False
@@ -75,7 +74,7 @@ class Keeper:
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)
-        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, *ERRORS) as error:
             log.warning("the database was not backed up: %s", error)
             self._not_before = time.monotonic() + EVERY_SECONDS
             return False
@@ -91,7 +90,7 @@ class Keeper:
             # Before anything is written: the database may be another one by now.
             self._store.register()
             self._copy(self._store.count_backup())
-        except (StorageError, OSError, MemoryError, sqlite3.Error) as error:
+        except (StorageError, OSError, MemoryError, *ERRORS) as error:
             # What was deleted goes, also where the disk has no room for a copy; but not the last good copy.
             if not is_damage(error):
                 _remove(stale)
@@ -112,7 +111,7 @@ class Keeper:
         handle, name = tempfile.mkstemp(dir=self._home.backups, prefix=".", suffix=".partial")
         os.close(handle)
         try:
-            with closing(sqlite3.connect(name)) as copy:
+            with closing(opened_database(Path(name))) as copy:
                 self._store.copy_to(copy)
             rename(Path(name), self._home.backups / f"{number:010d}.sqlite3")
         finally:

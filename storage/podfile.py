@@ -15,14 +15,14 @@ from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from functools import cache
-from io import FileIO
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
-from storage.durable import atomic_file
 from storage.errors import UNREADABLE, BlockDamaged
+from storage.vault import opened, sealed_file
 
 _MAGIC = b"DOCPOD1\n"
 _LENGTH = struct.Struct("<I")
@@ -46,7 +46,7 @@ def write_block(
     digest = blake3(head, max_threads=blake3.AUTO)
     head += digest.digest()
     num_bytes = len(head) + body.nbytes + _DIGEST_BYTES
-    with atomic_file(folder / name, num_bytes) as file:
+    with sealed_file(folder / name, num_bytes) as file:
         file.write(head)
         file.write(body)
         digest.update(head[-_DIGEST_BYTES:])
@@ -68,8 +68,8 @@ def read_block(
     Raises BlockDamaged unless every byte is as written and, where given, the checksum of the file is the expected one.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        with opened(path) as file:
+            size = file.seek(0, os.SEEK_END)
             if buffer is not None and len(buffer) != size:
                 raise BlockDamaged(f"{size} bytes instead of {len(buffer)}", f"{path.name}, length")
             view = memoryview(bytearray(size)) if buffer is None else buffer
@@ -82,13 +82,13 @@ def read_block(
 
 
 def _read(
-    file: FileIO, view: memoryview, path: Path, expected_checksum: str | None, threads: int
+    file: RawIOBase, view: memoryview, path: Path, expected_checksum: str | None, threads: int
 ) -> tuple[dict[str, Any], memoryview]:
     """Fill the view from the file piece by piece, each of which is digested while the processor's cache holds it."""
     name = path.name
     if len(view) < _HEADER_AT:
         raise BlockDamaged(f"cut off after {len(view)} bytes", f"{name}, first bytes")
-    _fill(file, view[:_HEADER_AT], 0)
+    _fill(file, view[:_HEADER_AT], 0, path)
     if view[: len(_MAGIC)] != _MAGIC:
         raise BlockDamaged("not a block of this format", f"{name}, first bytes")
     (header_bytes,) = _LENGTH.unpack_from(view, len(_MAGIC))
@@ -96,7 +96,7 @@ def _read(
     payload_at = header_ends + _DIGEST_BYTES
     if payload_at > len(view):
         raise BlockDamaged("cut off, or its length is wrong", f"{name}, header")
-    _fill(file, view[_HEADER_AT:payload_at], _HEADER_AT)
+    _fill(file, view[_HEADER_AT:payload_at], _HEADER_AT, path)
     digest = blake3(view[:header_ends], max_threads=threads)
     if digest.digest() != view[header_ends:payload_at]:
         raise BlockDamaged("checksum differs", f"{name}, header")
@@ -108,7 +108,7 @@ def _read(
     with closing(_pieces(file, view[:payload_ends], payload_at, path, threads)) as pieces:
         for piece in pieces:
             digest.update(piece)
-    _fill(file, view[payload_ends:], payload_ends)
+    _fill(file, view[payload_ends:], payload_ends, path)
     if digest.digest() != view[payload_ends:]:
         raise BlockDamaged("checksum differs", f"{name}, payload")
     digest.update(view[payload_ends:])
@@ -117,12 +117,12 @@ def _read(
     return header["meta"], view[payload_at:payload_ends]
 
 
-def _pieces(file: FileIO, view: memoryview, start: int, path: Path, threads: int) -> Generator[memoryview]:
+def _pieces(file: RawIOBase, view: memoryview, start: int, path: Path, threads: int) -> Generator[memoryview]:
     """What stands in the view from `start` on, piece by piece as it is filled; several threads fill ahead."""
     places = [(view[at : at + _PIECE_BYTES], at) for at in range(start, len(view), _PIECE_BYTES)]
     if threads == 1 or len(places) < 2:
         for piece, at in places:
-            _fill(file, piece, at)
+            _fill(file, piece, at, path)
             yield piece
         return
     ahead = [_readers().submit(_fill_alone, path, piece, at) for piece, at in places]
@@ -151,16 +151,16 @@ def _readers() -> ThreadPoolExecutor:
 
 
 def _fill_alone(path: Path, view: memoryview, start: int) -> None:
-    with path.open("rb", buffering=0) as file:
-        _fill(file, view, start)
+    with opened(path) as file:
+        _fill(file, view, start, path)
 
 
-def _fill(file: FileIO, view: memoryview, start: int) -> None:
+def _fill(file: RawIOBase, view: memoryview, start: int, path: Path) -> None:
     """Read exactly so many bytes. Raises BlockDamaged where the file ends before."""
     file.seek(start)
     filled = 0
     while filled < len(view):
         count = file.readinto(view[filled:])
         if not count:
-            raise BlockDamaged(f"cut off after {start + filled} bytes", f"{Path(str(file.name)).name}, first bytes")
+            raise BlockDamaged(f"cut off after {start + filled} bytes", f"{path.name}, first bytes")
         filled += count

@@ -7,7 +7,7 @@ from pathlib import Path
 
 _LINKED = ("documents", "pods")
 """What would be lost if it were written; so writing it fails."""
-_COPIED = ("docpod.sqlite3", "docpod.sqlite3-wal", "library.json", "sealed", "models/kernels")
+_COPIED = ("docpod.sqlite3", "docpod.sqlite3-wal", "library.json", "sealed", "vault.json", "models/kernels")
 _PARTS = ("models", "backups")
 
 

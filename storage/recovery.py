@@ -2,21 +2,22 @@
 
 import logging
 import shutil
-import sqlite3
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from sqlite3 import SQLITE_CONSTRAINT
 from typing import NamedTuple
 
 from storage import checks
 from storage.blobs import BlobStore
-from storage.database import is_damage, refusal
+from storage.database import ERRORS, is_damage, opened_database, refusal
 from storage.durable import atomic_file
 from storage.errors import DatabaseDamaged, HomeBusy
 from storage.home import Home
 from storage.register import Register, break_seal, set_aside
 from storage.sessions import CHANGES, as_number
 from storage.store import LIBRARY, Store
+from storage.vault import vault_of
 
 log = logging.getLogger(__name__)
 
@@ -138,11 +139,12 @@ def _inspect(path: Path, mends: bool = False) -> _Copy | None:
     empty. Raises StorageError.
     """
     try:
-        with closing(sqlite3.connect(path, timeout=30)) as database:
+        with closing(opened_database(path, timeout=30)) as database:
             checks.equip(database)
             mended = 0
             if not checks.is_sound(database):
-                if not mends:
+                # Where it is encrypted damage is a whole page, which no parity covers.
+                if not mends or vault_of(path):
                     return None
                 database.execute("BEGIN IMMEDIATE")
                 mended = checks.mend(database)
@@ -156,11 +158,10 @@ def _inspect(path: Path, mends: bool = False) -> _Copy | None:
                 return None
             values = dict(database.execute("SELECT name, value FROM preferences")) if "preferences" in tables else {}
             return _Copy(path, values.get(LIBRARY, ""), as_number(values.get(CHANGES, "")), mended)
-    except (DatabaseDamaged, sqlite3.IntegrityError) as error:
-        log.warning("%s: %s", path, error)
-    except sqlite3.Error as error:
-        if not is_damage(error):
+    except (DatabaseDamaged, *ERRORS) as error:
+        if not is_damage(error) and getattr(error, "sqlite_errorcode", 0) & 0xFF != SQLITE_CONSTRAINT:
             raise refusal(error, str(path)) or error from error
+        log.warning("%s: %s", path, error)
     return None
 
 

@@ -1,5 +1,6 @@
 """The register: what a home knows of its database beside it, so that one that is lost or older is noticed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,8 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from storage.blobs import digest_of
 from storage.durable import atomic_file, sync_folder
+from storage.vault import read_bytes, sealed_file
 
 _FILE = "library.json"
 _SEAL = "sealed"
@@ -31,7 +32,7 @@ class Register:
     def read(cls, home: Path) -> "Register":
         """The register of a home."""
         try:
-            return TypeAdapter(cls).validate_json((home / _FILE).read_bytes())
+            return TypeAdapter(cls).validate_json(read_bytes(home / _FILE))
         except (FileNotFoundError, ValueError):
             return cls()
 
@@ -39,7 +40,7 @@ class Register:
         """Keep it, whole. Raises StorageFull."""
         if self != Register.read(home):
             text = json.dumps(asdict(self), ensure_ascii=False).encode()
-            with atomic_file(home / _FILE, len(text)) as file:
+            with sealed_file(home / _FILE, len(text)) as file:
                 file.write(text)
 
 
@@ -62,11 +63,18 @@ def break_seal(home: Path, database: Path) -> bool | None:
     return sealed == _checksum(database)
 
 
+def is_whole(home: Path, database: Path) -> bool:
+    """Whether the database is what it was when it was closed in good order, and was not opened since."""
+    seal = home / _SEAL
+    return seal.exists() and seal.read_text("ascii", "replace") == _checksum(database)
+
+
 def _checksum(database: Path) -> str:
     log = database.with_name(f"{database.name}-wal")
     if not database.exists() or (log.exists() and log.stat().st_size):
         return ""
-    return digest_of(database)
+    with database.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def set_aside(home: Path, *paths: Path) -> Path:

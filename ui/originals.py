@@ -3,9 +3,11 @@
 pdf_viewer/pdfjs has build, viewer, cmaps, standard_fonts and wasm of pdfjs-dist 6.5.438 from npm, unchanged.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio.to_thread
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -52,8 +54,10 @@ async def original(request: Request) -> Response:
     library = request.scope["viewer"].app.library
     try:
         entry = await anyio.to_thread.run_sync(library.catalogue.entry, document_id)
-        path = await anyio.to_thread.run_sync(library.original, document_id)
+        opened = ExitStack()
+        path = await anyio.to_thread.run_sync(opened.enter_context, library.original(document_id))
     except AppError as error:
         return PlainTextResponse(error.message, 404)
     # Never shown by the browser itself, whatever it is.
-    return FileResponse(path, media_type="application/octet-stream", filename=entry.file_name)
+    kind, ended = "application/octet-stream", BackgroundTask(opened.close)
+    return FileResponse(path, media_type=kind, filename=entry.file_name, background=ended)

@@ -30,7 +30,7 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 
 log = logging.getLogger(__name__)
 
-_DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "library.json")
+_DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "library.json", "vault.json")
 PRIVATE = ("documents", "pods", "imports", "models", *_DATABASE, "docpod.log", "docpod.log.1", SECRET)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -81,7 +81,7 @@ def serve(app: App) -> Iterator[Served]:
             "Give a password with DOCPOD_PAGE_PASSWORD or --page-password, or share chosen documents with --listen.",
         )
     host = "0.0.0.0" if settings.listen and settings.host in LOOPBACK else settings.host
-    with _upload_folder(settings.home):
+    with _upload_folder(app.uploads):
         blocks = build(app).queue(max_size=64, api_open=False)
         api = Api(app)
         port = free_port(host, settings.port)
@@ -145,9 +145,7 @@ def free_port(host: str, first: int) -> int:
 
 
 @contextmanager
-def _upload_folder(home: Path) -> Iterator[Path]:
-    parent = home / "uploads"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _upload_folder(parent: Path) -> Iterator[Path]:
     for left in parent.iterdir():
         if time.time() - left.stat().st_mtime > STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)

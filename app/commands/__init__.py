@@ -1,5 +1,16 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
-from app.commands import conversations, documents, keys, machine, order, questions, readers, search, settings
+from app.commands import (
+    conversations,
+    documents,
+    encryption,
+    keys,
+    machine,
+    order,
+    questions,
+    readers,
+    search,
+    settings,
+)
 
-NOUNS = (documents, order, questions, search, conversations, readers, keys, settings, machine)
+NOUNS = (documents, order, questions, search, conversations, readers, keys, settings, machine, encryption)

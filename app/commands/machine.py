@@ -13,9 +13,11 @@ from app.commands.terminal import PROGRAM, wait
 from app.errors import AppError, ModelUnavailable
 from app.main import App
 from app.readers import confinement
+from app.settings import Settings
 from app.starter import install
 from engine.kernels.card import why_not_triton
 from engine.models.loader import select_device
+from storage import seen_from_outside
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,9 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
     scrub = "look at every byte, also of what was whole before: the database, originals, and files of models"
-    commands.add("doctor", _doctor).add_argument("--scrub", action="store_true", help=scrub)
+    doctor = commands.add("doctor", _doctor)
+    doctor.add_argument("--scrub", action="store_true", help=scrub)
+    doctor.set_defaults(locked=_doctor_without_key)
     commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
     commands.add("install-desktop", _install_desktop)
 
@@ -49,6 +53,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in _PACKAGES},
         "home": str(app.settings.home),
+        "encryption": app.encryption,
         "free_disk_gb": round(app.free_bytes() / 1e9, 1),
         "model": status.name,
         "model_state": status.state,
@@ -66,6 +71,15 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "damaged_model_files": app.scrub_models() if options.scrub else [],
         "damaged_originals": [each.name for each in app.library.intake.damaged(all_anew=options.scrub)],
     }
+    return _printed(facts)
+
+
+def _doctor_without_key(settings: Settings, _: argparse.Namespace) -> dict[str, Any]:
+    """What can be said of an encrypted home that is not opened."""
+    return _printed({"home": str(settings.home), **seen_from_outside(settings.home.absolute())})
+
+
+def _printed(facts: dict[str, Any]) -> dict[str, Any]:
     for key, value in facts.items():
         print(f"{key:20} {value}")
     return facts

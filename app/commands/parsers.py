@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.main import App
+from app.settings import Settings
 
 Run = Callable[[App, argparse.Namespace], Any]
 """Does what the command says and prints it for people; with `--json` what it returns is printed instead."""
@@ -27,6 +28,12 @@ class Parsers:
         """A command that runs a function, whose docstring is its help."""
         parser = self.service(name, run, self._common)
         parser.set_defaults(run=run)
+        return parser
+
+    def unopened(self, name: str, run: Callable[[Settings, argparse.Namespace], Any]) -> argparse.ArgumentParser:
+        """A command that runs while the home is not open."""
+        parser = self.service(name, run, self._common)
+        parser.set_defaults(run=run, unopened=True)
         return parser
 
     def service(self, name: str, run: Callable[..., Any], shared: argparse.ArgumentParser) -> argparse.ArgumentParser:

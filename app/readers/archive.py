@@ -1,5 +1,6 @@
 """Documents that are ZIP archives of XML: what is unpacked of one is bounded, and damage is told in words."""
 
+import errno
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ def unpacked(path: Path, name: str) -> Iterator[ZipFile]:
                 )
             yield archive
     except _FAILURES as error:
+        raise damaged(name, "it cannot be opened") from error
+    except OSError as error:
+        # Where it says that something in it is before its beginning, or a library misses a part.
+        if error.errno not in (None, errno.EINVAL):
+            raise
         raise damaged(name, "it cannot be opened") from error
 
 

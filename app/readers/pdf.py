@@ -1,9 +1,9 @@
 """PDF: PDFium finds the glyphs, from which lines and columns are made, reads forms and notes, and draws pages."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import c_int
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import pypdfium2 as pdfium
@@ -75,6 +75,14 @@ def _refusal(error: pdfium.PdfiumError, password: str | None) -> AppError:
     )
 
 
+def _said(read: Callable[[], str]) -> str:
+    """What a PDF says beside its pages; empty where that is no text."""
+    try:
+        return clean(read()).strip()
+    except UnicodeDecodeError:
+        return ""
+
+
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)(\d\d)")
 
 
@@ -86,12 +94,14 @@ class PdfDocument:
 
     @cached_property
     def info(self) -> DocumentInfo:
-        made = self.document.get_metadata_value("CreationDate")
+        title, author, made = (
+            _said(partial(self.document.get_metadata_value, name)) for name in ("Title", "Author", "CreationDate")
+        )
         return DocumentInfo(
-            title=clean(self.document.get_metadata_value("Title")).strip(),
+            title=title,
             num_pages=len(self.document),
             outline=tuple(self._outline()),
-            author=clean(self.document.get_metadata_value("Author")).strip(),
+            author=author,
             written="-".join(date.groups()) if (date := _DATE.match(made)) else "",
             attachments=self._attachments,
         )
@@ -102,7 +112,7 @@ class PdfDocument:
             destination = bookmark.get_dest()
             index = destination.get_index() if destination else None
             if index is not None:
-                yield OutlineEntry(bookmark.level + 1, clean(bookmark.get_title()).strip(), index + 1)
+                yield OutlineEntry(bookmark.level + 1, _said(bookmark.get_title), index + 1)
 
     def page(self, number: int) -> ParsedPage:
         page = self._page(number)

@@ -217,7 +217,8 @@ def test_bytes_that_another_process_adds_while_they_are_deleted_stay(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "delete_document", deleted_and_added)
         app.library.delete(document.id)
-    assert app.library.intake.path(app.library.catalogue.document(document.id)).read_bytes() == source.read_bytes()
+    with app.library.original(document.id) as kept:
+        assert kept.read_bytes() == source.read_bytes()
 
 
 def test_the_check_of_all_blocks_does_not_report_what_was_replaced(

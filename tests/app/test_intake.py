@@ -244,7 +244,8 @@ def test_a_locked_document_stays_as_it_is(intake: Intake, tmp_path: Path) -> Non
     assert isinstance(paper.failure(intake.parse(document)), PasswordNeeded)
     with pytest.raises(WrongPassword):
         intake.unlock(document, "")
-    assert intake.path(document).read_bytes() == path.read_bytes()
+    with intake.opened(document) as kept:
+        assert kept.read_bytes() == path.read_bytes()
     assert isinstance(paper.failure(intake.parse(document)), PasswordNeeded)
 
 

@@ -200,6 +200,14 @@ class TestArchives:
         path.write_bytes(whole[: at - 8] + whole[at:])
         assert isinstance(refusal(path), DamagedDocument)
 
+    def test_a_file_with_a_hole_is_damaged(self, tmp_path: Path, suffix: str) -> None:
+        """Where its first parts stand by its list is before its beginning."""
+        path = self.make(tmp_path / f"a{suffix}")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:30] + whole[whole.index(b"PK\x01\x02") - 99 :])
+        error = refusal(path)
+        assert isinstance(error, DamagedDocument) and "cannot be opened" in error.message
+
     def test_a_part_of_the_wrong_kind_is_damaged(self, tmp_path: Path, suffix: str) -> None:
         path = self.make(tmp_path / f"a{suffix}")
         with ZipFile(path) as archive:

@@ -198,6 +198,20 @@ def add_bomb(writer: PdfWriter, page: PageObject) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
+def test_names_that_are_no_text_keep_no_page_from_being_read(tmp_path: Path) -> None:
+    writer = words_pdf("The tide turns at noon.")
+    writer.add_metadata({"/Title": "Tides", "/Author": "Nobody"})
+    writer.add_outline_item(title="Nobody", page_number=0)
+    path = saved(writer, tmp_path / "a.pdf")
+    # Half of a pair of UTF-16.
+    path.write_bytes(path.read_bytes().replace(b"(Nobody)", b"(\xfe\xff\xd8\x00\x00A)"))
+    opened = open_document(path, PDF)
+    assert (opened.info.title, opened.info.author) == ("Tides", "")
+    assert [entry.page for entry in opened.info.outline] == [1]
+    assert [page.text.strip() for page in opened.pages()] == ["The tide turns at noon."]
+
+
+@pytest.mark.usefixtures("in_this_process")
 class TestEncryption:
     @pytest.mark.parametrize("password", ["sésame", "owner"])
     @pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])

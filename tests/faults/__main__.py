@@ -48,7 +48,7 @@ def main() -> int:
     torch.set_num_threads(1)
     if options.replay:
         with tempfile.TemporaryDirectory(dir=SCRATCH) as work:
-            verdict = Trials(Library(Path(work))).run(options.replay[0], int(options.replay[1]))
+            verdict = Trials(Library(Path(work), options.encrypted)).run(options.replay[0], int(options.replay[1]))
         print(verdict.what, *(f"{counter}: {why}" for counter, why in verdict.wrong.items()), sep="\n")
         return bool(verdict.wrong)
     report = _report(options.out, options.first)
@@ -59,7 +59,7 @@ def main() -> int:
     def work(ends: float) -> None:
         try:
             with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-                trials, rounds = Trials(Library(Path(folder))), 0
+                trials, rounds = Trials(Library(Path(folder), options.encrypted)), 0
                 while time.monotonic() < ends and rounds < (options.rounds or rounds + 1):
                     rounds += 1
                     for kind in options.kinds:
@@ -101,6 +101,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, help="end after so many, of one trial of each kind")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="where a report that is none yet begins")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--encrypted", action="store_true", help="the library is an encrypted one")
     parser.add_argument("--replay", nargs=2, metavar=("KIND", "SEED"))
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

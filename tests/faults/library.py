@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app import cli
+from app import cli, passphrase
 from app.errors import AppError, NotRead
 from app.events import Answer
 from app.main import App
@@ -19,7 +19,7 @@ from app.refusals import as_app_error
 from app.settings import Settings
 from engine.evidence import heads
 from engine.models import embedded
-from storage import StorageError, digest_of, reserve
+from storage import BlobStore, Header, Home, StorageError, convert, digest_of, reserve
 from tests import tiny
 from tests.app import paper
 from tests.faults import memory, seam
@@ -51,8 +51,8 @@ class Seen:
 class Library:
     """A home in which two documents are read and one is asked, and a third document beside it."""
 
-    def __init__(self, work: Path) -> None:
-        self.work, self.home = work, work / "home"
+    def __init__(self, work: Path, encrypted: bool = False) -> None:
+        self.work, self.home, self.encrypted = work, work / "home", encrypted
         self._model = work / "model"
         self.settings = Settings(
             home=self.home,
@@ -73,6 +73,7 @@ class Library:
         """Make the homes that trials begin with; returns what is seen in one that nothing happened to."""
         tiny.llama().save_pretrained(self._model)
         tiny.tokenizer().save_pretrained(self._model)
+        os.environ[passphrase.VARIABLE] = "of faults"
         made = self.run(self._build)
         assert not made.error, made.error
         shutil.move(self.home, self.work / "closed")
@@ -137,6 +138,11 @@ class Library:
         # As those of a model that are found out here; were they lost, they would be found anew, and the same.
         for folder in (self.home / "models", heads.SHIPPED):
             found.save(folder)
+        if self.encrypted:
+            App(self.settings).close()
+            Header.new().under("of faults", "passphrase").write(self.home)
+            with closing(Home(self.home, passphrase.known, unfinished=True)) as home:
+                list(convert(home, "encrypted"))
         app = App(self.settings)
         for path in (self.kept, self.doomed):
             paper.read_here(app, path)
@@ -188,8 +194,7 @@ class Library:
         with closing(App(self.settings)) as app:
             seen.documents = sorted(entry.document_id for entry in app.library.catalogue.entries())
             for document_id in seen.documents:
-                original = self.home / "documents" / document_id
-                seen.originals[document_id] = original.exists() and digest_of(original) == document_id
+                seen.originals[document_id] = BlobStore(self.home).digest(document_id) == document_id
                 try:
                     seen.answers[document_id] = _answer(app, document_id)
                 except (AppError, StorageError) as error:

@@ -12,13 +12,14 @@ from tests.faults.power import Disk
 from tests.faults.seam import Kind, Step
 
 
-def test_a_few_faults_of_each_kind_do_no_harm() -> None:
-    command = [sys.executable, "-m", "tests.faults", "--rounds", "4"]
+@pytest.mark.parametrize("options", [["--rounds", "4"], ["--rounds", "2", "--encrypted"]])
+def test_a_few_faults_of_each_kind_do_no_harm(options: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.faults", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 3:
         pytest.skip(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "'kills': 4" in done.stdout.splitlines()[-1]
+    assert f"'kills': {options[1]}" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("synced", [False, True])

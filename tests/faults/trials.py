@@ -167,7 +167,7 @@ class Trials:
         part = random.choice(sorted({_part(path.relative_to(home)) for path in files}))
         path = random.choice([each for each in files if _part(each.relative_to(home)) == part])
         how = random.choice((_flip, _flip, _flip, _truncate, _zero, _scramble, _remove))
-        if part == "docpod.sqlite3" and random.random() < 0.5:
+        if part == "docpod.sqlite3" and not self._library.encrypted and random.random() < 0.5:
             how = _change_value
         keeps_time = random.random() < 0.5
         stat = path.stat()

@@ -5,6 +5,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,7 +93,7 @@ class FakeLibrary:
         if not data.startswith(b"%PDF") and b"\0" in data:
             raise UnsupportedFile(f"“{name}” is neither a PDF nor text.", "Save it as a PDF and add that.")
         document_id = hashlib.sha256(data).hexdigest()
-        path.replace(self.original(document_id))
+        path.replace(self.folder / document_id)
         if document_id not in self.documents:
             stage = "locked" if b"/Encrypt" in data else "queued" if b"/Queued" in data else "reading"
             self.order.append(document_id)
@@ -178,10 +179,10 @@ class FakeLibrary:
     def archive(self, document_id: str) -> Path:
         folder = self.folder / "archives" / document_id
         folder.mkdir(parents=True)
-        return Path(shutil.copy(self.original(document_id), folder / "archive"))
+        return Path(shutil.copy(self.folder / document_id, folder / "archive"))
 
-    def original(self, document_id: str) -> Path:
-        return self.folder / document_id
+    def original(self, document_id: str) -> AbstractContextManager[Path]:
+        return nullcontext(self.folder / document_id)
 
     def guide(self, document_id: str) -> Answer | None:
         return None
@@ -376,7 +377,8 @@ class FakeApp:
         loading_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        self.uploads = home / "uploads"
+        self.uploads.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = replace(Settings(), home=home, browser=False)
         self.preferences = Preferences(FakeStore(), self.settings, {"home": "--home", "browser": "--no-browser"})
         self.clock = clock

@@ -1,10 +1,12 @@
 """Files: the documents of the library, in a form that OpenAI's clients and Anthropic's both read."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Response, UploadFile
 from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
 from app.events import DocumentEntry
 from app.main import App
@@ -55,7 +57,9 @@ def files(app: App) -> APIRouter:
     def content(key: MayRead, file_id: str) -> FileResponse:
         """The file as it was added; an encrypted one once it was unlocked, without its password."""
         document = library.catalogue.document(file_id)
-        return FileResponse(library.intake.path(document), media_type=document.media_type, filename=document.file_name)
+        opened = ExitStack()
+        path, ended = opened.enter_context(library.original(file_id)), BackgroundTask(opened.close)
+        return FileResponse(path, media_type=document.media_type, filename=document.file_name, background=ended)
 
     @router.get("/{file_id}/pages/{number}")
     def page_image(
