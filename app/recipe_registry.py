@@ -13,6 +13,8 @@ from engine.kvcache.recipe import NAMED, POLICIES, Recipe, parse
 from engine.models.loader import Model
 
 FORMAT_VERSION = 1
+_FINE_STEP = 0.3
+"""Of a coded recipe; up to it the measured divergence from exact stays below .003 (docs/fidelity.md)."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,9 @@ def kept_by(name: str) -> str:
     if recipe.exact:
         return "everything, as it was read"
     if recipe.coding.step:
-        return "every token, coded across layers"
+        if recipe.coding.step <= _FINE_STEP:
+            return "every token, coded across layers in fine steps"
+        return "every token, coded across layers in coarse steps"
     tokens = f"{round(100 * recipe.selection.keep)} % of the tokens" if recipe.selection.drops else "every token"
     bits = sorted({recipe.precision.keys, recipe.precision.values} - {16})
     shared = ", with keys shared between layers" if recipe.sharing.mode else ""

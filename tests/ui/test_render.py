@@ -308,13 +308,15 @@ def test_what_answers_stands_out_and_leads() -> None:
 def test_a_row_of_a_table_stands_under_its_heads() -> None:
     row = replace(cited(quote="Month Anvil Hammer\nSeptember 339 <325>"), span=(33, 38))
     html = conversation.passage(row)
-    assert "<tr><th>Month</th><th>Anvil</th><th>Hammer</th></tr>" in html
-    assert '<td>339</td><td><mark class="span">&lt;325&gt;</mark></td>' in html
+    assert '<tr><th>Month</th><th class="figures">Anvil</th><th class="figures">Hammer</th></tr>' in html
+    assert '<td class="figures">339</td><td class="figures"><mark class="span">&lt;325&gt;</mark></td>' in html
     apart = conversation.passage(
         replace(row, quote="CHAPTER 7\nThe year\nIn crowns  2031\nSale of power  1,584", span=None)
     )
-    assert "<p>CHAPTER 7</p><p>The year</p><table><tr><th>In crowns</th><th>2031</th></tr>" in apart
-    assert "<tr><td>Sale of power</td><td>1,584</td></tr></table>" in apart
+    assert '<p>CHAPTER 7</p><p>The year</p><table><tr><th>In crowns</th><th class="figures">2031</th></tr>' in apart
+    assert '<tr><td>Sale of power</td><td class="figures">1,584</td></tr></table>' in apart
+    notes = conversation.passage(replace(row, quote="Of  Paid  Note\nAda  (1,584)  —\nBea  20 %  in June", span=None))
+    assert '<th class="figures">Paid</th><th>Note</th>' in notes and notes.count('class="figures"') == 3
     uneven = conversation.passage(replace(row, quote="Income 2031\nSale of electricity 1,584", span=(32, 37)))
     assert '<p>Income 2031\nSale of electricity <mark class="span">1,584</mark></p>' in uneven
 

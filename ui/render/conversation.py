@@ -22,6 +22,8 @@ _OPEN, _CLOSE = "\ue010", "\ue011"
 _LINK = re.compile(r" ?\[(\d{1,3})\]")
 _CELL = re.compile(r"[^|\s]+(?: [^|\s]+)*")
 """Of a row whose cells are two spaces or a stroke apart."""
+_LETTER = r"[^\W\d_]"
+"""What no cell of a column of figures has below its head."""
 SHOWN_QUOTES = 3
 """Passages shown at once; further ones fold away."""
 
@@ -292,8 +294,12 @@ def passage(cited: Cited) -> str:
     head = next(number for number, line in enumerate(lines) if len(line) == columns) if is_parted else 0
     if columns > 1 and head < len(lines) - 1 and {len(line) for line in lines[head:]} == {columns}:
         above = "".join(f"<p>{text(cited.quote[line[0][0] : line[-1][1]])}</p>" for line in lines[:head])
+        looks = [
+            "" if any(re.search(_LETTER, cited.quote[slice(*cell)]) for cell in column) else ' class="figures"'
+            for column in zip(*lines[head + 1 :], strict=True)
+        ]
         rows = (
-            "".join(f"<{tag}>{_marked(cited, *cell)}</{tag}>" for cell in cells)
+            "".join(f"<{tag}{look}>{_marked(cited, *cell)}</{tag}>" for cell, look in zip(cells, looks, strict=True))
             for cells, tag in zip(lines[head:], chain(["th"], repeat("td")), strict=False)
         )
         quote = f"{above}<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
