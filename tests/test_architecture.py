@@ -67,7 +67,6 @@ CATCHES_EVERYTHING = {
 BY_NAME = {"import_module", "resolve_name", "__import__"}
 IMPORTS_BY_NAME = {
     "app/readers/worker.py": "loads the one reader that the file needs, so that no PDF library is loaded for a text",
-    "benchmarks/fidelity/methods.py": "finds the registry of readers where there is one",
     "engine/compression/compress.py": "finds the policy that a recipe names; what a policy needs to read knows recipes",
 }
 

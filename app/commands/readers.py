@@ -12,9 +12,11 @@ from app.main import App
 def add(commands: Parsers) -> None:
     """Adds the commands."""
     verbs = commands.verbs("readers", "List the readers that this machine can run, or change to another one", _list)
-    verbs.add("use", _use).add_argument("reader", help="auto, embedded, a folder, a GGUF file, or a hub id")
+    verbs.add("use", _use).add_argument(
+        "choice", metavar="reader", help="auto, embedded, a folder, a GGUF file, or a hub id"
+    )
     verbs.add("prepare", _prepare)
-    verbs.add("forget", _forget).add_argument("reader", help="its name")
+    verbs.add("forget", _forget).add_argument("name", metavar="reader", help="its name")
 
 
 def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -33,7 +35,7 @@ def _list(app: App, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Fetch a reader if need be, and read and answer with it from the next start on."""
-    app.readers.use(options.reader)
+    app.readers.use(options.choice)
     name = _settled(app)
     print(f"{name} is the reader from now on. A page that is open goes on with its own until it is started again.")
     return {"reader": name}
@@ -57,6 +59,6 @@ def _settled(app: App) -> str:
 
 def _forget(app: App, options: argparse.Namespace) -> dict[str, Any]:
     """Delete all that a reader has read; documents and conversations stay."""
-    freed = app.readers.forget(options.reader)
+    freed = app.readers.forget(options.name)
     print(f"{freed / 1e6:,.0f} MB are free again.")
-    return {"reader": options.reader, "bytes": freed}
+    return {"reader": options.name, "bytes": freed}

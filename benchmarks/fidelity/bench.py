@@ -1,7 +1,7 @@
 """Bench: every recipe on every document, beside the exact pod, each document read once per model."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -21,9 +21,6 @@ from engine.kvcache.suffix import SuffixCache
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
 
-READ_TOKENS = 128
-"""Of an answer that goes token by token."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -33,8 +30,6 @@ class Entry:
     recipe: Recipe
     layout: Layout
     runner: Runner
-    reader: Callable[[AnyPod], AnyPod] | None = None
-    """A pod around each pod, for one question, which chooses for single tokens: so its answers go token by token."""
 
 
 @dataclass
@@ -50,8 +45,6 @@ class Row:
     """Spent compressing."""
     step_seconds: list[float] = field(default_factory=list)
     """Of a single token behind the first question, the median of several on each document, where it was asked for."""
-    attended: list[float] = field(default_factory=list)
-    """Share of the slots that a reader attended, of each question."""
 
     def add(self, other: "Row") -> None:
         """What was found on another document."""
@@ -61,7 +54,6 @@ class Row:
         self.drift = max(self.drift, other.drift)
         self.seconds += other.seconds
         self.step_seconds += other.step_seconds
-        self.attended += other.attended
 
 
 def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed: int = 0) -> dict[str, Row]:
@@ -105,14 +97,6 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed:
         opened = pod.open()
         if timed:
             row.step_seconds.append(_step_seconds(entry, opened, document.questions[0], timed))
-        if entry.reader is not None:
-            for question, right in zip(document.questions, truth, strict=True):
-                reading, answer = entry.reader(opened), question.answer[:READ_TOKENS]
-                got = _by_token(entry.runner, reading, question.ids, answer)
-                judged = judge(question.kind, document.length, right[: len(answer)], got, answer)
-                row.judged.append(replace(judged, depth=question.depth))
-                row.attended.append(getattr(reading, "attended_share", 1.0))
-            continue
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):
             judged = judge(question.kind, document.length, right, got, question.answer)
@@ -143,17 +127,9 @@ def _way(plan: Layout) -> str:
     return str(plan.recipe) if plan.recipe.precision.while_reading else f"{plan.roots} {plan.recipe.sharing.mode}"
 
 
-def _by_token(runner: Runner, pod: AnyPod, asked: Sequence[int], answer: Sequence[int]) -> Tensor:
-    """What `answers` gives, fed token by token behind the question."""
-    context = runner.context([pod], SuffixCache(runner.model.shape, len(asked) + len(answer), runner.model.device))
-    fed = [list(asked), *([token] for token in answer[:-1])]
-    return torch.stack([runner.run(context, ids).float() for ids in fed])
-
-
 def _step_seconds(entry: Entry, pod: AnyPod, question: Question, count: int) -> float:
-    """The median of a token's seconds, behind a question; what a reader does with it included."""
+    """The median of a token's seconds, behind a question."""
     runner, device = entry.runner, entry.runner.model.device
-    pod = entry.reader(pod) if entry.reader else pod
     context = runner.context([pod], SuffixCache(runner.model.shape, len(question.ids) + count, device))
     runner.run(context, question.ids)
     seconds = []

@@ -11,12 +11,9 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import resolve_name
 from statistics import fmean
 from typing import Any
 
@@ -33,8 +30,6 @@ from engine.runtime.runner import Runner
 
 RATIOS = (4, 7, 12, 20)
 """Exact bytes over those of a method."""
-SHARES = (0.05, 0.1, 0.2)
-"""Of the tokens that a reader attends."""
 NEAR = "near4,32"
 """Alike for all, and little: at a twentieth of 4,096 tokens, 16 and 256 exact ones would leave nothing to choose."""
 STEPS = 8
@@ -68,14 +63,6 @@ METHODS = (
     Method("SubGen", "2402.06082", "merged", "keep{}:subgen"),
     Method("LESS", "2402.09398", "merged", "keep{}:less"),
 )
-READER_PAPERS = {
-    "clusterkv": "2412.03213",
-    "tidal": "2410.05076",
-    "recycled": "2411.05787",
-    "hip": "2406.09827",
-    "predictor": "2502.04077",
-    "promptdistill": "2503.23274",
-}
 VISION = (
     ("VTC-CLS", "2412.05819", "tests/engine/vision/test_vtc_cls.py"),
     ("PACT", "2504.08966", "tests/engine/vision/test_pact.py"),
@@ -106,12 +93,6 @@ def entries(options: argparse.Namespace, runner: Runner) -> tuple[list[tuple[Met
                 found.append((method, _fitting(options, runner, method, ratio, tokens)))
             except PlanMissing as reason:
                 missing[method.name] = str(reason)
-    exact = found[0][1]
-    for name, reader in ((name, reader) for name, reader in _readers().items() if wanted(name)):
-        for share in SHARES:
-            around = partial(reader, share=share, layers=runner.model.shape.layers)
-            entry = Entry(f"{name}:{share:.0%}", exact.recipe, exact.layout, runner, around)
-            found.append((Method(name, READER_PAPERS.get(name, ""), "reader", "exact"), entry))
     return found, missing
 
 
@@ -135,14 +116,6 @@ def _fitting(options: argparse.Namespace, runner: Runner, method: Method, ratio:
     return entry(low)
 
 
-def _readers() -> Mapping[str, Callable[..., Any]]:
-    """Those of the registry of readers, where there is one."""
-    if find_spec("engine.kvcache.readers") is None:
-        return {}
-    found: Mapping[str, Callable[..., Any]] = resolve_name("engine.kvcache.readers:READERS")
-    return found
-
-
 def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
     """Measure every document whose turn it is, unless its figures are kept."""
     runner = load(options)
@@ -157,7 +130,7 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
 def _folder(options: argparse.Namespace) -> Path:
     """Where figures of this model, these documents and these methods are kept."""
     facts = options.model, options.lengths, options.limit, options.questions, options.seed, options.dtype, options.only
-    asked = repr((*facts, str(options.data), METHODS, RATIOS, sorted(_readers())))
+    asked = repr((*facts, str(options.data), METHODS, RATIOS))
     return Path(options.out) / hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
@@ -175,9 +148,8 @@ def rows(found: Sequence[Found], seed: int) -> list[dict[str, Any]]:
                 "method": method.name,
                 "arxiv": method.arxiv,
                 "kind": method.kind,
-                "recipe": name if method.kind != "reader" else parts,
+                "recipe": name,
                 "bytes_per_token": facts["bytes_per_token"],
-                **({"attended": fmean(row.attended), "reader": name} if row.attended else {}),
                 "kl": facts["kl_mean"],
                 "kl_ci": facts["kl_ci"],
                 "top1": facts["top1"],
@@ -232,7 +204,10 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 def _write(options: argparse.Namespace, found: Sequence[Found]) -> None:
     about = {key: found[0].about[key] for key in ("model", "hardware", "dtype")}
     facts = {**about, "seed": options.seed, "lengths": options.lengths, "documents": len(found)}
-    shown = ",\n  ".join(json.dumps(row) for row in rows(found, options.seed))
+    # Those of readers are measured by benchmarks.readers.
+    known = json.loads(options.json.read_text())["rows"] if options.json.exists() else []
+    every = [*rows(found, options.seed), *(row for row in known if row["kind"] == "reader")]
+    shown = ",\n  ".join(json.dumps(row) for row in every)
     with atomic_write(options.json) as scratch:
         scratch.write_text(f'{json.dumps(facts)[:-1]}, "rows": [\n  {shown}\n]}}\n')
 
@@ -247,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model and what it learned")
     data = os.environ.get("DOCPOD_EVAL_DATA")
     parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
-    parser.add_argument("--only", default="", help="parts of recipes and names of readers, such as subgen,elastic")
+    parser.add_argument("--only", default="", help="parts of recipes, such as subgen,elastic")
     parser.add_argument("--dtype", choices=("auto", "float32"), default="auto")
     parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
     parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
