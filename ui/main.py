@@ -24,12 +24,14 @@ _LIBRARY: tuple[Panel, ...] = (library_panel, readers_panel, share_panel, settin
 PANELS: tuple[Panel, ...] = (*_LIBRARY, head_panel, presets_panel, chat_panel, page_panel)
 """In the order in which they stand in their panes. A further one is a module like these and its name here."""
 PANES = ("library-pane", "chat-pane", "page-pane")
+UNCLAIMED_SECONDS = (60, 300)
+"""How often uploads are looked for that no page has taken into the library, and how old they are when they go."""
 
 
 def build(app: App) -> gr.Blocks:
     """Lays the panes out and wires them. Opening the page restores the document named in its address."""
     page = Page(PANELS)
-    blocks = GuardedBlocks(title="DocPod", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600))
+    blocks = GuardedBlocks(title="DocPod", analytics_enabled=False, fill_width=True, delete_cache=UNCLAIMED_SECONDS)
     with acting(app), blocks:
         page.region("document_id", gr.Textbox(visible="hidden", elem_id="document-id"))
         page.region("conversation_id", gr.Textbox(visible="hidden", elem_id="conversation-id"))

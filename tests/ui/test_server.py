@@ -8,9 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+import ui.main
 from app.errors import BadSetting
+from tests.app.paper import wait_until
 from tests.ui.fake_server import serving_fake
 from tests.ui.served_process import at_home
+from ui.main import UNCLAIMED_SECONDS
 from ui.server import free_port
 
 
@@ -116,6 +119,14 @@ def test_the_upload_folder_ends_with_the_server(tmp_path: Path) -> None:
         answer = client.post("/gradio_api/upload", files={"files": ("a", b"left")})
         assert Path(answer.json()[0]).exists()
     assert list((home / "uploads").iterdir()) == []
+
+
+def test_an_upload_that_no_page_takes_goes_within_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(UNCLAIMED_SECONDS) <= 600
+    monkeypatch.setattr(ui.main, "UNCLAIMED_SECONDS", (0.05, 0.01))
+    with serving_fake(tmp_path / "home") as url, at_home(url) as client:
+        path = Path(upload(client, b"left").json()[0])
+        wait_until(lambda: not path.exists())
 
 
 def test_a_taken_port_is_passed_over() -> None:
