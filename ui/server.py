@@ -34,6 +34,8 @@ _DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "l
 PRIVATE = ("documents", "pods", "imports", "models", *_DATABASE, "docpod.log", "docpod.log.1", SECRET)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_WAITING = 1024
+"""Events of all pages, which wait for their turn: a question past that is refused."""
 PORTS_TRIED = 50
 STALE_SECONDS = 86_400.0
 """An upload folder this old belongs to a run that was killed."""
@@ -82,7 +84,7 @@ def serve(app: App) -> Iterator[Served]:
         )
     host = "0.0.0.0" if settings.listen and settings.host in LOOPBACK else settings.host
     with _upload_folder(app.uploads):
-        blocks = build(app).queue(max_size=64, api_open=False)
+        blocks = build(app).queue(max_size=MOST_WAITING, api_open=False)
         api = Api(app)
         port = free_port(host, settings.port)
         access = Access(app, port, settings.page_password)

@@ -1,9 +1,12 @@
 """The served page: refuses other sites and hosts, limits uploads, leaves no copies, works without any other server."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,7 +14,8 @@ import pytest
 import ui.main
 from app.errors import BadSetting
 from tests.app.paper import wait_until
-from tests.ui.fake_server import serving_fake
+from tests.ui.fake_app import FakeApp
+from tests.ui.fake_server import serving_fake, serving_here
 from tests.ui.served_process import at_home
 from ui.main import UNCLAIMED_SECONDS
 from ui.server import free_port
@@ -138,3 +142,25 @@ def test_a_taken_port_is_passed_over() -> None:
 def test_an_address_that_does_not_exist_is_explained() -> None:
     with pytest.raises(BadSetting, match="does not exist"):
         free_port("no-such-host.invalid", 7860)
+
+
+def test_two_hundred_questions_at_once_wait_for_each_other_and_all_end(tmp_path: Path) -> None:
+    app = FakeApp(tmp_path / "home", read_seconds=0.001, word_seconds=0.01)
+    document_id = app.library.add(app.library.sample(), "sample.pdf")
+    with serving_here(app) as served, at_home(served.url) as client:
+        client = httpx.Client(base_url=client.base_url, cookies=client.cookies, timeout=120, limits=httpx.Limits())
+        ask = next(each for each in served.blocks.config["dependencies"] if each["api_name"] == "ask")
+
+        def answered(number: int) -> bool:
+            page, conversation_id = uuid4().hex, uuid4().hex
+            given = [document_id, conversation_id, f"Who is number {number}?", 0]
+            body = {"data": given, "fn_index": ask["id"], "session_hash": page, "trigger_id": 1}
+            client.post("/gradio_api/queue/join", json=body).raise_for_status()
+            with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": page}) as stream:
+                done = next(json.loads(line[5:]) for line in stream.iter_lines() if "process_completed" in line)
+            (turn,) = app.chat.turns(conversation_id)
+            return bool(done["success"]) and turn.state == "done"
+
+        with ThreadPoolExecutor(200) as pool:
+            assert all(pool.map(answered, range(200)))
+        app.close()
