@@ -2,12 +2,13 @@
 
 import base64
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 QUIET_CHROMIUM = (
     "--disable-background-networking",
@@ -169,11 +170,14 @@ def wait_for_answer(page: Page, number: int = 1, timeout_ms: int = 300_000) -> l
     return pieces
 
 
-def stop_answer(page: Page, timeout_ms: int = 300_000, once: str = "#live .words") -> None:
-    """Presses Stop once words appear, or something else."""
+def stop_answer(page: Page, timeout_ms: int = 300_000, once: str = "#live .words") -> bool:
+    """Presses Stop once words appear, or something else; whether that came before the answer's end."""
     expect(page.locator(once)).to_contain_text(" ", timeout=timeout_ms)
-    page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#history .turn").last).to_contain_text("Stopped.", timeout=timeout_ms)
+    with suppress(TimeoutError):
+        page.get_by_role("button", name="Stop").click(timeout=5_000)
+    last = page.locator("#history .turn").last
+    expect(last).to_contain_text(re.compile(r"Stopped\.|Answered from memory"), timeout=timeout_ms)
+    return "Stopped." in last.inner_text()
 
 
 def regenerate(page: Page, number: int, timeout_ms: int = 300_000) -> list[str]:

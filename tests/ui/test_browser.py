@@ -71,7 +71,7 @@ def test_upload_read_ask_stop_regenerate_cite_reload(opened: Page, report: Path,
     assert "Reading page" in line
     assert "tokens/s" in line
     driver.ask(opened, QUESTION)
-    driver.stop_answer(opened)
+    assert driver.stop_answer(opened)
     pieces = driver.regenerate(opened, 1)
     assert len(pieces) > 3
     assert "wider international availability." in opened.locator("#history .words").inner_text()
