@@ -21,6 +21,7 @@ from app.model_handle import ModelHandle
 from app.pod_engine import PodEngine
 from app.questions import Questions
 from app.refusals import report
+from app.routing import index
 from app.several_answer import read_of
 from app.streaming import without_echo
 from app.warming import Warming
@@ -319,7 +320,8 @@ class Chat:
                     del self._running[asked.answer_id]
             self._note_change()
             self._wake.set()
-        self.expect(asked.document_id)
+        # For further questions; what is warm is what was asked, and nothing takes its place.
+        index(asked.document_id, self._store)
 
     def _note(self, running: _Running, event: AskEvent) -> None:
         match event:
