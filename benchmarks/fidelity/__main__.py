@@ -8,7 +8,6 @@ Prints a table and ends with one JSON line; `--out` gets both, and a picture of 
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from benchmarks.fidelity import workers
 from benchmarks.fidelity.bench import Row
 from benchmarks.fidelity.pareto import draw
 from benchmarks.fidelity.report import intervals, summarize, table
-from benchmarks.fidelity.work import names, work
+from benchmarks.fidelity.work import add_options, names, work
 from engine.core.errors import EngineError
 from engine.kvcache.recipe import NAMED, parse
 
@@ -71,22 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fidelity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model, of plans and maps")
+    add_options(parser)
     parser.add_argument("--recipes", default=",".join(NAMED), help="names or parts, separated by commas")
-    data = os.environ.get("DOCPOD_EVAL_DATA")
-    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
-    )
-    parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
-    parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
-    parser.add_argument(
-        "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the documents, and all GPUs")
-    parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table, the JSON and the picture")
     return parser
 

@@ -9,7 +9,6 @@ given once more. A method for which the model is not prepared is left out, which
 import argparse
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from typing import Any
 from benchmarks.fidelity import workers
 from benchmarks.fidelity.bench import Entry, Row
 from benchmarks.fidelity.report import summarize
-from benchmarks.fidelity.work import load, measured
+from benchmarks.fidelity.work import add_options, load, measured
 from benchmarks.fidelity.workers import Found
 from engine.core.atomic import atomic_write
 from engine.core.errors import CalibrationFailed, EngineError, PlanMissing
@@ -218,18 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model and what it learned")
-    data = os.environ.get("DOCPOD_EVAL_DATA")
-    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    add_options(parser)
     parser.add_argument("--only", default="", help="parts of recipes, such as subgen,elastic")
-    parser.add_argument("--dtype", choices=("auto", "float32"), default="auto")
-    parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
-    parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
-    parser.add_argument("--seconds", type=float, default=0.0, help="begin no document after that many; 0: all of them")
-    parser.add_argument("--workers", type=int, default=1, help="processes that share the documents, and all GPUs")
-    parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder for the figures of each document")
     parser.add_argument("--json", type=Path, default=Path("docs/methods.json"), help="the file of rows")
     return parser

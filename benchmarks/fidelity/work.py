@@ -8,6 +8,7 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import torch
 
@@ -36,6 +37,27 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
         used = runners[recipe.adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     yield from measured(options, number, runner, entries)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is measured on: the model, the documents, and how many of them by whom."""
+    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
+    parser.add_argument(
+        "--models", type=Path, required=True, help="folder of the embedded model, and of what was found for it"
+    )
+    data = os.environ.get("DOCPOD_EVAL_DATA")
+    parser.add_argument("--data", type=Path, default=Path(data) if data else None, help="folder of texts and questions")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32"), default="auto", help="float32 leaves out what rounding alone changes"
+    )
+    parser.add_argument("--limit", type=int, default=4, help="documents of each kind and length")
+    parser.add_argument("--questions", type=int, default=3, help="most of a document of the question data")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="begin no document after that many; 0: measure all of them"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the documents, and all GPUs")
+    parser.add_argument("--lengths", default="4096,7168", help="tokens of the documents")
+    parser.add_argument("--seed", type=int, default=0)
 
 
 def load(options: argparse.Namespace, adapter: str = "") -> Runner:
