@@ -14,6 +14,7 @@ from app.answer_span import asks_for_amount, asks_for_words
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
+from app.question_words import AMOUNTS, HOW_MUCH
 from app.words import fold, is_german, stem, stems, terms, words
 
 BESIDE = 1 / 3
@@ -44,9 +45,8 @@ _HELD = 0.5
 """A name that the document has nowhere tells something where it has this share of the other words: it does not where
 the question is in another language."""
 _FIGURES = re.compile(
-    r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:ratio|percent|percentage|amount"
-    r"|total|number|sum|average|cost|price|rate)\b|%|\b(?:million|billion|thousand)s?\b|多少|几|いくら|いくつ|\bсколько"
-    r"|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]\b",
+    rf"{HOW_MUCH}|{AMOUNTS}|\b(?:ratio|percent|percentage|amount|total|number|sum|average|cost|price|rate)\b|%"
+    r"|\b(?:million|billion|thousand)s?\b",
     re.IGNORECASE,
 )
 _HOW_TO_ANSWER = re.compile(

@@ -94,6 +94,8 @@ def fold(word: str) -> str:
 
 
 _CLOSED = tuple(frozenset(map(fold, language.split())) for language in _CLOSED_WORDS)
+CLOSED = frozenset(word for language in _CLOSED_WORDS for word in language.split() if word.isalpha())
+"""Of all languages."""
 
 
 @lru_cache(maxsize=1 << 16)
