@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from app.amounts import AMOUNT, CHANGED, MEASURE, NUMBER_WORD, PRICED, amounts
+from app.definitions import defined, definition
 from app.passages import Passage
 from app.question_words import AMOUNTS, HOW_MUCH, MONTHS, WHEN, WHERE, WHO
 from app.words import stem, stems, telling_stems, words
@@ -94,6 +95,8 @@ _FURTHER = re.compile(
     r"(?:who(?:m|se)?|when|where|what|which|how|why|wer|wann|wo|quand|où|cuándo|dónde)\b)",
     re.IGNORECASE,
 )
+_BESIDE = re.compile(r"\s*\([^()]*\)\W*$")
+"""What stands behind a question in brackets, such as the one that it goes on from."""
 _NO_KIND = re.compile(
     r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have|had|can|could"
     r"|will|would|should|ist|sind|hat|haben|kann|darf|muss|est-ce que)\b"
@@ -146,7 +149,9 @@ def asks_for_amount(question: str) -> bool:
 @lru_cache
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for first; None where its words do not tell."""
-    question = parts(question)[0]
+    question = _BESIDE.sub("", parts(question)[0])
+    if term := defined(question):
+        return definition(term)
     if asks_for_words(question):
         return None
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
@@ -286,6 +291,9 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
                 yield start, end
         return
     for match in kind.finditer(text, begin):
+        if match.lastgroup:  # a definition's
+            yield match.span(match.lastgroup)
+            continue
         start, end = match.start(), match.start() + len(match[0].rstrip(" .,-"))
         if kind is _PLACE:
             yield start + len(match[0].split(maxsplit=1)[0]) + 1, end

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
+from app.definitions import defined, definition
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -27,6 +28,7 @@ PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
 ROW_WEIGHT = 0.7
+DEFINES_WEIGHT = 1.5
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
@@ -66,7 +68,8 @@ class Ranked:
 
     `words` is the share of the question that it and its neighbours hold, `page` its page's share of the best BM25
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
-    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
+    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one; or where
+    a meaning is, that it says it;
     `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
     that the question names its page, `fits` that it has something of the kind that is sought, such as an amount,
     `together`, where it has, the share of words that stand side by side in the question and here too, and
@@ -154,7 +157,10 @@ def candidates(
     ]
     rows = np.concatenate([page.rows for page in indexed])
     figures = np.zeros(len(every))
-    if asks_which(question):
+    if term := defined(question):
+        says = definition(term)
+        figures = DEFINES_WEIGHT * np.array([says.search(passage.text) is not None for passage in every])
+    elif asks_which(question):
         figures[rows] = -FIGURES_WEIGHT / 2
     elif terms.figures:
         figures = FIGURES_WEIGHT * by_page([page.rows.sum() / max(1, len(page.rows)) for page in indexed])
@@ -227,7 +233,7 @@ def rank(
         # What no number tells may still be there to be counted.
         there = counted(question) & ranked[0].passage.stems
         is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= _AS_NEAR * by_words[0].words
-        lacking |= not (ranked[0].named or is_as_near or there or may_answer(question, near))
+        lacking |= not (ranked[0].named or is_as_near or there or defined(question) or may_answer(question, near))
         ranked[0] = replace(ranked[0], lacking=lacking)
         together = _together(question, terms, ranked)
         shown = {each.passage for each in together}

@@ -50,11 +50,26 @@ _NAME = rf"(?!{_MONTH})\b[A-Z][\w'’-]*(?: (?:(?:of|de|von|van) )?[A-Z][\w'’-
 _NUMBER = r"\b(?:No\.? ?)?\d[\d.,]*\b"
 _SLOTS = tuple(re.compile(rf"{each}(?:(?:,| and| or| to|-|–) ?{each})*") for each in (_YEAR, _MONTH, _NAME, _NUMBER))
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_OF_PERSONS, _OF_MANY = "he she him her his".split(), "they them their these those".split()
+_PERSON = (
+    r"(?:\w+)?(?:man|woman|master|mistress)|captain|chair|director|president|keeper|officer|manager|minister|mayor|doctor"
+    r"|engineer|architect|secretary|owner|founder|author|clerk|pilot|tenant|landlord|buyer|seller|chaplain|teacher|professor"
+)
+_OF_PAPERS = re.compile(
+    r"\b(?:signed|countersigned|notari[sz]ed|drafted|dated|written|published|issued|amended|terminated?|expires?|renewed)\b"
+)
+"""What is done to papers, and to few other things."""
+_PAPER = (
+    r"agreement|contract|lease|letter|deed|treaty|licen[cs]e|permit|polic(?:y|ies)|warranty|guarantee|insurance|offer|invoice"
+    r"|report|document|book|article|study|will|statement|certificate|bond|note|minutes|plan|order"
+)
+_MEASURED = r"height|length|width|depth|weight|size|area|age|price|cost|value|code|number|name|colou?r|title|address|speed|distance"
 _PREPOSITION = r"in|on|at|for|to|from|by|with|of|during|under|after|before|since|until"
 
 
-def complete(question: str, earlier: Sequence[str]) -> str:
-    """The question, with what it leaves out taken from the last one before it; as it is where it is whole."""
+def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
+    """The question, with what it leaves out taken from the last one before it; as it is where it is whole. `told` is the
+    name that answered that one, if one did."""
     body = _LEAD.sub("", question).strip()
     if not earlier or not body:
         return question
@@ -64,7 +79,7 @@ def complete(question: str, earlier: Sequence[str]) -> str:
     if _BARE.match(said):
         return _asked_anew(said, before)
     if pronoun := _leaning(body):
-        return _named(body, pronoun, before)
+        return _named(body, pronoun, before, told)
     if _BEGINS.match(said) and (_content(said) or said == question.rstrip(" ?!.？")):
         return question
     return _filled(said, before, led=body != question.strip()) or question
@@ -90,31 +105,62 @@ def _asked_anew(asks: str, before: str) -> str:
     return f"{asks.capitalize()} {rest[1]}" if rest else f"{asks.capitalize()}: {before}"
 
 
-def _named(question: str, pronoun: re.Match[str], before: str) -> str:
-    """The question with the earlier one's subject in the place of a pronoun, or else beside it."""
-    subject = _subject(before)
-    if not subject or " one" in pronoun[0].lower():
-        return f"{question.rstrip(' ?!.')} ({before.rstrip(' ?!.')})?"
-    owned = subject + ("’" if subject.endswith("s") else "’s")
-    return question[: pronoun.start()] + (owned if pronoun["own"] else subject) + question[pronoun.end() :]
+def _named(question: str, pronoun: re.Match[str], before: str, told: str) -> str:
+    """The question with what the pronoun stands for in its place, or else with the earlier question beside it."""
+    before = before.partition("? (")[2].rstrip(")?") or before
+    stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, before, told)
+    if not stands_for:
+        return f"{question.rstrip(' ?!.')}? ({before.rstrip(' ?!.')})"
+    owned = stands_for + ("’" if stands_for.endswith("s") else "’s")
+    return question[: pronoun.start()] + (owned if pronoun["own"] else stands_for) + question[pronoun.end() :]
 
 
-def _subject(question: str) -> str:
-    """What a question is about, as far as its form tells: "the Oslo office" of "What did the Oslo office earn?"."""
+def _antecedent(question: str, pronoun: re.Match[str], before: str, told: str) -> str:
+    """What a pronoun stands for; empty where nothing of the earlier question fits it. `told` is the name that answered
+    that."""
+    subject, is_person = _subject(before)
+    if pronoun[0].lower() in _OF_PERSONS:
+        is_named = re.search(rf"^(?!the )(?:.* )?{_NAME}$|\b(?:{_PERSON})$", _head(subject)) is not None
+        return (told if subject.startswith("the one who ") else "") or (subject if is_person or is_named else "")
+    if pronoun[0].lower() in _OF_MANY:
+        return subject
+    if _OF_PAPERS.search(question):
+        named = re.search(rf"\b(?:the|this|our) (?:\w+ )?(?:{_PAPER})\b(?: of [A-Z]\w+)?", before, re.IGNORECASE)
+        return named[0] if named else "the document"
+    if is_person:
+        # Of whom somebody is something, or what somebody did something to.
+        subject = subject.removeprefix("the one who ").partition(" ")[2]
+        if not subject or before.lower().startswith(("who is ", "who was ")):
+            whose = re.search(rf"\b(?:{_PREPOSITION}) (the .+|{_NAME})$", before.rstrip(" ?!."))
+            return whose[1] if whose else ""
+    if whole := re.match(rf"the (?:\w+ )?(?:{_MEASURED}) of (.+)", subject):
+        subject = whole[1]
+    plural = re.search(r"\b(?:are|were|have)\b", before) is not None or re.match(r"(?!the\b|an?\b)[a-z]+$", subject)
+    return "" if plural else subject
+
+
+def _head(subject: str) -> str:
+    """The subject without what is said of it."""
+    return re.split(rf" (?:{_PREPOSITION}) ", subject, maxsplit=1)[0]
+
+
+def _subject(question: str) -> tuple[str, bool]:
+    """What a question is about, as far as its form tells, and whether it is a person: "the Oslo office" of "What did the
+    Oslo office earn?"."""
     said = _LEAD.sub("", question).rstrip(" ?!.")
     asked = re.match(rf"(?:(?:{_PREPOSITION}) )?({_ASKS})\b(?: \w+)?? ({_DOES})\b (.+)", said, re.IGNORECASE)
     asked = asked or re.match(rf"()({_DOES}) (.+)", said, re.IGNORECASE)
     if not asked:
-        done = re.match(r"(?:who|what|which \w+) (\w+ .+)", said, re.IGNORECASE)
-        return f"the one who {done[1]}" if done and said.lower().startswith("who") else ""
+        done = re.match(r"who (\w+ .+)", said, re.IGNORECASE)
+        return (f"the one who {done[1]}", True) if done else ("", False)
     asks, does, rest = asked[1].lower(), asked[2].lower(), re.sub("^there (?:an?|any) ", "the ", asked[3])
     if asks in ("what", "who", "which") and does in ("is", "are", "was", "were"):
-        return rest
+        return rest, asks == "who"
     head = re.split(rf" (?:{_PREPOSITION.replace('|of', '')}) ", rest, maxsplit=1)[0]
     *kept, last = head.split()
     # A verb ends it, unless a name does.
     head = head if last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
-    return head if _content(head) else ""
+    return head if _content(head) else "", False
 
 
 def _filled(fragment: str, before: str, led: bool) -> str:

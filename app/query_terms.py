@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.answer_span import asks_for_amount, asks_for_words
+from app.definitions import defined
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
@@ -142,6 +143,8 @@ class QueryTerms:
 
 def core_question(question: str) -> str:
     """The question without sentences that say how to answer it, unless nothing else is left."""
+    if term := defined(question):
+        return term
     rest = " ".join(_HOW_TO_ANSWER.sub(" ", question).split())
     return rest if len(terms(rest)) > 1 else question
 
