@@ -9,7 +9,7 @@ from app.amounts import AMOUNT, CHANGED, MEASURE, NUMBER_WORD, PRICED, amounts
 from app.definitions import defined, definition
 from app.passages import Passage
 from app.question_words import AMOUNTS, HOW_MUCH, MONTHS, WHEN, WHERE, WHO
-from app.words import stem, stems, telling_stems, words
+from app.words import is_german, stem, stems, telling_stems, words
 
 Span = tuple[int, int]
 
@@ -47,6 +47,12 @@ _OFFICE = re.compile(
     r"|August|September|October|November|December)\b\.?\s?)+"
 )
 """What is written like a name and names nobody."""
+_NOUN = re.compile(
+    r"\b(?:d(?:er|ie|as|en|em|es)|(?:[kms]?ein|ihr|unser)(?:e[rsnm]?)?|zum|zur|am|im|beim|vom)\s(?:(?-i:[a-zäöüß]+)e[rsnm]?\s)?"
+    r"(?=[^\W\d_])\S+\s?",
+    re.IGNORECASE,
+)
+"""Is written like a name in German."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+\w|\b[\w-]+\.(?:com|org|net|edu|gov|info|eu|io|uk|de|fr|no|es|it)\b\S*")
 _AT = (
@@ -139,6 +145,11 @@ def asks_for_words(question: str) -> bool:
 def asks_which(question: str) -> bool:
     """Whether one of some things is asked for that have names."""
     return _WHICH.match(question) is not None and asks_for(question) is None
+
+
+def asks_for_name(question: str) -> bool:
+    """Whether somebody's name is asked for."""
+    return asks_for(question) is _NAME
 
 
 def asks_for_amount(question: str) -> bool:
@@ -290,6 +301,7 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
             if not is_date and not is_change:
                 yield start, end
         return
+    nouns = [match.span() for match in _NOUN.finditer(text)] if kind is _NAME and is_german(text) else []
     for match in kind.finditer(text, begin):
         if match.lastgroup:  # a definition's
             yield match.span(match.lastgroup)
@@ -297,7 +309,10 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
         start, end = match.start(), match.start() + len(match[0].rstrip(" .,-"))
         if kind is _PLACE:
             yield start + len(match[0].split(maxsplit=1)[0]) + 1, end
-        elif kind is not _NAME:
+            continue
+        if kind is not _NAME:
             yield start + len(match[0]) - len(match[0].lstrip()), end
-        elif not _OFFICE.fullmatch(match[0]) and (start > begin or " " in match[0]):
+            continue
+        start = max([start, *(last for first, last in nouns if first <= start < last)])
+        if start < end and not _OFFICE.fullmatch(text, start, end) and (start > begin or " " in match[0]):
             yield start, end

@@ -37,9 +37,11 @@ _CLEFT = re.compile(
 _PRONOUN = re.compile(
     r"\b(?:(?P<own>its|his|their|her(?= \w))|(?P<self>it|he|she|they|him|them|her|(?:this|that|these|those)(?= (?:"
     + _DOES
-    + r"|mean|happen)\b|$)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
+    + r"|mean|happen)\b|$)|(?P<foreign>(?-i:er|sie|ihn|ihm)|(?<=-)(?:il|elle)s?)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
     re.IGNORECASE,
 )
+_FOREIGN = re.compile(r"W\w+ |(?!.*\by a-).*-(?:il|elle)", re.IGNORECASE)
+"""Begins a question in German, or is one in French."""
 _STANDS_BEFORE = re.compile(r"\b(?:the|an?|our|every|each|all|some|any) [^\W\d_]+|(?<!^)\b[A-Z][^\W\d_]+|\d")
 _YEAR = r"\b(?:1[5-9]|20)\d\d\b"
 _MONTH = (
@@ -70,7 +72,7 @@ _PREPOSITION = r"in|on|at|for|to|from|by|with|of|during|under|after|before|since
 def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
     """The question, with what it leaves out taken from the last one before it; as it is where it is whole. `told` is the
     name that answered that one, if one did."""
-    body = _LEAD.sub("", question).strip()
+    body = _LEAD.sub("", question.lstrip("¿¡ ")).strip()
     if not earlier or not body:
         return question
     before, said = earlier[-1].strip(), body.rstrip(" ?!.？")
@@ -82,7 +84,7 @@ def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
         return _named(body, pronoun, before, told)
     if _BEGINS.match(said) and (_content(said) or said == question.rstrip(" ?!.？")):
         return question
-    return _filled(said, before, led=body != question.strip()) or question
+    return _filled(said, before, led=body != question.strip(" ¿¡")) or question
 
 
 def _content(words: str) -> set[str]:
@@ -94,6 +96,8 @@ def _content(words: str) -> set[str]:
 def _leaning(question: str) -> re.Match[str] | None:
     """The pronoun that stands for something said before, if there is one."""
     for match in _PRONOUN.finditer(question.rstrip(" ?!.")):
+        if match["foreign"] and not _FOREIGN.match(question):
+            continue
         if not _CLEFT.search(question) and not _STANDS_BEFORE.search(question, 1, match.start()):
             return match
     return None
@@ -108,7 +112,11 @@ def _asked_anew(asks: str, before: str) -> str:
 def _named(question: str, pronoun: re.Match[str], before: str, told: str) -> str:
     """The question with what the pronoun stands for in its place, or else with the earlier question beside it."""
     before = before.partition("? (")[2].rstrip(")?") or before
-    stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, before, told)
+    if pronoun["foreign"]:
+        # In a language of which no more is known.
+        before, stands_for = told or _subject(before)[0] or before, ""
+    else:
+        stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, before, told)
     if not stands_for:
         return f"{question.rstrip(' ?!.')}? ({before.rstrip(' ?!.')})"
     owned = stands_for + ("’" if stands_for.endswith("s") else "’s")
@@ -135,7 +143,7 @@ def _antecedent(question: str, pronoun: re.Match[str], before: str, told: str) -
             return whose[1] if whose else ""
     if whole := re.match(rf"the (?:\w+ )?(?:{_MEASURED}) of (.+)", subject):
         subject = whole[1]
-    plural = re.search(r"\b(?:are|were|have)\b", before) is not None or re.match(r"(?!the\b|an?\b)[a-z]+$", subject)
+    plural = re.search(rf"\b(?:are|were|have|do) {re.escape(subject)}\b", before) or re.match("[a-z]+$", subject)
     return "" if plural else subject
 
 

@@ -138,7 +138,8 @@ class QueryTerms:
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""
-        return any(name not in passage.stems and slot.search(passage.text) for name, slot in self.slots.items())
+        found = (slot.finditer(passage.text) for name, slot in self.slots.items() if name not in passage.stems)
+        return any(stem(fold(each[1] or each[2])) not in self.asked for slot in found for each in slot)
 
 
 def core_question(question: str) -> str:
@@ -222,7 +223,7 @@ def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
     name = (
         rf"(?!(?:The|This|That|These|An?|Its?|Our|Their|His|Her|My|Your|Each|Every|No|One|Some)\b){_CAPITAL}[^\W\d_]+"
     )
-    return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?{name}|\b{name}\s{beside[1]}\b") if beside else None
+    return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?({name})|\b({name})\s{beside[1]}\b") if beside else None
 
 
 def _on(word: str, pages: Sequence[IndexedPage]) -> int:

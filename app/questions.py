@@ -114,8 +114,9 @@ class Questions:
             return WholeAnswer(self._store, self._model, asked, asking, self._settings.max_answer_tokens)
         if asking.kind != "inside":
             return DocumentAnswer(self._store, asked, asking)
-        if len(asked.question) <= _LONGEST and (whole := complete(asked.question, asked.earlier)) != asked.question:
-            asked = replace(asked, understood=whole)
+        if len(asked.question) <= _LONGEST:
+            whole = complete(asked.question, asked.earlier, self._conversations.told(asked))
+            asked = replace(asked, understood=whole if whole != asked.question else "")
         if asked.beside:
             return SeveralAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
         return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
