@@ -16,7 +16,7 @@ NUMBER_WORD = "|".join(
 NUMBER_WORD += "|half|dozen"
 _GERMAN = "(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|[a-z]{3,5}zehn|[a-zß]{3,6}[zß]ig|und|hundert|tausend){2,}"
 _FIGURE = (
-    r"[$€£¥]?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))|\d[\d,.\u00a0\u202f\u066b\u066c]*\d|\d)"
+    r"(?:[$€£¥]|\b(?:USD|EUR|GBP|CHF|NOK|SEK|DKK|JPY|CNY|INR|CAD|AUD))?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))|\d[\d,.\u00a0\u202f\u066b\u066c]*\d|\d)"
     r"(?!\d|(?:st|nd|rd|th|[eè]me|[eè]re?|er|e|º|ª)\b)"
 )
 _SIGNS = (
@@ -35,7 +35,7 @@ _SCALE = (
 AMOUNT = re.compile(
     rf"(?<!\d)(?:minus\s)?(?:(?:{_FIGURE}){_SCALE}{_UNIT}"
     rf"|\b(?:{_GERMAN}|(?:{NUMBER_WORD})(?:[-\s](?:{NUMBER_WORD}|tenths?|thirds?|quarters?))*)\b(?:\s\(\d+\))?{_UNIT})"
-    rf"(?:\s(?:and|und|et|y|e|och)\s(?:{NUMBER_WORD}|\d+)(?:[-\s](?:{NUMBER_WORD}))*{_UNIT})?"
+    rf"(?P<more>\s(?:and|und|et|y|e|och)\s(?:{NUMBER_WORD}|\d+)(?:[-\s](?:{NUMBER_WORD}))*{_UNIT})?"
     rf"|[〇零一二三四五六七八九十百千万亿两]+(?:{_SIGNS}|月|日|公[斤里]|[%％])?",
     re.IGNORECASE,
 )
@@ -46,6 +46,51 @@ MEASURE = re.compile(
     re.IGNORECASE,
 )
 """The unit of what is no price."""
+_TIME = (
+    r"years?|months?|weeks?|days?|hours?|minutes?|seconds?|decades?|century|centuries|jahr\w*|monat\w*|wochen?|tage?n?|stunden?"
+    r"|minuten|ans?|années?|mois|semaines?|jours?|heures?|años?|mes(?:es)?|semanas?|días?|horas?|ann[io]|giorni|ore|jaar|maanden|dagen"
+    r"|uur|år|dagar|timmar|лет|год\w*|месяц\w*|дней|час\w*|سن\w+|شهر|يوم|ساع\w+"
+)
+_TIME_SIGNS = "[年岁歳月周天日分]|小时|時間|년|살|개월|시간"
+_LENGTH = (
+    r"[kcm]?m|met(?:re|er)s?|\w*meter[sn]?|\w*mètres?|\w*metros?|\w*metri|\w*метр\w*|feet|foot|ft|fuß|inch(?:es)?|miles?|meilen?|yards?"
+    r"|متر\w*|كيلومتر|st(?:or(?:e?y|ies))"
+)
+_LENGTH_SIGNS = "[米里]|メートル|キロ|미터"
+_WEIGHT = r"[km]?g|t|\w*ton(?:ne)?s?|tonnen|\w*gramm?e?s?|kilos?|pounds?|lbs?|ounces?|кг|тонн\w*|كيلو\w*"
+_DIMENSIONS = tuple(
+    (re.compile(asks, re.IGNORECASE), re.compile(rf"(?<![^\W\d_])(?:{words})$|{signs}", re.IGNORECASE))
+    for asks, words, signs in (
+        (
+            r"\bhow old\b|\bwie alt\b|\bâge\b|\bcuántos años\b|年龄|多大|何歳|عمر",
+            rf"(?:{_TIME})(?: old| alt)?",
+            _TIME_SIGNS,
+        ),
+        (
+            r"\bhow heavy\b|\bwie schwer\b|\bweight\b|\bgewicht\b|\bpoids\b|\bpeso\b|多重|重量|重さ|وزن",
+            _WEIGHT,
+            "[斤克吨]|キロ|トン",
+        ),
+        (
+            r"\bhow (?:tall|deep|wide)\b|\bwie (?:breit|tief)\b|\bhauteur\b|\baltura\b|多高|高度|高さ|ارتفاع",
+            _LENGTH,
+            _LENGTH_SIGNS,
+        ),
+        (
+            r"\bhow (?:long|far)\b|\bwie (?:lange?|weit)\b|多[长久远]",
+            rf"{_TIME}|{_LENGTH}|pages?|words?|lines?",
+            f"{_TIME_SIGNS}|{_LENGTH_SIGNS}",
+        ),
+    )
+)
+"""By what a question asks for, the units of its answer."""
+_MEASURED = re.compile(rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT})$|[%°€$£¥]", re.IGNORECASE)
+COUNTED = re.compile(
+    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe ?veel|hur många) ?"
+    r"((?:[\w-]+ ?){1,3})",
+    re.IGNORECASE,
+)
+_BARE = re.compile(rf"(?:[\s\d.,()-]|\b(?:{NUMBER_WORD})\b)*", re.IGNORECASE)
 PRICED = re.compile(
     r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
 )
@@ -70,7 +115,7 @@ _LABELS = (
 )
 _NUMBERED = re.compile(
     rf"(?:\b(?:{'|'.join(' '.join(_LABELS).split())})s?\.?\s?(?:[\dA-Z.()]+(?:,\s|\s?[-–]\s?|\s(?:and|or|to|und|et|y)\s))*"
-    r"|[§#№]\s?|第|\bn[°º]\s?|[A-Za-zÀ-ɏЀ-ӿ](?<!\bUSD)(?<!\bEUR)(?<!\bGBP)(?<!\bCHF)-?)$",
+    r"|[§#№]\s?|第|\bn[°º]\s?|[A-Za-zÀ-ɏЀ-ӿ]-?)$",
     re.IGNORECASE,
 )
 """Stands in front of a number that names a thing and counts nothing; also within a name, as in "KX-20"."""
@@ -93,19 +138,33 @@ def amounts(text: str, begin: int = 0) -> Iterator[tuple[int, int]]:
     """The characters (start, end) of everything from `begin` on that says how much or how many: no label's number, no
     mark of a list or a note, no date and no year."""
     while match := AMOUNT.search(text, begin):
-        start, begin = match.end() - len(match[0].lstrip()), match.end()
-        end = start + len(match[0].strip().rstrip(".,-"))
+        start, end = match.end() - len(match[0].lstrip()), match.end()
+        if match["more"] and not (
+            MEASURE.search(text, start, match.start("more")) and MEASURE.search(text, start, end)
+        ):
+            end = match.start("more")
+        begin, end = end, start + len(text[start:end].rstrip(" .,-"))
         if _counts(text, start, end):
             yield start, end
         elif token := _TOKEN.match(text, start):
             begin = token.end()
 
 
+def fits(question: str, amount: str, is_counted: bool) -> bool:
+    """Whether an amount may be what a question asks for, by its unit: no age is in metres. One without a unit may be
+    anything; what has to be counted is in no unit, unless in the one that `is_counted`."""
+    if is_counted or (_BARE.fullmatch(amount)):
+        return True
+    if COUNTED.search(question):
+        return _MEASURED.search(amount) is None
+    return next((units.search(amount) is not None for asks, units in _DIMENSIONS if asks.search(question)), True)
+
+
 def _counts(text: str, start: int, end: int) -> bool:
     if _NUMBERED.search(text, max(0, start - _LABEL_CHARS), start):
         return False
     line = text.rfind("\n", 0, start) + 1
-    if any(mark.start() <= start < mark.end() for mark in _MARKER.finditer(text, line, end + 2)):
+    if any(mark.start() <= start < mark.end() for mark in _MARKER.finditer(text, line, end + 4)):
         return False
     year = _YEAR.match(text, start)
     if year is None or MEASURE.search(text, start, end):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.amounts import AMOUNT, CHANGED, MEASURE, NUMBER_WORD, PRICED, amounts
+from app.amounts import AMOUNT, CHANGED, COUNTED, MEASURE, NUMBER_WORD, PRICED, amounts, fits
 from app.definitions import defined, definition
 from app.passages import Passage
 from app.question_words import AMOUNTS, HOW_MUCH, MONTHS, WHEN, WHERE, WHO
@@ -19,10 +19,9 @@ _ORDINAL = (
     "|eleventh|twentieth|thirtieth)"
 )
 _MONEY = re.compile(f"(?:{AMOUNT.pattern})", re.IGNORECASE)
-_COUNTED = re.compile(
-    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe ?veel|hur många) ?"
-    r"((?:[\w-]+ ?){1,3})",
-    re.IGNORECASE,
+_WEEKDAY = (
+    r"\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|(?:Mon|Diens|Donners|Frei|Sams|Sonn)tags?|Mittwochs?|(?:lun|mar|mercre|jeu|vendre"
+    r"|same)di|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo)\b"
 )
 _DATE = re.compile(
     rf"\b(?:\d{{1,2}}(?:st|nd|rd|th|er|[.º])?|{_ORDINAL})\s+(?:(?:of|de)\s)?{_MONTH}(?:,?\s(?:del?\s)?\d{{4}})?"
@@ -30,9 +29,10 @@ _DATE = re.compile(
     rf"|\b{_MONTH}\s(?:del?\s)?\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
     r"|\d{2,4}\s?[年년](?:\s?\d{1,2}[月월])?(?:\s?\d{1,2}[日일])?"
 )
+_MOMENT = re.compile(rf"{_DATE.pattern}|(?i:{_WEEKDAY})")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
 _CLOCK = rf"(?:\d{{1,2}}(?:[:.]\d\d)?(?:\s?[ap]\.?m\b\.?)?|\b(?:{NUMBER_WORD}|noon|midnight)\b)"
-_DAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|spring|summer|autumn|winter|month|week|year|day)\b"
+_DAY = rf"(?:{_WEEKDAY}|\w*tage?|Monats?|Jahr|mois|mes|spring|summer|autumn|winter|month|week|year|day)\b"
 _HABIT = re.compile(
     rf"{_DATE.pattern}|(?i:(?:\bfrom\s)?{_CLOCK}\s?(?:to|till|until|[-–])\s?{_CLOCK}|\b(?:at|from|until)\s{_CLOCK}"
     rf"|\b(?:(?:every|each|on|in)\s)?{_DAY}|\b(?:daily|weekly|monthly|yearly|annually)\b)"
@@ -66,10 +66,13 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (r"\be-?mail address(?:es)?\b|\bwhat(?: is|['’]s) (?:the|his|her|its|their) e-?mail\b", _EMAIL),
     (r"\b(?:web ?site|web address|url|home ?page)\b(?!['’]s)", _URL),
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
-    (r"^when (?:is|are|do|does|can|may|must)\b|\bwhat time\b|\bopening (?:hours|times)\b", _HABIT),
-    (WHEN, _DATE),
     (
-        r"\b(?:\w*code|\w*nummer|numéro|número|номер|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial"
+        r"^(?:when|wann|quand|cuándo) (?:is|are|do|does|can|may|must|will|shall|should|ist|sind|wird|muss|est|sont|es)\b|\bwhat time\b|\bopening (?:hours|times)\b",
+        _HABIT,
+    ),
+    (WHEN, _MOMENT),
+    (
+        r"\b(?:\w*code|\w*nummer|numéro|número|номер|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial|(?:contract|order|policy|case|customer|room) number"
         r"|number (?:is|of (?:the|an?|this|that|my|his|her|its|our|their))|model)\b"
         r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码|号码|电话|رقم",
         _CODE,
@@ -121,6 +124,9 @@ _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—]
 _SHARE = re.compile(
     r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE
 )
+_CLAUSE = re.compile(r"[,;]\s")
+_APART = 1.5
+"""How much farther away a thing is in another clause."""
 _OF_YEAR = 5.0
 """How much nearer than other words a year of the question draws what stands beside it."""
 
@@ -179,16 +185,16 @@ def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
     ):
         return True
     asked = _asked(question)
-    if _COUNTED.search(question):
+    if COUNTED.search(question):
         quotes = [quote for quote in quotes if not PRICED.search(quote)]
     found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
-    return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
+    return any(_may_be(question, asked, quote[slice(*span)]) for quote, span in found)
 
 
 @lru_cache
 def counted(question: str) -> frozenset[str]:
     """The stems of what is to be counted: "visitors" of "how many visitors came"."""
-    found = _COUNTED.search(question)
+    found = COUNTED.search(question)
     return telling_stems(found[1]) if found else frozenset()
 
 
@@ -211,6 +217,12 @@ def counts(question: str, quote: str) -> bool:
 @lru_cache
 def _asked(question: str) -> frozenset[str]:
     return stems(question)
+
+
+def _may_be(question: str, asked: frozenset[str], thing: str) -> bool:
+    """Whether it may be what is asked for: nothing that the question names itself, and in a unit that fits."""
+    is_counted = not counted(question).isdisjoint(stems(thing))
+    return _is_new(asked, thing) and (not asks_for_amount(question) or fits(question, thing, is_counted))
 
 
 def _is_new(asked: frozenset[str], thing: str) -> bool:
@@ -279,11 +291,14 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
     begin = re.search(r"[?？]\s*(?:A[:.]\s*)?", text)
     found: list[_Found] = []
     for start, end in _things(kind, text, begin.end() if begin else 0):
-        if not _is_new(asked, text[start:end]):
+        if not _may_be(question, asked, text[start:end]):
             continue
         # Behind the words it is likelier than before them.
         far = sum(
-            weight * min(60, start - last if last <= start else 1.5 * (first - end) + 5) for weight, first, last in held
+            weight
+            * min(60, start - last if last <= start else 1.5 * (first - end) + 5)
+            * (_APART if _CLAUSE.search(text, min(last, end), max(first, start)) else 1.0)
+            for weight, first, last in held
         )
         found.append(_Found(start, end, far))
     best = min(found, key=lambda each: each.far, default=None)

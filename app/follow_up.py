@@ -52,6 +52,7 @@ _NAME = rf"(?!{_MONTH})\b[A-Z][\w'’-]*(?: (?:(?:of|de|von|van) )?[A-Z][\w'’-
 _NUMBER = r"\b(?:No\.? ?)?\d[\d.,]*\b"
 _SLOTS = tuple(re.compile(rf"{each}(?:(?:,| and| or| to|-|–) ?{each})*") for each in (_YEAR, _MONTH, _NAME, _NUMBER))
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_IS = "is are was were".split()
 _OF_PERSONS, _OF_MANY = "he she him her his".split(), "they them their these those".split()
 _PERSON = (
     r"(?:\w+)?(?:man|woman|master|mistress)|captain|chair|director|president|keeper|officer|manager|minister|mayor|doctor"
@@ -81,7 +82,7 @@ def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
     if _BARE.match(said):
         return _asked_anew(said, before)
     if pronoun := _leaning(body):
-        return _named(body, pronoun, before, told)
+        return _named(body, pronoun, [each.partition("? (")[2].rstrip(")?") or each for each in earlier], told)
     if _BEGINS.match(said) and (_content(said) or said == question.rstrip(" ?!.？")):
         return question
     return _filled(said, before, led=body != question.strip(" ¿¡")) or question
@@ -109,27 +110,27 @@ def _asked_anew(asks: str, before: str) -> str:
     return f"{asks.capitalize()} {rest[1]}" if rest else f"{asks.capitalize()}: {before}"
 
 
-def _named(question: str, pronoun: re.Match[str], before: str, told: str) -> str:
+def _named(question: str, pronoun: re.Match[str], earlier: Sequence[str], told: str) -> str:
     """The question with what the pronoun stands for in its place, or else with the earlier question beside it."""
-    before = before.partition("? (")[2].rstrip(")?") or before
+    before = earlier[-1]
     if pronoun["foreign"]:
         # In a language of which no more is known.
         before, stands_for = told or _subject(before)[0] or before, ""
     else:
-        stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, before, told)
+        stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, earlier, told)
     if not stands_for:
         return f"{question.rstrip(' ?!.')}? ({before.rstrip(' ?!.')})"
     owned = stands_for + ("’" if stands_for.endswith("s") else "’s")
     return question[: pronoun.start()] + (owned if pronoun["own"] else stands_for) + question[pronoun.end() :]
 
 
-def _antecedent(question: str, pronoun: re.Match[str], before: str, told: str) -> str:
-    """What a pronoun stands for; empty where nothing of the earlier question fits it. `told` is the name that answered
-    that."""
-    subject, is_person = _subject(before)
+def _antecedent(question: str, pronoun: re.Match[str], earlier: Sequence[str], told: str) -> str:
+    """What a pronoun stands for; empty where nothing fits it. `told` is the name that answered the last question."""
     if pronoun[0].lower() in _OF_PERSONS:
-        is_named = re.search(rf"^(?!the )(?:.* )?{_NAME}$|\b(?:{_PERSON})$", _head(subject)) is not None
-        return (told if subject.startswith("the one who ") else "") or (subject if is_person or is_named else "")
+        person = next((each for each in map(_person, reversed(earlier)) if each), "")
+        return told if told and _subject(earlier[-1])[0].startswith("the one who ") else person
+    before = earlier[-1]
+    subject, is_person = _subject(before)
     if pronoun[0].lower() in _OF_MANY:
         return subject
     if _OF_PAPERS.search(question):
@@ -147,9 +148,12 @@ def _antecedent(question: str, pronoun: re.Match[str], before: str, told: str) -
     return "" if plural else subject
 
 
-def _head(subject: str) -> str:
-    """The subject without what is said of it."""
-    return re.split(rf" (?:{_PREPOSITION}) ", subject, maxsplit=1)[0]
+def _person(question: str) -> str:
+    """Whom a question is about; empty where that seems to be nobody."""
+    subject, is_person = _subject(question)
+    head = re.split(rf" (?:{_PREPOSITION}) ", subject, maxsplit=1)[0]
+    is_named = re.search(rf"^(?!the )(?:.* )?{_NAME}$|\b(?:{_PERSON})$", head) is not None
+    return subject if is_person or is_named else ""
 
 
 def _subject(question: str) -> tuple[str, bool]:
@@ -162,12 +166,15 @@ def _subject(question: str) -> tuple[str, bool]:
         done = re.match(r"who (\w+ .+)", said, re.IGNORECASE)
         return (f"the one who {done[1]}", True) if done else ("", False)
     asks, does, rest = asked[1].lower(), asked[2].lower(), re.sub("^there (?:an?|any) ", "the ", asked[3])
-    if asks in ("what", "who", "which") and does in ("is", "are", "was", "were"):
+    if asks in ("what", "who", "which") and does in _IS:
         return rest, asks == "who"
     head = re.split(rf" (?:{_PREPOSITION.replace('|of', '')}) ", rest, maxsplit=1)[0]
     *kept, last = head.split()
-    # A verb ends it, unless a name does.
-    head = head if last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
+    # A verb ends it, unless a name does; "how much is" leaves no other than a participle.
+    is_whole = (
+        asks.startswith("how ") and does in _IS and not re.search(r"(?:ed|en|sold|built|paid|made|spent|out)$", last)
+    )
+    head = head if is_whole or last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
     return head if _content(head) else "", False
 
 

@@ -223,7 +223,11 @@ def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
     name = (
         rf"(?!(?:The|This|That|These|An?|Its?|Our|Their|His|Her|My|Your|Each|Every|No|One|Some)\b){_CAPITAL}[^\W\d_]+"
     )
-    return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?({name})|\b({name})\s{beside[1]}\b") if beside else None
+    return (
+        re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?({name})|\b({name})\s{beside[1]}\b")
+        if beside
+        else None
+    )
 
 
 def _on(word: str, pages: Sequence[IndexedPage]) -> int:

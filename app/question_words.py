@@ -128,12 +128,12 @@ WHERE = (
 HOW_MUCH = (
     r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b"
     r"|\bwie ?(?:viele?[ns]?|hoch|lange?|groß|schwer|alt|tief|breit|weit|teuer|schnell)\b"
-    r"|\bcombien\b|\bquel âge\b|\bcu[aá]nt[oa]s?\b|\bquant[oaie]s?\b|\bhoe (?:veel|hoog|lang|groot|zwaar|oud|diep|breed|ver|duur)\b"
+    r"|\bcombien\b|\bquel âge\b|\bcu[aá]nt[oa]s?\b|\bquant[oaie]s?\b|\bhoe ?(?:veel|hoog|lang|groot|zwaar|oud|diep|breed|ver|duur)\b"
     r"|\bhur (?:många|mycket|hög|högt|lång|långt?|stor|tung|gammal|djup|bred)\b|\bсколько\b|\bкак(?:ой|ова) (?:высот|длин|вес|возраст|цен|площад)"
     r"|多少|多[长高大重远深宽久]|几|いくら|いくつ|何(?:メートル|キロ|人|円|個|本|歳|時間|日|分|年)|ど[のれ]くらい|얼마|몇|\bكم\b|\bכמה\b|कितन|\bπόσ|เท่าไ(?:ร|หร่)|กี่"
 )
 AMOUNTS = (
-    r"\b(?:was|wieviel) kostet|\b(?:preis|miete|gehalt|höhe|länge|breite|tiefe|gewicht|fläche|umsatz|gewinn|anzahl|gebühr)\b"
+    r"\b(?:was|wat|vad|cosa|qué|сколько) (?:kost|costa|cuesta)|\b(?:preis|miete|gehalt|höhe|länge|breite|tiefe|gewicht|fläche|umsatz|gewinn|anzahl|gebühr)\b"
     r"|\b(?:prix|loyer|salaire|hauteur|longueur|largeur|profondeur|poids|superficie|nombre|montant)\b"
     r"|\b(?:precio|alquiler|salario|altura|longitud|anchura|profundidad|peso|superficie|importe)\b"
     r"|高度|长度|宽度|重量|价格|费用|面积|租金|收入|年龄|高さ|長さ|重さ|価格|料金|面積|높이|길이|무게|가격|\b(?:высота|длина|вес|цена|стоимость)\b"
