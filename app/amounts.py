@@ -76,11 +76,6 @@ _DIMENSIONS = tuple(
             _LENGTH,
             _LENGTH_SIGNS,
         ),
-        (
-            r"\bhow (?:long|far)\b|\bwie (?:lange?|weit)\b|多[长久远]",
-            rf"{_TIME}|{_LENGTH}|pages?|words?|lines?",
-            f"{_TIME_SIGNS}|{_LENGTH_SIGNS}",
-        ),
     )
 )
 """By what a question asks for, the units of its answer."""

@@ -41,6 +41,8 @@ _HABIT = re.compile(
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
 _NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-ЯΑ-ΩΆΈΉΊΌΎΏ][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_IN_BRACKETS = re.compile(r"\s\((?:(?:hereinafter|the|der|die|le|la|el)\W+)*([^()]{1,40})\)", re.IGNORECASE)
+"""What somebody is, behind his name: (the "Tenant")."""
 _OFFICE = re.compile(
     r"(?:(?:Chief|Executive|Officer|President|Vice|Chair(?:man|woman)?|Director|Manager|Secretary|Treasurer|Senior|General"
     r"|Counsel|Board|Financial|Operating|Administrative|Principal|M(?:r|s|rs)|Dr|January|February|March|April|May|June|July"
@@ -125,7 +127,7 @@ _SHARE = re.compile(
     r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE
 )
 _CLAUSE = re.compile(r"[,;]\s")
-_APART = 1.5
+_APART = 25
 """How much farther away a thing is in another clause."""
 _OF_YEAR = 5.0
 """How much nearer than other words a year of the question draws what stands beside it."""
@@ -293,13 +295,15 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
     for start, end in _things(kind, text, begin.end() if begin else 0):
         if not _may_be(question, asked, text[start:end]):
             continue
-        # Behind the words it is likelier than before them.
+        # Behind the words it is likelier than before them, unless that is in another clause.
         far = sum(
-            weight
-            * min(60, start - last if last <= start else 1.5 * (first - end) + 5)
-            * (_APART if _CLAUSE.search(text, min(last, end), max(first, start)) else 1.0)
+            weight * (min(60, start - last) + _APART * (_CLAUSE.search(text, last, start) is not None))
+            if last <= start
+            else weight * min(60, 1.5 * (first - end) + 5)
             for weight, first, last in held
         )
+        if kind is _NAME and (role := _IN_BRACKETS.match(text, end)) and telling_stems(role[1]) <= asked:
+            far = 0.0
         found.append(_Found(start, end, far))
     best = min(found, key=lambda each: each.far, default=None)
     return (best.start, best.end) if best else None

@@ -26,12 +26,28 @@ _SAYS = (
 _REST = r"(?:[^\n.;。]|\n(?!\n)|\.(?=\S))+"
 
 
+_WHO_IS = re.compile(
+    r"\W*(?:who (?:is|are) the|wer ist d(?:er|ie)|qui est l(?:e |a |['’])|qui[eé]n es (?:el|la)) ?(\w+)\W*$",
+    re.IGNORECASE,
+)
+
+
 @lru_cache
 def defined(question: str) -> str:
     """The term of which a question asks what it means; empty where it asks for something else."""
     asked = _ASKS.match(question)
     term = next(filter(None, asked.groups()), "") if asked else ""
     return _FOREWORD.sub("", term.strip(_ENDS), count=1).strip(_ENDS)
+
+
+@lru_cache
+def said_outright(question: str) -> re.Pattern[str] | None:
+    """Finds where a text says outright what is asked for: what a term means, or in brackets who somebody is; None where a
+    question asks for neither."""
+    if term := defined(question):
+        return definition(term)
+    who = _WHO_IS.match(question)
+    return re.compile(rf"\((?:[^()]{{0,20}}\W)?{re.escape(who[1])}\W?\)", re.IGNORECASE) if who else None
 
 
 @lru_cache

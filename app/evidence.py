@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
-from app.definitions import defined, definition
+from app.definitions import defined, said_outright
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -54,6 +54,8 @@ must have, and how much less than the best of its page."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
+_TELLS = 0.2
+"""Share of the question from which a word more in the next sentence makes that the one which answers."""
 _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
 _AS_NEAR = 0.9
@@ -157,8 +159,7 @@ def candidates(
     ]
     rows = np.concatenate([page.rows for page in indexed])
     figures = np.zeros(len(every))
-    if term := defined(question):
-        says = definition(term)
+    if says := said_outright(question):
         figures = DEFINES_WEIGHT * np.array([says.search(passage.text) is not None for passage in every])
     elif asks_which(question):
         figures[rows] = -FIGURES_WEIGHT / 2
@@ -251,7 +252,8 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
     asked = parts(question)
     goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
     quotes = [[each.passage.quote] for each in (best, goes_on) if each]
-    if goes_on and [may_answer(question, quote, asked[0]) for quote in quotes] == [False, True]:
+    answer = [may_answer(question, quote, asked[0]) for quote in quotes]
+    if goes_on and answer[-1] and (not answer[0] or _adds(terms, best.passage, goes_on.passage)):
         span = answer_span(question, terms.weights, goes_on.passage)
         first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
     for each in page:
@@ -273,6 +275,11 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
 def _goes_on(passage: Passage, following: Passage) -> bool:
     """Whether the following passage is the next sentence, and speaks of the same."""
     return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
+
+
+def _adds(terms: QueryTerms, passage: Passage, following: Passage) -> bool:
+    """Whether the following passage has words of the question that the passage lacks, such as what was done."""
+    return any(weight >= _TELLS for word, weight in terms.weights.items() if word in following.stems - passage.stems)
 
 
 def _hull(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -32,7 +32,7 @@ _IDIOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     *(
         (rf"(?<=\bwie ){row.split()[0]}\b", tuple(row.split()))
         for row in (
-            "hoch höhe beträgt",
+            "hoch höhe beträgt betrug",
             "lange dauer dauert",
             "lang länge",
             "breit breite",

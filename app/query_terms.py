@@ -195,7 +195,9 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: st
         asks_for_amount(question) or (_FIGURES.search(question) is not None and not asks_for_words(question)),
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
-        {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
+        {}
+        if is_german(core)
+        else {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
         is_foreign(question),
         asked=stems(core),
         pairs=frozenset(pair for pair in _pairs(core) if pair[0] in weights and pair[1] in weights),

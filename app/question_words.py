@@ -82,6 +82,10 @@ THING = frozenset(
     "documento informe libro  archivo texto".split()
 )
 """What a document may be called."""
+PAPER = frozenset(
+    "contract agreement lease letter policy vertrag vertrags brief contrat bail lettre contrato carta".split()
+)
+"""What a document may be too, or something in it."""
 EMPTY = THING | frozenset(
     "à quién quiénes el il a about all an and any are as at be brief briefly can complete content contents could "
     "detailed did do does  dokuments  entire everything for from full general give given good has have here how i "
