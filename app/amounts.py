@@ -25,11 +25,11 @@ _SIGNS = (
 )
 _UNIT = (
     rf"(?:\s?[%％€£¥](?!\d)|\s?°(?:\s?[CF]\b)?|\s?(?:{_SIGNS})|(?:[kcmµ]?m[²³]?|[kmµ]?[gl]|[kM]?W|[km]?V|[kM]?Hz)\b"
-    rf"|[-\s](?!(?:{'|'.join(sorted(CLOSED | {'or', 'per', 'since', 'until', 'than', 'as', 'had', 'has', 'have', 'e', 'y', 'и'}))})\b)"
-    r"[^\W\d_]{1,14}[²³\d]?\b)?"
+    rf"|[-\s](?!(?:{'|'.join(sorted(CLOSED | {'or', 'per', 'since', 'until', 'than', 'as', 'had', 'has', 'have', *'long high wide tall deep thick lang hoch breit tief'.split(), 'e', 'y', 'и'}))})\b)"
+    r"[^\W\d_]{1,14}[²³\d]?\b(?:/[^\W\d_]{1,5}\b)?)?"
 )
 _SCALE = (
-    r"(?:\s(?:million(?:en|s)?|billion|thousand|hundred|m|bn|mio|mrd|milliarden?|milliards?|millones|tausend|mille"
+    r"(?:\s(?:million(?:en|s)?|billion|thousand|hundred|m(?!/)|bn|mio|mrd|milliarden?|milliards?|millones|tausend|mille"
     r"|млн|млрд|тыс|مليون|مليار|ألف)\b\.?|\s?[万亿億])?"
 )
 AMOUNT = re.compile(
@@ -115,7 +115,7 @@ _NUMBERED = re.compile(
 )
 """Stands in front of a number that names a thing and counts nothing; also within a name, as in "KX-20"."""
 _MARKER = re.compile(
-    r"(?m:^)[ \t]*\(?(?:\d{1,2}|\d{1,3}(?:\.\d{1,2})+)[.)][ \t]+(?=\S)|\(\d{1,2}\)|\[\d{1,3}\]|\d+(?:\.\d{1,2}){2,}"
+    r"(?m:^)[ \t]*\d{1,3}(?:\.\d{1,2})+[ \t]+[A-ZÀ-ÞА-Я][^\d\n.]{0,40}(?:[.\n]|$)|(?m:^)[ \t]*\(?(?:\d{1,2}|\d{1,3}(?:\.\d{1,2})+)[.)][ \t]+(?=\S)|\(\d{1,2}\)|\[\d{1,3}\]|\d+(?:\.\d{1,2}){2,}"
 )
 """The number of an item of a list, of a footnote, or of a chapter."""
 _YEAR = re.compile(r"\s?(?:1[89]|20)\d\d(?!\d|[.,]\d)")

@@ -82,7 +82,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (WHO, _NAME),
     (
         r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
-        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b",
+        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)"
+        r"|多少钱|いくら|얼마|\bстоит\b|سعر",
         _MONEY,
     ),
     (
@@ -210,6 +211,8 @@ def counts(question: str, quote: str) -> bool:
         return False
     for start, end in _things(AMOUNT, quote, 0):
         label = quote[quote.rfind("\n", 0, start) + 1 : start]
+        if not fits(question, quote[start:end], not named.isdisjoint(stems(quote[start:end]))):
+            continue
         near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else f" {label}")
         if not named.isdisjoint(stems(near)):
             return True
@@ -313,7 +316,7 @@ def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
     """The characters (start, end) of all things of a kind from `begin` on."""
     text = text.translate(_FULL_WIDTH)
     if kind in (AMOUNT, _MONEY):
-        dates = [match.span() for match in _DATE.finditer(text)]
+        dates = [match.span() for match in _DATE.finditer(text) if not match[0].isdecimal()]
         for start, end in amounts(text, begin):
             is_date = any(first < end and start < last for first, last in dates)
             is_change = kind is _MONEY and (CHANGED.search(text, 0, start) or MEASURE.search(text, start, end))

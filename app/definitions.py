@@ -18,7 +18,7 @@ _QUOTES = "\"“”„«»‘’'「」《》"
 _ENDS = f"{_QUOTES} ?？؟!."
 _FOREWORD = re.compile(r"(?:the |an? )?(?:(?:term|word|phrase|abbreviation|acronym|expression) )?", re.IGNORECASE)
 _SAYS = (
-    r"[:：—–=]\s?|,\s(?=an?\b|the\b|eine?\b|une?\b|una?\b)|,?\s(?:shall |will |here )?(?:means?|stands? for|refers? to|denotes?"
+    r"\s?[:：]\s?|\s[—–=-]\s|,\s(?=an?\b|the\b|eine?\b|une?\b|una?\b)|,?\s(?:shall |will |here )?(?:means?|stands? for|refers? to|denotes?"
     r"|signif(?:y|ies)|(?:is|are) defined as|ha(?:s|ve) the meaning|bedeutet|bezeichnet|heißt|steht für|signifie|désigne"
     r"|veut dire|significa|se refiere a|betekent|betyder|означает|это)\b|\s(?:is|are)\s(?=(?:an?|the)\b)|\s(?:ist|est|es)\s"
     r"(?=(?:eine?|une?|una?|der|die|das)\b)|\s?(?:是指|指的是|系指|意思是|指|とは)|\s(?:يعني|هو|هي)\s"
@@ -57,5 +57,8 @@ def definition(term: str) -> re.Pattern[str]:
     own = rf"(?<!\w){words}(?:e?s)?(?![\w-])"
     most = len(term) if term.isupper() else 4
     before = rf"(?:[^\W_][\w'’&.-]*\s){{1,{most}}}(?=\((?:[^()]{{0,20}}\W)?{own}[{_QUOTES}]?\))"
-    behind = rf"{own}[{_QUOTES}]?(?:(?:\s\([^()]*\))?(?:{_SAYS})\s?"
-    return re.compile(rf"{behind}(?P<thing>{_REST})|\s\((?P<inside>[^()]{{6,}})\))|(?P<before>{before})", re.IGNORECASE)
+    inside = rf"{own}\s\((?P<inside>[^()]{{6,}})\)"
+    behind = rf"{own}\s?[{_QUOTES}]?(?:\s\([^()]*\))?(?:{_SAYS})\s?"
+    behind = rf"{behind}(?P<thing>{_REST})"
+    forms = (inside, behind) if term.isupper() else (behind, inside)
+    return re.compile(rf"{forms[0]}|{forms[1]}|(?P<before>{before})", re.IGNORECASE)

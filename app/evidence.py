@@ -54,6 +54,8 @@ must have, and how much less than the best of its page."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
+_HOLDS = 0.9
+"""Share of a term that a passage which says what it means must hold."""
 _TELLS = 0.2
 """Share of the question from which a word more in the next sentence makes that the one which answers."""
 _LOOKED_INTO = 40
@@ -160,7 +162,8 @@ def candidates(
     rows = np.concatenate([page.rows for page in indexed])
     figures = np.zeros(len(every))
     if says := said_outright(question):
-        figures = DEFINES_WEIGHT * np.array([says.search(passage.text) is not None for passage in every])
+        for n in np.flatnonzero(words > _HOLDS):
+            figures[n] = DEFINES_WEIGHT * (says.search(every[n].text) is not None)
     elif asks_which(question):
         figures[rows] = -FIGURES_WEIGHT / 2
     elif terms.figures:

@@ -21,7 +21,7 @@ _DOES = (
     r"|est|sont|es|son|fue"
 )
 _BEGINS = re.compile(
-    rf"^(?:(?:in|at|on|to|for|from|by|of|with|since|until) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
+    rf"^(?:(?:in|at|on|to|for|from|by|of|with|since|until|seit|bis|von|mit|für|an|auf|um|depuis|pour|avec|de|à|desde|para|con) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
     r"|explain|compare|find|please)\b",
     re.IGNORECASE,
 )
@@ -40,7 +40,7 @@ _PRONOUN = re.compile(
     + r"|mean|happen)\b|$)|(?P<foreign>(?-i:er|sie|ihn|ihm)|(?<=-)(?:il|elle)s?)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
     re.IGNORECASE,
 )
-_FOREIGN = re.compile(r"W\w+ |(?!.*\by a-).*-(?:il|elle)", re.IGNORECASE)
+_FOREIGN = re.compile(r"(?:seit |bis |von |mit )?W\w+ |(?!.*\by a-).*-(?:il|elle)", re.IGNORECASE)
 """Begins a question in German, or is one in French."""
 _STANDS_BEFORE = re.compile(r"\b(?:the|an?|our|every|each|all|some|any) [^\W\d_]+|(?<!^)\b[A-Z][^\W\d_]+|\d")
 _YEAR = r"\b(?:1[5-9]|20)\d\d\b"
@@ -120,6 +120,10 @@ def _named(question: str, pronoun: re.Match[str], earlier: Sequence[str], told: 
         stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, earlier, told)
     if not stands_for:
         return f"{question.rstrip(' ?!.')}? ({before.rstrip(' ?!.')})"
+    if pronoun["own"] and re.fullmatch(
+        r"(?:what|who|which) (?:is|are|was|were) ", question[: pronoun.start()], re.IGNORECASE
+    ):
+        return f"{question[: pronoun.start()]}the{question[pronoun.end() :].rstrip(' ?!.')} of {stands_for}?"
     owned = stands_for + ("’" if stands_for.endswith("s") else "’s")
     return question[: pronoun.start()] + (owned if pronoun["own"] else stands_for) + question[pronoun.end() :]
 
@@ -168,6 +172,9 @@ def _subject(question: str) -> tuple[str, bool]:
     asks, does, rest = asked[1].lower(), asked[2].lower(), re.sub("^there (?:an?|any) ", "the ", asked[3])
     if asks in ("what", "who", "which") and does in _IS:
         return rest, asks == "who"
+    placed = rf"(?:the|an?|our) (?:\w+ )?(?!\w+ed )\w+ (?:at|in|on|of) (?:the )?{_NAME}"
+    if does in _IS and (whole := re.match(placed, rest)):
+        return whole[0], False
     head = re.split(rf" (?:{_PREPOSITION.replace('|of', '')}) ", rest, maxsplit=1)[0]
     *kept, last = head.split()
     # A verb ends it, unless a name does; "how much is" leaves no other than a participle.

@@ -22,10 +22,10 @@ _END = re.compile(
 """The space (one of the groups) between two sentences; in scripts without capitals, and where it is missing, too."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Col|Capt|St|No|Nos|Nr|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|z\.B|approx|ca|Fig|Figs|Sec|"
-    r"Art|Vol|Ch|Eq|al|eds?|Jan|Feb|Aug|Sept?|Oct|Nov|Dec|Mme|Mlle|Sra|Sr|Jr|pp?|Abs|bzw|vgl|inkl|zzgl|Mio|Mrd|Str|Hr|Fr|env|núm|pág|г|ул|др|стр|тыс|млн|млрд|руб)|\b[^\W\d_])\.$"
+    r"Art|Vol|Ch|Eq|al|eds?|Jan|Feb|Aug|Sept?|Oct|Nov|Dec|Mme|Mlle|Sra|Sr|Jr|pp?|Abs|bzw|vgl|inkl|zzgl|Mio|Mrd|Str|Hr|Fr|env|núm|pág|г|ул|др|стр|тыс|млн|млрд|руб)|(?<!\d\s)(?<!/)\b[^\W\d_])\.$"
 )
-_NUMBER = re.compile(r"\W*\w{1,3}[.)]\W*")
-"""That of a list item or a heading."""
+_NUMBER = re.compile(r"\W*(?:\w{1,3}|\d+(?:\.\d+)*[.)]?\s[^\W\d]+(?:\s[^\W\d]+){0,2})[.)]\W*")
+"""That of a list item, or a numbered heading that its text follows on the same line."""
 _QUESTION = re.compile(r"[?？؟]\W*$")
 _DAY = re.compile(rf"\b\d{{1,2}}\.\s+(?:{MONTHS})")
 """No sentence ends within it: "3. März"."""

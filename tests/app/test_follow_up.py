@@ -33,7 +33,7 @@ MASTER = "Who is the harbour master of Tromso?"
         ("Combien a gagné le bureau en 2018 ?", "Et en 2019 ?", "Combien a gagné le bureau en 2019 ?"),
         (MASTER, "When was she appointed?", "When was the harbour master of Tromso appointed?"),
         (MASTER, "Where does she live?", "Where does the harbour master of Tromso live?"),
-        (MASTER, "What is her salary?", "What is the harbour master of Tromso’s salary?"),
+        (MASTER, "What is her salary?", "What is the salary of the harbour master of Tromso?"),
         ("What did the Oslo crane cost?", "When was it inspected?", "When was the Oslo crane inspected?"),
         ("How tall is the tower?", "Who designed it?", "Who designed the tower?"),
         ("Who designed the bridge?", "When was he born?", "When was the one who designed the bridge born?"),
