@@ -14,18 +14,27 @@ NUMBER_WORD = "|".join(
     )
 )
 NUMBER_WORD += "|half|dozen"
-_GERMAN = "(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|[a-z]{3,5}zehn|[a-zß]{3,6}[zß]ig|und|hundert|tausend){2,}"
+_GERMAN = (
+    "(?:ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|[a-z]{3,5}zehn|[a-zß]{3,6}[zß]ig|und|hundert"
+    "|tausend){2,}"
+)
 _FIGURE = (
-    r"(?:[$€£¥]|\b(?:USD|EUR|GBP|CHF|NOK|SEK|DKK|JPY|CNY|INR|CAD|AUD))?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))|\d[\d,.\u00a0\u202f\u066b\u066c]*\d|\d)"
+    r"(?:[$€£¥]|\b(?:USD|EUR|GBP|CHF|NOK|SEK|DKK|JPY|CNY|INR|CAD"
+    r"|AUD))?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))"
+    r"|\d[\d,.\u00a0\u202f\u066b\u066c]*\d|\d)"
     r"(?!\d|(?:st|nd|rd|th|[eè]me|[eè]re?|er|e|º|ª)\b)"
 )
 _SIGNS = (
     "公里|千米|厘米|毫米|平方米|米|公斤|千克|克|吨|美元|欧元|元|万元|人次|人|个月|个|次|天|年|小时|分钟|岁|层|级|页|メートル|キロ|トン|円|歳|時間|分|本|"
     "미터|킬로|원|명|개월|개|년|층|살|시간|분"
 )
+_NO_UNIT = sorted(
+    CLOSED
+    | set("or per since until than as had has have e y и long high wide tall deep thick lang hoch breit tief".split())
+)
 _UNIT = (
     rf"(?:\s?[%％€£¥](?!\d)|\s?°(?:\s?[CF]\b)?|\s?(?:{_SIGNS})|(?:[kcmµ]?m[²³]?|[kmµ]?[gl]|[kM]?W|[km]?V|[kM]?Hz)\b"
-    rf"|[-\s](?!(?:{'|'.join(sorted(CLOSED | {'or', 'per', 'since', 'until', 'than', 'as', 'had', 'has', 'have', *'long high wide tall deep thick lang hoch breit tief'.split(), 'e', 'y', 'и'}))})\b)"
+    rf"|[-\s](?!(?:{'|'.join(_NO_UNIT)})\b)"
     r"[^\W\d_]{1,14}[²³\d]?\b(?:/[^\W\d_]{1,5}\b)?)?"
 )
 _SCALE = (
@@ -81,7 +90,8 @@ _DIMENSIONS = tuple(
 """By what a question asks for, the units of its answer."""
 _MEASURED = re.compile(rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT})$|[%°€$£¥]", re.IGNORECASE)
 COUNTED = re.compile(
-    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe ?veel|hur många) ?"
+    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe"
+    r" ?veel|hur många) ?"
     r"((?:[\w-]+ ?){1,3})",
     re.IGNORECASE,
 )
@@ -97,10 +107,13 @@ CHANGED = re.compile(
 """Stands in front of how much something changed, not of how much it is."""
 _LABELS = (
     "amendment annex appendix article art attachment berth box bullet chapter ch clause column drawer equation example "
-    "exercise exhibit fig figure floor footnote form gate grade house item level line lot nos? note nr number option page "
-    "paragraph para part phase platform point pp? problem proposal question release resolution room route row rule scenario "
-    "schedule sec section shelf stage step tab table task test tier type unit version vol volume",
-    "abbildung abb absatz abs abschnitt anhang anlage artikel band blatt gleis haus kapitel nummer punkt raum satz seite "
+    "exercise exhibit fig figure floor footnote form gate grade house item level line lot nos? note nr number"
+    " option page "
+    "paragraph para part phase platform point pp? problem proposal question release resolution room route row"
+    " rule scenario "
+    "schedule sec section shelf stage step tab table task tier type unit version vol volume",
+    "abbildung abb absatz abs abschnitt anhang anlage artikel band blatt gleis haus kapitel nummer punkt raum"
+    " satz seite "
     "tabelle teil vorschlag zeile ziffer zimmer",
     "alinéa annexe chapitre étage numéro partie pièce salle tableau titre",
     "anexo artículo capítulo cláusula numero número página parte sala sección tabla",
@@ -109,15 +122,17 @@ _LABELS = (
     "المادة الفصل الجدول الصفحة رقم القسم البند",
 )
 _NUMBERED = re.compile(
-    rf"(?:\b(?:{'|'.join(' '.join(_LABELS).split())})s?\.?\s?(?:[\dA-Z.()]+(?:,\s|\s?[-–]\s?|\s(?:and|or|to|und|et|y)\s))*"
+    rf"(?:\b(?:{'|'.join(' '.join(_LABELS).split())})s?\.?\s?(?:[\dA-Z.()]+(?:,\s|\s?[-–]\s?|\s(?:and|or|to|und"
+    r"|et|y)\s))*"
     r"|[§#№]\s?|第|\bn[°º]\s?|[A-Za-zÀ-ɏЀ-ӿ]-?)$",
     re.IGNORECASE,
 )
 """Stands in front of a number that names a thing and counts nothing; also within a name, as in "KX-20"."""
 _MARKER = re.compile(
-    r"(?m:^)[ \t]*\d{1,3}(?:\.\d{1,2})+[ \t]+[A-ZÀ-ÞА-Я][^\d\n.]{0,40}(?:[.\n]|$)|(?m:^)[ \t]*\(?(?:\d{1,2}|\d{1,3}(?:\.\d{1,2})+)[.)][ \t]+(?=\S)|\(\d{1,2}\)|\[\d{1,3}\]|\d+(?:\.\d{1,2}){2,}"
+    r"(?m:^)[ \t]*\d{1,3}(?:\.\d{1,2})+[ \t]+[A-ZÀ-ÞА-Я][^\d\n.]{0,40}(?:[.\n]|$)|(?m:^)[ \t]*\(?(?:\d{1,2}"
+    r"|\d{1,3}(?:\.\d{1,2})+)[.)][ \t]+(?=\S)|\(\d{1,2}\)|\[\d{1,3}\]|\d+(?:\.\d{1,2}){2,}"
 )
-"""The number of an item of a list, of a footnote, or of a chapter."""
+"""The number of a chapter, of an item of a list, or of a footnote."""
 _YEAR = re.compile(r"\s?(?:1[89]|20)\d\d(?!\d|[.,]\d)")
 _YEAR_BEFORE = re.compile(
     r"\b(?:fiscal|years?|in|the|our|since|until|during|im|jahr|seit|en|année|depuis|año|desde)\s?$", re.IGNORECASE
@@ -148,7 +163,7 @@ def amounts(text: str, begin: int = 0) -> Iterator[tuple[int, int]]:
 def fits(question: str, amount: str, is_counted: bool) -> bool:
     """Whether an amount may be what a question asks for, by its unit: no age is in metres. One without a unit may be
     anything; what has to be counted is in no unit, unless in the one that `is_counted`."""
-    if is_counted or (_BARE.fullmatch(amount)):
+    if is_counted or _BARE.fullmatch(amount):
         return True
     if COUNTED.search(question):
         return _MEASURED.search(amount) is None

@@ -69,12 +69,14 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (r"\b(?:web ?site|web address|url|home ?page)\b(?!['’]s)", _URL),
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
     (
-        r"^(?:when|wann|quand|cuándo) (?:is|are|do|does|can|may|must|will|shall|should|ist|sind|wird|muss|est|sont|es)\b|\bwhat time\b|\bopening (?:hours|times)\b",
+        r"^(?:when|wann|quand|cuándo) (?:is|are|do|does|can|may|must|will|shall|should|ist|sind|wird|muss|est"
+        r"|sont|es)\b|\bwhat time\b|\bopening (?:hours|times)\b",
         _HABIT,
     ),
     (WHEN, _MOMENT),
     (
-        r"\b(?:\w*code|\w*nummer|numéro|número|номер|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial|(?:contract|order|policy|case|customer|room) number"
+        r"\b(?:\w*code|\w*nummer|numéro|número|номер|licen[cs]e|invoice|id|registration|telephone|phone"
+        r"|extension|account|reference|serial|(?:contract|order|policy|case|customer|room) number"
         r"|number (?:is|of (?:the|an?|this|that|my|his|her|its|our|their))|model)\b"
         r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码|号码|电话|رقم",
         _CODE,
@@ -82,7 +84,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (WHO, _NAME),
     (
         r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
-        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)"
+        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel"
+        r"|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)"
         r"|多少钱|いくら|얼마|\bстоит\b|سعر",
         _MONEY,
     ),
@@ -110,7 +113,8 @@ _FURTHER = re.compile(
 _BESIDE = re.compile(r"\s*\([^()]*\)\W*$")
 """What stands behind a question in brackets, such as the one that it goes on from."""
 _NO_KIND = re.compile(
-    r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have|had|can|could"
+    r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have"
+    r"|had|can|could"
     r"|will|would|should|ist|sind|hat|haben|kann|darf|muss|est-ce que)\b"
     r"|(?:why|warum|wieso|pourquoi|por qué|perché|por que|waarom|varför|почему)\b|为什么|なぜ|왜|لماذا"
     r"|(?:what|which) (?:(?:is|are|was|were) (?:all )?(?:the )?)?(?:main |key |different )?"

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from app.answer_span import asks_for_name
 from app.errors import AppError, DocumentNotFound
 from app.events import Answer, Cited, ConversationEntry, Turn
 from app.intake import storing
@@ -76,16 +75,6 @@ class Conversations:
             )
         messages, others = self._store.messages(conversation_id), tuple(conversation.beside)
         return Asked(document_id, question, conversation_id, messages, recipe=recipe, beside=others)
-
-    def told(self, asked: Asked) -> str:
-        """The name that answered the question before, if that asked for one."""
-        question, answer = asked.messages[-2:] or (None, None)
-        if not (question and answer and answer.found):
-            return ""
-        cited = self._store.citations([answer.id])[answer.id]
-        if not cited or not cited[0].span or not asks_for_name(answer.facts.get("understood") or question.content):
-            return ""
-        return cited[0].quote[slice(*cited[0].span)]
 
     def open(self, documents: Sequence[str], owner: str = "") -> str:
         """A conversation about several documents, without a question yet; its id. Raises DocumentNotFound."""

@@ -18,14 +18,15 @@ _QUOTES = "\"“”„«»‘’'「」《》"
 _ENDS = f"{_QUOTES} ?？؟!."
 _FOREWORD = re.compile(r"(?:the |an? )?(?:(?:term|word|phrase|abbreviation|acronym|expression) )?", re.IGNORECASE)
 _SAYS = (
-    r"\s?[:：]\s?|\s[—–=-]\s|,\s(?=an?\b|the\b|eine?\b|une?\b|una?\b)|,?\s(?:shall |will |here )?(?:means?|stands? for|refers? to|denotes?"
-    r"|signif(?:y|ies)|(?:is|are) defined as|ha(?:s|ve) the meaning|bedeutet|bezeichnet|heißt|steht für|signifie|désigne"
-    r"|veut dire|significa|se refiere a|betekent|betyder|означает|это)\b|\s(?:is|are)\s(?=(?:an?|the)\b)|\s(?:ist|est|es)\s"
+    r"\s?[:：]\s?|\s[—–=-]\s|,\s(?=an?\b|the\b|eine?\b|une?\b|una?\b)|,?\s(?:shall |will |here )?(?:means?"
+    r"|stands? for|refers? to|denotes?"
+    r"|signif(?:y|ies)|(?:is|are) defined as|ha(?:s|ve) the meaning|bedeutet|bezeichnet|heißt|steht für|signifie"
+    r"|désigne"
+    r"|veut dire|significa|se refiere a|betekent|betyder|означает|это)\b|\s(?:is|are)\s(?=(?:an?|the)\b)"
+    r"|\s(?:ist|est|es)\s"
     r"(?=(?:eine?|une?|una?|der|die|das)\b)|\s?(?:是指|指的是|系指|意思是|指|とは)|\s(?:يعني|هو|هي)\s"
 )
 _REST = r"(?:[^\n.;。]|\n(?!\n)|\.(?=\S))+"
-
-
 _WHO_IS = re.compile(
     r"\W*(?:who (?:is|are) the|wer ist d(?:er|ie)|qui est l(?:e |a |['’])|qui[eé]n es (?:el|la)) ?(\w+)\W*$",
     re.IGNORECASE,
@@ -42,8 +43,8 @@ def defined(question: str) -> str:
 
 @lru_cache
 def said_outright(question: str) -> re.Pattern[str] | None:
-    """Finds where a text says outright what is asked for: what a term means, or in brackets who somebody is; None where a
-    question asks for neither."""
+    """Finds where a text says outright what is asked for: what a term means, or in brackets who somebody is; None where
+    a question asks for neither."""
     if term := defined(question):
         return definition(term)
     who = _WHO_IS.match(question)
@@ -52,13 +53,13 @@ def said_outright(question: str) -> re.Pattern[str] | None:
 
 @lru_cache
 def definition(term: str) -> re.Pattern[str]:
-    """Finds what a text says that a term means, as its last group: behind the term, in brackets behind it, or before it."""
+    """Finds what a text says that a term means, as its last group: behind the term, there in brackets, or before
+    it."""
     words = r"\s+".join(map(re.escape, term.split()))
     own = rf"(?<!\w){words}(?:e?s)?(?![\w-])"
     most = len(term) if term.isupper() else 4
     before = rf"(?:[^\W_][\w'’&.-]*\s){{1,{most}}}(?=\((?:[^()]{{0,20}}\W)?{own}[{_QUOTES}]?\))"
     inside = rf"{own}\s\((?P<inside>[^()]{{6,}})\)"
-    behind = rf"{own}\s?[{_QUOTES}]?(?:\s\([^()]*\))?(?:{_SAYS})\s?"
-    behind = rf"{behind}(?P<thing>{_REST})"
+    behind = rf"{own}\s?[{_QUOTES}]?(?:\s\([^()]*\))?(?:{_SAYS})\s?(?P<thing>{_REST})"
     forms = (inside, behind) if term.isupper() else (behind, inside)
     return re.compile(rf"{forms[0]}|{forms[1]}|(?P<before>{before})", re.IGNORECASE)

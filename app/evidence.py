@@ -72,8 +72,8 @@ class Ranked:
 
     `words` is the share of the question that it and its neighbours hold, `page` its page's share of the best BM25
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
-    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one; or where
-    a meaning is, that it says it;
+    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one, or
+    where a meaning is that it tells it;
     `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
     that the question names its page, `fits` that it has something of the kind that is sought, such as an amount,
     `together`, where it has, the share of words that stand side by side in the question and here too, and

@@ -21,7 +21,8 @@ _DOES = (
     r"|est|sont|es|son|fue"
 )
 _BEGINS = re.compile(
-    rf"^(?:(?:in|at|on|to|for|from|by|of|with|since|until|seit|bis|von|mit|für|an|auf|um|depuis|pour|avec|de|à|desde|para|con) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
+    r"^(?:(?:in|at|on|to|for|from|by|of|with|since|until|seit|bis|von|mit|für|an|auf|um|depuis|pour|avec|de|à"
+    rf"|desde|para|con) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
     r"|explain|compare|find|please)\b",
     re.IGNORECASE,
 )
@@ -37,7 +38,8 @@ _CLEFT = re.compile(
 _PRONOUN = re.compile(
     r"\b(?:(?P<own>its|his|their|her(?= \w))|(?P<self>it|he|she|they|him|them|her|(?:this|that|these|those)(?= (?:"
     + _DOES
-    + r"|mean|happen)\b|$)|(?P<foreign>(?-i:er|sie|ihn|ihm)|(?<=-)(?:il|elle)s?)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
+    + r"|mean|happen)\b|$)|(?P<foreign>(?-i:er|sie|ihn|ihm)|(?<=-)(?:il|elle)s?)"
+    r"|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(r"(?:seit |bis |von |mit )?W\w+ |(?!.*\by a-).*-(?:il|elle)", re.IGNORECASE)
@@ -66,13 +68,16 @@ _PAPER = (
     r"agreement|contract|lease|letter|deed|treaty|licen[cs]e|permit|polic(?:y|ies)|warranty|guarantee|insurance|offer|invoice"
     r"|report|document|book|article|study|will|statement|certificate|bond|note|minutes|plan|order"
 )
-_MEASURED = r"height|length|width|depth|weight|size|area|age|price|cost|value|code|number|name|colou?r|title|address|speed|distance"
+_MEASURED = (
+    r"height|length|width|depth|weight|size|area|age|price|cost"
+    r"|value|code|number|name|colou?r|title|address|speed|distance"
+)
 _PREPOSITION = r"in|on|at|for|to|from|by|with|of|during|under|after|before|since|until"
 
 
 def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
-    """The question, with what it leaves out taken from the last one before it; as it is where it is whole. `told` is the
-    name that answered that one, if one did."""
+    """The question, with what it leaves out taken from the last one before it; as it is where it is whole. `told` is
+    the name that answered that one, if one did."""
     body = _LEAD.sub("", question.lstrip("¿¡ ")).strip()
     if not earlier or not body:
         return question
@@ -161,8 +166,8 @@ def _person(question: str) -> str:
 
 
 def _subject(question: str) -> tuple[str, bool]:
-    """What a question is about, as far as its form tells, and whether it is a person: "the Oslo office" of "What did the
-    Oslo office earn?"."""
+    """What a question is about, as far as its form tells, and whether it is a person: "the Oslo office" of "What did
+    the Oslo office earn?"."""
     said = _LEAD.sub("", question).rstrip(" ?!.")
     asked = re.match(rf"(?:(?:{_PREPOSITION}) )?({_ASKS})\b(?: \w+)?? ({_DOES})\b (.+)", said, re.IGNORECASE)
     asked = asked or re.match(rf"()({_DOES}) (.+)", said, re.IGNORECASE)
