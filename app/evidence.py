@@ -29,6 +29,7 @@ MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
 ROW_WEIGHT = 0.7
 DEFINES_WEIGHT = 1.5
+BARE_WEIGHT = 2.0
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
@@ -56,6 +57,7 @@ SPANS = 10
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 _HOLDS = 0.9
 """Share of a term that a passage which says what it means must hold."""
+_LETTER = re.compile(r"[^\W\d_]")
 _TELLS = 0.2
 """Share of the question from which a word more in the next sentence makes that the one which answers."""
 _LOOKED_INTO = 40
@@ -169,6 +171,8 @@ def candidates(
     elif terms.figures:
         figures = FIGURES_WEIGHT * by_page([page.rows.sum() / max(1, len(page.rows)) for page in indexed])
         figures[rows] += ROW_WEIGHT * np.array([terms.names_row(every[n]) for n in np.flatnonzero(rows)])
+    # A figure alone, such as a page's number, answers nothing by itself.
+    figures -= BARE_WEIGHT * np.array([not _LETTER.search(f"{each.text}{each.above}") for each in every])
     because = {
         "words": words,
         "page": by_page([matches.get(number, 0.0) for number in pages]),

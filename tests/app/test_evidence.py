@@ -140,6 +140,11 @@ def test_what_defines_a_term_comes_before_what_uses_it(store: Store) -> None:
     assert found.found and text[slice(*(found.span or (0, 0)))] == "a heavy tool with a handle"
 
 
+def test_a_figure_alone_is_not_among_the_closest_passages(store: Store) -> None:
+    text = "1\n\nThe harbour has a crane.\n\n0\n\nIt was sold to a yard in the north.\n\n0"
+    assert len(best_of(store, text, "Wie hoch ist der Turm?").passage.text) > 1
+
+
 def test_the_next_sentence_answers_where_it_has_the_deed(store: Store) -> None:
     text = "The chief executive is Odd Lien, who came in 2024. He was born in 1971 in Alta.\n\nThe yard has two cranes."
     found = best_of(store, text, "When was the chief executive born?")
