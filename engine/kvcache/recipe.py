@@ -15,9 +15,9 @@ NAMED = {
     "exact": "",
     "light": "keep40+k4v4h",
     "faithful": "coded16+near4,1",
-    "balanced": "coded34+near4,1",
-    "compact": "coded52+near4,1",
-    "archive": "coded84+near4,1",
+    "balanced": "coded30+near4,1",
+    "compact": "coded48+near4,1",
+    "archive": "coded75+near4,1",
 }
 """The dial: each name's parts, chosen from the measurements in docs/fidelity.md. `light` is small in memory, too, and
 for readers that no basis can be found for."""
