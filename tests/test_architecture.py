@@ -35,7 +35,6 @@ ROOMS = (
     "offload",
     "compression",
     "evidence",
-    "sharing",
     "training",
     "vision",
 )

@@ -15,7 +15,7 @@ mkdir -p "$out"
 python -m engine.training.adapt --model embedded --models "$models" --text "$text" --out "$out/tokens" --steps 1 --length 1024 --dense
 
 # Maps for savings that do not ship with the project.
-python -m engine.sharing.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
+python -m engine.training.sharing.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
 
 number=0
 train() { # NAME OPTIONS...: on the next GPU, beside the others

@@ -13,9 +13,9 @@ from app.main import App
 from app.recall import Recaller
 from app.recipe_registry import kept_by, named
 from app.settings import Settings
+from engine.compression import basis_fit
 from engine.kvcache.recipe import NAMED
 from engine.runtime.prefill.builder import PodBuilder
-from engine.sharing import basis_fit
 from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp

@@ -21,7 +21,7 @@ from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import embedded
 from engine.models.families.registry import angles_of
 from engine.runtime.runner import Runner
-from engine.sharing import map_fit
+from engine.training.sharing import map_fit
 from tests.engine.reading import read, runner_of, some_ids
 from tests.tiny import llama, qwen3
 

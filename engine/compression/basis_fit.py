@@ -2,7 +2,7 @@
 
 The more texts, and the nearer to what will be read, the better; `--text` adds to those that every machine has.
 
-python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
+python -m engine.compression.basis_fit --model embedded --models DIR --out DIR
 """
 
 import argparse
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engine.compression.sample_text import add_options, read_text, texts_of_kinds
 from engine.core.atomic import atomic_write
 from engine.core.errors import CalibrationFailed, EngineError
 from engine.core.rope import Angles
@@ -35,7 +36,6 @@ from engine.models.loader import Model
 from engine.runtime.graph_runner import through
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.sample_text import add_options, read_text, texts_of_kinds
 
 Observed = dict[str, Tensor]
 
@@ -188,7 +188,7 @@ def _weights(known: Sequence[Tensor]) -> list[Tensor]:
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
     """The command line; ends with exit code 2 and one sentence for what cannot be done."""
     parser = argparse.ArgumentParser(
-        prog="python -m engine.sharing.basis_fit",
+        prog="python -m engine.compression.basis_fit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
