@@ -36,7 +36,6 @@ ROOMS = (
     "compression",
     "evidence",
     "training",
-    "vision",
 )
 """The rooms of engine/: each imports itself and those before it."""
 ONLY_IN = {
