@@ -130,7 +130,7 @@ def calibrate(
     # Whole sections carry more than one passage does, so they win ties.
     source = "passage" if right["passage"] > right["sections"] else "sections"
     heads = tuple(every[int(i)] for i in best.indices)
-    return EvidenceHeads(model.name, model.base_digest, heads, tuple(round(float(v), 3) for v in best.values), source)
+    return EvidenceHeads(model.name, model.digest, heads, tuple(round(float(v), 3) for v in best.values), source)
 
 
 def passage(pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:

@@ -21,9 +21,9 @@ from engine.core.atomic import atomic_write
 from engine.core.errors import AdaptationFailed
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import parse
-from engine.models.adapter import Adapter
 from engine.models.families.registry import FAMILIES, family_of
 from engine.models.loader import Model
+from engine.training.adapter import Adapter
 from engine.training.corpus import Corpus
 from engine.training.distillation import Distance, distance
 from engine.training.rounding import Rounding

@@ -270,7 +270,6 @@ def test_new_documents_are_kept_as_was_chosen_last(
     ("recipe", "why"),
     [
         ("A35+k4v4", "has no plan to share 35 %"),
-        ("A35+adapter=mine", "the adapter mine is not loaded: start DocPod with --recipe A35[+]adapter=mine"),
         ("no such", "is no part of a recipe"),
     ],
 )
