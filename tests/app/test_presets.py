@@ -16,6 +16,7 @@ from app.settings import Settings
 from engine.compression import basis_fit
 from engine.kvcache.recipe import NAMED
 from engine.runtime.prefill.builder import PodBuilder
+from engine.training import basis
 from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -403,7 +404,7 @@ def test_coded_across_layers_it_answers_alike_after_a_restart(
         open_app(recipe="coded5").model.wait()
     models = str(settings.home / "models")
     drawn = ("--samples", "2", "--tokens", "600", "--out", models)
-    basis_fit.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
+    basis.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
     answers = []
     for _ in range(2):
         app = open_app(recipe="coded5")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.compression.sample_text import add_options, read_text, sample_text
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed, EngineError
 from engine.core.rope import Angles
 from engine.kvcache.exact import Pod
@@ -26,6 +26,7 @@ from engine.models import loader
 from engine.models.families.registry import angles_of
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
+from engine.training.options import add_options, read_text
 from engine.training.sharing.plan_search import draw_samples
 from engine.training.sharing.recall import RecallMaker
 

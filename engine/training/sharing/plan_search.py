@@ -16,12 +16,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from engine.compression.sample_text import add_options, read_text, sample_text
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed, EngineError
 from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import loader
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
+from engine.training.options import add_options, read_text
 from engine.training.sharing import blocks
 from engine.training.sharing.similarity import RowSample, measure
 from engine.training.sharing.similarity_plot import draw
