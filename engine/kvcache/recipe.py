@@ -133,14 +133,10 @@ class Sharing:
     """Share of keys and values that the sharing plan leaves out."""
     residual_bits: int = 0
     """Of mode `linear`; 0 stores no residual."""
-    skip: float = 1.0
-    """Of mode `A`: where proximal tokens hold at least this share of the attention, distant ones are skipped (the
-    paper's tau)."""
 
     def __str__(self) -> str:
         residual = f"r{self.residual_bits}" if self.residual_bits else ""
-        skip = f"t{round(100 * self.skip)}" if self.skip < 1 else ""
-        return f"{self.mode}{round(100 * self.saving)}{residual}{skip}" if self.mode else ""
+        return f"{self.mode}{round(100 * self.saving)}{residual}" if self.mode else ""
 
     def asking(self, roots: Sequence[int]) -> tuple[int, ...] | None:
         """The layers whose queries meet the keys of these roots, one per KV head; None: each layer's own do."""
@@ -192,9 +188,7 @@ class Recipe:
 _FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     r"k(\d+)v(\d+)(h?)(s?)": lambda k, v, h, s: {"precision": Precision(int(k), int(v), bool(h), bool(s))},
     r"keep(\d+(?:\.\d+)?)(?::(\w+))?": lambda keep, by: {"selection": Selection(float(keep) / 100, by or "reread")},
-    r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?": lambda mode, saving, r, t: {
-        "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100)
-    },
+    r"(A|B|linear)(\d+)(?:r(\d))?": lambda mode, saving, r: {"sharing": Sharing(mode, int(saving) / 100, int(r or 0))},
     r"coded(\d+)": lambda step: {"coding": Coding(int(step) / 100)},
     r"near(\d+),(\d+)": lambda sinks, recent: {"sinks": int(sinks), "recent": int(recent)},
 }
@@ -205,8 +199,8 @@ def parse(text: str) -> Recipe:
     """A recipe from its name or its parts, such as `keep50+k4v4`. Raises RecipeUnknown, which says what there is.
 
     `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
-    mode and saving (`t70`: skip where proximal tokens hold 70 %), `linear35r2` with a residual of 2 bits, `coded30` in
-    steps of 0.30 across layers, `near16,256` exact tokens.
+    mode and saving, `linear35r2` with a residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256` exact
+    tokens.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
@@ -237,8 +231,6 @@ def _check(recipe: Recipe, text: str) -> None:
         wrong = "only linear sharing has a residual"
     elif sharing.mode == "linear" and selection.drops:
         wrong = "linear sharing predicts a slot from every head of the root, so all of them must stay"
-    elif sharing.mode != "A" and sharing.skip < 1:
-        wrong = "only mode A knows the far scores before it computes them"
     elif precision.while_reading and min(precision.keys, precision.values) == 16:
         wrong = "16 bits leave nothing to quantize while reading"
     elif precision.while_reading and (selection.drops or sharing.mode):

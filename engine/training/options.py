@@ -1,4 +1,4 @@
-"""What every calibration on the command line takes: a model, texts in files and folders, and a folder for the outcome."""
+"""What a calibration takes on the command line: a model, texts in files and folders, and a folder for the outcome."""
 
 import argparse
 from collections.abc import Iterator, Sequence
