@@ -199,8 +199,8 @@ def parse(text: str) -> Recipe:
     """A recipe from its name or its parts, such as `keep50+k4v4`. Raises RecipeUnknown, which says what there is.
 
     `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
-    mode and saving, `linear35r2` with a residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256` exact
-    tokens.
+    mode and saving, `linear35r2` with a residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256`
+    exact tokens.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
