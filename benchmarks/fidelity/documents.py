@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity.planting import Plant, plants
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed
 from engine.models.tokenizer import Tokenizer
-from engine.sharing.sample_text import read_text, sample_text
+from engine.training.options import read_text
 
 CONTINUED_TOKENS = 512
 """Tokens behind a document over which its continuation is judged."""

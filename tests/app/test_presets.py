@@ -13,9 +13,10 @@ from app.main import App
 from app.recall import Recaller
 from app.recipe_registry import kept_by, named
 from app.settings import Settings
+from engine.compression import basis_fit
 from engine.kvcache.recipe import NAMED
 from engine.runtime.prefill.builder import PodBuilder
-from engine.sharing import basis_fit
+from engine.training import basis
 from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -264,7 +265,6 @@ def test_new_documents_are_kept_as_was_chosen_last(
     ("recipe", "why"),
     [
         ("A35+k4v4", "has no plan to share 35 %"),
-        ("A35+adapter=mine", "the adapter mine is not loaded: start DocPod with --recipe A35[+]adapter=mine"),
         ("no such", "is no part of a recipe"),
     ],
 )
@@ -398,7 +398,7 @@ def test_coded_across_layers_it_answers_alike_after_a_restart(
         open_app(recipe="coded5").model.wait()
     models = str(settings.home / "models")
     drawn = ("--samples", "2", "--tokens", "600", "--out", models)
-    basis_fit.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
+    basis.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
     answers = []
     for _ in range(2):
         app = open_app(recipe="coded5")

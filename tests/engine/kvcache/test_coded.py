@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.compression import basis_fit
 from engine.core.errors import PlanMissing, PodMismatch
 from engine.kvcache import basis
 from engine.kvcache.basis import Basis
@@ -18,7 +19,6 @@ from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.registry import angles_of
 from engine.runtime.runner import Runner
-from engine.sharing import basis_fit
 from tests.engine.reading import read, runner_of, some_ids
 from tests.tiny import llama
 
