@@ -36,7 +36,7 @@ _MOST_REMEMBERED = 8
 _LOOK_SECONDS = 0.2
 _NICE = 15
 _PREPARING = "Finding out how the memory of the reader is coded."
-CODED = "archive"
+CODED = "faithful"
 """The recipe that needs a basis of the reader's memory."""
 _MOST_SECONDS = 600.0
 """So long at most a reader may take to be prepared for it that is prepared unasked."""

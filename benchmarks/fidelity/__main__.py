@@ -4,6 +4,7 @@
 
 Prints a table and ends with one JSON line; `--out` gets both, and a picture of bytes against answers. Without `--data`
 (a folder with qa_dev.jsonl.gz, with .txt files, or both) Python's own reference is read, and nothing tells of answers.
+Files kinds/KIND.txt of the folder are kinds of text, each of which is continued in its turn.
 """
 
 import argparse

@@ -100,7 +100,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed:
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):
             judged = judge(question.kind, document.length, right, got, question.answer)
-            row.judged.append(replace(judged, depth=question.depth))
+            row.judged.append(replace(judged, depth=question.depth, text=document.text))
         again = answers(entry.runner, opened, document.questions[0])
         row.drift = max(row.drift, float((again - found[0]).abs().max()))
     return rows

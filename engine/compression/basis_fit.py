@@ -290,9 +290,9 @@ def _known(path: Path, model: Model) -> Observed | None:
 
 
 def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
-    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe archive."""
+    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe compact."""
     model, pod = runner.model, _read(runner, ids)
-    plan = Layout(parse("archive"), (), basis=found)
+    plan = Layout(parse("compact"), (), basis=found)
 
     def predicted(pod: Pod) -> Tensor:
         context = runner.context([pod], SuffixCache(model.shape, ASKED, model.device))

@@ -13,13 +13,14 @@ from engine.core.quant import hadamard
 
 NAMED = {
     "exact": "",
-    "faithful": "keep60+k8v4h",
-    "balanced": "keep40+k4v4h",
-    "compact": "keep27+k4v4h+near4,32",
-    "packed": "coded16+near4,1",
-    "archive": "coded50+near4,1",
+    "light": "keep40+k4v4h",
+    "faithful": "coded16+near4,1",
+    "balanced": "coded30+near4,1",
+    "compact": "coded48+near4,1",
+    "archive": "coded75+near4,1",
 }
-"""The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
+"""The dial: each name's parts, chosen from the measurements in docs/fidelity.md. `light` is small in memory, too, and
+for readers that no basis can be found for."""
 BITS = (2, 3, 4, 8, 16)
 
 

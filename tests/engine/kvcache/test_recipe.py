@@ -26,9 +26,9 @@ def test_parts_read_the_same_back_and_forth(text: str) -> None:
 
 
 def test_names_stand_for_parts() -> None:
-    assert [*NAMED] == ["exact", "faithful", "balanced", "compact", "packed", "archive"]
+    assert [*NAMED] == ["exact", "light", "faithful", "balanced", "compact", "archive"]
     assert parse("exact") == Recipe() and parse("exact").exact
-    for name in ("faithful", "balanced", "compact"):
+    for name in [*NAMED][1:]:
         assert parse(name) == parse(NAMED[name]) and not parse(name).exact
 
 
