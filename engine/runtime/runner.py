@@ -92,7 +92,7 @@ class Runner:
             # From pinned memory a copy makes nobody wait for what the device does.
             new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
             positions = torch.arange(first, first + len(ids), device=device)
-            if self._flat is not None and self._flat.is_current:
+            if self._flat is not None:
                 logits = self._stepped(ids, context) if last == 1 else None
                 if logits is None:
                     logits = self._flat.forward(new, positions, context, last)
