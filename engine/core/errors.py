@@ -48,20 +48,11 @@ class ReaderUnknown(EngineError):
 
 
 class PlanMissing(EngineError):
-    """A recipe needs a sharing plan or an adapter that this model has none of."""
+    """A recipe needs a sharing plan that this model has none of."""
 
 
 class CalibrationFailed(EngineError):
     """Texts or settings that a model cannot be calibrated with; the error says what to change."""
-
-
-class AdapterMismatch(EngineError):
-    """An adapter's file that is damaged, or was trained for other weights than these."""
-
-
-class AdaptationFailed(EngineError):
-    """Post-training cannot start or go on: no text, other settings than the state was made with, a loss that is no
-    number."""
 
 
 class OutOfMemory(EngineError):
