@@ -20,9 +20,8 @@ _GERMAN = (
 )
 _FIGURE = (
     r"(?:[$€£¥]|\b(?:USD|EUR|GBP|CHF|NOK|SEK|DKK|JPY|CNY|INR|CAD"
-    r"|AUD))?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))"
-    r"|\d[\d,.\u00a0\u202f\u066b\u066c]*\d|\d)"
-    r"(?!\d|(?:st|nd|rd|th|[eè]me|[eè]re?|er|e|º|ª)\b)"
+    r"|AUD))?\s?(?:\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?=\s?(?:[^\W\d_]|[%€$£°]))|\d[\d,.\u00a0\u202f\u066b\u066c]*\d"
+    r"|\d)(?!\d|(?:st|nd|rd|th|[eè]me|[eè]re?|er|e|º|ª)\b)"
 )
 _SIGNS = (
     "公里|千米|厘米|毫米|平方米|米|公斤|千克|克|吨|美元|欧元|元|万元|人次|人|个月|个|次|天|年|小时|分钟|岁|层|级|页|メートル|キロ|トン|円|歳|時間|分|本|"
@@ -48,13 +47,6 @@ AMOUNT = re.compile(
     rf"|[〇零一二三四五六七八九十百千万亿两]+(?:{_SIGNS}|月|日|公[斤里]|[%％])?",
     re.IGNORECASE,
 )
-MEASURE = re.compile(
-    r"(?:met(?:re|er)|mètre|metro|feet|foot|fuß|inch|mile|meile|yard|acre|hour|stunde|heure|hora|minute|second|day|tage?|jour"
-    r"|día|week|woche|month|monate?|year|jahre?|années?|año|decade|ton|tonne|degree|grad|litre|liter|gram|gallon|page|seite"
-    r"|per ?cent|prozent|people|person|personne)(?:e?s?|n)$|[%°]$|\b(?:[kcm]?m|k?g|m[l²]|ft|km/h)$",
-    re.IGNORECASE,
-)
-"""The unit of what is no price."""
 _TIME = (
     r"years?|months?|weeks?|days?|hours?|minutes?|seconds?|decades?|century|centuries|jahr\w*|monat\w*|wochen?|tage?n?|stunden?"
     r"|minuten|ans?|années?|mois|semaines?|jours?|heures?|años?|mes(?:es)?|semanas?|días?|horas?|ann[io]|giorni|ore|jaar|maanden|dagen"
@@ -67,6 +59,13 @@ _LENGTH = (
 )
 _LENGTH_SIGNS = "[米里]|メートル|キロ|미터"
 _WEIGHT = r"[km]?g|t|\w*ton(?:ne)?s?|tonnen|\w*gramm?e?s?|kilos?|pounds?|lbs?|ounces?|кг|тонн\w*|كيلو\w*"
+MEASURE = re.compile(
+    rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT}|acres?|degrees?|grad|lit(?:re|er)s?|gallons?|pages?|seiten?"
+    r"|per ?cent|prozent"
+    r"|people|persons?|personnes?|m[l²]|km/h)$|[%°]$",
+    re.IGNORECASE,
+)
+"""The unit of what is no price."""
 _DIMENSIONS = tuple(
     (re.compile(asks, re.IGNORECASE), re.compile(rf"(?<![^\W\d_])(?:{words})$|{signs}", re.IGNORECASE))
     for asks, words, signs in (
@@ -90,9 +89,8 @@ _DIMENSIONS = tuple(
 """By what a question asks for, the units of its answer."""
 _MEASURED = re.compile(rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT})$|[%°€$£¥]", re.IGNORECASE)
 COUNTED = re.compile(
-    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe"
-    r" ?veel|hur många) ?"
-    r"((?:[\w-]+ ?){1,3})",
+    r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe ?veel"
+    r"|hur många) ?((?:[\w-]+ ?){1,3})",
     re.IGNORECASE,
 )
 _BARE = re.compile(rf"(?:[\s\d.,()-]|\b(?:{NUMBER_WORD})\b)*", re.IGNORECASE)
@@ -107,14 +105,11 @@ CHANGED = re.compile(
 """Stands in front of how much something changed, not of how much it is."""
 _LABELS = (
     "amendment annex appendix article art attachment berth box bullet chapter ch clause column drawer equation example "
-    "exercise exhibit fig figure floor footnote form gate grade house item level line lot nos? note nr number"
-    " option page "
-    "paragraph para part phase platform point pp? problem proposal question release resolution room route row"
-    " rule scenario "
-    "schedule sec section shelf stage step tab table task tier type unit version vol volume",
-    "abbildung abb absatz abs abschnitt anhang anlage artikel band blatt gleis haus kapitel nummer punkt raum"
-    " satz seite "
-    "tabelle teil vorschlag zeile ziffer zimmer",
+    "exercise exhibit fig figure floor footnote form gate grade house item level line lot nos? note nr number option pa"
+    "ge paragraph para part phase platform point pp? problem proposal question release resolution room route row rule s"
+    "cenario schedule sec section shelf stage step tab table task tier type unit version vol volume",
+    "abbildung abb absatz abs abschnitt anhang anlage artikel band blatt gleis haus kapitel nummer punkt raum satz seit"
+    "e tabelle teil vorschlag zeile ziffer zimmer",
     "alinéa annexe chapitre étage numéro partie pièce salle tableau titre",
     "anexo artículo capítulo cláusula numero número página parte sala sección tabla",
     "articolo capitolo pagina sezione tabella artigo seção artikel hoofdstuk paragraaf tabel kapitel sida",
@@ -123,8 +118,7 @@ _LABELS = (
 )
 _NUMBERED = re.compile(
     rf"(?:\b(?:{'|'.join(' '.join(_LABELS).split())})s?\.?\s?(?:[\dA-Z.()]+(?:,\s|\s?[-–]\s?|\s(?:and|or|to|und"
-    r"|et|y)\s))*"
-    r"|[§#№]\s?|第|\bn[°º]\s?|[A-Za-zÀ-ɏЀ-ӿ]-?)$",
+    r"|et|y)\s))*|[§#№]\s?|第|\bn[°º]\s?|[A-Za-zÀ-ɏЀ-ӿ]-?)$",
     re.IGNORECASE,
 )
 """Stands in front of a number that names a thing and counts nothing; also within a name, as in "KX-20"."""

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from app.amounts import AMOUNT, CHANGED, COUNTED, MEASURE, NUMBER_WORD, PRICED, amounts, fits
@@ -83,10 +82,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (WHO, _NAME),
     (
-        r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
-        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel"
-        r"|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)"
-        r"|多少钱|いくら|얼마|\bстоит\b|سعر",
+        r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b.*\b(?:cost|costs|pay|pays|paid|spent"
+        r"|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket"
+        r"|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)|多少钱|いくら|얼마|\bстоит\b|سعر",
         _MONEY,
     ),
     (
@@ -97,10 +95,9 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (WHERE, _PLACE),
     (
         rf"{HOW_MUCH}|{AMOUNTS}|\b(?:price|cost|fee|toll|amount"
-        r"|total|number of|percent|percentage|ratio|weight|area|length|height|budget"
-        r"|revenues?|sales|income|assets|expenses?|share|limit"
-        r"|rent|salary|wages|deposit"
-        r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%",
+        r"|total|number of|percent|percentage|ratio|weight|area|length|height|budget|revenues?|sales|income|assets"
+        r"|expenses?|share|limit|rent|salary|wages|deposit|temperature|rate|guarantee|warranty|sold|pays?|paid"
+        r"|earn(?:ed)?|spen[dt])\b|%",
         AMOUNT,
     ),
 )
@@ -113,12 +110,11 @@ _FURTHER = re.compile(
 _BESIDE = re.compile(r"\s*\([^()]*\)\W*$")
 """What stands behind a question in brackets, such as the one that it goes on from."""
 _NO_KIND = re.compile(
-    r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have"
-    r"|had|can|could"
-    r"|will|would|should|ist|sind|hat|haben|kann|darf|muss|est-ce que)\b"
-    r"|(?:why|warum|wieso|pourquoi|por qué|perché|por que|waarom|varför|почему)\b|为什么|なぜ|왜|لماذا"
-    r"|(?:what|which) (?:(?:is|are|was|were) (?:all )?(?:the )?)?(?:main |key |different )?"
-    r"(?:method|way|kind|type|sort|reason|purpose|factor|step|measure|component|element|part|cause)s?\b)",
+    r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have|had|can"
+    r"|could|will|would|should|ist|sind|hat|haben|kann|darf|muss|est-ce que)\b|(?:why|warum|wieso|pourquoi|por qué"
+    r"|perché|por que|waarom|varför|почему)\b|为什么|なぜ|왜|لماذا|(?:what|which) (?:(?:is|are|was"
+    r"|were) (?:all )?(?:the )?)?(?:main |key |different )?(?:method|way|kind|type|sort|reason|purpose|factor|step"
+    r"|measure|component|element|part|cause)s?\b)",
     re.IGNORECASE,
 )
 _WHICH = re.compile(r"\W*(?:which|welche[rsnm]?|quel(?:le)?s?|cuál(?:es)?)\b", re.IGNORECASE)
@@ -136,13 +132,6 @@ _APART = 25
 """How much farther away a thing is in another clause."""
 _OF_YEAR = 5.0
 """How much nearer than other words a year of the question draws what stands beside it."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    start: int
-    end: int
-    far: float
 
 
 def parts(question: str) -> list[str]:
@@ -298,7 +287,7 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
         if stem(word) in weights
     ]
     begin = re.search(r"[?？]\s*(?:A[:.]\s*)?", text)
-    found: list[_Found] = []
+    found: list[tuple[float, Span]] = []
     for start, end in _things(kind, text, begin.end() if begin else 0):
         if not _may_be(question, asked, text[start:end]):
             continue
@@ -311,9 +300,8 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
         )
         if kind is _NAME and (role := _IN_BRACKETS.match(text, end)) and telling_stems(role[1]) <= asked:
             far = 0.0
-        found.append(_Found(start, end, far))
-    best = min(found, key=lambda each: each.far, default=None)
-    return (best.start, best.end) if best else None
+        found.append((far, (start, end)))
+    return min(found)[1] if found else None
 
 
 def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:

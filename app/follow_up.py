@@ -11,10 +11,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _ASKS = (
-    r"what|who|whom|whose|when|where|why|which"
-    r"|how(?: (?:many|much|long|old|tall|high|far|often|big|large|heavy|deep|wide))?"
-    r"|was|wer|wann|wo|warum|wieso|welche[rsn]?|wie(?: ?viele?)?|qui|quand|où|pourquoi|comment|combien|quel(?:le)?s?"
-    r"|quién|cuándo|dónde|por qué|cómo|cuánt[oa]s?"
+    r"what|who|whom|whose|when|where|why|which|how(?: (?:many|much|long|old|tall|high|far|often|big|large|heavy|deep"
+    r"|wide))?|was|wer|wann|wo|warum|wieso|welche[rsn]?|wie(?: ?viele?)?|qui|quand|où|pourquoi|comment|combien"
+    r"|quel(?:le)?s?|quién|cuándo|dónde|por qué|cómo|cuánt[oa]s?"
 )
 _DOES = (
     r"is|are|was|were|do|does|did|has|have|had|can|could|will|would|shall|should|may|might|must|ist|sind|war|hat|haben"
