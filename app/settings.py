@@ -153,6 +153,9 @@ class Settings:
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False), metadata=_of(_PAGE, "start",
         "Home folder", "Holds the library, what was read, and the embedded model.")
         | {"shown": "the platform's data folder"})
+    database: str = _setting("", _PAGE, "start", "Database",
+        "postgresql://user@host/name keeps what is known of the library on a server, for several machines.", repr=False,
+        shown="a file in the home folder", secret=True)
     host: str = _setting("127.0.0.1", _PAGE, "start", "Address",
         "Where the page is served. Any address but this machine's own takes a password.")
     page_password: str = _setting("", _PAGE, "start", "Password of the page",

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from storage.errors import HomeBusy, HomeLocked, StorageError
-from storage.locks import FileLock
+from storage.locks import FileLock, alone_with
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
 from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
@@ -25,10 +25,17 @@ class Home:
     """A private folder with `documents`, `pods`, `models` and `backups`; while one has it open no other is alone.
 
     `passphrase` is asked for one if it is encrypted; `unfinished`: also where it is so in part.
+    `database` is the URL of a server's, which then takes the place of the one in the folder.
     Raises HomeBusy where another process is alone in it for longer than a minute, and HomeLocked.
     """
 
-    def __init__(self, root: Path, passphrase: Callable[[Header], str] = _nobody, unfinished: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        passphrase: Callable[[Header], str] = _nobody,
+        unfinished: bool = False,
+        database: str = "",
+    ) -> None:
         self.is_read_only = is_read_only(root)
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
@@ -45,7 +52,11 @@ class Home:
         for folder in (self.documents, self.pods, self.imports, self.models, self.backups, self._locks):
             folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
-        if not self.database.exists():
+        self.database_url = database or URL.create("sqlite", database=str(self.database)).render_as_string()
+        """What `Store.open` takes."""
+        self.is_served = bool(database)
+        """Whether the database is a server's, of which the folder holds nothing."""
+        if not self.is_served and not self.database.exists():
             self.database.touch(mode=0o600)
         self._use = FileLock(self._locks / "home")
         self._vault = ExitStack()
@@ -82,24 +93,13 @@ class Home:
                 shutil.copyfileobj(file, copy)
             path.unlink()
 
-    @property
-    def database_url(self) -> str:
-        """What `Store.open` takes."""
-        return URL.create("sqlite", database=str(self.database)).render_as_string()
-
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Be the only one, among all processes, to work on what is named so. Raises HomeBusy at once otherwise."""
-        lock = FileLock(self._locks / f"{name}.lock")
-        try:
-            if not lock.try_exclusive():
-                raise HomeBusy(f"{name} is in use elsewhere")
-            try:
-                yield
-            finally:
-                lock.remove()
-        finally:
-            lock.close()
+        """Be the only one, among all processes with this folder, to work on what is named so. Raises HomeBusy at once
+        otherwise.
+        """
+        with alone_with(self._locks, name):
+            yield
 
     def free_bytes(self) -> int:
         """What the disk has room for."""

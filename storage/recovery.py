@@ -8,14 +8,17 @@ from pathlib import Path
 from sqlite3 import SQLITE_CONSTRAINT
 from typing import NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from storage import checks
 from storage.blobs import BlobStore
-from storage.database import ERRORS, is_damage, opened_database, refusal
 from storage.durable import atomic_file
-from storage.errors import DatabaseDamaged, HomeBusy
+from storage.errors import DatabaseDamaged, HomeBusy, StorageError
 from storage.home import Home
+from storage.postgres import Postgres
 from storage.register import Register, break_seal, set_aside
 from storage.sessions import CHANGES, as_number
+from storage.sqlite import ERRORS, is_damage, opened_database, refusal
 from storage.store import LIBRARY, Store
 from storage.vault import vault_of
 
@@ -51,6 +54,8 @@ def open_library(home: Home, check: bool = False) -> Opened:
 
     Raises NewerDatabase, HomeBusy for a check beside other processes, and StorageError where the disk fails.
     """
+    if home.is_served:
+        return _open_served(home, check)
     with home.alone() as alone:
         if check and not alone:
             raise HomeBusy(f"{home.root} is in use")
@@ -74,6 +79,24 @@ def open_library(home: Home, check: bool = False) -> Opened:
         return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not is_sealed)
 
 
+def _open_served(home: Home, check: bool) -> Opened:
+    """The library in the database of a server, which keeps itself whole and is backed up by whoever runs it."""
+    database = Postgres(home.database_url)
+    store = Store.over(database)
+    try:
+        with database.entered() as alone:
+            if check and not alone:
+                raise HomeBusy("the library is in use")
+            unknown = []
+            if alone:
+                store.delete_conversations_of_visitors()
+                unknown = _tidy(home, store, whole=True)
+            return Opened(store, dict.fromkeys(unknown, ""), "", changed=False)
+    except (StorageError, SQLAlchemyError, OSError):
+        store.close()
+        raise
+
+
 def forget(home: Home, store: Store, document_id: str) -> None:
     """Delete a document with everything that came of it: its files first, since on a full disk the room that they took
     is needed to delete the rest. Raises NotStored.
@@ -86,7 +109,13 @@ def forget(home: Home, store: Store, document_id: str) -> None:
             path.unlink()
     BlobStore(home.root).delete(document_id)
     store.delete_document(document_id)
-    store.register().write(home.root)
+    note(home, store)
+
+
+def note(home: Home, store: Store) -> None:
+    """Keep beside a database of the home what must be known of it where it is lost. Raises StorageFull."""
+    if not home.is_served:
+        store.register().write(home.root)
 
 
 def _recover(home: Home, register: Register, is_sealed: bool | None) -> tuple[str, bool]:
