@@ -44,7 +44,7 @@ class Intake:
         self._settings = settings
         self._store = store
         self._home = home
-        self._blobs = BlobStore(home.root)
+        self._blobs = BlobStore(home.bytes)
         # Bytes and row come and go together, also where one document is added and deleted at once.
         self._keeping = threading.Lock()
 
@@ -55,7 +55,7 @@ class Intake:
 
     def opened(self, document: Document) -> AbstractContextManager[Path]:
         """A file with a document's bytes, while this lasts."""
-        return self._blobs.plain(document.id)
+        return self._blobs.plain(document.id, document.digest)
 
     def keep(self, path: Path, name: str, move: bool) -> Document:
         """Put a file into the private store and a row into the database; known bytes are the known document.

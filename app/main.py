@@ -61,6 +61,8 @@ class App:
         """Where files pass through on their way into the library."""
         header = self._home.header
         self.encryption = f"AES-256, by a {header.by}; plain files pass through {self.uploads}" if header else "off"
+        if header and self._home.is_served:
+            self.encryption += "; the database is its operator's, and not encrypted by DocPod"
         self._only_page = False
         self._store = opened.store
         self._open = ExitStack()
@@ -194,7 +196,7 @@ class App:
 def _open(settings: Settings, check: bool) -> tuple[Home, Opened]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
-        home = Home(settings.home, passphrase.known, database=settings.database)
+        home = Home(settings.home, passphrase.known, **settings.places)
         try:
             return home, open_library(home, check)
         except (StorageError, OSError):

@@ -41,6 +41,7 @@ from storage.models import (
     Section,
     SectionState,
 )
+from storage.object_store import is_kept, move_in, remove
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 from storage.podfile import prefetch, read_block, write_block
 from storage.readings import SectionRead

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, inspect, select
 
 from storage.conversations import about
-from storage.dialect import WordIndex
+from storage.databases import WordIndex
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, count_change, stored
 

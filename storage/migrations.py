@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, text
 
 from storage import checks, page_index
-from storage.dialect import Database
+from storage.databases import Database
 from storage.errors import NewerDatabase
 from storage.models import Base, utc_now
 from storage.scripts import RUN

@@ -101,7 +101,7 @@ def search_all(connection: Connection, document_ids: Sequence[str], words: str, 
     found = {}
     for document_id in document_ids:
         sql = f"SELECT rowid FROM {(table := _table(document_id))} WHERE {table} MATCH ? ORDER BY rank, rowid LIMIT ?"
-        rows = connection.exec_driver_sql(sql, (f"{query} *", limit)) if document_id in known else ()
+        rows = connection.exec_driver_sql(sql, (f"{query} *", limit)) if query and document_id in known else ()
         found[document_id] = [number for (number,) in rows]
     return found
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from storage.dialect import Database
+from storage.databases import Database
 from storage.errors import DatabaseDamaged, NotStored
 from storage.models import Base, Preference
 

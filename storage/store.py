@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage import checks
 from storage.conversations import Conversations
-from storage.dialect import Database, connect
+from storage.databases import Database, connect
 from storage.documents import Documents
 from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
@@ -28,7 +28,8 @@ LIBRARY = "library"
 class Store(Documents, Readings, Shelf, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
-    _library = ""
+    library = ""
+    """The identity of the library, which its database and whatever is kept of it elsewhere carry."""
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -46,18 +47,18 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
         store = cls(database)
         if not store.preference(LIBRARY):
             store.prefer(LIBRARY, uuid4().hex)
-        store._library = store.preference(LIBRARY)
+        store.library = store.preference(LIBRARY)
         return store
 
     def register(self) -> Register:
         """What is to be known of this database beside it. Raises DatabaseDamaged where another one is in its place."""
         with self._read() as session:
             values = {each.name: each.value for each in session.scalars(select(Preference))}
-            if values.get(LIBRARY) != self._library:
+            if values.get(LIBRARY) != self.library:
                 raise DatabaseDamaged("another one is in its place")
             kept = select(Document.id, Document.file_name).where(Document.state != "deleted")
             names = {each.id: each.file_name for each in session.execute(kept)}
-            return Register(self._library, as_number(values.get(CHANGES, "")), names)
+            return Register(self.library, as_number(values.get(CHANGES, "")), names)
 
     def copy_to(self, target: sqlite3.Connection) -> None:
         """Copy the whole database, as it is at this moment, and even where its file has no name any more.
@@ -70,7 +71,7 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
         target.execute("PRAGMA journal_mode=DELETE")
         ours = target.execute("SELECT value FROM preferences WHERE name = ?", (LIBRARY,)).fetchone()
         checks.equip(target)
-        if ours != (self._library,) or not checks.is_sound(target):
+        if ours != (self.library,) or not checks.is_sound(target):
             raise DatabaseDamaged("its copy is not sound")
 
     def damaged_rows(self) -> list[str]:

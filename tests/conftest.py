@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.kernels.cpu.sizes import kernels_version
-from tests.servers import PostgresServer, running_postgres
+from tests.servers import PostgresServer, S3Server, running_postgres, running_s3
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,6 +69,13 @@ def chromium() -> str:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this process of tests."""
     with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A stand-in for S3 in this process of tests."""
+    with running_s3() as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 With CI=true one that is missing is a failure; elsewhere what needs it is skipped, and that is said loudly.
 """
 
+import logging
 import os
 import shutil
 import subprocess
@@ -95,3 +96,55 @@ def running_postgres(*options: str) -> Iterator[PostgresServer]:
             yield server
         finally:
             server.stop()
+
+
+class S3Server:
+    """A stand-in for S3 in this process, which can be away for a while."""
+
+    def __init__(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        # It would say every request.
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server, self._buckets = ThreadedMotoServer("127.0.0.1", 0, verbose=False), count(1)
+        self.start()
+
+    def start(self) -> None:
+        """Go on where it was stopped, at the same address."""
+        self._server.start()
+        self.port = self._server._port = self._server.get_host_and_port()[1]
+
+    def stop(self) -> None:
+        """Answer nobody."""
+        self._server.stop()
+
+    def url(self) -> str:
+        """Of a bucket of its own."""
+        import boto3
+
+        name = f"bucket-{next(self._buckets)}"
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
+        return f"s3://{name}/library"
+
+
+@contextmanager
+def running_s3() -> Iterator[S3Server]:
+    """A server of this process, which the usual environment points to."""
+    try:
+        import moto.server
+        import s3fs  # noqa: F401
+    except ModuleNotFoundError:
+        missing("stand-in for S3", "pip install -r requirements-dev.txt")
+    assert moto.server
+    server = S3Server()
+    known = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in known.items():
+            patch.setenv(name, value)
+        yield server
+        server.stop()

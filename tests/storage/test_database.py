@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from storage import DatabaseDamaged, Home, NewerDatabase, StorageFull, Store, checks
-from storage.dialect import Database, connect
+from storage.databases import Database, connect
 from storage.migrations import FIRST, MIGRATIONS, migrate
 from storage.models import Base
 from tests.damage import change
