@@ -47,9 +47,8 @@ class Home:
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
         self._is_remote = "://" in store
-        self.bytes = (
-            self.root / "cache" if self._is_remote else Path(store).expanduser().absolute() if store else self.root
-        )
+        elsewhere = self.root / "cache" if self._is_remote else Path(store).expanduser().absolute()
+        self.bytes = elsewhere if store else self.root
         """Where `documents` and `pods` are."""
         self.documents = self.bytes / "documents"
         self.pods = self.bytes / "pods"

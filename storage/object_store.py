@@ -66,7 +66,7 @@ class ObjectStore:
         return True
 
     def put(self, path: Path) -> None:
-        """Keep a file that is here, part by part; a store that is away is waited for."""
+        """Keep a file that is here, part by part; a store that is away is waited for, and then nothing is kept."""
         patience_ends, pause = time.monotonic() + PATIENCE_SECONDS, 0.5
         while True:
             try:
@@ -76,16 +76,17 @@ class ObjectStore:
             except (StorageAway, FileNotFoundError) as error:
                 # The latter is said of a bucket.
                 if time.monotonic() + pause > patience_ends or not path.exists():
+                    path.unlink(missing_ok=True)
                     raise StorageAway(str(error)) from error
                 log.warning("%s is written again in %.1f s: %s", path.name, pause, error)
             time.sleep(pause)
             pause *= 2
 
     def remove(self, path: Path) -> None:
-        """Forget a file, there and here; one that is not kept is no error."""
+        """Forget a file, here and there; one that is not kept is no error."""
+        path.unlink(missing_ok=True)
         with suppress(FileNotFoundError), _reaching(path):
             self._files.rm_file(self._there(path))
-        path.unlink(missing_ok=True)
 
     def exists(self, path: Path) -> bool:
         """Whether the store has it."""

@@ -234,9 +234,10 @@ def _tidy(home: Home, store: Store, whole: bool, check: bool) -> list[str]:
                 unknown.append(path.name)
             elif whole:
                 log.warning("%s is unknown and was set aside in %s", name, set_aside(home.root, path))
-    for name in sorted(remote.names() - known) if remote and check else ():
-        if name.startswith("documents/") and BlobStore.is_name(own := name.removeprefix("documents/")):
-            unknown.append(own)
-        elif whole and name.startswith("pods/"):
-            log.warning("%s is unknown and was set aside as %s", name, remote.set_aside(name))
+    if remote and check:
+        for name in sorted(remote.names() - known):
+            if name.startswith("documents/") and BlobStore.is_name(own := name.removeprefix("documents/")):
+                unknown.append(own)
+            elif whole and name.startswith("pods/"):
+                log.warning("%s is unknown and was set aside as %s", name, remote.set_aside(name))
     return unknown

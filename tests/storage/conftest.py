@@ -10,9 +10,35 @@ from storage import Home, Store
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with closing(Home(tmp_path / "home")) as home:
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Where a library is kept, as `Home` takes it: in its folder, unless a test says otherwise (see `EVERYWHERE`)."""
+    where, places = getattr(request, "param", ""), {}
+    if "postgres" in where:
+        places["database"] = request.getfixturevalue("postgres").url()
+    if "s3" in where:
+        places["store"] = request.getfixturevalue("s3").url()
+    if "share" in where:
+        places["store"] = str(tmp_path / "a share")
+    return places
+
+
+EVERYWHERE = pytest.mark.parametrize(
+    "places", ["", "share", "s3", "postgres", "postgres share", "postgres s3"], indirect=True
+)
+"""Both databases and all stores."""
+STORES = pytest.mark.parametrize("places", ["", "share", "s3"], indirect=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, places: dict[str, str]) -> Iterator[Home]:
+    with closing(Home(tmp_path / "home", **places)) as home:
         yield home
+
+
+@pytest.fixture
+def folder(home: Home) -> Path:
+    """Where the home has its pods; what is expected there is as in any folder."""
+    return home.pods
 
 
 @pytest.fixture(params=["file", "postgres"])
