@@ -156,22 +156,25 @@ def test_a_file_in_use_outlives_its_copy(home: Home, remote: ObjectStore, source
     assert list(home.documents.iterdir()) == []
 
 
-def test_a_large_file_goes_in_parts(home: Home, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that fails is sent again, not the file."""
+def test_a_part_that_fails_is_sent_again_and_not_the_file(
+    home: Home, remote: ObjectStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source.write_bytes(os.urandom(11 << 20))
-    blobs = BlobStore(home.bytes)
-    store = store_of(blobs.path("0" * 64))
-    assert store is not None
-    parts, call = [], store._files._call_s3
+    blobs, parts = BlobStore(home.bytes), []
+    is_kept(home.pods / "a")
+    client = remote._files._s3
+    send = client.upload_part
 
-    async def failing_once(method: str, *args: object, **more: object) -> object:
-        if method == "upload_part":
-            parts.append(more["PartNumber"])
-        return await call(method, *args, **more)
+    async def upload_part(**facts: object) -> object:
+        parts.append(facts["PartNumber"])
+        if parts == [1, 2]:
+            raise TimeoutError("the line was cut")
+        return await send(**facts)
 
-    monkeypatch.setattr(store._files, "_call_s3", failing_once)
-    monkeypatch.setattr(type(store._files), "default_block_size", 5 << 20, raising=False)
+    monkeypatch.setattr(client, "upload_part", upload_part)
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *_, **__: 5 << 20)
     sha256, _ = blobs.put_file(source)
+    assert sorted(parts) == [1, 2, 2, 3]
     blobs.path(sha256).unlink()
     assert blobs.digest(sha256) == sha256
 
