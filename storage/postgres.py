@@ -135,6 +135,9 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _on_error(context: ExceptionContext) -> None:
+    if context.is_pre_ping:
+        # The pool then connects anew.
+        return
     error = context.original_exception
     code = getattr(error, "sqlstate", None) or ""
     said = " ".join(str(error).split())
