@@ -46,8 +46,9 @@ class Home:
             raise StorageFailed(f"{root} can only be read, and what is kept elsewhere can not")
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
-        self._is_remote = "://" in store
-        elsewhere = self.root / "cache" if self._is_remote else Path(store).expanduser().absolute()
+        self.is_remote = "://" in store
+        """Whether an object store has its files, and the folder only copies."""
+        elsewhere = self.root / "cache" if self.is_remote else Path(store).expanduser().absolute()
         self.bytes = elsewhere if store else self.root
         """Where `documents` and `pods` are."""
         self.documents = self.bytes / "documents"
@@ -75,7 +76,7 @@ class Home:
             self._share()
             self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished, self.bytes))
             """Of the vault that its files are sealed in; None where they are plain."""
-            if self._is_remote:
+            if self.is_remote:
                 self._vault.enter_context(mounted(self.bytes, store, cache_bytes))
             self._open_vault = vault_of(self.root)
         except (StorageError, OSError):
@@ -116,7 +117,7 @@ class Home:
 
     def free_bytes(self) -> int:
         """What the disk has room for; an object store has no end that could be known."""
-        return 1 << 60 if self._is_remote else shutil.disk_usage(self.pods).free
+        return 1 << 60 if self.is_remote else shutil.disk_usage(self.pods).free
 
     def claim(self, library: str) -> None:
         """Note in a store elsewhere whose it is. Raises StorageFailed where it is another library's, or sealed by

@@ -6,13 +6,13 @@ room for 256 places of a word, so a page has a row for every 256 words.
 """
 
 import sqlite3
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from math import log
 
 from blake3 import blake3
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from storage.page_index import TOKENIZER
 from storage.scripts import spaced
@@ -28,8 +28,9 @@ _LONGEST = 500
 _K1, _B, _LEAST = 1.2, 0.75, 1e-6
 """As FTS5 has them: of BM25, and the least weight of a word that most pages have."""
 
-Places = dict[int, int]
-"""How often a phrase is on each page that has it, by number."""
+_PLACES = """SELECT document_id, number, part, lexeme, positions FROM page_words, unnest(words)
+    WHERE document_id = ANY(%s) AND words @@ %s::tsquery AND (lexeme = ANY(%s) OR starts_with(lexeme, %s))"""
+_LENGTHS = "SELECT number, sum(num_words) FROM page_words WHERE document_id = %s GROUP BY number"
 
 
 def make(connection: Connection) -> None:
@@ -38,107 +39,81 @@ def make(connection: Connection) -> None:
     connection.exec_driver_sql(_INDEX)
 
 
-def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
-    """Index (number, text) of every page, in place of what was indexed before."""
+def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> str:
+    """Index (number, text) of every page, in place of what was indexed before; without a checksum of our own."""
     drop(connection, document_id)
     add(connection, document_id, pages)
-
-
-mend = fill
+    return ""
 
 
 def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
     """Index further pages."""
     rows = [
-        {
-            "document_id": document_id,
-            "number": number,
-            "part": start // _PART,
-            "num_words": len(part := words[start : start + _PART]),
-            "words": _vector(part),
-        }
+        (document_id, number, start // _PART, len(part := words[start : start + _PART]), _vector(part))
         for number, words in _taken_apart((number, spaced(text)) for number, text in pages).items()
         for start in range(0, max(1, len(words)), _PART)
     ]
     if rows:
-        sql = "INSERT INTO page_words VALUES (:document_id, :number, :part, :num_words, CAST(:words AS tsvector))"
-        connection.execute(text(sql), rows)
+        connection.exec_driver_sql("INSERT INTO page_words VALUES (%s, %s, %s, %s, %s::tsvector)", rows)
 
 
-def replace(connection: Connection, document_id: str, number: int, before: str, text_now: str) -> None:
+def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> str:
     """Index a page's text in place of the one before."""
-    of_page = {"document_id": document_id, "number": number}
-    connection.execute(text("DELETE FROM page_words WHERE document_id = :document_id AND number = :number"), of_page)
-    add(connection, document_id, [(number, text_now)])
+    connection.exec_driver_sql("DELETE FROM page_words WHERE document_id = %s AND number = %s", (document_id, number))
+    add(connection, document_id, [(number, text)])
+    return ""
 
 
 def drop(connection: Connection, document_id: str) -> None:
     """Forget every word of the document."""
-    connection.execute(text("DELETE FROM page_words WHERE document_id = :document_id"), {"document_id": document_id})
-
-
-def indexed(connection: Connection) -> set[str]:
-    """The ids of the documents that have an index."""
-    return set(connection.exec_driver_sql("SELECT DISTINCT document_id FROM page_words").scalars())
-
-
-def checksum(connection: Connection, document_id: str) -> str:
-    """None: the server checks its own pages."""
-    return ""
+    connection.exec_driver_sql("DELETE FROM page_words WHERE document_id = %s", (document_id,))
 
 
 def search(connection: Connection, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
     """Page numbers and BM25 scores, best first; a page needs one of the terms."""
     found = _found(connection, [document_id], _phrases(dict.fromkeys(terms)))[document_id]
-    return _ranked(connection, document_id, found, {number for each in found for number in each})[:limit]
+    return _ranked(connection, document_id, found, set().union(*found))[:limit]
 
 
 def search_all(connection: Connection, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
     """By document, numbers of the pages with every word of a text, best first; the last may be a beginning."""
-    phrases = _phrases(dict.fromkeys(spaced(words).split()))
-    answers = {}
+    answers, phrases = {}, [each for each in _phrases(dict.fromkeys(spaced(words).split())) if each]
     for document_id, found in _found(connection, document_ids, phrases, begins=True).items():
-        both = set.intersection(*map(set, found)) if found else set()
-        answers[document_id] = [number for number, _ in _ranked(connection, document_id, found, both)[:limit]]
+        numbers = set.intersection(*map(set, found)) if found else set()
+        answers[document_id] = [number for number, _ in _ranked(connection, document_id, found, numbers)[:limit]]
     return answers
 
 
 def holding(connection: Connection, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
     """By document, for each plain word or phrase the numbers of all pages with it."""
-    found = _found(connection, document_ids, _phrases(terms, all_of_them=True))
+    found = _found(connection, document_ids, _phrases(terms))
     return {document_id: [set(each) for each in places] for document_id, places in found.items()}
 
 
-def _phrases(terms: Iterable[str], all_of_them: bool = False) -> list[list[str]]:
-    """The words of each term that has a letter or digit, or of `all_of_them`, of which the others have none."""
-    said = [term if any(map(str.isalnum, term)) else "" for term in terms]
-    return list(_taken_apart(enumerate(each for each in said if each or all_of_them)).values())
+def _phrases(terms: Iterable[str]) -> list[list[str]]:
+    """The words of each term; none where it has no letter or digit."""
+    return list(_taken_apart(enumerate(each if any(map(str.isalnum, each)) else "" for each in terms)).values())
 
 
 def _found(
     connection: Connection, document_ids: Sequence[str], phrases: Sequence[Sequence[str]], begins: bool = False
-) -> dict[str, list[Places]]:
-    """By document, where each phrase is; where it `begins`, the last may go on with any letters."""
-    beginning = phrases[-1][-1] if begins and phrases and phrases[-1] else None
+) -> dict[str, list[dict[int, int]]]:
+    """By document, for each phrase how often it is on each page that has it; where it `begins`, the last may go on."""
+    found: dict[str, list[dict[int, int]]] = {each: [{} for _ in phrases] for each in document_ids}
     words = sorted({word for phrase in phrases for word in phrase})
+    if not words:
+        return found
+    last = phrases[-1][-1] if begins else None
+    query = " | ".join([*map(_quoted, words), *([f"{_quoted(last)}:*"] if last else [])])
+    rows = connection.exec_driver_sql(_PLACES, (list(document_ids), query, words, last))
     places: dict[tuple[str, int], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    sql = """SELECT document_id, number, part, lexeme, positions FROM page_words, unnest(words)
-        WHERE document_id = ANY(:documents) AND words @@ CAST(:query AS tsquery)
-        AND (lexeme = ANY(:words) OR starts_with(lexeme, :beginning))"""
-    if words:
-        query = " | ".join([*map(_quoted, words), *([f"{_quoted(beginning)}:*"] if beginning else [])])
-        facts = {"documents": list(document_ids), "query": query, "words": words, "beginning": beginning}
-        for document_id, number, part, word, positions in connection.execute(text(sql), facts):
-            at = {part * _PART + each for each in positions}
-            places[document_id, number][word] |= at
-            if beginning and word.startswith(beginning):
-                # No word has a space.
-                places[document_id, number][f"{beginning} "] |= at
-    if beginning:
-        phrases = [*phrases[:-1], [*phrases[-1][:-1], f"{beginning} "]]
-    found: dict[str, list[Places]] = {each: [{} for _ in phrases] for each in document_ids}
+    for document_id, number, part, word, positions in rows:
+        # No word has an asterisk.
+        for each in {word, f"{last}*"} if last and word.startswith(last) else {word}:
+            places[document_id, number][each].update(part * _PART + position for position in positions)
+    sought = [*phrases[:-1], [*phrases[-1][:-1], f"{last}*"]] if last else phrases
     for (document_id, number), page in places.items():
-        for phrase, pages in zip(phrases, found[document_id], strict=True):
+        for phrase, pages in zip(sought, found[document_id], strict=True):
             starts = [{place - n for place in page[word]} for n, word in enumerate(phrase)]
             if often := len(set.intersection(*starts)) if starts else 0:
                 pages[number] = often
@@ -146,20 +121,18 @@ def _found(
 
 
 def _ranked(
-    connection: Connection, document_id: str, found: Sequence[Places], numbers: set[int]
+    connection: Connection, document_id: str, found: Sequence[Mapping[int, int]], numbers: set[int]
 ) -> list[tuple[int, float]]:
     """Pages of a document with their BM25 scores, best first."""
     if not numbers:
         return []
-    sql = "SELECT number, sum(num_words) FROM page_words WHERE document_id = :document_id GROUP BY number"
-    lengths = {number: int(length) for number, length in connection.execute(text(sql), {"document_id": document_id})}
-    average = sum(lengths.values()) / len(lengths)
-    weights = [max(log((len(lengths) - len(each) + 0.5) / (len(each) + 0.5)), _LEAST) for each in found]
-    scores = Counter[int]()
-    for weight, pages in zip(weights, found, strict=True):
+    lengths = {number: int(words) for number, words in connection.exec_driver_sql(_LENGTHS, (document_id,))}
+    average, scores = sum(lengths.values()) / len(lengths), dict.fromkeys(numbers, 0.0)
+    for pages in found:
+        weight = max(log((len(lengths) - len(pages) + 0.5) / (len(pages) + 0.5)), _LEAST)
         for number in numbers & pages.keys():
-            often = pages[number]
-            scores[number] += weight * (often * (_K1 + 1)) / (often + _K1 * (1 - _B + _B * lengths[number] / average))  # type: ignore[assignment]
+            long = _K1 * (1 - _B + _B * lengths[number] / average)
+            scores[number] += weight * pages[number] * (_K1 + 1) / (pages[number] + long)
     return sorted(scores.items(), key=lambda each: (-each[1], each[0]))
 
 
