@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -11,7 +12,7 @@ from sqlalchemy import URL
 from storage.durable import atomic_file
 from storage.errors import HomeBusy, HomeLocked, StorageError, StorageFailed
 from storage.locks import FileLock, alone_with
-from storage.object_store import mounted, store_of
+from storage.object_store import is_kept, mounted, put, store_of
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
 from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
@@ -119,25 +120,26 @@ class Home:
         """What the disk has room for; an object store has no end that could be known."""
         return 1 << 60 if self.is_remote else shutil.disk_usage(self.pods).free
 
-    def claim(self, library: str) -> None:
-        """Note in a store elsewhere whose it is. Raises StorageFailed where it is another library's, or sealed by
-        another vault.
+    def claim(self, library: str, document_id: str) -> None:
+        """Note beside the files of a library whose they are, where they are elsewhere than its database: of a new one,
+        or of one whose `document_id` is among them.
+
+        Raises StorageFailed where they are another library's, or sealed by another vault.
         """
-        if self.bytes == self.root:
+        if self.bytes == self.root and not self.is_served:
             return
         mark, own = self.bytes / "library" / "mark", f"{library} {self.header.name if self.header else 'plain'}"
         mark.parent.mkdir(mode=0o700, exist_ok=True)
-        store = store_of(mark)
         try:
-            if store:
+            if store := store_of(mark):
                 store.fetch(mark, anew=True)
             known = mark.read_text()
         except FileNotFoundError:
+            if document_id and not is_kept(self.documents / document_id):
+                raise StorageFailed("the files of the library are not in this store: copy them first") from None
             known = own
-            with atomic_file(mark, len(own)) as file:
+            with atomic_file(mark, len(own), partial(put, mark)) as file:
                 file.write(own.encode())
-            if store:
-                store.put(mark)
         if known != own:
             same = known.split()[0] == library
             why = "sealed otherwise: it takes the vault.json of its library" if same else "another library's"

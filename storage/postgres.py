@@ -141,7 +141,7 @@ def _on_error(context: ExceptionContext) -> None:
     error = context.original_exception
     code = getattr(error, "sqlstate", None) or ""
     said = " ".join(str(error).split())
-    if code in ("53100", "53200"):
+    if code == "53100":
         raise StorageFull(0, 0) from error
     meaning = _MEANINGS.get(code) or _MEANINGS.get(code[:2])
     if meaning is None and (context.is_disconnect or (not code and type(error).__name__ == "OperationalError")):
