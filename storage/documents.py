@@ -188,7 +188,8 @@ class Documents(Sessions):
             stored(session, Document, document_id).state = "deleted"
             sections = {row.id: row.identity for row in session.execute(of_document)}
             own = set(session.scalars(select(Block.file_name).where(Block.section_id.in_(sections))))
-            others = set(session.scalars(select(Block.file_name).where(Block.section_id.not_in(sections))))
+            named = select(Block.file_name).where(Block.section_id.not_in(sections), Block.file_name.in_(own))
+            others = set(session.scalars(named))
             return sorted(own - others), set(sections.values())
 
     def doomed_documents(self) -> list[str]:

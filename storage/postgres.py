@@ -9,7 +9,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage import tsvector_index
+from storage import word_places
 from storage.errors import DatabaseDamaged, HomeBusy, StorageAway, StorageError, StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Postgres:
     lock first and so take turns, as with SQLite: none meets rows that change under it, and none has to be tried again.
     """
 
-    words = tsvector_index
+    words = word_places
 
     def __init__(self, url: str) -> None:
         try:
@@ -62,7 +62,7 @@ class Postgres:
 
     def complete(self, connection: Connection) -> None:
         """Make the table of words."""
-        tsvector_index.make(connection)
+        word_places.make(connection)
 
     def make_room(self) -> None:
         """Nothing: the disk is the server's."""
