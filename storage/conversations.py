@@ -6,10 +6,11 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
-from storage.models import Citation, Conversation, Document, Message, MessageState, utc_now
+from storage.models import Citation, Conversation, Document, Message, MessageState, Person, elements, utc_now
 from storage.sessions import Sessions, stored
 
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
@@ -31,17 +32,22 @@ class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
     def start_conversation(
-        self, document_id: str, title: str, conversation_id: str = "", owner: str = "", beside: Sequence[str] = ()
+        self, document_id: str, title: str, conversation_id: str = "", beside: Sequence[str] = ()
     ) -> Conversation:
-        """With the given id, or one of its own. Without a title its first question is its title, and until then it is
-        not listed. Raises NotStored where a document is gone.
+        """Its viewer's, with the given id, or one of its own. Without a title its first question is its title, and
+        until then it is not listed. Raises NotStored where a document is gone, or the id is somebody else's.
         """
-        with self._write() as session:
+        with self._write(asking=True) as session:
             for each in (document_id, *beside):
                 stored(session, Document, each)
+            owner = self.viewer.id
             conversation = Conversation(document_id=document_id, title=title, owner=owner, beside=list(beside))
             conversation.id = conversation_id or conversation.id
             session.add(conversation)
+            try:
+                session.flush()
+            except IntegrityError as error:
+                raise NotStored(f"there is a conversation {conversation_id}") from error
             return conversation
 
     def copy_conversation(self, conversation_id: str, title: str, before: int = 0) -> Conversation:
@@ -81,10 +87,10 @@ class Conversations(Sessions):
             found = session.get(Conversation, conversation_id)
             return None if found is None or found.is_deleted else found
 
-    def conversations(self, document_id: str = "", owner: str = "") -> list[Conversation]:
-        """Of the home's user or of a visitor, about a document or whatever, last used first."""
+    def conversations(self, document_id: str = "") -> list[Conversation]:
+        """Its viewer's own, about a document or whatever, last used first."""
         found = select(Conversation).where(
-            Conversation.owner == owner, Conversation.title != "", ~Conversation.is_deleted
+            Conversation.owner == self.viewer.id, Conversation.title != "", ~Conversation.is_deleted
         )
         if document_id:
             found = found.where(or_(Conversation.document_id == document_id, about(document_id)))
@@ -107,11 +113,11 @@ class Conversations(Sessions):
         if gone:
             self._empty_log()
 
-    def bring_back_conversation(self, conversation_id: str, owner: str) -> bool:
-        """Show a hidden conversation again; whether there was one of this owner."""
+    def bring_back_conversation(self, conversation_id: str) -> bool:
+        """Show a hidden conversation again; whether there was one."""
         with self._write() as session:
             found = session.get(Conversation, conversation_id)
-            if found is None or found.owner != owner:
+            if found is None or found.owner != self.viewer.id:
                 return False
             found.is_deleted = False
             return True
@@ -131,14 +137,15 @@ class Conversations(Sessions):
             session.execute(delete(Conversation).where(Conversation.id == conversation_id))
         self._empty_log()
 
-    def conversations_of(self, owner: str) -> list[str]:
-        """Ids of a visitor's conversations."""
+    def conversations_of_viewer(self) -> list[str]:
+        """Ids of its viewer's conversations."""
         with self._read() as session:
-            return list(session.scalars(select(Conversation.id).where(Conversation.owner == owner)))
+            return list(session.scalars(select(Conversation.id).where(Conversation.owner == self.viewer.id)))
 
     def delete_conversations_of_visitors(self) -> None:
         """Forget what visitors of an earlier run asked, and conversations that are hidden or without a question."""
-        no_longer = or_(Conversation.owner != "", Conversation.title == "", Conversation.is_deleted)
+        is_visitors = (Conversation.owner != "") & Conversation.owner.not_in(select(Person.id))
+        no_longer = or_(is_visitors, Conversation.title == "", Conversation.is_deleted)
         with self._write() as session:
             of_visitors = delete(Conversation).where(no_longer).returning(Conversation.id)
             deleted = session.scalars(of_visitors).all()
@@ -149,9 +156,9 @@ class Conversations(Sessions):
         """The active branch from its root on: the newest message and what led to it."""
         return self.branch(conversation_id)
 
-    def all_messages(self, owner: str = "") -> list[tuple[Conversation, list[Message]]]:
-        """Every conversation of the home's user or of a visitor with its active branch, last used first."""
-        seen = Conversation.owner == owner, ~Conversation.is_deleted
+    def all_messages(self) -> list[tuple[Conversation, list[Message]]]:
+        """Every conversation of its viewer's with its active branch, last used first."""
+        seen = Conversation.owner == self.viewer.id, ~Conversation.is_deleted
         of_owner = select(Message).join(Conversation).where(*seen).order_by(Message.id)
         newest_first = select(Conversation).where(*seen)
         by_conversation: dict[str, dict[int, Message]] = {}
@@ -258,8 +265,7 @@ class Conversations(Sessions):
 
 def about(document_id: str) -> ColumnElement[bool]:
     """Whether a document is one of the further ones of a conversation."""
-    beside = func.json_each(Conversation.beside).table_valued("value")
-    return exists().where(beside.c.value == document_id)
+    return exists().where(elements(Conversation.beside) == document_id)
 
 
 def _branch(by_id: Mapping[int, Message], last: int | None = None) -> list[Message]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from traceback import walk_tb
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from storage.database import for_writing
 from storage.errors import DatabaseDamaged, NotStored
 from storage.models import Base, Preference
+from storage.ownership import Viewer
 from storage.reserve import release_reserve
 
 CHANGES = "changes"
@@ -27,22 +29,36 @@ class Sessions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writing_engine = for_writing(engine)
+        self.viewer = Viewer()
+        """Whose statements they are: each finds only what is his."""
+
+    def seen_by(self, viewer: Viewer) -> Self:
+        """The same store as somebody else has it."""
+        seen = copy(self)
+        seen.viewer = viewer
+        return seen
 
     def close(self) -> None:
         """Close every connection; the last one folds the log into the database file."""
         self._engine.dispose()
 
     @contextmanager
-    def _read(self) -> Iterator[Session]:
+    def _read(self, changing: bool = False) -> Iterator[Session]:
+        """Finds what its viewer may see, or what he could be `changing`."""
         with _values(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            self.viewer.restrict(session, changing)
             yield session
 
     @contextmanager
-    def _write(self, bulk: bool = False) -> Iterator[Session]:
-        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
+    def _write(self, bulk: bool = False, asking: bool = False) -> Iterator[Session]:
+        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve.
+
+        What is found is its viewer's own, or where he is only `asking` what he may see.
+        """
         if not bulk and (database := self._engine.url.database):
             release_reserve(Path(database).parent)
         with _values(), Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
+            self.viewer.restrict(session, changing=not asking)
             yield session
 
     def _empty_log(self) -> None:

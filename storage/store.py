@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import Self
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from storage.documents import Documents
 from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
 from storage.models import ApiKey, Document, Preference
+from storage.people import People
 from storage.readings import Readings
 from storage.register import Register
 from storage.sessions import CHANGES, as_number, count_change
@@ -25,7 +27,7 @@ LIBRARY = "library"
 """The preference that holds the identity of the library."""
 
 
-class Store(Documents, Readings, Shelf, Conversations, Vectors):
+class Store(Documents, Readings, Shelf, Conversations, Vectors, People):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     _library = ""
@@ -86,24 +88,27 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
 
     def known_files(self) -> set[str]:
         """Every file that a row stands for, relative to the home: bytes of documents and blocks of pods."""
-        documents = {f"documents/{document.id}" for document in self.documents()}
+        documents = {f"documents/{document.digest}" for document in self.documents()}
         return documents | {f"pods/{name}" for name in self.all_block_files()}
 
     def preference(self, name: str) -> str:
-        """What was chosen last; empty where nothing was."""
+        """What its viewer chose last; empty where nothing was."""
         with self._read() as session:
-            found = session.get(Preference, name)
+            found = session.get(Preference, self._own(name))
             return found.value if found else ""
 
     def prefer(self, name: str, value: str) -> None:
-        """Keep a choice."""
+        """Keep a choice of its viewer's."""
         with self._write() as session:
-            session.merge(Preference(name=name, value=value))
+            session.merge(Preference(name=self._own(name), value=value))
+
+    def _own(self, name: str) -> str:
+        return f"{self.viewer.id} {name}".strip()
 
     def add_key(self, key: ApiKey) -> None:
-        """Keep a key's digest with its name and scopes."""
+        """Keep a key of its viewer's: its digest with its name and scopes."""
         with self._write() as session:
-            session.add(key)
+            session.add(replace(key, owner=self.viewer.id))
 
     def all_keys(self) -> list[ApiKey]:
         """Oldest first."""
