@@ -6,12 +6,11 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
 from storage.models import Citation, Conversation, Document, Message, MessageState, Person, elements, utc_now
-from storage.sessions import Sessions, stored
+from storage.sessions import Sessions, add, stored
 
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
 """States of an answer that is still to come, or to be revised."""
@@ -43,11 +42,7 @@ class Conversations(Sessions):
             owner = self.viewer.id
             conversation = Conversation(document_id=document_id, title=title, owner=owner, beside=list(beside))
             conversation.id = conversation_id or conversation.id
-            session.add(conversation)
-            try:
-                session.flush()
-            except IntegrityError as error:
-                raise NotStored(f"there is a conversation {conversation_id}") from error
+            add(session, conversation)
             return conversation
 
     def copy_conversation(self, conversation_id: str, title: str, before: int = 0) -> Conversation:

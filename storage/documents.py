@@ -11,21 +11,22 @@ from sqlalchemy.orm import Session
 from storage import page_index
 from storage.conversations import about
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
-from storage.sessions import Sessions, count_change, stored
+from storage.people import People
+from storage.sessions import add, count_change, stored
 
 log = logging.getLogger(__name__)
 
 
-class Documents(Sessions):
+class Documents(People):
     """Verbs about documents and pages."""
 
     def add_document(self, document: Document) -> Document:
-        """Keep the document as its viewer's, or return the one that has this id already."""
+        """Keep the document as its viewer's, or return the one that has this id already. Raises NotStored."""
         with self._write() as session:
             known = session.get(Document, document.id)
             if known is None:
                 known = replace(document, owner=self.viewer.id)
-                session.add(known)
+                add(session, known)
                 count_change(session)
             return known
 
@@ -160,7 +161,7 @@ class Documents(Sessions):
         """None where there is none, or none any longer; with `own` also where its viewer may not change it."""
         with self._read(changing=own) as session:
             found = session.get(Document, document_id)
-            return None if found is None or found.state == "deleted" else found
+        return None if found is None or found.state == "deleted" else self._told([found])[0]
 
     def keeps_file(self, digest: str) -> bool:
         """Whether some document is made of the file of this name, whosesoever it is."""
@@ -173,7 +174,8 @@ class Documents(Sessions):
         """Newest first."""
         kept = select(Document).where(Document.state != "deleted")
         with self._read() as session:
-            return list(session.scalars(kept.order_by(Document.created_at.desc(), Document.id)))
+            found = session.scalars(kept.order_by(Document.created_at.desc(), Document.id)).all()
+        return list(self._told(found))
 
     def find_documents(self, prefix_or_title: str) -> list[Document]:
         """Those whose id, title or file name is this; else those whose id begins so or whose names have its words."""

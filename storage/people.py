@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.exc import IntegrityError
 
-from storage.errors import NotStored
 from storage.models import ApiKey, Conversation, Document, Person, Preference, Share, SignIn
-from storage.sessions import Sessions, stored
+from storage.sessions import Sessions, add, stored
 
 
 class People(Sessions):
@@ -17,11 +15,7 @@ class People(Sessions):
     def add_person(self, person: Person) -> None:
         """Raises NotStored where there is somebody of this name."""
         with self._write() as session:
-            session.add(person)
-            try:
-                session.flush()
-            except IntegrityError as error:
-                raise NotStored(f"there is a person {person.name}") from error
+            add(session, person)
 
     def people(self) -> list[Person]:
         """In the order of their names."""
@@ -66,6 +60,15 @@ class People(Sessions):
         with self._write() as session:
             session.execute(delete(Share).where(Share.owner == self.viewer.id, Share.tag == tag))
             session.add_all(Share(owner=self.viewer.id, tag=tag, person=each) for each in people)
+
+    def _told(self, documents: Sequence[Document]) -> Sequence[Document]:
+        """Documents as their viewer may know them: of somebody else's the tags by which they are shared, no others."""
+        if not self.viewer.has_all:
+            shared = self.shared_with_viewer()
+            for each in documents:
+                if each.owner != self.viewer.id:
+                    each.tags, each.attachments = [tag for tag in each.tags if (each.owner, tag) in shared], []
+        return documents
 
     def shares(self) -> list[Share]:
         """What its viewer shares."""

@@ -8,6 +8,7 @@ from traceback import walk_tb
 from typing import Self, TypeVar
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.database import for_writing
@@ -96,6 +97,15 @@ def as_number(value: str) -> int:
     if value and not value.isdecimal():
         raise DatabaseDamaged(f"{value!r} is no number")
     return int(value or 0)
+
+
+def add(session: Session, row: Base) -> None:
+    """Add a row; raises NotStored where there is one of its key, which may be somebody else's."""
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise NotStored(f"there is such a {type(row).__name__.lower()}") from error
 
 
 def stored(session: Session, kind: type[Row], key: object) -> Row:

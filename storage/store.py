@@ -16,7 +16,6 @@ from storage.documents import Documents
 from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
 from storage.models import ApiKey, Document, Preference
-from storage.people import People
 from storage.readings import Readings
 from storage.register import Register
 from storage.sessions import CHANGES, as_number, count_change
@@ -27,7 +26,7 @@ LIBRARY = "library"
 """The preference that holds the identity of the library."""
 
 
-class Store(Documents, Readings, Shelf, Conversations, Vectors, People):
+class Store(Documents, Readings, Shelf, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
     _library = ""

@@ -86,6 +86,7 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             (13, "m013_copies_of_conversations"),
             (14, "m014_tags_of_documents"),
             (15, "m015_checks_of_rows"),
+            (16, "m016_people"),
         ]
 
 

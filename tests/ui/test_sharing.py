@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from app.shared_app import SharedApp
 
 import run_app
 from app.errors import DocumentNotFound, NotAllowed, NotShared
-from app.shared_app import SharedApp
 from app.sharing import ATTEMPTS_A_MINUTE, QUESTIONS_A_MINUTE, Sharing, Terms
 from tests.app.paper import wait_until
 from tests.ui.fake_app import FakeApp
