@@ -61,6 +61,8 @@ class App:
     role: PersonRole = "owner"
     name = ""
     """Of the person who has it; the home's user has none."""
+    signs_out = False
+    """Whether he came with a password of his own."""
 
     def __init__(self, settings: Settings, rescue: bool = False, sources: Mapping[str, str] | None = None) -> None:
         self._home, opened = _open(settings, rescue)

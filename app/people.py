@@ -12,7 +12,8 @@ from app.intake import storing
 from app.listing import tags_in
 from app.settings import Settings
 from app.titles import name_of
-from storage import EVERYBODY, NotStored, Person, PersonRole, SignIn, Store, Viewer
+from storage import EVERYBODY as EVERYBODY
+from storage import NotStored, Person, PersonRole, SignIn, Store, Viewer
 
 ATTEMPTS_A_MINUTE = 10
 """To sign in by one name: few enough that guessing leads nowhere, and that others are not kept out by it."""
@@ -105,14 +106,14 @@ class People:
                 return self._find(name)
         return found
 
-    def view(self, person: Person) -> Any:
+    def app(self, person: Person) -> Any:
         """The app as this person has it."""
         viewer = Viewer(person.id, has_all=person.role == "owner")
-        return self._seen_by(viewer, person.role, name=person.name, may_ask=True)
+        return self._seen_by(viewer, person.role, name=person.name, signs_out=bool(person.password))
 
-    def view_of_key(self, owner: str) -> Any:
-        """The app as the owner of a key has it, by his id; None where he is gone."""
-        return next((self.view(each) for each in self.all() if each.id == owner), None)
+    def app_of(self, owner: str) -> Any:
+        """The app as the person of this id has it; None where he is gone."""
+        return next((self.app(each) for each in self.all() if each.id == owner), None)
 
     def _find(self, name: str) -> Person | None:
         wanted = " ".join(name.split()).casefold()

@@ -156,11 +156,12 @@ class Seen(Part):
         parts: Parts,
         role: PersonRole,
         name: str = "",
+        signs_out: bool = False,
         may_ask: bool = True,
         allowances: Sequence[Allowance] = (),
     ) -> None:
         super().__init__(self, parts, "")
-        self.role, self.name, self.may_ask = role, name, may_ask
+        self.role, self.name, self.signs_out, self.may_ask = role, name, signs_out, may_ask
         self.parts, self.rules = parts, MEMBER if role == "member" else VISITOR
         self._whole, self._allowances = whole, allowances
 

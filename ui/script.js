@@ -155,8 +155,10 @@
       trigger(target.dataset.event, { ...payload(target), value });
     });
     element.addEventListener("submit", (event) => {
-      event.preventDefault();
       const form = event.target;
+      // One that posts leaves the page.
+      if (form.method === "post") return;
+      event.preventDefault();
       trigger(form.dataset.event, { ...payload(form), ...Object.fromEntries(new FormData(form)) });
       // A redrawing leaves a field as it was typed.
       if (form.closest("#sheet")) form.reset();

@@ -38,7 +38,9 @@ def live(app: App, at: Open) -> View:
 def shown(app: App, entries: Sequence[DocumentEntry], trouble: Trouble | None = None) -> str:
     """The region as it is now."""
     if app.role == "visitor":
-        return sharing.visiting(app.may_ask)
+        return sharing.visiting(app.may_ask, app.name)
+    if app.role == "member":
+        return ""
     state = app.sharing.state()
     if state is None:
         return sharing.form(entries, {name: road.label for name, road in app.sharing.roads.items()}, trouble)

@@ -397,6 +397,7 @@ class FakeApp:
     may_ask = True
     role = "owner"
     name = ""
+    signs_out = False
     people = FakePeople()
 
     def __init__(
