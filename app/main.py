@@ -18,7 +18,7 @@ from app.log_file import log_from
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.originals import Originals
-from app.people import Collections, People
+from app.people import Collections, People, proxies
 from app.pod_engine import equip
 from app.preferences import Preferences
 from app.questions import Questions
@@ -65,6 +65,7 @@ class App:
     """Whether he came with a password of his own."""
 
     def __init__(self, settings: Settings, rescue: bool = False, sources: Mapping[str, str] | None = None) -> None:
+        proxies(settings)
         self._home, opened = _open(settings, rescue)
         self.settings = replace(settings, home=self._home.root)
         self.uploads = self._home.uploads

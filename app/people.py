@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from secrets import token_urlsafe
 from typing import Any
 
@@ -30,14 +30,7 @@ class People:
         self._store, self._settings, self._seen_by = store, settings, seen_by
         self._attempts = [Allowance(ATTEMPTS_A_MINUTE) for _ in range(_BUCKETS)]
         self._nobody = Password(token_urlsafe())
-        networks = [each.strip() for each in settings.trusted_proxy.split(",") if each.strip()]
-        try:
-            self._proxies = [ip_network(each, strict=False) for each in networks]
-        except ValueError as error:
-            raise BadSetting(f"--trusted-proxy: {error}.", "Give addresses such as 10.0.0.2 or 10.0.0.0/24.") from error
-        if bool(settings.trusted_header) != bool(networks):
-            raise BadSetting("A header of whoever signed somebody in is trusted from named addresses only.",
-                             "Give both --trusted-header and --trusted-proxy.")  # fmt: skip
+        self._proxies = proxies(settings)
 
     def add(self, name: str, role: PersonRole = "member", password: str = "") -> Person:
         """Someone new, who signs in with the password, or without one by a proxy. Raises BadName and BadSetting."""
@@ -145,6 +138,18 @@ class Collections:
         if names and not any(tag in each.tags for each in own):
             raise BadName(f"No document of yours has the tag {tag!r}.", "Give it to one first, as it is spelled here.")
         self._store.share(tag, ids)
+
+
+def proxies(settings: Settings) -> list[IPv4Network | IPv6Network]:
+    """From where the header of a proxy is believed. Raises BadSetting."""
+    networks = [each.strip() for each in settings.trusted_proxy.split(",") if each.strip()]
+    if bool(settings.trusted_header) != bool(networks):
+        message = "A header that says who is signed in is believed from named addresses alone."
+        raise BadSetting(message, "Give both --trusted-header and --trusted-proxy.")
+    try:
+        return [ip_network(each, strict=False) for each in networks]
+    except ValueError as error:
+        raise BadSetting(f"--trusted-proxy: {error}.", "Give addresses such as 10.0.0.2 or 10.0.0.0/24.") from error
 
 
 def _kept(password: str) -> str:
