@@ -5,7 +5,7 @@ What is behind it finds only what is his as well, since every statement of his s
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.chat import Chat
 from app.conversations import Asked
@@ -21,9 +21,6 @@ from app.questions import Questions
 from app.search import Search
 from storage import PersonRole
 
-if TYPE_CHECKING:
-    from app.main import App
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -38,41 +35,40 @@ class Parts:
     model: ModelHandle
 
 
-Check = Callable[[Parts, Any], None]
-"""Raises DocumentNotFound or NotAllowed, by the first thing that a verb is told."""
+Check = Callable[..., None]
+"""Takes the parts and what a verb is told. Raises DocumentNotFound or NotAllowed."""
 
 
-def _any(parts: Parts, first: Any) -> None:
+def _any(parts: Parts, *_: Any, **__: Any) -> None:
     """What is only about his own."""
 
 
-def _seen(parts: Parts, document_id: str) -> None:
-    parts.library.catalogue.document(document_id)
+def _seen(parts: Parts, document_id: str, *_: Any, beside: Iterable[str] = (), **__: Any) -> None:
+    for each in (document_id, *beside):
+        parts.library.catalogue.document(each)
 
 
-def _all_seen(parts: Parts, documents: Iterable[str]) -> None:
+def _all_seen(parts: Parts, documents: Sequence[str]) -> None:
     for each in documents:
         _seen(parts, each)
 
 
-def _asked(parts: Parts, asked: Asked) -> None:
+def _asked(parts: Parts, asked: Asked, *_: Any) -> None:
     _all_seen(parts, asked.documents)
 
 
-def _own(parts: Parts, document_id: str) -> None:
+def _own(parts: Parts, document_id: str, *_: Any, **__: Any) -> None:
     parts.library.catalogue.own(document_id)
 
 
-def _said(parts: Parts, conversation_id: str) -> None:
+def _said(parts: Parts, conversation_id: str, *_: Any, **__: Any) -> None:
     if not parts.chat.documents(conversation_id):
         raise DocumentNotFound("There is no such conversation.", "Start a new one.")
 
 
 def _rules(by_part: Mapping[str, Mapping[str, Check]]) -> dict[str, Check]:
-    return {
-        f"{part}.{verb}".lstrip("."): check for part, checks in by_part.items() for names, check in checks.items()
-        for verb in names.split()
-    }  # fmt: skip
+    named = [(part, names, check) for part, checks in by_part.items() for names, check in checks.items()]
+    return {f"{part}.{verb}".lstrip("."): check for part, names, check in named for verb in names.split()}
 
 
 VISITOR = _rules(
@@ -139,7 +135,7 @@ class Part:
             return found
 
         def checked(*given: Any, **named: Any) -> Any:
-            check(self._seen.parts, given[0] if given else None)
+            check(self._seen.parts, *given, **named)
             if path in _ASKS:
                 self._seen.take()
             return found(*given, **named)
@@ -152,7 +148,7 @@ class Seen(Part):
 
     def __init__(
         self,
-        whole: "App",
+        whole: Any,
         parts: Parts,
         role: PersonRole,
         name: str = "",
@@ -177,7 +173,7 @@ class Seen(Part):
 
     def status(self) -> ReaderStatus:
         """The reader's name and state; why it was chosen tells of the machine and its folders."""
-        status = self._whole.status()
+        status: ReaderStatus = self._whole.status()
         name = status.name.replace("\\", "/").rsplit("/", 1)[-1]
         return status if self.role == "owner" else replace(status, name=name, why="", better="", doing="", notice="")
 

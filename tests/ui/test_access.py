@@ -221,7 +221,7 @@ def test_a_visitor_causes_his_events_and_no_other(place: Place) -> None:
             data = {"act": "delete", "document": place.shared}
             got = call(place, visitor, name, place.shared, data=data)
             assert '"success":false' in got.replace(" ", ""), name
-            assert "not shared with visitors" in got, name
+            assert "not shared with you" in got, name
         for name in sorted(VISITOR_EVENTS):
             got = call(place, visitor, name, place.private, data={"document": place.private, "page": "1"})
             assert "private report" not in got, name

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from unittest.mock import patch
 
 import httpx
@@ -278,6 +279,19 @@ def test_no_verb_of_the_app_does_anything_to_what_is_anns(place: Place, who: str
             continue
         assert SECRET not in repr(got) and place.document_id not in repr(got), path
     assert rows(place.app) == before
+
+
+def test_what_is_asked_beside_ones_own_is_looked_at_too(place: Place) -> None:
+    ben = place.has("ben")
+    (own,) = ben.library.catalogue.entries()
+    for ask in (
+        lambda: next(ben.questions.ask(own.document_id, "Why?", beside=[place.document_id])),
+        lambda: next(ben.questions.answer(Asked(own.document_id, "Why?", beside=(place.document_id,)), Event())),
+        lambda: ben.chat.open([own.document_id, place.document_id]),
+        lambda: ben.chat.ask(own.document_id, place.conversation_id, "Why?", instead_of=1),
+    ):
+        with pytest.raises(DocumentNotFound):
+            ask()
 
 
 def test_everything_that_is_not_named_is_refused_to_a_member(place: Place) -> None:
