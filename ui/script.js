@@ -155,10 +155,8 @@
       trigger(target.dataset.event, { ...payload(target), value });
     });
     element.addEventListener("submit", (event) => {
-      const form = event.target;
-      // One that posts leaves the page.
-      if (form.method === "post") return;
       event.preventDefault();
+      const form = event.target;
       trigger(form.dataset.event, { ...payload(form), ...Object.fromEntries(new FormData(form)) });
       // A redrawing leaves a field as it was typed.
       if (form.closest("#sheet")) form.reset();
@@ -198,6 +196,8 @@
     },
     show: (button) => show(button.dataset.show),
     choose: () => document.querySelector("#upload")?.click(),
+    // A form of this page, which has no referrer, would come from nowhere.
+    leave: () => fetch("leave", { method: "POST" }).finally(() => location.assign("./")),
     unpick() {
       picked.clear();
       showPicked();

@@ -15,8 +15,7 @@ def panel(
     documents of his own."""
     wrong = f'<p class="bad" role="alert">{text(trouble.message)} {text(trouble.hint)}</p>' if trouble else ""
     leave = (
-        f'<form method="post" action="/leave"><div class="controls"><button class="small">{t("Sign out")}</button>'
-        "</div></form>"
+        f'<div class="controls"><button class="small" data-do="leave">{t("Sign out")}</button></div>'
         if signs_out
         else ""
     )
