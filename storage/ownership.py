@@ -1,12 +1,14 @@
 """Ownership: who asks, and which rows are his. One clause for each kind of row, which every statement of his gets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, event, exists, false, or_, select
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.orm.interfaces import ORMOption
 
 from storage.models import (
     ApiKey,
@@ -51,17 +53,18 @@ class Viewer:
 
     def restrict(self, session: Session, changing: bool) -> None:
         """Have every statement of a session find only what is his to see, or to change."""
-        clauses = self._clauses(changing).items()
-        options = [with_loader_criteria(kind, clause, include_aliases=True) for kind, clause in clauses]
+        if self.has_all:
+            return
+        options = _options(self, changing)
 
         def on_execute(state: ORMExecuteState) -> None:
             assert state.is_orm_statement, f"nothing says whose the rows are: {state.statement}"
             state.statement = state.statement.options(*options)
 
-        if not self.has_all:
-            event.listen(session, "do_orm_execute", on_execute)
+        event.listen(session, "do_orm_execute", on_execute)
 
-    def _clauses(self, changing: bool) -> Mapping[type[Any], Callable[[Any], ColumnElement[bool]]]:
+    def clauses(self, changing: bool) -> Mapping[type[Any], Callable[[Any], ColumnElement[bool]]]:
+        """By kind of row, which are his."""
         # Tables under other names, which no statement takes for its own.
         reading, section = (each.__table__.alias() for each in (Reading, Section))
         conversation, message, person = (each.__table__.alias() for each in (Conversation, Message, Person))
@@ -98,3 +101,9 @@ class Viewer:
         to_him = share.c.owner == document.c.owner, share.c.person.in_(self.names)
         shared = exists().where(*to_him, share.c.tag == elements(document.c.tags))
         return ids.where(own if changing else or_(own, shared))
+
+
+@lru_cache(256)
+def _options(viewer: Viewer, changing: bool) -> Sequence[ORMOption]:
+    clauses = viewer.clauses(changing).items()
+    return [with_loader_criteria(kind, clause, include_aliases=True) for kind, clause in clauses]

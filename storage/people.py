@@ -63,11 +63,10 @@ class People(Sessions):
 
     def _told(self, documents: Sequence[Document]) -> Sequence[Document]:
         """Documents as their viewer may know them: of somebody else's the tags by which they are shared, no others."""
-        if not self.viewer.has_all:
-            shared = self.shared_with_viewer()
-            for each in documents:
-                if each.owner != self.viewer.id:
-                    each.tags, each.attachments = [tag for tag in each.tags if (each.owner, tag) in shared], []
+        others = [each for each in documents if each.owner != self.viewer.id and not self.viewer.has_all]
+        shared = self.shared_with_viewer() if others else set()
+        for each in others:
+            each.tags, each.attachments = [tag for tag in each.tags if (each.owner, tag) in shared], []
         return documents
 
     def shares(self) -> list[Share]:

@@ -123,8 +123,9 @@ def verbs() -> Iterator[str]:
 @pytest.mark.parametrize("who", OTHERS)
 def test_every_verb_on_what_is_anothers_does_and_tells_nothing(store: Store, anns: Anns, who: str) -> None:
     other = store.seen_by(OTHERS[who]())
+    before = rows(store)
     for verb in verbs():
-        before, call = rows(store), getattr(other, verb)
+        call = getattr(other, verb)
         parameters = inspect.signature(call).parameters.values()
         told = [given(anns, each.name, verb) for each in parameters if each.default is each.empty]
         if verb in ("add_block",):
@@ -140,6 +141,7 @@ def test_every_verb_on_what_is_anothers_does_and_tells_nothing(store: Store, ann
             new = after[table] if table not in MAKES.get(verb, ()) else [each for each in after[table] if each in kept]
             # Whatever is forgotten is noted, by a number.
             assert new == kept or table == "preferences", (verb, table)
+        before = after
 
 
 MAKES = {"add_document": ["documents"], "add_key": ["api_keys"], "share": ["shares"]}
