@@ -17,13 +17,13 @@ from app.pace import Pace
 from app.prompts import Prompts
 from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
-from engine.core.errors import AdapterMismatch, EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.core.errors import EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from engine.kvcache.layout import Layout
-from engine.kvcache.recipe import NAMED, parse
+from engine.kvcache.recipe import NAMED
 from engine.models import loader
 from engine.offload.tiers import limits, tiered_cache
 from engine.runtime.backend import runner_for
@@ -133,13 +133,11 @@ class ReaderModel:
         try:
             with translate_oom():
                 model = loader.load(self.choice, self._folder, self._say, self._settings.threads)
-                if adapter := parse(self._settings.recipe or "exact").adapter:
-                    model = loader.adapted(model, adapter, self._folder)
                 loaded = Loaded(model, self._settings, self._folder, self._say, self._idle)
             doing = "" if loaded.heads.calibrated else _calibrating(model.name, 0.0)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better, doing)
             self._loaded = loaded
-        except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
+        except (PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe exact.")
         except OutOfMemory as error:
             self._failure = ModelUnavailable(
@@ -221,8 +219,8 @@ class Loaded:
         """Everybody who works with the runner is counted here."""
         self.prompts = Prompts(model.tokenizer)
         layers, num_heads = model.shape.layers, model.network.config.num_attention_heads
-        self.heads = heads.find(model.name, model.base_digest, folder) or heads.default(
-            model.name, model.base_digest, layers, num_heads
+        self.heads = heads.find(model.name, model.digest, folder) or heads.default(
+            model.name, model.digest, layers, num_heads
         )
         """Others may take their place while the model is used; whoever needs them twice keeps them."""
         self.recipes = RecipeRegistry(model, self.prompts, folder, settings.recipe or "exact")

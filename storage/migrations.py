@@ -115,7 +115,25 @@ def m015_checks_of_rows(connection: Connection) -> None:
     _check_all(connection)
 
 
-def m016_people(connection: Connection) -> None:
+def m016_recipes_by_their_parts(connection: Connection) -> None:
+    """Names of recipes mean other parts from now on: what was made by the earlier ones is called by these."""
+    parts = {
+        "faithful": "keep60+k8v4h",
+        "balanced": "keep40+k4v4h",
+        "compact": "keep27+k4v4h+near4,32",
+        "packed": "coded16+near4,1",
+        "archive": "coded50+near4,1",
+    }
+    for name, made_by in parts.items():
+        for change in (
+            "UPDATE documents SET recipe = ? WHERE recipe = ?",
+            "UPDATE readings SET recipe = ? WHERE recipe = ?",
+            "UPDATE preferences SET value = ? WHERE value = ? AND name = 'recipe'",
+        ):
+            connection.exec_driver_sql(change, (made_by, name))
+
+
+def m017_people(connection: Connection) -> None:
     """Documents and keys belong to people, whose collections can be shared; and originals are named by their bytes, so
     that those of several people are kept once.
     """
@@ -158,7 +176,8 @@ MIGRATIONS: Sequence[Migration] = (
     m013_copies_of_conversations,
     m014_tags_of_documents,
     m015_checks_of_rows,
-    m016_people,
+    m016_recipes_by_their_parts,
+    m017_people,
 )
 
 

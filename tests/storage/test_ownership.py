@@ -265,7 +265,7 @@ def test_a_home_from_before_people_is_its_users_and_its_unlocked_files_have_new_
             for name in ("inserted", "updated"):
                 connection.exec_driver_sql(f"DROP TRIGGER {table}_{name}")
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN owner")
-        connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 15")
+        connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 16")
     migrate(store._engine, MIGRATIONS)
     assert {each.id: each.owner for each in store.documents()} == {A: "", B: ""}
     assert sorted(path.name for path in home.documents.iterdir()) == [A, "c" * 64]
