@@ -94,8 +94,8 @@ class People:
         if found is None and self._settings.unknown_people == "member":
             try:
                 return self.add(name)
-            except BadSetting:
-                # Two requests of his came at once.
+            except (BadName, BadSetting):
+                # It is no name, or two requests of his came at once.
                 return self._find(name)
         return found
 

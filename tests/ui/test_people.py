@@ -395,6 +395,11 @@ def test_a_proxy_says_who_is_there(proxied: Place) -> None:
         assert evil.get("/config").status_code == 400
 
 
+def test_a_header_that_is_no_name_is_nobody(proxied: Place) -> None:
+    with proxied.client(**{"X-Forwarded-Email": "x" * 300}) as client:
+        assert client.get("/config").status_code == 401
+
+
 @pytest.mark.parametrize("forwarded", ["", "127.0.0.1"])
 def test_from_any_other_address_the_header_is_refused(proxied: Place, forwarded: str) -> None:
     proxied.app.people._proxies = []

@@ -20,7 +20,7 @@ def panel(
         else ""
     )
     return (
-        f'<details class="share" data-role="{text(role)}"{" open" if trouble else ""}><summary>{icon("person")} '
+        f'<details class="share" data-menu="who" data-role="{text(role)}"><summary>{icon("person")} '
         f'<span dir="auto">{text(name) or t("People")}</span></summary>{wrong}'
         f"{'' if shares is None else _sharing(shares)}{leave}</details>"
     )
