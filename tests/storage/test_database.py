@@ -139,8 +139,8 @@ def test_an_index_of_messages_goes_and_the_messages_stay(of_0_2_0: None, engine:
 
 
 def test_what_earlier_names_of_recipes_meant_is_kept(engine: Engine) -> None:
-    earlier = MIGRATIONS[: MIGRATIONS.index(m016_recipes_by_their_parts)]
-    migrate(engine, earlier)
+    step = MIGRATIONS.index(m016_recipes_by_their_parts)
+    migrate(engine, MIGRATIONS[:step])
     with for_writing(engine).begin() as connection:
         for number, name in enumerate(("packed", "faithful", "exact", "keep50")):
             connection.exec_driver_sql(
@@ -149,7 +149,7 @@ def test_what_earlier_names_of_recipes_meant_is_kept(engine: Engine) -> None:
                 (str(number), name),
             )
         connection.exec_driver_sql("INSERT INTO preferences (name, value) VALUES ('recipe', 'archive')")
-    migrate(engine)
+    migrate(engine, MIGRATIONS[: step + 1])
     with engine.connect() as connection:
         recipes = connection.exec_driver_sql("SELECT recipe FROM documents ORDER BY id").scalars().all()
         assert recipes == ["coded16+near4,1", "keep60+k8v4h", "exact", "keep50"]
