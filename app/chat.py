@@ -26,7 +26,7 @@ from app.routing import index
 from app.several_answer import read_of
 from app.streaming import without_echo
 from app.warming import Warming
-from storage import Document, MessageState, Store
+from storage import Document, MessageState, StorageAway, Store
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,10 @@ class Chat:
         self._note_change()
         if self._thread.is_alive():
             self._thread.join()
-            self._store.delete_hidden_conversations()
+            try:
+                self._store.delete_hidden_conversations()
+            except StorageAway as error:
+                log.warning("hidden conversations go later: %s", error)
         self._pool.shutdown()
         self._warming.close()
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, String, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
-from storage.models import Citation, Conversation, Document, Message, MessageState, Person, elements, utc_now
+from storage.models import Citation, Conversation, Document, Message, MessageState, Person, utc_now
 from storage.sessions import Sessions, add, stored
 
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
@@ -260,7 +260,7 @@ class Conversations(Sessions):
 
 def about(document_id: str) -> ColumnElement[bool]:
     """Whether a document is one of the further ones of a conversation."""
-    return exists().where(elements(Conversation.beside) == document_id)
+    return cast(Conversation.beside, String).contains(f'"{document_id}"', autoescape=True)
 
 
 def _branch(by_id: Mapping[int, Message], last: int | None = None) -> list[Message]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from storage import page_index
 from storage.conversations import about
+from storage.databases import WordIndex
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.people import People
 from storage.sessions import add, count_change, stored
@@ -51,8 +52,8 @@ class Documents(People):
             session.execute(delete(PageVectors).where(PageVectors.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
-            page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
-            document.index_check = page_index.checksum(session.connection(), document_id)
+            index = [(row["number"], row["text"]) for row in rows]
+            document.index_check = self._words.fill(session.connection(), document_id, index)
             document.title = document.title if document.is_named else title
             document.note = note
             document.outline = list(outline)
@@ -69,13 +70,13 @@ class Documents(People):
             document = stored(session, Document, document_id)
             known = stored(session, Page, (document_id, page.number))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
-            page_index.replace(session.connection(), document_id, page.number, known.text, page.text)
-            document.index_check = page_index.checksum(session.connection(), document_id)
+            changed = page.number, known.text, page.text
+            document.index_check = self._words.replace(session.connection(), document_id, *changed)
             for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
                 setattr(known, column, getattr(page, column))
 
     def mend_indexes(self) -> None:
-        """Index the words of documents anew whose index is not what was written."""
+        """Index the words of documents anew whose index in SQLite is not what was written."""
         with self._read() as session:
             connection = session.connection()
             indexed = page_index.indexed(connection)
@@ -107,12 +108,12 @@ class Documents(People):
             if rows[0]["number"] == 1:
                 session.execute(known)
                 session.execute(meant)
-                page_index.drop(session.connection(), document_id)
+                self._words.drop(session.connection(), document_id)
             else:
                 numbers = [row["number"] for row in rows]
                 session.execute(known.where(Page.number.in_(numbers)))
                 session.execute(meant.where(PageVectors.number.in_(numbers)))
-            page_index.add(session.connection(), document_id, index)
+            self._words.add(session.connection(), document_id, index)
             session.execute(insert(Page), rows)
             document.num_pages = num_pages
 
@@ -198,7 +199,8 @@ class Documents(People):
             document.state = "deleted"
             sections = {row.id: row.identity for row in session.execute(of_document)}
             own = set(session.scalars(select(Block.file_name).where(Block.section_id.in_(sections))))
-            others = set(session.scalars(select(Block.file_name).where(Block.section_id.not_in(sections))))
+            named = select(Block.file_name).where(Block.section_id.not_in(sections), Block.file_name.in_(own))
+            others = set(session.scalars(named))
             return document.digest, sorted(own - others), set(sections.values())
 
     def doomed_documents(self) -> list[str]:
@@ -211,7 +213,7 @@ class Documents(People):
         with self._write() as session:
             session.execute(delete(Conversation).where(about(document_id)))
             if session.scalars(delete(Document).where(Document.id == document_id).returning(Document.id)).all():
-                page_index.drop(session.connection(), document_id)
+                self._words.drop(session.connection(), document_id)
         self._empty_log()
 
     def page(self, document_id: str, number: int) -> Page | None:
@@ -262,27 +264,25 @@ class Documents(People):
         with self._read() as session:
             if not _seen(session, [document_id]):
                 return []
-            return page_index.search(session.connection(), document_id, terms, limit)
+            return self._words.search(session.connection(), document_id, terms, limit)
 
     def pages_with(self, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
         """By document, numbers of the pages with all of these words, best first; the last may be a word's beginning."""
         with self._read() as session:
-            connection = session.connection()
-            indexed = page_index.indexed(connection) & _seen(session, document_ids)
-            return {
-                each: page_index.search_all(connection, each, words, limit) if each in indexed else []
-                for each in document_ids
-            }
+            seen = _seen(session, document_ids)
+            found = self._words.search_all(session.connection(), sorted(seen), words, limit)
+            return {each: found.get(each, []) for each in document_ids}
 
     def pages_holding(self, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
         """By document, for each of these plain words the numbers of the pages with it."""
         with self._read() as session:
-            connection = session.connection()
-            indexed = page_index.indexed(connection) & _seen(session, document_ids)
-            return {
-                each: [page_index.holding(connection, each, term) if each in indexed else set() for term in terms]
-                for each in document_ids
-            }
+            seen = _seen(session, document_ids)
+            found = self._words.holding(session.connection(), sorted(seen), terms)
+            return {each: found.get(each, [set() for _ in terms]) for each in document_ids}
+
+    @property
+    def _words(self) -> WordIndex:
+        return self._database.words
 
 
 def _seen(session: Session, document_ids: Collection[str]) -> set[str]:

@@ -109,7 +109,7 @@ def given(anns: Anns, name: str, verb: str) -> Any:
 
 
 def rows(store: Store) -> dict[str, list[Any]]:
-    with store._engine.connect() as connection:
+    with store._database.engine.connect() as connection:
         names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars()
         return {name: sorted(map(repr, connection.execute(text(f"SELECT * FROM {name}")))) for name in names}
 
@@ -258,7 +258,7 @@ def test_a_home_from_before_people_is_its_users_and_its_unlocked_files_have_new_
     store.keep_otherwise(B, "c" * 64)
     for name in (A, B):
         (home.documents / name).write_bytes(name.encode())
-    with store._writing_engine.begin() as connection:
+    with store._database.writing.begin() as connection:
         for later in ("TABLE shares", "TABLE sign_ins", "TABLE people", "INDEX documents_by_owner"):
             connection.exec_driver_sql(f"DROP {later}")
         for table in ("documents", "api_keys"):
@@ -266,7 +266,7 @@ def test_a_home_from_before_people_is_its_users_and_its_unlocked_files_have_new_
                 connection.exec_driver_sql(f"DROP TRIGGER {table}_{name}")
             connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN owner")
         connection.exec_driver_sql("DELETE FROM schema_version WHERE version > 16")
-    migrate(store._engine, MIGRATIONS)
+    migrate(store._database, MIGRATIONS)
     assert {each.id: each.owner for each in store.documents()} == {A: "", B: ""}
     assert sorted(path.name for path in home.documents.iterdir()) == [A, "c" * 64]
     assert all((home.documents / each.digest).exists() for each in store.documents()) and not store.damaged_rows()

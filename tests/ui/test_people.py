@@ -206,7 +206,7 @@ def test_no_event_of_the_page_tells_or_does_anything_to_what_is_anns(place: Plac
 
 def rows(app: App) -> dict[str, list[str]]:
     """All that is kept but for what counts the changes."""
-    with app._store._engine.connect() as connection:
+    with app._store._database.engine.connect() as connection:
         names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
         kept = {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in names}
     return {name: sorted(map(repr, found)) for name, found in kept.items() if name not in ("preferences", "sign_ins")}
