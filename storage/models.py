@@ -24,10 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import TypeDecorator
 
 DocumentState = Literal["added", "parsed", "rejected", "deleted"]
@@ -73,21 +70,6 @@ class JsonTuples(TypeDecorator[list[tuple[Any, ...]]]):
 def utc_now() -> datetime:
     """The current time, aware."""
     return datetime.now(UTC)
-
-
-class _Each(GenericFunction[str]):
-    name = "json_each"
-    inherit_cache = True
-
-
-@compiles(_Each, "postgresql")
-def _each(element: _Each, compiler: SQLCompiler, **how: Any) -> str:
-    return f"json_array_elements_text({compiler.process(element.clauses, **how)})"
-
-
-def elements(column: Any) -> Any:
-    """The elements of a JSON list, each in a row of its own beside that of the list."""
-    return _Each(column).table_valued("value").c.value
 
 
 class Base(MappedAsDataclass, DeclarativeBase):

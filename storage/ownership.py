@@ -7,8 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, event, exists, false, or_, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.orm.interfaces import ORMOption
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
 
 from storage.models import (
     ApiKey,
@@ -25,7 +28,6 @@ from storage.models import (
     Section,
     Share,
     SignIn,
-    elements,
 )
 
 EVERYBODY = "*"
@@ -71,7 +73,7 @@ class Viewer:
         me, names, seen, documents = self.id, self.names, self._documents(), self._documents(changing)
         readings = select(reading.c.id).where(reading.c.document_id.in_(documents))
         sections = select(section.c.id).where(section.c.reading_id.in_(readings))
-        whole = conversation.c.document_id.in_(seen), ~exists().where(elements(conversation.c.beside).not_in(seen))
+        whole = conversation.c.document_id.in_(seen), ~exists().where(_elements(conversation.c.beside).not_in(seen))
         talks = select(conversation.c.id).where(conversation.c.owner == me, *whole)
         messages = select(message.c.id).where(message.c.conversation_id.in_(talks))
         nobody = select(person.c.id).where(false())
@@ -99,7 +101,7 @@ class Viewer:
             return ids.where(false() if changing else document.c.id.in_(self.only))
         own = document.c.owner == self.id
         to_him = share.c.owner == document.c.owner, share.c.person.in_(self.names)
-        shared = exists().where(*to_him, share.c.tag == elements(document.c.tags))
+        shared = exists().where(*to_him, share.c.tag == _elements(document.c.tags))
         return ids.where(own if changing else or_(own, shared))
 
 
@@ -107,3 +109,18 @@ class Viewer:
 def _options(viewer: Viewer, changing: bool) -> Sequence[ORMOption]:
     clauses = viewer.clauses(changing).items()
     return [with_loader_criteria(kind, clause, include_aliases=True) for kind, clause in clauses]
+
+
+class _Each(GenericFunction[str]):
+    name = "json_each"
+    inherit_cache = True
+
+
+@compiles(_Each, "postgresql")
+def _each(element: _Each, compiler: SQLCompiler, **how: Any) -> str:
+    return f"json_array_elements_text({compiler.process(element.clauses, **how)})"
+
+
+def _elements(column: Any) -> Any:
+    """The elements of a JSON list, each in a row of its own beside that of the list."""
+    return _Each(column).table_valued("value").c.value
