@@ -1,8 +1,9 @@
 """The catalogue: what is known of each document, and what is happening to it."""
 
 from collections import Counter
+from copy import copy
 
-from app.errors import DocumentNotFound
+from app.errors import DocumentNotFound, NotAllowed
 from app.events import DocumentEntry, Progress
 from app.intake import storing
 from app.listing import SORTS, listed, tags_in
@@ -23,6 +24,19 @@ class Catalogue:
         self._store, self._settings = store, settings
         self._model = model
         self._worker = worker
+
+    def seen_by(self, store: Store) -> "Catalogue":
+        """The documents of the viewer of that store."""
+        seen = copy(self)
+        seen._store = store
+        return seen
+
+    def own(self, document_id: str) -> Document:
+        """A document that its viewer may change. Raises DocumentNotFound, and NotAllowed for somebody else's."""
+        if (document := self._store.document(document_id, own=True)) is None:
+            self.document(document_id)
+            raise NotAllowed("This document is shared with you to read and ask.", "Only its owner can change it.")
+        return document
 
     def document(self, document_id: str) -> Document:
         """A document by its id. Raises DocumentNotFound."""
@@ -81,6 +95,8 @@ class Catalogue:
 
     def _entry(self, known: Shelved) -> DocumentEntry:
         engine, document, reading = self._model.peek(), known.document, next(reversed(known.readings), None)
+        viewer = self._store.viewer
+        is_own = viewer.has_all or document.owner == viewer.id
         serving = None
         if engine:
             reading, serving = engine.presets.of(known)
@@ -94,7 +110,8 @@ class Catalogue:
             num_bytes=document.num_bytes,
             pod_bytes=sum(each.num_bytes for each in known.readings),
             progress=self._progress(known, reading),
-            forecast=engine.planner.forecast(reading, known) if engine and reading else None,
+            # It tells how large the disk is, and reading is its owner's affair.
+            forecast=engine.planner.forecast(reading, known) if engine and reading and is_own else None,
             recipe=reading.recipe if engine and reading else "",
             answers_from=serving.recipe if serving and reading and serving.id != reading.id else "",
             outline=tuple(document.outline),
@@ -102,6 +119,7 @@ class Catalogue:
             note=document.note,
             attachments=tuple(document.attachments),
             tags=tuple(document.tags),
+            is_own=is_own,
             used_at=max((each.last_used_at for each in known.readings), default=document.created_at),
         )
 

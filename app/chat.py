@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 from app.conversations import Asked, Conversations
@@ -49,6 +50,13 @@ class _Running:
     doing: str = ""
 
 
+class _Changes(threading.Condition):
+    """Counts what changed in any conversation."""
+
+    version = 0
+    closed = False
+
+
 class Chat:
     """Asks, answers in the background, and shows each conversation as it stands. Several threads may use it."""
 
@@ -57,18 +65,23 @@ class Chat:
         self._model = model
         self._conversations = conversations
         self._questions = questions
-        self._changed = threading.Condition()
-        self._version = 0
+        self._changed = _Changes()
         self._running: dict[int, _Running] = {}
         self._not_before: dict[int, float] = {}
         self._hits: dict[int, tuple[bool, tuple[Cited, ...]]] = {}
         """Of waiting questions: the passages with their words, and whether all pages are searched."""
         self._looking = threading.Lock()
         self._wake = threading.Event()
-        self._closed = False
+        self._take_up = self._begin
         self._warming = Warming(store, model)
         self._pool = ThreadPoolExecutor(_ANSWERS_AT_ONCE, "answers")
         self._thread = threading.Thread(target=self._watch, name="chat", daemon=True)
+
+    def seen_by(self, store: Store) -> "Chat":
+        """The conversations of the viewer of that store, answered as all are."""
+        seen = copy(self)
+        seen._store, seen._conversations = store, Conversations(store)
+        return seen
 
     def start(self) -> None:
         """Answer what is asked, and what an earlier run left open, in the background."""
@@ -77,7 +90,7 @@ class Chat:
 
     def close(self) -> None:
         """End after the token or chunk at hand; what is open stays open for the next start."""
-        self._closed = True
+        self._changed.closed = True
         self._wake.set()
         self._note_change()
         if self._thread.is_alive():
@@ -93,9 +106,9 @@ class Chat:
         """Get ready for questions about a document, which was opened just now."""
         self._warming.expect(document_id)
 
-    def open(self, documents: Sequence[str], owner: str = "") -> str:
+    def open(self, documents: Sequence[str]) -> str:
         """A conversation about several documents, to be asked in; its id. Raises DocumentNotFound."""
-        return self._conversations.open(documents, owner)
+        return self._conversations.open(documents)
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
         """The documents that a conversation is about; none before its first question, where it is about one."""
@@ -110,9 +123,9 @@ class Chat:
         """As `Conversations.copy`."""
         return self._conversations.copy(conversation_id, question, before)
 
-    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "", instead_of: int = 0) -> str:
+    def ask(self, document_id: str, conversation_id: str, question: str, instead_of: int = 0) -> str:
         """Store a question at the end of a conversation, which begins with it if there is none of this id; "" is a new
-        one, and the owner's. Asked `instead_of` the question of an answer, it is in a copy of what stands before that.
+        one. Asked `instead_of` the question of an answer, it is in a copy of what stands before that.
 
         Returns the conversation's id. Raises QuestionRejected and DocumentNotFound.
         """
@@ -121,18 +134,19 @@ class Chat:
             raise QuestionRejected("The question is empty.", "Type what you want to know.")
         with self._looking:
             conversation = self._store.conversation(conversation_id) if conversation_id else None
-            if conversation is not None and (conversation.document_id, conversation.owner) != (document_id, owner):
+            mine = document_id, self._store.viewer.id
+            if conversation is not None and (conversation.document_id, conversation.owner) != mine:
                 raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
             if instead_of:
                 conversation_id = self._conversations.copy(conversation_id, question, instead_of)
             messages = self._store.messages(conversation_id) if conversation else []
             beside = tuple(conversation.beside) if conversation else ()
-            asked = Asked(document_id, question, conversation_id, messages, owner=owner, beside=beside)
+            asked = Asked(document_id, question, conversation_id, messages, beside=beside)
             # What is asked of the document itself, or of a page, is not looked for by its words.
             by_words = not beside and self._questions.needs(asked) == "reading"
             found = hits(question, document_id, self._store) if by_words else ()
             asked = self._conversations.begin(asked, found)
-        self._begin()
+        self._take_up()
         return asked.conversation_id
 
     def again(self, conversation_id: str) -> None:
@@ -141,7 +155,7 @@ class Chat:
             if any(turn.is_open for turn in self.turns(conversation_id)):
                 raise Busy("An answer of this conversation is still to come.", "Wait for it, or stop it first.")
             self._conversations.begin(self._conversations.asked_again(conversation_id))
-        self._begin()
+        self._take_up()
 
     def stop(self, conversation_id: str) -> None:
         """End what is open in a conversation, at once and for good; what was said stays."""
@@ -154,11 +168,11 @@ class Chat:
         self._store.hide_conversation(conversation_id)
         self._end_answers(conversation_id)
 
-    def bring_back(self, conversation_id: str, owner: str = "") -> None:
+    def bring_back(self, conversation_id: str) -> None:
         """Take back that a conversation was deleted. Raises DocumentNotFound."""
-        if not self._store.bring_back_conversation(conversation_id, owner):
+        if not self._store.bring_back_conversation(conversation_id):
             raise DocumentNotFound("This conversation is gone for good.", "Start a new one.")
-        self._begin()
+        self._take_up()
 
     def rename(self, conversation_id: str, title: str) -> None:
         """Call a conversation so from now on. Raises BadName and DocumentNotFound."""
@@ -171,14 +185,9 @@ class Chat:
                 self._running.pop(key).stop.set()
         self._note_change()
 
-    def is_owner(self, owner: str, conversation_id: str) -> bool:
-        """Whether a conversation is this owner's."""
-        conversation = self._store.conversation(conversation_id)
-        return conversation is not None and conversation.owner == owner
-
-    def forget(self, owner: str) -> None:
-        """Forget all conversations of a visitor, and end their answers."""
-        for conversation_id in self._store.conversations_of(owner):
+    def forget(self) -> None:
+        """Forget all conversations of its viewer, and end their answers."""
+        for conversation_id in self._store.conversations_of_viewer():
             self._conversations.delete(conversation_id)
             self._end_answers(conversation_id)
 
@@ -194,13 +203,13 @@ class Chat:
         seen, searching_ends = -1, time.monotonic() + _SEARCH_SECONDS
         while True:
             with self._changed:
-                if seen == self._version:
+                if seen == self._changed.version:
                     self._changed.wait(_LOOK_SECONDS)
-                seen = self._version
+                seen = self._changed.version
                 runs = any(each.asked.conversation_id == conversation_id for each in self._running.values())
             turns = self.turns(conversation_id)
             runs = runs or (bool(turns) and self._is_searched_for(turns[-1]) and time.monotonic() < searching_ends)
-            if self._closed or not turns or not runs:
+            if self._changed.closed or not turns or not runs:
                 return
             yield turns[-1]
 
@@ -215,7 +224,7 @@ class Chat:
         self._wake.set()
 
     def _watch(self) -> None:
-        while not self._closed:
+        while not self._changed.closed:
             try:
                 some_open = self.look()
             except Exception:
@@ -233,7 +242,7 @@ class Chat:
                 running = set(self._running)
             open_ones = self._conversations.open_ones()
             for asked, state in open_ones:
-                if asked.answer_id not in running and not self._closed:
+                if asked.answer_id not in running and not self._changed.closed:
                     with suppress(DocumentNotFound):  # deleted meanwhile
                         self._advance(asked, state)
         return bool(open_ones)
@@ -308,7 +317,7 @@ class Chat:
         try:
             with closing(self._questions.answer(asked, running.stop)) as events:
                 for event in events:
-                    if self._closed:
+                    if self._changed.closed:
                         return
                     self._note(running, event)
         except NotRead:
@@ -356,7 +365,7 @@ class Chat:
 
     def _note_change(self) -> None:
         with self._changed:
-            self._version += 1
+            self._changed.version += 1
             self._changed.notify_all()
 
 

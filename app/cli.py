@@ -71,7 +71,8 @@ def _run(app: App, options: argparse.Namespace, services: Mapping[str, Serve], a
             add_files(app, files)
             service(app)
             return 0
-        return _print(options.run, app, options, as_json)
+        acting = app.people.app(app.people.named(options.person)) if "person" in options else app
+        return _print(options.run, acting, options, as_json)
     except KeyboardInterrupt:
         print("\nStopped. What was read so far is kept.", file=sys.stderr)
         return 130
@@ -112,6 +113,7 @@ def _parser(services: Mapping[str, Serve]) -> argparse.ArgumentParser:
     output.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON value at the end"
     )
+    output.add_argument("--person", default=argparse.SUPPRESS, metavar="NAME", help="do it as this person has it")
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, parents=[shared])
     commands = Parsers(parser, output)
     for name, service in services.items():

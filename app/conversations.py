@@ -20,9 +20,8 @@ class Asked:
     With a `recipe` only the memory that is kept by it answers. A question that was stored before it is answered has an
     open answer, `answer_id`; an answer that revises an earlier one is checked against so many pages, `checks`.
     `understood` is the question as it is completed from those before it, and empty where it is whole. What is not
-    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. A conversation that
-    begins with it is the `owner`'s: the home's user's, who is "", or a visitor's. Further documents that are asked are
-    `beside` the first.
+    `kept` belongs to whoever keeps the conversation himself, and tells what he has `said` before. Further documents
+    that are asked are `beside` the first.
     """
 
     document_id: str
@@ -36,7 +35,6 @@ class Asked:
     understood: str = ""
     kept: bool = True
     said: Sequence[str] = ()
-    owner: str = ""
     beside: tuple[str, ...] = ()
 
     @property
@@ -76,11 +74,11 @@ class Conversations:
         messages, others = self._store.messages(conversation_id), tuple(conversation.beside)
         return Asked(document_id, question, conversation_id, messages, recipe=recipe, beside=others)
 
-    def open(self, documents: Sequence[str], owner: str = "") -> str:
+    def open(self, documents: Sequence[str]) -> str:
         """A conversation about several documents, without a question yet; its id. Raises DocumentNotFound."""
         first, *others = dict.fromkeys(documents)
         with keeping():
-            return self._store.start_conversation(first, "", owner=owner, beside=others).id
+            return self._store.start_conversation(first, "", beside=others).id
 
     def asked_again(self, conversation_id: str) -> Asked:
         """The last question of a conversation. Raises DocumentNotFound where there is none."""
@@ -102,11 +100,10 @@ class Conversations:
             title = question[:80] or f"{original.title if original else ''} (copy)"
             return self._store.copy_conversation(conversation_id, title, before).id
 
-    def entries(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
-        """Conversations of the home's user or of a visitor, last used first: about a document, or all with what each is
-        about."""
+    def entries(self, document_id: str = "") -> list[ConversationEntry]:
+        """Conversations of its viewer, last used first: about a document, or all with what each is about."""
         names = {} if document_id else {each.id: each.name for each in self._store.documents()}
-        found = self._store.conversations(document_id, owner)
+        found = self._store.conversations(document_id)
         versions: dict[str, tuple[str, ...]] = {}
         for each in sorted(found, key=lambda each: each.created_at):
             versions[each.first] = (*versions.get(each.first, ()), each.id)
@@ -225,7 +222,7 @@ class Conversations:
                 if not conversation_id or self._store.conversation(conversation_id) is None:
                     title = asked.question[:80]
                     start = self._store.start_conversation
-                    conversation_id = start(asked.document_id, title, conversation_id, asked.owner, asked.beside).id
+                    conversation_id = start(asked.document_id, title, conversation_id, asked.beside).id
                 parent = asked.messages[-1].id if asked.messages else None
                 _, kept = self._store.add_exchange(conversation_id, asked.question, message, rows, parent)
         return replace(asked, conversation_id=conversation_id, answer_id=kept.id)

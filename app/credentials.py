@@ -10,9 +10,16 @@ from time import monotonic
 class Password:
     """A password by scrypt: slow to guess, and not to be read out of memory."""
 
-    def __init__(self, plain: str) -> None:
-        self._salt = secrets.token_bytes(16)
-        self._hashed = self._hash(plain)
+    def __init__(self, plain: str, kept: str = "") -> None:
+        """One that is chosen now, or the one of which this is `kept`."""
+        salt, _, hashed = kept.partition(" ")
+        self._salt = bytes.fromhex(salt) or secrets.token_bytes(16)
+        self._hashed = bytes.fromhex(hashed) or self._hash(plain)
+
+    @property
+    def kept(self) -> str:
+        """Salt and hash, in hexadecimal digits."""
+        return f"{self._salt.hex()} {self._hashed.hex()}"
 
     def matches(self, plain: str) -> bool:
         """Compared in constant time."""

@@ -98,7 +98,11 @@ class Busy(AppError):
 
 
 class NotAllowed(AppError):
-    """More than was shared with a visitor, or too often."""
+    """More than whoever asks may do, or too often."""
+
+
+class NoSuchPerson(AppError):
+    """Nobody of this home has the name."""
 
 
 class NotShared(AppError):

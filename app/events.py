@@ -199,6 +199,8 @@ class DocumentEntry:
     """Pages without text that OCR may read."""
     tags: tuple[str, ...] = ()
     """What its user sorts it under."""
+    is_own: bool = True
+    """Whether whoever sees it may change it too."""
     used_at: datetime | None = None
     """When it was read or asked last."""
 

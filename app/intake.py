@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import copy
 from pathlib import Path
 
 from app.contents import printed_contents
@@ -16,19 +17,7 @@ from app.readers.base import clean
 from app.refusals import as_app_error, disk_failed
 from app.settings import Settings
 from app.titles import title_of
-from storage import (
-    BlobStore,
-    Document,
-    Home,
-    NotStored,
-    Page,
-    StorageError,
-    Store,
-    digest_of,
-    forget,
-    note,
-    pack_words,
-)
+from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, forget, note, pack_words
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +31,17 @@ class Intake:
 
     def __init__(self, store: Store, home: Home, settings: Settings) -> None:
         self._settings = settings
-        self._store = store
+        self._store = self._all = store
         self._home = home
         self._blobs = BlobStore(home.bytes)
         # Bytes and row come and go together, also where one document is added and deleted at once.
         self._keeping = threading.Lock()
+
+    def seen_by(self, store: Store) -> "Intake":
+        """What is added belongs to the viewer of that store."""
+        seen = copy(self)
+        seen._store = store
+        return seen
 
     @property
     def limits(self) -> ReaderLimits:
@@ -55,7 +50,7 @@ class Intake:
 
     def opened(self, document: Document) -> AbstractContextManager[Path]:
         """A file with a document's bytes, while this lasts."""
-        return self._blobs.plain(document.id, document.digest)
+        return self._blobs.plain(document.digest, document.digest)
 
     def keep(self, path: Path, name: str, move: bool) -> Document:
         """Put a file into the private store and a row into the database; known bytes are the known document.
@@ -71,13 +66,21 @@ class Intake:
         media_type = sniff(path, file_name)
         title = title_of("", file_name)
         with storing(), self._keeping:
-            id_, num_bytes = self._blobs.put_file(path, move, self._digest)
+            digest, num_bytes = self._blobs.put_file(path, move)
             document = self._store.add_document(
-                Document(id=id_, title=title, file_name=file_name, media_type=media_type, num_bytes=num_bytes)
+                Document(
+                    id=(id_ := self._store.viewer.own_id(digest)),
+                    title=title,
+                    file_name=file_name,
+                    media_type=media_type,
+                    num_bytes=num_bytes,
+                    kept=digest if digest != id_ else "",
+                )
             )
+            self._drop_unused(digest)
             if document.state == "deleted":
                 raise Busy("This document is being deleted.", "Add it again in a moment.")
-            note(self._home, self._store)
+            note(self._home, self._all)
             return document
 
     def rescue(self, names: Mapping[str, str]) -> list[Document]:
@@ -108,8 +111,9 @@ class Intake:
             with self.opened(document) as path:
                 unlock(path, password, unlocked, self.limits)
             with self._keeping, storing():
-                self._store.keep_otherwise(document.id, digest_of(unlocked))
-                self._blobs.replace(document.id, unlocked)
+                kept, _ = self._blobs.put_file(unlocked, move=True)
+                self._store.keep_otherwise(document.id, kept)
+                self._drop_unused(document.digest)
 
     def extract(self, document: Document, number: int, out_path: Path) -> str:
         """Write a copy of a file that is attached to a document, by its 1-based number; returns its name.
@@ -176,7 +180,7 @@ class Intake:
 
     def stamp(self, document: Document) -> str:
         """What changes when a document's bytes do."""
-        return self._blobs.stamp(document.id)
+        return self._blobs.stamp(document.digest)
 
     def damaged(self, stopped: Callable[[], bool] = lambda: False, all_anew: bool = False) -> Iterator[Document]:
         """Documents whose bytes are not what was added; those that were whole before are looked at where they changed,
@@ -188,7 +192,7 @@ class Intake:
             stamp = self.stamp(document)
             if stamp and stamp == document.checked and not all_anew:
                 continue
-            if self._blobs.digest(document.id) == document.digest:
+            if self._blobs.digest(document.digest) == document.digest:
                 if stamp != document.checked:
                     with suppress(NotStored):
                         self._store.note_check(document.id, stamp)
@@ -196,9 +200,10 @@ class Intake:
                 # Unless it was deleted or unlocked meanwhile.
                 yield document
 
-    def _digest(self, sha256: str) -> str:
-        known = self._store.document(sha256)
-        return known.digest if known else sha256
+    def _drop_unused(self, digest: str) -> None:
+        """Let an original go that no document is made of, such as one whose copy without a password is kept."""
+        if not self._all.keeps_file(digest):
+            self._blobs.delete(digest)
 
     def reject(self, document: Document, message: str, hint: str) -> None:
         """Note why a document is not read."""
@@ -208,7 +213,7 @@ class Intake:
     def forget(self, document: Document) -> None:
         """Remove the document from the database and the disk, with everything that came of it."""
         with self._keeping, storing():
-            forget(self._home, self._store, document.id)
+            forget(self._home, self._all, document.id)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -65,6 +66,13 @@ class Library:
         self._recoding = Recoding(store, model, self._retention)
         self.at_rest: Callable[[], None] = lambda: None
         """Called now and then while nothing is to be read."""
+
+    def seen_by(self, store: Store) -> "Library":
+        """The library of the viewer of that store."""
+        seen = copy(self)
+        seen._store, seen.catalogue, seen.intake = store, self.catalogue.seen_by(store), self.intake.seen_by(store)
+        seen._transfer = Transfer(store, self._home, seen.intake)
+        return seen
 
     def add(self, path: Path, name: str, move: bool = True) -> str:
         """Put a file into the library and have it parsed and read; returns its id. Known bytes are not read again.
@@ -226,8 +234,9 @@ class Library:
         self._retention.empty(reading)
 
     def presets(self, document_id: str) -> PresetState | None:
-        """How a document is kept, and how it could be; None until the model is there and the document is parsed."""
-        engine = self._model.peek()
+        """How a document is kept, and how it could be; None until the model is there and the document is parsed, and
+        for those who are not asked, since what is chosen is for further documents too."""
+        engine = self._model.peek() if self._store.viewer.has_all else None
         return engine.presets.state(document_id) if engine else None
 
     def choose(self, document_id: str, recipe: str) -> None:
@@ -293,10 +302,9 @@ class Library:
 
     def suggested(self, document_id: str) -> tuple[str, ...]:
         """Questions to begin with: some that the sample answers, and of any other document what is always answered."""
-        sample_id, questions = _sample()
-        return (
-            questions if document_id == sample_id else ("What is this document about?", "Summarise it in five points")
-        )
+        digest, questions = _sample()
+        is_sample = self.catalogue.document(document_id).digest == digest
+        return questions if is_sample else ("What is this document about?", "Summarise it in five points")
 
     def guide(self, document_id: str) -> Answer | None:
         """What a document that is read is, and its main points, as soon as that is made."""
@@ -352,6 +360,6 @@ class Library:
 
 @cache
 def _sample() -> tuple[str, tuple[str, ...]]:
-    """The sample's id, and questions that it answers."""
+    """The sample's sha256, and questions that it answers."""
     known = json.loads(SAMPLE.with_name("questions.json").read_text("utf-8"))
     return hashlib.sha256(SAMPLE.read_bytes()).hexdigest(), tuple(each["question"] for each in known[:4])

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any, cast
 
 from app import passphrase
 from app.chat import Chat
@@ -17,11 +18,13 @@ from app.log_file import log_from
 from app.meaning import Meaning
 from app.model_handle import ModelHandle
 from app.originals import Originals
+from app.people import Collections, People, proxies
 from app.pod_engine import equip
 from app.preferences import Preferences
 from app.questions import Questions
 from app.reader_choice import Readers, latest_choice
 from app.refusals import as_app_error
+from app.roles import Parts, Seen
 from app.search import Search
 from app.settings import Settings
 from app.sharing import Sharing
@@ -34,7 +37,9 @@ from storage import (
     Keeper,
     NewerDatabase,
     Opened,
+    PersonRole,
     StorageError,
+    Viewer,
     open_library,
     read_block,
 )
@@ -53,8 +58,14 @@ class App:
 
     may_ask = True
     """A visitor of a share may be allowed to look only."""
+    role: PersonRole = "owner"
+    name = ""
+    """Of the person who has it; the home's user has none."""
+    signs_out = False
+    """Whether he came with a password of his own."""
 
     def __init__(self, settings: Settings, rescue: bool = False, sources: Mapping[str, str] | None = None) -> None:
+        proxies(settings)
         self._home, opened = _open(settings, rescue)
         self.settings = replace(settings, home=self._home.root)
         self.uploads = self._home.uploads
@@ -98,7 +109,9 @@ class App:
         self._originals = Originals(self.library.intake)
         self._open.callback(self._originals.close)
         self.export = Export(self.chat, self.library)
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.model.status)
+        self.sharing = Sharing(self.seen_by)
+        self.people = People(self._store, mine, self.seen_by)
+        self.collections = Collections(self._store, self.people)
         self._open.callback(self.sharing.stop)
         self.rescued = self.library.intake.rescue(opened.unknown)
         """Documents that were entered anew, because only their original files were known."""
@@ -114,6 +127,21 @@ class App:
         )
         self.notice = " ".join(filter(None, notices))
         """What happened to the library since it was open last, in whole sentences."""
+
+    def seen_by(self, viewer: Viewer, role: PersonRole, **how: Any) -> "App":
+        """The app as somebody else has it, by the gate of his role (see `Seen`)."""
+        store = self._store.seen_by(viewer)
+        library, questions = self.library.seen_by(store), self.questions.seen_by(store)
+        parts = Parts(
+            library,
+            questions,
+            self.chat.seen_by(store),
+            Search(store),
+            Keys(store),
+            Collections(store, self.people),
+            self.model,
+        )
+        return cast(App, Seen(self, parts, role, **how))
 
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""

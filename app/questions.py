@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
+from copy import copy
 from dataclasses import replace
 from typing import Literal
 
@@ -44,6 +45,12 @@ class Questions:
         self._conversations = conversations
         self._retriever = Retriever(store, meaning)
 
+    def seen_by(self, store: Store) -> "Questions":
+        """The conversations of the viewer of that store."""
+        seen = copy(self)
+        seen._conversations = Conversations(store)
+        return seen
+
     def ask(
         self,
         document_id: str,
@@ -70,9 +77,9 @@ class Questions:
         """Where a question goes, and which passages seem to answer it before the model has looked."""
         return Route(question, document_id, self._store, self._retriever.meaning)
 
-    def conversations(self, document_id: str = "", owner: str = "") -> list[ConversationEntry]:
+    def conversations(self, document_id: str = "") -> list[ConversationEntry]:
         """As `Conversations.entries`."""
-        return self._conversations.entries(document_id, owner)
+        return self._conversations.entries(document_id)
 
     def turns(self, conversation_id: str) -> list[Turn]:
         """A conversation as it was."""

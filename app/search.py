@@ -80,18 +80,12 @@ class Search:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def find(self, words: str, documents: Collection[str] | None = None, owner: str = "") -> Found:
-        """What holds all the words among these documents, or all, and the conversations of the home's user or of a
-        visitor about them."""
+    def find(self, words: str) -> Found:
+        """What holds all the words among its viewer's documents and conversations."""
         tags, words = parted(words)
         if not any(map(str.isalnum, words)):
             return Found()
-        known = self._store.documents()
-        if documents is None:
-            known = [each for each in known if tags <= {tag.casefold() for tag in each.tags}]
-        else:
-            # Tags are their user's own.
-            known = [each for each in known if each.id in documents]
+        known = [each for each in self._store.documents() if tags <= {tag.casefold() for tag in each.tags}]
         titles = {each.id: each.name for each in known}
         numbers = self._store.pages_with(list(titles), words, PAGES_OF_A_DOCUMENT)
         most = sorted((each for each in titles if numbers[each]), key=lambda each: -len(numbers[each]))
@@ -100,7 +94,7 @@ class Search:
         for place, each in enumerate(most):
             best = numbers[each][:shown] if place * shown < MOST_SHOWN else []
             found.append(DocumentHits(each, titles[each], self._pages(each, best, words), len(numbers[each])))
-        turns = list(self._turns(words, titles, owner))
+        turns = list(self._turns(words, titles))
         hits = (TurnHit(a, b, c, titles[a], _excerpt(said, words)) for a, b, c, said in turns[:_MOST_TURNS])
         return Found(tuple(found), tuple(hits), max(0, len(turns) - _MOST_TURNS))
 
@@ -126,10 +120,10 @@ class Search:
             if number in pages
         )
 
-    def _turns(self, words: str, titles: Collection[str], owner: str) -> Iterator[tuple[str, str, int, str]]:
+    def _turns(self, words: str, titles: Collection[str]) -> Iterator[tuple[str, str, int, str]]:
         """Document, conversation and answer of the turns that hold the words, and which part of it is shown."""
         wanted = words.casefold().split()
-        for conversation, messages in self._store.all_messages(owner):
+        for conversation, messages in self._store.all_messages():
             if not set(conversation.documents) <= set(titles):
                 continue
             for asked, answer in zip(messages[::2], messages[1::2], strict=False):

@@ -163,6 +163,18 @@ class Settings:
         "So much of what an object store keeps may be in the home folder too.", unit="MB")
     host: str = _setting("127.0.0.1", _PAGE, "start", "Address",
         "Where the page is served. Any address but this machine's own takes a password.")
+    names: str = _setting("", _PAGE, "start", "Names",
+        "Further host names under which the page is reached, with commas between them, such as that of a proxy.",
+        shown="none")
+    trusted_header: str = _setting("", _PAGE, "start", "Header of a proxy",
+        "A header in which a proxy names whoever it has signed in, such as X-Forwarded-Email or Remote-User.",
+        shown="none")
+    trusted_proxy: str = _setting("", _PAGE, "start", "Addresses of the proxy",
+        "Addresses or networks that this header is believed from, with commas between them; from others it is refused.",
+        shown="none")
+    unknown_people: str = _setting("member", _PAGE, "start", "Unknown people",
+        "Whether somebody whom the proxy names for the first time becomes a member, or is refused.",
+        choices=("member", "refused"))
     page_password: str = _setting("", _PAGE, "start", "Password of the page",
         "Lets whoever has it in from other machines, to everything.", repr=False, shown="none", secret=True)
     share: bool = _setting(False, _PAGE, "start", "Shared from the start",

@@ -6,17 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock, RLock, Timer
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from app.chat import Chat
 from app.credentials import Allowance, Password, digest, equal_digest
 from app.errors import NotAllowed, NotShared
-from app.events import ReaderStatus
-from app.library import Library
-from app.questions import Questions
-from app.search import Search
-from app.shared_app import Grant, SharedApp, Whole
+from storage import Viewer
 
 QUESTIONS_A_MINUTE = 6
 """Of one visitor; of all together four times that."""
@@ -60,7 +55,8 @@ class Visitor:
 
     id: str
     name: str
-    app: SharedApp
+    app: Any
+    """As he has it."""
     requests: Allowance
     seen_at: float
 
@@ -105,16 +101,12 @@ class Sharing:
 
     def __init__(
         self,
-        library: Library,
-        questions: Questions,
-        chat: Chat,
-        search: Search,
-        status: Callable[[], ReaderStatus],
+        seen_by: Callable[..., Any],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.roads: dict[str, Road] = {}
         """By name; whoever serves the page knows them."""
-        self._whole = Whole(library, questions, chat, search, status)
+        self._seen_by = seen_by
         self._clock = clock
         self._starting = Lock()
         self._lock = RLock()
@@ -209,7 +201,7 @@ class Sharing:
             share = self._running()
             visitors = share.visitors if share else {}
             for cookie in [cookie for cookie, each in visitors.items() if each.id == visitor_id]:
-                visitors.pop(cookie).app.chat.end()
+                visitors.pop(cookie).app.end()
 
     def state(self) -> ShareState | None:
         """None while nothing is shared."""
@@ -239,7 +231,7 @@ class Sharing:
                 return
             self.roads[share.terms.road].close()
             for visitor in share.visitors.values():
-                visitor.app.chat.end()
+                visitor.app.end()
             log.info("sharing has ended")
 
     def _running(self) -> _Share | None:
@@ -249,7 +241,8 @@ class Sharing:
     def _enter(self, share: _Share, name: str) -> str:
         visitor_id, cookie = secrets.token_hex(8), secrets.token_urlsafe(32)
         allowances = Allowance(QUESTIONS_A_MINUTE, self._clock), share.questions
-        app = SharedApp(Grant(self._whole, visitor_id, share.terms.documents, share.terms.may_ask, allowances))
+        viewer = Viewer(visitor_id, has_all=False, only=share.terms.documents)
+        app = self._seen_by(viewer, "visitor", may_ask=share.terms.may_ask, allowances=allowances)
         known = " ".join(name.split())[:40] or f"Visitor {len(share.visitors) + 1}"
         requests = Allowance(REQUESTS_A_MINUTE, self._clock)
         share.visitors[digest(cookie)] = Visitor(visitor_id, known, app, requests, self._clock())

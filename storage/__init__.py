@@ -36,13 +36,17 @@ from storage.models import (
     Page,
     PageState,
     PageVectors,
+    Person,
+    PersonRole,
     Reading,
     ReadingState,
     Role,
     Section,
     SectionState,
+    SignIn,
 )
 from storage.object_store import is_kept, move_in, remove
+from storage.ownership import EVERYBODY, Viewer
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 from storage.podfile import prefetch, read_block, write_block
 from storage.readings import SectionRead

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -27,18 +27,16 @@ class BlobStore:
         self._folder = root / "documents"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def put_file(
-        self, source: Path, move: bool = False, kept: Callable[[str], str] = lambda sha256: sha256
-    ) -> tuple[str, int]:
+    def put_file(self, source: Path, move: bool = False) -> tuple[str, int]:
         """Keep the bytes of `source`; returns their sha256 and number. With `move` the source is gone afterwards.
 
-        Bytes that are kept already, and whole, are not written again: those whose own sha256 is what `kept` tells.
-        Raises StorageFull; the source then stays.
+        Bytes that are kept already are written again, so that nobody can tell by the time whether they were; one file
+        takes the place of the other. Raises StorageFull; the source then stays.
         """
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
-        if self.digest(sha256) != kept(sha256) and not (move and self._take(source, sha256)):
+        if not (move and self._take(source, sha256)):
             self._copy(source, sha256, num_bytes, sha256)
         if move:
             source.unlink(missing_ok=True)
@@ -97,16 +95,6 @@ class BlobStore:
             return "in the store"
         return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
-    def replace(self, sha256: str, source: Path) -> None:
-        """Move other bytes into the place of those that are kept, such as a copy that needs no password any more."""
-        if vault_of(self._folder) or store_of(self.path(sha256)):
-            self._copy(source, sha256, source.stat().st_size, digest_of(source))
-            return
-        source.chmod(0o600)
-        with source.open("rb+") as file:
-            os.fsync(file.fileno())
-        rename(source, self.path(sha256))
-
     def delete(self, sha256: str) -> None:
         """Forget the bytes; those that are not kept are no error."""
         remove(self.path(sha256))
@@ -128,7 +116,10 @@ class BlobStore:
         if vault_of(self._folder) or store_of(self.path(sha256)) or source.is_symlink() or source.stat().st_nlink > 1:
             return False
         try:
-            self.replace(sha256, source)
+            source.chmod(0o600)
+            with source.open("rb+") as file:
+                os.fsync(file.fileno())
+            rename(source, self.path(sha256))
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES):
                 raise

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, String, cast, delete, exists, func, or_, s
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
-from storage.models import Citation, Conversation, Document, Message, MessageState, utc_now
-from storage.sessions import Sessions, stored
+from storage.models import Citation, Conversation, Document, Message, MessageState, Person, utc_now
+from storage.sessions import Sessions, add, stored
 
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
 """States of an answer that is still to come, or to be revised."""
@@ -31,17 +31,18 @@ class Conversations(Sessions):
     """Verbs about conversations, messages and citations."""
 
     def start_conversation(
-        self, document_id: str, title: str, conversation_id: str = "", owner: str = "", beside: Sequence[str] = ()
+        self, document_id: str, title: str, conversation_id: str = "", beside: Sequence[str] = ()
     ) -> Conversation:
-        """With the given id, or one of its own. Without a title its first question is its title, and until then it is
-        not listed. Raises NotStored where a document is gone.
+        """Its viewer's, with the given id, or one of its own. Without a title its first question is its title, and
+        until then it is not listed. Raises NotStored where a document is gone, or the id is somebody else's.
         """
-        with self._write() as session:
+        with self._write(asking=True) as session:
             for each in (document_id, *beside):
                 stored(session, Document, each)
+            owner = self.viewer.id
             conversation = Conversation(document_id=document_id, title=title, owner=owner, beside=list(beside))
             conversation.id = conversation_id or conversation.id
-            session.add(conversation)
+            add(session, conversation)
             return conversation
 
     def copy_conversation(self, conversation_id: str, title: str, before: int = 0) -> Conversation:
@@ -81,10 +82,10 @@ class Conversations(Sessions):
             found = session.get(Conversation, conversation_id)
             return None if found is None or found.is_deleted else found
 
-    def conversations(self, document_id: str = "", owner: str = "") -> list[Conversation]:
-        """Of the home's user or of a visitor, about a document or whatever, last used first."""
+    def conversations(self, document_id: str = "") -> list[Conversation]:
+        """Its viewer's own, about a document or whatever, last used first."""
         found = select(Conversation).where(
-            Conversation.owner == owner, Conversation.title != "", ~Conversation.is_deleted
+            Conversation.owner == self.viewer.id, Conversation.title != "", ~Conversation.is_deleted
         )
         if document_id:
             found = found.where(or_(Conversation.document_id == document_id, about(document_id)))
@@ -107,11 +108,11 @@ class Conversations(Sessions):
         if gone:
             self._empty_log()
 
-    def bring_back_conversation(self, conversation_id: str, owner: str) -> bool:
-        """Show a hidden conversation again; whether there was one of this owner."""
+    def bring_back_conversation(self, conversation_id: str) -> bool:
+        """Show a hidden conversation again; whether there was one."""
         with self._write() as session:
             found = session.get(Conversation, conversation_id)
-            if found is None or found.owner != owner:
+            if found is None or found.owner != self.viewer.id:
                 return False
             found.is_deleted = False
             return True
@@ -131,14 +132,15 @@ class Conversations(Sessions):
             session.execute(delete(Conversation).where(Conversation.id == conversation_id))
         self._empty_log()
 
-    def conversations_of(self, owner: str) -> list[str]:
-        """Ids of a visitor's conversations."""
+    def conversations_of_viewer(self) -> list[str]:
+        """Ids of its viewer's conversations."""
         with self._read() as session:
-            return list(session.scalars(select(Conversation.id).where(Conversation.owner == owner)))
+            return list(session.scalars(select(Conversation.id).where(Conversation.owner == self.viewer.id)))
 
     def delete_conversations_of_visitors(self) -> None:
         """Forget what visitors of an earlier run asked, and conversations that are hidden or without a question."""
-        no_longer = or_(Conversation.owner != "", Conversation.title == "", Conversation.is_deleted)
+        is_visitors = (Conversation.owner != "") & Conversation.owner.not_in(select(Person.id))
+        no_longer = or_(is_visitors, Conversation.title == "", Conversation.is_deleted)
         with self._write() as session:
             of_visitors = delete(Conversation).where(no_longer).returning(Conversation.id)
             deleted = session.scalars(of_visitors).all()
@@ -149,9 +151,9 @@ class Conversations(Sessions):
         """The active branch from its root on: the newest message and what led to it."""
         return self.branch(conversation_id)
 
-    def all_messages(self, owner: str = "") -> list[tuple[Conversation, list[Message]]]:
-        """Every conversation of the home's user or of a visitor with its active branch, last used first."""
-        seen = Conversation.owner == owner, ~Conversation.is_deleted
+    def all_messages(self) -> list[tuple[Conversation, list[Message]]]:
+        """Every conversation of its viewer's with its active branch, last used first."""
+        seen = Conversation.owner == self.viewer.id, ~Conversation.is_deleted
         of_owner = select(Message).join(Conversation).where(*seen).order_by(Message.id)
         newest_first = select(Conversation).where(*seen)
         by_conversation: dict[str, dict[int, Message]] = {}

@@ -5,27 +5,29 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy import and_, delete, insert, inspect, or_, select
+from sqlalchemy.orm import Session
 
 from storage import page_index
 from storage.conversations import about
 from storage.databases import WordIndex
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
-from storage.sessions import Sessions, count_change, stored
+from storage.people import People
+from storage.sessions import add, count_change, stored
 
 log = logging.getLogger(__name__)
 
 
-class Documents(Sessions):
+class Documents(People):
     """Verbs about documents and pages."""
 
     def add_document(self, document: Document) -> Document:
-        """Keep the document, or return the one that has this id already."""
+        """Keep the document as its viewer's, or return the one that has this id already. Raises NotStored."""
         with self._write() as session:
             known = session.get(Document, document.id)
             if known is None:
-                known = replace(document)
-                session.add(known)
+                known = replace(document, owner=self.viewer.id)
+                add(session, known)
                 count_change(session)
             return known
 
@@ -156,17 +158,25 @@ class Documents(Sessions):
         with self._write() as session:
             stored(session, Document, document_id).recipe = recipe
 
-    def document(self, document_id: str) -> Document | None:
-        """None where there is none, or none any longer."""
-        with self._read() as session:
+    def document(self, document_id: str, own: bool = False) -> Document | None:
+        """None where there is none, or none any longer; with `own` also where its viewer may not change it."""
+        with self._read(changing=own) as session:
             found = session.get(Document, document_id)
-            return None if found is None or found.state == "deleted" else found
+        return None if found is None or found.state == "deleted" else self._told([found])[0]
+
+    def keeps_file(self, digest: str) -> bool:
+        """Whether some document is made of the file of this name, whosesoever it is."""
+        of_file = or_(Document.kept == digest, and_(Document.kept == "", Document.id == digest))
+        with self._read() as session:
+            kept = select(Document.id).where(of_file, Document.state != "deleted")
+            return session.scalar(kept.limit(1)) is not None
 
     def documents(self) -> list[Document]:
         """Newest first."""
         kept = select(Document).where(Document.state != "deleted")
         with self._read() as session:
-            return list(session.scalars(kept.order_by(Document.created_at.desc(), Document.id)))
+            found = session.scalars(kept.order_by(Document.created_at.desc(), Document.id)).all()
+        return list(self._told(found))
 
     def find_documents(self, prefix_or_title: str) -> list[Document]:
         """Those whose id, title or file name is this; else those whose id begins so or whose names have its words."""
@@ -179,18 +189,19 @@ class Documents(Sessions):
             each for each, named in names if each.id.startswith(wanted) or all(word in named for word in wanted.split())
         ]
 
-    def doom_document(self, document_id: str) -> tuple[list[str], set[str]]:
-        """Note that the document is to go, which takes no room; returns its block files and the identities of its
-        sections. Raises NotStored.
+    def doom_document(self, document_id: str) -> tuple[str, list[str], set[str]]:
+        """Note that the document is to go, which takes no room; returns the digest of its original, its block files and
+        the identities of its sections. Raises NotStored.
         """
         of_document = select(Section.id, Section.identity).join(Reading).where(Reading.document_id == document_id)
         with self._write() as session:
-            stored(session, Document, document_id).state = "deleted"
+            document = stored(session, Document, document_id)
+            document.state = "deleted"
             sections = {row.id: row.identity for row in session.execute(of_document)}
             own = set(session.scalars(select(Block.file_name).where(Block.section_id.in_(sections))))
             named = select(Block.file_name).where(Block.section_id.not_in(sections), Block.file_name.in_(own))
             others = set(session.scalars(named))
-            return sorted(own - others), set(sections.values())
+            return document.digest, sorted(own - others), set(sections.values())
 
     def doomed_documents(self) -> list[str]:
         """Ids of those whose deletion did not come to its end."""
@@ -201,8 +212,8 @@ class Documents(Sessions):
         """Forget the document with its pages, readings and conversations."""
         with self._write() as session:
             session.execute(delete(Conversation).where(about(document_id)))
-            session.execute(delete(Document).where(Document.id == document_id))
-            self._words.drop(session.connection(), document_id)
+            if session.scalars(delete(Document).where(Document.id == document_id).returning(Document.id)).all():
+                self._words.drop(session.connection(), document_id)
         self._empty_log()
 
     def page(self, document_id: str, number: int) -> Page | None:
@@ -251,21 +262,32 @@ class Documents(Sessions):
     def search_pages(self, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
         with self._read() as session:
+            if not _seen(session, [document_id]):
+                return []
             return self._words.search(session.connection(), document_id, terms, limit)
 
     def pages_with(self, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
         """By document, numbers of the pages with all of these words, best first; the last may be a word's beginning."""
         with self._read() as session:
-            return self._words.search_all(session.connection(), document_ids, words, limit)
+            seen = _seen(session, document_ids)
+            found = self._words.search_all(session.connection(), sorted(seen), words, limit)
+            return {each: found.get(each, []) for each in document_ids}
 
     def pages_holding(self, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
         """By document, for each of these plain words the numbers of the pages with it."""
         with self._read() as session:
-            return self._words.holding(session.connection(), document_ids, terms)
+            seen = _seen(session, document_ids)
+            found = self._words.holding(session.connection(), sorted(seen), terms)
+            return {each: found.get(each, [set() for _ in terms]) for each in document_ids}
 
     @property
     def _words(self) -> WordIndex:
         return self._database.words
+
+
+def _seen(session: Session, document_ids: Collection[str]) -> set[str]:
+    """Those that their viewer may see, since an index of words does not know whose it is."""
+    return set(session.scalars(select(Document.id).where(Document.id.in_(document_ids))))
 
 
 def _rows(document_id: str, pages: Iterable[Page]) -> list[dict[str, Any]]:

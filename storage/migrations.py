@@ -5,11 +5,13 @@ and a change of the models. A database of a server is none of before step 16: la
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
 from storage import checks, page_index
 from storage.databases import Database
+from storage.durable import rename
 from storage.errors import NewerDatabase
 from storage.models import Base, utc_now
 from storage.scripts import RUN
@@ -131,6 +133,35 @@ def m016_recipes_by_their_parts(connection: Connection) -> None:
             connection.execute(text(change), {"made_by": made_by, "name": name})
 
 
+def m017_people(connection: Connection) -> None:
+    """Documents and keys belong to people, whose collections can be shared; and originals are named by their bytes, so
+    that those of several people are kept once.
+    """
+    for table in ("documents", "api_keys"):
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN owner VARCHAR NOT NULL DEFAULT ''")
+    connection.exec_driver_sql("CREATE INDEX documents_by_owner ON documents (owner)")
+    connection.exec_driver_sql(
+        "CREATE TABLE people (id VARCHAR NOT NULL PRIMARY KEY, name VARCHAR NOT NULL UNIQUE, role VARCHAR NOT NULL, "
+        "password VARCHAR NOT NULL, created_at DATETIME NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        "CREATE TABLE sign_ins (digest VARCHAR NOT NULL PRIMARY KEY, person_id VARCHAR NOT NULL REFERENCES people (id) "
+        "ON DELETE CASCADE, ends_at DATETIME NOT NULL)"
+    )
+    connection.exec_driver_sql(
+        "CREATE TABLE shares (owner VARCHAR NOT NULL, tag VARCHAR NOT NULL, person VARCHAR NOT NULL, "
+        "PRIMARY KEY (owner, tag, person))"
+    )
+    for table in ("documents", "api_keys", "people", "sign_ins", "shares"):
+        checks.check_rows(connection, table)
+    # Again harmless where this step did not come to its end.
+    documents = Path(connection.engine.url.database or "").with_name("documents")
+    unlocked = connection.exec_driver_sql("SELECT id, kept FROM documents WHERE kept != ''").all()
+    for document_id, kept in unlocked:
+        if (documents / document_id).exists() and not (documents / kept).exists():
+            rename(documents / document_id, documents / kept)
+
+
 MIGRATIONS: Sequence[Migration] = (
     m003_no_index_of_messages,
     m004_notes_of_documents,
@@ -146,6 +177,7 @@ MIGRATIONS: Sequence[Migration] = (
     m014_tags_of_documents,
     m015_checks_of_rows,
     m016_recipes_by_their_parts,
+    m017_people,
 )
 
 

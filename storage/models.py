@@ -33,6 +33,8 @@ PageState = Literal["ok", "empty", "scanned", "unreadable"]
 ReadingState = Literal["queued", "reading", "paused", "ready", "failed", "cancelled"]
 SectionState = Literal["waiting", "reading", "ready"]
 Role = Literal["user", "assistant"]
+PersonRole = Literal["owner", "member", "visitor"]
+"""An owner may do everything; a member has a library of his own; a visitor reads and asks what is shared with him."""
 MessageState = Literal["waiting", "partial", "done", "stopped", "failed"]
 """Waiting for the document to be read; answered from a part of it, to be revised; or at its end."""
 Box = tuple[float, float, float, float]
@@ -80,9 +82,10 @@ class Base(MappedAsDataclass, DeclarativeBase):
 
 
 class Document(Base, kw_only=True):
-    """A file of the library; its id is the sha256 of its bytes."""
+    """A file of somebody's library; its id is the sha256 of its bytes, or for a person made of it (see `Viewer`)."""
 
     __tablename__ = "documents"
+    __table_args__ = (Index("documents_by_owner", "owner"),)
 
     id: Mapped[str] = mapped_column(String, primary_key=True)
     title: Mapped[str]
@@ -113,16 +116,18 @@ class Document(Base, kw_only=True):
     )
     """Name and bytes, as the file says, of each file inside it."""
     kept: Mapped[str] = mapped_column(default="", server_default=text("''"))
-    """sha256 of the bytes that are kept, where they are other ones, such as a copy without a password."""
+    """sha256 of the bytes that are kept, where its id is not: of a person's, or of a copy without a password."""
     checked: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """Size and time of change of the bytes that were found to be whole."""
 
     index_check: Mapped[str] = mapped_column(default="", server_default=text("''"), repr=False)
     """Checksum of the index of its words (see `storage.page_index`); empty until it is parsed."""
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The person whose it is; empty for the home's user."""
 
     @property
     def digest(self) -> str:
-        """sha256 of the bytes that are kept, if they are whole."""
+        """sha256 of the bytes that are kept, if they are whole, and the name of their file."""
         return self.kept or self.id
 
     @property
@@ -140,6 +145,42 @@ class Preference(Base, kw_only=True):
     value: Mapped[str]
 
 
+class Person(Base, kw_only=True):
+    """Someone beside the home's user, who has rows of his own by his id."""
+
+    __tablename__ = "people"
+
+    id: Mapped[str] = mapped_column(String, primary_key=True, default_factory=lambda: uuid4().hex)
+    name: Mapped[str] = mapped_column(unique=True)
+    """As it is typed to sign in, without regard to case: in small letters."""
+    role: Mapped[PersonRole] = mapped_column(default="member")
+    password: Mapped[str] = mapped_column(default="", repr=False)
+    """Salt and hash; empty where a proxy signs him in."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
+
+
+class SignIn(Base, kw_only=True):
+    """A browser in which a person is signed in."""
+
+    __tablename__ = "sign_ins"
+
+    digest: Mapped[str] = mapped_column(String, primary_key=True, repr=False)
+    """sha256 of what its cookie holds."""
+    person_id: Mapped[str] = mapped_column(ForeignKey("people.id", ondelete="CASCADE"))
+    ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Share(Base, kw_only=True):
+    """A shared collection: a person, or everybody, sees what its owner has under a tag."""
+
+    __tablename__ = "shares"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
+    """His id, or `EVERYBODY`."""
+
+
 class ApiKey(Base, kw_only=True):
     """A key of a program that uses the library; what is kept of it does not open anything."""
 
@@ -152,6 +193,8 @@ class ApiKey(Base, kw_only=True):
     """sha256 of the key."""
     scopes: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=utc_now)
+    owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
+    """The person whose it is; empty for the home's user."""
 
 
 class Page(Base, kw_only=True):
@@ -281,7 +324,7 @@ class Conversation(Base, kw_only=True):
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
     title: Mapped[str]
     owner: Mapped[str] = mapped_column(default="", server_default=text("''"))
-    """The visitor whose it is; empty for the home's user."""
+    """The person or visitor whose it is; empty for the home's user."""
     beside: Mapped[list[str]] = mapped_column(JSON, default_factory=list, server_default=text("'[]'"))
     """Ids of the further documents that it is about."""
     is_deleted: Mapped[bool] = mapped_column(default=False, server_default=false())

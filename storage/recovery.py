@@ -104,13 +104,14 @@ def forget(home: Home, store: Store, document_id: str) -> None:
     """Delete a document with everything that came of it: its files first, since on a full disk the room that they took
     is needed to delete the rest. Raises NotStored.
     """
-    names, identities = store.doom_document(document_id)
+    original, names, identities = store.doom_document(document_id)
     for name in names:
         remove(home.pods / name)
     for path in (home.root / "quarantine").glob("*/*/*"):
         if path.name.startswith((document_id, *(identity[:16] for identity in identities))):
             path.unlink()
-    BlobStore(home.bytes).delete(document_id)
+    if not store.keeps_file(original):
+        BlobStore(home.bytes).delete(original)
     store.delete_document(document_id)
     note(home, store)
 
@@ -211,7 +212,7 @@ def _settle(home: Home, store: Store, register: Register) -> None:
     bytes are gone were deleted since, and what misses a part is read again.
     """
     for document in store.documents() if register.library else ():
-        if document.id not in register.names and not is_kept(home.documents / document.id):
+        if document.id not in register.names and not is_kept(home.documents / document.digest):
             forget(home, store, document.id)
     for reading in store.readings():
         for section in store.sections(reading.id):

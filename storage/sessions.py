@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from traceback import walk_tb
-from typing import TypeVar
+from typing import Self, TypeVar
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.databases import Database
 from storage.errors import DatabaseDamaged, NotStored
 from storage.models import Base, Preference
+from storage.ownership import Viewer
 
 CHANGES = "changes"
 """The preference that numbers the states of a database."""
@@ -23,22 +26,36 @@ class Sessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.viewer = Viewer()
+        """Whose statements they are: each finds only what is his."""
+
+    def seen_by(self, viewer: Viewer) -> Self:
+        """The same store as somebody else has it."""
+        seen = copy(self)
+        seen.viewer = viewer
+        return seen
 
     def close(self) -> None:
         """Close every connection."""
         self._database.close()
 
     @contextmanager
-    def _read(self) -> Iterator[Session]:
+    def _read(self, changing: bool = False) -> Iterator[Session]:
+        """Finds what its viewer may see, or what he could be `changing`."""
         with _values(), Session(self._database.engine, expire_on_commit=False) as session, session.begin():
+            self.viewer.restrict(session, changing)
             yield session
 
     @contextmanager
-    def _write(self, bulk: bool = False) -> Iterator[Session]:
-        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
+    def _write(self, bulk: bool = False, asking: bool = False) -> Iterator[Session]:
+        """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve.
+
+        What is found is its viewer's own, or where he is only `asking` what he may see.
+        """
         if not bulk:
             self._database.make_room()
         with _values(), Session(self._database.writing, expire_on_commit=False) as session, session.begin():
+            self.viewer.restrict(session, changing=not asking)
             yield session
 
     def _empty_log(self) -> None:
@@ -74,6 +91,15 @@ def as_number(value: str) -> int:
     if value and not value.isdecimal():
         raise DatabaseDamaged(f"{value!r} is no number")
     return int(value or 0)
+
+
+def add(session: Session, row: Base) -> None:
+    """Add a row; raises NotStored where there is one of its key, which may be somebody else's."""
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise NotStored(f"there is such a {type(row).__name__.lower()}") from error
 
 
 def stored(session: Session, kind: type[Row], key: object) -> Row:

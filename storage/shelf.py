@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import func, select, true
 
 from storage.models import Document, Page, PageState, Reading
+from storage.people import People
 from storage.readings import SectionRead, read_by_reading
-from storage.sessions import Sessions
 
 
 class Shelved(NamedTuple):
@@ -20,7 +20,7 @@ class Shelved(NamedTuple):
     """By reading, in order."""
 
 
-class Shelf(Sessions):
+class Shelf(People):
     """The verb of lists."""
 
     def shelf(self, document_id: str | None = None) -> list[Shelved]:
@@ -49,5 +49,5 @@ class Shelf(Sessions):
                 own := readings.get(each.id, []),
                 {r.id: sections.get(r.id, []) for r in own},
             )
-            for each in documents
+            for each in self._told(documents)
         ]

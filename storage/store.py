@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from typing import Self
 from uuid import uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from storage import checks
@@ -102,11 +103,12 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
         """Every file that a row stands for, or of those `among` such, relative to the home: bytes of documents and
         blocks of pods.
         """
-        documents = select("documents/" + Document.id).where(Document.state != "deleted")
+        digest = case((Document.kept == "", Document.id), else_=Document.kept)
+        documents = select("documents/" + digest).where(Document.state != "deleted")
         blocks = select("pods/" + Block.file_name)
         if among is not None:
             names = [name.partition("/")[2] for name in among]
-            documents, blocks = documents.where(Document.id.in_(names)), blocks.where(Block.file_name.in_(names))
+            documents, blocks = documents.where(digest.in_(names)), blocks.where(Block.file_name.in_(names))
         with self._read() as session:
             return {*session.scalars(documents), *session.scalars(blocks)}
 
@@ -116,20 +118,23 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
             return session.scalar(select(Document.id).where(Document.state != "deleted").limit(1)) or ""
 
     def preference(self, name: str) -> str:
-        """What was chosen last; empty where nothing was."""
+        """What its viewer chose last; empty where nothing was."""
         with self._read() as session:
-            found = session.get(Preference, name)
+            found = session.get(Preference, self._own(name))
             return found.value if found else ""
 
     def prefer(self, name: str, value: str) -> None:
-        """Keep a choice."""
+        """Keep a choice of its viewer's."""
         with self._write() as session:
-            session.merge(Preference(name=name, value=value))
+            session.merge(Preference(name=self._own(name), value=value))
+
+    def _own(self, name: str) -> str:
+        return f"{self.viewer.id} {name}".strip()
 
     def add_key(self, key: ApiKey) -> None:
-        """Keep a key's digest with its name and scopes."""
+        """Keep a key of its viewer's: its digest with its name and scopes."""
         with self._write() as session:
-            session.add(key)
+            session.add(replace(key, owner=self.viewer.id))
 
     def all_keys(self) -> list[ApiKey]:
         """Oldest first."""

@@ -1,8 +1,8 @@
 """Access: who sends a request, and what he may have of the page; the one place where that is decided.
 
 The home's user comes with the key that the start printed, or with the home's password, and then holds a cookie that is
-good after a restart too; visitors of a share with a link or the share's password, whose cookies are known by digests in
-memory. Nobody else has anything.
+good after a restart too; people with their names and passwords, or named by a proxy that is trusted; visitors of a
+share with a link or the share's password, whose cookies are known by digests in memory. Nobody else has anything.
 """
 
 import ipaddress
@@ -17,12 +17,13 @@ from hmac import compare_digest
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.datastructures import Headers
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from app.credentials import Allowance, Password, digest
 from app.errors import NotAllowed
@@ -61,7 +62,9 @@ VISITOR_ROUTES = (
     "/export/{form}/{conversation_id}",
     "/original/{document_id}",
 )
-"""For visitors too; all others are for the home's user alone."""
+"""For visitors too."""
+MEMBER_ROUTES = (*VISITOR_ROUTES, "/gradio_api/upload", "/gradio_api/upload_progress", "/archive/{document_id}")
+"""For members too; all others are for owners alone."""
 VISITOR_EVENTS = frozenset(
     (
         *("load", "tick", "open", "several", "search", "cite", "cite_live", "turn", "contents"),
@@ -69,7 +72,9 @@ VISITOR_EVENTS = frozenset(
         *("conversation_delete", "conversation_undo", "conversation_rename", "conversation_copy", "edit", "edit_leave"),
     )
 )
-"""Events of the page that visitors may cause; all others are for the home's user alone."""
+"""Events of the page that visitors may cause."""
+MEMBER_EVENTS = VISITOR_EVENTS | {"upload", "act", "act_welcome", "act_head", "act_order", "delete", "collections"}
+"""Events of the page that members may cause; all others are for owners alone."""
 CODE_SECONDS = 300.0
 """How long the address that a browser is opened with may take to be opened."""
 MOST_PAGES = 10_000
@@ -95,7 +100,7 @@ def acting(app: App) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Viewer:
-    """Whoever sent a request: the home's user, whose id is empty, or a visitor."""
+    """Whoever sent a request: the home's user, whose id is empty, a person or a visitor."""
 
     id: str
     app: App
@@ -112,7 +117,13 @@ class Viewer:
 
     def may_open(self, path: str) -> bool:
         """Whether a route is for him."""
-        return self.is_home or _matches(path, VISITOR_ROUTES)
+        routes = {"visitor": VISITOR_ROUTES, "member": MEMBER_ROUTES}.get(self.app.role)
+        return routes is None or _matches(path, routes)
+
+    def may_cause(self, event: str | None) -> bool:
+        """Whether an event of the page is his to cause."""
+        events = {"visitor": VISITOR_EVENTS, "member": MEMBER_EVENTS}.get(self.app.role)
+        return events is None or event in events
 
 
 class GuardedBlocks(gr.Blocks):
@@ -123,8 +134,8 @@ class GuardedBlocks(gr.Blocks):
         sent: Any = getattr(named.get("request"), "request", None)
         viewer = sent.scope.get("viewer") if sent else None
         event = named["block_fn"].api_name
-        if viewer is None or not (viewer.is_home or event in VISITOR_EVENTS):
-            raise gr.Error("This is not shared with visitors.", print_exception=False)
+        if viewer is None or not viewer.may_cause(event):
+            raise gr.Error("This is not shared with you.", print_exception=False)
         if not viewer.holds(named.get("session_hash") or ""):
             raise gr.Error("This page belongs to somebody else.", print_exception=False)
         with acting(viewer.app), speaking(sent.headers.get("accept-language", "")):
@@ -150,6 +161,8 @@ class Access:
         self._names = {"127.0.0.1", "localhost", "::1"}
         self._any_address = own not in self._names
         self._names.add(own)
+        self._names.update(each.strip().lower() for each in app.settings.names.split(",") if each.strip())
+        self._header = app.settings.trusted_header.lower()
 
     @property
     def has_password(self) -> bool:
@@ -166,8 +179,15 @@ class Access:
         """Whether this is the key of the start."""
         return compare_digest(key.encode(), self.key.encode())
 
-    def enter(self, key: str = "", password: str = "") -> str:
-        """Let the home's user in; returns the cookie's value. Raises NotAllowed."""
+    @property
+    def has_people(self) -> bool:
+        """Whether somebody may come with a name and a password."""
+        return any(each.password for each in self.app.people.all())
+
+    def enter(self, key: str = "", password: str = "", name: str = "") -> str:
+        """Let the home's user or a person in; returns the cookie's value. Raises NotAllowed."""
+        if name and not key:
+            return self.app.people.sign_in(name, password)
         if key:
             ends_at = self._codes.pop(digest(key), 0.0)
             if not self.is_key(key) and ends_at < self._clock():
@@ -201,18 +221,34 @@ class Access:
         """Whether a Host header names the address of a share that runs."""
         return self.app.sharing.is_here(host)
 
-    def viewer(self, headers: Headers) -> Viewer | None:
-        """Who sends these headers; None is nobody."""
+    def leave(self, scope: Scope) -> str:
+        """Sign out whoever sends a request; the header that takes his cookie away."""
+        self.app.people.sign_out(self._cookie(Headers(scope=scope).get("cookie", "")))
+        return f"{self.set_cookie('', secure=False)}; Max-Age=0"
+
+    def is_forged(self, scope: Scope) -> bool:
+        """Whether a request says who is signed in and does not come from the proxy, or says it twice."""
+        said = Headers(scope=scope).getlist(self._header) if self._header else []
+        return bool(said) and (len(said) > 1 or not self.app.people.is_proxy((scope.get("client") or ("",))[0]))
+
+    def viewer(self, scope: Scope) -> Viewer | None:
+        """Who sends a request; None is nobody."""
+        headers = Headers(scope=scope)
         host, cookie = headers.get("host", ""), self._cookie(headers.get("cookie", ""))
         key = headers.get("authorization", "").removeprefix("Bearer ")
         if self.is_home(host) and (self._is_cookie(cookie) or self.is_key(key)):
             return Viewer("", self.app, lambda page: self._holds(page, ""), lambda: True)
-        visitor = self.app.sharing.visitor(host, cookie)
-        if visitor is None:
+        if visitor := self.app.sharing.visitor(host, cookie):
+            may_go_on = visitor.requests.take
+            return Viewer(visitor.id, visitor.app, lambda page: self._holds(page, visitor.id), may_go_on)
+        if not self.is_home(host) or self.is_forged(scope):
             return None
-        # He has a part of the App, which refuses the rest.
-        view = cast(App, visitor.app)
-        return Viewer(visitor.id, view, lambda page: self._holds(page, visitor.id), visitor.requests.take)
+        named = headers.get(self._header, "") if self._header else ""
+        people = self.app.people
+        person = people.brought(named) if named else people.signed_in(cookie) if cookie else None
+        if person is None:
+            return None
+        return Viewer(person.id, people.app(person), lambda page: self._holds(page, person.id), lambda: True)
 
     def _is_cookie(self, value: str) -> bool:
         return compare_digest(value.encode(), self._cookie_value.encode())

@@ -85,7 +85,7 @@ def live(app: App, at: Open) -> View:
     if at.entry is None:
         return {"history": conversation.choose() if at.library else conversation.welcome(), "live": "", "status": ""}
     if not at.turns:
-        suggested = () if at.several else app.library.suggested(at.document_id)
+        suggested = () if at.several or not app.may_ask else app.library.suggested(at.document_id)
         read = not at.several and at.entry.progress.stage == "ready"
         guide = app.library.guide(at.document_id) if read else None
         history = conversation.invitation(at.entry, at.several, suggested, guide)

@@ -36,7 +36,8 @@ class Door:
                 cookie = await anyio.to_thread.run_sync(sharing.admit, key, password, given.get("name", ""))
                 secure = sharing.is_secure()
             else:
-                cookie = await anyio.to_thread.run_sync(access.enter, key, password)
+                cookie = await anyio.to_thread.run_sync(access.enter, key, password, given.get("name", ""))
+                secure = request.headers.get("origin", "").startswith("https:")
         except NotAllowed as error:
             return self.page(request, key, f"{error.message} {error.hint}")
         return RedirectResponse("/", 303, {"Set-Cookie": access.set_cookie(cookie, secure)})
@@ -71,11 +72,16 @@ class Door:
             if not by_password and not key:
                 alone = t("The link that you were sent lets you in; this address alone does not.")
                 fields, trouble = "", trouble or alone
+        elif access.has_people:
+            title, words = t("Sign in to DocPod"), t("With the name and password that you were given.")
+            named = '<input name="name" maxlength="200" autocomplete="username" autofocus>'
+            fields = f"<label>{t('Name')}{named}</label>{password.replace(' autofocus', '')}"
         else:
             title, words = t("DocPod is private"), t("Open it with the address that it printed when it started.")
             fields = password if access.has_password else ""
         bad = f'<p class="bad" role="alert">{escape(trouble)}</p>' if trouble else ""
-        form = f'<form method="post" action="/enter">{fields}<button>{t("Open")}</button></form>' if fields else ""
+        press = t("Sign in") if "username" in fields else t("Open")
+        form = f'<form method="post" action="/enter">{fields}<button>{press}</button></form>' if fields else ""
         return (
             f'<!doctype html><html lang="{language()}" dir="{direction()}"><meta charset="utf-8"><title>DocPod</title>'
             # Without a referrer of its own the form's origin would be "null", which is refused as another site's.

@@ -4,7 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.access import Access, Viewer, is_keyed, is_public
@@ -30,8 +30,8 @@ HEADERS = {
 class Guard:
     """ASGI middleware in front of every route, ours and Gradio's.
 
-    400 for a foreign Host, 403 for a request that another site caused, 404 for a closed route; then whoever sends it is
-    told apart (`ui.access`): nobody gets the door, a visitor what is shared and no more of it than he may have.
+    400 for a foreign Host, 403 for a request that another site caused or that says itself who is signed in, 404 for a
+    closed route; then whoever sends it is told apart (`ui.access`): nobody gets the door, others what their role has.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -44,7 +44,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        scope["viewer"] = viewer = self.access.viewer(Headers(scope=scope))
+        scope["viewer"] = viewer = self.access.viewer(scope)
 
         if scope["path"] == "/" and scope.get("method") == "GET":
             send = with_nonce(send)
@@ -79,6 +79,8 @@ class Guard:
                 return await self.door.enter(request)
             if path == "/hand-over" and request.method == "POST":
                 return await self.door.hand_over(request)
+            if path == "/leave" and request.method == "POST":
+                return RedirectResponse("/", 303, {"Set-Cookie": self.access.leave(scope)})
             if path == "/" and request.method == "GET":
                 key = request.query_params.get("key", "")
                 shared = self.access.is_shared(request.headers.get("host", ""))
@@ -90,7 +92,7 @@ class Guard:
         if viewer is None:
             return PlainTextResponse("This is private.", 401)
         if not viewer.may_open(path):
-            return PlainTextResponse("This is not shared with visitors.", 403)
+            return PlainTextResponse("This is not shared with you.", 403)
         page = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
         if page and not viewer.holds(page):
             return PlainTextResponse("This page belongs to somebody else.", 403)
@@ -98,14 +100,13 @@ class Guard:
 
     def _while_shared(self, scope: Scope, send: Send) -> Send:
         """Sends as long as the visitor is one; a stream ends with the sharing."""
-        headers = Headers(scope=scope)
         ended = False
 
         async def send_or_end(message: Message) -> None:
             nonlocal ended
             if ended:
                 return
-            if self.access.viewer(headers) is None:
+            if self.access.viewer(scope) is None:
                 ended = True
                 if message["type"] == "http.response.start":
                     await send({"type": "http.response.start", "status": 401, "headers": []})
@@ -119,6 +120,8 @@ class Guard:
         host = headers.get("host", "")
         if not self.access.is_home(host) and not self.access.is_shared(host):
             return PlainTextResponse("This address is not served here.", 400)
+        if self.access.is_forged(scope):
+            return PlainTextResponse("Who is signed in is not believed from this address.", 403)
         if scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS:
             origin = headers.get("origin")
             foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()

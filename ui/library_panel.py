@@ -12,7 +12,6 @@ import gradio as gr
 from app.listing import parted
 from app.main import App
 from app.queue import IN_QUEUE
-from app.shared_app import SharedApp
 from ui import page_panel
 from ui.language import i18n
 from ui.render import library
@@ -90,10 +89,10 @@ def bind(page: Page) -> None:
     page["timer"].tick(look, looks, outputs, api_name="tick", **AT_ONCE)
 
 
-def live(app: App | SharedApp, at: Open) -> View:
+def live(app: App, at: Open) -> View:
     """The list; the script marks in it what is open, so that it need not be drawn anew for that."""
-    visiting = isinstance(app, SharedApp)
-    queue = () if visiting else app.library.queue.waiting(at.library)
+    visiting = app.role == "visitor"
+    queue = () if app.role != "owner" else app.library.queue.waiting(at.library)
     return {
         "order": "" if visiting else library.order(at.library, app.library.catalogue.sort),
         "documents": library.documents(at.found, at.search, at.hits, queue)

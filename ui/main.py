@@ -10,6 +10,7 @@ from ui import (
     head_panel,
     library_panel,
     page_panel,
+    people_panel,
     presets_panel,
     readers_panel,
     settings_panel,
@@ -20,7 +21,7 @@ from ui.language import t
 from ui.render.icons import icon
 from ui.view import POLLING, QUIET, Page, Panel
 
-_LIBRARY: tuple[Panel, ...] = (library_panel, readers_panel, share_panel, settings_panel)
+_LIBRARY: tuple[Panel, ...] = (library_panel, readers_panel, share_panel, people_panel, settings_panel)
 PANELS: tuple[Panel, ...] = (*_LIBRARY, head_panel, presets_panel, chat_panel, page_panel)
 """In the order in which they stand in their panes. A further one is a module like these and its name here."""
 PANES = ("library-pane", "chat-pane", "page-pane")

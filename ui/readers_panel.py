@@ -6,7 +6,6 @@ from typing import Any
 import gradio as gr
 
 from app.main import App
-from app.shared_app import SharedApp
 from ui.render import readers
 from ui.trouble import explain
 from ui.view import AT_ONCE, POLLING, Open, Page, View
@@ -30,10 +29,10 @@ def bind(page: Page) -> None:
         page[source].click(act, None, page.outputs, api_name=name, **AT_ONCE)
 
 
-def live(app: App | SharedApp, at: Open | None = None) -> View:
-    """Both regions; a visitor sees the name of the reader alone."""
+def live(app: App, at: Open | None = None) -> View:
+    """Both regions; others than owners see the name of the reader alone."""
     status = app.status()
-    if isinstance(app, SharedApp):
+    if app.role != "owner":
         return {"reader": readers.panel(status), "change": ""}
     trouble = explain(app.readers.trouble) if app.readers.trouble else None
     return {

@@ -196,6 +196,8 @@
     },
     show: (button) => show(button.dataset.show),
     choose: () => document.querySelector("#upload")?.click(),
+    // A form of this page, which has no referrer, would come from nowhere.
+    leave: () => fetch("leave", { method: "POST" }).finally(() => location.assign("./")),
     unpick() {
       picked.clear();
       showPicked();
@@ -466,7 +468,7 @@
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
     const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#dial", "#reader", "#documents", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#dial", "#reader", "#documents", "#who", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

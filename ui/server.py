@@ -77,10 +77,11 @@ def serve(app: App) -> Iterator[Served]:
     Raises BadSetting where the page would be open to the network without a password, or there is no free port.
     """
     settings = app.settings
-    if settings.host not in LOOPBACK and not settings.page_password:
+    if settings.host not in LOOPBACK and not (settings.page_password or settings.trusted_header or app.people.all()):
         raise BadSetting(
             f"With --host {settings.host} the whole library would be open to whoever reaches this machine.",
-            "Give a password with DOCPOD_PAGE_PASSWORD or --page-password, or share chosen documents with --listen.",
+            "Add people with `people add`, give a password with DOCPOD_PAGE_PASSWORD or --page-password, or share "
+            "chosen documents with --listen.",
         )
     host = "0.0.0.0" if settings.listen and settings.host in LOOPBACK else settings.host
     with _upload_folder(app.uploads):
@@ -158,6 +159,8 @@ def _upload_folder(parent: Path) -> Iterator[Path]:
             "GRADIO_TEMP_DIR": folder,
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(sys.maxsize),
+            # Otherwise a header of a proxy on this machine would say from which address a request comes.
+            "FORWARDED_ALLOW_IPS": "",
         }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)

@@ -7,7 +7,6 @@ import gradio as gr
 
 from app.events import DocumentEntry
 from app.main import App
-from app.shared_app import SharedApp
 from app.sharing import Terms
 from ui.render import sharing
 from ui.trouble import Trouble, explain
@@ -36,10 +35,12 @@ def live(app: App, at: Open) -> View:
     return {"share": shown(app, at.library)}
 
 
-def shown(app: App | SharedApp, entries: Sequence[DocumentEntry], trouble: Trouble | None = None) -> str:
+def shown(app: App, entries: Sequence[DocumentEntry], trouble: Trouble | None = None) -> str:
     """The region as it is now."""
-    if isinstance(app, SharedApp):
-        return sharing.visiting(app.may_ask)
+    if app.role == "visitor":
+        return sharing.visiting(app.may_ask, app.name)
+    if app.role == "member":
+        return ""
     state = app.sharing.state()
     if state is None:
         return sharing.form(entries, {name: road.label for name, road in app.sharing.roads.items()}, trouble)

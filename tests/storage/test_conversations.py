@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event
 
-from storage import Citation, Conversation, Message, NotStored, Store
+from storage import Citation, Conversation, Message, NotStored, Store, Viewer
 from tests.storage.rows import A, B, answer, citation, document
 
 
@@ -83,7 +83,7 @@ def test_a_conversation_is_copied_up_to_a_question(store: Store, conversation: C
 
 def test_a_copy_is_of_the_same_owner_and_documents(store: Store, conversation: Conversation) -> None:
     store.add_document(document(B))
-    several = store.start_conversation(A, "Both", owner="ann", beside=[B])
+    several = store.seen_by(Viewer("ann")).start_conversation(A, "Both", beside=[B])
     copied = store.copy_conversation(several.id, "Both again")
     assert (copied.documents, copied.owner, copied.title) == ((A, B), "ann", "Both again")
     assert copied.updated_at >= several.updated_at
@@ -151,9 +151,9 @@ def test_a_hidden_conversation_is_nowhere_until_it_is_brought_back(store: Store,
         [],
     )
     assert (store.all_messages(), store.open_answers()) == ([], [])
-    assert not store.bring_back_conversation(conversation.id, "somebody else")
-    assert not store.bring_back_conversation("none", "")
-    assert store.bring_back_conversation(conversation.id, "")
+    assert not store.seen_by(Viewer("somebody else")).bring_back_conversation(conversation.id)
+    assert not store.bring_back_conversation("none")
+    assert store.bring_back_conversation(conversation.id)
     after = store.messages(conversation.id), store.conversations(A), store.all_messages(), len(store.open_answers())
     assert before == after
 
@@ -161,14 +161,15 @@ def test_a_hidden_conversation_is_nowhere_until_it_is_brought_back(store: Store,
 def test_of_one_owner_the_last_hidden_conversation_can_be_brought_back(
     store: Store, conversation: Conversation
 ) -> None:
-    other, theirs = store.start_conversation(A, "Other"), store.start_conversation(A, "Theirs", owner="ann")
+    ann = store.seen_by(Viewer("ann"))
+    other, theirs = store.start_conversation(A, "Other"), ann.start_conversation(A, "Theirs")
     for each in (conversation, theirs, other):
         store.hide_conversation(each.id)
-    assert not store.bring_back_conversation(conversation.id, "")
-    assert store.bring_back_conversation(theirs.id, "ann") and store.bring_back_conversation(other.id, "")
+    assert not store.bring_back_conversation(conversation.id)
+    assert ann.bring_back_conversation(theirs.id) and store.bring_back_conversation(other.id)
     store.hide_conversation(other.id)
     store.delete_hidden_conversations()
-    assert not store.bring_back_conversation(other.id, "")
+    assert not store.bring_back_conversation(other.id)
     assert store.conversation(theirs.id) is not None
 
 

@@ -194,7 +194,8 @@ def test_delete_removes_everything_of_one_document(store: Store) -> None:
     reading_id, section_ids, conversation_id = filled(store, A, "zanzibar")
     other_reading_id, _, other_conversation_id = filled(store, B, "madagascar")
 
-    files, identities = store.doom_document(A)
+    original, files, identities = store.doom_document(A)
+    assert original == A
     assert files == [f"aaaa-{section_id}-0.pod" for section_id in section_ids]
     assert identities == {store.section(section_id).identity for section_id in section_ids}
     assert store.document(A) is None

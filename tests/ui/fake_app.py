@@ -6,9 +6,11 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -37,8 +39,10 @@ from app.listing import listed, tags_in
 from app.preferences import Preferences
 from app.queue import Waiting
 from app.readers import Mark
+from app.roles import Parts, Seen
 from app.settings import Settings
 from app.sharing import Sharing
+from storage import Person, Viewer
 from tests.ui.fake_chat import CITED, LINES, PAGES, FakeChat
 from tests.ui.fake_search import FakeSearch
 
@@ -85,6 +89,16 @@ class FakeLibrary:
         self.catalogue = self.queue = self
         self.sort = "added"
         self.order: list[str] = []
+        self.is_whole = True
+
+    def seen_by(self, viewer: Viewer) -> "FakeLibrary":
+        seen = copy(self)
+        seen.documents = {key: each for key, each in self.documents.items() if key in (viewer.only or ())}
+        seen.catalogue, seen.is_whole = seen, False
+        return seen
+
+    def document(self, document_id: str) -> FakeDocument:
+        return self._document(document_id)
 
     def add(self, path: Path, name: str) -> str:
         data = path.read_bytes()
@@ -164,7 +178,7 @@ class FakeLibrary:
             document.num_bytes,
             int(1_900_000_000 * share),
             progress,
-            None if document.stage == "locked" else forecast,
+            None if document.stage == "locked" or not self.is_whole else forecast,
             document.recipe,
             document.before,
             outline,
@@ -213,7 +227,7 @@ class FakeLibrary:
 
     def presets(self, document_id: str) -> PresetState | None:
         document, entry = self._document(document_id), self.entry(document_id)
-        if document.stage == "locked":
+        if document.stage == "locked" or not self.is_whole:
             return None
         ready = document.stage == "ready"
         there = {document.recipe if ready else document.before, *document.kept} - {""}
@@ -364,10 +378,27 @@ class FakeKeys:
         return Key(id="fake", name="fake", digest="", scopes=list(SCOPES)) if secret == "fake-key" else None
 
 
+class FakePeople:
+    """Nobody beside its user."""
+
+    def all(self) -> list[Person]:
+        return []
+
+    def is_proxy(self, address: str) -> bool:
+        return False
+
+    def signed_in(self, cookie: str) -> Person | None:
+        return None
+
+
 class FakeApp:
     """The whole app in memory; `loading_seconds` is how long the reader takes to be ready."""
 
     may_ask = True
+    role = "owner"
+    name = ""
+    signs_out = False
+    people = FakePeople()
 
     def __init__(
         self,
@@ -389,7 +420,13 @@ class FakeApp:
         self.questions = self.chat = FakeChat(self.library, word_seconds)
         self.export = Export(self.chat, self.library)
         self.search = FakeSearch(self.library, self.chat, LINES, CITED[0])
-        self.sharing = Sharing(self.library, self.questions, self.chat, self.search, self.status)
+        self.sharing = Sharing(self.seen_by)
+
+    def seen_by(self, viewer: Viewer, role: str, **how: Any) -> Seen:
+        library = self.library.seen_by(viewer)
+        chat = self.chat.seen_by(viewer, library)
+        search = FakeSearch(library, chat, LINES, CITED[0])
+        return Seen(self, Parts(library, chat, chat, search, self.keys, None, None), role, **how)
 
     def status(self) -> ReaderStatus:
         state = "ready" if self.clock() >= self.ready_at else "loading"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Event, Thread
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 from app.errors import Busy, DocumentNotFound, QuestionRejected
 from app.events import Answer, Cited, DocumentEntry, Turn
+from storage import Viewer
 
 PAGES = 98
 LINES = (
@@ -84,30 +86,36 @@ class FakeChat:
         self.known: dict[str, FakeConversation] = {}
         self.deleted: dict[str, FakeConversation] = {}
         self.asked = 0
+        self.owner = ""
         self._stops: dict[str, Event] = {}
 
-    def is_owner(self, owner: str, conversation_id: str) -> bool:
-        return conversation_id in self.known and self.known[conversation_id].owner == owner
+    def seen_by(self, viewer: Viewer, library: Any) -> "FakeChat":
+        seen = copy(self)
+        seen.owner, seen.library = viewer.id, library
+        return seen
 
-    def forget(self, owner: str) -> None:
-        for conversation_id in [key for key, each in self.known.items() if each.owner == owner]:
+    def is_own(self, conversation_id: str) -> bool:
+        return conversation_id in self.known and self.known[conversation_id].owner == self.owner
+
+    def forget(self) -> None:
+        for conversation_id in [key for key in self.known if self.is_own(key)]:
             self.delete(conversation_id)
 
     def expect(self, document_id: str) -> None:
         pass
 
-    def open(self, documents: Sequence[str], owner: str = "") -> str:
+    def open(self, documents: Sequence[str]) -> str:
         for each in documents:
             self.library.entry(each)
-        new = FakeConversation(uuid4().hex, documents[0], "", datetime.now(UTC), owner, tuple(documents))
+        new = FakeConversation(uuid4().hex, documents[0], "", datetime.now(UTC), self.owner, tuple(documents))
         self.known[new.conversation_id] = new
         return new.conversation_id
 
     def title(self, conversation_id: str) -> str:
-        return self.known[conversation_id].title if conversation_id in self.known else ""
+        return self.known[conversation_id].title if self.is_own(conversation_id) else ""
 
     def documents(self, conversation_id: str) -> tuple[str, ...]:
-        return self.known[conversation_id].documents if conversation_id in self.known else ()
+        return self.known[conversation_id].documents if self.is_own(conversation_id) else ()
 
     def copy(self, conversation_id: str, question: str = "", before: int = 0) -> str:
         old = self.known[conversation_id]
@@ -119,8 +127,8 @@ class FakeChat:
             self.known[each].versions = new.versions
         return new.conversation_id
 
-    def ask(self, document_id: str, conversation_id: str, question: str, owner: str = "", instead_of: int = 0) -> str:
-        if conversation_id in self.known and not self.is_owner(owner, conversation_id):
+    def ask(self, document_id: str, conversation_id: str, question: str, instead_of: int = 0) -> str:
+        if conversation_id in self.known and not self.is_own(conversation_id):
             raise DocumentNotFound("This document has no such conversation.", "Start a new one.")
         self.library.catalogue.entry(document_id)
         if not question.strip():
@@ -130,7 +138,9 @@ class FakeChat:
         if instead_of:
             conversation_id = self.copy(conversation_id, question, instead_of)
         conversation_id = conversation_id or uuid4().hex
-        new = FakeConversation(conversation_id, document_id, question[:80], datetime.now(UTC), owner, (document_id,))
+        new = FakeConversation(
+            conversation_id, document_id, question[:80], datetime.now(UTC), self.owner, (document_id,)
+        )
         conversation = self.known.setdefault(conversation_id, new)
         conversation.title = conversation.title or question[:80]
         state = "waiting" if "early" in question else "looking"
@@ -154,18 +164,21 @@ class FakeChat:
             turns[-1] = replace(turns[-1], answer=replace(turns[-1].answer, stopped=True), state="stopped")
 
     def follow(self, conversation_id: str) -> Iterator[Turn]:
-        while (turn := self.known[conversation_id].turns[-1]).state in ("looking", "answering"):
+        while self.is_own(conversation_id) and (turn := self.known[conversation_id].turns[-1]).state in (
+            "looking",
+            "answering",
+        ):
             yield turn
             time.sleep(0.005)
 
     def turns(self, conversation_id: str) -> list[Turn]:
-        return list(self.known[conversation_id].turns) if conversation_id in self.known else []
+        return list(self.known[conversation_id].turns) if self.is_own(conversation_id) else []
 
-    def conversations(self, document_id: str = "", owner: str = "") -> list[FakeConversation]:
+    def conversations(self, document_id: str = "") -> list[FakeConversation]:
         mine = [
             each
             for each in self.known.values()
-            if document_id in ("", *each.documents) and each.owner == owner and each.title
+            if document_id in ("", *each.documents) and each.owner == self.owner and each.title
         ]
         for each in mine:
             each.about = ", ".join(self.library.documents[one].title for one in each.documents)
@@ -174,8 +187,8 @@ class FakeChat:
     def delete(self, conversation_id: str) -> None:
         self.deleted = {conversation_id: self.known.pop(conversation_id)}
 
-    def bring_back(self, conversation_id: str, owner: str = "") -> None:
-        if conversation_id not in self.deleted or self.deleted[conversation_id].owner != owner:
+    def bring_back(self, conversation_id: str) -> None:
+        if conversation_id not in self.deleted or self.deleted[conversation_id].owner != self.owner:
             raise DocumentNotFound("This conversation is gone for good.", "Start a new one.")
         self.known[conversation_id] = self.deleted.pop(conversation_id)
 

@@ -1,6 +1,6 @@
 """A search over the documents and conversations of the app that lives in memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,10 @@ class FakeSearch:
     def __init__(self, library: Any, chat: Any, lines: Sequence[str], cited: Cited) -> None:
         self.library, self.chat, self.lines, self.found = library, chat, lines, cited
 
-    def find(self, words: str, documents: Collection[str] | None = None, owner: str = "") -> Found:
+    def find(self, words: str) -> Found:
         if not words.strip():
             return Found()
-        known = [each for each in self.library.documents.values() if documents is None or each.document_id in documents]
+        known = list(self.library.documents.values())
         line = next((each for each in self.lines if words in each), "")
         at = line.find(words)
         excerpt = Excerpt(line, ((at, at + len(words)),))
@@ -26,7 +26,9 @@ class FakeSearch:
             TurnHit(each.document_id, key, turn.answer.message_id, each.title, Excerpt(turn.question))
             for key, each in self.chat.known.items()
             for turn in each.turns
-            if words in turn.question and each.owner == owner and each.document_id in {one.document_id for one in known}
+            if words in turn.question
+            and each.owner == self.chat.owner
+            and each.document_id in {one.document_id for one in known}
         ]
         return Found(tuple(pages) if line else (), tuple(turns))
 

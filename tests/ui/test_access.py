@@ -221,7 +221,7 @@ def test_a_visitor_causes_his_events_and_no_other(place: Place) -> None:
             data = {"act": "delete", "document": place.shared}
             got = call(place, visitor, name, place.shared, data=data)
             assert '"success":false' in got.replace(" ", ""), name
-            assert "not shared with visitors" in got, name
+            assert "not shared with you" in got, name
         for name in sorted(VISITOR_EVENTS):
             got = call(place, visitor, name, place.private, data={"document": place.private, "page": "1"})
             assert "private report" not in got, name
@@ -255,7 +255,7 @@ def test_a_conversation_is_exported_to_whom_it_belongs(place: Place) -> None:
         assert user.get(his.format("pdf")).content.startswith(b"%PDF of shared report with 2 marks")
         assert user.get(his.format("pdf"), params={"document": place.private}).status_code == 404
         refused = ann.get(hers.format("pdf"))
-        assert refused.status_code == 404 and "not shared with visitors" in refused.text
+        assert refused.status_code == 404 and "not shared with you" in refused.text
         for form in ("md", "html", "pdf", "exe"):
             assert ben.get(hers.format(form)).status_code == ann.get(his.format(form)).status_code == 404
             assert nobody.get(his.format(form)).status_code == 401

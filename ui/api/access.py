@@ -1,6 +1,7 @@
 """Access: a key in front of every route of the API, how often it may be used, and how much it may send."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
@@ -9,21 +10,36 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.credentials import Allowance
-from app.keys import SCOPES, Key, Keys
+from app.keys import SCOPES, Key
+from app.main import App
 from ui.api.refusals import Refused
 
 REQUESTS_A_MINUTE = 240
 """Of one key: a program that waits for a document asks for its status every other second."""
 
 
+@dataclass(frozen=True)
+class Caller:
+    """A program by its key, and the app as the owner of the key has it."""
+
+    key: Key
+    app: App
+
+    def demand(self, scope: str) -> None:
+        """Raises Refused where the key may not do that."""
+        if scope not in self.key.scopes:
+            message = f"This key may not {SCOPES[scope]}: it lacks the scope {scope!r}."
+            raise Refused(403, "scope", message, f"Make one that has it: docpod keys create NAME --scopes {scope}.")
+
+
 class Keyed:
     """ASGI middleware: 401 without a known key, 429 for one that is used too often, 413 for a body that is too large.
 
-    What is behind it finds the key in the state of the request.
+    What is behind it finds the caller in the state of the request.
     """
 
-    def __init__(self, api: ASGIApp, keys: Callable[[], Keys], max_bytes: int) -> None:
-        self._api, self._keys, self._max_bytes = api, keys, max_bytes
+    def __init__(self, api: ASGIApp, app: App, max_bytes: int) -> None:
+        self._api, self._app, self._max_bytes = api, app, max_bytes
         self._allowances: dict[str, Allowance] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,14 +49,14 @@ class Keyed:
             return
         headers = Headers(scope=scope)
         try:
-            key = await run_in_threadpool(self._key, headers)
-            self._count(key)
+            caller = await run_in_threadpool(self._caller, headers)
+            self._count(caller.key)
             if int(headers.get("content-length", "0")) > self._max_bytes:
                 raise self._too_large()
         except Refused as refusal:
             await refusal.response(headers)(scope, receive, send)
             return
-        scope.setdefault("state", {})["key"] = key
+        scope.setdefault("state", {})["caller"] = caller
         received = 0
 
         async def limited() -> Message:
@@ -53,16 +69,18 @@ class Keyed:
 
         await self._api(scope, limited, send)
 
-    def _key(self, headers: Headers) -> Key:
+    def _caller(self, headers: Headers) -> Caller:
         kind, _, secret = headers.get("authorization", "").partition(" ")
         given = secret.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
         if not given:
             raise Refused(401, "no_key", "A key is needed.", "Make one: docpod keys create NAME. Send it as Bearer.")
-        if (key := self._keys().key_of(given)) is None:
+        key = self._app.keys.key_of(given)
+        app = self._app.people.app_of(key.owner) if key and key.owner else self._app
+        if key is None or app is None:
             raise Refused(
                 401, "wrong_key", "This key is not known, or was revoked.", "Make one: docpod keys create NAME."
             )
-        return key
+        return Caller(key, app)
 
     def _count(self, key: Key) -> None:
         if not self._allowances.setdefault(key.id, Allowance(REQUESTS_A_MINUTE)).take():
@@ -74,22 +92,15 @@ class Keyed:
         return Refused(413, "too_large", message, "Raise the limit with --max-upload-mb.")
 
 
-def demand(key: Key, scope: str) -> None:
-    """Raises Refused where the key may not do that."""
-    if scope not in key.scopes:
-        message = f"This key may not {SCOPES[scope]}: it lacks the scope {scope!r}."
-        raise Refused(403, "scope", message, f"Make one that has it: docpod keys create NAME --scopes {scope}.")
-
-
-def _demanding(scope: str) -> Callable[[Request], Key]:
-    def check(request: Request) -> Key:
-        key: Key = request.state.key
-        demand(key, scope)
-        return key
+def _demanding(scope: str) -> Callable[[Request], Caller]:
+    def check(request: Request) -> Caller:
+        caller: Caller = request.state.caller
+        caller.demand(scope)
+        return caller
 
     return check
 
 
-MayRead = Annotated[Key, Depends(_demanding("read"))]
-MayAsk = Annotated[Key, Depends(_demanding("ask"))]
-MayWrite = Annotated[Key, Depends(_demanding("write"))]
+MayRead = Annotated[Caller, Depends(_demanding("read"))]
+MayAsk = Annotated[Caller, Depends(_demanding("ask"))]
+MayWrite = Annotated[Caller, Depends(_demanding("write"))]

@@ -8,8 +8,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from app.events import Answer, Cited
-from app.keys import Key
-from app.main import App
+from ui.api.access import Caller
 from ui.api.cited import Event, facts, passage, place
 from ui.api.conversation import READER, AskBody, Said
 from ui.api.reply import Inquiry, Reply
@@ -29,9 +28,9 @@ class ChatBody(AskBody):
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
 
-    def question(self, app: App, key: Key) -> Inquiry:
+    def question(self, caller: Caller) -> Inquiry:
         """What is asked."""
-        return self.asking(app, key, self.messages, self.max_completion_tokens or self.max_tokens)
+        return self.asking(caller, self.messages, self.max_completion_tokens or self.max_tokens)
 
 
 def completion(reply: Reply, answer: Answer) -> dict[str, Any]:

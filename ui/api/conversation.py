@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator
 
-from app.keys import Key
-from app.main import App
-from ui.api.access import demand
+from ui.api.access import Caller
 from ui.api.refusals import Refused
 from ui.api.reply import Inquiry
 
@@ -35,18 +33,18 @@ class FileContent(BaseModel):
     """In base64, plain or as a data URL."""
     filename: str = "document"
 
-    def document_id(self, app: App, key: Key) -> str:
+    def document_id(self, caller: Caller) -> str:
         """Of a file that comes along once it is added, for which a key must be allowed to write."""
         if self.file_id is not None:
-            return app.library.catalogue.find(self.file_id).id
+            return caller.app.library.catalogue.find(self.file_id).id
         if self.file_data is None:
             raise Refused(400, "no_file", "A file part has neither file_id nor file_data.", "Nothing is fetched.")
-        demand(key, "write")
+        caller.demand("write")
         try:
             data = base64.b64decode(self.file_data.rpartition("base64,")[2], validate=True)
         except binascii.Error as error:
             raise Refused(400, "no_file", f"file_data is no base64: {error}.", "Upload it to /v1/files.") from error
-        return app.library.receive(BytesIO(data), self.filename)
+        return caller.app.library.receive(BytesIO(data), self.filename)
 
 
 class FilePart(BaseModel):
@@ -117,7 +115,7 @@ class AskBody(BaseModel):
     tools: list[Any] | None = None
     n: Literal[1] | None = None
 
-    def asking(self, app: App, key: Key, messages: Sequence[Said], max_tokens: int | None, **more: Any) -> Inquiry:
+    def asking(self, caller: Caller, messages: Sequence[Said], max_tokens: int | None, **more: Any) -> Inquiry:
         """The question at the end of the messages. Raises Refused where it is not clear what is asked."""
         if self.tools:
             raise Refused(400, "tools", "The reader uses no tools.", "Leave them out.")
@@ -125,9 +123,9 @@ class AskBody(BaseModel):
         if not turns or turns[-1].role != "user":
             raise Refused(400, "no_question", "The last message is not the user's.", "Put the question there.")
         ignored = {*(self.model_extra or {}), *({each.role for each in messages} - {"user", "assistant"})}
-        documents = more.pop("documents", ()) or self._documents(app, key, turns)
+        documents = more.pop("documents", ()) or self._documents(caller, turns)
         return Inquiry(
-            documents=tuple(map(app.library.catalogue.entry, documents)),
+            documents=tuple(map(caller.app.library.catalogue.entry, documents)),
             question=turns[-1].text,
             said=tuple(turn.text for turn in turns[:-1] if turn.role == "user"),
             max_tokens=max_tokens,
@@ -135,12 +133,12 @@ class AskBody(BaseModel):
             **{"named": self.model != LIBRARY, **more},
         )
 
-    def _documents(self, app: App, key: Key, turns: Sequence[Said]) -> list[str]:
+    def _documents(self, caller: Caller, turns: Sequence[Said]) -> list[str]:
         """The documents that came along, behind the one in place of the model, by which programs that know only models
         can be used; or all there are."""
-        found = [file.document_id(app, key) for turn in turns for file in turn.documents]
-        if self.model not in (READER, app.status().name):
-            known = [entry.document_id for entry in app.library.catalogue.entries()]
+        found = [file.document_id(caller) for turn in turns for file in turn.documents]
+        if self.model not in (READER, caller.app.status().name):
+            known = [entry.document_id for entry in caller.app.library.catalogue.entries()]
             if self.model not in (LIBRARY, *known):
                 message = f"There is no model {self.model!r}."
                 raise Refused(404, "model_not_found", message, f"Use {READER!r}; GET /v1/models lists all.")

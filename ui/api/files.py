@@ -17,56 +17,55 @@ _STATUS = {"ready": "processed", "failed": "error", "cancelled": "error", "locke
 """OpenAI's word for the stage of a document; any other is still `uploaded`."""
 
 
-def files(app: App) -> APIRouter:
+def files() -> APIRouter:
     """The routes under /files."""
     router = APIRouter(prefix="/files", tags=["files"])
-    library = app.library
 
     @router.post("")
-    def upload(key: MayWrite, file: Annotated[UploadFile, File()]) -> dict[str, Any]:
+    def upload(caller: MayWrite, file: Annotated[UploadFile, File()]) -> dict[str, Any]:
         """Add a file, which is then parsed and read; known bytes are the known document."""
-        return _told(app, library.receive(file.file, file.filename or "document"))
+        return _told(caller.app, caller.app.library.receive(file.file, file.filename or "document"))
 
     @router.get("")
     def listing(
-        key: MayRead,
+        caller: MayRead,
         limit: Annotated[int, Query(ge=1)] = 10_000,
         after: str = "",
         after_id: str = "",
         order: str = "desc",
     ) -> dict[str, Any]:
         """The library, newest first."""
-        entries = library.catalogue.entries()[:: -1 if order == "asc" else 1]
+        entries = caller.app.library.catalogue.entries()[:: -1 if order == "asc" else 1]
         ids = [entry.document_id for entry in entries]
         start = _behind(ids, after or after_id)
-        page = [_file(app, entry) for entry in entries[start : start + limit]]
+        page = [_file(caller.app, entry) for entry in entries[start : start + limit]]
         return {"object": "list", "data": page, "has_more": start + limit < len(ids), **_ends(page)}
 
     @router.get("/{file_id}")
-    def status(key: MayRead, file_id: str) -> dict[str, Any]:
+    def status(caller: MayRead, file_id: str) -> dict[str, Any]:
         """What is known of a document, and how far it is."""
-        return _told(app, file_id)
+        return _told(caller.app, file_id)
 
     @router.delete("/{file_id}")
-    def delete(key: MayWrite, file_id: str) -> dict[str, Any]:
+    def delete(caller: MayWrite, file_id: str) -> dict[str, Any]:
         """Remove a document with its pages, memory and conversations."""
-        library.delete(file_id)
+        caller.app.library.delete(file_id)
         return {"id": file_id, "object": "file", "type": "file_deleted", "deleted": True}
 
     @router.get("/{file_id}/content")
-    def content(key: MayRead, file_id: str) -> FileResponse:
+    def content(caller: MayRead, file_id: str) -> FileResponse:
         """The file as it was added; an encrypted one once it was unlocked, without its password."""
-        document = library.catalogue.document(file_id)
+        document = caller.app.library.catalogue.document(file_id)
         opened = ExitStack()
-        path, ended = opened.enter_context(library.original(file_id)), BackgroundTask(opened.close)
+        path, ended = opened.enter_context(caller.app.library.original(file_id)), BackgroundTask(opened.close)
         return FileResponse(path, media_type=document.media_type, filename=document.file_name, background=ended)
 
     @router.get("/{file_id}/pages/{number}")
     def page_image(
-        key: MayRead, file_id: str, number: int, width: Annotated[int, Query(ge=16, le=4096)] = 1100
+        caller: MayRead, file_id: str, number: int, width: Annotated[int, Query(ge=16, le=4096)] = 1100
     ) -> Response:
         """A picture of a page, 1-based; the boxes of citations are fractions of it."""
-        image = library.page_image(file_id, number, width)
+        image = caller.app.library.page_image(file_id, number, width)
         return Response(image, media_type=image_type(image))
 
     return router

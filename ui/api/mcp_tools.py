@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from app.events import Answer, DocumentEntry, Evidence
 from app.main import App
-from ui.api.access import demand
+from ui.api.access import Caller
 from ui.api.cited import facts, passages
 from ui.api.files import image_type
 from ui.api.refusals import Refused, refused
@@ -32,11 +32,11 @@ INSTRUCTIONS = (
 _READS = ToolAnnotations(read_only_hint=True)
 
 
-def over_http(app: App, pool: ThreadPoolExecutor, max_bytes: int) -> Starlette:
-    """The server at PATH, without sessions: every call shows its key, which the request's state holds."""
+def over_http(pool: ThreadPoolExecutor, max_bytes: int) -> Starlette:
+    """The server at PATH, without sessions: every call shows its key, whose caller the request's state holds."""
     # Host and Origin are the guard's, in front of everything.
     security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    return tools(app, pool, local=False).streamable_http_app(
+    return tools(pool).streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, max_request_body_size=max_bytes, transport_security=security
     )
 
@@ -44,44 +44,48 @@ def over_http(app: App, pool: ThreadPoolExecutor, max_bytes: int) -> Starlette:
 def over_stdio(app: App) -> None:
     """Serve the program that started this one, which may do everything, until it ends the input."""
     with ThreadPoolExecutor(1, "mcp") as pool:
-        anyio.run(tools(app, pool, local=True).run_stdio_async)
+        anyio.run(tools(pool, app).run_stdio_async)
 
 
-def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
-    """The tools; for a `local` program files are named by their path, and no key is needed."""
+def tools(pool: ThreadPoolExecutor, local: App | None = None) -> MCPServer[Any]:
+    """The tools; for a program of this machine, which has the `local` app, files are named by their path, and no key is
+    needed."""
     server: MCPServer[Any] = MCPServer("docpod", title="DocPod", instructions=INSTRUCTIONS, log_level="WARNING")
-    library = app.library
 
     @contextmanager
-    def allowed(context: Context[Any, Any], scope: str) -> Iterator[None]:
-        """Tells what goes wrong in the words of an AppError."""
+    def allowed(context: Context[Any, Any], scope: str) -> Iterator[App]:
+        """The app as the caller has it; tells what goes wrong in the words of an AppError."""
         try:
-            if not local:
-                request = context.request_context.request
-                assert request is not None, "what comes over HTTP has a request with a key"
-                demand(request.state.key, scope)
-            yield
+            if local:
+                yield local
+                return
+            request = context.request_context.request
+            assert request is not None, "what comes over HTTP has a request with a key"
+            caller: Caller = request.state.caller
+            caller.demand(scope)
+            yield caller.app
         except Exception as error:
             refusal = refused(error)
             raise ToolError(f"{refusal.message} {refusal.hint}") from error
 
-    def inquiry(question: str, names: Sequence[str]) -> Inquiry:
+    def inquiry(app: App, question: str, names: Sequence[str]) -> Inquiry:
+        library = app.library
         ids = dict.fromkeys(library.catalogue.find(name).id for name in names)
         entries = map(library.catalogue.entry, ids) if names else library.catalogue.entries()
         if not (documents := tuple(entries)):
             raise Refused(404, "no_document", "The library has no documents.", "Add one with add_document.")
         return Inquiry(documents, question, named=bool(names))
 
-    async def begun(question: str, names: Sequence[str]) -> Reply:
-        reply = Reply(app, pool, await anyio.to_thread.run_sync(inquiry, question, names))
+    async def begun(app: App, question: str, names: Sequence[str]) -> Reply:
+        reply = Reply(app, pool, await anyio.to_thread.run_sync(inquiry, app, question, names))
         await reply.begin()
         return reply
 
     @server.tool(annotations=_READS)
     def list_documents(context: Context[Any, Any], search: str = "") -> list[dict[str, Any]]:
         """List the library, newest first; `search` holds words of the title or file name."""
-        with allowed(context, "read"):
-            return [_line(entry) for entry in library.catalogue.entries(search)]
+        with allowed(context, "read") as app:
+            return [_line(entry) for entry in app.library.catalogue.entries(search)]
 
     @server.tool(annotations=_READS)
     async def ask(
@@ -89,8 +93,8 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
     ) -> dict[str, Any]:
         """Ask one document, or several `documents`, each named by its id, the start of it, or its title; without any
         the whole library. Gives the answer and its passages, each with its document."""
-        with allowed(context, "ask"):
-            reply = await begun(question, [*filter(None, [document]), *documents])
+        with allowed(context, "ask") as app:
+            reply = await begun(app, question, [*filter(None, [document]), *documents])
             answer = await reply.finish()
             cited = passages(reply, answer.citations if answer.found else ())
             return {"answer": answer.answer, "citations": cited, **facts(reply, answer)}
@@ -98,8 +102,8 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
     @server.tool(annotations=_READS)
     async def quote(context: Context[Any, Any], document: str, query: str) -> dict[str, Any]:
         """Find the passages of one document that a question or some words are about, as they stand on the page."""
-        with allowed(context, "ask"):
-            reply = await begun(query, [document])
+        with allowed(context, "ask") as app:
+            reply = await begun(app, query, [document])
             # Closing the events ends the answer.
             async with aclosing(reply.events()) as events:
                 shown = await anext(each async for each in events if isinstance(each, Evidence | Answer))
@@ -109,34 +113,35 @@ def tools(app: App, pool: ThreadPoolExecutor, local: bool) -> MCPServer[Any]:
     @server.tool(annotations=_READS, structured_output=False)
     def page_image(context: Context[Any, Any], document: str, page: int, width: int = 1100) -> Image:
         """A picture of a page, counted from 1."""
-        with allowed(context, "read"):
+        with allowed(context, "read") as app:
+            library = app.library
             image = library.page_image(library.catalogue.find(document).id, page, max(16, min(width, 4096)))
             return Image(data=image, format=image_type(image).rpartition("/")[2])
 
-    def added(document_id: str) -> dict[str, Any]:
-        return _line(library.catalogue.entry(document_id))
+    def added(app: App, document_id: str) -> dict[str, Any]:
+        return _line(app.library.catalogue.entry(document_id))
 
     if local:
 
         @server.tool("add_document")
         def add_file(context: Context[Any, Any], path: str) -> dict[str, Any]:
             """Add a file of this machine, which is then read; list_documents tells how far it is."""
-            with allowed(context, "write"):
+            with allowed(context, "write") as app:
                 file = Path(path).expanduser()
                 if not file.is_file():
                     raise Refused(404, "no_file", f"There is no file {path}.", "Give its whole path.")
-                return added(library.add(file, file.name, move=False))
+                return added(app, app.library.add(file, file.name, move=False))
     else:
 
         @server.tool("add_document")
         def add_content(context: Context[Any, Any], file_name: str, content_base64: str) -> dict[str, Any]:
             """Add a file, which is then read; list_documents tells how far it is."""
-            with allowed(context, "write"):
+            with allowed(context, "write") as app:
                 try:
                     data = base64.b64decode(content_base64, validate=True)
                 except binascii.Error as error:
                     raise Refused(400, "no_file", f"content_base64 is no base64: {error}.", "") from error
-                return added(library.receive(BytesIO(data), file_name))
+                return added(app, app.library.receive(BytesIO(data), file_name))
 
     return server
 

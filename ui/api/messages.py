@@ -5,8 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 from app.events import Answer, Cited
-from app.keys import Key
-from app.main import App
+from ui.api.access import Caller
 from ui.api.cited import Event, facts, passage
 from ui.api.conversation import READER, AskBody, DocumentPart, Said
 from ui.api.reply import Inquiry, Reply
@@ -18,9 +17,9 @@ class MessageBody(AskBody):
     messages: list[Said]
     max_tokens: int
 
-    def question(self, app: App, key: Key) -> Inquiry:
+    def question(self, caller: Caller) -> Inquiry:
         """What is asked."""
-        return self.asking(app, key, self.messages, self.max_tokens)
+        return self.asking(caller, self.messages, self.max_tokens)
 
     @property
     def citations(self) -> bool:

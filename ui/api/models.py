@@ -10,28 +10,28 @@ from ui.api.conversation import LIBRARY, READER
 from ui.api.refusals import Refused
 
 
-def models(app: App) -> APIRouter:
+def models() -> APIRouter:
     """The routes under /models."""
     router = APIRouter(prefix="/models", tags=["models"])
 
-    def known() -> list[dict[str, Any]]:
+    def known(app: App) -> list[dict[str, Any]]:
         entries = [each for each in app.library.catalogue.entries() if each.progress.stage == "ready"]
         documents = [_model(each.document_id, each.title, "library") for each in entries]
         every = _model(LIBRARY, "All documents", "library")
         return [_model(READER, app.status().name, "docpod"), every, *documents]
 
     @router.get("")
-    def listing(key: MayRead) -> dict[str, Any]:
+    def listing(caller: MayRead) -> dict[str, Any]:
         """The reader first, then all documents together and each that was read."""
-        found = known()
+        found = known(caller.app)
         ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]}
         return {"object": "list", "data": found, "has_more": False, **ends}
 
     @router.get("/{model_id:path}")
-    def model(key: MayRead, model_id: str) -> dict[str, Any]:
+    def model(caller: MayRead, model_id: str) -> dict[str, Any]:
         """One of them."""
-        for each in known():
-            if model_id in (each["id"], app.status().name if each["id"] == READER else ""):
+        for each in known(caller.app):
+            if model_id in (each["id"], caller.app.status().name if each["id"] == READER else ""):
                 return each
         raise Refused(404, "model_not_found", f"There is no model {model_id!r}.", f"Use {READER!r}.")
 

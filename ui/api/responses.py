@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from app.events import Answer, Cited
-from app.keys import Key
 from app.main import App
+from ui.api.access import Caller
 from ui.api.cited import Event, facts, passage, place
 from ui.api.conversation import READER, AskBody, Said
 from ui.api.refusals import Refused
@@ -23,16 +23,16 @@ class ResponseBody(AskBody):
     store: bool = True
     previous_response_id: str | None = None
 
-    def question(self, app: App, key: Key) -> Inquiry:
+    def question(self, caller: Caller) -> Inquiry:
         """What is asked, in the conversation of the response before it where one is named."""
         said = [Said(role="user", content=self.input)] if isinstance(self.input, str) else self.input
         if self.previous_response_id:
-            more: dict[str, Any] = {"kept": True, **_place(app, self.previous_response_id)}
+            more: dict[str, Any] = {"kept": True, **_place(caller.app, self.previous_response_id)}
         else:
             # Whoever tells what was said before keeps the conversation himself.
             kept = self.store and not any(each.role == "assistant" for each in said)
             more = {"kept": kept, "conversation_id": uuid4().hex}
-        return self.asking(app, key, said, self.max_output_tokens, **more)
+        return self.asking(caller, said, self.max_output_tokens, **more)
 
 
 def response(reply: Reply, answer: Answer) -> dict[str, Any]:

@@ -29,21 +29,21 @@ class Api:
         max_bytes = app.settings.max_upload_mb * 1_400_000 + 1_000_000
         api = FastAPI(title="DocPod", openapi_url=None, docs_url=None, redoc_url=None)
         refusals.install(api)
-        for router in (asking(app, self._pool), files(app), models(app)):
+        for router in (asking(self._pool), files(), models()):
             api.include_router(router)
 
         @api.get("/openapi.json", include_in_schema=False)
-        def schema(request: Request, key: MayRead) -> dict[str, Any]:
+        def schema(request: Request, caller: MayRead) -> dict[str, Any]:
             """What there is."""
             return {**api.openapi(), "servers": [{"url": "/v1"}]}
 
-        self.routes: list[BaseRoute] = [Mount("/v1", Keyed(api, lambda: app.keys, max_bytes))]
+        self.routes: list[BaseRoute] = [Mount("/v1", Keyed(api, app, max_bytes))]
         self._mcp = None
         if find_spec("mcp"):
             from ui.api import mcp_tools
 
-            self._mcp = mcp_tools.over_http(app, self._pool, max_bytes)
-            self.routes.append(Route(mcp_tools.PATH, Keyed(self._mcp, lambda: app.keys, max_bytes)))
+            self._mcp = mcp_tools.over_http(self._pool, max_bytes)
+            self.routes.append(Route(mcp_tools.PATH, Keyed(self._mcp, app, max_bytes)))
 
     @asynccontextmanager
     async def lifespan(self, server: FastAPI) -> AsyncIterator[None]:

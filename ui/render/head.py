@@ -31,7 +31,7 @@ def head(
         )
     fresh = t("New conversation")
     return (
-        f'<header class="head" data-stage="{text(entry.progress.stage)}">'
+        f'<header class="head" data-stage="{text(entry.progress.stage)}"{"" if entry.is_own else " data-shared"}>'
         f'<div class="what"><h2 dir="auto" title="{text(entry.name)}">{text(entry.name)}</h2>'
         f'<p class="facts">{state_line(entry)}</p>{versions}{controls(entry)}</div><div class="tools">{tools}'
         f'<button class="quiet-button" data-event="edit" data-document="{text(entry.document_id)}"'

@@ -139,7 +139,7 @@ def _turn(waiting: Waiting, place: int, last: int) -> tuple[str, str]:
 def row(entry: DocumentEntry, turn: tuple[str, str] = ("", "")) -> str:
     """One document: title, state, progress, and its verbs, with those of its turn in the queue."""
     return (
-        f'<li class="document" data-stage="{text(entry.progress.stage)}">'
+        f'<li class="document" data-stage="{text(entry.progress.stage)}"{"" if entry.is_own else " data-shared"}>'
         f'<input type="checkbox" class="pick" value="{text(entry.document_id)}"'
         f' aria-label="{t("Choose {document} for a question", document=text(entry.name))}">'
         f'<button class="document-open" data-event="select" data-pane="chat" data-document="{text(entry.document_id)}"'

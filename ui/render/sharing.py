@@ -78,10 +78,12 @@ def running(state: ShareState, titles: Sequence[str], trouble: Trouble | None = 
     )
 
 
-def visiting(may_ask: bool) -> str:
+def visiting(may_ask: bool, name: str = "") -> str:
     """For a visitor; the style hides what he cannot do because this is there."""
     words = t("You are visiting. These documents are shared with you to read.")
-    if may_ask:
+    if name:
+        words = t("These documents are shared with you to read and ask; what you ask is shown to nobody else.")
+    elif may_ask:
         words = t(
             "You are visiting. These documents are shared with you to read and ask; what you ask is shown to nobody "
             "else, and forgotten when sharing ends."
