@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
 from app.intake import Intake
+from app.model_work import ModelWork, OwnModel
 from app.oom_retry import OomRetry
 from app.planning import Planner
 from app.presets import Presets
@@ -28,6 +29,7 @@ class PodEngine:
     presets: Presets
     reader: DocumentReader
     recaller: Recaller
+    work: ModelWork
 
 
 def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEngine:
@@ -44,6 +46,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         Presets(store, loaded.recipes, planner, settings),
         DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
+        OwnModel(loaded, oom_retry),
     )
 
 

@@ -17,6 +17,7 @@ from app.conversations import Asked
 from app.errors import QuestionRejected
 from app.events import Answer, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
+from app.model_work import OpenQuestion
 from app.pod_engine import PodEngine
 from app.reader_model import Loaded
 from app.recall import Recalled
@@ -29,8 +30,7 @@ from engine.core.errors import PodMismatch
 from engine.core.sampling import SamplingParams
 from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.kvcache.readers import over
-from engine.runtime.generate import Question
+from engine.runtime.context import Head
 from storage import Message, Store
 
 NOT_FOUND = "Not found in the document."
@@ -97,11 +97,7 @@ class SectionAnswer:
         with ExitStack() as stack:
             # A weak reader's look at whole sections made the order of passages worse (docs/evidence.md). Where the
             # answer is from the same pods, it goes on from the step that looked.
-            asked = (
-                None
-                if self._weak
-                else Question(loaded.runner, self._read(pods), self._ids, self._heads.heads, self._params(pods))
-            )
+            asked = None if self._weak else self._question(pods, self._heads.heads)
             if asked:
                 oom_retry.run(stack.enter_context(asked).begin)
             # While the device is at work.
@@ -126,9 +122,7 @@ class SectionAnswer:
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
                 pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
-                asked = stack.enter_context(
-                    Question(loaded.runner, self._read(pods), self._ids, params=self._params(pods))
-                )
+                asked = stack.enter_context(self._question(pods))
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
             for piece in self._held(pieces) if self._weak else self._said(pieces):
@@ -249,10 +243,10 @@ class SectionAnswer:
             marked, last = marked + words[start:end] + (f" [{mark}]" if mark else ""), end
         return marked + words[last:], tuple(foreign)
 
-    def _read(self, pods: Sequence[AnyPod]) -> list[AnyPod]:
-        """The pods as the chosen reader reads them. Raises QuestionRejected where it cannot."""
+    def _question(self, pods: Sequence[AnyPod], heads: Sequence[Head] = ()) -> OpenQuestion:
+        """The question over the pods as the chosen reader reads them. Raises QuestionRejected where it cannot."""
         try:
-            return over(pods, self._settings.reader, self._loaded.runner.model.shape.layers)
+            return self._engine.work.question(pods, self._ids, heads, self._params(pods), self._settings.reader)
         except PodMismatch as error:
             raise QuestionRejected(
                 f"{error}.", "Read the document by another recipe, or leave out --reader."
