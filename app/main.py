@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from app import passphrase
 from app.chat import Chat
+from app.cluster.distant import DistantModel, equip_distant
 from app.conversations import Conversations
 from app.errors import BadSetting
 from app.events import ReaderStatus
@@ -21,6 +22,7 @@ from app.pod_engine import equip
 from app.preferences import Preferences
 from app.questions import Questions
 from app.reader_choice import Readers, latest_choice
+from app.reader_model import load_here
 from app.refusals import as_app_error
 from app.search import Search
 from app.settings import Settings
@@ -73,7 +75,10 @@ class App:
         mine, models = self.settings, self._home.models
         self.preferences = Preferences(self._store, mine, sources or {})
         choice = settings.model or latest_choice(self._store)
-        self.model = ModelHandle(choice, mine, models, lambda loaded: equip(self._store, self._home, loaded, mine))
+        load, equipped = (DistantModel, equip_distant) if mine.cluster else (load_here, equip)
+        self.model = ModelHandle(
+            choice, mine, models, lambda loaded: equipped(self._store, self._home, loaded, mine), load
+        )
         self.preferences.on = {
             "log_level": lambda: log_from(mine.log_level),
             **dict.fromkeys(("memory_mb", "gpu_memory_mb"), self._limit_memory),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.core.sampling import SamplingParams
+from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.readers import over
 from engine.runtime.context import Head
@@ -41,6 +42,9 @@ class ModelWork(Protocol):
     def short(self, ids: Sequence[int]) -> AnyPod:
         """The pod of a short text, for one question. Raises OutOfMemory."""
 
+    def passage(self, pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
+        """A pod restricted to a passage; see `engine.evidence.calibration`. Raises OutOfMemory."""
+
 
 class OwnModel:
     """The model of this process."""
@@ -65,3 +69,7 @@ class OwnModel:
         builder = PodBuilder(self._loaded.runner, len(ids))
         self._oom_retry.run(lambda: builder.feed(ids))
         return builder.finish()
+
+    def passage(self, pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
+        """As ModelWork."""
+        return self._oom_retry.run(lambda: passage(pod, head_tokens, first, last))

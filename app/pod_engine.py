@@ -12,7 +12,7 @@ from app.planning import Planner
 from app.presets import Presets
 from app.reader_model import Loaded
 from app.recall import Recaller
-from app.section_reader import SectionReader
+from app.section_reader import ReadsSections, SectionReader
 from app.settings import Settings
 from engine.runtime.prefill import builder
 from engine.runtime.prefill.builder import reads_ahead
@@ -36,9 +36,23 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     """Wires it together around a loaded model."""
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
+    reader = SectionReader(store, block_store, loaded, oom_retry, chunk_of(loaded, settings))
+    return wired(store, home, loaded, settings, oom_retry, block_store, reader, OwnModel(loaded, oom_retry))
+
+
+def wired(
+    store: Store,
+    home: Home,
+    loaded: Loaded,
+    settings: Settings,
+    oom_retry: OomRetry,
+    block_store: BlockStore,
+    section_reader: ReadsSections,
+    work: ModelWork,
+) -> PodEngine:
+    """The engine around what reads sections and what answers from them, wherever these are."""
     recaller = Recaller(store, loaded, block_store, oom_retry, Intake(store, home, settings).parse_anew)
     planner = Planner(store, home, loaded)
-    section_reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return PodEngine(
         loaded,
         oom_retry,
@@ -46,11 +60,11 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         Presets(store, loaded.recipes, planner, settings),
         DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
-        OwnModel(loaded, oom_retry),
+        work,
     )
 
 
-def _chunk(loaded: Loaded, settings: Settings) -> Callable[[int], int]:
+def chunk_of(loaded: Loaded, settings: Settings) -> Callable[[int], int]:
     """Tokens of the next chunk, at each position of a section: on a processor so few that a question waits for one."""
     device = loaded.runner.model.device
     most = settings.chunk_tokens or builder.chunk_tokens(device)

@@ -20,7 +20,6 @@ from app.evidence import Ranked, rank
 from app.model_work import OpenQuestion
 from app.pod_engine import PodEngine
 from app.reader_model import Loaded
-from app.recall import Recalled
 from app.retrieval import Pages, Retriever
 from app.routing import Route
 from app.settings import Settings
@@ -28,7 +27,6 @@ from app.streaming import stream, without_echo
 from app.words import stems, telling_stems
 from engine.core.errors import PodMismatch
 from engine.core.sampling import SamplingParams
-from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from engine.runtime.context import Head
 from storage import Message, Store
@@ -121,7 +119,7 @@ class SectionAnswer:
                     self._lead = _lead(best, self._citations)
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
-                pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
+                pods = [self._passage()]
                 asked = stack.enter_context(self._question(pods))
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
@@ -252,6 +250,16 @@ class SectionAnswer:
                 f"{error}.", "Read the document by another recipe, or leave out --reader."
             ) from error
 
+    def _passage(self) -> AnyPod:
+        """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
+        best = next((each for each in self.ranked if each.section >= 0), None)
+        if best is None:
+            # The best ones are not read yet.
+            return self._recalled[0].pod
+        each = self._recalled[best.section]
+        first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
+        return self._engine.work.passage(each.pod, len(each.text.head), first, best.slots[1])
+
     def _params(self, pods: Sequence[AnyPod]) -> SamplingParams:
         """How the answer is chosen, as long as the window allows."""
         room = self._loaded.runner.model.window - max(each.num_tokens for each in pods) - len(self._ids)
@@ -285,14 +293,3 @@ def _lead(best: Sequence[Ranked], citations: Sequence[Cited]) -> str:
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     """Temperature, top-p and seed: the likeliest words first, other ones each time an answer is written again."""
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
-
-
-def _passage(recalled: Sequence[Recalled], ranked: Sequence[Ranked]) -> AnyPod:
-    """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
-    best = next((each for each in ranked if each.section >= 0), None)
-    if best is None:
-        # The best ones are not read yet.
-        return recalled[0].pod
-    each = recalled[best.section]
-    first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
-    return passage(each.pod, len(each.text.head), first, best.slots[1])

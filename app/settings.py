@@ -140,6 +140,8 @@ class Settings:
         "The same on a GPU. With 0 it is half of what the loaded model leaves free.", unit="MB", least=0)
     threads: int = _setting(0, _MEMORY, "next", "Processor threads",
         "For the model. With 0 it is all physical cores.", unit="threads", least=0)
+    cluster: str = _setting("", _MEMORY, "start", "Replicas",
+        "Address of a cluster whose replicas read and answer, as docpod cluster up says it.", shown="this process")
     browser: bool = _setting(True, _PAGE, "next", "Browser", "The page opens in the browser at the start.")
     window: bool = _setting(False, _PAGE, "next", "Own window",
         "The page opens in a window of its own, and closing it ends DocPod. It takes pywebview (the extra window), "

@@ -25,7 +25,6 @@ from app.recall import Recalled
 from app.streaming import stream, without_echo
 from app.words import stems
 from engine.core.sampling import SamplingParams
-from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
 from storage import Section, Store
 
@@ -223,7 +222,7 @@ class WholeAnswer:
                 return []
             first, last = slots[0][0], slots[-1][1]
             if self._engine.loaded.runner.model.shape.divisible:
-                pod = self._engine.oom_retry.run(lambda: passage(recalled.pod, len(text.head), first, last))
+                pod = self._engine.work.passage(pod, len(text.head), first, last)
             else:
                 pod = self._engine.work.short([*text.head, *text.ids[first : last + 1]])
         said = self._ask(pod, _PAGE if self._asking.kind == "page" else _MAP, stop)
