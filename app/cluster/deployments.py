@@ -108,19 +108,19 @@ def running(settings: Settings, models: Sequence[str], plan: Plan) -> Iterator[t
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     own: dict[str, Any] = {"_node_ip_address": host, "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **({"address": plan.ray} if plan.ray else own))
-    names: list[str] = []
+    targets = []
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))
         key = key_of(settings.home, make=True)
         for model, role in product(models, ROLES):
-            names.append(f"{slug(model)}-{role}")
             given = {**asdict(settings), "model": model, "cluster": "", "home": settings.home.absolute()}
-            deployed = _deployment(role, plan).bind(role, given, key)
-            serve.run(deployed, name=names[-1], route_prefix=f"/{slug(model)}/{role}")
+            bound, place = _deployment(role, plan).bind(role, given, key), slug(model)
+            targets.append(serve.RunTarget(bound, name=f"{place}-{role}", route_prefix=f"/{place}/{role}"))
+        serve.run_many(targets)
         yield f"http://{host}:{port}", ray.get_runtime_context().gcs_address
     finally:
-        for name in names:
-            serve.delete(name)
+        for each in targets:
+            serve.delete(each.name)
         ray.shutdown()
 
 

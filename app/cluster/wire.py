@@ -27,10 +27,10 @@ def blocks_out(blocks: Iterable[Block]) -> list[Values]:
 
 
 def blocks_in(values: Iterable[Values]) -> list[Block]:
-    """The rows again. Raises ValueError for a file name that leads elsewhere."""
+    """The rows again. Raises PodMismatch for a file name that leads elsewhere."""
     blocks = [Block(**{name: each[name] for name in _BLOCK}) for each in values]
     if wrong := [each.file_name for each in blocks if Path(each.file_name).name != each.file_name]:
-        raise ValueError(f"{wrong[0]!r} is no name of a block")
+        raise PodMismatch(f"{wrong[0]!r} is no name of a block")
     return blocks
 
 
