@@ -86,6 +86,11 @@ class Chat:
         self._pool.shutdown()
         self._warming.close()
 
+    @property
+    def num_running(self) -> int:
+        """How many questions are being answered."""
+        return len(self._running)
+
     def expect(self, document_id: str) -> None:
         """Get ready for questions about a document, which was opened just now."""
         self._warming.expect(document_id)

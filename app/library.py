@@ -58,9 +58,7 @@ class Library:
             Stage("parsing", lambda each, _: ingest.parse(each), self._num_bytes, threads=2),
             Stage("recognising", lambda each, _: ingest.recognise(each), self._num_bytes),
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
-            Stage(
-                "reading", ingest.read_and_replace, ingest.left, _AT_REPLICAS if settings.cluster else 1, resumes=True
-            ),
+            Stage("reading", ingest.read_and_replace, ingest.left, threads=at_once, resumes=True),
         )
         self._worker = Worker(stages, self._look, lambda: self.queue.first())
         self.catalogue = Catalogue(store, model, self._worker, settings)

@@ -152,6 +152,8 @@ class Settings:
         "What you share can be reached on the local network too, by a link or a password.")
     log_level: str = _setting("info", _PAGE, "live", "Log", "How much is written into the log in the home folder.",
         choices=("debug", "info", "warning", "error"))
+    log_json: bool = _setting(False, _PAGE, "start", "Log for programs",
+        "Each entry of the log is one line of JSON.")
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False), metadata=_of(_PAGE, "start",
         "Home folder", "Holds the library, what was read, and the embedded model.")
         | {"shown": "the platform's data folder"})
