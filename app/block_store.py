@@ -35,8 +35,10 @@ from storage import (
     NotStored,
     Section,
     StorageError,
+    move_in,
     prefetch,
     read_block,
+    remove,
     write_block,
 )
 
@@ -173,7 +175,7 @@ class BlockStore:
             with self._dropping(rows):
                 for path, block in files:
                     rows.append(replace(block, file_name=self._new_name(section, "i")))
-                    path.rename(self._pods / rows[-1].file_name)
+                    move_in(path, self._pods / rows[-1].file_name)
                 self._unlink(self._store.finish_section(section.id, 0.0, rows))
         except (BlockConflict, FileNotFoundError) as error:
             log.warning("what came for section %d is not all of it: %s", section.id, error)
@@ -253,7 +255,7 @@ class BlockStore:
 
     def _unlink(self, names: Sequence[str]) -> None:
         with ThreadPoolExecutor(_FILES_AT_ONCE, "removing") as pool:
-            for each in [pool.submit((self._pods / name).unlink, missing_ok=True) for name in names]:
+            for each in [pool.submit(remove, self._pods / name) for name in names]:
                 each.result()
 
     def _verified(

@@ -71,7 +71,7 @@ class DocumentReader:
             return stopped() or current is None or current.state != "reading"
 
         try:
-            with self._home.lock(f"reading-{reading.id}"):
+            with self._store.lock(f"reading-{reading.id}"):
                 needed = (
                     self._planner.disk_bytes(reading, self._store.read_so_far(reading.id))
                     - reading.num_bytes
@@ -107,7 +107,7 @@ class DocumentReader:
         Raises NotStored and OutOfMemory.
         """
         folder = self._home.imports / reading.document_id
-        with suppress(HomeBusy), self._home.lock(f"reading-{reading.id}"):
+        with suppress(HomeBusy), self._store.lock(f"reading-{reading.id}"):
             if not folder.exists():
                 return
             blocks = MANIFEST.validate_json(read_bytes(folder / LIST)).blocks

@@ -16,7 +16,19 @@ from app.readers.base import clean
 from app.refusals import as_app_error, disk_failed
 from app.settings import Settings
 from app.titles import title_of
-from storage import BlobStore, Document, Home, NotStored, Page, StorageError, Store, digest_of, forget, pack_words
+from storage import (
+    BlobStore,
+    Document,
+    Home,
+    NotStored,
+    Page,
+    StorageError,
+    Store,
+    digest_of,
+    forget,
+    note,
+    pack_words,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +44,7 @@ class Intake:
         self._settings = settings
         self._store = store
         self._home = home
-        self._blobs = BlobStore(home.root)
+        self._blobs = BlobStore(home.bytes)
         # Bytes and row come and go together, also where one document is added and deleted at once.
         self._keeping = threading.Lock()
 
@@ -43,7 +55,7 @@ class Intake:
 
     def opened(self, document: Document) -> AbstractContextManager[Path]:
         """A file with a document's bytes, while this lasts."""
-        return self._blobs.plain(document.id)
+        return self._blobs.plain(document.id, document.digest)
 
     def keep(self, path: Path, name: str, move: bool) -> Document:
         """Put a file into the private store and a row into the database; known bytes are the known document.
@@ -65,7 +77,7 @@ class Intake:
             )
             if document.state == "deleted":
                 raise Busy("This document is being deleted.", "Add it again in a moment.")
-            self._store.register().write(self._home.root)
+            note(self._home, self._store)
             return document
 
     def rescue(self, names: Mapping[str, str]) -> list[Document]:
@@ -86,7 +98,7 @@ class Intake:
             document = Document(id=document_id, title=title, file_name=name, media_type=media_type, num_bytes=num_bytes)
             entered.append(self._store.add_document(document))
         if entered:
-            self._store.register().write(self._home.root)
+            note(self._home, self._store)
         return entered
 
     def unlock(self, document: Document, password: str) -> None:

@@ -63,14 +63,18 @@ class App:
         """Where files pass through on their way into the library."""
         header = self._home.header
         self.encryption = f"AES-256, by a {header.by}; plain files pass through {self.uploads}" if header else "off"
+        if header and self._home.is_served:
+            self.encryption += "; the database is its operator's, and not encrypted by DocPod"
         self._only_page = False
         self._store = opened.store
         self._open = ExitStack()
         self._open.callback(self._home.close)
-        self._keeper = Keeper(self._home, self._store, opened.changed)
-        self._open.callback(self._keeper.seal)
+        self._keeper = None if self._home.is_served else Keeper(self._home, self._store, opened.changed)
+        if self._keeper:
+            self._open.callback(self._keeper.seal)
         self._open.callback(self._store.close)
-        self._open.callback(self._keeper.close)
+        if self._keeper:
+            self._open.callback(self._keeper.close)
         self.keys = Keys(self._store)
         mine, models = self.settings, self._home.models
         self.preferences = Preferences(self._store, mine, sources or {})
@@ -119,7 +123,8 @@ class App:
     def start(self) -> None:
         """Load the model and go on with unfinished documents, in the background."""
         self.model.start()
-        self._keeper.start()
+        if self._keeper:
+            self._keeper.start()
         self._originals.start()
         self.library.start()
         self._meaning.start()
@@ -158,6 +163,11 @@ class App:
                     damaged.append(block.file_name)
         return len(blocks), damaged
 
+    @property
+    def database(self) -> str:
+        """What the database is, and what it leaves to whoever runs it."""
+        return self._store.about()
+
     def damaged_rows(self) -> list[str]:
         """Rows of the database that are not what was written; `rescue` puts them right."""
         return self._store.damaged_rows()
@@ -191,7 +201,7 @@ class App:
 def _open(settings: Settings, check: bool) -> tuple[Home, Opened]:
     """The home and its database, without what an interrupted run left lying about."""
     try:
-        home = Home(settings.home, passphrase.known)
+        home = Home(settings.home, passphrase.known, **settings.places)
         try:
             return home, open_library(home, check)
         except (StorageError, OSError):

@@ -1,25 +1,26 @@
 """Metrics: what Prometheus may know of a running app, found out when it asks; nothing of what documents say."""
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from app.main import App
 
 
-class AppMetrics(Collector):
+class AppMetrics:
     """The figures of one app."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        self._registry.register(cast(Any, self))
 
     def text(self) -> bytes:
         """As Prometheus reads it."""
-        return generate_latest(self._registry)
+        text: bytes = generate_latest(self._registry)
+        return text
 
     def describe(self) -> list[Metric]:
         """Nothing is collected before it is asked for."""
@@ -33,22 +34,17 @@ class AppMetrics(Collector):
         for stage in sorted({each.progress.stage for each in entries}):
             stages.add_metric([stage], sum(each.progress.stage == stage for each in entries))
         yield stages
-        yield GaugeMetricFamily(
-            "docpod_queue_documents", "On their way to be read.", len(app.library.queue.waiting(entries))
-        )
+        waiting, pods = len(app.library.queue.waiting(entries)), sum(each.pod_bytes for each in entries)
+        yield GaugeMetricFamily("docpod_queue_documents", "On their way to be read.", waiting)
         yield GaugeMetricFamily("docpod_questions_running", "Being answered.", app.chat.num_running)
-        yield GaugeMetricFamily(
-            "docpod_pod_bytes", "Bytes of all pods in the store.", sum(each.pod_bytes for each in entries)
-        )
+        yield GaugeMetricFamily("docpod_pod_bytes", "Bytes of all pods in the store.", pods)
         yield GaugeMetricFamily("docpod_free_bytes", "Room in the store.", app.free_bytes())
         first, told = app.questions.first_words, "Seconds from a question to its first word."
         yield HistogramMetricFamily("docpod_first_word_seconds", told, first.cumulative(), first.sum)
         if engine := app.model.peek():
             tiers, pace = engine.loaded.tiers, engine.loaded.pace
             yield GaugeMetricFamily("docpod_reading_tokens_per_second", "Of the last chunks.", pace.tokens_per_second)
-            found = CounterMetricFamily(
-                "docpod_tier_lookups", "Pods that questions needed, by where they were.", labels=["tier"]
-            )
+            found = CounterMetricFamily("docpod_pods_found", "Pods of questions, by where they were.", labels=["tier"])
             for name, number in (("memory", tiers.hits), ("store", tiers.misses)):
                 found.add_metric([name], number)
             yield found

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from app.errors import AppError, Busy, DiskFailed, DiskFull, Locked, OutOfMemory
 from app.log_file import NAME
-from storage import DatabaseDamaged, HomeBusy, HomeLocked, StorageError, StorageFailed, StorageFull
+from storage import DatabaseDamaged, HomeBusy, HomeLocked, StorageAway, StorageError, StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ def as_app_error(error: BaseException) -> AppError | None:
             return DiskFailed(f"The database of the library is damaged: {error}.", RESCUE)
         case HomeLocked():
             return Locked(*_LOCKED.get(error.why) or _WITHOUT[error.by == "keyring"])
+        case StorageAway():
+            return DiskFailed(f"What keeps the library cannot be reached: {error}.", AWAY)
         case StorageFailed():
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
         case OSError(errno=errno.EIO | errno.EROFS | errno.EBADMSG):
@@ -60,6 +62,7 @@ def disk_failed(error: OSError) -> DiskFailed:
 
 RESCUE = "The command `rescue` goes on from its last backup; originals stay where they are."
 LOOK = "Check that the disk is there and may be written to, or choose another folder with --home."
+AWAY = "Nothing is lost. Check that the server runs and can be reached from here, and try again."
 _WITHOUT = (
     ("The library is encrypted.", "Type its passphrase on a terminal, or give it as DOCPOD_PASSPHRASE."),
     (

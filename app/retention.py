@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from app.intake import storing
 from app.model_handle import ModelHandle
-from storage import Home, Reading, Store
+from storage import Home, Reading, Store, remove
 
 
 class Retention:
@@ -50,4 +50,4 @@ class Retention:
 
     def _unlink(self, names: Iterable[str]) -> None:
         for name in names:
-            (self._pods / name).unlink(missing_ok=True)
+            remove(self._pods / name)

@@ -157,6 +157,14 @@ class Settings:
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False), metadata=_of(_PAGE, "start",
         "Home folder", "Holds the library, what was read, and the embedded model.")
         | {"shown": "the platform's data folder"})
+    database: str = _setting("", _PAGE, "start", "Database",
+        "postgresql://user@host/name keeps what is known of the library on a server, for several machines.", repr=False,
+        shown="a file in the home folder", secret=True)
+    store: str = _setting("", _PAGE, "start", "Store",
+        "Another folder, such as a mounted share, or s3://bucket/prefix, keeps the original files and what was read.",
+        shown="the home folder")
+    cache_mb: int = _setting(20_000, _PAGE, "start", "Copies of the store",
+        "So much of what an object store keeps may be in the home folder too.", unit="MB")
     host: str = _setting("127.0.0.1", _PAGE, "start", "Address",
         "Where the page is served. Any address but this machine's own takes a password.")
     page_password: str = _setting("", _PAGE, "start", "Password of the page",
@@ -164,6 +172,12 @@ class Settings:
     share: bool = _setting(False, _PAGE, "start", "Shared from the start",
         "All documents are shared by a link that lets one person in, for a day.")
 # fmt: on
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where the library is kept, as `Home` takes it."""
+        return {"database": self.database, "store": self.store, "cache_bytes": self.cache_mb * 1_000_000}
+
 
 
 def _described(each: Field[Any]) -> Described:

@@ -6,7 +6,6 @@ Knows nothing of models, tensors, PDF files or the page in the browser.
 from storage.blobs import BlobStore, digest_of
 from storage.conversations import OpenAnswer
 from storage.conversion import convert, seen_from_outside
-from storage.database import has_encryption
 from storage.errors import (
     BlockConflict,
     BlockDamaged,
@@ -15,6 +14,7 @@ from storage.errors import (
     HomeLocked,
     NewerDatabase,
     NotStored,
+    StorageAway,
     StorageError,
     StorageFailed,
     StorageFull,
@@ -41,10 +41,12 @@ from storage.models import (
     Section,
     SectionState,
 )
+from storage.object_store import is_kept, move_in, remove
 from storage.packing import Word, pack_token_ids, pack_words, unpack_token_ids, unpack_words
 from storage.podfile import prefetch, read_block, write_block
 from storage.readings import SectionRead
-from storage.recovery import Opened, forget, open_library
+from storage.recovery import Opened, forget, note, open_library
 from storage.shelf import Shelved
+from storage.sqlite import has_encryption
 from storage.store import Store
 from storage.vault import By, Header, opened, read_bytes

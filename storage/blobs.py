@@ -2,16 +2,20 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from storage.durable import rename, sync_folder
-from storage.errors import UNREADABLE, StorageError
+from storage.errors import UNREADABLE, StorageError, StorageFailed
+from storage.object_store import linked, remove, store_of
 from storage.vault import opened, sealed_file, vault_of
+
+log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 20
 
@@ -46,10 +50,17 @@ class BlobStore:
         return len(name) == 64 and name.isalnum()
 
     @contextmanager
-    def plain(self, sha256: str) -> Iterator[Path]:
-        """A file with the bytes as they were added, while this lasts."""
+    def plain(self, sha256: str, digest: str = "") -> Iterator[Path]:
+        """A file with the bytes as they were added, while this lasts; their own sha256 is `digest`, if they are known.
+
+        Raises StorageAway, and StorageFailed where an object store gives other bytes.
+        """
+        with suppress(FileNotFoundError):
+            self._fetch(self.path(sha256), digest)
         if (vault := vault_of(self._folder)) is None:
-            yield self.path(sha256)
+            path = self.path(sha256)
+            with linked(path) if store_of(path) and path.exists() else nullcontext(path) as file:
+                yield file
             return
         with tempfile.TemporaryDirectory(dir=vault.scratch) as folder:
             path = Path(folder, sha256)
@@ -81,11 +92,14 @@ class BlobStore:
     def stamp(self, sha256: str) -> str:
         """Size and time of change of what is kept under a name; empty where nothing is."""
         path = self.path(sha256)
+        if store_of(path):
+            # It watches over its bytes itself, and to ask it for every document would take too long.
+            return "in the store"
         return f"{path.stat().st_size} {path.stat().st_mtime_ns}" if path.exists() else ""
 
     def replace(self, sha256: str, source: Path) -> None:
         """Move other bytes into the place of those that are kept, such as a copy that needs no password any more."""
-        if vault_of(self._folder):
+        if vault_of(self._folder) or store_of(self.path(sha256)):
             self._copy(source, sha256, source.stat().st_size, digest_of(source))
             return
         source.chmod(0o600)
@@ -95,13 +109,23 @@ class BlobStore:
 
     def delete(self, sha256: str) -> None:
         """Forget the bytes; those that are not kept are no error."""
-        self.path(sha256).unlink(missing_ok=True)
+        remove(self.path(sha256))
         sync_folder(self._folder)
+
+    @staticmethod
+    def _fetch(path: Path, digest: str) -> None:
+        """Have the bytes here that an object store keeps, and verify them when they come."""
+        if (store := store_of(path)) and store.fetch(path) and digest and digest_of(path) != digest:
+            log.warning("%s came otherwise than it was kept, and is fetched again", path.name)
+            store.fetch(path, anew=True)
+            if digest_of(path) != digest:
+                path.unlink()
+                raise StorageFailed(f"{path.name} in the store is not what was added")
 
     def _take(self, source: Path, sha256: str) -> bool:
         """Rename the source into the store; False where that cannot be done, as from another file system."""
         # A link would move without the bytes, and another name of them could change the store later.
-        if vault_of(self._folder) or source.is_symlink() or source.stat().st_nlink > 1:
+        if vault_of(self._folder) or store_of(self.path(sha256)) or source.is_symlink() or source.stat().st_nlink > 1:
             return False
         try:
             self.replace(sha256, source)

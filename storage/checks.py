@@ -44,6 +44,13 @@ def equip(connection: sqlite3.Connection) -> None:
     connection.create_function("docpod_row_sum", -1, lambda *facts: _sum(_packed(facts)), deterministic=True)
 
 
+def check_all(connection: Connection) -> None:
+    """Have the rows of all tables checked from now on, but for those of indexes of words."""
+    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
+        check_rows(connection, table)
+
+
 def check_rows(connection: Connection, table: str) -> None:
     """Have the rows of a table checked from now on; to be called again where it gets a further column."""
     known = [name for (name,) in connection.exec_driver_sql("SELECT name FROM pragma_table_info(?)", (table,))]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, String, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
@@ -258,8 +258,7 @@ class Conversations(Sessions):
 
 def about(document_id: str) -> ColumnElement[bool]:
     """Whether a document is one of the further ones of a conversation."""
-    beside = func.json_each(Conversation.beside).table_valued("value")
-    return exists().where(beside.c.value == document_id)
+    return cast(Conversation.beside, String).contains(f'"{document_id}"', autoescape=True)
 
 
 def _branch(by_id: Mapping[int, Message], last: int | None = None) -> list[Message]:

@@ -14,11 +14,11 @@ from typing import BinaryIO, Literal
 
 from blake3 import blake3
 
-from storage.database import ERRORS, cipher_connection, is_damage, raw_key
 from storage.durable import atomic_file, rename, sync_folder
 from storage.errors import HomeBusy, HomeLocked, StorageError
 from storage.home import Home
 from storage.register import break_seal, is_whole, seal
+from storage.sqlite import ERRORS, cipher_connection, is_damage, raw_key
 from storage.vault import FILE, Header, is_sealed, opened, sealed_file, vault_of
 
 _FOLDERS = ("documents", "pods", "imports", "quarantine")

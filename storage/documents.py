@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import delete, insert, inspect, select
 
-from storage import page_index
 from storage.conversations import about
+from storage.databases import WordIndex
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
 from storage.sessions import Sessions, count_change, stored
 
@@ -49,8 +49,8 @@ class Documents(Sessions):
             session.execute(delete(PageVectors).where(PageVectors.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
-            page_index.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
-            document.index_check = page_index.checksum(session.connection(), document_id)
+            self._words.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
+            document.index_check = self._words.checksum(session.connection(), document_id)
             document.title = document.title if document.is_named else title
             document.note = note
             document.outline = list(outline)
@@ -67,8 +67,8 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             known = stored(session, Page, (document_id, page.number))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
-            page_index.replace(session.connection(), document_id, page.number, known.text, page.text)
-            document.index_check = page_index.checksum(session.connection(), document_id)
+            self._words.replace(session.connection(), document_id, page.number, known.text, page.text)
+            document.index_check = self._words.checksum(session.connection(), document_id)
             for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
                 setattr(known, column, getattr(page, column))
 
@@ -76,18 +76,18 @@ class Documents(Sessions):
         """Index the words of documents anew whose index is not what was written."""
         with self._read() as session:
             connection = session.connection()
-            indexed = page_index.indexed(connection)
+            indexed = self._words.indexed(connection)
             spoilt = [
                 each
                 for each in session.scalars(select(Document).where(Document.index_check != ""))
-                if each.id not in indexed or page_index.checksum(connection, each.id) != each.index_check
+                if each.id not in indexed or self._words.checksum(connection, each.id) != each.index_check
             ]
         for document in spoilt:
             log.warning("the words of %s are indexed anew", document.name)
             numbered = select(Page.number, Page.text).where(Page.document_id == document.id)
             with self._write() as session:
                 pages = [(number, text) for number, text in session.execute(numbered)]
-                page_index.mend(session.connection(), document.id, pages)
+                self._words.mend(session.connection(), document.id, pages)
 
     def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
         """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.
@@ -105,12 +105,12 @@ class Documents(Sessions):
             if rows[0]["number"] == 1:
                 session.execute(known)
                 session.execute(meant)
-                page_index.drop(session.connection(), document_id)
+                self._words.drop(session.connection(), document_id)
             else:
                 numbers = [row["number"] for row in rows]
                 session.execute(known.where(Page.number.in_(numbers)))
                 session.execute(meant.where(PageVectors.number.in_(numbers)))
-            page_index.add(session.connection(), document_id, index)
+            self._words.add(session.connection(), document_id, index)
             session.execute(insert(Page), rows)
             document.num_pages = num_pages
 
@@ -200,7 +200,7 @@ class Documents(Sessions):
         with self._write() as session:
             session.execute(delete(Conversation).where(about(document_id)))
             session.execute(delete(Document).where(Document.id == document_id))
-            page_index.drop(session.connection(), document_id)
+            self._words.drop(session.connection(), document_id)
         self._empty_log()
 
     def page(self, document_id: str, number: int) -> Page | None:
@@ -249,27 +249,21 @@ class Documents(Sessions):
     def search_pages(self, document_id: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """Numbers and BM25 scores of pages with any of these plain words or phrases, best first."""
         with self._read() as session:
-            return page_index.search(session.connection(), document_id, terms, limit)
+            return self._words.search(session.connection(), document_id, terms, limit)
 
     def pages_with(self, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
         """By document, numbers of the pages with all of these words, best first; the last may be a word's beginning."""
         with self._read() as session:
-            connection = session.connection()
-            indexed = page_index.indexed(connection)
-            return {
-                each: page_index.search_all(connection, each, words, limit) if each in indexed else []
-                for each in document_ids
-            }
+            return self._words.search_all(session.connection(), document_ids, words, limit)
 
     def pages_holding(self, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
         """By document, for each of these plain words the numbers of the pages with it."""
         with self._read() as session:
-            connection = session.connection()
-            indexed = page_index.indexed(connection)
-            return {
-                each: [page_index.holding(connection, each, term) if each in indexed else set() for term in terms]
-                for each in document_ids
-            }
+            return self._words.holding(session.connection(), document_ids, terms)
+
+    @property
+    def _words(self) -> WordIndex:
+        return self._database.words
 
 
 def _rows(document_id: str, pages: Iterable[Page]) -> list[dict[str, Any]]:

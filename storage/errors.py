@@ -48,6 +48,10 @@ class StorageFailed(StorageError):
     """The disk did not do what it was asked, or must not be written to; the text has the system's reason."""
 
 
+class StorageAway(StorageError):
+    """A server that keeps the library does not answer, or not as it should; nothing was lost."""
+
+
 class DatabaseDamaged(StorageError):
     """The database is not what was written."""
 

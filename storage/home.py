@@ -8,8 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from storage.errors import HomeBusy, HomeLocked, StorageError
-from storage.locks import FileLock
+from storage.durable import atomic_file
+from storage.errors import HomeBusy, HomeLocked, StorageError, StorageFailed
+from storage.locks import FileLock, alone_with
+from storage.object_store import mounted, store_of
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
 from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
@@ -25,15 +27,31 @@ class Home:
     """A private folder with `documents`, `pods`, `models` and `backups`; while one has it open no other is alone.
 
     `passphrase` is asked for one if it is encrypted; `unfinished`: also where it is so in part.
+    `database` is the URL of a server's, which then takes the place of the one in the folder; and `store` another folder
+    for `documents` and `pods`, or the URL of an object store, of which up to `cache_bytes` are in the folder too.
     Raises HomeBusy where another process is alone in it for longer than a minute, and HomeLocked.
     """
 
-    def __init__(self, root: Path, passphrase: Callable[[Header], str] = _nobody, unfinished: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        passphrase: Callable[[Header], str] = _nobody,
+        unfinished: bool = False,
+        database: str = "",
+        store: str = "",
+        cache_bytes: int = 20 << 30,
+    ) -> None:
         self.is_read_only = is_read_only(root)
+        if self.is_read_only and (database or store):
+            raise StorageFailed(f"{root} can only be read, and what is kept elsewhere can not")
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
-        self.documents = self.root / "documents"
-        self.pods = self.root / "pods"
+        self._is_remote = "://" in store
+        elsewhere = self.root / "cache" if self._is_remote else Path(store).expanduser().absolute()
+        self.bytes = elsewhere if store else self.root
+        """Where `documents` and `pods` are."""
+        self.documents = self.bytes / "documents"
+        self.pods = self.bytes / "pods"
         self.imports = self.root / "imports"
         """By document, memory that came with it and is not taken over yet."""
         self.models = self.root / "models"
@@ -43,16 +61,22 @@ class Home:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._released = release_reserve(self.root)
         for folder in (self.documents, self.pods, self.imports, self.models, self.backups, self._locks):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite takes an empty file for an empty database, and gives its log the same permissions.
-        if not self.database.exists():
+        self.database_url = database or URL.create("sqlite", database=str(self.database)).render_as_string()
+        """What `Store.open` takes."""
+        self.is_served = bool(database)
+        """Whether the database is a server's, of which the folder holds nothing."""
+        if not self.is_served and not self.database.exists():
             self.database.touch(mode=0o600)
         self._use = FileLock(self._locks / "home")
         self._vault = ExitStack()
         try:
             self._share()
-            self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished))
+            self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished, self.bytes))
             """Of the vault that its files are sealed in; None where they are plain."""
+            if self._is_remote:
+                self._vault.enter_context(mounted(self.bytes, store, cache_bytes))
             self._open_vault = vault_of(self.root)
         except (StorageError, OSError):
             self._use.close()
@@ -82,28 +106,41 @@ class Home:
                 shutil.copyfileobj(file, copy)
             path.unlink()
 
-    @property
-    def database_url(self) -> str:
-        """What `Store.open` takes."""
-        return URL.create("sqlite", database=str(self.database)).render_as_string()
-
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Be the only one, among all processes, to work on what is named so. Raises HomeBusy at once otherwise."""
-        lock = FileLock(self._locks / f"{name}.lock")
-        try:
-            if not lock.try_exclusive():
-                raise HomeBusy(f"{name} is in use elsewhere")
-            try:
-                yield
-            finally:
-                lock.remove()
-        finally:
-            lock.close()
+        """Be the only one, among all processes with this folder, to work on what is named so. Raises HomeBusy at once
+        otherwise.
+        """
+        with alone_with(self._locks, name):
+            yield
 
     def free_bytes(self) -> int:
-        """What the disk has room for."""
-        return shutil.disk_usage(self.root).free
+        """What the disk has room for; an object store has no end that could be known."""
+        return 1 << 60 if self._is_remote else shutil.disk_usage(self.pods).free
+
+    def claim(self, library: str) -> None:
+        """Note in a store elsewhere whose it is. Raises StorageFailed where it is another library's, or sealed by
+        another vault.
+        """
+        if self.bytes == self.root:
+            return
+        mark, own = self.bytes / "library" / "mark", f"{library} {self.header.name if self.header else 'plain'}"
+        mark.parent.mkdir(mode=0o700, exist_ok=True)
+        store = store_of(mark)
+        try:
+            if store:
+                store.fetch(mark, anew=True)
+            known = mark.read_text()
+        except FileNotFoundError:
+            known = own
+            with atomic_file(mark, len(own)) as file:
+                file.write(own.encode())
+            if store:
+                store.put(mark)
+        if known != own:
+            same = known.split()[0] == library
+            why = "sealed otherwise: it takes the vault.json of its library" if same else "another library's"
+            raise StorageFailed(f"the store is {why}")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

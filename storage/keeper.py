@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from storage.database import ERRORS, is_damage, opened_database, refusal
 from storage.durable import rename
 from storage.errors import StorageError
 from storage.home import Home
 from storage.register import seal
 from storage.sessions import as_number
+from storage.sqlite import ERRORS, is_damage, opened_database, refusal
 from storage.store import Store
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,11 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from storage.errors import HomeBusy
 
 
 class FileLock:
@@ -35,3 +39,18 @@ class FileLock:
             return os.path.samestat(os.fstat(self._handle), self._path.stat())
         except (BlockingIOError, FileNotFoundError):
             return False
+
+
+@contextmanager
+def alone_with(folder: Path, name: str) -> Iterator[None]:
+    """Be the only one, among all processes of a machine, with what is named so. Raises HomeBusy at once otherwise."""
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        if not lock.try_exclusive():
+            raise HomeBusy(f"{name} is in use elsewhere")
+        try:
+            yield
+        finally:
+            lock.remove()
+    finally:
+        lock.close()

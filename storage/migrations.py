@@ -1,15 +1,15 @@
 """How a database comes to its shape: a new one is made by the models, one of an earlier version by numbered steps.
 
 Each step is one transaction with its record. A step is never edited once released; a further change is a further step,
-and a change of the models.
+and a change of the models. A database of a server is none of before step 16: later steps run on every database.
 """
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, text
 
 from storage import checks, page_index
-from storage.database import for_writing
+from storage.databases import Database
 from storage.errors import NewerDatabase
 from storage.models import Base, utc_now
 from storage.scripts import RUN
@@ -110,7 +110,7 @@ def m015_checks_of_rows(connection: Connection) -> None:
     documents = set(connection.exec_driver_sql("SELECT id FROM documents").scalars())
     for document_id in documents & page_index.indexed(connection):
         page_index.note_check(connection, document_id)
-    _check_all(connection)
+    checks.check_all(connection)
 
 
 MIGRATIONS: Sequence[Migration] = (
@@ -130,48 +130,43 @@ MIGRATIONS: Sequence[Migration] = (
 )
 
 
-def migrate(engine: Engine, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Bring the database to the shape that this program knows; raise NewerDatabase where it is beyond it."""
     latest = FIRST + len(migrations)
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         if _version(connection) == latest:
             return
-    writing = for_writing(engine)
-    with writing.begin() as connection:
+    with database.writing.begin() as connection:
         if not _version(connection):
             _make(connection, migrations)
+            database.complete(connection)
     for number, migration in enumerate(migrations, start=FIRST + 1):
-        with writing.begin() as connection:
+        with database.writing.begin() as connection:
             version = _version(connection)
             if version > latest:
-                raise NewerDatabase(f"{engine.url.database} has schema {version}, this program knows up to {latest}.")
+                name = database.engine.url.database
+                raise NewerDatabase(f"{name} has schema {version}, this program knows up to {latest}.")
             # Another process may have taken this step meanwhile.
             if version < number:
                 migration(connection)
                 _record(connection, number, migration)
+                if number == latest:
+                    database.complete(connection)
 
 
 def _make(connection: Connection, migrations: Sequence[Migration]) -> None:
     """A new database, which needs no step any more."""
     Base.metadata.create_all(connection)
     connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER PRIMARY KEY, name TEXT, applied_at TEXT)")
-    _check_all(connection)
     for number, migration in enumerate(migrations, start=FIRST + 1):
         _record(connection, number, migration)
 
 
 def _record(connection: Connection, number: int, migration: Migration) -> None:
-    connection.exec_driver_sql(
-        "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, ?)",
-        (number, migration.__name__, utc_now().isoformat()),
+    connection.execute(
+        text("INSERT INTO schema_version (version, name, applied_at) VALUES (:version, :name, :applied_at)"),
+        {"version": number, "name": migration.__name__, "applied_at": utc_now().isoformat()},
     )
-
-
-def _check_all(connection: Connection) -> None:
-    """Have the rows of all tables checked from now on."""
-    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
-    for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
-        checks.check_rows(connection, table)
 
 
 def _version(connection: Connection) -> int:

@@ -9,7 +9,20 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
-from sqlalchemy import JSON, DateTime, Enum, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -60,7 +73,10 @@ def utc_now() -> datetime:
 class Base(MappedAsDataclass, DeclarativeBase):
     """Owns the metadata, which a new database is made by; the steps of migrations come to the same."""
 
-    type_annotation_map: ClassVar = {Literal: Enum(enum.Enum, native_enum=False, length=None)}
+    type_annotation_map: ClassVar = {
+        Literal: Enum(enum.Enum, native_enum=False, length=None),
+        int: BigInteger().with_variant(Integer, "sqlite"),
+    }
 
 
 class Document(Base, kw_only=True):
@@ -88,7 +104,7 @@ class Document(Base, kw_only=True):
     """As the file itself names it; empty where it does not."""
     written: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """The date that the file gives for itself, as YYYY-MM-DD; empty where it gives none."""
-    is_named: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
+    is_named: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether its title is what its user calls it, which reading the file anew does not change."""
     tags: Mapped[list[str]] = mapped_column(JSON, default_factory=list, server_default=text("'[]'"))
     """What its user sorts it under, in order."""
@@ -268,7 +284,7 @@ class Conversation(Base, kw_only=True):
     """The visitor whose it is; empty for the home's user."""
     beside: Mapped[list[str]] = mapped_column(JSON, default_factory=list, server_default=text("'[]'"))
     """Ids of the further documents that it is about."""
-    is_deleted: Mapped[bool] = mapped_column(default=False, server_default=text("0"))
+    is_deleted: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it is out of sight, and goes unless it is brought back first."""
     copy_of: Mapped[str] = mapped_column(default="", server_default=text("''"))
     """The first of the conversations that were made from each other; empty for that one itself."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from storage.scripts import spaced
 
+TOKENIZER = "tokenize='porter unicode61 remove_diacritics 2'"
 _PARTS = ("config", "data", "docsize", "idx")
 """The tables that SQLite keeps an index in."""
 
@@ -25,10 +26,7 @@ def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, st
 def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
     """Index further pages."""
     table = _table(document_id)
-    connection.exec_driver_sql(
-        f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} "
-        "USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')"
-    )
+    connection.exec_driver_sql(f"CREATE VIRTUAL TABLE IF NOT EXISTS {table} USING fts5(text, content='', {TOKENIZER})")
     if pages:
         rows = [(number, spaced(text)) for number, text in pages]
         connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", rows)
@@ -37,8 +35,10 @@ def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str
 def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> None:
     """Index a page's text in place of the one before, which an index without a copy has to be told."""
     table = _table(document_id)
-    connection.exec_driver_sql(f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (number, before))
-    connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (number, text))
+    connection.exec_driver_sql(
+        f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (number, spaced(before))
+    )
+    connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (number, spaced(text)))
 
 
 def drop(connection: Connection, document_id: str) -> None:
@@ -93,18 +93,30 @@ def search(connection: Connection, document_id: str, terms: Sequence[str], limit
     return [(number, score) for number, score in rows]
 
 
-def search_all(connection: Connection, document_id: str, words: str, limit: int) -> list[int]:
-    """Numbers of the pages with every word of a text, the last of which may be a word's beginning; best first."""
-    table, query = _table(document_id), _joined(spaced(words).split(), " AND ")
-    rows = connection.exec_driver_sql(
-        f"SELECT rowid FROM {table} WHERE {table} MATCH ? ORDER BY rank, rowid LIMIT ?", (f"{query} *", limit)
-    )
-    return [number for (number,) in rows]
+def search_all(connection: Connection, document_ids: Sequence[str], words: str, limit: int) -> dict[str, list[int]]:
+    """By document, numbers of the pages with every word of a text, the last of which may be a word's beginning; best
+    first.
+    """
+    query, known = _joined(spaced(words).split(), " AND "), indexed(connection)
+    found = {}
+    for document_id in document_ids:
+        sql = f"SELECT rowid FROM {(table := _table(document_id))} WHERE {table} MATCH ? ORDER BY rank, rowid LIMIT ?"
+        rows = connection.exec_driver_sql(sql, (f"{query} *", limit)) if query and document_id in known else ()
+        found[document_id] = [number for (number,) in rows]
+    return found
 
 
-def holding(connection: Connection, document_id: str, term: str) -> set[int]:
-    """Numbers of all pages with a plain word or phrase."""
-    table, query = _table(document_id), _joined([term], "")
+def holding(connection: Connection, document_ids: Sequence[str], terms: Sequence[str]) -> dict[str, list[set[int]]]:
+    """By document, for each plain word or phrase the numbers of all pages with it."""
+    queries, known = [_joined([term], "") for term in terms], indexed(connection)
+    return {
+        each: [_holding(connection, each, query) if each in known else set() for query in queries]
+        for each in document_ids
+    }
+
+
+def _holding(connection: Connection, document_id: str, query: str) -> set[int]:
+    table = _table(document_id)
     rows = connection.exec_driver_sql(f"SELECT rowid FROM {table} WHERE {table} MATCH ?", (query,)) if query else ()
     return {number for (number,) in rows}
 

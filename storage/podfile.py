@@ -9,6 +9,7 @@ cryptographic like SHA-256 and several times faster, and a first answer waits fo
 
 import errno
 import json
+import logging
 import os
 import struct
 from collections.abc import Generator, Iterable, Mapping
@@ -22,7 +23,10 @@ from typing import Any
 from blake3 import blake3
 
 from storage.errors import UNREADABLE, BlockDamaged
+from storage.object_store import store_of
 from storage.vault import opened, sealed_file
+
+log = logging.getLogger(__name__)
 
 _MAGIC = b"DOCPOD1\n"
 _LENGTH = struct.Struct("<I")
@@ -66,7 +70,24 @@ def read_block(
     which is worth it for a large block that is read alone.
 
     Raises BlockDamaged unless every byte is as written and, where given, the checksum of the file is the expected one.
+    A copy of an object store's that is damaged is fetched once more. Raises StorageAway, too.
     """
+    try:
+        return _read_here(path, expected_checksum, buffer, threads)
+    except BlockDamaged as damage:
+        if not (store := store_of(path)) or not path.exists():
+            raise
+        log.warning("the copy here is fetched again: %s", damage)
+        try:
+            store.fetch(path, anew=True)
+        except FileNotFoundError:
+            raise damage from None
+        return _read_here(path, expected_checksum, buffer, threads)
+
+
+def _read_here(
+    path: Path, expected_checksum: str | None, buffer: memoryview | None, threads: int
+) -> tuple[dict[str, Any], memoryview]:
     try:
         with opened(path) as file:
             size = file.seek(0, os.SEEK_END)

@@ -276,5 +276,6 @@ def _sum_up(session: Session, reading_id: int) -> Reading:
     reading = stored(session, Reading, reading_id)
     of_reading = Section.reading_id == reading_id
     reading.seconds = session.scalar(select(func.sum(Section.seconds)).where(of_reading)) or 0.0
-    reading.num_bytes = session.scalar(select(func.sum(Block.num_bytes)).join(Section).where(of_reading)) or 0
+    # PostgreSQL adds numbers up to decimals.
+    reading.num_bytes = int(session.scalar(select(func.sum(Block.num_bytes)).join(Section).where(of_reading)) or 0)
     return reading

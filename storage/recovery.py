@@ -8,14 +8,18 @@ from pathlib import Path
 from sqlite3 import SQLITE_CONSTRAINT
 from typing import NamedTuple
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from storage import checks
 from storage.blobs import BlobStore
-from storage.database import ERRORS, is_damage, opened_database, refusal
 from storage.durable import atomic_file
-from storage.errors import DatabaseDamaged, HomeBusy
+from storage.errors import DatabaseDamaged, HomeBusy, StorageError
 from storage.home import Home
+from storage.object_store import is_kept, remove, store_of
+from storage.postgres import Postgres
 from storage.register import Register, break_seal, set_aside
 from storage.sessions import CHANGES, as_number
+from storage.sqlite import ERRORS, is_damage, opened_database, refusal
 from storage.store import LIBRARY, Store
 from storage.vault import vault_of
 
@@ -51,6 +55,8 @@ def open_library(home: Home, check: bool = False) -> Opened:
 
     Raises NewerDatabase, HomeBusy for a check beside other processes, and StorageError where the disk fails.
     """
+    if home.is_served:
+        return _open_served(home, check)
     with home.alone() as alone:
         if check and not alone:
             raise HomeBusy(f"{home.root} is in use")
@@ -61,6 +67,7 @@ def open_library(home: Home, check: bool = False) -> Opened:
         is_unsure = alone and (check or not is_sealed)
         said, replaced = _recover(home, register, is_sealed) if is_unsure else ("", False)
         store = Store.open(home.database_url)
+        home.claim(store.library)
         unknown: list[str] = []
         if is_unsure:
             store.mend_indexes()
@@ -70,8 +77,27 @@ def open_library(home: Home, check: bool = False) -> Opened:
             if replaced:
                 store.count_backup(register.changes)
                 _settle(home, store, register)
-            unknown = _tidy(home, store, whole=not replaced)
+            unknown = _tidy(home, store, not replaced, check)
         return Opened(store, {each: register.names.get(each, "") for each in unknown}, said, alone and not is_sealed)
+
+
+def _open_served(home: Home, check: bool) -> Opened:
+    """The library in the database of a server, which keeps itself whole and is backed up by whoever runs it."""
+    database = Postgres(home.database_url)
+    store = Store.over(database)
+    try:
+        with database.entered() as alone:
+            if check and not alone:
+                raise HomeBusy("the library is in use")
+            home.claim(store.library)
+            unknown = []
+            if alone:
+                store.delete_conversations_of_visitors()
+                unknown = _tidy(home, store, True, check)
+            return Opened(store, dict.fromkeys(unknown, ""), "", changed=False)
+    except (StorageError, SQLAlchemyError, OSError):
+        store.close()
+        raise
 
 
 def forget(home: Home, store: Store, document_id: str) -> None:
@@ -80,13 +106,19 @@ def forget(home: Home, store: Store, document_id: str) -> None:
     """
     names, identities = store.doom_document(document_id)
     for name in names:
-        (home.pods / name).unlink(missing_ok=True)
+        remove(home.pods / name)
     for path in (home.root / "quarantine").glob("*/*/*"):
         if path.name.startswith((document_id, *(identity[:16] for identity in identities))):
             path.unlink()
-    BlobStore(home.root).delete(document_id)
+    BlobStore(home.bytes).delete(document_id)
     store.delete_document(document_id)
-    store.register().write(home.root)
+    note(home, store)
+
+
+def note(home: Home, store: Store) -> None:
+    """Keep beside a database of the home what must be known of it where it is lost. Raises StorageFull."""
+    if not home.is_served:
+        store.register().write(home.root)
 
 
 def _recover(home: Home, register: Register, is_sealed: bool | None) -> tuple[str, bool]:
@@ -170,30 +202,42 @@ def _settle(home: Home, store: Store, register: Register) -> None:
     bytes are gone were deleted since, and what misses a part is read again.
     """
     for document in store.documents() if register.library else ():
-        if document.id not in register.names and not (home.documents / document.id).exists():
+        if document.id not in register.names and not is_kept(home.documents / document.id):
             forget(home, store, document.id)
     for reading in store.readings():
         for section in store.sections(reading.id):
-            if not all((home.pods / block.file_name).exists() for block in store.blocks(section.id)):
+            if not all(is_kept(home.pods / block.file_name) for block in store.blocks(section.id)):
                 for name in store.drop_blocks(section.id):
-                    (home.pods / name).unlink(missing_ok=True)
+                    remove(home.pods / name)
 
 
-def _tidy(home: Home, store: Store, whole: bool) -> list[str]:
-    """Finish what was begun, and set aside what is unknown, if the database is `whole`; returns unknown originals."""
+def _tidy(home: Home, store: Store, whole: bool, check: bool) -> list[str]:
+    """Finish what was begun, and set aside what is unknown, if the database is `whole`; returns unknown originals. An
+    object store, which takes long to list, is looked through for a `check` alone.
+    """
     for document_id in store.doomed_documents():
         forget(home, store, document_id)
-    known, unknown = store.known_files(), []
+    remote = store_of(home.documents / "any")
+    known, unknown = store.known_files() if check or not remote else set(), []
     for folder in (home.documents, home.pods, home.backups):
         for path in folder.rglob("*"):
-            name = path.relative_to(home.root).as_posix()
+            name = path.relative_to(folder.parent).as_posix()
             if not path.is_file() or name in known or (folder == home.backups and not path.name.startswith(".")):
                 continue
             if path.name.startswith("."):
                 # It was being written when the process ended.
                 path.unlink()
+            elif remote:
+                # A copy.
+                continue
             elif folder == home.documents and BlobStore.is_name(path.name):
                 unknown.append(path.name)
             elif whole:
                 log.warning("%s is unknown and was set aside in %s", name, set_aside(home.root, path))
+    if remote and check:
+        for name in sorted(remote.names() - known):
+            if name.startswith("documents/") and BlobStore.is_name(own := name.removeprefix("documents/")):
+                unknown.append(own)
+            elif whole and name.startswith("pods/"):
+                log.warning("%s is unknown and was set aside as %s", name, remote.set_aside(name))
     return unknown

@@ -83,7 +83,8 @@ def set_aside(home: Path, *paths: Path) -> Path:
     """
     today = home / "quarantine" / datetime.now().strftime("%Y-%m-%d")
     for path in paths:
-        place = today / path.relative_to(home)
+        # What is kept elsewhere is in a folder of the same name there.
+        place = today / path.relative_to(home if path.is_relative_to(home) else path.parents[1])
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         while place.exists():
             place = place.with_name(f"{place.name}.again")

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from traceback import walk_tb
 from typing import TypeVar
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from storage.database import for_writing
+from storage.databases import Database
 from storage.errors import DatabaseDamaged, NotStored
 from storage.models import Base, Preference
-from storage.reserve import release_reserve
 
 CHANGES = "changes"
 """The preference that numbers the states of a database."""
@@ -22,36 +19,33 @@ Row = TypeVar("Row", bound=Base)
 
 
 class Sessions:
-    """Reading and writing transactions over one engine; rows handed out are detached and stay readable."""
+    """Reading and writing transactions over one database; rows handed out are detached and stay readable."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writing_engine = for_writing(engine)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def close(self) -> None:
-        """Close every connection; the last one folds the log into the database file."""
-        self._engine.dispose()
+        """Close every connection."""
+        self._database.close()
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with _values(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _values(), Session(self._database.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def _write(self, bulk: bool = False) -> Iterator[Session]:
         """All or nothing; raises StorageFull where the disk has no room, for what is `bulk` not even a reserve."""
-        if not bulk and (database := self._engine.url.database):
-            release_reserve(Path(database).parent)
-        with _values(), Session(self._writing_engine, expire_on_commit=False) as session, session.begin():
+        if not bulk:
+            self._database.make_room()
+        with _values(), Session(self._database.writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     def _empty_log(self) -> None:
-        """Take deleted rows out of the log too, unless a reader still needs them, and have no backup keep them."""
+        """Take deleted rows out of the log too, and have no backup keep them."""
         with self._write() as session:
             count_change(session, "erased")
-        with self._engine.connect() as connection:
-            # Outside of a transaction, which SQLAlchemy begins of itself.
-            connection.execution_options(docpod_begin="SELECT 1").exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.empty_log()
 
 
 @contextmanager

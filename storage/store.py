@@ -1,7 +1,7 @@
 """Everything DocPod remembers, behind plain verbs; each verb is one transaction."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import Self
 from uuid import uuid4
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage import checks
 from storage.conversations import Conversations
-from storage.database import connect
+from storage.databases import Database, connect
 from storage.documents import Documents
 from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
@@ -28,54 +28,67 @@ LIBRARY = "library"
 class Store(Documents, Readings, Shelf, Conversations, Vectors):
     """The database of a library. Safe under several threads and several processes: readers never wait for writers."""
 
-    _library = ""
+    library = ""
+    """The identity of the library, which its database and whatever is kept of it elsewhere carry."""
 
     @classmethod
     def open(cls, url: str) -> Self:
         """Open the database of a URL, made or brought up to date as needed. Raises NewerDatabase."""
-        engine = connect(url)
+        return cls.over(connect(url))
+
+    @classmethod
+    def over(cls, database: Database) -> Self:
+        """As `open`, and the database is closed where that fails."""
         try:
-            migrate(engine)
+            migrate(database)
         except (StorageError, SQLAlchemyError):
-            engine.dispose()
+            database.close()
             raise
-        store = cls(engine)
+        store = cls(database)
         if not store.preference(LIBRARY):
             store.prefer(LIBRARY, uuid4().hex)
-        store._library = store.preference(LIBRARY)
+        store.library = store.preference(LIBRARY)
         return store
 
     def register(self) -> Register:
         """What is to be known of this database beside it. Raises DatabaseDamaged where another one is in its place."""
         with self._read() as session:
             values = {each.name: each.value for each in session.scalars(select(Preference))}
-            if values.get(LIBRARY) != self._library:
+            if values.get(LIBRARY) != self.library:
                 raise DatabaseDamaged("another one is in its place")
             kept = select(Document.id, Document.file_name).where(Document.state != "deleted")
             names = {each.id: each.file_name for each in session.execute(kept)}
-            return Register(self._library, as_number(values.get(CHANGES, "")), names)
+            return Register(self.library, as_number(values.get(CHANGES, "")), names)
 
     def copy_to(self, target: sqlite3.Connection) -> None:
         """Copy the whole database, as it is at this moment, and even where its file has no name any more.
 
         Raises DatabaseDamaged where the copy is not sound.
         """
-        with closing(self._engine.raw_connection()) as connection:
+        with closing(self._database.engine.raw_connection()) as connection:
             assert connection.driver_connection is not None
             connection.driver_connection.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")
         ours = target.execute("SELECT value FROM preferences WHERE name = ?", (LIBRARY,)).fetchone()
         checks.equip(target)
-        if ours != (self._library,) or not checks.is_sound(target):
+        if ours != (self.library,) or not checks.is_sound(target):
             raise DatabaseDamaged("its copy is not sound")
 
     def damaged_rows(self) -> list[str]:
         """Rows that are not what was written; opening the library puts them right where it did not end in good order,
         and `rescue` in any case.
         """
-        with closing(self._engine.raw_connection()) as connection:
-            assert connection.driver_connection is not None
-            return [f"row {each.rowid} of {each.table}" for each in checks.damaged(connection.driver_connection)]
+        return self._database.damaged_rows()
+
+    def about(self) -> str:
+        """What the database is, and what it leaves to whoever runs it, in a line."""
+        return self._database.about()
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Be the only one, among all who have the library open, to work on what is named so. Raises HomeBusy at once
+        otherwise.
+        """
+        return self._database.lock(name)
 
     def count_backup(self, least: int = 0) -> int:
         """The number of the next backup, above which the database counts on, and above `least`."""

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage.durable import atomic_file
 from storage.errors import HomeLocked
+from storage.object_store import store_of
 
 By = Literal["passphrase", "keyring"]
 FILE = "vault.json"
@@ -121,9 +122,11 @@ _OPEN: dict[Path, list[Vault]] = {}
 
 
 @contextmanager
-def unlocked(root: Path, passphrase: Callable[[Header], str], unfinished: bool = False) -> Iterator[Header | None]:
-    """While this lasts the files of a home can be read and written, if it is sealed. Raises HomeLocked, unless
-    `unfinished` also where it is neither sealed nor plain as a whole.
+def unlocked(
+    root: Path, passphrase: Callable[[Header], str], unfinished: bool = False, also: Path | None = None
+) -> Iterator[Header | None]:
+    """While this lasts the files of a home, and of a folder that it `also` has, can be read and written, if it is
+    sealed. Raises HomeLocked, unless `unfinished` also where it is neither sealed nor plain as a whole.
     """
     if (header := Header.read(root)) is None:
         yield None
@@ -135,11 +138,14 @@ def unlocked(root: Path, passphrase: Callable[[Header], str], unfinished: bool =
         header.write(root)
     with _scratch(header.name) as scratch:
         vault = Vault(key, scratch)
-        _OPEN.setdefault(root, []).append(vault)
+        folders = {root, also or root}
+        for folder in folders:
+            _OPEN.setdefault(folder, []).append(vault)
         try:
             yield header
         finally:
-            _OPEN[root].remove(vault)
+            for folder in folders:
+                _OPEN[folder].remove(vault)
 
 
 def vault_of(path: Path) -> Vault | None:
@@ -164,6 +170,8 @@ def is_sealed(path: Path) -> bool:
 def opened(path: Path) -> io.RawIOBase:
     """The bytes of a file, of a sealed one what was sealed. Raises OSError, of which one is Broken."""
     vault = vault_of(path)
+    if store := store_of(path):
+        store.fetch(path)
     return _SealedFile(path, vault.key) if vault else path.open("rb", buffering=0)
 
 
@@ -175,15 +183,17 @@ def read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def sealed_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
-    """As `atomic_file`, sealed where the home has a vault."""
-    vault = vault_of(path)
+    """As `atomic_file`, sealed where the home has a vault, and then in its store, if it has one. Raises StorageAway."""
+    vault, store = vault_of(path), store_of(path)
+    if store:
+        store.make_room(num_bytes)
     with atomic_file(path, num_bytes) as file:
-        if vault is None:
-            yield file
-            return
-        sealing = _Sealing(file, vault.key)
-        yield cast(BinaryIO, sealing)
-        sealing.end()
+        sealing = _Sealing(file, vault.key) if vault else None
+        yield cast(BinaryIO, sealing or file)
+        if sealing:
+            sealing.end()
+    if store:
+        store.put(path)
 
 
 class _SealedFile(io.RawIOBase):

@@ -14,10 +14,14 @@ class Vectors(Sessions):
     def add_vectors(self, document_id: str, encoder: str, rows: Sequence[tuple[int, bytes, bytes]]) -> None:
         """Keep number, starts and vectors of pages, but for those that have some. Raises NotStored."""
         columns = ("number", "starts", "vectors")
-        values = [dict(zip(columns, row, strict=True), document_id=document_id, encoder=encoder) for row in rows]
+        of_document = {"document_id": document_id, "encoder": encoder}
+        known = select(PageVectors.number).filter_by(**of_document)
         with self._write(bulk=True) as session:
             stored(session, Document, document_id)
-            session.execute(insert(PageVectors).prefix_with("OR IGNORE"), values)
+            has = set(session.scalars(known))
+            values = [dict(zip(columns, row, strict=True), **of_document) for row in rows if row[0] not in has]
+            if values:
+                session.execute(insert(PageVectors), values)
 
     def vectors(self, document_id: str, encoder: str) -> list[tuple[int, bytes, bytes]]:
         """Number, starts and vectors of the pages that have them, in order."""

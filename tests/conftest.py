@@ -6,11 +6,13 @@ What is heavy to import is imported by the fixture that needs it, so that the li
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.kernels.cpu.sizes import kernels_version
+from tests.servers import PostgresServer, S3Server, running_postgres, running_s3
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,6 +63,20 @@ def chromium() -> str:
     if path is None and os.environ.get("CI") == "true":
         pytest.fail("CI must run the browser tests, and there is no Chromium here.")
     return path or pytest.skip("no Chromium here")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this process of tests."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A stand-in for S3 in this process of tests."""
+    with running_s3() as server:
+        yield server
 
 
 @pytest.fixture

@@ -145,8 +145,9 @@ def _deployment(role: str, plan: Plan) -> serve.Deployment:
         scaled = AutoscalingConfig(min_replicas=fewest, max_replicas=most, target_ongoing_requests=wanted)
         more = {"autoscaling_config": scaled}
     if role == "answer":
-        routed = {"num_fallback_replicas": plan.copies - 1}
-        more["request_router_config"] = RequestRouterConfig(request_router_class=_STICKY, request_router_kwargs=routed)
+        fallbacks = {"num_fallback_replicas": plan.copies - 1}
+        routed: dict[str, Any] = {"request_router_class": _STICKY, "request_router_kwargs": fallbacks}
+        more["request_router_config"] = RequestRouterConfig(**routed)
     return serve.deployment(
         name=role,
         max_ongoing_requests=_QUEUE[role],

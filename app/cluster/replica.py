@@ -82,7 +82,7 @@ class Replica:
 
     def __init__(self, settings: Settings) -> None:
         """Loads the model. Raises ModelUnavailable, and what opening the home raises."""
-        self._home = Home(settings.home)
+        self._home = Home(settings.home, **settings.places)
         model = ReaderModel(settings, self._home.models)
         self._loaded, self._settings = model.ready(), settings
         # Pages take over where it looks, so that all replicas look there.

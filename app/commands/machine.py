@@ -53,6 +53,7 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in _PACKAGES},
         "home": str(app.settings.home),
+        "database": app.database,
         "encryption": app.encryption,
         "free_disk_gb": round(app.free_bytes() / 1e9, 1),
         "model": status.name,

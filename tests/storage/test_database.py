@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from storage import DatabaseDamaged, Home, NewerDatabase, StorageFull, Store, checks
-from storage.database import connect, for_writing
+from storage.databases import Database, connect
 from storage.migrations import FIRST, MIGRATIONS, migrate
 from storage.models import Base
 from tests.damage import change
@@ -24,14 +24,20 @@ LATEST = FIRST + len(MIGRATIONS)
 
 
 @pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with closing(connect(database_url)) as database:
+        yield database
+
+
+@pytest.fixture
 def engine(home: Home) -> Iterator[Engine]:
-    engine = connect(home.database_url)
-    yield engine
-    engine.dispose()
+    """Of SQLite."""
+    with closing(connect(home.database_url)) as database:
+        yield database.engine
 
 
-def tables(engine: Engine) -> list[str]:
-    return inspect(engine).get_table_names()
+def tables(database: Database | Engine) -> list[str]:
+    return inspect(database if isinstance(database, Engine) else database.engine).get_table_names()
 
 
 @pytest.fixture
@@ -46,8 +52,8 @@ def of_0_2_0(home: Home) -> None:
         database.commit()
 
 
-def test_the_models_describe_the_database_of_an_earlier_version(of_0_2_0: None, engine: Engine) -> None:
-    migrate(engine)
+def test_the_models_describe_the_database_of_an_earlier_version(home: Home, of_0_2_0: None, engine: Engine) -> None:
+    Store.open(home.database_url).close()
     described = create_engine("sqlite://")
     Base.metadata.create_all(described)
     ours, theirs = inspect(engine), inspect(described)
@@ -68,10 +74,10 @@ def test_the_models_describe_the_database_of_an_earlier_version(of_0_2_0: None, 
     described.dispose()
 
 
-def test_migrating_again_changes_nothing(engine: Engine) -> None:
-    migrate(engine)
-    migrate(engine)
-    with engine.connect() as connection:
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    migrate(database)
+    migrate(database)
+    with database.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT version, name FROM schema_version").all() == [
             (3, "m003_no_index_of_messages"),
             (4, "m004_notes_of_documents"),
@@ -99,38 +105,45 @@ def m_fail_late(connection: Connection) -> None:
     raise RuntimeError("power cut")
 
 
-def test_a_failed_migration_leaves_nothing(engine: Engine) -> None:
-    migrate(engine)
-    with for_writing(engine).begin() as connection:
+def test_a_failed_migration_leaves_nothing(database: Database) -> None:
+    migrate(database)
+    with database.writing.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO documents (id, title, file_name, media_type, num_bytes, num_pages, outline, created_at, "
             "state) VALUES ('a', 't', 'f', 'm', 1, 0, '[]', '2024-01-01 00:00:00.000000', 'added')"
         )
     with pytest.raises(RuntimeError, match="power cut"):
-        migrate(engine, [*MIGRATIONS, m_add_shelf, m_fail_late])
-    assert "shelves" in tables(engine)
-    assert "half" not in tables(engine)
-    with engine.connect() as connection:
+        migrate(database, [*MIGRATIONS, m_add_shelf, m_fail_late])
+    assert "shelves" in tables(database)
+    assert "half" not in tables(database)
+    with database.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar() == LATEST + 1
         assert connection.exec_driver_sql("SELECT count(*) FROM documents").scalar() == 1
 
 
-def test_a_database_that_could_not_be_made_is_empty(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "check_rows", lambda connection, table: m_fail_late(connection))
+def test_a_database_that_could_not_be_made_is_empty(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "complete", m_fail_late)
     with pytest.raises(RuntimeError, match="power cut"):
-        migrate(engine)
-    assert tables(engine) == []
+        migrate(database)
+    assert tables(database) == []
 
 
-def test_a_database_from_the_future_is_refused(home: Home, engine: Engine) -> None:
-    migrate(engine, [*MIGRATIONS, m_add_shelf])
+def test_tables_of_a_later_step_are_checked_too(engine: Engine, home: Home) -> None:
+    with closing(connect(home.database_url)) as database:
+        migrate(database)
+        migrate(database, [*MIGRATIONS, m_add_shelf])
+    assert checks.COLUMN in {each["name"] for each in inspect(engine).get_columns("shelves")}
+
+
+def test_a_database_from_the_future_is_refused(database_url: str, database: Database) -> None:
+    migrate(database, [*MIGRATIONS, m_add_shelf])
     with pytest.raises(NewerDatabase, match=f"has schema {LATEST + 1}, .* up to {LATEST}"):
-        Store.open(home.database_url)
+        Store.open(database_url)
 
 
-def test_an_index_of_messages_goes_and_the_messages_stay(of_0_2_0: None, engine: Engine) -> None:
+def test_an_index_of_messages_goes_and_the_messages_stay(home: Home, of_0_2_0: None, engine: Engine) -> None:
     assert any("message_search" in name for name in tables(engine))
-    migrate(engine)
+    Store.open(home.database_url).close()
     assert not any("message_search" in name for name in tables(engine))
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT content FROM messages").scalar() == "zanzibar"
@@ -144,24 +157,24 @@ def test_every_connection_is_set_up(engine: Engine) -> None:
             assert values == ["wal", 1, 1, 30_000]
 
 
-def test_foreign_keys_are_enforced(engine: Engine) -> None:
-    migrate(engine)
-    with pytest.raises(Exception, match="FOREIGN KEY"), engine.begin() as connection:
+def test_foreign_keys_are_enforced(database: Database) -> None:
+    migrate(database)
+    with pytest.raises(Exception, match=r"(?i)foreign key"), database.writing.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO conversations (id, document_id, title, created_at, updated_at) "
-            "VALUES ('c', 'none', 't', '2024', '2024')"
+            "VALUES ('c', 'none', 't', '2024-01-01', '2024-01-01')"
         )
 
 
-def test_everything_is_there_after_a_restart(home: Home) -> None:
-    store = Store.open(home.database_url)
+def test_everything_is_there_after_a_restart(database_url: str) -> None:
+    store = Store.open(database_url)
     reading_id, section_ids, conversation_id = filled(store)
     before = (
         store.documents(), store.pages(A), store.reading(reading_id), store.sections(reading_id),
         store.blocks(section_ids[0]), store.messages(conversation_id), store.search_pages(A, ["zanzibar"], 5),
     )  # fmt: skip
     store.close()
-    again = Store.open(home.database_url)
+    again = Store.open(database_url)
     assert before == (
         again.documents(), again.pages(A), again.reading(reading_id), again.sections(reading_id),
         again.blocks(section_ids[0]), again.messages(conversation_id), again.search_pages(A, ["zanzibar"], 5),
@@ -186,15 +199,14 @@ def test_deleted_words_are_in_no_file_of_the_home(home: Home) -> None:
     assert files_with(b"madagascar") == []
 
 
-def test_readers_do_not_wait_for_a_writer(home: Home, kept: Store) -> None:
-    filled(kept)
-    engine = connect(home.database_url)
-    with for_writing(engine).begin() as connection:
-        connection.exec_driver_sql("DELETE FROM documents")
-        assert len(kept.pages(A)) == 2
-        assert len(kept.search_pages(A, ["zanzibar"], 5)) == 2
-    engine.dispose()
-    assert kept.pages(A) == []
+def test_readers_do_not_wait_for_a_writer(database_url: str, database: Database) -> None:
+    with closing(Store.open(database_url)) as store:
+        filled(store)
+        with database.writing.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM documents")
+            assert len(store.pages(A)) == 2
+            assert len(store.search_pages(A, ["zanzibar"], 5)) == 2
+        assert store.pages(A) == []
 
 
 def test_two_threads_add_the_same_document(store: Store) -> None:
@@ -236,12 +248,10 @@ def test_several_make_one_database_at_the_same_moment(tmp_path: Path) -> None:
     """SQLite does not wait while it turns to its write-ahead log: without care about one start in four fails."""
 
     def make(url: str, together: Barrier) -> str:
-        engine = connect(url)
-        together.wait()
-        with engine.connect() as connection:
-            mode = str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
-        engine.dispose()
-        return mode
+        with closing(connect(url)) as database:
+            together.wait()
+            with database.engine.connect() as connection:
+                return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
 
     with ThreadPoolExecutor(3) as threads:
         for attempt in range(40):
@@ -249,15 +259,15 @@ def test_several_make_one_database_at_the_same_moment(tmp_path: Path) -> None:
             assert list(threads.map(make, [url] * 3, [together] * 3)) == ["wal"] * 3
 
 
-def test_two_processes_open_and_write_one_database(home: Home) -> None:
+def test_two_processes_open_and_write_one_database(database_url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=write_from_another_process, args=(home.database_url, key)) for key in (A, B)]
+    processes = [context.Process(target=write_from_another_process, args=(database_url, key)) for key in (A, B)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    store = Store.open(home.database_url)
+    store = Store.open(database_url)
     assert {each.id for each in store.documents()} == {A, B}
     assert len(store.search_pages(A, ["zanzibar"], 5)) == len(store.search_pages(B, ["zanzibar"], 5)) == 2
     store.close()
@@ -289,11 +299,12 @@ def test_a_mistake_of_the_program_is_not_called_damage(kept: Store) -> None:
     for mistake, kind in ((lambda: int("x"), ValueError), (lambda: {}["x"], LookupError)):
         with pytest.raises(kind), kept._write():
             mistake()
-    change(Path(kept._engine.url.database), "UPDATE conversations SET created_at = '2026-11-29 14:49:38.05!489'")
+    path = Path(kept._database.engine.url.database)
+    change(path, "UPDATE conversations SET created_at = '2026-11-29 14:49:38.05!489'")
     with pytest.raises(DatabaseDamaged, match="never written"):
         kept.conversations(A)
     for sql in ("UPDATE documents SET outline = '[['", "UPDATE documents SET state = 'okay'"):
-        change(Path(kept._engine.url.database), sql)
+        change(path, sql)
         with pytest.raises(DatabaseDamaged, match="never written"):
             kept.documents()
     kept.prefer("changes", "1x")

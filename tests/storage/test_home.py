@@ -1,27 +1,35 @@
 """The home: private, one reader of a document at a time, swept only when nobody else is in."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from storage import BlobStore, Home, HomeBusy, Opened, Store, open_library, write_block
+from storage import BlobStore, Home, HomeBusy, Opened, Store, is_kept, open_library, write_block
 from storage.locks import FileLock
+from storage.object_store import store_of
+from tests.storage.conftest import EVERYWHERE
 from tests.storage.rows import A, block, document, section
 
 HOLD = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from storage import Home
-home = Home(Path(sys.argv[1]))
-if len(sys.argv) > 2:
-    lock = home.lock(sys.argv[2])
+from storage.postgres import Postgres
+home = Home(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+if home.is_served:
+    database = Postgres(home.database_url)
+    with database.entered():
+        pass
+if len(sys.argv) > 3:
+    lock = home.lock(sys.argv[3])
     lock.__enter__()
 print("held", flush=True)
 time.sleep(600)
@@ -29,9 +37,10 @@ time.sleep(600)
 
 
 @contextmanager
-def another_process(home: Home, *lock: str) -> Iterator[None]:
+def another_process(home: Home, places: dict[str, str], *lock: str) -> Iterator[None]:
     """Holds the home, and a lock in it, and is killed at the end."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, home.root, *lock], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLD, home.root, json.dumps(places), *lock]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -77,7 +86,7 @@ def test_one_reader_at_a_time(home: Home) -> None:
 
 
 def test_a_killed_process_frees_its_lock(home: Home) -> None:
-    with another_process(home, "reading-1"), pytest.raises(HomeBusy), home.lock("reading-1"):
+    with another_process(home, {}, "reading-1"), pytest.raises(HomeBusy), home.lock("reading-1"):
         pass
     with home.lock("reading-1"):
         pass
@@ -117,33 +126,41 @@ def test_a_lock_that_is_fought_over_has_one_holder(home: Home) -> None:
     assert most == [1]
 
 
-def test_opening_sets_aside_what_no_row_stands_for(home: Home, kept: Store, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.write_bytes(b"known")
-    sha256, _ = BlobStore(home.root).put_file(source)
-    kept.add_document(document(sha256))
-    source.write_bytes(b"unknown")
-    unknown, _ = BlobStore(home.root).put_file(source)
-    reading = kept.start_reading(sha256, "reader", "model", "exact", [section(0)])
-    for name in ("known.pod", "unknown.pod", ".known.pod.x1.partial"):
-        write_block(home.pods, name, {}, b"")
-    kept.add_block(kept.sections(reading.id)[0].id, block(0, "known.pod"))
+@EVERYWHERE
+def test_opening_sets_aside_what_no_row_stands_for(home: Home, places: dict[str, str], tmp_path: Path) -> None:
+    remote = store_of(home.pods / "a")
+    with closing(open_library(home).store) as store:
+        source = tmp_path / "source"
+        source.write_bytes(b"known")
+        sha256, _ = BlobStore(home.bytes).put_file(source)
+        store.add_document(document(sha256))
+        source.write_bytes(b"unknown")
+        unknown, _ = BlobStore(home.bytes).put_file(source)
+        reading = store.start_reading(sha256, "reader", "model", "exact", [section(0)])
+        for name in ("known.pod", "unknown.pod", ".known.pod.x1.partial"):
+            write_block(home.pods, name, {}, b"")
+        store.add_block(store.sections(reading.id)[0].id, block(0, "known.pod"))
     (home.models / "weights").write_bytes(b"model")
 
-    with another_process(home):
+    with another_process(home, places):
         assert opened(home).unknown == {}
-    assert (home.pods / "unknown.pod").exists()
-    assert opened(home).unknown == {unknown: ""}
+    assert is_kept(home.pods / "unknown.pod")
+    # To list an object store takes long, and is done where it is asked for.
+    assert opened(home, check=remote is not None).unknown == {unknown: ""}
 
-    assert [path.name for path in home.pods.iterdir()] == ["known.pod"]
-    assert [path.name for path in (home.root / "quarantine").glob("*/pods/*")] == ["unknown.pod"]
-    assert {path.name for path in home.documents.iterdir()} == {sha256, unknown}
+    assert not is_kept(home.pods / "unknown.pod") and is_kept(home.pods / "known.pod")
+    aside = {path.name for path in (home.root / "quarantine").glob("*/pods/*")}
+    if remote:
+        aside = {Path(name).name for name in remote.names() if name.startswith("quarantine/")}
+    assert aside - {".known.pod.x1.partial"} == {"unknown.pod"}
+    assert not (home.pods / ".known.pod.x1.partial").exists()
+    assert all(map(is_kept, (home.documents / sha256, home.documents / unknown)))
     assert (home.models / "weights").exists()
 
 
-def opened(home: Home) -> Opened:
+def opened(home: Home, check: bool = False) -> Opened:
     """What is found when the library is opened; it is closed again."""
-    found = open_library(home)
+    found = open_library(home, check)
     found.store.close()
     return found
 

@@ -13,42 +13,47 @@ import pytest
 from blake3 import blake3
 
 from storage import BlockDamaged, StorageFull, prefetch, read_block, write_block
+from tests.storage.conftest import STORES
 
 META = {"tokens": [0, 512], "dtype": "bfloat16", "shape": {"keys": [30, 512, 3, 64]}, "name": "Käse"}
 PAYLOAD = bytes(range(256)) * 5 + b"end"
 
 
-def test_a_block_comes_back(tmp_path: Path) -> None:
-    num_bytes, checksum = write_block(tmp_path, "a.pod", META, memoryview(PAYLOAD))
-    contents = (tmp_path / "a.pod").read_bytes()
+@STORES
+def test_a_block_comes_back(folder: Path) -> None:
+    num_bytes, checksum = write_block(folder, "a.pod", META, memoryview(PAYLOAD))
+    contents = (folder / "a.pod").read_bytes()
     assert (num_bytes, checksum) == (len(contents), blake3(contents).hexdigest())
-    meta, payload = read_block(tmp_path / "a.pod", checksum)
+    meta, payload = read_block(folder / "a.pod", checksum)
     assert meta == META
     assert bytes(payload) == PAYLOAD
     assert contents.index(PAYLOAD) % 64 == 0
-    assert (tmp_path / "a.pod").stat().st_mode & 0o777 == 0o600
+    assert (folder / "a.pod").stat().st_mode & 0o777 == 0o600
     assert not payload.readonly
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pod"]
+    assert [path.name for path in folder.iterdir()] == ["a.pod"]
 
 
-def test_prefetching_changes_nothing_and_misses_no_file(tmp_path: Path) -> None:
-    _, checksum = write_block(tmp_path, "a.pod", META, PAYLOAD)
-    prefetch([tmp_path / "a.pod", tmp_path / "gone.pod"])
-    assert bytes(read_block(tmp_path / "a.pod", checksum)[1]) == PAYLOAD
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pod"]
+@STORES
+def test_prefetching_changes_nothing_and_misses_no_file(folder: Path) -> None:
+    _, checksum = write_block(folder, "a.pod", META, PAYLOAD)
+    prefetch([folder / "a.pod", folder / "gone.pod"])
+    assert bytes(read_block(folder / "a.pod", checksum)[1]) == PAYLOAD
+    assert [path.name for path in folder.iterdir()] == ["a.pod"]
 
 
-def test_the_bytes_are_the_same_every_time(tmp_path: Path) -> None:
-    write_block(tmp_path, "a.pod", META, PAYLOAD)
-    write_block(tmp_path, "b.pod", dict(reversed(META.items())), memoryview(bytearray(PAYLOAD)))
-    assert (tmp_path / "a.pod").read_bytes() == (tmp_path / "b.pod").read_bytes()
+@STORES
+def test_the_bytes_are_the_same_every_time(folder: Path) -> None:
+    write_block(folder, "a.pod", META, PAYLOAD)
+    write_block(folder, "b.pod", dict(reversed(META.items())), memoryview(bytearray(PAYLOAD)))
+    assert (folder / "a.pod").read_bytes() == (folder / "b.pod").read_bytes()
 
 
+@STORES
 @pytest.mark.parametrize("meta_bytes", [0, 1, 31, 63, 64, 65, 200])
 @pytest.mark.parametrize("payload", [b"", b"x", PAYLOAD])
-def test_every_size_comes_back_aligned(tmp_path: Path, meta_bytes: int, payload: bytes) -> None:
-    num_bytes, checksum = write_block(tmp_path, "a.pod", {"fill": "x" * meta_bytes}, payload)
-    assert bytes(read_block(tmp_path / "a.pod", checksum)[1]) == payload
+def test_every_size_comes_back_aligned(folder: Path, meta_bytes: int, payload: bytes) -> None:
+    num_bytes, checksum = write_block(folder, "a.pod", {"fill": "x" * meta_bytes}, payload)
+    assert bytes(read_block(folder / "a.pod", checksum)[1]) == payload
     assert (num_bytes - 32 - len(payload)) % 64 == 0
 
 
@@ -85,12 +90,13 @@ def test_any_cut_and_any_extra_byte_is_noticed(tmp_path: Path) -> None:
         read_block(path)
 
 
-def test_another_block_in_its_place_is_noticed(tmp_path: Path) -> None:
-    _, checksum = write_block(tmp_path, "a.pod", META, b"mine")
-    write_block(tmp_path, "a.pod", META, b"your")
-    assert bytes(read_block(tmp_path / "a.pod")[1]) == b"your"
+@STORES
+def test_another_block_in_its_place_is_noticed(folder: Path) -> None:
+    _, checksum = write_block(folder, "a.pod", META, b"mine")
+    write_block(folder, "a.pod", META, b"your")
+    assert bytes(read_block(folder / "a.pod")[1]) == b"your"
     with pytest.raises(BlockDamaged, match="not the block"):
-        read_block(tmp_path / "a.pod", checksum)
+        read_block(folder / "a.pod", checksum)
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from storage import DatabaseDamaged, HomeBusy, StorageFull
-from storage.database import refusal
+from storage.sqlite import refusal
 from ui.api.refusals import refused
 from ui.trouble import explain
 

@@ -1,8 +1,10 @@
-"""Connections to the database: write-ahead log, foreign keys on, real transactions, and deletes that erase."""
+"""SQLite, which every home has: write-ahead log, foreign keys on, real transactions, and deletes that erase."""
 
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY
 from sqlite3 import Connection as SqliteConnection
@@ -10,8 +12,10 @@ from sqlite3 import Connection as SqliteConnection
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 
-from storage import checks
+from storage import checks, page_index
 from storage.errors import DatabaseDamaged, HomeBusy, HomeLocked, StorageError, StorageFailed, StorageFull
+from storage.locks import alone_with
+from storage.reserve import release_reserve
 from storage.vault import vault_of
 
 try:
@@ -29,8 +33,57 @@ _BUSY_SECONDS = 30
 _BUSY_PAUSE_SECONDS = 0.01
 
 
-def connect(url: str) -> Engine:
-    """An engine for a SQLite URL; transactions are deferred unless asked for by `for_writing`."""
+class Sqlite:
+    """A database in a file, or in memory; its rows and indexes of words are checked (see `storage.checks`).
+
+    A transaction that reads first and writes later could find the database changed under it and fail: those that write
+    take the write lock at once.
+    """
+
+    words = page_index
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.writing = self.engine.execution_options(docpod_begin="BEGIN IMMEDIATE")
+        self._path = Path(self.engine.url.database or ":memory:")
+
+    def complete(self, connection: Connection) -> None:
+        """Have the rows of all tables checked from now on."""
+        checks.check_all(connection)
+
+    def make_room(self) -> None:
+        """Give the reserve away where the disk is full."""
+        release_reserve(self._path.parent)
+
+    def empty_log(self) -> None:
+        """Take deleted rows out of the log too, unless a reader still needs them."""
+        with self.engine.connect() as connection:
+            # Outside of a transaction, which SQLAlchemy begins of itself.
+            connection.execution_options(docpod_begin="SELECT 1").exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """By a file beside the database."""
+        with alone_with(self._path.parent / "locks", name):
+            yield
+
+    def damaged_rows(self) -> list[str]:
+        """Rows that are not what was written."""
+        with closing(self.engine.raw_connection()) as connection:
+            assert connection.driver_connection is not None
+            return [f"row {each.rowid} of {each.table}" for each in checks.damaged(connection.driver_connection)]
+
+    def about(self) -> str:
+        """Which SQLite it is."""
+        return f"SQLite {sqlite3.sqlite_version}, {self._path}"
+
+    def close(self) -> None:
+        """Close every connection; the last one folds the log into the database file."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    """Transactions are deferred unless their connection says otherwise."""
     path = Path(make_url(url).database or ":memory:")
     in_memory = str(path) == ":memory:"
     engine = create_engine(
@@ -96,14 +149,6 @@ def refusal(error: Exception, database: str) -> StorageError | None:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or str(error).startswith("Could not decode"):
         return DatabaseDamaged(str(error))
     return HomeBusy(str(error)) if code == SQLITE_BUSY else None
-
-
-def for_writing(engine: Engine) -> Engine:
-    """The same connections, whose transactions take the write lock at once.
-
-    A transaction that reads first and writes later could find the database changed under it and fail.
-    """
-    return engine.execution_options(docpod_begin="BEGIN IMMEDIATE")
 
 
 def _prepare(connection: SqliteConnection, path: str) -> None:
