@@ -26,10 +26,10 @@ from app.settings import Settings
 from engine.core.sampling import SamplingParams
 from engine.kvcache.quantized import AnyPod
 from engine.models.outline import outline
-from storage import Block, Home, Section, StorageError
+from storage import Block, Home, Section, StorageAway
 
 KEY = "cluster.key"
-"""In the home: what pages show to replicas. Where it is not, the store is away, and nothing of it is damaged."""
+"""In the home: what pages show to replicas."""
 _CALIBRATION_SECONDS = 3_600.0
 
 
@@ -40,8 +40,8 @@ class _Damaged(Exception):
 class _Told:
     """The journal of one piece of work: the rows that came with it, and what is to be told of new ones."""
 
-    def __init__(self, home: Path, rows: dict[int, list[Block]]) -> None:
-        self._home, self._rows = home, rows
+    def __init__(self, mark: Path | None, rows: dict[int, list[Block]]) -> None:
+        self._mark, self._rows = mark, rows
         self.events: deque[Values] = deque()
 
     def section(self, section_id: int) -> Section | None:
@@ -63,8 +63,8 @@ class _Told:
         self._tell(seconds=seconds)
 
     def drop_blocks(self, section_id: int, only_with: Collection[str] = ()) -> list[str]:
-        if not (self._home / KEY).exists():
-            raise StorageError("the store is away")
+        if self._mark and not self._mark.exists():
+            raise StorageAway("the store is away")
         return self._tell(damaged=section_id)
 
     def _tell(self, **event: object) -> list[str]:
@@ -83,6 +83,9 @@ class Replica:
     def __init__(self, settings: Settings) -> None:
         """Loads the model. Raises ModelUnavailable, and what opening the home raises."""
         self._home = Home(settings.home, **settings.places)
+        mark = self._home.bytes / "library" / "mark" if settings.store else self._home.root / KEY
+        self._mark = None if "://" in settings.store else mark
+        """Where this is not, the folder of the store is away, and no missing file of it is damage."""
         model = ReaderModel(settings, self._home.models)
         self._loaded, self._settings = model.ready(), settings
         # Pages take over where it looks, so that all replicas look there.
@@ -140,7 +143,7 @@ class Replica:
             return self._model.short(asked["ids"])
         section, blocks = section_in(asked["section"]), blocks_in(asked["blocks"])
         key = (section.identity, *(each.checksum for each in blocks))
-        told = _Told(self._home.root, {section.id: blocks})
+        told = _Told(self._mark, {section.id: blocks})
         store = BlockStore(told, self._home, self._loaded.runner, self._loaded.staging)
         layout = self._loaded.recipes[recipe].layout
 
@@ -159,7 +162,7 @@ class Replica:
         twin = section_in(asked["twin"]) if asked["twin"] else None
         if twin is not None:
             rows[twin.id] = blocks_in(asked["twin_blocks"])
-        told = _Told(self._home.root, rows)
+        told = _Told(self._mark, rows)
         store = BlockStore(told, self._home, loaded.runner, loaded.staging)
         reader = SectionReader(told, store, loaded, self._oom_retry, chunk_of(loaded, self._settings))
         layout = loaded.recipes[asked["recipe"]].layout
