@@ -50,7 +50,7 @@ _STATES_AT, SCORES_AT = -2, -1
 """Positions of the blocks of states and of scores, in front of those that hold tokens."""
 
 
-class Journal(Protocol):
+class SectionRows(Protocol):
     """Where the rows of sections are kept: the database, or whoever keeps it; as `Store` describes each verb."""
 
     def section(self, section_id: int, /) -> Section | None: ...
@@ -72,7 +72,7 @@ class BlockStore:
     which layers keep a window; those that were packed while reading stay.
     """
 
-    def __init__(self, store: Journal, home: Home, runner: Runner, staging: Staging) -> None:
+    def __init__(self, store: SectionRows, home: Home, runner: Runner, staging: Staging) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner

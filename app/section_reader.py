@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from app.block_store import BlockStore, Journal
+from app.block_store import BlockStore, SectionRows
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
@@ -52,7 +52,7 @@ class SectionReader:
 
     def __init__(
         self,
-        store: Journal,
+        store: SectionRows,
         block_store: BlockStore,
         loaded: Loaded,
         oom_retry: OomRetry,

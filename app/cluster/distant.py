@@ -31,10 +31,10 @@ from engine.core.sampling import SamplingParams
 from engine.evidence.heads import EvidenceHeads
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
-from engine.models.outline import from_outline
 from engine.offload.tiers import tiered_cache
 from engine.runtime.context import Head
 from engine.runtime.generate import Step
+from engine.runtime.outline import from_outline
 from engine.runtime.runner import Runner
 from storage import Block, Home, NotStored, Section, Store
 

@@ -17,16 +17,18 @@ from app.cluster.wire import (
     failure_out,
     section_in,
 )
+from app.errors import AppError
 from app.model_work import OwnModel
 from app.oom_retry import OomRetry
 from app.pod_engine import chunk_of
 from app.reader_model import ReaderModel
 from app.section_reader import SectionReader
 from app.settings import Settings
+from engine.core.errors import EngineError
 from engine.core.sampling import SamplingParams
 from engine.kvcache.quantized import AnyPod
-from engine.models.outline import outline
-from storage import Block, Home, Section, StorageAway
+from engine.runtime.outline import outline
+from storage import Block, Home, Section, StorageAway, StorageError
 
 KEY = "cluster.key"
 """In the home: what pages show to replicas."""
@@ -106,8 +108,7 @@ class Replica:
             )
         except _Damaged as damaged:
             yield {"damaged": damaged.args[0]}
-        except Exception as error:
-            # A bug goes on to the log of the replica.
+        except (AppError, EngineError, StorageError, OSError) as error:
             yield failure_out(error)
         yield {"end": True}
 

@@ -57,8 +57,8 @@ def array_in(text: str) -> NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(text), dtype="<f4")
 
 
-def failure_out(error: Exception) -> Values:
-    """What went wrong, for the page to raise; a bug is raised again."""
+def failure_out(error: AppError | EngineError | StorageError | OSError) -> Values:
+    """What went wrong, for the page to raise, or to wait for: a store may be there again in a moment."""
     match error:
         case StorageFull():
             return {"error": "StorageFull", "numbers": [error.needed_bytes, error.free_bytes]}
@@ -66,11 +66,10 @@ def failure_out(error: Exception) -> Values:
             return {"error": "", "message": error.message, "hint": error.hint}
         case PodMismatch():
             return {"error": "PodMismatch", "message": str(error)}
-        case OSError() | StorageError():
-            return {"away": f"{type(error).__name__}: {error}"}
         case EngineError():
             return {"error": "", "message": f"{error}.", "hint": "The log of the replica may say more."}
-    raise error
+        case _:
+            return {"away": f"{type(error).__name__}: {error}"}
 
 
 def raise_failure(values: Mapping[str, Any]) -> None:
