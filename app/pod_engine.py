@@ -36,7 +36,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     """Wires it together around a loaded model."""
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
-    reader = SectionReader(store, block_store, loaded, oom_retry, chunk_of(loaded, settings))
+    reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return wired(store, home, loaded, settings, oom_retry, block_store, reader, OwnModel(loaded, oom_retry))
 
 
@@ -64,7 +64,7 @@ def wired(
     )
 
 
-def chunk_of(loaded: Loaded, settings: Settings) -> Callable[[int], int]:
+def _chunk(loaded: Loaded, settings: Settings) -> Callable[[int], int]:
     """Tokens of the next chunk, at each position of a section: on a processor so few that a question waits for one."""
     device = loaded.runner.model.device
     most = settings.chunk_tokens or builder.chunk_tokens(device)

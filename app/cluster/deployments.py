@@ -106,7 +106,7 @@ def running(settings: Settings, models: Sequence[str], plan: Plan) -> Iterator[t
     """The address of replicas and that of Ray, while they run; what they are at work on is ended first."""
     host, port = plan.door
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    own: dict[str, Any] = {"_node_ip_address": host, "include_dashboard": False}
+    own: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **({"address": plan.ray} if plan.ray else own))
     targets = []
     try:

@@ -20,7 +20,6 @@ from app.cluster.wire import (
 from app.errors import AppError
 from app.model_work import OwnModel
 from app.oom_retry import OomRetry
-from app.pod_engine import chunk_of
 from app.reader_model import ReaderModel
 from app.section_reader import SectionReader
 from app.settings import Settings
@@ -28,6 +27,7 @@ from engine.core.errors import EngineError
 from engine.core.sampling import SamplingParams
 from engine.kvcache.quantized import AnyPod
 from engine.runtime.outline import outline
+from engine.runtime.prefill.builder import chunk_tokens
 from storage import Block, Home, Section, StorageAway, StorageError
 
 KEY = "cluster.key"
@@ -165,7 +165,9 @@ class Replica:
             rows[twin.id] = blocks_in(asked["twin_blocks"])
         told = _Told(self._mark, rows)
         store = BlockStore(told, self._home, loaded.runner, loaded.staging)
-        reader = SectionReader(told, store, loaded, self._oom_retry, chunk_of(loaded, self._settings))
+        # No question waits here for the end of a chunk.
+        size = self._settings.chunk_tokens or chunk_tokens(loaded.runner.model.device)
+        reader = SectionReader(told, store, loaded, self._oom_retry, lambda start: size)
         layout = loaded.recipes[asked["recipe"]].layout
         for tokens in reader.read(section, asked["ids"], layout, twin, stopped):
             yield from told.said()

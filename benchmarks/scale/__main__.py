@@ -44,11 +44,11 @@ def main() -> None:
     else:
         price = Price()
         asked = (options.tokens, options.rate, options.answer_tokens, options.zipf, options.p95)
-        found["asked"] = {**dict(zip(("tokens", "rate", "answer_tokens", "zipf", "p95"), asked, strict=True))}
+        found["asked"] = dict(zip(("tokens", "rate", "answer_tokens", "zipf", "p95"), asked, strict=True))
         found["price"] = asdict(price)
         found["rows"] = [
             forecast(count, options.tokens, recipe, *asked[1:], price)
-            for recipe in ("exact", "k4v4hs")
+            for recipe in ("exact", "k4v4hs", "packed", "archive")
             for count in _DOCUMENTS
         ]
         for row in found["rows"]:

@@ -15,6 +15,7 @@ from storage import read_block
 from tests.app.paper import code, wait_until
 from tests.cluster.conftest import ANSWERERS, Cluster
 
+pytestmark = pytest.mark.cluster
 Papers = Callable[[int], list[Path]]
 Said = tuple[str, str, tuple[object, ...]]
 QUESTION = "What is the access code of room 2?"
@@ -137,6 +138,24 @@ def test_a_replica_killed_while_it_answers_loses_and_repeats_nothing(
         said = [each.result() for each in asked]
     assert said == expected
     assert "another replica is asked" in caplog.text
+
+
+def test_a_long_queue_of_one_document_flows_over_to_other_replicas(
+    open_page: Callable[[], App], twenty: list[Path]
+) -> None:
+    page = open_page()
+    (document_id,) = added(page, twenty[:1])
+    read(page, [document_id])
+    expected, seen = ask(page, document_id), Counter[str]()
+    page.model.wait().loaded.line._client.event_hooks["response"].append(
+        lambda response: seen.update([response.headers["x-replica"]])
+    )
+    for _ in range(3):
+        assert ask(page, document_id) == expected
+    assert len(seen) == 1
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(lambda _: ask(page, document_id), range(24))) == [expected] * 24
+    assert len(seen) > 1
 
 
 def test_a_store_that_is_away_is_waited_for_and_nothing_of_it_is_forgotten(
