@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from app.commands.parsers import Parsers
@@ -38,24 +39,20 @@ def add(commands: Parsers) -> None:
 
 def _up(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
     """Run replicas until this is ended, or `docpod cluster down`."""
-    try:
-        from app.cluster.deployments import Plan, running
-    except ModuleNotFoundError as error:
-        hint = "Add the extra: pip install '.[cluster]'"
-        raise BadSetting(f"The package {error.name} is not installed.", hint) from error
+    deployments = _deployments()
     host, _, port = options.door.rpartition(":")
     if not host or not port.isdigit():
         raise BadSetting(f"{options.door!r} is no address.", "Give HOST:PORT.")
     if (settings.home / "vault.json").exists():
         raise BadSetting("This home is encrypted, and replicas have no passphrase.", "Choose another with --home.")
     both = _range(options.answerers), _range(options.readers)
-    plan = Plan(*both, options.copies, options.gpus, (host, int(port)), options.ray)
+    plan = deployments.Plan(*both, options.copies, options.gpus, (host, int(port)), options.ray)
     ended = threading.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: ended.set())
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.home / _FILE
-    with running(settings, options.models or [settings.model or "auto"], plan) as (address, ray):
+    with deployments.running(settings, options.models or [settings.model or "auto"], plan) as (address, ray):
         path.write_text(json.dumps({"address": address, "ray": ray, "pid": os.getpid()}))
         print(f"Replicas are at {address}. Pages of this home: docpod --cluster {address}", flush=True)
         ended.wait()
@@ -65,10 +62,8 @@ def _up(settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
 
 def _status(settings: Settings, _: argparse.Namespace) -> dict[str, Any]:
     """Say which replicas there are, and what they do."""
-    from app.cluster.deployments import states
-
     known = _known(settings.home)
-    facts = {"address": known["address"], **states(known["ray"])}
+    facts = {"address": known["address"], **_deployments().states(known["ray"])}
     for key, value in facts.items():
         print(f"{key:20} {value}")
     return facts
@@ -83,6 +78,15 @@ def _down(settings: Settings, _: argparse.Namespace) -> dict[str, Any]:
         time.sleep(0.2)
     print("The replicas have ended.")
     return {}
+
+
+def _deployments() -> ModuleType:
+    try:
+        from app.cluster import deployments
+    except ModuleNotFoundError as error:
+        hint = "Add the extra: pip install '.[cluster]'"
+        raise BadSetting(f"The package {error.name} is not installed.", hint) from error
+    return deployments
 
 
 def _known(home: Path) -> dict[str, Any]:
