@@ -31,6 +31,7 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 log = logging.getLogger(__name__)
 
 _DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "library.json", "vault.json")
+_CLUSTER = ("cluster.key", "cluster.json")
 PRIVATE = (
     "documents",
     "pods",
