@@ -81,6 +81,10 @@ class DiskFailed(AppError):
     """The disk does not do what it is asked, or what is on it is damaged."""
 
 
+class LibraryAway(DiskFailed):
+    """A server that keeps the library, or its files, cannot be reached for now."""
+
+
 class Locked(AppError):
     """The library is encrypted, and is not opened."""
 

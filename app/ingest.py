@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 
 from app.document_reader import TO_READ
-from app.errors import AppError, Busy
+from app.errors import AppError, Busy, LibraryAway
 from app.events import Progress
 from app.intake import Intake, storing
 from app.model_handle import ModelHandle
@@ -83,8 +83,8 @@ class Ingest:
             return
         try:
             yield from engine.reader.read(reading, stopped)
-        except Busy:
-            # The other process is at work on it, and what it does stands.
+        except (Busy, LibraryAway):
+            # The other process is at work on it, and what it does stands; and what is away comes back.
             raise
         except AppError as error:
             trouble = {"message": error.message, "hint": error.hint}

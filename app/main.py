@@ -147,12 +147,16 @@ class App:
 
     def free_bytes(self) -> int:
         """Free space on the disk of the home."""
-        return self._home.free_bytes()
+        return shutil.disk_usage(self.settings.home).free
 
-    def verify(self) -> tuple[int, list[str]]:
-        """Check every stored block; the number checked and the names of the damaged ones."""
+    def verify(self, all_of_them: bool = True) -> tuple[int, list[str]]:
+        """Check every stored block, or only what is on this machine; the number checked and the names of the damaged
+        ones.
+        """
         sections = [section for reading in self._store.readings() for section in self._store.sections(reading.id)]
         blocks = [block for section in sections for block in self._store.blocks(section.id)]
+        if self._home.is_remote and not all_of_them:
+            blocks = [block for block in blocks if (self._home.pods / block.file_name).exists()]
         damaged = []
         for block in blocks:
             try:

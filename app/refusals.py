@@ -4,7 +4,7 @@ import errno
 import logging
 from uuid import uuid4
 
-from app.errors import AppError, Busy, DiskFailed, DiskFull, Locked, OutOfMemory
+from app.errors import AppError, Busy, DiskFailed, DiskFull, LibraryAway, Locked, OutOfMemory
 from app.log_file import NAME
 from storage import DatabaseDamaged, HomeBusy, HomeLocked, StorageAway, StorageError, StorageFailed, StorageFull
 
@@ -28,7 +28,7 @@ def as_app_error(error: BaseException) -> AppError | None:
         case HomeLocked():
             return Locked(*_LOCKED.get(error.why) or _WITHOUT[error.by == "keyring"])
         case StorageAway():
-            return DiskFailed(f"What keeps the library cannot be reached: {error}.", AWAY)
+            return LibraryAway(f"What keeps the library cannot be reached: {error}.", AWAY)
         case StorageFailed():
             return DiskFailed(f"The disk of the library does not work as it should: {error}.", LOOK)
         case OSError(errno=errno.EIO | errno.EROFS | errno.EBADMSG):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from uuid import uuid4
 
-from app.errors import AppError, Busy, PasswordNeeded
+from app.errors import AppError, Busy, LibraryAway, PasswordNeeded
 from app.events import Progress
 from app.log_file import NAME
-from app.refusals import as_app_error
+from app.refusals import TOLD, as_app_error
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class Worker:
         self._queued: dict[Stage, list[str]] = {each: [] for each in stages}
         self._busy: set[tuple[Stage, str]] = set()
         self._stops: set[str] = set()
+        self._again: set[str] = set()
+        """Those that failed while what keeps the library was away."""
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run, args=(stage,), name=stage.name, daemon=True)
@@ -133,6 +135,8 @@ class Worker:
                     log.exception("%s of %s failed (%s)", stage.name, document_id[:12], short_id)
                     message = f"Something went wrong while {stage.name} this document (id {short_id})."
                     known = AppError(message, f"{NAME} in the home folder has the details.")
+                if isinstance(known, LibraryAway):
+                    self._again.add(document_id)
                 state = "locked" if isinstance(known, PasswordNeeded) else "failed"
                 self._show(Progress(document_id, state, message=known.message, hint=known.hint))
             finally:
@@ -150,7 +154,13 @@ class Worker:
             return [each for each in self._queued[stage] if (stage, each) not in self._busy]
 
         while not self._closed:
-            in_turn = sorted(self._waiting(stage), key=self._turn(stage))
+            try:
+                in_turn = sorted(self._waiting(stage), key=self._turn(stage))
+            except TOLD as error:
+                log.warning("%s waits: %s", stage.name, error)
+                with self._lock:
+                    self._lock.wait_for(lambda: self._closed, POLL_SECONDS)
+                continue
             with self._lock:
                 for document_id in in_turn:
                     if document_id in ready():
@@ -168,6 +178,8 @@ class Worker:
 
     def _look_for_work(self) -> None:
         try:
+            while self._again:
+                self._put(self._first, self._again.pop())
             for document_id in self._look():
                 # Nobody here has failed with it; what was stopped is not queued.
                 if self.progress(document_id) is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, inspect, select
 
+from storage import page_index
 from storage.conversations import about
 from storage.databases import WordIndex
 from storage.models import Block, Conversation, Document, Notes, Page, PageState, PageVectors, Reading, Section
@@ -49,8 +50,8 @@ class Documents(Sessions):
             session.execute(delete(PageVectors).where(PageVectors.document_id == document_id))
             if rows:
                 session.execute(insert(Page), rows)
-            self._words.fill(session.connection(), document_id, [(row["number"], row["text"]) for row in rows])
-            document.index_check = self._words.checksum(session.connection(), document_id)
+            index = [(row["number"], row["text"]) for row in rows]
+            document.index_check = self._words.fill(session.connection(), document_id, index)
             document.title = document.title if document.is_named else title
             document.note = note
             document.outline = list(outline)
@@ -67,27 +68,27 @@ class Documents(Sessions):
             document = stored(session, Document, document_id)
             known = stored(session, Page, (document_id, page.number))
             session.execute(delete(Notes).where(Notes.document_id == document_id))
-            self._words.replace(session.connection(), document_id, page.number, known.text, page.text)
-            document.index_check = self._words.checksum(session.connection(), document_id)
+            changed = page.number, known.text, page.text
+            document.index_check = self._words.replace(session.connection(), document_id, *changed)
             for column in ("label", "text", "state", "width_pt", "height_pt", "words"):
                 setattr(known, column, getattr(page, column))
 
     def mend_indexes(self) -> None:
-        """Index the words of documents anew whose index is not what was written."""
+        """Index the words of documents anew whose index in SQLite is not what was written."""
         with self._read() as session:
             connection = session.connection()
-            indexed = self._words.indexed(connection)
+            indexed = page_index.indexed(connection)
             spoilt = [
                 each
                 for each in session.scalars(select(Document).where(Document.index_check != ""))
-                if each.id not in indexed or self._words.checksum(connection, each.id) != each.index_check
+                if each.id not in indexed or page_index.checksum(connection, each.id) != each.index_check
             ]
         for document in spoilt:
             log.warning("the words of %s are indexed anew", document.name)
             numbered = select(Page.number, Page.text).where(Page.document_id == document.id)
             with self._write() as session:
                 pages = [(number, text) for number, text in session.execute(numbered)]
-                self._words.mend(session.connection(), document.id, pages)
+                page_index.mend(session.connection(), document.id, pages)
 
     def draft_pages(self, document_id: str, num_pages: int, pages: Sequence[Page]) -> None:
         """Keep pages as they are found, of so many, so that they can be searched; `save_pages` will replace them.
@@ -187,7 +188,8 @@ class Documents(Sessions):
             stored(session, Document, document_id).state = "deleted"
             sections = {row.id: row.identity for row in session.execute(of_document)}
             own = set(session.scalars(select(Block.file_name).where(Block.section_id.in_(sections))))
-            others = set(session.scalars(select(Block.file_name).where(Block.section_id.not_in(sections))))
+            named = select(Block.file_name).where(Block.section_id.not_in(sections), Block.file_name.in_(own))
+            others = set(session.scalars(named))
             return sorted(own - others), set(sections.values())
 
     def doomed_documents(self) -> list[str]:

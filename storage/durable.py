@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +16,9 @@ _SMALL_BYTES = 1 << 18
 
 
 @contextmanager
-def atomic_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
-    """A private file to write `num_bytes` to, which takes its name when the block ends well and is safe on disk then.
+def atomic_file(path: Path, num_bytes: int, first: Callable[[Path], None] = lambda _: None) -> Iterator[BinaryIO]:
+    """A private file to write `num_bytes` to, which takes its name when the block ends well and is safe on disk then,
+    and after what is to be done with it `first`.
 
     Raises StorageFull where the disk has no room; nothing stays behind.
     """
@@ -31,6 +32,7 @@ def atomic_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            first(Path(name))
             rename(Path(name), path)
         finally:
             Path(name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -11,7 +12,7 @@ from sqlalchemy import URL
 from storage.durable import atomic_file
 from storage.errors import HomeBusy, HomeLocked, StorageError, StorageFailed
 from storage.locks import FileLock, alone_with
-from storage.object_store import mounted, store_of
+from storage.object_store import is_kept, mounted, put, store_of
 from storage.read_only import is_read_only, stand_in
 from storage.reserve import keep_reserve, release_reserve
 from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
@@ -46,8 +47,9 @@ class Home:
             raise StorageFailed(f"{root} can only be read, and what is kept elsewhere can not")
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
-        self._is_remote = "://" in store
-        elsewhere = self.root / "cache" if self._is_remote else Path(store).expanduser().absolute()
+        self.is_remote = "://" in store
+        """Whether an object store has its files, and the folder only copies."""
+        elsewhere = self.root / "cache" if self.is_remote else Path(store).expanduser().absolute()
         self.bytes = elsewhere if store else self.root
         """Where `documents` and `pods` are."""
         self.documents = self.bytes / "documents"
@@ -75,7 +77,7 @@ class Home:
             self._share()
             self.header = self._vault.enter_context(unlocked(self.root, passphrase, unfinished, self.bytes))
             """Of the vault that its files are sealed in; None where they are plain."""
-            if self._is_remote:
+            if self.is_remote:
                 self._vault.enter_context(mounted(self.bytes, store, cache_bytes))
             self._open_vault = vault_of(self.root)
         except (StorageError, OSError):
@@ -116,27 +118,28 @@ class Home:
 
     def free_bytes(self) -> int:
         """What the disk has room for; an object store has no end that could be known."""
-        return 1 << 60 if self._is_remote else shutil.disk_usage(self.pods).free
+        return 1 << 60 if self.is_remote else shutil.disk_usage(self.pods).free
 
-    def claim(self, library: str) -> None:
-        """Note in a store elsewhere whose it is. Raises StorageFailed where it is another library's, or sealed by
-        another vault.
+    def claim(self, library: str, document_id: str) -> None:
+        """Note beside the files of a library whose they are, where they are elsewhere than its database: of a new one,
+        or of one whose `document_id` is among them.
+
+        Raises StorageFailed where they are another library's, or sealed by another vault.
         """
-        if self.bytes == self.root:
+        if self.bytes == self.root and not self.is_served:
             return
         mark, own = self.bytes / "library" / "mark", f"{library} {self.header.name if self.header else 'plain'}"
         mark.parent.mkdir(mode=0o700, exist_ok=True)
-        store = store_of(mark)
         try:
-            if store:
+            if store := store_of(mark):
                 store.fetch(mark, anew=True)
             known = mark.read_text()
         except FileNotFoundError:
+            if document_id and not is_kept(self.documents / document_id):
+                raise StorageFailed("the files of the library are not in this store: copy them first") from None
             known = own
-            with atomic_file(mark, len(own)) as file:
+            with atomic_file(mark, len(own), partial(put, mark)) as file:
                 file.write(own.encode())
-            if store:
-                store.put(mark)
         if known != own:
             same = known.split()[0] == library
             why = "sealed otherwise: it takes the vault.json of its library" if same else "another library's"

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
+from threading import Lock
 
 from storage.errors import StorageAway, StorageFailed
 
@@ -36,6 +37,7 @@ class ObjectStore:
         import fsspec
 
         self._folder, self._cache_bytes = folder, cache_bytes
+        self._counting, self._held = Lock(), cache_bytes
         options = _OPTIONS.get(url.partition("://")[0], {})
         try:
             # What others write is seen at once.
@@ -56,7 +58,7 @@ class ObjectStore:
         try:
             with _reaching(path):
                 size = self._files.info(there := self._there(path))["size"]
-                self.make_room(size)
+                self._make_room(size)
                 self._files.get_file(there, name)
                 if (came := Path(name).stat().st_size) != size:
                     raise StorageAway(f"{came} of {size} bytes of {path.name} came")
@@ -65,18 +67,18 @@ class ObjectStore:
             Path(name).unlink(missing_ok=True)
         return True
 
-    def put(self, path: Path) -> None:
-        """Keep a file that is here, part by part; a store that is away is waited for, and then nothing is kept."""
+    def put(self, path: Path, source: Path) -> None:
+        """Keep the bytes of `source`, part by part; a store that is away is waited for."""
+        self._make_room(source.stat().st_size)
         patience_ends, pause = time.monotonic() + PATIENCE_SECONDS, 0.5
         while True:
             try:
                 with _reaching(path):
-                    self._files.put_file(str(path), self._there(path))
+                    self._files.put_file(str(source), self._there(path))
                 return
             except (StorageAway, FileNotFoundError) as error:
                 # The latter is said of a bucket.
-                if time.monotonic() + pause > patience_ends or not path.exists():
-                    path.unlink(missing_ok=True)
+                if time.monotonic() + pause > patience_ends:
                     raise StorageAway(str(error)) from error
                 log.warning("%s is written again in %.1f s: %s", path.name, pause, error)
             time.sleep(pause)
@@ -88,10 +90,14 @@ class ObjectStore:
         with suppress(FileNotFoundError), _reaching(path):
             self._files.rm_file(self._there(path))
 
-    def exists(self, path: Path) -> bool:
+    def has(self, path: Path) -> bool:
         """Whether the store has it."""
-        with _reaching(path):
-            return bool(self._files.exists(self._there(path)))
+        try:
+            with _reaching(path):
+                self._files.info(self._there(path))
+        except FileNotFoundError:
+            return False
+        return True
 
     def names(self) -> set[str]:
         """Of all files, relative to the folder."""
@@ -105,15 +111,22 @@ class ObjectStore:
             self._files.mv(f"{self._root}/{name}", f"{self._root}/{aside}")
         return aside
 
-    def make_room(self, num_bytes: int) -> None:
-        """Let go of copies here, least recently used first, until so many more bytes are within the limit."""
-        files = [(each.stat(), each) for each in self._folder.glob("*/[!.]*")]
-        excess = sum(facts.st_size for facts, _ in files) + num_bytes - self._cache_bytes
-        for facts, path in sorted(files, key=lambda each: each[0].st_mtime) if excess > 0 else ():
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= facts.st_size
+    def _make_room(self, num_bytes: int) -> None:
+        """Where the limit is passed, let go of a tenth of the copies here at least, least recently used first."""
+        with self._counting:
+            self._held += num_bytes
+            if self._held <= self._cache_bytes:
+                return
+            found = []
+            for path in self._folder.glob("*/[!.]*"):
+                with suppress(FileNotFoundError):
+                    found.append((path.stat().st_mtime, path.stat().st_size, path))
+            self._held = num_bytes + sum(size for _, size, _ in found)
+            for _, size, path in sorted(found):
+                if self._held <= self._cache_bytes * 9 // 10:
+                    break
+                path.unlink(missing_ok=True)
+                self._held -= size
 
     def _there(self, path: Path) -> str:
         return f"{self._root}/{path.relative_to(self._folder).as_posix()}"
@@ -137,7 +150,7 @@ def store_of(path: Path) -> ObjectStore | None:
 def is_kept(path: Path) -> bool:
     """Whether a file is in its place, or in its store."""
     store = store_of(path)
-    return path.exists() if store is None else store.exists(path)
+    return path.exists() if store is None else store.has(path)
 
 
 def remove(path: Path) -> None:
@@ -148,11 +161,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def move_in(source: Path, path: Path) -> None:
-    """Give a file that is here the place of another one, and its store what it then has."""
-    source.rename(path)
+def put(path: Path, source: Path) -> None:
+    """Have a file's store keep the bytes of `source`, if it has one."""
     if store := store_of(path):
-        store.put(path)
+        store.put(path, source)
+
+
+def move_in(source: Path, path: Path) -> None:
+    """Give a file that is here another place, first in the store of that."""
+    put(path, source)
+    source.rename(path)
 
 
 @contextmanager

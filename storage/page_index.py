@@ -17,10 +17,11 @@ _PARTS = ("config", "data", "docsize", "idx")
 """The tables that SQLite keeps an index in."""
 
 
-def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
-    """Index (number, text) of every page, in place of what was indexed before."""
+def fill(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> str:
+    """Index (number, text) of every page, in place of what was indexed before; returns the checksum of the index."""
     drop(connection, document_id)
     add(connection, document_id, pages)
+    return checksum(connection, document_id)
 
 
 def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str]]) -> None:
@@ -32,13 +33,14 @@ def add(connection: Connection, document_id: str, pages: Sequence[tuple[int, str
         connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", rows)
 
 
-def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> None:
-    """Index a page's text in place of the one before, which an index without a copy has to be told."""
+def replace(connection: Connection, document_id: str, number: int, before: str, text: str) -> str:
+    """Index a page's text in place of the one before, which an index without a copy has to be told; as `fill`."""
     table = _table(document_id)
     connection.exec_driver_sql(
         f"INSERT INTO {table} ({table}, rowid, text) VALUES ('delete', ?, ?)", (number, spaced(before))
     )
     connection.exec_driver_sql(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (number, spaced(text)))
+    return checksum(connection, document_id)
 
 
 def drop(connection: Connection, document_id: str) -> None:

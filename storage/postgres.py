@@ -9,7 +9,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from storage import tsvector_index
+from storage import word_places
 from storage.errors import DatabaseDamaged, HomeBusy, StorageAway, StorageError, StorageFailed, StorageFull
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Postgres:
     lock first and so take turns, as with SQLite: none meets rows that change under it, and none has to be tried again.
     """
 
-    words = tsvector_index
+    words = word_places
 
     def __init__(self, url: str) -> None:
         try:
@@ -62,7 +62,7 @@ class Postgres:
 
     def complete(self, connection: Connection) -> None:
         """Make the table of words."""
-        tsvector_index.make(connection)
+        word_places.make(connection)
 
     def make_room(self) -> None:
         """Nothing: the disk is the server's."""
@@ -135,10 +135,13 @@ def _on_begin(connection: Connection) -> None:
 
 
 def _on_error(context: ExceptionContext) -> None:
+    if context.is_pre_ping:
+        # The pool then connects anew.
+        return
     error = context.original_exception
     code = getattr(error, "sqlstate", None) or ""
     said = " ".join(str(error).split())
-    if code in ("53100", "53200"):
+    if code == "53100":
         raise StorageFull(0, 0) from error
     meaning = _MEANINGS.get(code) or _MEANINGS.get(code[:2])
     if meaning is None and (context.is_disconnect or (not code and type(error).__name__ == "OperationalError")):

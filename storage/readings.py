@@ -99,7 +99,7 @@ class Readings(Sessions):
         with self._write() as session:
             files = set(session.scalars(of_reading))
             session.execute(delete(Reading).where(Reading.id == reading_id))
-            files -= set(session.scalars(select(Block.file_name)))
+            files -= set(session.scalars(_still_named(files)))
         self._empty_log()
         return sorted(files)
 
@@ -217,7 +217,7 @@ class Readings(Sessions):
             reading = _sum_up(session, section.reading_id)
             if reading.state == "ready":
                 reading.state = "queued"
-            return sorted(files - set(session.scalars(select(Block.file_name))))
+            return sorted(files - set(session.scalars(_still_named(files))))
 
     def all_block_files(self) -> set[str]:
         """The names of every block file that a row stands for."""
@@ -252,6 +252,11 @@ def _tokens_read(section_id: int) -> Select[int]:
     return select(func.max(Block.stop_token)).where(Block.section_id == section_id)
 
 
+def _still_named(files: Collection[str]) -> Select[str]:
+    """Those of some files that a row stands for."""
+    return select(Block.file_name).where(Block.file_name.in_(files))
+
+
 def _expect_read(session: Session, section_id: int, tokens: int) -> None:
     """Raise BlockConflict unless the blocks of a section hold so many tokens."""
     read = session.scalar(_tokens_read(section_id)) or 0
@@ -268,7 +273,7 @@ def _replace_blocks(
     session.execute(delete(Block).where(Block.section_id == section_id, *which))
     session.add_all(replace(block, section_id=section_id) for block in blocks)
     session.flush()
-    return sorted(files - set(session.scalars(select(Block.file_name))))
+    return sorted(files - set(session.scalars(_still_named(files))))
 
 
 def _sum_up(session: Session, reading_id: int) -> Reading:

@@ -67,7 +67,7 @@ def open_library(home: Home, check: bool = False) -> Opened:
         is_unsure = alone and (check or not is_sealed)
         said, replaced = _recover(home, register, is_sealed) if is_unsure else ("", False)
         store = Store.open(home.database_url)
-        home.claim(store.library)
+        _enter(home, store)
         unknown: list[str] = []
         if is_unsure:
             store.mend_indexes()
@@ -89,7 +89,7 @@ def _open_served(home: Home, check: bool) -> Opened:
         with database.entered() as alone:
             if check and not alone:
                 raise HomeBusy("the library is in use")
-            home.claim(store.library)
+            _enter(home, store)
             unknown = []
             if alone:
                 store.delete_conversations_of_visitors()
@@ -113,6 +113,15 @@ def forget(home: Home, store: Store, document_id: str) -> None:
     BlobStore(home.bytes).delete(document_id)
     store.delete_document(document_id)
     note(home, store)
+
+
+def _enter(home: Home, store: Store) -> None:
+    """See that the files are this library's, and let go of copies of what was deleted elsewhere."""
+    home.claim(store.library, store.any_document())
+    if home.is_remote:
+        copies = {f"{path.parent.name}/{path.name}": path for path in home.bytes.glob("[dp]*/[!.]*")}
+        for name in copies.keys() - store.known_files(copies):
+            copies[name].unlink(missing_ok=True)
 
 
 def note(home: Home, store: Store) -> None:
@@ -228,7 +237,7 @@ def _tidy(home: Home, store: Store, whole: bool, check: bool) -> list[str]:
                 # It was being written when the process ended.
                 path.unlink()
             elif remote:
-                # A copy.
+                # A copy of what has a row.
                 continue
             elif folder == home.documents and BlobStore.is_name(path.name):
                 unknown.append(path.name)

@@ -1,6 +1,7 @@
 """Everything DocPod remembers, behind plain verbs; each verb is one transaction."""
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import AbstractContextManager, closing
 from typing import Self
 from uuid import uuid4
@@ -14,7 +15,7 @@ from storage.databases import Database, connect
 from storage.documents import Documents
 from storage.errors import DatabaseDamaged, StorageError
 from storage.migrations import migrate
-from storage.models import ApiKey, Document, Preference
+from storage.models import ApiKey, Block, Document, Preference
 from storage.readings import Readings
 from storage.register import Register
 from storage.sessions import CHANGES, as_number, count_change
@@ -97,10 +98,22 @@ class Store(Documents, Readings, Shelf, Conversations, Vectors):
                 session.merge(Preference(name=CHANGES, value=str(least)))
             return count_change(session)
 
-    def known_files(self) -> set[str]:
-        """Every file that a row stands for, relative to the home: bytes of documents and blocks of pods."""
-        documents = {f"documents/{document.id}" for document in self.documents()}
-        return documents | {f"pods/{name}" for name in self.all_block_files()}
+    def known_files(self, among: Collection[str] | None = None) -> set[str]:
+        """Every file that a row stands for, or of those `among` such, relative to the home: bytes of documents and
+        blocks of pods.
+        """
+        documents = select("documents/" + Document.id).where(Document.state != "deleted")
+        blocks = select("pods/" + Block.file_name)
+        if among is not None:
+            names = [name.partition("/")[2] for name in among]
+            documents, blocks = documents.where(Document.id.in_(names)), blocks.where(Block.file_name.in_(names))
+        with self._read() as session:
+            return {*session.scalars(documents), *session.scalars(blocks)}
+
+    def any_document(self) -> str:
+        """The id of one; empty where there is none."""
+        with self._read() as session:
+            return session.scalar(select(Document.id).where(Document.state != "deleted").limit(1)) or ""
 
     def preference(self, name: str) -> str:
         """What was chosen last; empty where nothing was."""

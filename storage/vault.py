@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from storage.durable import atomic_file
 from storage.errors import HomeLocked
-from storage.object_store import store_of
+from storage.object_store import put, store_of
 
 By = Literal["passphrase", "keyring"]
 FILE = "vault.json"
@@ -183,17 +184,15 @@ def read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def sealed_file(path: Path, num_bytes: int) -> Iterator[BinaryIO]:
-    """As `atomic_file`, sealed where the home has a vault, and then in its store, if it has one. Raises StorageAway."""
-    vault, store = vault_of(path), store_of(path)
-    if store:
-        store.make_room(num_bytes)
-    with atomic_file(path, num_bytes) as file:
-        sealing = _Sealing(file, vault.key) if vault else None
-        yield cast(BinaryIO, sealing or file)
-        if sealing:
-            sealing.end()
-    if store:
-        store.put(path)
+    """As `atomic_file`, sealed where the home has a vault; first in its store, if it has one. Raises StorageAway."""
+    vault = vault_of(path)
+    with atomic_file(path, num_bytes, partial(put, path)) as file:
+        if vault is None:
+            yield file
+            return
+        sealing = _Sealing(file, vault.key)
+        yield cast(BinaryIO, sealing)
+        sealing.end()
 
 
 class _SealedFile(io.RawIOBase):

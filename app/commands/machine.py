@@ -26,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "triton", "gradio", "pypdf", "pypdfium2", 
 
 def add(commands: Parsers) -> None:
     """Adds the commands."""
-    scrub = "look at every byte, also of what was whole before: the database, originals, and files of models"
+    scrub = "look at every byte, also of what was whole before or is in a store: the database, files, and models"
     doctor = commands.add("doctor", _doctor)
     doctor.add_argument("--scrub", action="store_true", help=scrub)
     doctor.set_defaults(locked=_doctor_without_key)
@@ -47,13 +47,14 @@ def _doctor(app: App, options: argparse.Namespace) -> dict[str, Any]:
     except ModelUnavailable as error:
         log.warning("%s %s", error.message, error.hint)
     status = app.status()
-    checked, damaged = app.verify()
+    checked, damaged = app.verify(options.scrub)
     facts = {
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in _PACKAGES},
         "home": str(app.settings.home),
         "database": app.database,
+        "store": app.settings.store or str(app.settings.home),
         "encryption": app.encryption,
         "free_disk_gb": round(app.free_bytes() / 1e9, 1),
         "model": status.name,

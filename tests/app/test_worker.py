@@ -8,6 +8,7 @@ import pytest
 from app.errors import Busy, DamagedDocument, PasswordNeeded
 from app.events import Progress
 from app.worker import Stage, Worker
+from storage import StorageAway
 from tests.app.paper import wait_until
 
 
@@ -24,6 +25,7 @@ class Office:
         self.left: list[str] = []
         self.first: list[str] = []
         self.sizes: dict[str, float] = {}
+        self.away = False
         stages = (
             Stage("parsing", lambda each, _: self.parse(each), self.size),
             Stage("reading", self.read_steps, self.size, resumes=True),
@@ -31,6 +33,8 @@ class Office:
         self.worker = Worker(stages, lambda: self.left, lambda: self.first)
 
     def size(self) -> Mapping[str, float]:
+        if self.away:
+            raise StorageAway("the database: no answer")
         return {**dict.fromkeys(self.parsed, 3.0), **self.sizes}
 
     def parse(self, document_id: str) -> Generator[Progress]:
@@ -250,6 +254,28 @@ def test_what_was_stopped_or_failed_is_not_taken_up(monkeypatch: pytest.MonkeyPa
     wait_until(lambda: office.read == ["left"])
     office.worker.close()
     assert set(office.parsed) == {"failed", "left"} and office.parsed.count("failed") == 1
+
+
+def test_what_failed_since_the_library_was_away_is_taken_up_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.worker.POLL_SECONDS", 0.05)
+    away = StorageAway("the database: no answer")
+    office.parse_error["a"] = office.read_error["b"] = away
+    for document_id in "ab":
+        office.worker.parse(document_id)
+    wait_until(lambda: office.parsed.count("a") > 2 and office.ended.count("b") > 2)
+    failed = office.worker.progress("a")
+    assert failed and "cannot be reached" in failed.message and "Nothing is lost" in failed.hint
+    office.away = True
+    office.parse_error.clear()
+    office.read_error.clear()
+    office.give(9)
+    office.worker.parse("c")
+    # Nobody can say whose turn it is.
+    assert not office.worker.is_wanted() or office.read == []
+    office.away = False
+    wait_until(lambda: sorted(office.read) == ["a", "b", "c"])
 
 
 def test_what_another_process_reads_is_no_failure_here(office: Office, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ from storage import (
     write_block,
 )
 from storage.object_store import ObjectStore, store_of
-from tests.servers import S3Server
+from tests.servers import PostgresServer, S3Server
 from tests.storage.conftest import EVERYWHERE
 from tests.storage.rows import block, document, section
 
@@ -88,7 +88,7 @@ def test_a_spoilt_copy_is_fetched_again_and_a_spoilt_file_is_damage(
         assert bytes(read_block(path, checksum)[1]) == b"payload"
         assert "fetched again" in caplog.text
     path.write_bytes(spoilt)
-    remote.put(path)
+    remote.put(path, path)
     with pytest.raises(BlockDamaged, match="checksum"):
         read_block(path, checksum)
     remote.remove(path)
@@ -115,7 +115,7 @@ def test_an_original_is_verified_when_it_comes(
         assert path.read_bytes() == source.read_bytes()
     assert len(gets) == 2 and "came otherwise" in caplog.text
     blobs.path(sha256).write_bytes(bytes(size))
-    remote.put(blobs.path(sha256))
+    remote.put(blobs.path(sha256), blobs.path(sha256))
     blobs.path(sha256).unlink()
     with pytest.raises(StorageFailed, match="not what was added"), blobs.plain(sha256, sha256):
         pass
@@ -150,28 +150,31 @@ def test_a_file_in_use_outlives_its_copy(home: Home, remote: ObjectStore, source
     blobs = BlobStore(home.bytes)
     sha256, _ = blobs.put_file(source)
     with blobs.plain(sha256) as path:
-        remote.make_room(1 << 60)
+        remote._make_room(1 << 60)
         assert list(home.documents.glob("[!.]*")) == []
         assert path.read_bytes() == source.read_bytes()
     assert list(home.documents.iterdir()) == []
 
 
-def test_a_large_file_goes_in_parts(home: Home, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A part that fails is sent again, not the file."""
+def test_a_part_that_fails_is_sent_again_and_not_the_file(
+    home: Home, remote: ObjectStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source.write_bytes(os.urandom(11 << 20))
-    blobs = BlobStore(home.bytes)
-    store = store_of(blobs.path("0" * 64))
-    assert store is not None
-    parts, call = [], store._files._call_s3
+    blobs, parts = BlobStore(home.bytes), []
+    is_kept(home.pods / "a")
+    client = remote._files._s3
+    send = client.upload_part
 
-    async def failing_once(method: str, *args: object, **more: object) -> object:
-        if method == "upload_part":
-            parts.append(more["PartNumber"])
-        return await call(method, *args, **more)
+    async def upload_part(**facts: object) -> object:
+        parts.append(facts["PartNumber"])
+        if parts == [1, 2]:
+            raise TimeoutError("the line was cut")
+        return await send(**facts)
 
-    monkeypatch.setattr(store._files, "_call_s3", failing_once)
-    monkeypatch.setattr(type(store._files), "default_block_size", 5 << 20, raising=False)
+    monkeypatch.setattr(client, "upload_part", upload_part)
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *_, **__: 5 << 20)
     sha256, _ = blobs.put_file(source)
+    assert sorted(parts) == [1, 2, 2, 3]
     blobs.path(sha256).unlink()
     assert blobs.digest(sha256) == sha256
 
@@ -221,6 +224,40 @@ def test_a_store_of_another_library_is_refused(home: Home, elsewhere: Home) -> N
     with pytest.raises(StorageFailed, match="another library's"):
         open_library(elsewhere)
     open_library(home).store.close()
+
+
+def test_a_store_without_the_files_of_the_library_is_refused(
+    home: Home, source: Path, s3: S3Server, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """Otherwise all that was read would be taken for lost, and read again."""
+    database = postgres.url()
+    with closing(Home(tmp_path / "first", database=database)) as first, closing(open_library(first).store) as store:
+        sha256, _ = BlobStore(first.bytes).put_file(source)
+        store.add_document(document(sha256))
+    for number, where in enumerate(("", str(tmp_path / "empty"), s3.url())):
+        with closing(Home(tmp_path / f"second {number}", database=database, store=where)) as second:
+            with pytest.raises(StorageFailed, match="copy them first"):
+                open_library(second)
+            BlobStore(second.bytes).put_file(source)
+            open_library(second).store.close()
+
+
+def test_copies_of_what_was_deleted_elsewhere_go(
+    tmp_path: Path, url: str, postgres: PostgresServer, source: Path
+) -> None:
+    database = postgres.url()
+    with closing(Home(tmp_path / "a", database=database, store=url)) as one, closing(open_library(one).store) as store:
+        sha256, _ = BlobStore(one.bytes).put_file(source)
+        store.add_document(document(sha256))
+        with closing(Home(tmp_path / "b", database=database, store=url)) as other:
+            open_library(other).store.close()
+            with BlobStore(other.bytes).plain(sha256, sha256):
+                pass
+            open_library(other).store.close()
+            assert (other.documents / sha256).exists()
+            forget(one, store, sha256)
+            open_library(other).store.close()
+            assert list(other.documents.iterdir()) == []
 
 
 @EVERYWHERE

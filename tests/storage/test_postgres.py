@@ -125,9 +125,9 @@ def test_what_others_are_at_is_left_alone(tmp_path: Path, url: str, elsewhere: H
             return len(store.conversations_of("visitor"))
 
     with closing(open_library(elsewhere).store) as store:
-        filled(store)
-        store.start_conversation(A, "mine", owner="visitor")
         with another_machine(tmp_path / "other", url):
+            filled(store)
+            store.start_conversation(A, "mine", owner="visitor")
             assert visitors() == 1
             with pytest.raises(HomeBusy, match="in use"):
                 open_library(elsewhere, check=True)
