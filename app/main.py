@@ -93,7 +93,8 @@ class App:
         self._open.callback(self.library.close)
         self._open.callback(self.model.close)
         self.readers = Readers(self._store, self._home, self.model, self.library, mine)
-        self.library.at_rest = self.readers.prepare_unasked
+        if not mine.cluster:
+            self.library.at_rest = self.readers.prepare_unasked
         self._open.callback(self.readers.stop)
         conversations = Conversations(self._store)
         self.questions = Questions(self._store, self.model, conversations, mine, self._meaning)

@@ -27,8 +27,8 @@ from app.cluster.wire import Values
 from app.settings import Settings
 
 ROLES = ("answer", "read")
-_QUEUE = {"answer": 8, "read": 2}
-"""Requests that a replica takes at once. Past that an answerer's go to the next one on the ring."""
+_QUEUE, _AT_ONCE = {"answer": 8, "read": 64}, {"answer": 8, "read": 2}
+"""Requests that a replica takes, and is at work on. Past that an answerer's go to the next one on the ring."""
 _ALIVE_SECONDS = 5.0
 _DRAIN_SECONDS = 600.0
 """So long a replica that is to go may take to end what it is at work on."""
@@ -40,7 +40,7 @@ class Served:
 
     def __init__(self, role: str, settings: dict[str, Any], key: str) -> None:
         self._replica, self._key = Replica(Settings(**settings)), f"Bearer {key}"
-        self._pool = ThreadPoolExecutor(_QUEUE[role], role)
+        self._pool = ThreadPoolExecutor(_AT_ONCE[role], role)
 
     async def __call__(self, request: Request) -> Response:
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), self._key.encode()):
@@ -141,7 +141,7 @@ def _deployment(role: str, plan: Plan) -> serve.Deployment:
     fewest, most = plan.answerers if role == "answer" else plan.readers
     more: dict[str, Any] = {"num_replicas": fewest}
     if fewest < most:
-        wanted = max(1, _QUEUE[role] // 2)
+        wanted = max(1, _AT_ONCE[role] // 2)
         scaled = AutoscalingConfig(min_replicas=fewest, max_replicas=most, target_ongoing_requests=wanted)
         more = {"autoscaling_config": scaled}
     if role == "answer":

@@ -279,8 +279,8 @@ class DistantReader:
                         return
                     case {"read": tokens}:
                         yield tokens
-                        if stopped():
-                            return
+                if stopped():
+                    return
 
 
 def _asked(loaded: DistantModel, pods: Sequence[DistantPod]) -> Values:

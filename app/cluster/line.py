@@ -50,10 +50,11 @@ class Line:
 
     def facts(self) -> Values:
         """What a replica says of its model. Raises ReplicasAway."""
-        return next(self.events("answer/facts", "", dict))
+        return next(event for event in self.events("answer/facts", "", dict) if "model" in event)
 
     def events(self, verb: str, route: str, body: Callable[[], Values]) -> Generator[Values, None, None]:
-        """What a replica says, line by line. Those of one `route` come to one replica while it is there and has time.
+        """What a replica says, line by line; now and then nothing, while it works. What is of one `route` comes to one
+        replica while it is there and has time.
 
         Where it is lost another one is asked, with what `body` gives then, and AGAIN comes first. Raises ReplicasAway
         after PATIENCE_SECONDS without a word, and what the replica says that went wrong.
@@ -67,6 +68,9 @@ class Line:
                         ends, pause = time.monotonic() + PATIENCE_SECONDS, 0.05
                         yield event
                 return
+            except httpx.ReadTimeout as waiting:
+                # Replicas are at work on others: that is none that is lost.
+                why, ends = waiting, time.monotonic() + PATIENCE_SECONDS
             except _Elsewhere as other:
                 why, elsewhere = other, elsewhere + 1
             except (httpx.TransportError, _Lost) as lost:
@@ -90,15 +94,14 @@ class Line:
             if response.status_code != httpx.codes.OK:
                 raise _Lost(f"status {response.status_code}")
             for line in response.iter_lines():
-                # Empty ones only say that it lives.
-                if line:
-                    event: Values = json.loads(line)
-                    if "end" in event:
-                        return
-                    if "away" in event:
-                        raise _Lost(event["away"])
-                    raise_failure(event)
-                    yield event
+                # An empty one only says that it lives.
+                event: Values = json.loads(line or "{}")
+                if "end" in event:
+                    return
+                if "away" in event:
+                    raise _Lost(event["away"])
+                raise_failure(event)
+                yield event
         raise _Lost("it ended before all was said")
 
 

@@ -23,9 +23,10 @@ from app.settings import Settings
 from benchmarks.evidence.prose import report
 from benchmarks.scale.simulation import Fleet, Load, popular, simulate
 
-_DOOR = "127.0.0.1:8765"
+_DOOR, _PLAIN = "127.0.0.1:8765", "8766"
 _ANSWERERS, _READERS, _CLIENTS = 3, 2, 6
 _PROBES = 200
+_QUIET_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,30 @@ def measure(settings: Settings, work: Path, documents: int, say: Callable[[str],
 
 
 def _router(address: str, settings: Settings, app: App, say: Callable[[str], None]) -> dict[str, float]:
-    """Milliseconds of a request that a replica answers at once, over the way that questions take."""
+    """Milliseconds of a request that a replica answers at once, over the way that questions take, in turns with those
+    of a plain server of files: what is beside them is Ray Serve's proxy, router and replica."""
     loaded = app.model.wait().loaded
     body = {"recipe": "exact", "reads_as": loaded.recipes["exact"].reader, "pods": []}
     headers = {"Authorization": f"Bearer {key_of(settings.home)}"}
-    found = []
-    with httpx.Client(headers=headers, trust_env=False, timeout=60.0) as client:
-        for number in range(_PROBES):
-            start = time.perf_counter()
-            own = {"x-session-id": str(number % 20)}
-            client.post(f"{address}/{slug(settings.model)}/answer/load", json=body, headers=own).raise_for_status()
-            found.append(1e3 * (time.perf_counter() - start))
-    result = {"median": round(median(found), 2), "p95": round(quantiles(found, n=20)[18], 2)}
+    plain, found, bare = ["-m", "http.server", _PLAIN, "--bind", "127.0.0.1", "-p", "HTTP/1.1"], [], []
+    server = subprocess.Popen([sys.executable, *plain], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(_QUIET_SECONDS)
+        with httpx.Client(headers=headers, trust_env=False, timeout=60.0) as client:
+            for number in range(_PROBES):
+                start = time.perf_counter()
+                own = {"x-session-id": str(number % 20)}
+                client.post(f"{address}/{slug(settings.model)}/answer/load", json=body, headers=own).raise_for_status()
+                middle = time.perf_counter()
+                client.get(f"http://127.0.0.1:{_PLAIN}/LICENSE").raise_for_status()
+                found.append(1e3 * (middle - start))
+                bare.append(1e3 * (time.perf_counter() - middle))
+    finally:
+        server.terminate()
+        server.wait()
+    cuts = quantiles(found, n=20)
+    result = {"median": median(found), "p5": cuts[0], "p95": cuts[18], "plain_median": median(bare)}
+    result = {name: round(each, 2) for name, each in result.items()}
     say(f"router: {result}")
     return result
 
@@ -109,16 +122,20 @@ def _throughput(asked: Asked, process: int, say: Callable[[str], None]) -> dict[
     cold = (_seconds(process) - before) / len(asked.documents)
     work, rates, shares = [], [], []
     for turn in range(4):
-        before, some = _seconds(process), places[turn::12]
+        # What Ray does while nobody asks is no part of a question.
+        before = _seconds(process)
+        time.sleep(_QUIET_SECONDS)
+        quiet = (_seconds(process) - before) / _QUIET_SECONDS
+        before, start, some = _seconds(process), time.perf_counter(), places[turn::8]
         for place in some:
             asked.ask(place)
-        work.append((_seconds(process) - before) / len(some))
+        work.append((_seconds(process) - before - quiet * (time.perf_counter() - start)) / len(some))
         before, start, many = _seconds(process), time.perf_counter(), places[turn::4]
         with ThreadPoolExecutor(_CLIENTS) as pool:
             list(pool.map(asked.ask, many))
         took = time.perf_counter() - start
         rates.append(len(many) / took)
-        shares.append((_seconds(process) - before) / took)
+        shares.append((_seconds(process) - before) / took - quiet)
     each, share = median(work), median(shares)
     # Replicas share the processors that they got among them.
     stretched = each * _ANSWERERS / share

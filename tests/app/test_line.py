@@ -36,7 +36,7 @@ def test_a_replica_of_another_version_is_passed_over_and_a_broken_stream_begun_a
     turns = iter(range(9))
     events = list(line_to(answer).events("answer/answer", "doc", lambda: {"turn": next(turns)}))
     first: Values = {"token": [1, 0]}
-    assert events == [AGAIN, AGAIN, first, AGAIN, first, {"token": [2, 0]}]
+    assert events == [AGAIN, AGAIN, first, AGAIN, {}, first, {"token": [2, 0]}]
     assert asked == [("doc", 0), ("doc#1", 1), ("doc#1", 2), ("doc#1", 3)]
 
 

@@ -2,15 +2,19 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.conversations import Asked
 from app.errors import Busy, NotRead
-from app.events import Answer, TextDelta
+from app.events import Answer, AskEvent, TextDelta
 from app.main import App
+from app.questions import Questions
 from storage import read_block
 from tests.app.paper import code, wait_until
 from tests.cluster.conftest import ANSWERERS, Cluster
@@ -217,6 +221,35 @@ def test_two_pages_never_write_one_pod_twice(open_page: Callable[[], App], paper
             for block in blocks:
                 read_block(pages[0]._home.pods / block.file_name, block.checksum)
         assert ask(pages[0], each) == ask(pages[1], each)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_pages_of_one_database_answer_a_question_once(
+    database: str, cluster: Cluster, papers: Papers, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue("postgres").url() if database == "postgres" else ""
+    settings = replace(cluster.settings, cluster=cluster.address, database=url)
+    with ExitStack() as stack:
+        pages = [stack.enter_context(closing(App(settings))) for _ in range(2)]
+        documents, answered = added(pages[0], papers(4)), Counter[int]()
+        read(pages[0], documents)
+        answer = Questions.answer
+
+        def counted(questions: Questions, asked: Asked, stop: threading.Event) -> Generator[AskEvent]:
+            answered[asked.answer_id] += 1
+            yield from answer(questions, asked, stop)
+
+        monkeypatch.setattr(Questions, "answer", counted)
+        for page in pages:
+            page.model.wait()
+            page.chat.start()
+        chats = [pages[place % 2].chat.ask(each, "", QUESTION) for place, each in enumerate(documents * 2)]
+        for each in chats:
+            wait_until(lambda each=each: pages[0].chat.turns(each)[-1].state == "done", "the answer")
+        assert len(answered) == len(chats) and set(answered.values()) == {1}
+        assert [turn.answer.answer for turn in pages[0].chat.turns(chats[0])] == [
+            turn.answer.answer for turn in pages[1].chat.turns(chats[0])
+        ]
 
 
 def test_replicas_refuse_strangers_other_versions_and_names_that_lead_elsewhere(
