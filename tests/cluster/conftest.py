@@ -7,9 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class Cluster:
     settings: Settings
     link: Path
     process: subprocess.Popen[str]
-    counts: Counter[str] = field(default_factory=Counter)
+    client: httpx.Client
 
     @property
     def url(self) -> str:
@@ -46,7 +45,7 @@ class Cluster:
 
     def post(self, verb: str, session: str = "", **values: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {(self.settings.home / KEY).read_text()}", "x-session-id": session}
-        return httpx.post(f"{self.url}/{verb}", json=values, headers=headers, timeout=60.0, trust_env=False)
+        return self.client.post(f"{self.url}/{verb}", json=values, headers=headers)
 
     def who(self, document_id: str, reads_as: str) -> int:
         """The process of the replica that a document goes to."""
@@ -82,7 +81,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path)
 @pytest.fixture(scope="session")
 def settings(model_folder: tuple[Path, Path]) -> Settings:
     return Settings(
-        model=str(model_folder[0]), chunk_tokens=64, max_answer_tokens=120, meaning=False, prepare=False, coded=False
+        model=str(model_folder[0]), chunk_tokens=64, max_answer_tokens=80, meaning=False, prepare=False, coded=False
     )
 
 
@@ -113,7 +112,8 @@ def cluster(
         while "Replicas are at" not in said.read_text():
             assert process.poll() is None and time.monotonic() < patience_ends, said.read_text()
             time.sleep(0.2)
-        yield Cluster(f"http://127.0.0.1:{port}", replace(settings, home=home), link, process)
+        with httpx.Client(timeout=60.0, trust_env=False) as client:
+            yield Cluster(f"http://127.0.0.1:{port}", replace(settings, home=home), link, process, client)
     finally:
         process.terminate()
         process.wait(120)
