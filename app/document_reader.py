@@ -145,7 +145,8 @@ class DocumentReader:
     def _twin(self, reading: Reading, section: Section) -> Section | None:
         """The same section as this model read it exactly, from whose pod any recipe can be made."""
         exact = self._planner.find(reading.document_id, "exact")
-        if exact is None or exact.id == reading.id or self._loaded.recipes[reading.recipe].layout.recipe.while_reading:
+        precision = self._loaded.recipes[reading.recipe].layout.recipe.precision
+        if exact is None or exact.id == reading.id or precision.while_reading:
             return None
         twin = self._store.sections(exact.id)[section.position]
         return twin if twin.state == "ready" and twin.token_ids == section.token_ids else None

@@ -61,7 +61,7 @@ class OutOfMemory(AppError):
         known = f"There is too little memory: {needed}{free_bytes / 1e9:.1f} GB are free."
         super().__init__(
             known if free_bytes else "There is too little memory.",
-            "Close other programs that use it, choose a recipe with fewer bytes such as --recipe balanced, "
+            "Close other programs that use it, choose a recipe with fewer bytes such as --recipe light, "
             "or add the document in shorter parts.",
         )
 

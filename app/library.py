@@ -29,7 +29,7 @@ from app.settings import Settings
 from app.titles import name_of
 from app.transfer import Transfer
 from app.worker import Stage, Worker
-from engine.sharing.basis_fit import SAMPLES_SUFFIX
+from engine.compression.basis_fit import SAMPLES_SUFFIX
 from storage import Document, Home, Reading, ReadingState, Store
 
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"

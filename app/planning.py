@@ -90,7 +90,7 @@ class Planner:
     def needs_text(self, readings: Iterable[Reading], recipe: str) -> bool:
         """Whether the text has to be read for a recipe, because none of a document's readings is whole and exact."""
         parts = self._recipes[recipe].layout.recipe
-        if parts.exact or parts.while_reading:
+        if parts.exact or parts.precision.while_reading:
             return True
         exact = self._recipes["exact"].reader
         return not any(each.reader == exact and each.state == "ready" for each in readings)

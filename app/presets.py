@@ -10,7 +10,7 @@ from engine.kvcache.recipe import parse
 from storage import Document, Reading, SectionRead, Shelved, Store
 
 _LAST_CHOSEN = "recipe"
-USUAL = "packed"
+USUAL = "faithful"
 """By which documents are kept that nobody chose a recipe for, where the reader is prepared."""
 
 

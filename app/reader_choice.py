@@ -20,13 +20,13 @@ from app.pod_engine import PodEngine
 from app.reader_model import ReaderModel
 from app.refusals import TOLD, report
 from app.settings import Settings
+from engine.compression.basis_fit import TOKENS, angles_of_codable, passing_bytes, prepare, seconds_of
+from engine.compression.sample_text import MOST_CHARACTERS
 from engine.core.errors import EngineError, ModelRefused
 from engine.core.oom import free_bytes, translate_oom
 from engine.models import hub
 from engine.models.families.known import EMBEDDED, KnownReader, readers
 from engine.models.loader import local_folder, needed_bytes, select_device
-from engine.sharing.basis_fit import TOKENS, angles_of_codable, passing_bytes, prepare, seconds_of
-from engine.sharing.sample_text import MOST_CHARACTERS
 from storage import Home, Reading, Store
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _MOST_REMEMBERED = 8
 _LOOK_SECONDS = 0.2
 _NICE = 15
 _PREPARING = "Finding out how the memory of the reader is coded."
-CODED = "archive"
+CODED = "faithful"
 """The recipe that needs a basis of the reader's memory."""
 _MOST_SECONDS = 600.0
 """So long at most a reader may take to be prepared for it that is prepared unasked."""

@@ -17,13 +17,13 @@ from app.pace import Pace
 from app.prompts import Prompts
 from app.recipe_registry import RecipeRegistry
 from app.settings import Settings
-from engine.core.errors import AdapterMismatch, EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
+from engine.core.errors import EngineError, ModelRefused, OutOfMemory, PlanMissing, RecipeUnknown
 from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
 from engine.kvcache.layout import Layout
-from engine.kvcache.recipe import NAMED, parse
+from engine.kvcache.recipe import NAMED
 from engine.models import loader
 from engine.offload.tiers import limits, tiered_cache
 from engine.runtime.backend import runner_for
@@ -148,7 +148,7 @@ class ReaderModel:
             self._loaded = loaded
         except ModelUnavailable as error:
             self._failure = error
-        except (AdapterMismatch, PlanMissing, RecipeUnknown) as error:
+        except (PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe exact.")
         except OutOfMemory as error:
             self._failure = ModelUnavailable(
@@ -224,10 +224,7 @@ Load = Callable[[str, Settings, Path, Callable[[str], None], Idle], "Loaded"]
 
 def load_here(choice: str, settings: Settings, folder: Path, say: Callable[[str], None], idle: Idle) -> "Loaded":
     """A model in this process. Raises EngineError, and OSError where it cannot be read."""
-    model = loader.load(choice, folder, say, settings.threads)
-    if adapter := parse(settings.recipe or "exact").adapter:
-        model = loader.adapted(model, adapter, folder)
-    return Loaded(model, settings, folder, say, idle)
+    return Loaded(loader.load(choice, folder, say, settings.threads), settings, folder, say, idle)
 
 
 class Loaded:
@@ -242,8 +239,8 @@ class Loaded:
         """Everybody who works with the runner is counted here."""
         self.prompts = Prompts(model.tokenizer)
         layers, num_heads = model.shape.layers, model.network.config.num_attention_heads
-        self.heads = heads.find(model.name, model.base_digest, folder) or heads.default(
-            model.name, model.base_digest, layers, num_heads
+        self.heads = heads.find(model.name, model.digest, folder) or heads.default(
+            model.name, model.digest, layers, num_heads
         )
         """Others may take their place while the model is used; whoever needs them twice keeps them."""
         self.recipes = RecipeRegistry(model, self.prompts, folder, settings.recipe or "exact")

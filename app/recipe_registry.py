@@ -32,13 +32,12 @@ class Prepared:
 
 
 class RecipeRegistry:
-    """Recipes by their name or parts. `started_with` is the one whose adapter, if any, is in the model."""
+    """Recipes by their name or parts; the one that the program was `started_with` must be there."""
 
     def __init__(self, model: Model, prompts: Prompts, folder: Path, started_with: str) -> None:
         self._model = model
         self._prompts = prompts
         self._folder = folder
-        self._adapter = parse(started_with).adapter
         self._prepared: dict[str, Prepared] = {}
         self._bytes: dict[tuple[str, int], int] = {}
         # A recipe that the program was started with must be there, so whoever starts it hears of it at once.
@@ -82,8 +81,6 @@ class RecipeRegistry:
         return f"{layout.recipe}: {rate:,.0f} bytes a token{more}"
 
     def _prepare(self, recipe: Recipe) -> Prepared:
-        if recipe.adapter not in ("", self._adapter):
-            raise PlanMissing(f"the adapter {recipe.adapter} is not loaded: start DocPod with --recipe {recipe}")
         layout = layout_of(self._model, recipe, [self._folder])
         return Prepared(layout, self._identity("exact" if recipe.exact else layout.digest))
 

@@ -4,9 +4,18 @@ import errno
 import logging
 from uuid import uuid4
 
-from app.errors import AppError, Busy, DiskFailed, DiskFull, LibraryAway, Locked, OutOfMemory
+from app.errors import AppError, BadSetting, Busy, DiskFailed, DiskFull, LibraryAway, Locked, OutOfMemory
 from app.log_file import NAME
-from storage import DatabaseDamaged, HomeBusy, HomeLocked, StorageAway, StorageError, StorageFailed, StorageFull
+from storage import (
+    DatabaseDamaged,
+    HomeBusy,
+    HomeLocked,
+    PlaceRefused,
+    StorageAway,
+    StorageError,
+    StorageFailed,
+    StorageFull,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +36,8 @@ def as_app_error(error: BaseException) -> AppError | None:
             return DiskFailed(f"The database of the library is damaged: {error}.", RESCUE)
         case HomeLocked():
             return Locked(*_LOCKED.get(error.why) or _WITHOUT[error.by == "keyring"])
+        case PlaceRefused():
+            return BadSetting(f"The library cannot be opened: {error}.", "Look at --database and --store.")
         case StorageAway():
             return LibraryAway(f"What keeps the library cannot be reached: {error}.", AWAY)
         case StorageFailed():

@@ -115,7 +115,7 @@ class Settings:
         "How the memory of a document that you add is compressed. What is chosen for a document holds for the next "
         "ones too.", choices=_RECIPES, shown="exact")
     prepare: bool = _setting(True, _DOCUMENTS, "live", "Preparing readers",
-        "A small reader is prepared for the recipe archive in the background, once, when something is read and nobody "
+        "A small reader is prepared for coded memories in the background, once, when something is read and nobody "
         "else is at work.")
     coded: bool = _setting(True, _DOCUMENTS, "live", "Coded memory",
         "Where nobody chose a recipe and the reader is prepared, documents are kept coded instead of exactly, those "

@@ -14,6 +14,7 @@ from storage.errors import (
     HomeLocked,
     NewerDatabase,
     NotStored,
+    PlaceRefused,
     StorageAway,
     StorageError,
     StorageFailed,

@@ -48,6 +48,10 @@ class StorageFailed(StorageError):
     """The disk did not do what it was asked, or must not be written to; the text has the system's reason."""
 
 
+class PlaceRefused(StorageError):
+    """What is named as the place of a database or of files cannot be used, or not for this library."""
+
+
 class StorageAway(StorageError):
     """A server that keeps the library does not answer, or not as it should; nothing was lost."""
 

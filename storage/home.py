@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from storage.durable import atomic_file
-from storage.errors import HomeBusy, HomeLocked, StorageError, StorageFailed
+from storage.errors import HomeBusy, HomeLocked, PlaceRefused, StorageError
 from storage.locks import FileLock, alone_with
 from storage.object_store import is_kept, mounted, put, store_of
 from storage.read_only import is_read_only, stand_in
@@ -44,7 +44,7 @@ class Home:
     ) -> None:
         self.is_read_only = is_read_only(root)
         if self.is_read_only and (database or store):
-            raise StorageFailed(f"{root} can only be read, and what is kept elsewhere can not")
+            raise PlaceRefused(f"{root} can only be read, and what is kept elsewhere not like that")
         """Whether all that is written goes with the end of this process."""
         self.root = stand_in(root.absolute()) if self.is_read_only else root.absolute()
         self.is_remote = "://" in store
@@ -124,7 +124,7 @@ class Home:
         """Note beside the files of a library whose they are, where they are elsewhere than its database: of a new one,
         or of one whose `document_id` is among them.
 
-        Raises StorageFailed where they are another library's, or sealed by another vault.
+        Raises PlaceRefused where they are another library's, or sealed by another vault.
         """
         if self.bytes == self.root and not self.is_served:
             return
@@ -136,14 +136,14 @@ class Home:
             known = mark.read_text()
         except FileNotFoundError:
             if document_id and not is_kept(self.documents / document_id):
-                raise StorageFailed("the files of the library are not in this store: copy them first") from None
+                raise PlaceRefused("the files of the library are not in this store: copy them first") from None
             known = own
             with atomic_file(mark, len(own), partial(put, mark)) as file:
                 file.write(own.encode())
         if known != own:
             same = known.split()[0] == library
             why = "sealed otherwise: it takes the vault.json of its library" if same else "another library's"
-            raise StorageFailed(f"the store is {why}")
+            raise PlaceRefused(f"the store is {why}")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

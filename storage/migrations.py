@@ -113,6 +113,24 @@ def m015_checks_of_rows(connection: Connection) -> None:
     checks.check_all(connection)
 
 
+def m016_recipes_by_their_parts(connection: Connection) -> None:
+    """Names of recipes mean other parts from now on: what was made by the earlier ones is called by these."""
+    parts = {
+        "faithful": "keep60+k8v4h",
+        "balanced": "keep40+k4v4h",
+        "compact": "keep27+k4v4h+near4,32",
+        "packed": "coded16+near4,1",
+        "archive": "coded50+near4,1",
+    }
+    for name, made_by in parts.items():
+        for change in (
+            "UPDATE documents SET recipe = :made_by WHERE recipe = :name",
+            "UPDATE readings SET recipe = :made_by WHERE recipe = :name",
+            "UPDATE preferences SET value = :made_by WHERE value = :name AND name = 'recipe'",
+        ):
+            connection.execute(text(change), {"made_by": made_by, "name": name})
+
+
 MIGRATIONS: Sequence[Migration] = (
     m003_no_index_of_messages,
     m004_notes_of_documents,
@@ -127,6 +145,7 @@ MIGRATIONS: Sequence[Migration] = (
     m013_copies_of_conversations,
     m014_tags_of_documents,
     m015_checks_of_rows,
+    m016_recipes_by_their_parts,
 )
 
 

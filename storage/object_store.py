@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Lock
 
-from storage.errors import StorageAway, StorageFailed
+from storage.errors import PlaceRefused, StorageAway
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ObjectStore:
                 url.rstrip("/"), skip_instance_cache=True, use_listings_cache=False, **options
             )
         except (ImportError, ValueError) as error:
-            raise StorageFailed(f"{url} cannot be used: {error}") from error
+            raise PlaceRefused(f"{url} cannot be used: {error}") from error
 
     def fetch(self, path: Path, anew: bool = False) -> bool:
         """Bring a file here, unless it is; `anew` in any case. Whether it came. Raises FileNotFoundError."""
@@ -134,7 +134,7 @@ class ObjectStore:
 
 @contextmanager
 def mounted(folder: Path, url: str, cache_bytes: int) -> Iterator[None]:
-    """While this lasts files in the folders of `folder` are those of a store. Raises StorageFailed."""
+    """While this lasts files in the folders of `folder` are those of a store. Raises PlaceRefused."""
     _OPEN[folder] = ObjectStore(folder, url, cache_bytes)
     try:
         yield

@@ -10,7 +10,15 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from storage import word_places
-from storage.errors import DatabaseDamaged, HomeBusy, StorageAway, StorageError, StorageFailed, StorageFull
+from storage.errors import (
+    DatabaseDamaged,
+    HomeBusy,
+    PlaceRefused,
+    StorageAway,
+    StorageError,
+    StorageFailed,
+    StorageFull,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +32,7 @@ _CONNECTING = {
 }  # fmt: skip
 _MEANINGS: dict[str, type[StorageError]] = {
     "08": StorageAway, "57": StorageAway, "25006": StorageAway, "53300": StorageAway, "25P03": StorageAway,
-    "55P03": HomeBusy, "40": HomeBusy, "42501": StorageFailed, "28": StorageFailed, "3D": StorageFailed,
+    "55P03": HomeBusy, "40": HomeBusy, "42501": PlaceRefused, "28": PlaceRefused, "3D": PlaceRefused,
     "XX001": DatabaseDamaged, "XX002": DatabaseDamaged, "58": StorageFailed,
 }  # fmt: skip
 """By SQLSTATE, or its class. After a fail-over a connection may be to a server that cannot be written to (25006)."""
@@ -41,7 +49,7 @@ class Postgres:
         try:
             found = make_url(url)
             if found.get_backend_name() != "postgresql":
-                raise StorageFailed(f"{found.drivername} is no database that DocPod knows")
+                raise PlaceRefused(f"{found.drivername} is no database that DocPod knows")
             self.engine = create_engine(
                 found.set(drivername="postgresql+psycopg"),
                 isolation_level="REPEATABLE READ",
@@ -50,9 +58,9 @@ class Postgres:
                 connect_args=_CONNECTING,
             )
         except ArgumentError as error:
-            raise StorageFailed("the URL of the database is none, such as postgresql://user@host/name") from error
+            raise PlaceRefused("the URL of the database is none, such as postgresql://user@host/name") from error
         except ModuleNotFoundError as error:
-            raise StorageFailed("the packages for PostgreSQL are not installed: pip install '.[postgres]'") from error
+            raise PlaceRefused("the packages for PostgreSQL are not installed: pip install '.[postgres]'") from error
         self.writing = self.engine.execution_options(isolation_level="READ COMMITTED", docpod_writes=True)
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._use: Connection | None = None

@@ -35,9 +35,7 @@ ROOMS = (
     "offload",
     "compression",
     "evidence",
-    "sharing",
     "training",
-    "vision",
 )
 """The rooms of engine/: each imports itself and those before it."""
 ONLY_IN = {

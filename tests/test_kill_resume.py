@@ -174,7 +174,7 @@ def kills(settings: Settings, source: Path, patience: float, most_seconds: float
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("recipe", ["balanced", "k4v4hs"])
+@pytest.mark.parametrize("recipe", ["light", "k4v4hs"])
 def test_a_compressed_reading_that_is_killed_ends_like_one_that_was_not(
     settings: Settings, tmp_path: Path, recipe: str
 ) -> None:

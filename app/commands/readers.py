@@ -42,10 +42,12 @@ def _use(app: App, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _prepare(app: App, options: argparse.Namespace) -> dict[str, Any]:
-    """Find out how the reader's memory is coded, for the recipe archive: once, minutes without a GPU."""
+    """Find out how the reader's memory is coded, for the recipes faithful to archive: once, minutes without a GPU."""
     app.readers.prepare()
     name = _settled(app)
-    print(f"Documents that {name} reads can be kept by the recipe archive from now on.")
+    print(
+        f"Documents that {name} reads can be kept by the recipes faithful, balanced, compact and archive from now on."
+    )
     return {"reader": name}
 
 

@@ -31,7 +31,7 @@ from engine.core.errors import EngineError
 from engine.models import embedded
 
 _ANSWER_TOKENS = 128
-RECIPES = "exact,k4v4hs,compact,balanced,faithful"
+RECIPES = "exact,k4v4hs,light"
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:

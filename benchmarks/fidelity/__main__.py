@@ -4,6 +4,7 @@
 
 Prints a table and ends with one JSON line; `--out` gets both, and a picture of bytes against answers. Without `--data`
 (a folder with qa_dev.jsonl.gz, with .txt files, or both) Python's own reference is read, and nothing tells of answers.
+Files kinds/KIND.txt of the folder are kinds of text, each of which is continued in its turn.
 """
 
 import argparse
@@ -15,9 +16,9 @@ from benchmarks.fidelity import workers
 from benchmarks.fidelity.bench import Row
 from benchmarks.fidelity.pareto import draw
 from benchmarks.fidelity.report import intervals, summarize, table
-from benchmarks.fidelity.work import add_options, names, work
+from benchmarks.fidelity.work import add_options, names, recipe_and_adapter, work
 from engine.core.errors import EngineError
-from engine.kvcache.recipe import NAMED, parse
+from engine.kvcache.recipe import NAMED
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
@@ -45,7 +46,7 @@ def _measure(options: argparse.Namespace, say: Callable[[str], None]) -> None:
     if len(found) < found[0].documents:
         why = "not all could be measured" if failure else "the time is up"
         say(f"{why}: this is what {len(found)} of {found[0].documents} documents say")
-    recipes = {name: parse(name) for name in names(options.recipes)}
+    recipes = {name: recipe_and_adapter(name)[0] for name in names(options.recipes)}
     rows = {name: Row() for name in recipes}
     # In the order of the documents, whoever measured them.
     for each in sorted(found, key=lambda each: each.number):

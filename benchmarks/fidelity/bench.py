@@ -67,10 +67,10 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed:
     streamed: dict[tuple[int, str], ExactPod | QuantizedPod] = {}
     for entry in entries:
         row, source = rows[entry.name], exact
-        if entry.recipe.while_reading or entry.runner is not runner:
+        if entry.recipe.precision.while_reading or entry.runner is not runner:
             # Several recipes of one adapted model start from what it read, once.
-            plan = entry.layout if entry.recipe.while_reading else None
-            key = (id(entry.runner), _way(plan) if plan else "")
+            plan = entry.layout if entry.recipe.precision.while_reading else None
+            key = (id(entry.runner), str(plan.recipe) if plan else "")
             if key not in streamed:
                 streamed[key] = read(entry.runner, ids, plan)
             source = streamed[key]
@@ -100,7 +100,7 @@ def measure(runner: Runner, entries: Sequence[Entry], document: Document, timed:
         found = [answers(entry.runner, opened, question) for question in document.questions]
         for question, right, got in zip(document.questions, truth, found, strict=True):
             judged = judge(question.kind, document.length, right, got, question.answer)
-            row.judged.append(replace(judged, depth=question.depth))
+            row.judged.append(replace(judged, depth=question.depth, text=document.text))
         again = answers(entry.runner, opened, document.questions[0])
         row.drift = max(row.drift, float((again - found[0]).abs().max()))
     return rows
@@ -120,11 +120,6 @@ def stored_bytes(pod: ExactPod | QuantizedPod) -> int:
     else:
         wide = [rows for each in pod.groups for rows in (each.keys, each.values)]
     return pod.nbytes - sum(each.nbytes - 2 * each.numel() for each in wide)
-
-
-def _way(plan: Layout) -> str:
-    """What of a layout shapes the reading itself."""
-    return str(plan.recipe) if plan.recipe.precision.while_reading else f"{plan.roots} {plan.recipe.sharing.mode}"
 
 
 def _step_seconds(entry: Entry, pod: AnyPod, question: Question, count: int) -> float:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity.planting import Plant, plants
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed
 from engine.models.tokenizer import Tokenizer
-from engine.sharing.sample_text import read_text, sample_text
+from engine.training.options import read_text
 
 CONTINUED_TOKENS = 512
 """Tokens behind a document over which its continuation is judged."""
@@ -35,12 +36,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Document:
-    """The tokens of a prompt's head and a text; `length` is what was asked for, 0 where texts have their own."""
+    """The tokens of a prompt's head and a text; `length` is what was asked for, 0 where texts have their own. `text` is
+    what kind of text it is, where that is known."""
 
     name: str
     length: int
     ids: tuple[int, ...]
     questions: tuple[Question, ...]
+    text: str = ""
 
 
 class Shelf:
@@ -54,14 +57,18 @@ class Shelf:
         self._head, self._end = tokenizer.user_turn()
         self._records = _records(data)
         self._ids = tokenizer.encode(_text(data, self._records))[0]
+        self._kinds = {name: tokenizer.encode(text)[0] for name, text in _kinds(data).items()}
 
     def texts(self, length: int, count: int) -> Iterator[Document]:
-        """Pieces of text, to be continued. Raises CalibrationFailed where there is too little text."""
+        """Pieces of text, to be continued: of every kind in turn, where the folder tells kinds apart. Raises
+        CalibrationFailed where there is too little text."""
+        kinds = list(self._kinds.items()) or [("", self._ids)]
         for number in range(count):
-            body = self._piece(length - len(self._head) + CONTINUED_TOKENS, length, number)
+            kind, ids = kinds[number % len(kinds)]
+            body = self._piece(length - len(self._head) + CONTINUED_TOKENS, length, number, ids)
             first = len(body) - CONTINUED_TOKENS
             question = Question("text", tuple(body[first : first + 1]), tuple(body[first + 1 :]))
-            yield Document(f"text {number}", length, (*self._head, *body[:first]), (question,))
+            yield Document(f"text {number} {kind}".strip(), length, (*self._head, *body[:first]), (question,), kind)
 
     def planted(self, length: int, count: int) -> Iterator[Document]:
         """Pieces of text with facts in them, asked for in the order in which they were drawn."""
@@ -69,7 +76,8 @@ class Shelf:
             rng = random.Random(f"{self._seed} {length} {number}")
             found = plants(rng)
             pieces = [(plant, self._tokenizer.encode(f"\n{piece}\n")[0]) for plant in found for piece in plant.pieces]
-            body = self._piece(length - len(self._head) - sum(len(ids) for _, ids in pieces), length, number)
+            left = length - len(self._head) - sum(len(ids) for _, ids in pieces)
+            body = self._piece(left, length, number, self._ids)
             # Each kind at varied depth: the cuts are spread evenly, what is put there is shuffled.
             rng.shuffle(pieces)
             ids, start = list(self._head), 0
@@ -110,17 +118,17 @@ class Shelf:
         ids = [*self._tokenizer.encode(f"\n\n{question}")[0], *self._end, *self._tokenizer.encode(lead)[0]]
         return Question(kind, tuple(ids), tuple(self._tokenizer.encode(answer)[0][:ANSWER_TOKENS]))
 
-    def _piece(self, tokens: int, length: int, number: int) -> list[int]:
+    def _piece(self, tokens: int, length: int, number: int, ids: list[int]) -> list[int]:
         """A run of text that begins at a place of its own."""
         if tokens < 1:
             raise CalibrationFailed(f"what is planted does not fit into {length} tokens; take longer documents")
-        if tokens > len(self._ids):
+        if tokens > len(ids):
             raise CalibrationFailed(
-                f"a document of {length} tokens needs {tokens} tokens of text, {len(self._ids)} are there"
+                f"a document of {length} tokens needs {tokens} tokens of text, {len(ids)} are there"
             )
         places = random.Random(f"{self._seed} {length}")
-        starts = [places.randrange(len(self._ids) - tokens + 1) for _ in range(number + 1)]
-        return self._ids[starts[number] : starts[number] + tokens]
+        starts = [places.randrange(len(ids) - tokens + 1) for _ in range(number + 1)]
+        return ids[starts[number] : starts[number] + tokens]
 
 
 def _records(data: Path | None) -> list[dict[str, Any]]:
@@ -134,10 +142,15 @@ def _records(data: Path | None) -> list[dict[str, Any]]:
 
 def _text(data: Path | None, records: Sequence[Mapping[str, Any]]) -> str:
     """What documents are made of: the .txt files of the folder, the texts of its question data, or the sample."""
-    files = sorted(data.rglob("*.txt")) if data else []
+    files = sorted(data.glob("*.txt")) if data else []
     if files:
         return read_text(files)[:TEXT_CHARACTERS]
     return "\n\n".join(record["text"] for record in records)[:TEXT_CHARACTERS] or sample_text()
+
+
+def _kinds(data: Path | None) -> dict[str, str]:
+    """Texts by kind: those of the files `kinds/KIND.txt` of the folder."""
+    return {file.stem: read_text([file])[:TEXT_CHARACTERS] for file in sorted(data.glob("kinds/*.txt"))} if data else {}
 
 
 def by_kind(documents: Sequence[Document]) -> dict[str, int]:

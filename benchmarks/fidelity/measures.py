@@ -17,7 +17,7 @@ class Judged:
 
     `nll` and `kl` (from the exact pod's predictions) are in nats per token, `top1` is the share of positions with the
     same likeliest token as the exact pod, `right` whether every token of the answer was the likeliest. `depth` is where
-    the answer stands in the document.
+    the answer stands in the document, and `text` is what kind of text that is, where it is known.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class Judged:
     right: bool
     exact_right: bool
     depth: float = 0.0
+    text: str = ""
 
 
 @dataclass(frozen=True)

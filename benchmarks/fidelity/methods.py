@@ -63,8 +63,8 @@ METHODS = (
     Method("LESS", "2402.09398", "merged", "keep{}:less"),
 )
 VISION = (
-    ("VTC-CLS", "2412.05819", "tests/engine/vision/test_vtc_cls.py"),
-    ("PACT", "2504.08966", "tests/engine/vision/test_pact.py"),
+    ("VTC-CLS", "2412.05819", "tests/benchmarks/vision/test_vtc_cls.py"),
+    ("PACT", "2504.08966", "tests/benchmarks/vision/test_pact.py"),
 )
 _FIGURES = ("kl", "top1", "answer_nll_delta", "copies", "multi_hop", "aggregation", "build_s", "tok_s")
 

@@ -48,7 +48,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the table has no room for, as Markdown: intervals, depths of copies, and what harder questions lose."""
     quarters = list(rows[0]["retrieval_by_depth"])
-    heads = ["recipe", "KL [95 %]", "median", "top-1 [95 %]", "text Δ [95 %]", "copy [95 %]"]
+    heads = ["recipe", "KL [95 %]", "median", "worst text", "top-1 [95 %]", "text Δ [95 %]", "copy [95 %]"]
     heads += [f"copy, depth {quarter}" for quarter in quarters] + ["copy Δ nats"]
     heads += [f"{kind.replace('_', ' ')} Δ nats" for kind in HARD] + ["drift"]
     lines = [heads, ["---"] * len(heads)]
@@ -58,6 +58,7 @@ def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
                 row["recipe"],
                 _between(row["kl_ci"], ".4f"),
                 _number(row["kl_median"], ".5f"),
+                _worst(row["kl_by_text"]),
                 _between(row["top1_ci"], ".3f"),
                 _between(row["lm_ci"], "+.4f"),
                 _between(row["retrieval_ci"], ".2f"),
@@ -70,6 +71,12 @@ def intervals(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
+def _worst(by_text: Mapping[str, float]) -> str:
+    """The kind of text with the largest divergence, which says something where there are several."""
+    kind = max(by_text, key=lambda kind: by_text[kind], default="")
+    return f"{kind} {by_text[kind]:.4f}" if kind else "-"
+
+
 def _between(interval: Sequence[float] | None, form: str) -> str:
     return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
@@ -80,7 +87,7 @@ def _facts(row: Row, seed: int) -> dict[str, Any]:
 
     text, asked = of("text"), of("answer")
     longest = max(row.num_bytes)
-    kl = mean(text, lambda each: float(each.kl.mean()), seed)
+    kl = mean(text, _divergence, seed)
     top1 = mean(text, lambda each: each.top1, seed)
     delta = mean(text, lambda each: each.nll - each.exact_nll, seed)
     answer = mean(asked, lambda each: each.nll - each.exact_nll, seed)
@@ -92,6 +99,10 @@ def _facts(row: Row, seed: int) -> dict[str, Any]:
         "kl_ci": _interval(kl),
         "kl_median": quantile(text, 0.5),
         "kl_p999": quantile(text, 0.999),
+        "kl_by_text": {
+            kind: _value(mean([each for each in text if each.text == kind], _divergence, seed))
+            for kind in sorted({each.text for each in text})
+        },
         "top1": _value(top1),
         "top1_ci": _interval(top1),
         "lm_delta": _value(delta),
@@ -116,6 +127,10 @@ def _facts(row: Row, seed: int) -> dict[str, Any]:
         "drift": row.drift,
         "seconds": round(row.seconds, 2),
     }
+
+
+def _divergence(judged: Judged) -> float:
+    return float(judged.kl.mean())
 
 
 def _right(judged: Judged) -> float:

@@ -16,9 +16,10 @@ from benchmarks.fidelity.bench import Entry, measure
 from benchmarks.fidelity.documents import Document, Shelf
 from benchmarks.fidelity.workers import Found
 from engine.kvcache.layout import layout_of
-from engine.kvcache.recipe import parse
+from engine.kvcache.recipe import Recipe, parse
 from engine.models import loader
 from engine.runtime.runner import Runner
+from engine.training.adapter import adapt_network
 
 QUESTIONED_EACH = 4
 """Documents of the question data for each document of another kind."""
@@ -30,11 +31,11 @@ def work(options: argparse.Namespace, number: int = 0) -> Iterator[Found]:
     runners = {"": runner}
     entries = []
     for name in names(options.recipes):
-        recipe = parse(name)
-        if recipe.adapter not in runners:
+        recipe, adapter = recipe_and_adapter(name)
+        if adapter not in runners:
             # A model of its own: additions change the weights.
-            runners[recipe.adapter] = load(options, recipe.adapter)
-        used = runners[recipe.adapter]
+            runners[adapter] = load(options, adapter)
+        used = runners[adapter]
         entries.append(Entry(name, recipe, layout_of(used.model, recipe, [options.models]), used))
     yield from measured(options, number, runner, entries)
 
@@ -66,7 +67,9 @@ def load(options: argparse.Namespace, adapter: str = "") -> Runner:
     if options.dtype == "float32":
         model = replace(model, shape=replace(model.shape, dtype=torch.float32))
         model.network.float()
-    return Runner(loader.adapted(model, adapter, options.models) if adapter else model)
+    if adapter:
+        adapt_network(options.models / f"{adapter}.safetensors", model)
+    return Runner(model)
 
 
 def measured(
@@ -93,6 +96,13 @@ def measured(
 def names(recipes: str) -> list[str]:
     """The recipes of a list, exact first."""
     return ["exact", *(each for each in split_recipes(recipes) if each != "exact")]
+
+
+def recipe_and_adapter(name: str) -> tuple[Recipe, str]:
+    """A recipe, and the trained weights of its part `adapter=NAME`, if it has one. Raises RecipeUnknown."""
+    parts = name.split("+")
+    adapter = next((each for each in parts if each.startswith("adapter=")), "")
+    return parse("+".join(each for each in parts if each != adapter) or "exact"), adapter.removeprefix("adapter=")
 
 
 def _documents(shelf: Shelf, lengths: Sequence[int], limit: int) -> list[Document]:

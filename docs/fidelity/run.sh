@@ -15,7 +15,7 @@ mkdir -p "$out"
 python -m engine.training.adapt --model embedded --models "$models" --text "$text" --out "$out/tokens" --steps 1 --length 1024 --dense
 
 # Maps for savings that do not ship with the project.
-python -m engine.sharing.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
+python -m engine.training.sharing.map_fit --model embedded --models "$models" --saving 0.4 0.45 --samples 12 --tokens 4096 --out "$models"
 
 number=0
 train() { # NAME OPTIONS...: on the next GPU, beside the others
@@ -49,5 +49,5 @@ keep30+k4v4h+near4,16,keep28+k4v4h+near4,32,keep27+k4v4h+near4,32,keep25+k4v4h+n
 wait
 measure adapted "exact,linear35+adapter=linear35-0,linear35+adapter=linear35-1,linear35+adapter=linear35-2,\
 linear35+adapter=linear35-0+k4v4h,linear35,linear45+adapter=linear45-0,linear35+adapter=linear35-0+near16,64,A35+adapter=A35-0,A35+adapter=A35-1,A35+adapter=A35-2,adapter=dense-0,\
-adapter=dense-1,adapter=dense-2,A35s+adapter=A35-paper,A35+adapter=A35-paper,B35+adapter=B35-0,A35+adapter=A35-0+k4v4h,\
+adapter=dense-1,adapter=dense-2,A35+adapter=A35-paper,B35+adapter=B35-0,A35+adapter=A35-0+k4v4h,\
 A35+adapter=A35-rounded+k4v4h,A35+adapter=A35-0+keep50+k4v4h,A35+adapter=A35-near64+near16,64"

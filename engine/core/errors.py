@@ -48,7 +48,7 @@ class ReaderUnknown(EngineError):
 
 
 class PlanMissing(EngineError):
-    """A recipe needs a sharing plan or an adapter that this model has none of."""
+    """A recipe needs a sharing plan that this model has none of."""
 
 
 class CalibrationFailed(EngineError):

@@ -1,23 +1,18 @@
 """Finds the evidence heads of a model: which heads look at the asked fact, among facts of many shapes.
 
-    python -m engine.evidence.calibration --model embedded --models DIR --out engine/evidence/calibrated
-
 The facts are invented and varied in wording, kind and value; each document holds distractors of the same shape.
 """
 
-import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from engine.core.sampling import SamplingParams
 from engine.evidence.heads import EvidenceHeads
 from engine.kvcache.quantized import AnyPod
-from engine.models import loader
 from engine.runtime.context import Head
 from engine.runtime.generate import attention_probs, generate
 from engine.runtime.prefill.builder import PodBuilder
@@ -130,7 +125,7 @@ def calibrate(
     # Whole sections carry more than one passage does, so they win ties.
     source = "passage" if right["passage"] > right["sections"] else "sections"
     heads = tuple(every[int(i)] for i in best.indices)
-    return EvidenceHeads(model.name, model.base_digest, heads, tuple(round(float(v), 3) for v in best.values), source)
+    return EvidenceHeads(model.name, model.digest, heads, tuple(round(float(v), 3) for v in best.values), source)
 
 
 def passage(pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
@@ -201,24 +196,3 @@ def _answers(runner: Runner, pods: Sequence[AnyPod], fact: Fact) -> bool:
     ids = _question(runner, fact.question)
     tokens = [step.token_id for step in generate(runner, pods, ids, SamplingParams(max_tokens=24))]
     return fact.answer.lower() in runner.model.tokenizer.decode(tokens).lower()
-
-
-def main(say: Callable[[str], None] = print) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="embedded", help="embedded, a local folder or a hub id")
-    parser.add_argument("--models", type=Path, required=True, help="folder of the embedded model")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the file of heads")
-    parser.add_argument("--samples", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    runner = Runner(loader.load(options.model, options.models, say))
-    heads = calibrate(runner, options.samples, options.seed)
-    path = heads.save(options.out)
-    say(f"{path}: answers from the {heads.answers_from}")
-    for head, mass in zip(heads.heads, heads.mass, strict=True):
-        say(f"layer {head[0]:2d} head {head[1]:2d}  {mass:+.3f}")
-
-
-if __name__ == "__main__":
-    main()

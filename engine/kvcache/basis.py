@@ -3,7 +3,7 @@
 A token's keys of a group of layers and all their KV heads, without their positions, are one vector, and its values
 another. Their principal components (Karhunen-Loeve transform; across layers as in KVTC, arXiv 2511.01815) need far
 fewer bits than the layers do one by one. Before that both are weighted by what the model's predictions tell of them
-(their Fisher information, see engine.sharing.basis_fit), so that a squared error stands for the divergence that it
+(their Fisher information, see engine.compression.basis_fit), so that a squared error stands for the divergence that it
 brings. Of a small model all layers are one group.
 
 Letters: L layers, G KV heads, D head size, H heads of a group's layers, N = H * D, T tokens, R directions.

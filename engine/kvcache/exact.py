@@ -253,12 +253,14 @@ class PodLoader:
         self.put(start, pairs)
 
     def put(self, start: int, pairs: Sequence[Tensor]) -> None:
-        """Copy each group's keys and values (2, L, G, C, D) of tokens from `start` to their places."""
+        """Copy each group's keys and values (2, L, G, C, D) of tokens from `start` to their places. On the device they
+        may be dropped at once: their memory is not taken again before they were copied."""
         stop = start + max(pair.shape[3] for pair in pairs)
         if stop > self._num_tokens:
             raise PodMismatch(f"a block ends at token {stop} of {self._num_tokens}")
         filled = []
-        with self._staging.sending(*(each for rows in self._rows for each in rows)):
+        there_already = [each for each in pairs if each.is_cuda]
+        with self._staging.sending(*there_already, *(each for rows in self._rows for each in rows)):
             for rows, pair, held in zip(self._rows, pairs, self._held, strict=True):
                 # Counted from the first token that is held.
                 end = stop - self._num_tokens + held

@@ -3,7 +3,7 @@
 Keys and values of a layer are linear in the same hidden state, which changes little from layer to layer. So the keys
 of most layers need not be stored: the root's keys (the nearest layer below that keeps its own) and the values of the
 layer itself and of two below it know them, once positions are taken off the keys. The idea of predicting keys across
-layers is that of AQUA-KV (arXiv 2501.19392); `python -m engine.sharing.map_fit` makes the maps of a model.
+layers is that of AQUA-KV (arXiv 2501.19392); `python -m engine.training.sharing.map_fit` makes the maps of a model.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ def find(model: Model, saving: float, angles: Angles, *folders: Path) -> KeyMaps
         return KeyMaps(tuple(facts["roots"]), weights, angles, facts["facts"])
 
     places = (*folders, SHIPPED)
-    return tensor_file.find(model, _kind(saving), places, make, "key maps", "python -m engine.sharing.map_fit")
+    return tensor_file.find(model, _kind(saving), places, make, "key maps", "python -m engine.training.sharing.map_fit")
 
 
 def _kind(saving: float) -> str:

@@ -107,13 +107,13 @@ def layout_of(model: Model, recipe: Recipe, folders: Sequence[Path] = ()) -> Lay
         if maps is None:
             raise PlanMissing(
                 f"{model.name} has no key maps to save {round(100 * saving)} %: "
-                f"make them with python -m engine.sharing.map_fit --model ... --saving {saving}"
+                f"make them with python -m engine.training.sharing.map_fit --model ... --saving {saving}"
             )
         return Layout(recipe, tuple((root,) * shape.kv_heads for root in maps.roots), maps)
-    plan = sharing_plan.find(model.name, model.base_digest, saving, *folders)
+    plan = sharing_plan.find(model.name, model.digest, saving, *folders)
     if plan is None:
         raise PlanMissing(
             f"{model.name} has no plan to share {round(100 * saving)} %: "
-            f"make one with python -m engine.sharing.plan_search --model ... --saving {saving}"
+            f"make one with python -m engine.training.sharing.plan_search --model ... --saving {saving}"
         )
     return Layout(recipe, plan.roots)

@@ -47,7 +47,7 @@ class OpenPod:
     """A pod as rows ready to be attended: exact tokens, and N distant slots of all layers and KV heads one behind the
     other, of which `counts[layer][kv_head]` are of each.
 
-    Keys and values are (N, D), positions (N,). `roots`, `skip` and `rotation` are those of Segment.
+    Keys and values are (N, D), positions (N,). `roots` and `rotation` are those of Segment.
     """
 
     proximal: Pod
@@ -58,7 +58,6 @@ class OpenPod:
     alike: bool
     """Whether all KV heads hold the same tokens."""
     roots: tuple[tuple[int, ...], ...] | None
-    skip: float
     rotation: Tensor | None
     num_tokens: int
     states: tuple[Tensor, ...] = ()
@@ -78,7 +77,7 @@ class OpenPod:
             return self.proximal.segments(layer)
         own = slice(first, first + sum(counts))
         keys, values, positions = self.keys[own], self.values[own], torch.split(self.positions[own], list(counts))
-        facts = None if self.roots is None else self.roots[layer], self.skip, self.rotation
+        facts = None if self.roots is None else self.roots[layer], self.rotation
         if self.alike:
             heads = len(counts), counts[0], -1
             segment = Segment(keys.view(heads), values.view(heads), positions[0], *facts)
@@ -147,7 +146,7 @@ class QuantizedPod:
         dtype = self.proximal.keys.dtype
         values = _together([dequantize(each, dtype) for each in self.distant[layer].values])
         keys = _together([dequantize(each, dtype) for each in self._keys(layer)])
-        return [*proximal, Segment(keys, values, _places(positions), roots, sharing.skip, self.rotation)]
+        return [*proximal, Segment(keys, values, _places(positions), roots, self.rotation)]
 
     def select(self, slots: Tensor) -> "Pod | OpenPod | QuantizedPod":
         """With a summary, itself: that is of all tokens, and what it says of some cannot be told from the rest."""
@@ -175,7 +174,6 @@ class QuantizedPod:
             _by_layer(counts, len(self.distant)),
             self.distant[0].kept is None,
             self.layout.roots if sharing.mode == "A" else None,
-            sharing.skip,
             self.rotation,
             num_tokens,
             self.states,

@@ -13,13 +13,14 @@ from engine.core.quant import hadamard
 
 NAMED = {
     "exact": "",
-    "faithful": "keep60+k8v4h",
-    "balanced": "keep40+k4v4h",
-    "compact": "keep27+k4v4h+near4,32",
-    "packed": "coded16+near4,1",
-    "archive": "coded50+near4,1",
+    "light": "keep40+k4v4h",
+    "faithful": "coded16+near4,1",
+    "balanced": "coded30+near4,1",
+    "compact": "coded48+near4,1",
+    "archive": "coded75+near4,1",
 }
-"""The dial: each name's parts, chosen from the measurements in docs/fidelity.md."""
+"""The dial: each name's parts, chosen from the measurements in docs/fidelity.md. `light` is small in memory, too, and
+for readers that no basis can be found for."""
 BITS = (2, 3, 4, 8, 16)
 
 
@@ -133,17 +134,10 @@ class Sharing:
     """Share of keys and values that the sharing plan leaves out."""
     residual_bits: int = 0
     """Of mode `linear`; 0 stores no residual."""
-    skip: float = 1.0
-    """Of mode `A`: where proximal tokens hold at least this share of the attention, distant ones are skipped (the
-    paper's tau)."""
-    while_reading: bool = False
-    """Of modes `A` and `B`: share while reading too, as in the paper, instead of dropping keys once it is done."""
 
     def __str__(self) -> str:
         residual = f"r{self.residual_bits}" if self.residual_bits else ""
-        skip = f"t{round(100 * self.skip)}" if self.skip < 1 else ""
-        mark = "s" if self.while_reading else ""
-        return f"{self.mode}{round(100 * self.saving)}{residual}{skip}{mark}" if self.mode else ""
+        return f"{self.mode}{round(100 * self.saving)}{residual}" if self.mode else ""
 
     def asking(self, roots: Sequence[int]) -> tuple[int, ...] | None:
         """The layers whose queries meet the keys of these roots, one per KV head; None: each layer's own do."""
@@ -166,11 +160,9 @@ class Recipe:
     """The parts, each of which is off by default.
 
     `sinks` and `recent`: tokens at the start and the end of a section that stay exact, once anything is compressed.
-    `adapter`: low-rank weights that the model was trained with for sharing.
     """
 
     sharing: Sharing = Sharing()
-    adapter: str = ""
     selection: Selection = Selection()
     precision: Precision = Precision()
     coding: Coding = Coding()
@@ -182,11 +174,6 @@ class Recipe:
         """Whether nothing is compressed."""
         return not any(map(str, (self.sharing, self.selection, self.precision, self.coding)))
 
-    @property
-    def while_reading(self) -> bool:
-        """Whether the text is read otherwise than exactly, so that no exact memory can take its place."""
-        return self.sharing.while_reading or self.precision.while_reading
-
     def distant(self, num_tokens: int) -> range:
         """The tokens that do not stay exact, of a section of so many."""
         first = min(self.sinks, num_tokens)
@@ -194,21 +181,17 @@ class Recipe:
 
     def __str__(self) -> str:
         """The parts in the form that `parse` takes; the same recipe always reads the same."""
-        adapter = f"adapter={self.adapter}" if self.adapter else ""
         near = f"near{self.sinks},{self.recent}" if not self.exact and (self.sinks, self.recent) != (16, 256) else ""
-        parts = (self.sharing, adapter, self.selection, self.precision, self.coding, near)
+        parts = (self.sharing, self.selection, self.precision, self.coding, near)
         return "+".join(filter(None, map(str, parts))) or "exact"
 
 
 _FORMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     r"k(\d+)v(\d+)(h?)(s?)": lambda k, v, h, s: {"precision": Precision(int(k), int(v), bool(h), bool(s))},
     r"keep(\d+(?:\.\d+)?)(?::(\w+))?": lambda keep, by: {"selection": Selection(float(keep) / 100, by or "reread")},
-    r"(A|B|linear)(\d+)(?:r(\d))?(?:t(\d+))?(s?)": lambda mode, saving, r, t, s: {
-        "sharing": Sharing(mode, int(saving) / 100, int(r or 0), int(t or 100) / 100, bool(s))
-    },
+    r"(A|B|linear)(\d+)(?:r(\d))?": lambda mode, saving, r: {"sharing": Sharing(mode, int(saving) / 100, int(r or 0))},
     r"coded(\d+)": lambda step: {"coding": Coding(int(step) / 100)},
     r"near(\d+),(\d+)": lambda sinks, recent: {"sinks": int(sinks), "recent": int(recent)},
-    r"adapter=([\w.-]+)": lambda name: {"adapter": name},
 }
 """How each part is written, and what of a recipe it is."""
 
@@ -217,8 +200,8 @@ def parse(text: str) -> Recipe:
     """A recipe from its name or its parts, such as `keep50+k4v4`. Raises RecipeUnknown, which says what there is.
 
     `k4v3` bits of keys and values (`h`: rotated; `s`: quantized while reading), `keep30:norm` share and policy, `A35`
-    mode and saving (`t70`: skip where proximal tokens hold 70 %; `s`: share while reading), `linear35r2` with a
-    residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256` exact tokens, `adapter=NAME`.
+    mode and saving, `linear35r2` with a residual of 2 bits, `coded30` in steps of 0.30 across layers, `near16,256`
+    exact tokens.
     """
     recipe = Recipe()
     for part in NAMED.get(text, text).split("+") if text != "exact" else ():
@@ -247,10 +230,8 @@ def _check(recipe: Recipe, text: str) -> None:
         wrong = "sharing keys can save 1 to 49 percent of keys and values"
     elif sharing.mode != "linear" and sharing.residual_bits:
         wrong = "only linear sharing has a residual"
-    elif sharing.mode == "linear" and (selection.drops or sharing.while_reading):
+    elif sharing.mode == "linear" and selection.drops:
         wrong = "linear sharing predicts a slot from every head of the root, so all of them must stay"
-    elif sharing.mode != "A" and sharing.skip < 1:
-        wrong = "only mode A knows the far scores before it computes them"
     elif precision.while_reading and min(precision.keys, precision.values) == 16:
         wrong = "16 bits leave nothing to quantize while reading"
     elif precision.while_reading and (selection.drops or sharing.mode):

@@ -32,14 +32,12 @@ class Segment:
     """Keys and values of a layer, and the position of every slot: (K,), or one such per KV head.
 
     `roots`: per KV head the layer whose queries meet the keys (PoD's mode A); None: this layer's own do.
-    `skip`: where proximal tokens hold at least this share of the attention, the segment is left out (PoD's tau).
     """
 
     keys: Rows
     values: Rows
     positions: Tensor | Sequence[Tensor]
     roots: tuple[int, ...] | None = None
-    skip: float = 1.0
     rotation: Tensor | None = None
     """An orthogonal, symmetric matrix (D, D) by which keys and values are rotated: queries are before they meet the
     keys, and what comes out is rotated back, which is far less than to rotate the slots."""
@@ -52,14 +50,9 @@ class Segment:
         queries: Mapping[int, Tensor],
         scale: float,
         position: int,
-        skipped: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Output (H, Q, D) and log-sum-exp (H, Q) of a layer's query (H, Q, D), whose first token stands at a position;
-        `queries` are those of the roots.
-
-        Where `skipped` (H, Q), the log-sum-exp says that nothing was seen; a KV head that is skipped whole costs
-        nothing.
-        """
+        `queries` are those of the roots."""
         if isinstance(self.keys, Tensor) and isinstance(self.values, Tensor) and self.roots is None:
             if self.window is not None:
                 first = position - self.window.first
@@ -69,14 +62,13 @@ class Segment:
         parts = []
         for group, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
             asker = self._asker(group, query, queries)
-            unseen = None if skipped is None else self._of(group, skipped)
-            if not len(keys) or (unseen is not None and bool(unseen.all())):
+            if not len(keys):
                 # PyTorch's flash attention ends the process over a segment without slots.
                 out = torch.zeros_like(asker)
                 lse = torch.full(asker.shape[:2], -torch.inf, dtype=torch.float32, device=asker.device)
             else:
                 out, lse = attention(asker, keys[None], values[None], scale, False)
-            parts.append((out, lse if unseen is None else lse.masked_fill(unseen, -torch.inf)))
+            parts.append((out, lse))
         return self._rotated(torch.cat([part[0] for part in parts])), torch.cat([part[1] for part in parts])
 
     def logits(

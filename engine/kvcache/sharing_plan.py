@@ -3,9 +3,9 @@
 Far from a question, consecutive layers look at nearly the same tokens. So the distant keys of a block of layers are
 those of its lowest layer, the root; values stay with every layer, and so do the keys of proximal tokens.
 
-    python -m engine.sharing.plan_search --model embedded --models DIR --saving 0.35 --out DIR
+    python -m engine.training.sharing.plan_search --model embedded --models DIR --saving 0.35 --out DIR
 
-searches a plan for any model that DocPod reads with; `engine.sharing.plan_search` does it.
+searches a plan for any model that DocPod reads with; `engine.training.sharing.plan_search` does it.
 """
 
 import json
@@ -70,7 +70,7 @@ def find(model: str, digest: str, saving: float, *folders: Path) -> SharingPlan 
                 return SharingPlan(facts["model"], digest, tuple(map(tuple, facts["roots"])), facts["facts"])
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise PlanMissing(
-                f"{path} holds no plan: {error}; make it anew with python -m engine.sharing.plan_search"
+                f"{path} holds no plan: {error}; make it anew with python -m engine.training.sharing.plan_search"
             ) from error
     return None
 

@@ -39,13 +39,13 @@ def find(
     and names the command to make it with.
     """
     for folder in folders:
-        path = path_of(folder, model.name, model.base_digest, kind)
+        path = path_of(folder, model.name, model.digest, kind)
         if not path.exists():
             continue
         try:
             with safe_open(path, "pt", device=str(model.device)) as file:
                 facts = json.loads((file.metadata() or {})["docpod"])
-                if facts["digest"] == model.base_digest:
+                if facts["digest"] == model.digest:
                     return make(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with {tool}") from error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,11 +19,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.attention import sdpa
 from engine.core.compile_cache import keep_compiled
-from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory, PlanMissing
+from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported, OutOfMemory
 from engine.core.kv_shape import KVShape
 from engine.core.oom import free_bytes, translate_oom
 from engine.kernels.cpu.sizes import kernels_version
-from engine.models import adapter, checksums, embedded, hub
+from engine.models import checksums, embedded, hub
 from engine.models.download import said
 from engine.models.families import gguf_file, lora_folder
 from engine.models.families.base import kv_shape, settle_longrope
@@ -40,7 +40,6 @@ _NF4_SHARE, _GPU_ROOM_BYTES = 0.3, 4_000_000_000
 """Of the bytes in 16 bits, what 4-bit weights take with embeddings that stay in 16; and room for a document."""
 _CPU_COPIES, _ROOM_BYTES = 2, 500_000_000
 """Of the weights in 16 bits, which the products of a few rows and of one token read on a processor; and room."""
-ADAPTERS = Path(__file__).parent / "adapters"
 
 _REMEMBERED_SECONDS = 0.5
 """A digest that takes longer is not remembered: the model is not known here."""
@@ -64,13 +63,6 @@ class Model:
     """
     why: str
     better: str = ""
-    adapted_from: str = ""
-    """The digest of the model that this one is an adaptation of; empty where it is none."""
-
-    @property
-    def base_digest(self) -> str:
-        """Of the model as it was before any adaptation: what plans and heads are found for."""
-        return self.adapted_from or self.digest
 
     def need_every_token(self) -> None:
         """Raise ModelUnsupported where not all layers see every token in the same way: none can stand for another."""
@@ -91,23 +83,6 @@ def load(choice: str, models: Path, on_progress: Callable[[str], None], threads:
     if choice == "embedded":
         return _load_embedded(models, on_progress, "the embedded model, as asked for")
     return _load_any(choice, models, on_progress, "as asked for")
-
-
-def adapted(model: Model, name: str, *folders: Path) -> Model:
-    """The model with a file of additions from one of the folders; its network is changed, and so is its digest.
-
-    Raises PlanMissing where there is no such file, and AdapterMismatch where it was trained for another model.
-    """
-    paths = (folder / f"{name}.safetensors" for folder in (*folders, ADAPTERS))
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        raise PlanMissing(f"there is no adapter {name} for {model.name}: make one with python -m engine.training.adapt")
-    found = adapter.load(path)
-    additions = adapter.apply(found, model.network, model.digest)
-    if additions is not None and not getattr(model.network, "is_quantized", False):
-        additions.merge()
-    digest = hashlib.sha256(f"{model.digest} {found.digest}".encode()).hexdigest()
-    return replace(model, digest=digest, adapted_from=model.digest)
 
 
 def select_device() -> torch.device:

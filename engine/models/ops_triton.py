@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from engine.kernels import elementwise
 from engine.kernels.card import card_of
-from engine.kernels.linear import dense_gemv, linear, nf4_dequant
 from engine.kernels.linear import int8_lm_head as int8_head
+from engine.kernels.linear import linear, nf4_dequant
 from engine.kernels.linear.int8_lm_head import can_quantize_head, quantize_head
-from engine.kernels.linear.weights import Nf4Weight, weight_of
+from engine.kernels.linear.weights import weight_of
 from engine.models.ops import Norm, PlainOps, Weight
 
 FEW_ROWS = 64
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class TritonOps(PlainOps):
-    """A weight is a pair: the module, and what kernels read of it.
+    """A weight is a pair: the module, and what kernels read of it if it is in four bits; None where PyTorch multiplies.
 
     `pdl`: a launch may begin while the one before it ends, and reads weights until its input is there; by default
     where the GPU can. What is written and read of the chain itself waits, so any other launch may stand between.
@@ -53,19 +53,18 @@ class TritonOps(PlainOps):
 
     def take_head(self, head: nn.Module) -> Weight:
         """The exact head as `take` has it, and beside it the quick one or None."""
-        (exact,) = self.take(head)
-        weight = exact[1]
-        if not can_quantize_head(weight) or self._int8_head is False:
+        exact, matrix = (self.take(head), head), head.get_parameter("weight").detach()
+        if not can_quantize_head(head) or self._int8_head is False:
             return exact, None
-        if self._int8_head is None and (weight.nbytes < INT8_HEAD_BYTES or not weight.matrix.is_cuda):
+        if self._int8_head is None and (matrix.nbytes < INT8_HEAD_BYTES or not matrix.is_cuda):
             return exact, None
         try:
-            quick = quantize_head(weight)
+            quick = quantize_head(matrix)
         except torch.OutOfMemoryError:
             log.warning("The output head is read whole, since there is no memory to hold it in 8 bits too.")
             return exact, None
         self.name += ", head in 8 bits"
-        self.spared_bytes = weight.nbytes - quick.nbytes
+        self.spared_bytes = matrix.nbytes - quick.nbytes
         return exact, quick
 
     def logits(self, x: Tensor, head: Weight, norm: Norm) -> Tensor:
@@ -73,34 +72,29 @@ class TritonOps(PlainOps):
         exact, quick = head
         if quick is not None and len(x) == 1:
             return int8_head.logits(x, quick, norm)
-        if len(x) > dense_gemv.MAX_ROWS:
-            return super().logits(x, ([exact], exact[0]), norm)
-        wide = x.new_empty(len(x), exact[1].rows, dtype=torch.float32)
-        return linear.linear(x, [exact[1]], norm=norm, out=wide, pdl=self.pdl)
+        return super().logits(x, exact, norm)
 
     def norm(self, x: Tensor, norm: Norm) -> Tensor:
         """In one pass, also over many heads (B, H, D)."""
-        if len(x) <= FEW_ROWS:
-            return super().norm(x, norm)
         return elementwise.norm(x.reshape(-1, x.shape[-1]), *norm).view(x.shape)
 
     def linear(
         self, x: Tensor, weights: Sequence[Weight], *, norm: Norm | None = None, residual: Tensor | None = None
     ) -> Tensor:
         """All products of few rows in one launch, norm and residual included; of many rows in one product."""
-        held = [weight for _, weight in weights]
+        packed = [weight for _, weight in weights if weight is not None]
+        if len(packed) < len(weights):
+            return super().linear(x, [module for module, _ in weights], norm=norm, residual=residual)
         if len(x) <= FEW_ROWS:
-            return linear.linear(x, held, norm=norm, residual=residual, pdl=self.pdl)
+            return linear.linear(x, packed, norm=norm, residual=residual, pdl=self.pdl)
         if norm is not None:
             x = self.norm(x, norm)
-        if not all(isinstance(each, Nf4Weight) for each in held):
-            return super().linear(x, [module for module, _ in weights], residual=residual)
-        out = nn.functional.linear(x, nf4_dequant.matrix_of(held, x), nf4_dequant.bias_of(held, x))
+        out = nn.functional.linear(x, nf4_dequant.matrix_of(packed, x), nf4_dequant.bias_of(packed, x))
         return out if residual is None else out.add_(residual)
 
     def gated(self, x: Tensor, gate: Weight, up: Weight, *, norm: Norm | None = None) -> Tensor:
         """Both products of few rows in one launch; of many rows in one product."""
-        if len(x) <= FEW_ROWS:
+        if len(x) <= FEW_ROWS and gate[1] is not None and up[1] is not None:
             return linear.gated(x, gate[1], up[1], norm=norm, pdl=self.pdl)
         return elementwise.gate(self.linear(x, [gate, up], norm=norm))
 

@@ -47,8 +47,6 @@ class Context:
         """Per recorded head and pod: attention mass (Q, T) of the call's tokens on the pod's."""
         self._queries: dict[int, Tensor] = {}
         """Of this call's layers, where a pod's segments ask with another layer's queries."""
-        self._distant: dict[int, Tensor] = {}
-        """Log-sum-exp (H, Q) of the far segments that may be skipped, by layer."""
         self._sinks: dict[int, Tensor] = {}
         """Learned logits (H,) of layers that have some."""
         if len(pods) > 1 and not suffix.shape.attends_together:
@@ -92,7 +90,7 @@ class Context:
             attention = partial(in_pieces, softcap=kind.softcap)
         unasked = new - query.shape[1]
         start = self.position + unasked
-        parts = [each.attend(attention, query, self._queries, scale, start) for each in segments if each.skip == 1]
+        parts = [each.attend(attention, query, self._queries, scale, start) for each in segments]
         if layer in self._sinks:
             parts.append(sunk(query, self._sinks[layer]))
         # SuffixCache and new tokens are one segment; a single new token sees it whole.
@@ -102,8 +100,6 @@ class Context:
             parts.append(attention(query, *held, scale, query.shape[1] > 1))
         else:
             parts.append(sliding(attention, query, *held, scale, kind.window, self.suffix.length + unasked))
-        if gated := [each for each in segments if each.skip < 1]:
-            parts += self._unless_proximal(layer, gated, query, merge(parts)[1], scale)
         out, lse = merge(parts)
         self._observe(layer, query, lse, scale, by_pod)
         return out
@@ -121,26 +117,6 @@ class Context:
                 ]
         if self.ends and self.heads and len(self.probs) == len(self.heads):
             raise EarlyExit
-
-    def _unless_proximal(
-        self, layer: int, distant: Sequence[Segment], query: Tensor, proximal: Tensor, scale: float
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Far segments, left out where proximal tokens, with log-sum-exp (H, Q), are known to hold enough of the
-        attention.
-
-        A block's layers share the distant scores of its root, so what those sum to is known before they are used.
-        """
-        skipped = torch.zeros_like(proximal, dtype=torch.bool)
-        heads = len(proximal) // len(distant[0].keys)
-        for group, root in enumerate(distant[0].roots or ()):
-            if root != layer:
-                rows = slice(group * heads, (group + 1) * heads)
-                skipped[rows] = torch.sigmoid(proximal[rows] - self._distant[root][rows]) >= distant[0].skip
-        parts = [
-            segment.attend(self.attention, query, self._queries, scale, self.position, skipped) for segment in distant
-        ]
-        self._distant[layer] = torch.stack([lse for _, lse in parts]).logsumexp(0)
-        return parts
 
     def _mass(
         self,

@@ -209,11 +209,7 @@ class KVTable:
             return f"a pod of {held.dtype} on {held.device.type} is beside a model of {self.shape.dtype}"
         if isinstance(pod, QuantizedPod) and pod.summary:
             return "a summary gives sums of its own, which only the plain path merges"
-        sharing = pod.layout.recipe.sharing if isinstance(pod, QuantizedPod) else None
-        skip = pod.skip if isinstance(pod, OpenPod) else sharing.skip if sharing else 1.0
-        if skip < 1:
-            return "distant tokens are skipped only by the plain path (tau of PoD's mode A)"
-        if sharing and sharing.mode == "linear":
+        if isinstance(pod, QuantizedPod) and pod.layout.maps is not None:
             return "kernels predict no keys"
         return ranges_of(pod) if all(map(_can_be_read, _tensors(pod))) else "rows are not aligned to 16 bytes"
 

@@ -13,7 +13,7 @@ from engine.models.families.states import found_states
 from engine.models.loader import Model
 from engine.models.tokenizer import Tokenizer
 
-_FACTS = ("window", "name", "digest", "why", "better", "adapted_from")
+_FACTS = ("window", "name", "digest", "why", "better")
 
 
 def outline(model: Model) -> dict[str, Any]:

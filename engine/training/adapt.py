@@ -20,9 +20,9 @@ from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.layout import layout_of
 from engine.kvcache.recipe import parse
 from engine.kvcache.sharing_plan import SharingPlan
-from engine.models import adapter, loader
+from engine.models import loader
 from engine.models.loader import Model
-from engine.training import corpus
+from engine.training import adapter, corpus
 from engine.training.adaptation import MODES, Adaptation, TrainingProgress
 from engine.training.settings import Limits, TrainingSettings
 

@@ -21,15 +21,15 @@ from engine.core.atomic import atomic_write
 from engine.core.errors import AdaptationFailed
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import parse
-from engine.models.adapter import Adapter
 from engine.models.families.registry import FAMILIES, family_of
 from engine.models.loader import Model
-from engine.sharing.recall import RecallMaker
+from engine.training.adapter import Adapter
 from engine.training.corpus import Corpus
 from engine.training.distillation import Distance, distance
 from engine.training.rounding import Rounding
 from engine.training.settings import Limits, TrainingSettings
 from engine.training.shared_attention import SharedAttention, select_kernel
+from engine.training.sharing.recall import RecallMaker
 from engine.training.student import FullStudent, LowRankStudent, Student
 
 BETAS = (0.9, 0.95)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from engine.compression.sample_text import sample_text
 from engine.kvcache.exact import Pod
 from engine.kvcache.readers.base import Reader, logits
 from engine.kvcache.readers.predictor import ROWS, WEIGHTS, Network, blocks_of, scaled_by
@@ -21,7 +22,6 @@ from engine.kvcache.suffix import SuffixCache
 from engine.models import loader
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.sample_text import sample_text
 
 FOLLOWING = 2 * ROWS
 """Tokens behind a text whose attention is kept."""

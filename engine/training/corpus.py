@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.compression.sample_text import sample_text
 from engine.core.atomic import atomic_write
 from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
-from engine.sharing.sample_text import sample_text
 
 SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm")
 HELD_SHARE = 0.05

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.compression.compress import score
+from engine.compression.sample_text import sample_text
 from engine.compression.top_k import top_k
 from engine.core.errors import EngineError
 from engine.core.lse import AttentionState, merge, reference
@@ -31,8 +32,8 @@ from engine.models.loader import Model
 from engine.runtime.context import Context
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.plan_search import draw_samples
-from engine.sharing.sample_text import add_options, read_text, sample_text
+from engine.training.options import add_options, read_text
+from engine.training.sharing.plan_search import draw_samples
 
 ASKED = 256
 """Tokens behind a text that ask."""

@@ -13,8 +13,8 @@ from torch.nn.functional import rms_norm
 
 from engine.attention.sdpa import KVContext
 from engine.core.errors import AdaptationFailed
-from engine.models import lora
-from engine.models.lora import LowRank
+from engine.training import lora
+from engine.training.lora import LowRank
 
 
 class Student(Protocol):

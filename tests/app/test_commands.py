@@ -141,13 +141,13 @@ def test_several_files_and_the_sample_are_read_at_once(cli: Cli, tmp_path: Path,
 
 def test_a_recipe_is_chosen_and_the_other_memory_removed(cli: Cli, document_id: str) -> None:
     before = cli("recipe", document_id, "--json").json
-    assert before["chosen"] == "exact" and "balanced" in [step["name"] for step in before["steps"]]
-    after = cli("recipe", document_id, "balanced", "--json").json
-    assert (after["chosen"], after["answers_from"]) == ("balanced", "balanced")
+    assert before["chosen"] == "exact" and "light" in [step["name"] for step in before["steps"]]
+    after = cli("recipe", document_id, "light", "--json").json
+    assert (after["chosen"], after["answers_from"]) == ("light", "light")
     assert [name for name, _ in after["kept"]] == ["exact"]
     assert cli("recipe", document_id, "--remove", "exact", "--json").json["kept"] == []
-    assert "* balanced" in cli("recipe", document_id).out
-    assert cli("recipe", document_id, "--remove", "balanced", "--json").json["error"] == "Busy"
+    assert "* light" in cli("recipe", document_id).out
+    assert cli("recipe", document_id, "--remove", "light", "--json").json["error"] == "Busy"
     assert cli("ask", document_id, QUESTION, "--json").json["citations"][0]["page"] == 2
 
 

@@ -21,7 +21,7 @@ from tests.app.test_memory import flip_a_byte, read_some
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
 QUESTION = "What is the access code of room 3?"
-RECIPES = ("faithful", "balanced", "compact", "keep50:norm+k8v8h")
+RECIPES = ("keep60+k8v4h", "light", "keep27+k4v4h+near4,32", "keep50:norm+k8v8h")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_section_that_is_packed_while_a_question_loads_it_is_no_damage(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """The question sees the rows of the exact chunks, or just the section, from before."""
-    app = open_app(recipe="balanced")
+    app = open_app(recipe="light")
     reading = paper.planned(app, source)
     first = store.sections(reading.id)[0]
     read_some(app, reading, -(-first.num_tokens // 128))
@@ -110,14 +110,14 @@ def test_layers_that_are_stored_by_heads_survive_a_restart(
 ) -> None:
     monkeypatch.setattr(by_layer, "BLOCK_BYTES", 1)
     monkeypatch.setattr(by_layer, "MOST_BYTES", 1)
-    app = open_app(recipe="balanced")
+    app = open_app(recipe="light")
     document_id = paper.read_here(app, source)
     shape = app.model.wait().loaded.runner.model.shape
     written = paper.blocks(settings.home)
     assert len(written) == 2 * shape.layers * shape.kv_heads
     before = paper.last(app.questions.ask(document_id, QUESTION))
     app.close()
-    again = open_app(recipe="balanced")
+    again = open_app(recipe="light")
     after = paper.last(again.questions.ask(document_id, QUESTION))
     assert (after.answer, after.citations) == (before.answer, before.citations)
     assert again.verify() == (len(written), [])
@@ -126,7 +126,7 @@ def test_layers_that_are_stored_by_heads_survive_a_restart(
 def test_a_recipe_is_made_from_the_exact_memory_without_reading(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    direct = open_app(recipe="balanced", home=settings.home)
+    direct = open_app(recipe="light", home=settings.home)
     document_id = paper.read_here(direct, source)
     from_text = sorted(paper.blocks(settings.home).values())
     direct.library.delete(document_id)
@@ -139,7 +139,7 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
     for section in store.sections(store.readings(document_id)[0].id):
         # As on a slow machine.
         store.add_section_seconds(section.id, 1_000.0)
-    again = open_app(recipe="balanced")
+    again = open_app(recipe="light")
     again.model.wait()
     monkeypatch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
     began = time.perf_counter()
@@ -157,7 +157,7 @@ def test_a_recipe_is_made_from_the_exact_memory_without_reading(
     assert answer.reading_seconds == pytest.approx(sum(read[position].seconds for position in answer.sections))
 
 
-@pytest.mark.parametrize("recipe", ["exact", "faithful", "balanced", "compact"])
+@pytest.mark.parametrize("recipe", ["exact", "keep60+k8v4h", "light", "keep27+k4v4h+near4,32"])
 def test_what_the_doctor_says_of_a_recipe_is_what_is_stored(recipe: str, open_app: OpenApp, tmp_path: Path) -> None:
     """Of short documents too, of which the exact tokens at the ends are the greater part."""
     app = open_app(recipe=recipe)
@@ -183,11 +183,11 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
     open_app: OpenApp, store: Store, settings: Settings, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reread, "CHUNK_TOKENS", 128)
-    whole = open_app(recipe="balanced", home=settings.home.with_name("whole"))
+    whole = open_app(recipe="light", home=settings.home.with_name("whole"))
     paper.read_here(whole, source)
     whole.close()
 
-    app = open_app(recipe="balanced")
+    app = open_app(recipe="light")
     reading = paper.planned(app, source)
     first = store.sections(reading.id)[0]
     chunks = -(-first.num_tokens // 128)
@@ -198,7 +198,7 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
     # What is read so far can be asked meanwhile, exactly.
     assert paper.last(app.questions.ask(reading.document_id, QUESTION)).reused_tokens == first.num_tokens
     app.close()
-    again = open_app(recipe="balanced")
+    again = open_app(recipe="light")
     for _ in again.library.wait(reading.document_id):
         pass
     assert paper.blocks(settings.home) == paper.blocks(settings.home.with_name("whole"))
@@ -207,12 +207,12 @@ def test_scoring_that_was_interrupted_goes_on_and_gives_the_same_bytes(
 def test_a_damaged_compressed_block_is_made_again(
     open_app: OpenApp, store: Store, settings: Settings, source: Path
 ) -> None:
-    app = open_app(recipe="compact")
+    app = open_app(recipe="keep27+k4v4h+near4,32")
     document_id = paper.read_here(app, source)
     written = paper.blocks(settings.home)
     app.close()
     flip_a_byte(settings.home / "pods" / store.blocks(store.sections(store.readings()[0].id)[0].id)[0].file_name)
-    again = open_app(recipe="compact")
+    again = open_app(recipe="keep27+k4v4h+near4,32")
     assert paper.last(again.questions.ask(document_id, QUESTION)).sections == (1,)
     for _ in again.library.wait(document_id):
         pass

@@ -78,7 +78,7 @@ def test_a_memory_that_was_chosen_meanwhile_stays(
     open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One process makes a document's memory by one recipe while another one chooses and makes another."""
-    server, other = open_app(), open_app(recipe="compact")
+    server, other = open_app(), open_app(recipe="keep27+k4v4h+near4,32")
     document_id = paper.read_here(server, source)
     server.model.wait()
     server.start()
@@ -86,15 +86,15 @@ def test_a_memory_that_was_chosen_meanwhile_stays(
 
     def read_and_crossed(reader: DocumentReader, reading: Reading, *rest: object) -> Iterator[object]:
         yield from read(reader, reading, *rest)
-        if reader is server.model.wait().reader and reading.recipe == "balanced":
+        if reader is server.model.wait().reader and reading.recipe == "light":
             monkeypatch.setattr(DocumentReader, "read", read)
             assert list(other.library.wait(document_id))
 
     monkeypatch.setattr(DocumentReader, "read", read_and_crossed)
-    server.library.choose(document_id, "balanced")
-    paper.wait_until(lambda: by_recipe(store, document_id).get("compact") == "ready")
+    server.library.choose(document_id, "light")
+    paper.wait_until(lambda: by_recipe(store, document_id).get("keep27+k4v4h+near4,32") == "ready")
     server.close()
-    assert by_recipe(store, document_id) == {"exact": "ready", "balanced": "ready", "compact": "ready"}
+    assert by_recipe(store, document_id) == {"exact": "ready", "light": "ready", "keep27+k4v4h+near4,32": "ready"}
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
@@ -143,7 +143,7 @@ def test_what_is_cancelled_while_it_is_planned_is_cancelled(
     assert [each.state for each in store.readings(document_id)] == ["cancelled"]
 
 
-@pytest.mark.parametrize("recipe", ["exact", "balanced"])
+@pytest.mark.parametrize("recipe", ["exact", "light"])
 def test_a_reading_that_goes_between_two_looks_at_it_is_no_mistake(
     open_app: OpenApp, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
@@ -162,7 +162,7 @@ def test_a_plan_is_not_made_from_a_reading_that_is_gone(
     readings = planner.readings(document_id)
     store.delete_reading(readings[0].id)
     monkeypatch.setattr(planner, "readings", lambda _: readings)
-    assert len(store.sections(planner.plan(document_id, "balanced").id)) == 2
+    assert len(store.sections(planner.plan(document_id, "light").id)) == 2
 
 
 def test_a_disk_that_is_full_when_a_section_is_packed_leaves_no_files(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import AppError
 from app.main import App
 from app.refusals import report
 from app.settings import Settings
@@ -87,6 +88,22 @@ def test_reading_goes_on_once_servers_are_back(
         assert "4111" in paper.last(app.questions.ask(document_id, QUESTION)).citations[0].quote
         assert app.verify()[1] == []
         app.close()
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ({"database": "mysql://x"}, "no database that DocPod knows"),
+        ({"database": "postgresql://u@127.0.0.1:1/x"}, "cannot be reached"),
+        ({"store": "nosuch://x"}, "nosuch"),
+    ],
+)
+def test_places_that_cannot_be_used_are_sentences(
+    machine: Callable[..., App], places: dict[str, str], said: str
+) -> None:
+    with pytest.raises(AppError, match=said) as raised:
+        machine("home", **places)
+    assert raised.value.hint
 
 
 def failed(app: App, document_id: str) -> str:

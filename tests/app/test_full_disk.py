@@ -108,7 +108,7 @@ def test_every_command_on_a_full_disk_ends_in_a_sentence(
         ("read", more),
         ("ask", document_id, QUESTION),
         ("rename", document_id, "New"),
-        ("recipe", document_id, "compact"),
+        ("recipe", document_id, "keep27+k4v4h+near4,32"),
         ("conversations", "list", document_id),
         ("keys", "create", "name"),
         ("doctor",),

@@ -120,7 +120,7 @@ def test_a_reading_that_cannot_go_on_says_so_and_keeps_what_was_read(
     monkeypatch.undo()
     assert isinstance(error, OutOfMemory)
     assert "2.7 GB are needed at once" in error.message and "free" in error.message
-    assert "--recipe balanced" in error.hint and "Close other programs" in error.hint
+    assert "--recipe light" in error.hint and "Close other programs" in error.hint
     entry = app.library.catalogue.entry(document.id)
     assert (entry.progress.stage, entry.progress.message) == ("failed", error.message)
     begun = paper.blocks(settings.home)
@@ -216,10 +216,10 @@ def test_compressing_goes_on_where_it_was(
     open_app: OpenApp, settings: Settings, source: Path, inject: Any, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reread, "CHUNK_TOKENS", 128)
-    whole = open_app(recipe="balanced", home=settings.home.with_name("whole"))
+    whole = open_app(recipe="light", home=settings.home.with_name("whole"))
     paper.read_here(whole, source)
     whole.close()
-    app = open_app(recipe="balanced")
+    app = open_app(recipe="light")
     app.model.wait()
     failed = inject(reread, "_Rereading", lambda number, _: number == 2)
     if place == "packing":
@@ -233,7 +233,7 @@ def test_compressing_that_cannot_go_on_is_told(
     open_app: OpenApp, store: Store, source: Path, inject: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reread, "CHUNK_TOKENS", 128)
-    app = open_app(recipe="balanced")
+    app = open_app(recipe="light")
     document = app.library.intake.keep(source, source.name, move=False)
     assert list(app.library.intake.parse(document))
     app.model.wait()

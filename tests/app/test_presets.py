@@ -13,9 +13,10 @@ from app.main import App
 from app.recall import Recaller
 from app.recipe_registry import kept_by, named
 from app.settings import Settings
+from engine.compression import basis_fit
 from engine.kvcache.recipe import NAMED
 from engine.runtime.prefill.builder import PodBuilder
-from engine.sharing import basis_fit
+from engine.training import basis
 from storage import Reading, StorageFull, Store
 from tests.app import paper
 from tests.app.conftest import OpenApp
@@ -72,36 +73,30 @@ def test_the_dial_says_what_each_recipe_costs_and_keeps(app: App, document_id: s
     assert (state.chosen, state.answers_from, state.ready, state.kept, state.goes) == ("exact", "exact", True, (), ())
     assert [each.name for each in state.steps] == list(NAMED)
     assert [each.parts for each in state.steps][1:] == list(NAMED.values())[1:]
-    exact, *others, packed, archive = state.steps
-    assert packed.why_not == archive.why_not
-    assert "docpod readers prepare" in archive.why_not
+    exact, light, *coded = state.steps
+    assert len({each.why_not for each in coded}) == 1 and "docpod readers prepare" in coded[0].why_not
     (reading,) = store.readings(document_id)
     assert exact.disk_bytes == reading.num_bytes and exact.share == 1.0 and exact.seconds == 0.0
     shape = app.model.wait().loaded.runner.model.shape
     assert exact.bytes_per_token == shape.token_bytes
-    assert all(not each.needs_text and not each.ready and not each.why_not for each in others)
-    costs = [each.bytes_per_token for each in (exact, *others)]
-    assert costs == sorted(costs, reverse=True) and len(set(costs)) == 4
-    for each in others:
-        assert each.share == pytest.approx(each.bytes_per_token / exact.bytes_per_token)
-        choose(app, document_id, each.name)
-        made = next(step for step in app.library.presets(document_id).steps if step.name == each.name)
-        # The forecast knows the pods; their files have heads too.
-        assert each.disk_bytes < made.disk_bytes < 1.2 * each.disk_bytes
+    assert not light.needs_text and not light.ready and not light.why_not
+    assert light.share == pytest.approx(light.bytes_per_token / exact.bytes_per_token) and light.share < 1
+    choose(app, document_id, "light")
+    made = app.library.presets(document_id).steps[1]
+    # The forecast knows the pods; their files have heads too.
+    assert light.disk_bytes < made.disk_bytes < 1.2 * light.disk_bytes
 
 
 def test_what_a_recipe_keeps_in_words() -> None:
     assert [kept_by(name) for name in NAMED] == [
         "everything, as it was read",
-        "60 % of the tokens in 4 and 8 bits",
         "40 % of the tokens in 4 bits",
-        "27 % of the tokens in 4 bits",
         "every token, coded across layers in fine steps",
-        "every token, coded across layers in coarse steps",
+        *3 * ["every token, coded across layers in coarse steps"],
     ]
     assert kept_by("A35+k4v3") == "every token in 3 and 4 bits, with keys shared between layers"
-    assert [named(text) for text in ("keep60+k8v4h", "keep40+k4v4h", "faithful", "k4v4")] == [
-        "faithful", "balanced", "faithful", "k4v4"
+    assert [named(text) for text in ("coded16+near4,1", "keep40+k4v4h", "faithful", "k4v4")] == [
+        "faithful", "light", "faithful", "k4v4"
     ]  # fmt: skip
 
 
@@ -116,7 +111,7 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
     written = paper.blocks(settings.home)
     with monkeypatch.context() as patch:
         patch.setattr(PodBuilder, "begin", lambda *_: pytest.fail("the text was read again"))
-        for recipe in ("compact", "faithful"):
+        for recipe in ("keep27+k4v4h+near4,32", "keep60+k8v4h"):
             choose(app, document_id, recipe)
             assert answered_by(app, document_id) == recipe
             assert by_recipe(store, document_id) == {"exact": "ready", recipe: "ready"}
@@ -127,8 +122,8 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
     again = open_app()
     again.start()
     again.model.wait()
-    assert again.library.presets(document_id).chosen == "faithful"
-    assert answered_by(again, document_id) == "faithful"
+    assert again.library.presets(document_id).chosen == "keep60+k8v4h"
+    assert answered_by(again, document_id) == "keep60+k8v4h"
     again.library.drop(document_id, "exact")
     assert not written.keys() & paper.blocks(settings.home).keys()
     assert again.library.presets(document_id).kept == ()
@@ -139,26 +134,26 @@ def test_another_recipe_is_made_from_the_exact_memory_which_stays(
 def test_without_the_exact_memory_the_text_is_read_while_the_old_memory_answers(
     open_app: OpenApp, turns: Turns, store: Store, source: Path
 ) -> None:
-    app = open_app(recipe="faithful")
+    app = open_app(recipe="keep60+k8v4h")
     app.start()
     turns.give_all()
     document_id = app.library.add(source, "a.txt")
     paper.wait_for(app, document_id, "ready")
     turns.take_all()
-    app.library.choose(document_id, "balanced")
+    app.library.choose(document_id, "light")
     turns.give(2)
     paper.wait_for(app, document_id, "reading")
     entry = app.library.catalogue.entry(document_id)
-    assert (entry.recipe, entry.answers_from) == ("balanced", "faithful")
-    assert answered_by(app, document_id) == "faithful"
+    assert (entry.recipe, entry.answers_from) == ("light", "keep60+k8v4h")
+    assert answered_by(app, document_id) == "keep60+k8v4h"
     state = app.library.presets(document_id)
-    assert (state.chosen, state.answers_from, state.kept) == ("balanced", "faithful", ())
-    assert set(state.goes) == {"faithful", "balanced"}
-    assert isinstance(failure_of(lambda: app.library.drop(document_id, "faithful")), Busy)
+    assert (state.chosen, state.answers_from, state.kept) == ("light", "keep60+k8v4h", ())
+    assert set(state.goes) == {"keep60+k8v4h", "light"}
+    assert isinstance(failure_of(lambda: app.library.drop(document_id, "keep60+k8v4h")), Busy)
     turns.give_all()
     paper.wait_for(app, document_id, "ready")
-    paper.wait_until(lambda: by_recipe(store, document_id) == {"balanced": "ready"})
-    assert answered_by(app, document_id) == "balanced"
+    paper.wait_until(lambda: by_recipe(store, document_id) == {"light": "ready"})
+    assert answered_by(app, document_id) == "light"
     assert app.library.catalogue.entry(document_id).answers_from == ""
 
 
@@ -171,7 +166,7 @@ def failure_of(verb: object) -> Exception:
 def test_cancelling_the_change_goes_back_to_what_was_there(
     open_app: OpenApp, turns: Turns, store: Store, settings: Settings, source: Path
 ) -> None:
-    app = open_app(recipe="faithful")
+    app = open_app(recipe="keep60+k8v4h")
     app.start()
     turns.give_all()
     document_id = app.library.add(source, "a.txt")
@@ -185,10 +180,10 @@ def test_cancelling_the_change_goes_back_to_what_was_there(
     turns.give()
     paper.wait_until(lambda: turns.begun == begun + 2)
     with_a_turn(app, turns, app.library.cancel, document_id)
-    assert by_recipe(store, document_id) == {"faithful": "ready"}
+    assert by_recipe(store, document_id) == {"keep60+k8v4h": "ready"}
     assert paper.blocks(settings.home) == written
     assert app.library.catalogue.entry(document_id).progress.stage == "ready"
-    assert app.library.presets(document_id).chosen == "faithful"
+    assert app.library.presets(document_id).chosen == "keep60+k8v4h"
 
 
 def test_choosing_the_old_one_again_while_the_new_one_is_made_is_done_at_once(
@@ -198,7 +193,7 @@ def test_choosing_the_old_one_again_while_the_new_one_is_made_is_done_at_once(
     document_id = app.library.add(source, "a.txt")
     paper.wait_for(app, document_id, "ready")
     written = paper.blocks(settings.home)
-    choose(app, document_id, "compact")
+    choose(app, document_id, "keep27+k4v4h+near4,32")
     choose(app, document_id, "exact")
     assert by_recipe(store, document_id) == {"exact": "ready"}
     assert paper.blocks(settings.home) == written
@@ -210,13 +205,13 @@ def test_a_recipe_that_is_chosen_half_way_begins_anew_and_what_is_read_answers_m
     document_id = app.library.add(source, "a.txt")
     turns.give(8)
     paper.wait_until(lambda: turns.begun == 9)
-    with_a_turn(app, turns, lambda each: app.library.choose(each, "faithful"), document_id)
+    with_a_turn(app, turns, lambda each: app.library.choose(each, "keep60+k8v4h"), document_id)
     assert app.library.presets(document_id).goes == ("exact",)
     assert answered_by(app, document_id) == "exact"
     turns.give_all()
     paper.wait_for(app, document_id, "ready")
-    paper.wait_until(lambda: by_recipe(store, document_id) == {"faithful": "ready"})
-    assert answered_by(app, document_id) == "faithful"
+    paper.wait_until(lambda: by_recipe(store, document_id) == {"keep60+k8v4h": "ready"})
+    assert answered_by(app, document_id) == "keep60+k8v4h"
 
 
 def test_a_document_that_waits_for_its_users_word_still_does(
@@ -225,52 +220,51 @@ def test_a_document_that_waits_for_its_users_word_still_does(
     monkeypatch.setattr("app.ingest.ASK_FIRST_SECONDS", 0)
     document_id = app.library.add(source, "a.txt")
     before = paper.wait_for(app, document_id, "waiting").forecast
-    app.library.choose(document_id, "compact")
+    app.library.choose(document_id, "keep27+k4v4h+near4,32")
     other = app.library.add(paper.text(source.with_name("b.txt"), 1), "b.txt")
     paper.wait_for(app, other, "waiting")
-    assert by_recipe(store, document_id) == {"compact": "paused"}
+    assert by_recipe(store, document_id) == {"keep27+k4v4h+near4,32": "paused"}
     after = app.library.catalogue.entry(document_id)
-    assert (after.progress.stage, after.recipe) == ("waiting", "compact")
+    assert (after.progress.stage, after.recipe) == ("waiting", "keep27+k4v4h+near4,32")
     assert after.forecast.seconds > before.seconds
     app.library.read(document_id)
     paper.wait_for(app, document_id, "ready")
-    assert answered_by(app, document_id) == "compact"
+    assert answered_by(app, document_id) == "keep27+k4v4h+near4,32"
 
 
 def test_new_documents_are_kept_as_was_chosen_last(
     app: App, open_app: OpenApp, document_id: str, tmp_path: Path
 ) -> None:
-    choose(app, document_id, "balanced")
+    choose(app, document_id, "light")
     second = app.library.add(paper.text(tmp_path / "b.txt", 2), "b.txt")
-    assert paper.wait_for(app, second, "ready").recipe == "balanced"
+    assert paper.wait_for(app, second, "ready").recipe == "light"
     app.close()
 
     again = open_app()
     again.start()
     third = again.library.add(paper.text(tmp_path / "c.txt", 3), "c.txt")
-    assert paper.wait_for(again, third, "ready").recipe == "balanced"
+    assert paper.wait_for(again, third, "ready").recipe == "light"
     again.close()
 
-    given = open_app(recipe="faithful")
+    given = open_app(recipe="keep60+k8v4h")
     given.start()
     fourth = given.library.add(paper.text(tmp_path / "d.txt", 4), "d.txt")
-    assert paper.wait_for(given, fourth, "ready").recipe == "faithful"
+    assert paper.wait_for(given, fourth, "ready").recipe == "keep60+k8v4h"
     held = given.preferences.state("recipe")
-    assert (held.value, held.saved, bool(held.given_by)) == ("faithful", "balanced", True)
+    assert (held.value, held.saved, bool(held.given_by)) == ("keep60+k8v4h", "light", True)
     # Those that were read stay as they are, and a later choice is the last one.
-    assert given.library.catalogue.entry(third).recipe == "balanced"
-    choose(given, fourth, "compact")
+    assert given.library.catalogue.entry(third).recipe == "light"
+    choose(given, fourth, "keep27+k4v4h+near4,32")
     held = given.preferences.state("recipe")
-    assert (held.value, held.saved, held.given_by) == ("compact", "compact", "")
+    assert (held.value, held.saved, held.given_by) == ("keep27+k4v4h+near4,32", "keep27+k4v4h+near4,32", "")
     fifth = given.library.add(paper.text(tmp_path / "e.txt", 5), "e.txt")
-    assert paper.wait_for(given, fifth, "ready").recipe == "compact"
+    assert paper.wait_for(given, fifth, "ready").recipe == "keep27+k4v4h+near4,32"
 
 
 @pytest.mark.parametrize(
     ("recipe", "why"),
     [
         ("A35+k4v4", "has no plan to share 35 %"),
-        ("A35+adapter=mine", "the adapter mine is not loaded: start DocPod with --recipe A35[+]adapter=mine"),
         ("no such", "is no part of a recipe"),
     ],
 )
@@ -304,19 +298,19 @@ def test_a_change_that_fails_leaves_the_old_memory_at_work(
 
     with monkeypatch.context() as patch:
         patch.setattr("app.block_store.write_block", full)
-        app.library.choose(document_id, "faithful")
+        app.library.choose(document_id, "keep60+k8v4h")
         entry = paper.wait_for(app, document_id, "failed")
-    assert (entry.recipe, entry.answers_from) == ("faithful", "exact")
+    assert (entry.recipe, entry.answers_from) == ("keep60+k8v4h", "exact")
     assert answered_by(app, document_id) == "exact"
-    choose(app, document_id, "balanced")
-    assert by_recipe(store, document_id) == {"exact": "ready", "balanced": "ready"}
+    choose(app, document_id, "light")
+    assert by_recipe(store, document_id) == {"exact": "ready", "light": "ready"}
 
 
 @pytest.mark.parametrize(("owner", "step"), [(Recaller, "recall"), (Store, "reading"), (Store, "touch_reading")])
 def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory(
     app: App, open_app: OpenApp, document_id: str, monkeypatch: pytest.MonkeyPatch, owner: type, step: str
 ) -> None:
-    choose(app, document_id, "faithful")
+    choose(app, document_id, "keep60+k8v4h")
     app.close()
     app = open_app()
     app.start()
@@ -327,13 +321,13 @@ def test_a_question_that_crosses_the_replacement_is_answered_from_the_new_memory
     def change_first(itself: object, *arguments: object) -> object:
         if not crossed:
             crossed.append(1)
-            choose(app, document_id, "balanced")
+            choose(app, document_id, "light")
         return go_on(itself, *arguments)
 
     monkeypatch.setattr(owner, step, change_first)
     # As another process reads, which does not make way for questions of this one.
     monkeypatch.setattr(Idle, "make_way", lambda *_: None)
-    assert answered_by(app, document_id) == "balanced"
+    assert answered_by(app, document_id) == "light"
     assert crossed
 
 
@@ -342,7 +336,7 @@ def test_a_document_that_is_not_there_has_no_dial(app: App, document_id: str) ->
     assert app.library.presets(document_id) is None
     for verb in (app.library.choose, app.library.drop):
         with pytest.raises(DocumentNotFound):
-            verb(document_id, "faithful")
+            verb(document_id, "keep60+k8v4h")
 
 
 def test_each_named_recipe_from_the_command_line(
@@ -369,9 +363,9 @@ def test_each_named_recipe_from_the_command_line(
         code, facts = run("read", str(source), "--recipe", recipe)
         assert code == 0 and not facts["already_read"]
         sizes[recipe] = facts["bytes_per_token"]
-    *dropped, packed, archive = sizes.values()
+    exact, light, *coded = sizes.values()
     # Of four layers there is little in common.
-    assert dropped == sorted(dropped, reverse=True) and archive < packed < sizes["exact"]
+    assert light < exact > coded[0] and coded == sorted(coded, reverse=True)
     for recipe in NAMED:
         code, answer = run("ask", "a.txt", QUESTION, "--recipe", recipe)
         assert (code, answer["recipe"], answer["citations"][0]["page"]) == (0, recipe, 3)
@@ -383,7 +377,7 @@ def test_each_named_recipe_from_the_command_line(
 
 def test_only_the_recipe_that_is_asked_for_answers(open_app: OpenApp, document_id: str) -> None:
     app = open_app()
-    assert isinstance(paper.failure(app.questions.ask(document_id, QUESTION, recipe="compact")), NotRead)
+    assert isinstance(paper.failure(app.questions.ask(document_id, QUESTION, recipe="keep27+k4v4h+near4,32")), NotRead)
 
 
 def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
@@ -391,7 +385,7 @@ def test_of_readings_without_a_choice_the_one_that_is_ready_counts(
 ) -> None:
     """As an earlier version left them, when the recipe of the start was that of every document."""
     app = open_app()
-    planned: Reading = app.model.wait().planner.plan(document_id, "faithful")
+    planned: Reading = app.model.wait().planner.plan(document_id, "keep60+k8v4h")
     store.set_reading_state(planned.id, "paused")
     assert app.library.catalogue.entry(document_id).progress.stage == "ready"
     assert answered_by(app, document_id) == "exact"
@@ -404,7 +398,7 @@ def test_coded_across_layers_it_answers_alike_after_a_restart(
         open_app(recipe="coded5").model.wait()
     models = str(settings.home / "models")
     drawn = ("--samples", "2", "--tokens", "600", "--out", models)
-    basis_fit.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
+    basis.main(["--model", settings.model, "--models", models, *drawn], lambda _: None)
     answers = []
     for _ in range(2):
         app = open_app(recipe="coded5")

@@ -16,8 +16,8 @@ from app.errors import BadSetting, Busy, DiskFull
 from app.events import ReaderEntry
 from app.main import App
 from app.settings import Settings
+from engine.compression import basis_fit
 from engine.models import loader
-from engine.sharing import basis_fit
 from storage import Home, Store
 from tests import tiny
 from tests.app import paper

@@ -51,7 +51,7 @@ def test_a_reader_is_known_by_what_shapes_a_pod_and_not_by_its_place(settings: S
     moved = tmp_path / "elsewhere" / Path(settings.model).name
     shutil.copytree(settings.model, moved)
     assert reader() == reader(model=str(moved)) == reader(chunk_tokens=7, memory_mb=1, home=tmp_path)
-    assert reader(recipe="faithful") != reader()
+    assert reader(recipe="keep60+k8v4h") != reader()
     template = moved / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
     assert reader(model=str(moved)) != reader()

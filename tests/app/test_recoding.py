@@ -11,9 +11,9 @@ from app.document_reader import DocumentReader
 from app.main import App
 from app.presets import USUAL
 from app.settings import Settings
+from engine.compression import basis_fit
 from engine.models import loader
 from engine.runtime.runner import Runner
-from engine.sharing import basis_fit
 from storage import Store
 from tests.app import paper
 from tests.app.conftest import OpenApp

@@ -87,5 +87,5 @@ def test_other_recipes_are_refused_in_a_sentence(model: Path, open_app: OpenApp,
     for step in others:
         assert step.why_not.startswith(f"windowed has layers that see the last {WINDOW} tokens only")
     with pytest.raises(ModelUnavailable, match="is read by the recipe exact") as refused:
-        open_app(model=str(model), recipe="faithful").model.wait()
+        open_app(model=str(model), recipe="keep60+k8v4h").model.wait()
     assert "--recipe exact" in refused.value.hint

@@ -82,6 +82,16 @@ def test_documents_have_the_length_asked_for_and_hold_what_is_asked() -> None:
     assert list(shelf.questions(1000, 3)) == []
 
 
+def test_kinds_of_text_are_continued_in_turn(tmp_path: Path) -> None:
+    (tmp_path / "kinds").mkdir()
+    for kind, line in (("code", "x = 1\n"), ("numbers", "12.5 7\n")):
+        (tmp_path / "kinds" / f"{kind}.txt").write_text(line * 2000)
+    tokenizer = Tokenizer(tiny.tokenizer())
+    made = list(Shelf(tokenizer, tmp_path, 0).texts(200, 3))
+    assert [each.text for each in made] == ["code", "numbers", "code"]
+    assert all(word in tokenizer.decode(each.ids) for word, each in zip(("x = 1", "12.5"), made, strict=False))
+
+
 def test_measures_against_a_count_by_hand() -> None:
     exact = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
     other = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from storage import DatabaseDamaged, Home, NewerDatabase, StorageFull, Store, checks
 from storage.databases import Database, connect
-from storage.migrations import FIRST, MIGRATIONS, migrate
+from storage.migrations import FIRST, MIGRATIONS, m016_recipes_by_their_parts, migrate
 from storage.models import Base
 from tests.damage import change
 from tests.storage.rows import A, B, document, filled, page
@@ -92,6 +92,7 @@ def test_migrating_again_changes_nothing(database: Database) -> None:
             (13, "m013_copies_of_conversations"),
             (14, "m014_tags_of_documents"),
             (15, "m015_checks_of_rows"),
+            (16, "m016_recipes_by_their_parts"),
         ]
 
 
@@ -147,6 +148,24 @@ def test_an_index_of_messages_goes_and_the_messages_stay(home: Home, of_0_2_0: N
     assert not any("message_search" in name for name in tables(engine))
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT content FROM messages").scalar() == "zanzibar"
+
+
+def test_what_earlier_names_of_recipes_meant_is_kept(database: Database) -> None:
+    earlier = MIGRATIONS[: MIGRATIONS.index(m016_recipes_by_their_parts)]
+    migrate(database, earlier)
+    with database.writing.begin() as connection:
+        for number, name in enumerate(("packed", "faithful", "exact", "keep50")):
+            connection.exec_driver_sql(
+                "INSERT INTO documents (id, title, file_name, media_type, num_bytes, num_pages, outline, created_at, "
+                f"state, recipe) VALUES ('{number}', 't', 'f', 'm', 1, 0, '[]', '2024-01-01 00:00:00.000000', 'added', "
+                f"'{name}')"
+            )
+        connection.exec_driver_sql("INSERT INTO preferences (name, value) VALUES ('recipe', 'archive')")
+    migrate(database)
+    with database.engine.connect() as connection:
+        recipes = connection.exec_driver_sql("SELECT recipe FROM documents ORDER BY id").scalars().all()
+        assert recipes == ["coded16+near4,1", "keep60+k8v4h", "exact", "keep50"]
+        assert connection.exec_driver_sql("SELECT value FROM preferences").scalar() == "coded50+near4,1"
 
 
 def test_every_connection_is_set_up(engine: Engine) -> None:

@@ -16,6 +16,7 @@ from storage import (
     BlockDamaged,
     Header,
     Home,
+    PlaceRefused,
     StorageAway,
     StorageFailed,
     forget,
@@ -215,13 +216,13 @@ def test_writing_waits_for_a_store_that_is_away(s3: S3Server, home: Home, elsewh
 def test_a_bucket_that_is_not_there_is_a_sentence(tmp_path: Path, s3: S3Server, impatient: None) -> None:
     with closing(Home(tmp_path / "home", store="s3://nowhere/x")) as home, pytest.raises(StorageAway, match="bucket"):
         open_library(home)
-    with pytest.raises(StorageFailed, match="nosuch"):
+    with pytest.raises(PlaceRefused, match="nosuch"):
         Home(tmp_path / "other", store="nosuch://x")
 
 
 def test_a_store_of_another_library_is_refused(home: Home, elsewhere: Home) -> None:
     open_library(home).store.close()
-    with pytest.raises(StorageFailed, match="another library's"):
+    with pytest.raises(PlaceRefused, match="another library's"):
         open_library(elsewhere)
     open_library(home).store.close()
 
@@ -236,7 +237,7 @@ def test_a_store_without_the_files_of_the_library_is_refused(
         store.add_document(document(sha256))
     for number, where in enumerate(("", str(tmp_path / "empty"), s3.url())):
         with closing(Home(tmp_path / f"second {number}", database=database, store=where)) as second:
-            with pytest.raises(StorageFailed, match="copy them first"):
+            with pytest.raises(PlaceRefused, match="copy them first"):
                 open_library(second)
             BlobStore(second.bytes).put_file(source)
             open_library(second).store.close()
@@ -281,7 +282,7 @@ def test_what_is_sealed_leaves_sealed(tmp_path: Path, places: dict[str, str], so
             assert path.read_bytes() == source.read_bytes()
     if "database" in places and "store" in places:
         # A machine without the key would take all of it for damaged.
-        with closing(Home(tmp_path / "plain", **places)) as plain, pytest.raises(StorageFailed, match=r"vault\.json"):
+        with closing(Home(tmp_path / "plain", **places)) as plain, pytest.raises(PlaceRefused, match=r"vault\.json"):
             open_library(plain)
 
 

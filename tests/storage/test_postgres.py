@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import Home, HomeBusy, StorageAway, StorageFailed, Store, open_library
+from storage import Home, HomeBusy, PlaceRefused, StorageAway, Store, open_library
 from tests.servers import PostgresServer, running_postgres
 from tests.storage.rows import A, B, document, filled, page
 
@@ -166,7 +166,7 @@ def test_writers_take_turns(served: Store, url: str) -> None:
     ],
 )
 def test_a_database_that_cannot_be_used_is_a_sentence(url: str, said: str) -> None:
-    with pytest.raises((StorageFailed, StorageAway), match=said):
+    with pytest.raises((PlaceRefused, StorageAway), match=said):
         Store.open(url)
 
 

@@ -59,7 +59,7 @@ def test_the_last_section_makes_the_reading_ready(store: Store, reading: Reading
 
 def test_how_long_reading_took_is_known_of_what_is_made_from_it(store: Store, reading: Reading) -> None:
     """Whichever memory of the model took longest was read; another model's says nothing, nor does another section's."""
-    made = store.start_reading(A, "packed", "model", "balanced", [section(0), section(1)])
+    made = store.start_reading(A, "packed", "model", "light", [section(0), section(1)])
     foreign = store.start_reading(A, "foreign", "another model", "exact", [section(0), section(1)])
     for of, seconds in ((reading, (60.0, 40.0)), (made, (1.0, 2.0)), (foreign, (900.0, 900.0))):
         for each, took in zip(store.sections(of.id), seconds, strict=True):

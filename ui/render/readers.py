@@ -83,12 +83,12 @@ def _button(entry: ReaderEntry) -> str:
 def _prepare() -> str:
     words = t(
         "Once it is found out how this reader's memory is coded, which takes minutes while nobody asks, documents can "
-        "be kept by the recipe archive: about twenty times smaller on the disk, with nothing left out."
+        "be kept coded: nine to thirty times smaller on the disk, with nothing left out."
     )
     return (
         '<p class="facts"><button class="link" data-event="click" data-act="prepare" data-look="strong"'
-        f' data-ask="{t("Prepare the recipe archive?")}" data-words="{words}" data-yes="{t("Prepare")}">'
-        f"{t('Prepare archive')}</button></p>"
+        f' data-ask="{t("Prepare coded memories?")}" data-words="{words}" data-yes="{t("Prepare")}">'
+        f"{t('Prepare coded memories')}</button></p>"
     )
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the products of a linear layer, whatever its weights are: RMSNorm before, sums and gates after."""
+"""What surrounds the products of a linear layer, over NF4 weights: RMSNorm before, sums and gates after."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from engine.kernels.linear.weights import Weight
+from engine.kernels.linear.weights import Nf4Weight
 
 
 @triton.jit
@@ -57,7 +57,7 @@ def store(y, residual, out, valid, RESIDUAL: tl.constexpr):
 
 
 def check(
-    x: Tensor, weights: Sequence[Weight], out: Tensor, gain: Tensor, residual: Tensor | None, is_gated: bool
+    x: Tensor, weights: Sequence[Nf4Weight], out: Tensor, gain: Tensor, residual: Tensor | None, is_gated: bool
 ) -> None:
     """That a launch may count on what it is given: shapes that fit each other, and numbers side by side."""
     batch, columns = x.shape

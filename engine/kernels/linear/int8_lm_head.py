@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.kernels.card import card_of
 from engine.kernels.linear.nf4_decode import eight
-from engine.kernels.linear.weights import DenseWeight
+from engine.kernels.linear.weights import MOST_NUMBERS
 
 GROUP = 32
 """Weights of a row that share a scale."""
@@ -29,7 +29,7 @@ _SLICE = 1024
 class Int8Head:
     """A head (V, K), and beside it `codes` (V, K), bytes around 128, with `scales` (V, K / 32) in float16."""
 
-    exact: DenseWeight
+    exact: Tensor
     codes: Tensor
     scales: Tensor
 
@@ -47,19 +47,21 @@ class Tile:
     words: int
 
 
-def can_quantize_head(weight: object) -> bool:
-    """Whether a weight may be such a head."""
-    return isinstance(weight, DenseWeight) and weight.bias is None and weight.columns % GROUP == 0
+def can_quantize_head(head: nn.Module) -> bool:
+    """Whether a module may be such a head."""
+    weight, bias = head.get_parameter("weight"), dict(head.named_parameters()).get("bias")
+    plain = isinstance(head, nn.Linear) and bias is None and weight.is_floating_point()
+    return plain and weight.shape[1] % GROUP == 0 and weight.numel() <= MOST_NUMBERS
 
 
-def quantize_head(exact: DenseWeight) -> Int8Head:
-    """The codes nearest to a head without a bias, some rows at a time."""
-    rows, columns = exact.matrix.shape
-    codes = torch.empty(rows, columns, dtype=torch.uint8, device=exact.matrix.device)
-    scales = torch.empty(rows, columns // GROUP, dtype=torch.float16, device=exact.matrix.device)
+def quantize_head(exact: Tensor) -> Int8Head:
+    """The codes nearest to the matrix (V, K) of a head without a bias, some rows at a time."""
+    rows, columns = exact.shape
+    codes = torch.empty(rows, columns, dtype=torch.uint8, device=exact.device)
+    scales = torch.empty(rows, columns // GROUP, dtype=torch.float16, device=exact.device)
     for first in range(0, rows, _SLICE):
         some = slice(first, first + _SLICE)
-        wide = exact.matrix[some].float().view(-1, columns // GROUP, GROUP)
+        wide = exact[some].float().view(-1, columns // GROUP, GROUP)
         # Rounded to what is stored before the codes are chosen, and to eleven bits: of the largest weight of each group
         # hardly anything is lost, on which most depends. Where all are zero, any scale will do.
         scales[some] = (wide.abs().amax(2) / 127).clamp_min(2.0**-24)
@@ -208,7 +210,7 @@ def logits(
     )  # fmt: skip
     _maxima[triton.cdiv(number, 16),](near, maxima, rows, number, SPANS=16, SPAN=SPAN, num_warps=4)
     _again[triton.cdiv(rows, 256),](
-        x, gain, head.exact.matrix, near, maxima, out, rows, number, epsilon, K=columns,
+        x, gain, head.exact, near, maxima, out, rows, number, epsilon, K=columns,
         POWER=triton.next_power_of_2(columns), AGAIN=again, NUMBER=triton.next_power_of_2(number), BLOCK=256,
         ROUNDS=12, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip

@@ -17,7 +17,7 @@ BLOCK = 64
 NEST = 256
 """Scales that share a scale, where they are quantized too."""
 MOST_NUMBERS = 2**31 - 1
-"""Of one weight, or words of eight: kernels count addresses in 32 bits."""
+"""Or words, of one weight: kernels count addresses in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +45,8 @@ class Nf4Weight:
         return self.words.nbytes + self.scales.nbytes + nest
 
 
-@dataclass(frozen=True)
-class DenseWeight:
-    """A matrix (N, K) of floats, rows contiguous."""
-
-    matrix: Tensor
-    bias: Tensor | None
-
-    @property
-    def rows(self) -> int:
-        """N: how many outputs."""
-        return self.matrix.shape[0]
-
-    @property
-    def columns(self) -> int:
-        """K: how many inputs."""
-        return self.matrix.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that a product reads."""
-        return self.matrix.nbytes
-
-
-Weight = Nf4Weight | DenseWeight
-
-
-def weight_of(module: torch.nn.Module) -> Weight:
-    """The weight of an `nn.Linear` or a bitsandbytes `Linear4bit`, by what it holds; nothing is copied.
+def weight_of(module: torch.nn.Module) -> Nf4Weight | None:
+    """The weight of a bitsandbytes `Linear4bit`, of which nothing is copied; None for one that is not quantized.
 
     Raises ModelUnsupported for another 4-bit format, for rows that are no whole number of blocks, and for a weight too
     large for kernels.
@@ -80,12 +54,7 @@ def weight_of(module: torch.nn.Module) -> Weight:
     weight: Any = module.weight
     bias: Any = module.bias
     state = getattr(weight, "quant_state", None)
-    if state is not None:
-        return nf4_weight(weight.data, state, bias)
-    if weight.ndim != 2 or not weight.is_floating_point() or not weight.is_contiguous():
-        raise ModelUnsupported(f"a linear layer holds {weight.dtype} numbers of shape {tuple(weight.shape)}: no matrix")
-    _refuse_too_large(weight.numel())
-    return DenseWeight(weight.data, None if bias is None else bias.data)
+    return None if state is None else nf4_weight(weight.data, state, bias)
 
 
 def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Weight:
@@ -106,7 +75,8 @@ def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Wei
         raise ModelUnsupported(
             f"4-bit weights of another kind: {state.quant_type}, {state.blocksize} a block, {columns} a row"
         )
-    _refuse_too_large(packed.nbytes // 4)
+    if packed.nbytes // 4 > MOST_NUMBERS:
+        raise ModelUnsupported(f"a weight of {packed.nbytes // 4:,} words is too large for kernels: {MOST_NUMBERS:,}")
     return Nf4Weight(
         rows=rows,
         columns=columns,
@@ -118,8 +88,3 @@ def nf4_weight(packed: Tensor, state: Any, bias: Tensor | None = None) -> Nf4Wei
         offset=None if nest is None else state.offset,
         bias=None if bias is None else bias.data,
     )
-
-
-def _refuse_too_large(numbers: int) -> None:
-    if numbers > MOST_NUMBERS:
-        raise ModelUnsupported(f"a weight of {numbers:,} numbers is too large for kernels, which take {MOST_NUMBERS:,}")

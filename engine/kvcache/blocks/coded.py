@@ -8,6 +8,7 @@ they are.
 Letters: L layers, G KV heads, C tokens of a block, D head size, R directions.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -85,6 +86,13 @@ def encode(rows: Tensor) -> bytes:
 
 def decode(data: memoryview, count: int, tokens: int, device: torch.device | None = None) -> Tensor:
     """The numbers (R, C), of `count` directions and so many tokens, again. Raises PodMismatch on anything else."""
+    return unpacked(unfolded(data, count, tokens, device), tokens)
+
+
+def unfolded(
+    data: memoryview, count: int, tokens: int, device: torch.device | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """Of each packing which rows of `count` have it, and their bytes. Raises PodMismatch where that is not so."""
     try:
         plain = bytearray(zstandard.ZstdDecompressor().decompress(data, 2 * count * (tokens + 1)))
     except zstandard.ZstdError as error:
@@ -94,10 +102,16 @@ def decode(data: memoryview, count: int, tokens: int, device: torch.device | Non
     sizes = [len(rows) * packing.width(tokens) for rows, packing in zip(members, _PACKINGS, strict=True)]
     if len(flat) != count + sum(sizes) or sum(map(len, members)) != count:
         raise PodMismatch(f"a coded block holds {len(flat)} bytes, expected {count + sum(sizes)}")
-    found = torch.empty(count, tokens, dtype=torch.int16, device=device)
-    parts = torch.split(flat[count:].to(found.device), sizes)
-    for rows, packing, part in zip(members, _PACKINGS, parts, strict=True):
-        found[rows.to(found.device)] = packing.unpack(part, tokens)
+    parts = torch.split(flat[count:].to(device), sizes)
+    return [(rows.to(part.device), part) for rows, part in zip(members, parts, strict=True)]
+
+
+def unpacked(parts: Sequence[tuple[Tensor, Tensor]], tokens: int) -> Tensor:
+    """The numbers (R, C) that `unfolded` gave the bytes of."""
+    rows = torch.cat([each for each, _ in parts])
+    found = torch.empty(len(rows), tokens, dtype=torch.int16, device=rows.device)
+    for (members, part), packing in zip(parts, _PACKINGS, strict=True):
+        found[members] = packing.unpack(part, tokens)
     return found
 
 
@@ -144,6 +158,8 @@ class CodedLoader:
     ) -> None:
         self._layout, self._shape, self._device = layout, shape, device
         self._exact = PodLoader(shape, num_tokens, device, staging)
+        self._turn = threading.Lock()
+        """A device does one thing after the other anyhow: so there is room for the numbers of one block at a time."""
 
     def room(self, num_bytes: int) -> AbstractContextManager[memoryview]:
         """Where to read a block to, until it is added."""
@@ -161,19 +177,18 @@ class CodedLoader:
             raise PodMismatch(f"a block of {meta.get('recipe')} does not fit a pod of {wanted}")
         start, stop = int(meta["start"]), int(meta["stop"])
         first, device, shape = 0, self._device, self._shape
-        sides: list[Tensor] = []
+        packed = []
         for transform, size in zip(basis.sides, meta["sizes"], strict=True):
             directions = transform.within(LEAST * recipe.coding.step)
-            sides.append(decode(payload[first : first + size], directions, stop - start, device).T * recipe.coding.step)
+            packed.append(unfolded(payload[first : first + size], directions, stop - start, device))
             first += size
-        pair = torch.empty(
-            2, shape.layers, shape.kv_heads, stop - start, shape.head_dim, dtype=shape.dtype, device=device
-        )
-        basis.restore(sides, torch.arange(start, stop, device=device), pair)
-        if pair.is_cuda:
-            # It is put to its place on a stream of its own.
-            torch.cuda.current_stream(pair.device).synchronize()
-        self._exact.put(start, [pair])
+        with self._turn:
+            sides = [unpacked(each, stop - start).T * recipe.coding.step for each in packed]
+            pair = torch.empty(
+                2, shape.layers, shape.kv_heads, stop - start, shape.head_dim, dtype=shape.dtype, device=device
+            )
+            basis.restore(sides, torch.arange(start, stop, device=device), pair)
+            self._exact.put(start, [pair])
 
     def finish(self) -> Pod:
         """The pod, whole. Raises PodMismatch where tokens are missing or came twice."""

@@ -48,7 +48,6 @@ class State(Segment):
         queries: Mapping[int, Tensor],
         scale: float,
         position: int,
-        skipped: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Segment.attend."""
         out, weight = looked_up(phi(query, *self.query_maps), self.hidden, self.total)

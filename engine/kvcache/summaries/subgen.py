@@ -40,7 +40,6 @@ class Estimate(Segment):
         queries: Mapping[int, Tensor],
         scale: float,
         position: int,
-        skipped: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Segment.attend; both sums are estimates, so weights do not add up to 1."""
         assert isinstance(self.keys, Tensor) and isinstance(self.values, Tensor)

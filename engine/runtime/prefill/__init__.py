@@ -1,1 +1,1 @@
-"""Chunked prefill: builders that read a section into a pod, exact, quantized or with shared keys."""
+"""Chunked prefill: builders that read a section into a pod, exact or quantized."""

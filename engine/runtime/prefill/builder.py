@@ -16,11 +16,9 @@ from engine.kvcache.quantized_store import QuantizedStore
 from engine.kvcache.suffix import SuffixCache
 from engine.runtime.context import Context
 from engine.runtime.prefill.quantizing_context import QuantizingContext
-from engine.runtime.prefill.sharing_context import SharingContext
 from engine.runtime.runner import Runner
 
 _CPU_TOKENS = 1024
-_SHARED_TOKENS = 512
 _GPU_TOKENS = 4096
 """Weights of four bits are unpacked once a chunk and layer, and long chunks fill a GPU."""
 _SMALL_GPU_TOKENS = 1024
@@ -125,7 +123,7 @@ def builder_for(runner: Runner, num_tokens: int, layout: Layout | None = None) -
     """What reads a section of so many tokens by the layout's recipe, or exactly."""
     if layout is not None and layout.recipe.precision.while_reading:
         return QuantizingBuilder(runner, num_tokens, layout)
-    return PodBuilder(runner, num_tokens, layout)
+    return PodBuilder(runner, num_tokens)
 
 
 def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> ExactPod | QuantizedPod:
@@ -138,17 +136,11 @@ def read(runner: Runner, ids: Sequence[int], layout: Layout | None = None) -> Ex
 
 
 class PodBuilder(Builder):
-    """Of exact pods. A layout whose recipe says so makes layers share distant keys while they read."""
+    """Of exact pods."""
 
-    def __init__(self, runner: Runner, num_tokens: int, layout: Layout | None = None) -> None:
+    def __init__(self, runner: Runner, num_tokens: int) -> None:
         self._suffix = SuffixCache(runner.model.shape, num_tokens, runner.model.device)
-        self._most_tokens = num_tokens
-        context = runner.context((), self._suffix)
-        if layout is not None and layout.recipe.sharing.while_reading:
-            context = SharingContext(layout, self._suffix, runner.attention)
-            # It writes out the scores of every query with every near token.
-            self._most_tokens = _SHARED_TOKENS
-        super().__init__(runner, num_tokens, context)
+        super().__init__(runner, num_tokens, runner.context((), self._suffix))
 
     def cut(self, size: int) -> int:
         return min(self.num_read + size, self._num_tokens)
@@ -164,8 +156,7 @@ class PodBuilder(Builder):
         self._suffix.advance(stop - start)
 
     def read(self, ids: Sequence[int]) -> None:
-        for start in range(0, len(ids), self._most_tokens):
-            self._runner.run(self.context, ids[start : start + self._most_tokens])
+        self._runner.run(self.context, ids)
 
     def _num_bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self._runner.model.shape.token_bytes

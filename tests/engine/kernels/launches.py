@@ -10,7 +10,7 @@ from engine.kernels.attention import rope_append, split_kv
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kernels.card import card_of
 from engine.kernels.linear import int8_lm_head, linear, nf4_dequant, nf4_gemv
-from engine.kernels.linear.weights import DenseWeight, Nf4Weight, Weight
+from engine.kernels.linear.weights import Nf4Weight
 from engine.kernels.quant.dequantize import dequantize_into
 from engine.kernels.quant.quantize import quantize_into
 from engine.kernels.quant.rotate import TritonRotation
@@ -57,12 +57,12 @@ def quantization(dim: int, bits: int, per: str, rotated: bool, dtype: str = "bfl
 
 
 def products(batch: int, kind: str, gated: bool, columns: int = COLUMNS) -> None:
-    """Rows of x times weights "nf4", "nf4-flat" (scales not quantized) or "dense", under a norm."""
+    """Rows of x times weights "nf4" or "nf4-flat" (scales not quantized), under a norm."""
     x, norm, pdl = _halves(batch, columns), (_halves(columns), 1e-5), card_of(CPU).pdl
     if gated:
-        linear.gated(x, _weight(kind, 64, columns), _weight(kind, 64, columns), norm=norm, pdl=pdl)
+        linear.gated(x, *[_nf4(64, columns, kind == "nf4")] * 2, norm=norm, pdl=pdl)
     else:
-        weights = [_weight(kind, rows, columns) for rows in (64, 32, 32)]
+        weights = [_nf4(rows, columns, kind == "nf4") for rows in (64, 32, 32)]
         linear.linear(x, weights, norm=norm, residual=_halves(batch, 128), pdl=pdl)
 
 
@@ -85,7 +85,7 @@ def chained_product(columns: int) -> None:
 
 def head(x: str = "bfloat16") -> None:
     """The output head in eight bits, and the likeliest of its tokens."""
-    quick = int8_lm_head.quantize_head(DenseWeight(_halves(2048, COLUMNS), None))
+    quick = int8_lm_head.quantize_head(_halves(2048, COLUMNS))
     row, norm = torch.zeros(1, COLUMNS, dtype=getattr(torch, x)), torch.zeros(COLUMNS, dtype=getattr(torch, x))
     logits = int8_lm_head.logits(row, quick, (norm, 1e-5))
     argmax.greedy(logits[0], torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.float64))
@@ -104,10 +104,6 @@ def _plan(dim: int, formats: tuple[tuple[int, int], ...], dtype: torch.dtype) ->
     work = SplitPlan(suffix, SHARE, 64)
     work.formats, work.rotated = formats, bool(formats)
     return work
-
-
-def _weight(kind: str, rows: int, columns: int) -> Weight:
-    return DenseWeight(_halves(rows, columns), None) if kind == "dense" else _nf4(rows, columns, kind == "nf4")
 
 
 def _nf4(rows: int, columns: int, nested: bool) -> Nf4Weight:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from engine.kernels.linear.weights import DenseWeight, Nf4Weight, Weight, nf4_weight
+from engine.kernels.linear.weights import Nf4Weight, nf4_weight
 
 
 def matrix(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
@@ -22,20 +22,6 @@ def nf4(
         matrix(rows, columns, seed, device), blocksize=64, quant_type="nf4", compress_statistics=nested
     )
     return nf4_weight(packed, state, vector(rows, seed, device) if bias else None)
-
-
-def dense(
-    rows: int, columns: int, device: torch.device, dtype: torch.dtype, *, bias: bool = False, seed: int = 0
-) -> DenseWeight:
-    """A layer that is not quantized."""
-    return DenseWeight(matrix(rows, columns, seed, device).to(dtype), vector(rows, seed, device) if bias else None)
-
-
-def layer(kind: str, rows: int, columns: int, device: torch.device, *, bias: bool = False, seed: int = 0) -> Weight:
-    """A layer of one of the kinds "nf4", "nf4-flat" (scales not quantized), "float32", "bfloat16", "float16"."""
-    if kind.startswith("nf4"):
-        return nf4(rows, columns, device, nested=kind == "nf4", bias=bias, seed=seed)
-    return dense(rows, columns, device, getattr(torch, kind), bias=bias, seed=seed)
 
 
 def vector(size: int, seed: int, device: torch.device) -> Tensor:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from engine.kernels.linear.int8_lm_head import AGAIN, GROUP, Int8Head
-from engine.kernels.linear.weights import BLOCK, NEST, DenseWeight, Weight
+from engine.kernels.linear.weights import BLOCK, NEST, Nf4Weight
 
 
 def linear(
     x: Tensor,
-    weights: Sequence[Weight],
+    weights: Sequence[Nf4Weight],
     *,
     norm: tuple[Tensor, float] | None = None,
     residual: Tensor | None = None,
@@ -30,8 +30,8 @@ def linear(
 
 def gated(
     x: Tensor,
-    gate: Weight,
-    up: Weight,
+    gate: Nf4Weight,
+    up: Nf4Weight,
     *,
     norm: tuple[Tensor, float] | None = None,
     out: Tensor | None = None,
@@ -47,16 +47,14 @@ def logits(x: Tensor, head: Int8Head, norm: tuple[Tensor, float], again: int = A
     wide = _normed(x, norm)
     out = wide @ dequantized(head).T
     largest = out[0].topk(min(again, out.shape[1])).indices
-    out[:, largest] = wide @ head.exact.matrix[largest].float().T
+    out[:, largest] = wide @ head.exact[largest].float().T
     return out
 
 
-def dequantized(weight: Weight | Int8Head) -> Tensor:
+def dequantized(weight: Nf4Weight | Int8Head) -> Tensor:
     """The matrix (N, K) in float32."""
     if isinstance(weight, Int8Head):
         return (weight.codes.float() - 128) * weight.scales.float().repeat_interleave(GROUP, 1)
-    if isinstance(weight, DenseWeight):
-        return weight.matrix.float()
     scales = weight.scales
     if weight.nest_table is not None and weight.nest_scales is not None and weight.offset is not None:
         nest = weight.nest_scales.repeat_interleave(NEST)[: len(scales)]
@@ -66,7 +64,7 @@ def dequantized(weight: Weight | Int8Head) -> Tensor:
     return (weight.table[codes].reshape(-1, BLOCK) * scales[:, None]).reshape(weight.rows, weight.columns)
 
 
-def _product(wide: Tensor, weight: Weight) -> Tensor:
+def _product(wide: Tensor, weight: Nf4Weight) -> Tensor:
     y = wide @ dequantized(weight).T
     return y if weight.bias is None else y + weight.bias.float()
 

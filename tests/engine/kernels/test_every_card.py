@@ -35,7 +35,7 @@ MOST = (
     *(Case("quantization", tuple(given), card) for card, *given in pairwise(
         CARDS, HEAD_SIZES, (8, 4), ("channel", "token"), (False, True))),
     *(Case("products", tuple(given), card) for card, *given in pairwise(
-        CARDS, (1, 2, 8, 32), ("nf4", "nf4-flat", "dense"), (False, True))),
+        CARDS, (1, 2, 8, 32), ("nf4", "nf4-flat"), (False, True))),
     *(Case(name, (dim,), card) for name, card, dim in pairwise(
         ("rotation", "new_tokens", "many_rows"), CARDS, HEAD_SIZES)),
     *(Case("head", (), card) for card in CARDS),

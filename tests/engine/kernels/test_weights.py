@@ -6,7 +6,7 @@ import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from engine.core.errors import ModelUnsupported
-from engine.kernels.linear.weights import DenseWeight, Nf4Weight, nf4_weight, weight_of
+from engine.kernels.linear.weights import Nf4Weight, nf4_weight, weight_of
 from tests.engine.kernels import reference_linear
 from tests.engine.kernels.layers import matrix
 
@@ -35,12 +35,8 @@ def test_a_quantized_layer_is_read_where_it_lies() -> None:
     assert weight.nbytes == 16 * 128 // 2 + 16 * 128 // 64 + 4
 
 
-def test_a_dense_layer_is_read_where_it_lies() -> None:
-    layer = torch.nn.Linear(12, 5, bias=False)
-    weight = weight_of(layer)
-    assert isinstance(weight, DenseWeight)
-    assert (weight.rows, weight.columns, weight.bias) == (5, 12, None)
-    assert weight.matrix.data_ptr() == layer.weight.data_ptr()
+def test_a_dense_layer_is_not_for_kernels() -> None:
+    assert weight_of(torch.nn.Linear(12, 5)) is None
 
 
 @pytest.mark.parametrize(("quant_type", "blocksize", "columns"), [("fp4", 64, 128), ("nf4", 128, 128), ("nf4", 64, 96)])
@@ -51,6 +47,6 @@ def test_other_formats_are_refused(quant_type: str, blocksize: int, columns: int
 
 
 def test_a_weight_that_addresses_cannot_reach_is_refused() -> None:
-    layer = torch.nn.Linear(2**16, 2**15, bias=False, device="meta")
+    _, state = quantize_4bit(matrix(16, 128, 0, CPU), quant_type="nf4")
     with pytest.raises(ModelUnsupported, match="too large for kernels"):
-        weight_of(layer)
+        nf4_weight(torch.empty(2**33, dtype=torch.uint8, device="meta"), state)

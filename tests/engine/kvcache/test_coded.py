@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from engine.compression import basis_fit
 from engine.core.errors import PlanMissing, PodMismatch
 from engine.kvcache import basis
 from engine.kvcache.basis import Basis
 from engine.kvcache.blocks import coded
-from engine.kvcache.exact import Pod
+from engine.kvcache.exact import Pod, PodLoader
 from engine.kvcache.layout import Layout, expected_bytes, layout_of
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.registry import angles_of
 from engine.runtime.runner import Runner
-from engine.sharing import basis_fit
 from tests.engine.reading import read, runner_of, some_ids
 from tests.tiny import llama
 
@@ -225,6 +225,25 @@ def test_a_gpu_codes_and_decodes_as_a_processor_does(runner: Runner, found: Basi
     for exact, one, other in ((pod.keys, mine.keys, back.keys), (pod.values, mine.values, back.values)):
         assert other.is_cuda
         assert float((one - other.cpu()).square().mean()) < 1e-3 * float((one - exact).square().mean())
+
+
+@pytest.mark.gpu
+def test_what_was_put_may_be_dropped_before_it_is_copied() -> None:
+    """Its memory is not given to others until then, however long the copy waits."""
+    device, shape = torch.device("cuda"), runner_of(llama().cuda()).model.shape
+    loader = PodLoader(shape, 2 * 4096, device)
+    sizes = (2, shape.layers, shape.kv_heads, 4096, shape.head_dim)
+    with loader._staging.sending():
+        torch.cuda._sleep(500_000_000)
+    for number in range(2):
+        pair = torch.full(sizes, number + 1, dtype=shape.dtype, device=device)
+        loader.put(4096 * number, [pair])
+        del pair
+        torch.full(sizes, -1, dtype=shape.dtype, device=device)
+    pod = loader.finish()
+    assert isinstance(pod, Pod)
+    assert torch.equal(pod.keys[0, 0, ::4096, 0].cpu().float(), torch.tensor([1.0, 2.0]))
+    assert float(pod.values.min()) == 1
 
 
 def _on_gpu(side: tuple[basis.Transform, ...]) -> tuple[basis.Transform, ...]:

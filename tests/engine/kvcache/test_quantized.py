@@ -232,24 +232,6 @@ def test_looks_are_shares_at_the_tokens_own_positions(llama_runner: Runner) -> N
     assert (whole > 0).all()
 
 
-def test_the_gate_leaves_far_tokens_out_where_near_ones_hold_enough() -> None:
-    """PoD's tau: where sigmoid(LSE near - LSE far of the root) reaches it, proximal tokens alone count."""
-    exact, queries = random_pod(), some_queries()
-    full, never, always = (pack_pod(exact, layout(text)) for text in ("A35", "A35t99", "A35t1"))
-    torch.testing.assert_close(attended([never], queries)[0], attended([full], queries)[0])
-    proximal = pack_pod(exact, layout("A35")).proximal
-    got, alone, dense = (attended([pod], queries)[0] for pod in (always, proximal, full))
-    for layer, row in enumerate(SHARED):
-        for head in range(HEADS):
-            expected = dense if row[head // 2] == layer else alone
-            torch.testing.assert_close(got[layer, head], expected[layer, head])
-    # Between the two, each query decides for itself.
-    some, _ = attended([pack_pod(exact, layout("A35t35"))], queries)
-    is_near = (some - alone).abs().amax(-1) < 1e-5
-    is_full = (some - dense).abs().amax(-1) < 1e-5
-    assert (is_near | is_full).all() and is_near.any() and (is_full & ~is_near).any()
-
-
 @pytest.mark.parametrize("text", RECIPES)
 def test_a_selection_is_the_same_memory_with_fewer_tokens(text: str, llama_runner: Runner) -> None:
     pod = compress(llama_runner, range(TOKENS), random_pod(), layout(text))

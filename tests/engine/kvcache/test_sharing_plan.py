@@ -11,8 +11,8 @@ from engine.core.errors import CalibrationFailed, PlanMissing
 from engine.kvcache import sharing_plan
 from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import embedded
-from engine.sharing import plan_search
-from engine.sharing.blocks import by_saving, by_threshold, strengths
+from engine.training.sharing import plan_search
+from engine.training.sharing.blocks import by_saving, by_threshold, strengths
 
 PLAN = SharingPlan("someone/a-model", "d" * 64, ((0, 0), (0, 1), (2, 1), (2, 3)), {"criterion": "block", "seed": 0})
 # One head, four layers: 0 and 1 alike, 1 and 2 alike, 0 and 2 not, 3 like 0 alone.

@@ -23,13 +23,13 @@ from transformers import (
 )
 
 from engine.kvcache.suffix import SuffixCache
-from engine.models import lora
 from engine.models.decoder import FlatModel, flatten
 from engine.models.families.registry import family_of
-from engine.models.lora import LowRank
 from engine.models.ops import PlainOps
 from engine.models.ops_cpu import RowOps
 from engine.runtime.runner import Runner
+from engine.training import lora
+from engine.training.lora import LowRank
 from tests.engine.reading import ask, read, runner_of, some_ids
 
 LLAMA3 = {

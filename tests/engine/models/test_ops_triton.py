@@ -11,7 +11,7 @@ from benchmarks.speed import equivalence
 from benchmarks.speed.shapes import SHAPES
 from benchmarks.speed.subject import random_model
 from engine.attention import rotation
-from engine.kernels.linear.weights import DenseWeight, Nf4Weight, weight_of
+from engine.kernels.linear.weights import weight_of
 from engine.kernels.quant.rotate import TritonRotation
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
@@ -33,9 +33,11 @@ class Unpacked(PlainOps):
     """PyTorch's operations on the matrices that packed weights stand for."""
 
     def take(self, *projections: nn.Module) -> Sequence[Weight]:
-        return [self._unpacked(weight_of(each)) for each in projections]
+        return [self._unpacked(each) for each in projections]
 
-    def _unpacked(self, weight: Nf4Weight | DenseWeight) -> nn.Linear:
+    def _unpacked(self, module: nn.Module) -> nn.Module:
+        if (weight := weight_of(module)) is None:
+            return module
         linear = nn.Linear(weight.columns, weight.rows, bias=weight.bias is not None)
         linear.weight.data = reference_linear.dequantized(weight)
         if weight.bias is not None:

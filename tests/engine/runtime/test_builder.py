@@ -1,33 +1,9 @@
 """How much is read at once."""
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 
-from engine.kvcache.layout import Layout
-from engine.kvcache.recipe import parse
-from engine.runtime.context import Context
-from engine.runtime.prefill.builder import PodBuilder, chunk_tokens, tapered
-from engine.runtime.runner import Runner
-from tests.engine.reading import some_ids
-
-
-def test_reading_that_writes_out_its_scores_does_so_in_small_pieces(
-    llama_runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("engine.runtime.prefill.builder._SHARED_TOKENS", 64)
-    sizes: list[int] = []
-    whole = llama_runner.run
-
-    def run(context: Context, ids: Sequence[int]) -> torch.Tensor:
-        sizes.append(len(ids))
-        return whole(context, ids)
-
-    monkeypatch.setattr(llama_runner, "run", run)
-    builder = PodBuilder(llama_runner, 150, Layout(parse("A35s"), ((0, 0),) * 4))
-    builder.feed(some_ids(llama_runner, 150, 1))
-    assert sizes == [64, 64, 22] and builder.num_read == 150
+from engine.runtime.prefill.builder import chunk_tokens, tapered
 
 
 def test_chunks_follow_the_device_and_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:

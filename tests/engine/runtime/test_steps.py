@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.speed import equivalence
+from benchmarks.speed.shapes import SHAPES
+from benchmarks.speed.subject import random_model
 from engine.compression.compress import pack_pod
 from engine.core.sampling import SamplingParams
 from engine.kernels.attention.kv_ranges import QUERY
 from engine.kernels.card import Card
 from engine.kernels.linear.int8_lm_head import Int8Head
-from engine.kernels.linear.weights import DenseWeight
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
 from engine.kvcache.recipe import parse
@@ -27,6 +30,7 @@ from engine.runtime.runner import Runner
 from tests import tiny
 from tests.engine.models import test_decoder
 from tests.engine.models.test_decoder import by_network, network_of
+from tests.engine.models.test_ops_triton import in_float32
 from tests.engine.reading import read, runner_of, some_ids
 
 pytestmark = pytest.mark.usefixtures("quick_interpreter")
@@ -118,12 +122,16 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.slow
-def test_a_step_is_kernels_and_hardly_anything_else(llama_runner: Runner) -> None:
-    """Between the embedding and the next token PyTorch launches nothing; the head is quick here, and says the same."""
-    runner = Runner(llama_runner.model, graphs=True, int8_head=True)
+def test_a_step_is_kernels_and_hardly_anything_else(one_thread: None) -> None:
+    """Of weights in four bits: between the embedding and the next token PyTorch launches nothing; the head is quick."""
+    small = SHAPES["qwen3-4b"].small()
+    options = {**small.options, "num_hidden_layers": 1, "hidden_size": 128, "intermediate_size": 128}
+    shape = replace(small, options=options)
+    model = in_float32(random_model(shape, "nf4", torch.device("cpu"), equivalence.SPREAD))
+    plain, runner = Runner(model), Runner(model, graphs=True, int8_head=True)
     question, params = some_ids(runner, 2, 2), SamplingParams(max_tokens=2)
     exact = read(runner, some_ids(runner, 40, 1), 40)
-    wanted, found = (list(generate(each, [exact], question, params)) for each in (llama_runner, runner))
+    wanted, found = (list(generate(each, [exact], question, params)) for each in (plain, runner))
     assert [step.token_id for step in found] == [step.token_id for step in wanted]
     assert runner.graph_runner is not None
     runner.graph_runner._table.set([exact])
@@ -137,8 +145,9 @@ def test_an_int8_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where it is wanted: by default on a GPU alone, and not by several rows, which are to be scored."""
     monkeypatch.setattr("engine.models.ops_triton.INT8_HEAD_BYTES", 0)
     said: list[tuple[str, int]] = []
-    for name in ("linear.linear.linear", "linear.int8_lm_head.logits"):
-        monkeypatch.setattr(f"engine.kernels.{name}", lambda x, *rest, name=name, **more: said.append((name, len(x))))
+    quick, plain = "engine.kernels.linear.int8_lm_head.logits", "engine.models.ops.PlainOps.logits"
+    monkeypatch.setattr(quick, lambda x, *rest: said.append(("quick", len(x))))
+    monkeypatch.setattr(plain, lambda self, x, *rest: said.append(("exact", len(x))))
     module, norm = torch.nn.Linear(64, 100, bias=False), (torch.ones(64), 1e-5)
     for wish in (True, False, None):
         ops = TritonOps(int8_head=wish)
@@ -148,8 +157,8 @@ def test_an_int8_head_serves_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ops.spared_bytes == (100 * 64 * (4 - 1 - 2 / 32) if wish else 0)
         for rows in (1, 2):
             ops.logits(torch.zeros(rows, 64), head, norm)
-    exactly = [("linear.linear.linear", 1), ("linear.linear.linear", 2)]
-    assert said == [("linear.int8_lm_head.logits", 1), ("linear.linear.linear", 2), *exactly, *exactly]
+    exactly = [("exact", 1), ("exact", 2)]
+    assert said == [("quick", 1), ("exact", 2), *exactly, *exactly]
     assert TritonOps(int8_head=True).take_head(torch.nn.Linear(64, 10))[1] is None, "it has a bias"
 
 
@@ -162,7 +171,7 @@ def test_large_heads_are_quick_on_a_gpu() -> None:
 
 
 def test_no_memory_for_an_int8_head(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def refuse(exact: DenseWeight) -> Int8Head:
+    def refuse(exact: torch.Tensor) -> Int8Head:
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr("engine.models.ops_triton.quantize_head", refuse)
@@ -175,17 +184,17 @@ def test_no_memory_for_an_int8_head(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 def test_launches_overlap_where_the_gpu_can(
     capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every product of few rows is told so; a wish decides."""
+    """Every product of few rows in four bits is told so; a wish decides."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("engine.models.ops_triton.card_of", lambda device: Card(capability, 1 << 17))
     said: list[bool] = []
     for name in ("linear", "gated"):
         monkeypatch.setattr(f"engine.kernels.linear.linear.{name}", lambda *rest, pdl, **more: said.append(pdl))
-    x, modules = torch.zeros(1, 64), [torch.nn.Linear(64, 64) for _ in range(2)]
+    x, weights = torch.zeros(1, 64), [(None, "packed")] * 2
     for wish in (None, True, False):
         ops = TritonOps(wish)
-        ops.linear(x, ops.take(*modules))
-        ops.gated(x, *ops.take(*modules))
+        ops.linear(x, weights)
+        ops.gated(x, *weights)
         assert ("overlap" in ops.name) == ops.pdl
     assert said == [expected, expected, True, True, False, False]
 

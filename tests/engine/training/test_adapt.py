@@ -11,13 +11,11 @@ import pytest
 import torch
 
 from benchmarks.fidelity import __main__ as fidelity
-from engine.core.errors import AdaptationFailed, AdapterMismatch, PlanMissing
-from engine.kvcache.layout import layout_of
-from engine.kvcache.recipe import parse
+from engine.core.errors import AdaptationFailed, AdapterMismatch
 from engine.kvcache.sharing_plan import SharingPlan
-from engine.models import adapter, loader
+from engine.models import loader
 from engine.runtime.runner import Runner
-from engine.training import adapt, corpus
+from engine.training import adapt, adapter, corpus
 from engine.training.adaptation import Adaptation, TrainingProgress
 from engine.training.corpus import Corpus
 from engine.training.distillation import distance
@@ -261,7 +259,7 @@ def test_the_command_line(tiny_model_dir: Path, tmp_path: Path, capsys: pytest.C
     assert "other weights" in capsys.readouterr().err
 
 
-def test_an_adapted_model_is_another_model_with_the_same_plans(
+def test_an_adapted_model_is_measured_beside_the_one_before(
     tiny_model_dir: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.fidelity.planting.LIST_ROWS", 8)
@@ -273,14 +271,11 @@ def test_an_adapted_model_is_another_model_with_the_same_plans(
     training = ["--length", "300", "--steps", "2", "--n-recent", "32", "--rank", "2", "--out", str(tmp_path)]
     adapt.main([*command, *training], lines.append)
     name = Path(json.loads(lines[-1])["adapter"]).stem
-    changed = loader.adapted(loader.load(str(tiny_model_dir), tmp_path, lines.append), name, tmp_path)
-    assert changed.digest != model.digest == changed.base_digest == model.base_digest
-    assert layout_of(changed, parse(f"A35+adapter={name}"), [tmp_path]).roots == ROOTS
-    with pytest.raises(PlanMissing, match="no adapter"):
-        loader.adapted(model, "another", tmp_path)
+    with pytest.raises(AdapterMismatch, match="is no adapter"):
+        adapter.adapt_network(tmp_path / "another.safetensors", model)
     with pytest.raises(AdapterMismatch, match="not for these weights"):
-        loader.adapted(replace(model, digest="f" * 64), name, tmp_path)
-    measured = [*command, "--lengths", "1100", "--limit", "1", "--recipes", f"A35s+adapter={name}+near16,32"]
+        adapter.adapt_network(tmp_path / f"{name}.safetensors", replace(model, digest="f" * 64))
+    measured = [*command, "--lengths", "1100", "--limit", "1", "--recipes", f"A35+adapter={name}+near16,32"]
     fidelity.main(measured, lines.append)
     exact, shared = json.loads(lines[-1])["rows"]
     assert shared["kl_mean"] > 0 == exact["kl_mean"]

@@ -8,8 +8,8 @@ import pytest
 
 from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
-from engine.sharing.recall import RecallMaker
 from engine.training import corpus
+from engine.training.sharing.recall import RecallMaker
 from tests import tiny
 from tests.engine.reports import TEXTS, report_corpus
 

@@ -16,8 +16,8 @@ from engine.kvcache.suffix import SuffixCache
 from engine.models.families.registry import angles_of
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing import map_fit
 from engine.training.shared_attention import Distort, ExplicitWindows, FlexWindows, SharedAttention, Windows, dense
+from engine.training.sharing import map_fit
 from tests.engine.reading import plain_logits, some_ids
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,6 @@
 """The search for a model's sharing plans: samples of a text, how alike its layers look at them, blocks, files.
 
-    python -m engine.sharing.plan_search --model embedded --models DIR --saving 0.35 --out DIR --plot similarity.svg
+    python -m engine.training.sharing.plan_search --model embedded --models DIR --saving 0.35 --out DIR --plot FILE.svg
 
 Needs no training and no question, and is done once for a model: minutes on a processor, less on a GPU.
 """
@@ -16,15 +16,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed, EngineError
 from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import loader
 from engine.models.loader import Model
 from engine.runtime.runner import Runner
-from engine.sharing import blocks
-from engine.sharing.sample_text import add_options, read_text, sample_text
-from engine.sharing.similarity import RowSample, measure
-from engine.sharing.similarity_plot import draw
+from engine.training.options import add_options, read_text
+from engine.training.sharing import blocks
+from engine.training.sharing.similarity import RowSample, measure
+from engine.training.sharing.similarity_plot import draw
 
 Facts = dict[str, str | float]
 
@@ -124,7 +125,7 @@ _PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m engine.sharing.plan_search",
+        prog="python -m engine.training.sharing.plan_search",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

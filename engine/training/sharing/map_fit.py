@@ -1,6 +1,6 @@
 """Finds which layers of a model must keep their keys, and fits the maps that predict those of all others.
 
-    python -m engine.sharing.map_fit --model embedded --models DIR --saving 0.35 --out DIR
+    python -m engine.training.sharing.map_fit --model embedded --models DIR --saving 0.35 --out DIR
 
 Needs no training. A few layers look back for what was read, and err as soon as their keys are a little off; so each
 layer's keys are predicted alone, and those whose prediction changes what the model says next most keep their own.
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.compression.sample_text import sample_text
 from engine.core.errors import CalibrationFailed, EngineError
 from engine.core.rope import Angles
 from engine.kvcache.exact import Pod
@@ -25,9 +26,9 @@ from engine.models import loader
 from engine.models.families.registry import angles_of
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.plan_search import draw_samples
-from engine.sharing.recall import RecallMaker
-from engine.sharing.sample_text import add_options, read_text, sample_text
+from engine.training.options import add_options, read_text
+from engine.training.sharing.plan_search import draw_samples
+from engine.training.sharing.recall import RecallMaker
 
 RIDGE = 1e-4
 """Regularisation, as a share of the mean square of the inputs."""
@@ -153,7 +154,7 @@ def _make(options: argparse.Namespace, say: Callable[[str], None]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m engine.sharing.map_fit",
+        prog="python -m engine.training.sharing.map_fit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.core.errors import CalibrationFailed
 from engine.runtime.runner import Runner
-from engine.sharing.similarity import RowSample, jensen_shannon, measure
+from engine.training.sharing.similarity import RowSample, jensen_shannon, measure
 from tests.engine.reading import some_ids
 
 

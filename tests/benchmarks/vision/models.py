@@ -12,7 +12,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from engine.vision.image_tokens import ImageTokens, Reduction, forward, page_tokens
+from benchmarks.vision.image_tokens import ImageTokens, Reduction, forward, page_tokens
 
 PAGE, TOKENS, WORDS = 4, 16, 4
 _IMAGE = 60

@@ -10,7 +10,7 @@ without rotary positions, heads side by side; what the published text leaves ope
 
 import torch
 
-from engine.vision.image_tokens import ImageTokens, Look
+from benchmarks.vision.image_tokens import ImageTokens, Look
 
 
 def pact(image: ImageTokens, look: Look, share: float = 0.55, cutoff: float = 0.21, joins: float = 1.5) -> ImageTokens:

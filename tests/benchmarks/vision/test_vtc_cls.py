@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from engine.vision.vtc_cls import scores, vtc_cls
-from tests.engine.vision.models import MODELS, TOKENS, WORDS, llava
+from benchmarks.vision.vtc_cls import scores, vtc_cls
+from tests.benchmarks.vision.models import MODELS, TOKENS, WORDS, llava
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.vision.image_tokens import ImageTokens, Look, page_tokens
-from engine.vision.pact import pact
-from tests.engine.vision.models import MODELS, TOKENS, WORDS
+from benchmarks.vision.image_tokens import ImageTokens, Look, page_tokens
+from benchmarks.vision.pact import pact
+from tests.benchmarks.vision.models import MODELS, TOKENS, WORDS
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import AdapterMismatch
-from engine.models import adapter, lora
-from engine.models.adapter import Adapter
-from engine.models.lora import LowRank
 from engine.runtime.runner import Runner
+from engine.training import adapter, lora
+from engine.training.adapter import Adapter
+from engine.training.lora import LowRank
 from tests import tiny
 from tests.engine.reading import plain_logits, runner_of, some_ids
 

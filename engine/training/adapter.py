@@ -17,7 +17,8 @@ from torch import Tensor
 
 from engine.core.atomic import atomic_write
 from engine.core.errors import AdapterMismatch
-from engine.models.lora import LowRank
+from engine.models.loader import Model
+from engine.training.lora import LowRank
 
 KINDS = ("low-rank", "all-weights")
 
@@ -71,6 +72,17 @@ def load(path: Path) -> Adapter:
     if adapter.kind not in KINDS:
         raise AdapterMismatch(f"{path} is an adapter of kind {adapter.kind!r}; known are {', '.join(KINDS)}")
     return adapter
+
+
+def adapt_network(path: Path, model: Model) -> None:
+    """Change a model's network to what it was trained to be, without a cost where its weights are floating point; plans
+    and maps stay those of the model as it was.
+
+    Raises AdapterMismatch, as `load` and `apply` do.
+    """
+    additions = apply(load(path), model.network, model.digest)
+    if additions is not None and not getattr(model.network, "is_quantized", False):
+        additions.merge()
 
 
 def apply(adapter: Adapter, network: Any, model_digest: str) -> LowRank | None:

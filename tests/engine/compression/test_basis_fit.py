@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.compression import basis_fit
 from engine.core.errors import CalibrationFailed
 from engine.kvcache import basis
 from engine.models import loader
 from engine.runtime.runner import Runner
-from engine.sharing import basis_fit
 
 COUNT, TOKENS = 6, 160
 KILLED = """
@@ -18,7 +18,7 @@ import os, signal, sys
 from pathlib import Path
 from engine.models import loader
 from engine.runtime.runner import Runner
-from engine.sharing import basis_fit
+from engine.compression import basis_fit
 
 def say(doing):
     if f"{sys.argv[3]} of" in doing:

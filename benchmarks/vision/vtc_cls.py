@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.vision.image_tokens import ImageTokens, Look
+from benchmarks.vision.image_tokens import ImageTokens, Look
 
 
 def scores(attentions: Sequence[Tensor], start: int = 0) -> Tensor:

@@ -1,11 +1,8 @@
 """Finds the basis of a model: reads texts of several kinds, and takes the principal components of what is kept of them.
 
-The more texts, and the nearer to what will be read, the better; `--text` adds to those that every machine has.
-
-python -m engine.sharing.basis_fit --model embedded --models DIR --out DIR
+The more texts, and the nearer to what will be read, the better.
 """
 
-import argparse
 import hashlib
 import random
 import shutil
@@ -19,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engine.compression.sample_text import texts_of_kinds
 from engine.core.atomic import atomic_write
-from engine.core.errors import CalibrationFailed, EngineError
+from engine.core.errors import CalibrationFailed
 from engine.core.rope import Angles
 from engine.kvcache import tensor_file
 from engine.kvcache.basis import Basis, Transform
@@ -29,13 +27,11 @@ from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
-from engine.models import loader
 from engine.models.families.registry import angles_of
 from engine.models.loader import Model
 from engine.runtime.graph_runner import through
 from engine.runtime.prefill.builder import read
 from engine.runtime.runner import Runner
-from engine.sharing.sample_text import add_options, read_text, texts_of_kinds
 
 Observed = dict[str, Tensor]
 
@@ -185,24 +181,6 @@ def _weights(known: Sequence[Tensor]) -> list[Tensor]:
     return [(each / mean.sqrt()).float() for each in factors]
 
 
-def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = print) -> None:
-    """The command line; ends with exit code 2 and one sentence for what cannot be done."""
-    parser = argparse.ArgumentParser(
-        prog="python -m engine.sharing.basis_fit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, SAMPLES, "the basis")
-    options = parser.parse_args(arguments)
-    try:
-        own = read_text(options.text) if options.text else ""
-        runner = Runner(loader.load(options.model, options.models, say))
-        path = prepare(runner, options.out, own, say, options.samples, options.tokens, options.seed)
-    except EngineError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    say(f"{path}: {path.stat().st_size:,} bytes")
-
-
 def angles_of_codable(model: Model) -> Angles:
     """The positions of a model's keys. Raises ModelUnsupported and PlanMissing for one that no basis is found for."""
     model.need_every_token()
@@ -312,9 +290,9 @@ def _known(path: Path, model: Model) -> Observed | None:
 
 
 def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
-    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe archive."""
+    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe compact."""
     model, pod = runner.model, _read(runner, ids)
-    plan = Layout(parse("archive"), (), basis=found)
+    plan = Layout(parse("compact"), (), basis=found)
 
     def predicted(pod: Pod) -> Tensor:
         context = runner.context([pod], SuffixCache(model.shape, ASKED, model.device))
@@ -322,7 +300,3 @@ def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
 
     exact, coded_ = predicted(pod), predicted(coded.restored(list(coded.to_blocks(pod, plan)), plan, model))
     return float(nn.functional.kl_div(coded_, exact, reduction="batchmean", log_target=True))
-
-
-if __name__ == "__main__":
-    main()

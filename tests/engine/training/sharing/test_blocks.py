@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from engine.core.errors import CalibrationFailed
-from engine.sharing.blocks import CRITERIA, Roots, by_saving, by_threshold, strengths
+from engine.training.sharing.blocks import CRITERIA, Roots, by_saving, by_threshold, strengths
 
 
 def matrix(layers: int, **pairs: float) -> Tensor:
