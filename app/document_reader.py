@@ -12,7 +12,7 @@ from app.planning import Planner
 from app.portable import LIST, MANIFEST
 from app.reader_model import Loaded
 from app.recall import Recaller
-from app.section_reader import ReadsSections
+from app.section_reader import SectionReader
 from app.sections import SectionText
 from storage import (
     BlockConflict,
@@ -45,7 +45,7 @@ class DocumentReader:
         loaded: Loaded,
         planner: Planner,
         recaller: Recaller,
-        section_reader: ReadsSections,
+        section_reader: SectionReader,
         block_store: BlockStore,
     ) -> None:
         self._store = store

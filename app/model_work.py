@@ -26,28 +26,8 @@ class OpenQuestion(AbstractContextManager["OpenQuestion"], Protocol):
     def steps(self, stopped: Callable[[], bool] = ..., /) -> Iterator[Step]: ...
 
 
-class ModelWork(Protocol):
-    """The model, for whoever answers."""
-
-    def question(
-        self,
-        pods: Sequence[AnyPod],
-        ids: Sequence[int],
-        heads: Sequence[Head] = (),
-        params: SamplingParams | None = None,
-        reader: str = "",
-    ) -> OpenQuestion:
-        """A question over pods, as the reader of this name reads them. Raises PodMismatch where it cannot."""
-
-    def short(self, ids: Sequence[int]) -> AnyPod:
-        """The pod of a short text, for one question. Raises OutOfMemory."""
-
-    def passage(self, pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
-        """A pod restricted to a passage; see `engine.evidence.calibration`. Raises OutOfMemory."""
-
-
-class OwnModel:
-    """The model of this process."""
+class ModelWork:
+    """The model of this process, for whoever answers."""
 
     def __init__(self, loaded: Loaded, oom_retry: OomRetry) -> None:
         self._loaded, self._oom_retry = loaded, oom_retry
@@ -60,16 +40,16 @@ class OwnModel:
         params: SamplingParams | None = None,
         reader: str = "",
     ) -> OpenQuestion:
-        """As ModelWork."""
+        """A question over pods, as the reader of this name reads them. Raises PodMismatch where it cannot."""
         runner = self._loaded.runner
         return Question(runner, over(pods, reader, runner.model.shape.layers), ids, heads, params)
 
     def short(self, ids: Sequence[int]) -> AnyPod:
-        """As ModelWork."""
+        """The pod of a short text, for one question. Raises OutOfMemory."""
         builder = PodBuilder(self._loaded.runner, len(ids))
         self._oom_retry.run(lambda: builder.feed(ids))
         return builder.finish()
 
     def passage(self, pod: AnyPod, head_tokens: int, first: int, last: int) -> AnyPod:
-        """As ModelWork."""
+        """A pod restricted to a passage; see `engine.evidence.calibration`. Raises OutOfMemory."""
         return self._oom_retry.run(lambda: passage(pod, head_tokens, first, last))

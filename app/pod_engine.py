@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
 from app.intake import Intake
-from app.model_work import ModelWork, OwnModel
+from app.model_work import ModelWork
 from app.oom_retry import OomRetry
 from app.planning import Planner
 from app.presets import Presets
 from app.reader_model import Loaded
 from app.recall import Recaller
-from app.section_reader import ReadsSections, SectionReader
+from app.section_reader import SectionReader
 from app.settings import Settings
 from engine.runtime.prefill import builder
 from engine.runtime.prefill.builder import reads_ahead
@@ -37,7 +37,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
     reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
-    return wired(store, home, loaded, settings, oom_retry, block_store, reader, OwnModel(loaded, oom_retry))
+    return wired(store, home, loaded, settings, oom_retry, block_store, reader, ModelWork(loaded, oom_retry))
 
 
 def wired(
@@ -47,7 +47,7 @@ def wired(
     settings: Settings,
     oom_retry: OomRetry,
     block_store: BlockStore,
-    section_reader: ReadsSections,
+    section_reader: SectionReader,
     work: ModelWork,
 ) -> PodEngine:
     """The engine around what reads sections and what answers from them, wherever these are."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from app.block_store import BlockStore, SectionRows
 from app.oom_retry import OomRetry
@@ -37,14 +37,6 @@ class _Written:
         start = time.perf_counter()
         block = self.writing.result()
         return block, self.seconds + time.perf_counter() - start
-
-
-class ReadsSections(Protocol):
-    """As SectionReader describes it."""
-
-    def read(
-        self, section: Section, ids: Sequence[int], layout: Layout, twin: Section | None, stopped: Callable[[], bool]
-    ) -> Iterator[int]: ...
 
 
 class SectionReader:

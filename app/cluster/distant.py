@@ -17,13 +17,14 @@ from app.cluster.replica import KEY
 from app.cluster.wire import Values, array_in, blocks_in, blocks_out, section_out
 from app.errors import ModelUnavailable, NotRead
 from app.idle import Idle
-from app.model_work import OpenQuestion
+from app.model_work import ModelWork, OpenQuestion
 from app.oom_retry import OomRetry
 from app.pace import Pace
 from app.pod_engine import PodEngine, wired
 from app.prompts import Prompts
 from app.reader_model import Loaded
 from app.recipe_registry import RecipeRegistry
+from app.section_reader import SectionReader
 from app.settings import Settings
 from engine.core.errors import PodMismatch
 from engine.core.pinned_staging import Staging
@@ -122,11 +123,11 @@ class DistantBlocks(BlockStore):
         return cast(AnyPod, pod)
 
 
-class DistantWork:
+class DistantWork(ModelWork):
     """The model of the replicas, as answers ask it."""
 
     def __init__(self, loaded: DistantModel, blocks: BlockStore) -> None:
-        self._loaded, self._blocks = loaded, blocks
+        self._distant, self._blocks = loaded, blocks
 
     def question(
         self,
@@ -138,7 +139,7 @@ class DistantWork:
     ) -> OpenQuestion:
         """As ModelWork; what is wrong with a pod is raised as soon as the replica says so."""
         found = cast(Sequence[DistantPod], pods)
-        return DistantQuestion(self._loaded, self._blocks, found, list(ids), list(heads), params, reader)
+        return DistantQuestion(self._distant, self._blocks, found, list(ids), list(heads), params, reader)
 
     def short(self, ids: Sequence[int]) -> AnyPod:
         """As ModelWork."""
@@ -229,17 +230,17 @@ class DistantQuestion(OpenQuestion):
         raise NotRead("A part of this document is read again.", "Ask again as soon as that is done.")
 
 
-class DistantReader:
+class DistantReader(SectionReader):
     """Has sections read by replicas; what is reported is safe in the store and in the database."""
 
     def __init__(self, store: Store, blocks: BlockStore, loaded: DistantModel) -> None:
-        self._store, self._blocks, self._loaded = store, blocks, loaded
+        self._rows, self._blocks, self._distant = store, blocks, loaded
 
     def read(
         self, section: Section, ids: Sequence[int], layout: Layout, twin: Section | None, stopped: Callable[[], bool]
     ) -> Iterator[int]:
         """As SectionReader; where a replica is lost another one goes on from the last chunk. Raises ReplicasAway."""
-        reading = self._store.reading(section.reading_id)
+        reading = self._rows.reading(section.reading_id)
         if reading is None:
             raise NotStored(f"section {section.id} is gone")
         recipe, start, stop = reading.recipe, 0, 0
@@ -247,15 +248,15 @@ class DistantReader:
         def asked() -> Values:
             return {
                 "recipe": recipe,
-                "reads_as": self._loaded.recipes[recipe].reader,
+                "reads_as": self._distant.recipes[recipe].reader,
                 "section": section_out(section),
-                "blocks": blocks_out(self._store.blocks(section.id)),
+                "blocks": blocks_out(self._rows.blocks(section.id)),
                 "twin": section_out(twin) if twin else None,
-                "twin_blocks": blocks_out(self._store.blocks(twin.id)) if twin else [],
+                "twin_blocks": blocks_out(self._rows.blocks(twin.id)) if twin else [],
                 "ids": list(ids),
             }
 
-        with closing(self._loaded.line.events("read/read", section.identity, asked)) as events:
+        with closing(self._distant.line.events("read/read", section.identity, asked)) as events:
             for event in events:
                 match event:
                     case {"kept": rows}:
@@ -265,17 +266,17 @@ class DistantReader:
                     case {"scores": [row]}:
                         self._blocks.keep_scores(section.id, *blocks_in([row]))
                     case {"seconds": seconds}:
-                        self._store.add_section_seconds(section.id, seconds)
+                        self._rows.add_section_seconds(section.id, seconds)
                         if start < stop:
-                            self._loaded.pace.note(start, stop, seconds)
+                            self._distant.pace.note(start, stop, seconds)
                         start = stop
                     case {"damaged": damaged}:
                         each = section if damaged == section.id else twin
                         assert each is not None
-                        self._blocks.drop(each, self._store.blocks(each.id), PodMismatch("a replica found it damaged"))
+                        self._blocks.drop(each, self._rows.blocks(each.id), PodMismatch("a replica found it damaged"))
                     case {"ended": seconds, "instead": rows}:
                         self._blocks.end(section.id, seconds, blocks_in(rows))
-                        self._loaded.tiers.forget(section.id)
+                        self._distant.tiers.forget(section.id)
                         return
                     case {"read": tokens}:
                         yield tokens

@@ -9,16 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from app.block_store import BlockStore
-from app.cluster.wire import (
-    Values,
-    array_out,
-    blocks_in,
-    blocks_out,
-    failure_out,
-    section_in,
-)
+from app.cluster.wire import Values, array_out, blocks_in, blocks_out, failure_out, section_in
 from app.errors import AppError
-from app.model_work import OwnModel
+from app.model_work import ModelWork
 from app.oom_retry import OomRetry
 from app.reader_model import ReaderModel
 from app.section_reader import SectionReader
@@ -93,7 +86,7 @@ class Replica:
         # Pages take over where it looks, so that all replicas look there.
         model.calibrated(_CALIBRATION_SECONDS)
         self._oom_retry = OomRetry(self._loaded)
-        self._model = OwnModel(self._loaded, self._oom_retry)
+        self._model = ModelWork(self._loaded, self._oom_retry)
 
     def reads_as(self, recipe: str) -> str:
         """The digest of all that shapes a pod by a recipe, except its tokens: the version of the format too."""
