@@ -27,8 +27,9 @@ from app.cluster.wire import Values
 from app.settings import Settings
 
 ROLES = ("answer", "read")
-_QUEUE, _AT_ONCE = {"answer": 8, "read": 64}, {"answer": 8, "read": 2}
-"""Requests that a replica takes, and is at work on. Past that an answerer's go to the next one on the ring."""
+_QUEUE, _AT_ONCE = {"answer": 4, "read": 64}, {"answer": 4, "read": 2}
+"""Requests that a replica takes, and is at work on. Past that an answerer's go to the next one on the ring: with eight
+instead of four a hot document takes three times the GPUs (docs/scale.md)."""
 _ALIVE_SECONDS = 5.0
 _DRAIN_SECONDS = 600.0
 """So long a replica that is to go may take to end what it is at work on."""
@@ -106,7 +107,7 @@ def running(settings: Settings, models: Sequence[str], plan: Plan) -> Iterator[t
     """The address of replicas and that of Ray, while they run; what they are at work on is ended first."""
     host, port = plan.door
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    own: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    own: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **({"address": plan.ray} if plan.ray else own))
     targets = []
     try:

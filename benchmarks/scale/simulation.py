@@ -40,7 +40,7 @@ class Fleet:
     hot: float
     cold: float
     kept: int
-    queue: int = 8
+    queue: int = 4
     copies: int = 3
 
 
