@@ -25,7 +25,7 @@ from benchmarks.scale.simulation import Fleet, Load, popular, simulate
 
 _DOOR, _PLAIN = "127.0.0.1:8765", "8766"
 _ANSWERERS, _READERS, _CLIENTS = 3, 2, 6
-_PROBES = 200
+_PROBES, _FEW = 200, 2
 _QUIET_SECONDS = 4.0
 
 
@@ -110,9 +110,9 @@ def _router(address: str, settings: Settings, app: App, say: Callable[[str], Non
 
 
 def _throughput(asked: Asked, process: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Questions a second under load, and as the simulation has them from processor seconds of single questions.
+    """Questions a second under load, and as the simulation has them from processor seconds of a question among few.
 
-    Single questions and load come in turns, so that both see the same neighbours; all documents are warm by then.
+    Few and many come in turns, so that both see the same neighbours; all documents are warm by then.
     """
     load = Load(len(asked.documents), 240, 1.0, clients=_CLIENTS, seed=1)
     places = list(popular(load))
@@ -127,8 +127,8 @@ def _throughput(asked: Asked, process: int, say: Callable[[str], None]) -> dict[
         time.sleep(_QUIET_SECONDS)
         quiet = (_seconds(process) - before) / _QUIET_SECONDS
         before, start, some = _seconds(process), time.perf_counter(), places[turn::8]
-        for place in some:
-            asked.ask(place)
+        with ThreadPoolExecutor(_FEW) as pool:
+            list(pool.map(asked.ask, some))
         work.append((_seconds(process) - before - quiet * (time.perf_counter() - start)) / len(some))
         before, start, many = _seconds(process), time.perf_counter(), places[turn::4]
         with ThreadPoolExecutor(_CLIENTS) as pool:
