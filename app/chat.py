@@ -25,7 +25,7 @@ from app.routing import index
 from app.several_answer import read_of
 from app.streaming import without_echo
 from app.warming import Warming
-from storage import Document, HomeBusy, MessageState, Store
+from storage import Document, HomeBusy, MessageState, StorageAway, Store
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,10 @@ class Chat:
         self._note_change()
         if self._thread.is_alive():
             self._thread.join()
-            self._store.delete_hidden_conversations()
+            try:
+                self._store.delete_hidden_conversations()
+            except StorageAway as error:
+                log.warning("hidden conversations go later: %s", error)
         self._pool.shutdown()
         self._warming.close()
 

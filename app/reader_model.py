@@ -196,7 +196,8 @@ class ReaderModel:
     def _warm_up(self, loaded: "Loaded") -> None:
         """Compile and capture what questions over the other named recipes need, while nobody else needs the model."""
         for recipe in NAMED:
-            if loaded.recipes.why_not(recipe):
+            # What is coded comes back exact, which was warmed up at the start.
+            if loaded.recipes.why_not(recipe) or loaded.recipes[recipe].layout.recipe.coding.step:
                 continue
             if not self._idle.wait():
                 return

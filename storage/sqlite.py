@@ -53,7 +53,8 @@ class Sqlite:
 
     def make_room(self) -> None:
         """Give the reserve away where the disk is full."""
-        release_reserve(self._path.parent)
+        if self.engine.url.database:
+            release_reserve(self._path.parent)
 
     def empty_log(self) -> None:
         """Take deleted rows out of the log too, unless a reader still needs them."""

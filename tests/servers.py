@@ -54,7 +54,8 @@ class PostgresServer:
 
     def stop(self, how: str = "immediate") -> None:
         """As by a power cut, if nothing else is said."""
-        self._run("pg_ctl", "-D", self._folder / "data", "-w", "-m", how, "stop")
+        if (self._folder / "data" / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", self._folder / "data", "-w", "-m", how, "stop")
 
     def url(self, schema: str = "") -> str:
         """Of a library of its own, in a schema that is made."""

@@ -41,6 +41,9 @@ LEAST_SPREAD = 0.02
 """Directions along which less varies are left out: they serve no step that is coarser than .1."""
 SAMPLES, TOKENS = 60, 512
 """Many short texts say more of what will be read than a few long ones of as many tokens."""
+LONG_TOKENS, LONG_BYTES = 4096, 4 << 30
+"""Where reading costs little, on a GPU, texts are so long, or as long as all samples take so many bytes: they say more
+of what stands far from a question."""
 MOST_NUMBERS = 8_192
 """Of a vector, which is of a group of layers: its covariance takes the square of that, four bytes each."""
 MOST_SHARE, LEAST_BYTES = 0.03, 128 << 20
@@ -199,7 +202,7 @@ def prepare(
     """Find a model's basis, try it out on texts that it was not found on, and write it for basis.find; returns its
     path. `say` hears how far it is.
 
-    `count` samples (0: SAMPLES) of so many tokens (0: TOKENS, or the model's window) are read, half of them of the
+    `count` samples (0: SAMPLES) of so many tokens (0: `sample_tokens`) are read, half of them of the
     `own` text of the model's user. What was observed of each stays in a folder until all is done: whoever is stopped,
     or killed, goes on from there.
 
@@ -207,7 +210,7 @@ def prepare(
     """
     model = runner.model
     angles = angles_of_codable(model)
-    tokens = tokens or min(TOKENS, model.window)
+    tokens = tokens or sample_tokens(model)
     drawn, unseen = _drawn(model, own, count or SAMPLES, tokens, seed)
     if not drawn or tokens < 2 * ASKED:
         raise CalibrationFailed(f"samples of {tokens} tokens are too short or too long, or too few; 512 do well")
@@ -248,7 +251,13 @@ def seconds_of(model: Model, reading: float) -> float:
 
 def passing_bytes(model: Model) -> int:
     """Of what `prepare` keeps until it has found the basis."""
-    return SAMPLES * TOKENS * model.shape.token_bytes
+    return SAMPLES * sample_tokens(model) * model.shape.token_bytes
+
+
+def sample_tokens(model: Model) -> int:
+    """Of a sample of a model, if nothing else is said."""
+    held = LONG_BYTES // (SAMPLES * model.shape.token_bytes) if model.device.type == "cuda" else 0
+    return min(max(TOKENS, min(held, LONG_TOKENS)), model.window)
 
 
 def samples_folder(out: Path, model: Model) -> Path:

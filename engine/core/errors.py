@@ -55,15 +55,6 @@ class CalibrationFailed(EngineError):
     """Texts or settings that a model cannot be calibrated with; the error says what to change."""
 
 
-class AdapterMismatch(EngineError):
-    """An adapter's file that is damaged, or was trained for other weights than these."""
-
-
-class AdaptationFailed(EngineError):
-    """Post-training cannot start or go on: no text, other settings than the state was made with, a loss that is no
-    number."""
-
-
 class OutOfMemory(EngineError):
     """Memory that is not there: bytes that were asked for (0: unknown), and bytes that are free."""
 

@@ -53,13 +53,8 @@ def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     return token, logprobs.gather(0, token[None])[0]
 
 
-def greedy(logits: Tensor, ids: Tensor, chosen: Tensor) -> None:
-    """Put the likeliest token in the first of `ids` (int64), and with its log-probability in `chosen` (2,), float64."""
-    store_token(likeliest(logits), ids, chosen)
-
-
 def store_token(choice: tuple[Tensor, Tensor], ids: Tensor, chosen: Tensor) -> None:
-    """Put a token () and its log-probability () there."""
+    """Put a token () in the first of `ids` (int64), and with its log-probability () in `chosen` (2,), float64."""
     token, logprob = choice
     ids[0].copy_(token)
     chosen[0].copy_(token)

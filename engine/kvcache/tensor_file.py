@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+from blake3 import blake3
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,8 +22,9 @@ def write(folder: Path, model: Model, kind: str, tensors: Mapping[str, Tensor], 
     """Write the file of this kind that `find` reads for the model; returns its path."""
     path = path_of(folder, model.name, model.digest, kind)
     named = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    known = {"digest": model.digest, "content": _content(named), **facts}
     with atomic_write(path) as scratch:
-        save_file(named, scratch, {"docpod": json.dumps({"digest": model.digest, **facts})})
+        save_file(named, scratch, {"docpod": json.dumps(known)})
     return path
 
 
@@ -35,8 +38,8 @@ def find(
 ) -> Made | None:
     """What `make` makes of the facts and tensors of the first file of this kind in the folders; None if none has one.
 
-    An adapted model has that of the model it was. Raises PlanMissing for a file that does not hold `what` it should,
-    and names the command to make it with.
+    An adapted model has that of the model it was. Raises PlanMissing for a file that does not hold `what` it should, or
+    not as it was written, and names the command to make it with.
     """
     for folder in folders:
         path = path_of(folder, model.name, model.digest, kind)
@@ -46,10 +49,22 @@ def find(
             with safe_open(path, "pt", device=str(model.device)) as file:
                 facts = json.loads((file.metadata() or {})["docpod"])
                 if facts["digest"] == model.digest:
-                    return make(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    # Those of earlier versions do not say.
+                    if facts.get("content", "") not in ("", _content(tensors)):
+                        raise ValueError("it is damaged")
+                    return make(facts, tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with {tool}") from error
     return None
+
+
+def _content(tensors: Mapping[str, Tensor]) -> str:
+    """BLAKE3 over all numbers, in the order of their names."""
+    total = blake3(max_threads=blake3.AUTO)
+    for _, tensor in sorted(tensors.items()):
+        total.update(tensor.cpu().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def path_of(folder: Path, model: str, digest: str, kind: str) -> Path:

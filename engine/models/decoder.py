@@ -55,7 +55,7 @@ def flatten(model: Model, ops: PlainOps | None = None) -> "FlatModel | None":
 
 
 class FlatModel:
-    """Runs a network's weights; the network itself stays usable. `ops.name` says how."""
+    """Runs a network's weights, which must not change from then on; the network stays usable. `ops.name` says how."""
 
     def __init__(self, network: Any, family: Family, ops: PlainOps) -> None:
         self.ops = ops
@@ -72,16 +72,6 @@ class FlatModel:
         self._rotated = 2 * len(self._rotary.inv_freq)
         """Channels of a head that have positions: the first."""
         self.heads, self.kv_heads = network.config.num_attention_heads, network.config.num_key_value_heads
-        self._weights = list(network.parameters())
-        self._modules = [module for module in network.modules() if module is not network]
-        self._taken = self._stamps()
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the network is what it was when it was flattened: the same weights, and no hooks on them."""
-        return self._stamps() == self._taken and not any(
-            module._forward_hooks or module._forward_pre_hooks for module in self._modules
-        )
 
     @property
     def turns_whole_heads(self) -> bool:
@@ -152,10 +142,6 @@ class FlatModel:
             self._angles = cos[0, :, : self.head_dim // 2].clone(), sin[0, :, : self.head_dim // 2].clone()
         rotary = Rotary(*self._angles, positions)
         return lambda layer, block, rows: kv_context.attend_fused(layer, rows, rotary, block.head_norms, self.scale)
-
-    def _stamps(self) -> list[tuple[int, int]]:
-        """Where every weight is, and how often it was changed."""
-        return [(each.data_ptr(), each._version) for each in self._weights]
 
 
 def _block(layer: Any, family: Family, ops: PlainOps) -> DecoderLayer:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.attention.sdpa import KVContext
 from engine.core.errors import WindowExceeded
-from engine.core.sampling import SamplingParams, draw, greedy, store_token, uniforms
+from engine.core.sampling import SamplingParams, draw, likeliest, store_token, uniforms
 from engine.core.weak_cache import WeakCache
 from engine.kvcache.quantized import AnyPod, QuantizedPod
 from engine.runtime.attention_probe import AttentionProbe
@@ -33,10 +33,6 @@ _SLOTS = 2
 Forward = Callable[[Tensor, Tensor, KVContext, int | Tensor], Tensor]
 """(ids (Q,), positions (Q,), memory, last) -> logits (last, V) of the last tokens, or of those at places `last` (R,),
 without a word to the host."""
-
-
-Greedy = Callable[[Tensor, Tensor, Tensor], None]
-"""(logits (V,), ids, chosen (2,)): put the likeliest token and its log-probability there; see sampling.greedy."""
 
 
 class Table(KVContext, Protocol):
@@ -87,8 +83,7 @@ class GraphRunner:
 
     `suffix_tokens`: room in the table's tail. `window`: positions that the model knows. `lock`: the runner's, held
     while a step is launched. `ahead`: whether a step is launched before the host has read what the one before it chose;
-    by default where launching does not mean waiting. `greedy`: how the likeliest token is found. `failures`: what a
-    compiler of kernels raises.
+    by default where launching does not mean waiting. `failures`: what a compiler of kernels raises.
     """
 
     def __init__(
@@ -100,7 +95,6 @@ class GraphRunner:
         device: torch.device,
         lock: threading.Lock,
         ahead: bool | None = None,
-        greedy: Greedy = greedy,
         fallbacks: Fallbacks | None = None,
         failures: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -108,7 +102,7 @@ class GraphRunner:
         self.failures = failures
         """What is raised where kernels cannot be compiled for some pods, which must go the plain way then."""
         self.graphs = CudaGraphs(device, fallbacks, failures)
-        self._forward, self._table, self._lock, self._greedy = forward, table, lock, greedy
+        self._forward, self._table, self._lock = forward, table, lock
         self._tail_tokens, self._window = suffix_tokens, window
         self._ahead = on_gpu if ahead is None else ahead
         self._busy = threading.Lock()
@@ -287,8 +281,9 @@ class GraphRunner:
             (row,) = self._forward(ids, positions, self._table, last)
             if sampled:
                 uniform = self._uniforms.index_select(0, self._drawn)[0]
-                store_token(draw(row, self._temperature, self._top_p, uniform), self._ids, self._chosen)
+                choice = draw(row, self._temperature, self._top_p, uniform)
                 self._drawn.add_(1)
             else:
-                self._greedy(row, self._ids, self._chosen)
+                choice = likeliest(row)
+            store_token(choice, self._ids, self._chosen)
         self._table.probe.finish(bucket, last)

@@ -92,7 +92,7 @@ class Runner:
             # From pinned memory a copy makes nobody wait for what the device does.
             new = torch.tensor(ids, pin_memory=device.type == "cuda").to(device, non_blocking=True)
             positions = torch.arange(first, first + len(ids), device=device)
-            if self._flat is not None and self._flat.is_current:
+            if self._flat is not None:
                 logits = self._stepped(ids, context) if last == 1 else None
                 if logits is None:
                     logits = self._flat.forward(new, positions, context, last)
@@ -131,16 +131,14 @@ class Runner:
         # Needs Triton, which not every machine has.
         from triton.errors import TritonError
 
-        from engine.kernels.argmax import greedy
         from engine.runtime.kv_table import KVTable
 
         model, config = self.model, self.model.network.config
         suffix = min(SUFFIX_TOKENS, model.window) + BUCKETS[-1]
         table = KVTable(model.shape, config.num_attention_heads, suffix, model.device, max_new=BUCKETS[-1])
         forward = self._network if self._flat is None else self._flat.forward
-        return GraphRunner(
-            forward, table, suffix, model.window, model.device, self.lock, None, greedy, self.fallbacks, (TritonError,)
-        )
+        device, failures = model.device, (TritonError,)
+        return GraphRunner(forward, table, suffix, model.window, device, self.lock, None, self.fallbacks, failures)
 
 
 def _kernels(pdl: bool | None, int8_head: bool | None) -> PlainOps:

@@ -61,11 +61,13 @@ def _answer(question: Question, pods: Sequence[AnyPod], runner: Runner) -> None:
 def zero_pod(shape: KVShape, layout: Layout, num_tokens: int, device: torch.device) -> Pod | QuantizedPod:
     """A pod of zeros in which all layers and KV heads look at the memory of one; keys that layers share have none."""
     recipe, dim = layout.recipe, shape.head_dim
-    positions = list(range(num_tokens)) if recipe.exact else layout.proximal(num_tokens)
+    # What is coded is so on the disk alone.
+    exact = recipe.exact or recipe.coding.step > 0
+    positions = list(range(num_tokens)) if exact else layout.proximal(num_tokens)
     row = torch.zeros(len(positions), dim, dtype=shape.dtype, device=device)
     rows = row.expand(shape.layers, shape.kv_heads, *row.shape)
     proximal = Pod(rows, rows, torch.tensor(positions, dtype=torch.long, device=device), num_tokens)
-    if recipe.exact:
+    if exact:
         return proximal
     distant = num_tokens - len(positions)
     count = recipe.selection.slots(distant)

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from engine.core.atomic import atomic_write
-from engine.core.errors import AdaptationFailed
 from engine.kvcache.key_maps import KeyMaps
 from engine.kvcache.recipe import parse
 from engine.models.families.registry import FAMILIES, family_of
@@ -26,6 +25,7 @@ from engine.models.loader import Model
 from engine.training.adapter import Adapter
 from engine.training.corpus import Corpus
 from engine.training.distillation import Distance, distance
+from engine.training.errors import AdaptationFailed
 from engine.training.rounding import Rounding
 from engine.training.settings import Limits, TrainingSettings
 from engine.training.shared_attention import SharedAttention, select_kernel

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.core.atomic import atomic_write
-from engine.core.errors import AdapterMismatch
 from engine.models.loader import Model
+from engine.training.errors import AdapterMismatch
 from engine.training.lora import LowRank
 
 KINDS = ("low-rank", "all-weights")

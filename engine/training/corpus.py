@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from engine.compression.sample_text import sample_text
 from engine.core.atomic import atomic_write
-from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
+from engine.training.errors import AdaptationFailed
 
 SUFFIXES = (".txt", ".md", ".rst", ".html", ".htm")
 HELD_SHARE = 0.05

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.core.errors import AdapterMismatch
+from engine.training.errors import AdapterMismatch
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from torch.nn.functional import rms_norm
 
 from engine.attention.sdpa import KVContext
-from engine.core.errors import AdaptationFailed
 from engine.training import lora
+from engine.training.errors import AdaptationFailed
 from engine.training.lora import LowRank
 
 

@@ -340,5 +340,5 @@ def test_a_damaged_chunk_that_was_packed_is_read_again(
 
 def test_a_recipe_that_the_model_was_not_calibrated_for_says_how(open_app: OpenApp, source: Path) -> None:
     app: App = open_app(recipe="A35+k4v4")
-    with pytest.raises(ModelUnavailable, match=r"no plan to share 35 %.*engine\.sharing"):
+    with pytest.raises(ModelUnavailable, match=r"no plan to share 35 %.*engine\.training\.sharing"):
         paper.read_here(app, source)

@@ -106,6 +106,15 @@ def test_places_that_cannot_be_used_are_sentences(
     assert raised.value.hint
 
 
+def test_an_app_ends_though_its_database_is_away(machine: Callable[..., App], source: Path) -> None:
+    with running_postgres() as server:
+        app = machine("home", database=server.url())
+        app.start()
+        paper.read_here(app, source)
+        server.stop()
+        app.close()
+
+
 def failed(app: App, document_id: str) -> str:
     """Why it is not read, as far as that can be told without the database."""
     progress = app.library._worker.progress(document_id)

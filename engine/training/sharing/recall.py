@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
+from engine.training.errors import AdaptationFailed
 
 FACTS = (12, 28)
 CHAT_SHARE = 0.6

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from engine.core.quant import Packed, scale_shape
 from engine.core.rope import HeadNorms, Rotary
-from engine.kernels import argmax, elementwise
+from engine.kernels import elementwise
 from engine.kernels.attention import rope_append, split_kv
 from engine.kernels.attention.split_plan import SplitPlan
 from engine.kernels.card import card_of
@@ -87,8 +87,7 @@ def head(x: str = "bfloat16") -> None:
     """The output head in eight bits, and the likeliest of its tokens."""
     quick = int8_lm_head.quantize_head(_halves(2048, COLUMNS))
     row, norm = torch.zeros(1, COLUMNS, dtype=getattr(torch, x)), torch.zeros(COLUMNS, dtype=getattr(torch, x))
-    logits = int8_lm_head.logits(row, quick, (norm, 1e-5))
-    argmax.greedy(logits[0], torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.float64))
+    int8_lm_head.logits(row, quick, (norm, 1e-5))
 
 
 def many_rows(dim: int) -> None:

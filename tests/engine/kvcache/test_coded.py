@@ -205,9 +205,11 @@ def test_it_is_found_for_its_model_alone(runner: Runner, found: Basis, tmp_path:
     again = layout_of(model, parse(RECIPE), [tmp_path])
     assert again.basis is not None and again.basis.digest == found.digest and again.basis.facts == {"seed": 0}
     assert again.digest != layout_of(model, parse("exact"), [tmp_path]).digest
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(PlanMissing, match="make it anew with docpod readers prepare"):
-        layout_of(model, parse(RECIPE), [tmp_path])
+    whole = path.read_bytes()
+    for damaged in (whole[:100], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole[:-50] + bytes(50)):
+        path.write_bytes(damaged)
+        with pytest.raises(PlanMissing, match="make it anew with docpod readers prepare"):
+            layout_of(model, parse(RECIPE), [tmp_path])
 
 
 @pytest.mark.gpu

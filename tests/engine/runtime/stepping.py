@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from engine.compression.compress import pack_pod
-from engine.core.sampling import SamplingParams, greedy
+from engine.core.sampling import SamplingParams
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import AnyPod
@@ -33,7 +33,7 @@ def stepped(
     table = PlainTable(model.shape, TAIL, model.device, max_tokens)
     forward = forward or through(model.network)
     runner.graph_runner = GraphRunner(
-        forward, table, TAIL, model.window, model.device, runner.lock, ahead, greedy, runner.fallbacks, failures
+        forward, table, TAIL, model.window, model.device, runner.lock, ahead, runner.fallbacks, failures
     )
     return runner
 

@@ -7,7 +7,8 @@ import torch
 
 from benchmarks.speed.random_pods import random_pod
 from engine.core.sampling import SamplingParams
-from engine.kvcache.layout import layout_of
+from engine.kvcache.exact import Pod
+from engine.kvcache.layout import Layout, layout_of
 from engine.kvcache.recipe import parse
 from engine.offload.tensor_tree import tensors
 from engine.runtime import warmup
@@ -34,6 +35,13 @@ def test_a_hollow_pod_leads_to_the_steps_of_a_real_one(recipe: str, llama_runner
     held = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors(hollow)}
     shape = model.shape
     assert sum(held.values()) < 4 * real.nbytes / (shape.layers * shape.kv_heads)
+
+
+def test_a_coded_pod_is_exact_in_memory(llama_runner: Runner) -> None:
+    """Kernels of another form would be compiled and captured for nothing."""
+    shape, roots = llama_runner.model.shape, layout_of(llama_runner.model, parse("exact")).roots
+    hollow = zero_pod(shape, Layout(parse("coded16+near4,1"), roots), 300, llama_runner.model.device)
+    assert isinstance(hollow, Pod) and len(hollow.positions) == 300
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.fidelity import __main__ as fidelity
-from engine.core.errors import AdaptationFailed, AdapterMismatch
 from engine.kvcache.sharing_plan import SharingPlan
 from engine.models import loader
 from engine.runtime.runner import Runner
@@ -19,6 +18,7 @@ from engine.training import adapt, adapter, corpus
 from engine.training.adaptation import Adaptation, TrainingProgress
 from engine.training.corpus import Corpus
 from engine.training.distillation import distance
+from engine.training.errors import AdaptationFailed, AdapterMismatch
 from engine.training.settings import Limits, TrainingSettings
 from engine.training.shared_attention import ExplicitWindows, SharedAttention
 from engine.training.student import LowRankStudent

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.core.errors import AdaptationFailed
 from engine.models.tokenizer import Tokenizer
 from engine.training import corpus
+from engine.training.errors import AdaptationFailed
 from engine.training.sharing.recall import RecallMaker
 from tests import tiny
 from tests.engine.reports import TEXTS, report_corpus

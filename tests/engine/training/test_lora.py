@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.core.errors import AdapterMismatch
 from engine.runtime.runner import Runner
 from engine.training import adapter, lora
 from engine.training.adapter import Adapter
+from engine.training.errors import AdapterMismatch
 from engine.training.lora import LowRank
 from tests import tiny
 from tests.engine.reading import plain_logits, runner_of, some_ids
