@@ -25,7 +25,7 @@ from engine.models import loader
 from tests.app import paper
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 400.0
 ANSWERERS, READERS = 3, 2
 
 
