@@ -23,7 +23,7 @@ from app.settings import Settings
 from benchmarks.evidence.prose import report
 from benchmarks.scale.simulation import Fleet, Load, popular, simulate
 
-_DOOR, _PLAIN = "127.0.0.1:8765", "8766"
+_DOOR = "127.0.0.1:8765"
 _ANSWERERS, _READERS, _CLIENTS = 3, 2, 6
 _PROBES, _FEW = 200, 2
 _QUIET_SECONDS = 4.0
@@ -81,30 +81,19 @@ def measure(settings: Settings, work: Path, documents: int, say: Callable[[str],
 
 
 def _router(address: str, settings: Settings, app: App, say: Callable[[str], None]) -> dict[str, float]:
-    """Milliseconds of a request that a replica answers at once, over the way that questions take, in turns with those
-    of a plain server of files: what is beside them is Ray Serve's proxy, router and replica."""
+    """Milliseconds of a request that a replica answers at once: Ray Serve's proxy, router and replica, and HTTP."""
     loaded = app.model.wait().loaded
     body = {"recipe": "exact", "reads_as": loaded.recipes["exact"].reader, "pods": []}
     headers = {"Authorization": f"Bearer {key_of(settings.home)}"}
-    plain, found, bare = ["-m", "http.server", _PLAIN, "--bind", "127.0.0.1", "-p", "HTTP/1.1"], [], []
-    server = subprocess.Popen([sys.executable, *plain], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(_QUIET_SECONDS)
-        with httpx.Client(headers=headers, trust_env=False, timeout=60.0) as client:
-            for number in range(_PROBES):
-                start = time.perf_counter()
-                own = {"x-session-id": str(number % 20)}
-                client.post(f"{address}/{slug(settings.model)}/answer/load", json=body, headers=own).raise_for_status()
-                middle = time.perf_counter()
-                client.get(f"http://127.0.0.1:{_PLAIN}/LICENSE").raise_for_status()
-                found.append(1e3 * (middle - start))
-                bare.append(1e3 * (time.perf_counter() - middle))
-    finally:
-        server.terminate()
-        server.wait()
+    found = []
+    with httpx.Client(headers=headers, trust_env=False, timeout=60.0) as client:
+        for number in range(_PROBES):
+            start = time.perf_counter()
+            own = {"x-session-id": str(number % 20)}
+            client.post(f"{address}/{slug(settings.model)}/answer/load", json=body, headers=own).raise_for_status()
+            found.append(1e3 * (time.perf_counter() - start))
     cuts = quantiles(found, n=20)
-    result = {"median": median(found), "p5": cuts[0], "p95": cuts[18], "plain_median": median(bare)}
-    result = {name: round(each, 2) for name, each in result.items()}
+    result = {"median": round(median(found), 2), "p5": round(cuts[0], 2), "p95": round(cuts[18], 2)}
     say(f"router: {result}")
     return result
 
