@@ -126,9 +126,9 @@ def _throughput(asked: Asked, process: int, say: Callable[[str], None]) -> dict[
         rates.append(len(many) / took)
         shares.append((_seconds(process) - before) / took - quiet)
     each, share = median(work), median(shares)
-    # Replicas share the processors that they got among them.
-    stretched = each * _ANSWERERS / share
-    said = simulate(load, Fleet(_ANSWERERS, stretched, stretched, len(asked.documents)))
+    # Whichever replicas are at work share the processors that they got: together they are one server.
+    together = each / share
+    said = simulate(load, Fleet(1, together, together, len(asked.documents)))
     result = {
         "measured": round(median(rates), 2),
         "simulated": round(said.throughput, 2),
