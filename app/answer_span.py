@@ -5,84 +5,62 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.amounts import AMOUNT, CHANGED, COUNTED, MEASURE, NUMBER_WORD, PRICED, amounts, fits
+from app.definitions import defined, definition
 from app.passages import Passage
-from app.words import stem, stems, telling_stems, words
+from app.question_words import AMOUNTS, HOW_MUCH, MONTHS, WHEN, WHERE, WHO
+from app.words import is_german, stem, stems, telling_stems, words
 
 Span = tuple[int, int]
 
-_NUMBER_WORD = (
-    "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
-    "|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|half|dozen"
-)
-_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_MONTH = f"(?:{MONTHS})"
 _ORDINAL = (
     "(?:(?:twenty|thirty)-)?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|[a-z]{3,7}teenth|tenth|twelfth"
     "|eleventh|twentieth|thirtieth)"
 )
-_FIGURE = r"[$€£¥]?\s?\d[\d,.\u00a0\u202f]*\d|[$€£¥]?\s?\d"
-_UNIT = (
-    r"(?:\s?[%°]|[-\s](?!(?:and|or|in|on|at|to|of|for|from|by|the|was|were|is|are|as|with|than|per|since|until|who|which|that|have|has|had)\b)"
-    r"[^\W\d_]{1,14}[²³\d]?\b)?"
+_MONEY = re.compile(f"(?:{AMOUNT.pattern})", re.IGNORECASE)
+_WEEKDAY = (
+    r"\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|(?:Mon|Diens|Donners|Frei|Sams|Sonn)tags?|Mittwochs?|(?:lun|mar|mercre|jeu|vendre"
+    r"|same)di|dimanche|lunes|martes|miércoles|jueves|viernes|sábado|domingo)\b"
 )
-_SCALE = r"(?:\s(?:million|billion|thousand|hundred|m|bn)\b)?"
-_NO_YEAR = (
-    r"(?!\s?(?:1[89]|20)\d\d(?:\s(?:and|or|to|in|for|as|was)\b|\W*$|\s?[,.;)](?!\d)))"
-    r"(?!(?:(?<=\bfiscal)|(?<=\bfiscal\s)|(?<=\byear)|(?<=\byear\s)|(?<=\bin)|(?<=\bin\s))\s?(?:1[89]|20)\d\d\b)"
-)
-_AMOUNT = re.compile(
-    rf"(?<!\d)(?:minus\s)?{_NO_YEAR}(?:(?:{_FIGURE}){_SCALE}{_UNIT}|\b(?:{_NUMBER_WORD})(?:[-\s](?:{_NUMBER_WORD}|tenths?|thirds?|quarters?))*\b{_UNIT})"
-    rf"(?:\sand\s(?:{_NUMBER_WORD}|\d+)(?:[-\s](?:{_NUMBER_WORD}))*{_UNIT})?"
-    r"|[〇零一二三四五六七八九十百千万亿两]+(?:[年月日天个元克米吨人次]|小时|分钟|公[斤里]|[%％])?",
-    re.IGNORECASE,
-)
-_MONEY = re.compile(f"(?:{_AMOUNT.pattern})", re.IGNORECASE)
-_MEASURE = re.compile(
-    r"(?:met(?:re|er)|feet|foot|inch|mile|yard|acre|hour|minute|second|day|week|month|year|decade|ton|tonne|degree|litre"
-    r"|liter|gram|gallon|page|per ?cent|people|person)e?s?$|[%°]$|\b(?:[kcm]?m|k?g|m[l²]|ft|km/h)$",
-    re.IGNORECASE,
-)
-"""The unit of what is no price."""
-_COUNTED = re.compile(r"\b(?:how many|number of) ((?:[\w-]+ ?){1,3})", re.IGNORECASE)
-_PRICED = re.compile(
-    r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
-)
-"""Says of the rows of a table that they are money, and no count of anything."""
 _DATE = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?|{_ORDINAL})\s+(?:of\s)?{_MONTH}(?:,?\s\d{{4}})?|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
-    rf"|\b{_MONTH}\s\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
-    r"|\d{2,4}年(?:\d{1,2}月)?(?:\d{1,2}日)?"
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th|er|[.º])?|{_ORDINAL})\s+(?:(?:of|de)\s)?{_MONTH}(?:,?\s(?:del?\s)?\d{{4}})?"
+    rf"|\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?\b"
+    rf"|\b{_MONTH}\s(?:del?\s)?\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
+    r"|\d{2,4}\s?[年년](?:\s?\d{1,2}[月월])?(?:\s?\d{1,2}[日일])?"
 )
+_MOMENT = re.compile(rf"{_DATE.pattern}|(?i:{_WEEKDAY})")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
-_CLOCK = rf"(?:\d{{1,2}}(?:[:.]\d\d)?(?:\s?[ap]\.?m\b\.?)?|\b(?:{_NUMBER_WORD}|noon|midnight)\b)"
-_DAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|spring|summer|autumn|winter|month|week|year|day)\b"
+_CLOCK = rf"(?:\d{{1,2}}(?:[:.]\d\d)?(?:\s?[ap]\.?m\b\.?)?|\b(?:{NUMBER_WORD}|noon|midnight)\b)"
+_DAY = rf"(?:{_WEEKDAY}|\w*tage?|Monats?|Jahr|mois|mes|spring|summer|autumn|winter|month|week|year|day)\b"
 _HABIT = re.compile(
     rf"{_DATE.pattern}|(?i:(?:\bfrom\s)?{_CLOCK}\s?(?:to|till|until|[-–])\s?{_CLOCK}|\b(?:at|from|until)\s{_CLOCK}"
     rf"|\b(?:(?:every|each|on|in)\s)?{_DAY}|\b(?:daily|weekly|monthly|yearly|annually)\b)"
 )
 """Times at which something happens again and again."""
 _CODE = re.compile(r"\b(?=[\w/-]*\d)[A-Za-z0-9]+(?:[-/ ](?=\w*\d)[A-Za-z0-9]+)*\b|[〇零一二三四五六七八九]{2,}")
-_NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-Я][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
+_NAME_WORD = r"[A-ZÀ-ÖØ-ÞĀ-ŽА-ЯΑ-ΩΆΈΉΊΌΎΏ][^\W\d_]*(?:[-’'][^\W\d_]+)*\.?"
 _NAME = re.compile(rf"{_NAME_WORD}(?:\s(?:(?:de|von|van|der|la|of|al)\s)?{_NAME_WORD})*")
+_IN_BRACKETS = re.compile(r"\s\((?:(?:hereinafter|the|der|die|le|la|el)\W+)*([^()]{1,40})\)", re.IGNORECASE)
+"""What somebody is, behind his name: (the "Tenant")."""
 _OFFICE = re.compile(
     r"(?:(?:Chief|Executive|Officer|President|Vice|Chair(?:man|woman)?|Director|Manager|Secretary|Treasurer|Senior|General"
     r"|Counsel|Board|Financial|Operating|Administrative|Principal|M(?:r|s|rs)|Dr|January|February|March|April|May|June|July"
     r"|August|September|October|November|December)\b\.?\s?)+"
 )
 """What is written like a name and names nobody."""
-_CHANGED = re.compile(
-    r"\b(?:increas|decreas|declin|improv|reduc|rais|lower|grew|grown|rose|risen|fell|fallen|up|down)(?:ed?|es|ing)?\s(?:by\s)?$",
+_NOUN = re.compile(
+    r"\b(?:d(?:er|ie|as|en|em|es)|(?:[kms]?ein|ihr|unser)(?:e[rsnm]?)?|zum|zur|am|im|beim|vom)\s(?:(?-i:[a-zäöüß]+)e[rsnm]?\s)?"
+    r"(?=[^\W\d_])\S+\s?",
     re.IGNORECASE,
 )
-"""Stands in front of how much something changed, not of how much it is."""
-_NUMBERED = re.compile(
-    r"\b(?:appendix|article|berth|box|chapter|clause|column|drawer|figure|floor|gate|grade|house|item|level|line|lot|no|note|nr"
-    r"|number|page|paragraph|part|phase|platform|question|room|route|row|section|shelf|step|table|unit|version|volume)\.?\s$",
-    re.IGNORECASE,
-)
-"""Stands in front of a number that names a thing and counts nothing."""
+"""Is written like a name in German."""
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"\b(?:https?://|www\.)\S+\w|\b[\w-]+\.(?:com|org|net|edu|gov|info|eu|io|uk|de|fr|no|es|it)\b\S*")
-_AT = r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite)\s"
+_AT = (
+    r"\b(?:in|at|near|behind|on|above|below|beside|under|inside|opposite|bei|auf|nahe|neben|hinter|am|im|à|en|dans|sur|sous"
+    r"|cerca de|sobre|em|no|na|op|på|i|в|на|у)\s"
+)
 _PLACE = re.compile(
     rf"{_AT}(?:the\s)?{_NAME.pattern}|{_AT}(?:the|an?)\s(?!same|first|last|time|year)[a-z]+(?:\s[a-z]+)?"
 )
@@ -90,23 +68,25 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (r"\be-?mail address(?:es)?\b|\bwhat(?: is|['’]s) (?:the|his|her|its|their) e-?mail\b", _EMAIL),
     (r"\b(?:web ?site|web address|url|home ?page)\b(?!['’]s)", _URL),
     (r"\b(?:which|what) year\b|\bin what year\b", _YEAR),
-    (r"^when (?:is|are|do|does|can|may|must)\b|\bwhat time\b|\bopening (?:hours|times)\b", _HABIT),
     (
-        r"^(?:and\s|since\s|until\s)?when\b|\b(?:since|until|by|and) when\b|\bdate of\b|\bwann\b|\bquand\b"
-        r"|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b"
-        "|什么时候|何时|いつ",
-        _DATE,
+        r"^(?:when|wann|quand|cuándo) (?:is|are|do|does|can|may|must|will|shall|should|ist|sind|wird|muss|est"
+        r"|sont|es)\b|\bwhat time\b|\bopening (?:hours|times)\b",
+        _HABIT,
     ),
+    (WHEN, _MOMENT),
     (
-        r"\b(?:code|licen[cs]e|invoice|id|registration|telephone|phone|extension|account|reference|serial"
+        r"\b(?:\w*code|\w*nummer|numéro|número|номер|licen[cs]e|invoice|id|registration|telephone|phone"
+        r"|extension|account|reference|serial|(?:contract|order|policy|case|customer|room) number"
         r"|number (?:is|of (?:the|an?|this|that|my|his|her|its|our|their))|model)\b"
-        r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码",
+        r"(?! of (?:people|items))(?!.*\bhow (?:much|many)\b)|密码|番号|代码|号码|电话|رقم",
         _CODE,
     ),
-    (r"\bwho(?:se|m)?\b|\bwer\b|\bqui\b|\bquién\b|谁|誰", _NAME),
+    (WHO, _NAME),
     (
         r"\bhow much (?:did|do|does|was|were|is|are|will|has|have|must|should)\b"
-        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b",
+        r".*\b(?:cost|costs|pay|pays|paid|spent|spend|sold|charged?)\b|\b(?:price|fee|toll) of\b|(?:wie ?viel"
+        r"|combien|cu[aá]nto|quanto|hoe ?veel|hur mycket|\b(?:was|wat|vad|cosa|qué))\b.*\b(?:kost|coût|cuest|cost)"
+        r"|多少钱|いくら|얼마|\bстоит\b|سعر",
         _MONEY,
     ),
     (
@@ -114,14 +94,14 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
         r".*\b(?:revenues?|sales|income|assets|liabilities|expenses?|profit|costs?|budget|debt)\b",
         _MONEY,
     ),
-    (r"\bwhere\b|\bwo\b|\boù\b|\bdónde\b", _PLACE),
+    (WHERE, _PLACE),
     (
-        r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:price|cost|fee|toll|amount"
+        rf"{HOW_MUCH}|{AMOUNTS}|\b(?:price|cost|fee|toll|amount"
         r"|total|number of|percent|percentage|ratio|weight|area|length|height|budget"
         r"|revenues?|sales|income|assets|expenses?|share|limit"
         r"|rent|salary|wages|deposit"
-        r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%|多少|多长|几|いくら|何年",
-        _AMOUNT,
+        r"|temperature|rate|guarantee|warranty|sold|pays?|paid|earn(?:ed)?|spen[dt])\b|%",
+        AMOUNT,
     ),
 )
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
@@ -130,8 +110,13 @@ _FURTHER = re.compile(
     r"(?:who(?:m|se)?|when|where|what|which|how|why|wer|wann|wo|quand|où|cuándo|dónde)\b)",
     re.IGNORECASE,
 )
+_BESIDE = re.compile(r"\s*\([^()]*\)\W*$")
+"""What stands behind a question in brackets, such as the one that it goes on from."""
 _NO_KIND = re.compile(
-    r"\W*(?:(?:how )?(?:is|are|was|were|did|does|do|has|have|had|can|could|will|would|should)\b|why\b"
+    r"\W*(?:(?:how )?(?:is|are|was(?! (?:ist|sind|war|hat|haben|wird|\w+(?:et|te)\b))|were|did|does|do|has|have"
+    r"|had|can|could"
+    r"|will|would|should|ist|sind|hat|haben|kann|darf|muss|est-ce que)\b"
+    r"|(?:why|warum|wieso|pourquoi|por qué|perché|por que|waarom|varför|почему)\b|为什么|なぜ|왜|لماذا"
     r"|(?:what|which) (?:(?:is|are|was|were) (?:all )?(?:the )?)?(?:main |key |different )?"
     r"(?:method|way|kind|type|sort|reason|purpose|factor|step|measure|component|element|part|cause)s?\b)",
     re.IGNORECASE,
@@ -146,6 +131,9 @@ _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—]
 _SHARE = re.compile(
     r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE
 )
+_CLAUSE = re.compile(r"[,;]\s")
+_APART = 25
+"""How much farther away a thing is in another clause."""
 _OF_YEAR = 5.0
 """How much nearer than other words a year of the question draws what stands beside it."""
 
@@ -172,15 +160,22 @@ def asks_which(question: str) -> bool:
     return _WHICH.match(question) is not None and asks_for(question) is None
 
 
+def asks_for_name(question: str) -> bool:
+    """Whether somebody's name is asked for."""
+    return asks_for(question) is _NAME
+
+
 def asks_for_amount(question: str) -> bool:
     """Whether an amount is asked for."""
-    return asks_for(question) in (_AMOUNT, _MONEY)
+    return asks_for(question) in (AMOUNT, _MONEY)
 
 
 @lru_cache
 def asks_for(question: str) -> re.Pattern[str] | None:
     """What the thing looks like that a question asks for first; None where its words do not tell."""
-    question = parts(question)[0]
+    question = _BESIDE.sub("", parts(question)[0])
+    if term := defined(question):
+        return definition(term)
     if asks_for_words(question):
         return None
     return next((kind for asks, kind in _KINDS if re.search(asks, question, re.IGNORECASE)), None)
@@ -197,16 +192,16 @@ def may_answer(question: str, quotes: Sequence[str], part: str = "") -> bool:
     ):
         return True
     asked = _asked(question)
-    if _COUNTED.search(question):
-        quotes = [quote for quote in quotes if not _PRICED.search(quote)]
+    if COUNTED.search(question):
+        quotes = [quote for quote in quotes if not PRICED.search(quote)]
     found = ((quote, span) for kind in kinds for quote in quotes for span in _things(kind, quote, 0))
-    return any(_is_new(asked, quote[slice(*span)]) for quote, span in found)
+    return any(_may_be(question, asked, quote[slice(*span)]) for quote, span in found)
 
 
 @lru_cache
 def counted(question: str) -> frozenset[str]:
     """The stems of what is to be counted: "visitors" of "how many visitors came"."""
-    found = _COUNTED.search(question)
+    found = COUNTED.search(question)
     return telling_stems(found[1]) if found else frozenset()
 
 
@@ -218,8 +213,10 @@ def counts(question: str, quote: str) -> bool:
         return True
     if named.isdisjoint(stems(quote)):
         return False
-    for start, end in _things(_AMOUNT, quote, 0):
+    for start, end in _things(AMOUNT, quote, 0):
         label = quote[quote.rfind("\n", 0, start) + 1 : start]
+        if not fits(question, quote[start:end], not named.isdisjoint(stems(quote[start:end]))):
+            continue
         near = quote[start : end + 30] + ("" if re.search(r"[^\W\d_]", quote[end:]) else f" {label}")
         if not named.isdisjoint(stems(near)):
             return True
@@ -229,6 +226,12 @@ def counts(question: str, quote: str) -> bool:
 @lru_cache
 def _asked(question: str) -> frozenset[str]:
     return stems(question)
+
+
+def _may_be(question: str, asked: frozenset[str], thing: str) -> bool:
+    """Whether it may be what is asked for: nothing that the question names itself, and in a unit that fits."""
+    is_counted = not counted(question).isdisjoint(stems(thing))
+    return _is_new(asked, thing) and (not asks_for_amount(question) or fits(question, thing, is_counted))
 
 
 def _is_new(asked: frozenset[str], thing: str) -> bool:
@@ -244,7 +247,7 @@ def answer_span(question: str, weights: Mapping[str, float], passage: Passage, p
     `weights` are the stems of the question's words with their weights.
     """
     kind = asks_for(part or question)
-    if passage.is_row and kind in (None, _AMOUNT, _MONEY, _CODE):
+    if passage.is_row and kind in (None, AMOUNT, _MONEY, _CODE):
         span = _cell(question, passage)
     else:
         span = _value(weights, passage) or (_nearest(kind, question, weights, passage.text) if kind else None)
@@ -297,34 +300,45 @@ def _nearest(kind: re.Pattern[str], question: str, weights: Mapping[str, float],
     begin = re.search(r"[?？]\s*(?:A[:.]\s*)?", text)
     found: list[_Found] = []
     for start, end in _things(kind, text, begin.end() if begin else 0):
-        if not _is_new(asked, text[start:end]):
+        if not _may_be(question, asked, text[start:end]):
             continue
-        # Behind the words it is likelier than before them.
+        # Behind the words it is likelier than before them, unless that is in another clause.
         far = sum(
-            weight * min(60, start - last if last <= start else 1.5 * (first - end) + 5) for weight, first, last in held
+            weight * (min(60, start - last) + _APART * (_CLAUSE.search(text, last, start) is not None))
+            if last <= start
+            else weight * min(60, 1.5 * (first - end) + 5)
+            for weight, first, last in held
         )
+        if kind is _NAME and (role := _IN_BRACKETS.match(text, end)) and telling_stems(role[1]) <= asked:
+            far = 0.0
         found.append(_Found(start, end, far))
     best = min(found, key=lambda each: each.far, default=None)
     return (best.start, best.end) if best else None
 
 
 def _things(kind: re.Pattern[str], text: str, begin: int) -> Iterator[Span]:
-    dates = [match.span() for match in _DATE.finditer(text)] if kind in (_AMOUNT, _MONEY) else []
-    for match in kind.finditer(text.translate(_FULL_WIDTH), begin):
-        start, end = match.span()
-        if any(first < end and start < last for first, last in dates):
+    """The characters (start, end) of all things of a kind from `begin` on."""
+    text = text.translate(_FULL_WIDTH)
+    if kind in (AMOUNT, _MONEY):
+        dates = [match.span() for match in _DATE.finditer(text) if not match[0].isdecimal()]
+        for start, end in amounts(text, begin):
+            is_date = any(first < end and start < last for first, last in dates)
+            is_change = kind is _MONEY and (CHANGED.search(text, 0, start) or MEASURE.search(text, start, end))
+            if not is_date and not is_change:
+                yield start, end
+        return
+    nouns = [match.span() for match in _NOUN.finditer(text)] if kind is _NAME and is_german(text) else []
+    for match in kind.finditer(text, begin):
+        if match.lastgroup:  # a definition's
+            yield match.span(match.lastgroup)
             continue
-        if kind is _NAME and _OFFICE.fullmatch(match[0]):
-            continue
-        first = start + len(match[0]) - len(match[0].lstrip())
-        if kind is _MONEY and _CHANGED.search(text, 0, first):
-            continue
-        if kind in (_AMOUNT, _MONEY) and _NUMBERED.search(text, 0, first):
-            continue
-        end = start + len(match[0].rstrip(" .,-"))
-        if kind is _MONEY and _MEASURE.search(text, start, end):
-            continue
+        start, end = match.start(), match.start() + len(match[0].rstrip(" .,-"))
         if kind is _PLACE:
             yield start + len(match[0].split(maxsplit=1)[0]) + 1, end
-        elif kind is not _NAME or start > begin or " " in match[0]:
+            continue
+        if kind is not _NAME:
             yield start + len(match[0]) - len(match[0].lstrip()), end
+            continue
+        start = max([start, *(last for first, last in nouns if first <= start < last)])
+        if start < end and not _OFFICE.fullmatch(text, start, end) and (start > begin or " " in match[0]):
+            yield start, end

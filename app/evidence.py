@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
+from app.definitions import defined, said_outright
 from app.indexed_page import IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
@@ -27,6 +28,8 @@ PAGE_WEIGHT = 0.5
 MEANING_WEIGHT = 2.0
 FIGURES_WEIGHT = 0.7
 ROW_WEIGHT = 0.7
+DEFINES_WEIGHT = 1.5
+BARE_WEIGHT = 2.0
 NAMED_WEIGHT = 10.0
 """More than all else together."""
 OTHER_WEIGHT = 0.5
@@ -52,6 +55,11 @@ must have, and how much less than the best of its page."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
 _PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
+_HOLDS = 0.9
+"""Share of a term that a passage which says what it means must hold."""
+_LETTER = re.compile(r"[^\W\d_]")
+_TELLS = 0.2
+"""Share of the question from which a word more in the next sentence makes that the one which answers."""
 _LOOKED_INTO = 40
 """Passages of which it is found out whether they hold what may be an answer."""
 _AS_NEAR = 0.9
@@ -66,7 +74,8 @@ class Ranked:
 
     `words` is the share of the question that it and its neighbours hold, `page` its page's share of the best BM25
     score, `meaning` how near the lines around it and its page as a whole come to the question (the sum of two cosines),
-    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one;
+    `figures` what counts where an amount is sought: that there are rows of tables on its page, and that it is one, or
+    where a meaning is that it tells it;
     `missing` the share of the question that is nowhere; `other` says that it tells the same of another name, `named`
     that the question names its page, `fits` that it has something of the kind that is sought, such as an amount,
     `together`, where it has, the share of words that stand side by side in the question and here too, and
@@ -154,11 +163,16 @@ def candidates(
     ]
     rows = np.concatenate([page.rows for page in indexed])
     figures = np.zeros(len(every))
-    if asks_which(question):
+    if says := said_outright(question):
+        for n in np.flatnonzero(words > _HOLDS):
+            figures[n] = DEFINES_WEIGHT * (says.search(every[n].text) is not None)
+    elif asks_which(question):
         figures[rows] = -FIGURES_WEIGHT / 2
     elif terms.figures:
         figures = FIGURES_WEIGHT * by_page([page.rows.sum() / max(1, len(page.rows)) for page in indexed])
         figures[rows] += ROW_WEIGHT * np.array([terms.names_row(every[n]) for n in np.flatnonzero(rows)])
+    # A figure alone, such as a page's number, answers nothing by itself.
+    figures -= BARE_WEIGHT * np.array([not _LETTER.search(f"{each.text}{each.above}") for each in every])
     because = {
         "words": words,
         "page": by_page([matches.get(number, 0.0) for number in pages]),
@@ -227,7 +241,7 @@ def rank(
         # What no number tells may still be there to be counted.
         there = counted(question) & ranked[0].passage.stems
         is_as_near = ranked[0].fits and ranked[0].passage.is_row and ranked[0].words >= _AS_NEAR * by_words[0].words
-        lacking |= not (ranked[0].named or is_as_near or there or may_answer(question, near))
+        lacking |= not (ranked[0].named or is_as_near or there or defined(question) or may_answer(question, near))
         ranked[0] = replace(ranked[0], lacking=lacking)
         together = _together(question, terms, ranked)
         shown = {each.passage for each in together}
@@ -245,7 +259,8 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
     asked = parts(question)
     goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
     quotes = [[each.passage.quote] for each in (best, goes_on) if each]
-    if goes_on and [may_answer(question, quote, asked[0]) for quote in quotes] == [False, True]:
+    answer = [may_answer(question, quote, asked[0]) for quote in quotes]
+    if goes_on and answer[-1] and (not answer[0] or _adds(terms, best.passage, goes_on.passage)):
         span = answer_span(question, terms.weights, goes_on.passage)
         first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
     for each in page:
@@ -267,6 +282,11 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
 def _goes_on(passage: Passage, following: Passage) -> bool:
     """Whether the following passage is the next sentence, and speaks of the same."""
     return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
+
+
+def _adds(terms: QueryTerms, passage: Passage, following: Passage) -> bool:
+    """Whether the following passage has words of the question that the passage lacks, such as what was done."""
+    return any(weight >= _TELLS for word, weight in terms.weights.items() if word in following.stems - passage.stems)
 
 
 def _hull(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -21,7 +21,8 @@ _DOES = (
     r"|est|sont|es|son|fue"
 )
 _BEGINS = re.compile(
-    rf"^(?:(?:in|at|on|to|for|from|by|of|with|since|until) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
+    r"^(?:(?:in|at|on|to|for|from|by|of|with|since|until|seit|bis|von|mit|für|an|auf|um|depuis|pour|avec|de|à"
+    rf"|desde|para|con) )?(?:{_ASKS}|{_DOES}|list|give|tell|show|name|describe"
     r"|explain|compare|find|please)\b",
     re.IGNORECASE,
 )
@@ -37,9 +38,12 @@ _CLEFT = re.compile(
 _PRONOUN = re.compile(
     r"\b(?:(?P<own>its|his|their|her(?= \w))|(?P<self>it|he|she|they|him|them|her|(?:this|that|these|those)(?= (?:"
     + _DOES
-    + r"|mean|happen)\b|$)|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
+    + r"|mean|happen)\b|$)|(?P<foreign>(?-i:er|sie|ihn|ihm)|(?<=-)(?:il|elle)s?)"
+    r"|(?:the )?(?:first|second|third|last|other|same|next) (?:one|ones)|that one|this one))\b",
     re.IGNORECASE,
 )
+_FOREIGN = re.compile(r"(?:seit |bis |von |mit )?W\w+ |(?!.*\by a-).*-(?:il|elle)", re.IGNORECASE)
+"""Begins a question in German, or is one in French."""
 _STANDS_BEFORE = re.compile(r"\b(?:the|an?|our|every|each|all|some|any) [^\W\d_]+|(?<!^)\b[A-Z][^\W\d_]+|\d")
 _YEAR = r"\b(?:1[5-9]|20)\d\d\b"
 _MONTH = (
@@ -50,12 +54,31 @@ _NAME = rf"(?!{_MONTH})\b[A-Z][\w'’-]*(?: (?:(?:of|de|von|van) )?[A-Z][\w'’-
 _NUMBER = r"\b(?:No\.? ?)?\d[\d.,]*\b"
 _SLOTS = tuple(re.compile(rf"{each}(?:(?:,| and| or| to|-|–) ?{each})*") for each in (_YEAR, _MONTH, _NAME, _NUMBER))
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
+_IS = "is are was were".split()
+_OF_PERSONS, _OF_MANY = "he she him her his".split(), "they them their these those".split()
+_PERSON = (
+    r"(?:\w+)?(?:man|woman|master|mistress)|captain|chair|director|president|keeper|officer|manager|minister|mayor|doctor"
+    r"|engineer|architect|secretary|owner|founder|author|clerk|pilot|tenant|landlord|buyer|seller|chaplain|teacher|professor"
+)
+_OF_PAPERS = re.compile(
+    r"\b(?:signed|countersigned|notari[sz]ed|drafted|dated|written|published|issued|amended|terminated?|expires?|renewed)\b"
+)
+"""What is done to papers, and to few other things."""
+_PAPER = (
+    r"agreement|contract|lease|letter|deed|treaty|licen[cs]e|permit|polic(?:y|ies)|warranty|guarantee|insurance|offer|invoice"
+    r"|report|document|book|article|study|will|statement|certificate|bond|note|minutes|plan|order"
+)
+_MEASURED = (
+    r"height|length|width|depth|weight|size|area|age|price|cost"
+    r"|value|code|number|name|colou?r|title|address|speed|distance"
+)
 _PREPOSITION = r"in|on|at|for|to|from|by|with|of|during|under|after|before|since|until"
 
 
-def complete(question: str, earlier: Sequence[str]) -> str:
-    """The question, with what it leaves out taken from the last one before it; as it is where it is whole."""
-    body = _LEAD.sub("", question).strip()
+def complete(question: str, earlier: Sequence[str], told: str = "") -> str:
+    """The question, with what it leaves out taken from the last one before it; as it is where it is whole. `told` is
+    the name that answered that one, if one did."""
+    body = _LEAD.sub("", question.lstrip("¿¡ ")).strip()
     if not earlier or not body:
         return question
     before, said = earlier[-1].strip(), body.rstrip(" ?!.？")
@@ -64,10 +87,10 @@ def complete(question: str, earlier: Sequence[str]) -> str:
     if _BARE.match(said):
         return _asked_anew(said, before)
     if pronoun := _leaning(body):
-        return _named(body, pronoun, before)
+        return _named(body, pronoun, [each.partition("? (")[2].rstrip(")?") or each for each in earlier], told)
     if _BEGINS.match(said) and (_content(said) or said == question.rstrip(" ?!.？")):
         return question
-    return _filled(said, before, led=body != question.strip()) or question
+    return _filled(said, before, led=body != question.strip(" ¿¡")) or question
 
 
 def _content(words: str) -> set[str]:
@@ -79,6 +102,8 @@ def _content(words: str) -> set[str]:
 def _leaning(question: str) -> re.Match[str] | None:
     """The pronoun that stands for something said before, if there is one."""
     for match in _PRONOUN.finditer(question.rstrip(" ?!.")):
+        if match["foreign"] and not _FOREIGN.match(question):
+            continue
         if not _CLEFT.search(question) and not _STANDS_BEFORE.search(question, 1, match.start()):
             return match
     return None
@@ -90,31 +115,79 @@ def _asked_anew(asks: str, before: str) -> str:
     return f"{asks.capitalize()} {rest[1]}" if rest else f"{asks.capitalize()}: {before}"
 
 
-def _named(question: str, pronoun: re.Match[str], before: str) -> str:
-    """The question with the earlier one's subject in the place of a pronoun, or else beside it."""
-    subject = _subject(before)
-    if not subject or " one" in pronoun[0].lower():
-        return f"{question.rstrip(' ?!.')} ({before.rstrip(' ?!.')})?"
-    owned = subject + ("’" if subject.endswith("s") else "’s")
-    return question[: pronoun.start()] + (owned if pronoun["own"] else subject) + question[pronoun.end() :]
+def _named(question: str, pronoun: re.Match[str], earlier: Sequence[str], told: str) -> str:
+    """The question with what the pronoun stands for in its place, or else with the earlier question beside it."""
+    before = earlier[-1]
+    if pronoun["foreign"]:
+        # In a language of which no more is known.
+        before, stands_for = told or _subject(before)[0] or before, ""
+    else:
+        stands_for = "" if " one" in pronoun[0].lower() else _antecedent(question, pronoun, earlier, told)
+    if not stands_for:
+        return f"{question.rstrip(' ?!.')}? ({before.rstrip(' ?!.')})"
+    if pronoun["own"] and re.fullmatch(
+        r"(?:what|who|which) (?:is|are|was|were) ", question[: pronoun.start()], re.IGNORECASE
+    ):
+        return f"{question[: pronoun.start()]}the{question[pronoun.end() :].rstrip(' ?!.')} of {stands_for}?"
+    owned = stands_for + ("’" if stands_for.endswith("s") else "’s")
+    return question[: pronoun.start()] + (owned if pronoun["own"] else stands_for) + question[pronoun.end() :]
 
 
-def _subject(question: str) -> str:
-    """What a question is about, as far as its form tells: "the Oslo office" of "What did the Oslo office earn?"."""
+def _antecedent(question: str, pronoun: re.Match[str], earlier: Sequence[str], told: str) -> str:
+    """What a pronoun stands for; empty where nothing fits it. `told` is the name that answered the last question."""
+    if pronoun[0].lower() in _OF_PERSONS:
+        person = next((each for each in map(_person, reversed(earlier)) if each), "")
+        return told if told and _subject(earlier[-1])[0].startswith("the one who ") else person
+    before = earlier[-1]
+    subject, is_person = _subject(before)
+    if pronoun[0].lower() in _OF_MANY:
+        return subject
+    if _OF_PAPERS.search(question):
+        named = re.search(rf"\b(?:the|this|our) (?:\w+ )?(?:{_PAPER})\b(?: of [A-Z]\w+)?", before, re.IGNORECASE)
+        return named[0] if named else "the document"
+    if is_person:
+        # Of whom somebody is something, or what somebody did something to.
+        subject = subject.removeprefix("the one who ").partition(" ")[2]
+        if not subject or before.lower().startswith(("who is ", "who was ")):
+            whose = re.search(rf"\b(?:{_PREPOSITION}) (the .+|{_NAME})$", before.rstrip(" ?!."))
+            return whose[1] if whose else ""
+    if whole := re.match(rf"the (?:\w+ )?(?:{_MEASURED}) of (.+)", subject):
+        subject = whole[1]
+    plural = re.search(rf"\b(?:are|were|have|do) {re.escape(subject)}\b", before) or re.match("[a-z]+$", subject)
+    return "" if plural else subject
+
+
+def _person(question: str) -> str:
+    """Whom a question is about; empty where that seems to be nobody."""
+    subject, is_person = _subject(question)
+    head = re.split(rf" (?:{_PREPOSITION}) ", subject, maxsplit=1)[0]
+    is_named = re.search(rf"^(?!the )(?:.* )?{_NAME}$|\b(?:{_PERSON})$", head) is not None
+    return subject if is_person or is_named else ""
+
+
+def _subject(question: str) -> tuple[str, bool]:
+    """What a question is about, as far as its form tells, and whether it is a person: "the Oslo office" of "What did
+    the Oslo office earn?"."""
     said = _LEAD.sub("", question).rstrip(" ?!.")
     asked = re.match(rf"(?:(?:{_PREPOSITION}) )?({_ASKS})\b(?: \w+)?? ({_DOES})\b (.+)", said, re.IGNORECASE)
     asked = asked or re.match(rf"()({_DOES}) (.+)", said, re.IGNORECASE)
     if not asked:
-        done = re.match(r"(?:who|what|which \w+) (\w+ .+)", said, re.IGNORECASE)
-        return f"the one who {done[1]}" if done and said.lower().startswith("who") else ""
+        done = re.match(r"who (\w+ .+)", said, re.IGNORECASE)
+        return (f"the one who {done[1]}", True) if done else ("", False)
     asks, does, rest = asked[1].lower(), asked[2].lower(), re.sub("^there (?:an?|any) ", "the ", asked[3])
-    if asks in ("what", "who", "which") and does in ("is", "are", "was", "were"):
-        return rest
+    if asks in ("what", "who", "which") and does in _IS:
+        return rest, asks == "who"
+    placed = rf"(?:the|an?|our) (?:\w+ )?(?!\w+ed )\w+ (?:at|in|on|of) (?:the )?{_NAME}"
+    if does in _IS and (whole := re.match(placed, rest)):
+        return whole[0], False
     head = re.split(rf" (?:{_PREPOSITION.replace('|of', '')}) ", rest, maxsplit=1)[0]
     *kept, last = head.split()
-    # A verb ends it, unless a name does.
-    head = head if last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
-    return head if _content(head) else ""
+    # A verb ends it, unless a name does; "how much is" leaves no other than a participle.
+    is_whole = (
+        asks.startswith("how ") and does in _IS and not re.search(r"(?:ed|en|sold|built|paid|made|spent|out)$", last)
+    )
+    head = head if is_whole or last[:1].isupper() or not _content(" ".join(kept)) else " ".join(kept)
+    return head if _content(head) else "", False
 
 
 def _filled(fragment: str, before: str, led: bool) -> str:

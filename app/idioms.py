@@ -17,7 +17,7 @@ _IDIOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         for words in (
             ("tall", "high", "height"),
             ("high", "tall", "height"),
-            ("long", "length"),
+            ("long", "length", "lasts", "duration"),
             ("wide", "width", "broad"),
             ("broad", "wide", "width"),
             ("deep", "depth"),
@@ -27,6 +27,22 @@ _IDIOMS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ("old", "age"),
             ("far", "distance"),
             ("fast", "speed"),
+        )
+    ),
+    *(
+        (rf"(?<=\bwie ){row.split()[0]}\b", tuple(row.split()))
+        for row in (
+            "hoch höhe beträgt betrug",
+            "lange dauer dauert",
+            "lang länge",
+            "breit breite",
+            "tief tiefe",
+            "groß größe fläche",
+            "schwer wiegt gewicht",
+            "alt alter",
+            "teuer kostet preis",
+            "weit entfernung",
+            "schnell geschwindigkeit",
         )
     ),
 )

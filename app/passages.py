@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from app.lines import CELLS, Line, blocks
+from app.question_words import MONTHS
 from app.readers import NOTE, Word
 from app.words import stems
 
@@ -21,11 +22,13 @@ _END = re.compile(
 """The space (one of the groups) between two sentences; in scripts without capitals, and where it is missing, too."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Col|Capt|St|No|Nos|Nr|Inc|Ltd|Co|Corp|vs|etc|e\.g|i\.e|z\.B|approx|ca|Fig|Figs|Sec|"
-    r"Art|Vol|Ch|Eq|al|eds?|Jan|Feb|Aug|Sept?|Oct|Nov|Dec|Mme|Sra|Sr|Jr|pp?|г|ул|др|стр)|\b[^\W\d_])\.$"
+    r"Art|Vol|Ch|Eq|al|eds?|Jan|Feb|Aug|Sept?|Oct|Nov|Dec|Mme|Mlle|Sra|Sr|Jr|pp?|Abs|bzw|vgl|inkl|zzgl|Mio|Mrd|Str|Hr|Fr|env|núm|pág|г|ул|др|стр|тыс|млн|млрд|руб)|(?<!\d\s)(?<!/)\b[^\W\d_])\.$"
 )
-_NUMBER = re.compile(r"\W*\w{1,3}[.)]\W*")
-"""That of a list item or a heading."""
+_NUMBER = re.compile(r"\W*(?:\w{1,3}|\d+(?:\.\d+)*[.)]?\s[^\W\d]+(?:\s[^\W\d]+){0,2})[.)]\W*")
+"""That of a list item, or a numbered heading that its text follows on the same line."""
 _QUESTION = re.compile(r"[?？؟]\W*$")
+_DAY = re.compile(rf"\b\d{{1,2}}\.\s+(?:{MONTHS})")
+"""No sentence ends within it: "3. März"."""
 _OPENING = re.compile(r"(?:[^\n]{0,60}\n){0,2}?[ \t]*(?=[^\W\d_A-ZÀ-ÖØ-ÞА-Я])")
 """What may stand above a sentence that was begun on the page before: a running head and a page number."""
 _SENTENCE_END = re.compile(r"[.!?:;。！？؟।…][\"'”’»)\]]*$")
@@ -163,6 +166,8 @@ def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         stop, behind = match.span(match.lastindex or 0)
         following = text[behind : behind + 4].lstrip("\"'“‘«([¿¡")[:1]
         if following.islower() or _ABBREVIATION.search(text, start, stop) or _NUMBER.fullmatch(text, start, stop):
+            continue
+        if _DAY.match(text, max(start, stop - 3)) or _DAY.match(text, max(start, stop - 2)):
             continue
         yield start, stop
         start = behind

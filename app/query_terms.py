@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.answer_span import asks_for_amount, asks_for_words
+from app.definitions import defined
 from app.idioms import said_as
 from app.indexed_page import IndexedPage
 from app.passages import Passage
+from app.question_words import AMOUNTS, HOW_MUCH
 from app.words import fold, is_german, stem, stems, terms, words
 
 BESIDE = 1 / 3
@@ -44,9 +46,8 @@ _HELD = 0.5
 """A name that the document has nowhere tells something where it has this share of the other words: it does not where
 the question is in another language."""
 _FIGURES = re.compile(
-    r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b|\b(?:ratio|percent|percentage|amount"
-    r"|total|number|sum|average|cost|price|rate)\b|%|\b(?:million|billion|thousand)s?\b|多少|几|いくら|いくつ|\bсколько"
-    r"|\bwie ?viele?\b|\bcombien\b|\bcuánt[oa]s?\b|\bquant[oiae]\b",
+    rf"{HOW_MUCH}|{AMOUNTS}|\b(?:ratio|percent|percentage|amount|total|number|sum|average|cost|price|rate)\b|%"
+    r"|\b(?:million|billion|thousand)s?\b",
     re.IGNORECASE,
 )
 _HOW_TO_ANSWER = re.compile(
@@ -137,11 +138,14 @@ class QueryTerms:
 
     def is_of_another(self, passage: Passage) -> bool:
         """Whether a passage has another name where the question has one of its own."""
-        return any(name not in passage.stems and slot.search(passage.text) for name, slot in self.slots.items())
+        found = (slot.finditer(passage.text) for name, slot in self.slots.items() if name not in passage.stems)
+        return any(stem(fold(each[1] or each[2])) not in self.asked for slot in found for each in slot)
 
 
 def core_question(question: str) -> str:
     """The question without sentences that say how to answer it, unless nothing else is left."""
+    if term := defined(question):
+        return term
     rest = " ".join(_HOW_TO_ANSWER.sub(" ", question).split())
     return rest if len(terms(rest)) > 1 else question
 
@@ -191,7 +195,9 @@ def seek(question: str, pages: Sequence[IndexedPage], lines: str = "", title: st
         asks_for_amount(question) or (_FIGURES.search(question) is not None and not asks_for_words(question)),
         frozenset(name for name in named if name in weights and 0 < _on(name, pages) <= _COMMON * len(pages)),
         tuple(named[word][0] if word in named else word for word in strange) if is_told else (),
-        {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
+        {}
+        if is_german(core)
+        else {name: slot for name, match in named.items() if name in weights and (slot := _slot(core, *match.span()))},
         is_foreign(question),
         asked=stems(core),
         pairs=frozenset(pair for pair in _pairs(core) if pair[0] in weights and pair[1] in weights),
@@ -219,7 +225,11 @@ def _slot(question: str, start: int, end: int) -> re.Pattern[str] | None:
     name = (
         rf"(?!(?:The|This|That|These|An?|Its?|Our|Their|His|Her|My|Your|Each|Every|No|One|Some)\b){_CAPITAL}[^\W\d_]+"
     )
-    return re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?{name}|\b{name}\s{beside[1]}\b") if beside else None
+    return (
+        re.compile(rf"\b{beside[1]}\s(?:in|of|at|for)\s(?:the\s)?({name})|\b({name})\s{beside[1]}\b")
+        if beside
+        else None
+    )
 
 
 def _on(word: str, pages: Sequence[IndexedPage]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from app.contents import SOME
 from app.number_words import NUMBER_WORDS
 from app.page_names import page_named
-from app.question_words import ASKED, ASKED_IF_NAMED, CHAT, EMPTY, EMPTY_ARABIC, EMPTY_CHINESE, THING
+from app.question_words import ASKED, ASKED_IF_NAMED, CHAT, EMPTY, EMPTY_ARABIC, EMPTY_CHINESE, PAPER, THING
 
 _POINTS = (
     r"bullet ?points?|bullets?|points?|lines?|items?|sentences?|paragraphs?|stichpunkten?|punkten?|sätzen?|phrases?"
@@ -74,6 +74,8 @@ def kind_of(question: str, names: Callable[[], str] = str, goes_on: bool = False
     for kind, pattern in (*ASKED, *(ASKED_IF_NAMED if named else ())):
         if (match := pattern.search(said)) and (part is None or kind == "whole"):
             filled = _filled(said[: match.start()], *(each or "" for each in match.groups()), said[match.end() :])
+            if kind == "whole":
+                filled -= PAPER
             if not filled or not filled - set(_WORD.findall(names().lower())):
                 number = (part[1] or part[2]) if part else ""
                 return Asking(kind, "", number, points, bullets or (kind == "whole" and "point" in match[0]))

@@ -1,4 +1,4 @@
-"""The closed-class words of questions about a document, in English, German, French, Spanish, Chinese and Arabic.
+"""The closed-class words of questions: about a document in six languages, for a kind of thing in all that are told.
 
 A group in a pattern is what it leaves open: those words must be empty too.
 """
@@ -82,6 +82,10 @@ THING = frozenset(
     "documento informe libro  archivo texto".split()
 )
 """What a document may be called."""
+PAPER = frozenset(
+    "contract agreement lease letter policy vertrag vertrags brief contrat bail lettre contrato carta".split()
+)
+"""What a document may be too, or something in it."""
 EMPTY = THING | frozenset(
     "à quién quiénes el il a about all an and any are as at be brief briefly can complete content contents could "
     "detailed did do does  dokuments  entire everything for from full general give given good has have here how i "
@@ -110,3 +114,55 @@ ASKED, ASKED_IF_NAMED = (
     tuple((kind, re.compile(rf"(?<![a-zà-ÿ])(?:{pattern})")) for kind, pattern in table) for table in (_SURE, _IF_NAMED)
 )
 """By kind. Those of the second would go on about something else, unless the document is named: "Explain it.\""""
+
+WHO = (
+    r"(?<!\bone )(?<!\bperson )(?<!\bpeople )(?<!\bthose )\bwho(?:se|m)?\b|\bname of the (?:one|person)\b"
+    r"|\bwe(?:r|m|ssen)\b"
+    r"|^qui\b|\b(?:à|de|par|pour|avec) qui\b|\bqui[eé]n(?:es)?\b|^(?:da )?chi\b|\bquem\b|^wie (?:is|was|zijn"
+    r"|heeft)\b|\bvem\b|\bкто\b"
+    r"|\bкем\b|谁|誰|누가|누구|^من\b|^מי\b|कौन|किसने|\bποι(?:ος|α|οι)\b|ใคร"
+)
+WHEN = (
+    r"^(?:and\s|since\s|until\s)?when\b|\b(?:since|until|by|and) when\b|\bdate of\b|\bwann\b|\bquand\b"
+    r"|\bcu[aá]ndo\b|\bquando\b"
+    r"|\bwanneer\b|^när\b|\bкогда\b|什么时候|何时|哪一?年|いつ|언제|متى|מתי|कब|\bπότε\b|เมื่อไ(?:ร|หร่)"
+    r"|\b(?:what|which|on what|since what)\b.{0,12}\b(?:date|day|month)\b"
+)
+WHERE = (
+    r"\bwhere\b|\bwo(?:her|hin)?\b|\boù\b|\bd[oó]nde\b|\bdove\b|\bonde\b|\bwaar\b|^var (?:ligger|bor|är|finns)\b"
+    r"|\bгде\b|哪里|在哪"
+    r"|どこ|어디|أين|איפה|कहाँ|\bπού\b|ที่ไหน"
+)
+HOW_MUCH = (
+    r"\bhow (?:much|many|long|tall|high|heavy|old|far|big|large|deep|wide|fast)\b"
+    r"|\bwie ?(?:viele?[ns]?|hoch|lange?|groß|schwer|alt|tief|breit|weit|teuer|schnell)\b"
+    r"|\bcombien\b|\bquel âge\b|\bcu[aá]nt[oa]s?\b|\bquant[oaie]s?\b|\bhoe ?(?:veel|hoog|lang|groot|zwaar|oud"
+    r"|diep|breed|ver|duur)\b"
+    r"|\bhur (?:många|mycket|hög|högt|lång|långt?|stor|tung|gammal|djup|bred)\b|\bсколько\b|\bкак(?:ой|ова)"
+    r" (?:высот|длин|вес|возраст|цен|площад)"
+    r"|多少|多[长高大重远深宽久]|几|いくら|いくつ|何(?:メートル|キロ|人|円|個|本|歳|時間|日|分|年)|ど[のれ]くらい|얼마|몇|\bكم\b|\bכמה\b|कितन|\bπόσ|เท่าไ(?:ร|หร่)|กี่"
+)
+AMOUNTS = (
+    r"\b(?:was|wat|vad|cosa|qué|сколько) (?:kost|costa|cuesta)|\b(?:preis|miete|gehalt|höhe|länge|breite|tiefe"
+    r"|gewicht|fläche|umsatz|gewinn|anzahl|gebühr)\b"
+    r"|\b(?:prix|loyer|salaire|hauteur|longueur|largeur|profondeur|poids|superficie|nombre|montant)\b"
+    r"|\b(?:precio|alquiler|salario|altura|longitud|anchura|profundidad|peso|superficie|importe)\b"
+    r"|高度|长度|宽度|重量|价格|费用|面积|租金|收入|年龄|高さ|長さ|重さ|価格|料金|面積|높이|길이|무게|가격|\b(?:высота|длина|вес|цена|стоимость)\b"
+    r"|(?:ارتفاع|طول|وزن|سعر|عمر|عدد|مساحة|تكلفة|راتب|إيجار)"
+)
+"""What is asked for, by the words of questions: a name, a time, a place, an amount, and nouns that are amounts."""
+MONTHS = "|".join(
+    (
+        r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?"
+        r"|Dec(?:ember)?)\b\.?",
+        "(?:Januar|Jänner|Februar|März|Mai|Juni|Juli|Oktober|Dezember)",
+        "(?:janvier|février|mars|avril|mai|juin|juillet|août|septembre|octobre|novembre|décembre)",
+        "(?:enero|febrero|marzo|abril|mayo|junio|julio|agosto|sep?tiembre|octubre|noviembre|diciembre)",
+        "(?:gennaio|febbraio|aprile|maggio|giugno|luglio|settembre|ottobre|dicembre)",
+        "(?:janeiro|fevereiro|março|maio|junho|julho|setembro|outubro|novembro|dezembro)",
+        "(?:januari|februari|maart|april|maj|mei|juni|juli|augusti|augustus|september|oktober|november|december)",
+        "(?:января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря)",
+        "(?:يناير|فبراير|مارس|أبريل|مايو|يونيو|يوليو|أغسطس|سبتمبر|أكتوبر|نوفمبر|ديسمبر)",
+    )
+)
+"""As they are written within a text, by language."""

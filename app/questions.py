@@ -6,6 +6,7 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from typing import Literal
 
+from app.answer_span import asks_for_name
 from app.conversations import Asked, Conversations
 from app.document_answer import DocumentAnswer
 from app.durations import Durations
@@ -118,11 +119,22 @@ class Questions:
             return WholeAnswer(self._store, self._model, asked, asking, self._settings.max_answer_tokens)
         if asking.kind != "inside":
             return DocumentAnswer(self._store, asked, asking)
-        if len(asked.question) <= _LONGEST and (whole := complete(asked.question, asked.earlier)) != asked.question:
-            asked = replace(asked, understood=whole)
+        if len(asked.question) <= _LONGEST:
+            whole = complete(asked.question, asked.earlier, self._told(asked))
+            asked = replace(asked, understood=whole if whole != asked.question else "")
         if asked.beside:
             return SeveralAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
         return SectionAnswer(self._store, self._model.wait(), self._retriever, asked, self._settings)
+
+    def _told(self, asked: Asked) -> str:
+        """The name that answered the question before, if that asked for one."""
+        question, answer = asked.messages[-2:] or (None, None)
+        if not (question and answer and answer.found):
+            return ""
+        cited = self._store.citations([answer.id])[answer.id]
+        if not cited or not cited[0].span or not asks_for_name(answer.facts.get("understood") or question.content):
+            return ""
+        return cited[0].quote[slice(*cited[0].span)]
 
     def _asking(self, asked: Asked) -> Asking:
         if len(asked.question) > _LONGEST or asked.beside:

@@ -47,7 +47,7 @@ _CLOSED_WORDS = (
 )
 """By language, the words that every text has and that tell nothing of what is sought."""
 _ASKING = re.compile(
-    "为什么|[什甚]么(?:颜色|地方|名字|样子)?|多少|哪里|哪儿|哪个|哪些|谁|何时|怎么|怎样|是否|几[次个年天种条]?|多[长久大高远重]|请问|吗|呢"
+    "为什么|[什甚]么(?:颜色|地方|名字|样子|时[候间])?|多少|哪里|哪儿|哪个|哪些|谁|何时|怎么|怎样|是否|几[次个年天种条]?|哪一?[年天月次]|多[长久大高远重]|请问|吗|呢"
     "|[的是了在和与有]"
     "|何[年月日時色人個]?|誰|です|ます|ください|[ぁ-ん]+|무엇|누구|어디|언제|얼마|어떻게|입니까|인가요|[은는이가을를의]$"
     "|อะไร|ใคร|ที่ไหน|เมื่อไร|เท่าไร|อย่างไร|ทำไม|คือ"
@@ -94,6 +94,8 @@ def fold(word: str) -> str:
 
 
 _CLOSED = tuple(frozenset(map(fold, language.split())) for language in _CLOSED_WORDS)
+CLOSED = frozenset(word for language in _CLOSED_WORDS for word in language.split() if word.isalpha())
+"""Of all languages."""
 
 
 @lru_cache(maxsize=1 << 16)

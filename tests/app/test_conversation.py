@@ -57,3 +57,14 @@ def test_each_question_has_its_own_passage(reader: App, tmp_path: Path) -> None:
         quotes = [cited.quote for cited in answer.citations]
         words = answer.answer.replace("[1]", "").replace("[2]", "").replace("[3]", "")
         assert unsupported(words, [*quotes, f"p. {page}"]) == [], answer.answer
+
+
+def test_a_pronoun_stands_for_the_name_that_answered(reader: App, tmp_path: Path) -> None:
+    text = "The director of the station is Odd Lien, who is 54 years old.\n\nThe mast is 38 metres high.\n"
+    (tmp_path / "station.txt").write_text(text)
+    document_id = paper.read_here(reader, tmp_path / "station.txt")
+    answer = paper.last(reader.questions.ask(document_id, "Who runs the station?"))
+    assert answer.citations[0].words == "Odd Lien"
+    answer = paper.last(reader.questions.ask(document_id, "How old is he?", answer.conversation_id))
+    assert answer.understood == "How old is Odd Lien?"
+    assert answer.found and answer.citations[0].words == "54 years"

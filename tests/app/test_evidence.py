@@ -131,6 +131,31 @@ def test_in_other_scripts_most_of_the_words_decide(store: Store, question: str, 
     assert best(store, question).found is found
 
 
+def test_what_defines_a_term_comes_before_what_uses_it(store: Store) -> None:
+    text = (
+        "The hammer costs 40 crowns. The hammer is cleaned on Fridays.\n\nHammer, a heavy tool with a handle.\n\n"
+        "Never leave the hammer on the floor."
+    )
+    found = best_of(store, text, "What does Hammer mean?")
+    assert found.found and text[slice(*(found.span or (0, 0)))] == "a heavy tool with a handle"
+
+
+def test_a_figure_alone_is_not_among_the_closest_passages(store: Store) -> None:
+    text = "1\n\nThe harbour has a crane.\n\n0\n\nIt was sold to a yard in the north.\n\n0"
+    assert len(best_of(store, text, "Wie hoch ist der Turm?").passage.text) > 1
+
+
+def test_the_next_sentence_answers_where_it_has_the_deed(store: Store) -> None:
+    text = "The chief executive is Odd Lien, who came in 2024. He was born in 1971 in Alta.\n\nThe yard has two cranes."
+    found = best_of(store, text, "When was the chief executive born?")
+    assert text[slice(*(found.span or (0, 0)))] == "1971"
+
+
+def test_a_name_that_the_question_has_too_is_no_other_one(store: Store) -> None:
+    text = "The director is Marta Lien. She has lived at Holm since 2014.\n\nThe huts are old."
+    assert best_of(store, text, "Since when has Marta Lien lived at Holm?").found
+
+
 def test_of_two_that_say_as_much_the_shorter_comes_first(store: Store) -> None:
     assert best(store, "How high is the crane?").passage.text == "The crane is 12 metres high."
 
