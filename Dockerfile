@@ -1,6 +1,7 @@
 # For a processor:   docker build -t docpod .
 # For NVIDIA GPUs:   docker build -t docpod:cuda --build-arg VARIANT=cuda .      (run it with --gpus all)
 # Run it:            docker run --rm -p 127.0.0.1:7860:7860 -e DOCPOD_PAGE_PASSWORD=... -v docpod:/data docpod
+# Several machines:  --build-arg EXTRAS=cluster,postgres,s3, and deploy/compose.yaml
 # One command:       docker run --rm -v docpod:/data -v "$PWD:/files:ro" docpod read /files/manual.pdf
 #
 # The password lets in whoever has it, to everything. Publish the port to this machine alone, as above, or put a proxy
@@ -8,6 +9,7 @@
 # The first run fetches the model into the volume.
 FROM python:3.11-slim
 ARG VARIANT=cpu
+ARG EXTRAS=
 ARG CPU_TORCH=https://download.pytorch.org/whl/cpu
 
 # Triton compiles a small launcher in C for each machine.
@@ -22,7 +24,8 @@ RUN if [ "$VARIANT" = cpu ]; then \
     { [ "$VARIANT" = cuda ] || sed -i '/^triton\|^bitsandbytes/d' requirements.txt; } && \
     pip install --no-cache-dir -r requirements.txt
 COPY . .
-RUN pip install --no-cache-dir --no-deps . && rm -rf /src/*
+RUN pip install --no-cache-dir --no-deps . && if [ -n "$EXTRAS" ]; then pip install --no-cache-dir ".[$EXTRAS]"; fi && \
+    rm -rf /src/*
 
 USER docpod
 WORKDIR /home/docpod

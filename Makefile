@@ -1,5 +1,6 @@
 # make run    set up, and open DocPod in the browser; options: make run ARGS="--port 7861 --no-browser"
 # make test   set up, then lint, type check and test what guards users; `make test-all`: the slow rest too
+# make test-cluster  the replicas under Ray Serve, which are begun once; installs the extra `cluster`
 # make faults  kill it, damage its files, fail its disk, cut its power, one fault after another; docs/reliability.md
 # make setup  only set up: .venv with the packages of requirements*.txt
 # make clean  remove everything that the others made
@@ -19,7 +20,7 @@ stamp = $(VENV)/$(1)-$(shell cat $(2) | cksum | cut -d ' ' -f 1)
 RUNTIME := $(call stamp,runtime,requirements.txt)
 DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
 
-.PHONY: run test test-all faults setup clean
+.PHONY: run test test-all test-cluster faults setup clean
 
 run: $(RUNTIME)
 	@$(BIN)/python run_app.py $(ARGS)
@@ -31,10 +32,16 @@ $(BIN)/ruff check . && browser=$$(.ci/browser) && { $(BIN)/mypy & types=$$!; DOC
 endef
 
 test: $(DEV)
-	@$(call check,-m "not slow")
+	@$(call check,-m "not slow and not cluster")
 
 test-all: $(DEV)
-	@export DOCPOD_KILLS=12; $(call check)
+	@export DOCPOD_KILLS=12; $(call check,-m "not cluster")
+
+# One process, since the cluster is begun once.
+test-cluster: $(DEV)
+	@$(PIP) $$($(BIN)/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project'];\
+	  print(*project['optional-dependencies']['cluster'])")
+	@CI=true $(BIN)/pytest -q tests/cluster
 
 # Goes on where docs/reliability.json ends: make faults FAULTS_SECONDS=3600
 FAULTS_SECONDS ?= 600

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
+from typing import Protocol
 
 from engine.core.errors import PodMismatch
 from engine.core.oom import translate_oom
@@ -34,7 +35,6 @@ from storage import (
     NotStored,
     Section,
     StorageError,
-    Store,
     move_in,
     prefetch,
     read_block,
@@ -50,6 +50,18 @@ _STATES_AT, SCORES_AT = -2, -1
 """Positions of the blocks of states and of scores, in front of those that hold tokens."""
 
 
+class SectionRows(Protocol):
+    """Where the rows of sections are kept: the database, or whoever keeps it; as `Store` describes each verb."""
+
+    def section(self, section_id: int, /) -> Section | None: ...
+    def blocks(self, section_id: int, /) -> list[Block]: ...
+    def add_block(self, section_id: int, block: Block, /, *behind: Block) -> list[str]: ...
+    def replace_block(self, section_id: int, block: Block, /) -> list[str]: ...
+    def finish_section(self, section_id: int, seconds: float, instead: Sequence[Block] = (), /) -> list[str]: ...
+    def add_section_seconds(self, section_id: int, seconds: float, /) -> None: ...
+    def drop_blocks(self, section_id: int, /, only_with: Collection[str] = ()) -> list[str]: ...
+
+
 class BlockStore:
     """Blocks of sections, in files and rows. A section with a damaged or foreign block is forgotten and read again.
 
@@ -60,7 +72,7 @@ class BlockStore:
     which layers keep a window; those that were packed while reading stay.
     """
 
-    def __init__(self, store: Store, home: Home, runner: Runner, staging: Staging) -> None:
+    def __init__(self, store: SectionRows, home: Home, runner: Runner, staging: Staging) -> None:
         self._store = store
         self._pods = home.pods
         self._runner = runner
@@ -73,15 +85,23 @@ class BlockStore:
         meanwhile because a block of it is damaged.
         """
         named = ((each, each.start, f"{each.start:08d}") for each in pieces(block))
-        rows = self._write_files(section, chain(named, _named_states(block.states)))
+        self.keep(section.id, self._write_files(section, chain(named, _named_states(block.states))))
+
+    def keep(self, section_id: int, rows: Sequence[Block]) -> None:
+        """Enter blocks whose files are written, or remove these. Raises NotStored and BlockConflict."""
         with self._dropping(rows):
-            self._unlink(self._store.add_block(section.id, *rows))
+            self._unlink(self._store.add_block(section_id, *rows))
 
     def write_scores(self, section: Section, scores: Scores) -> None:
         """Keep the scores so far, and forget the ones before. Raises StorageFull or NotStored."""
-        row = self._write_file(section, score_blocks.to_block(scores), SCORES_AT, f"s{scores.done:08d}")
+        self.keep_scores(
+            section.id, self._write_file(section, score_blocks.to_block(scores), SCORES_AT, f"s{scores.done:08d}")
+        )
+
+    def keep_scores(self, section_id: int, row: Block) -> None:
+        """Enter a block of scores whose file is written, or remove that. Raises NotStored."""
         with self._dropping([row]):
-            self._unlink(self._store.replace_block(section.id, row))
+            self._unlink(self._store.replace_block(section_id, row))
 
     def scores(self, section: Section) -> Scores | None:
         """The scores so far; None where there are none, or where they are damaged and must be found again."""
@@ -104,9 +124,12 @@ class BlockStore:
         Raises StorageFull or NotStored.
         """
         named = ((block, place, f"l{place:03d}") for place, block in enumerate(blocks))
-        rows = self._write_files(section, chain(named, _named_states(states)))
+        self.end(section.id, seconds, self._write_files(section, chain(named, _named_states(states))))
+
+    def end(self, section_id: int, seconds: float, rows: Sequence[Block]) -> None:
+        """Enter the blocks of a pod whose files are written, or remove these. Raises NotStored and BlockConflict."""
         with self._dropping(rows):
-            self._unlink(self._store.finish_section(section.id, seconds, rows))
+            self._unlink(self._store.finish_section(section_id, seconds, rows))
 
     def expect(self, blocks: Sequence[Block]) -> None:
         """Get blocks moving that will be loaded in a moment."""
@@ -127,7 +150,7 @@ class BlockStore:
             found = self._verified(section, _of_states(blocks))
             return replace(pod, states=state_blocks.from_block(*found, model.shape, pod.num_tokens, model.device))
         except (BlockDamaged, PodMismatch) as error:
-            self._drop(section, blocks, error)
+            self.drop(section, blocks, error)
             return None
 
     def _loader(self, section: Section, num_tokens: int, layout: Layout) -> Loader:
@@ -162,7 +185,7 @@ class BlockStore:
         try:
             self.load(section, rows, layout)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            self._drop(section, rows, error)
+            self.drop(section, rows, error)
 
     def resume(self, section: Section, layout: Layout, twin: Section | None = None) -> Builder:
         """A builder that has everything that was stored of a section, or of its exact twin in another reading."""
@@ -177,7 +200,7 @@ class BlockStore:
             if builder.num_read and self._runner.model.shape.states:
                 builder.restore_states(*self._verified(source, _of_states(blocks)))
         except (BlockDamaged, PodMismatch) as error:
-            self._drop(source, blocks, error)
+            self.drop(source, blocks, error)
             return builder_for(self._runner, section.num_tokens, layout)
         return builder
 
@@ -243,7 +266,7 @@ class BlockStore:
             raise PodMismatch(f"{block.file_name} belongs to another pod")
         return meta, payload
 
-    def _drop(self, section: Section, blocks: Sequence[Block], damage: Exception) -> None:
+    def drop(self, section: Section, blocks: Sequence[Block], damage: Exception) -> None:
         """Forget the blocks of a section, unless it was deleted or they were replaced meanwhile: then all is well."""
         try:
             names = self._store.drop_blocks(section.id, only_with=[block.file_name for block in blocks])

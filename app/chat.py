@@ -8,7 +8,7 @@ that is open, and what is open when the app ends goes on at the next start.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from copy import copy
@@ -26,7 +26,7 @@ from app.routing import index
 from app.several_answer import read_of
 from app.streaming import without_echo
 from app.warming import Warming
-from storage import Document, MessageState, StorageAway, Store
+from storage import Document, HomeBusy, MessageState, StorageAway, Store
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.3
 _SEARCH_SECONDS = 5.0
 """How long the first passages with a question's words are followed; later ones are seen at the next look."""
 _AGAIN_SECONDS = 3.0
-"""How long a question waits where its pages turned out not to be there."""
+"""How long a question waits where its pages turned out not to be there, or another page is at work on it."""
 
 
 @dataclass
@@ -101,6 +101,11 @@ class Chat:
                 log.warning("hidden conversations go later: %s", error)
         self._pool.shutdown()
         self._warming.close()
+
+    @property
+    def num_running(self) -> int:
+        """How many questions are being answered."""
+        return len(self._running)
 
     def expect(self, document_id: str) -> None:
         """Get ready for questions about a document, which was opened just now."""
@@ -315,12 +320,13 @@ class Chat:
     def _answer(self, running: _Running) -> None:
         asked = running.asked
         try:
-            with closing(self._questions.answer(asked, running.stop)) as events:
+            # Another page of the same library looks after open questions too.
+            with self._store.lock(f"answer-{asked.answer_id}"), closing(self._answering(running)) as events:
                 for event in events:
                     if self._changed.closed:
                         return
                     self._note(running, event)
-        except NotRead:
+        except (NotRead, HomeBusy):
             self._not_before[asked.answer_id] = time.monotonic() + _AGAIN_SECONDS
         except DocumentNotFound as gone:
             log.info("a question ended, because what it was about is gone: %s", gone)
@@ -334,6 +340,10 @@ class Chat:
             self._wake.set()
         # For further questions; what is warm is what was asked, and nothing takes its place.
         index(asked.document_id, self._store)
+
+    def _answering(self, running: _Running) -> Generator[AskEvent]:
+        if any(each.answer_id == running.asked.answer_id for each, _ in self._conversations.open_ones()):
+            yield from self._questions.answer(running.asked, running.stop)
 
     def _note(self, running: _Running, event: AskEvent) -> None:
         match event:

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str], serve: Serve, **others: Serve) -> int:
         app = App(Settings(**given), options.command == "rescue", sources)
         if app.notice:
             print(app.notice, file=sys.stderr)
-        with log_file(app.settings.home, app.settings.log_level):
+        with log_file(app.settings.home, app.settings.log_level, app.settings.log_json):
             log.info("DocPod begins: %s", options.command or "serve")
             return _run(app, options, services, as_json)
     except HomeLocked as error:

@@ -36,6 +36,8 @@ from storage import Document, Home, Reading, ReadingState, Store
 SAMPLE = Path(__file__).parent / "sample" / "sample.pdf"
 PAUSED: tuple[ReadingState, ...] = ("paused", "failed", "cancelled")
 """States of a reading that goes on when its user says so."""
+_AT_REPLICAS = 8
+"""Readings at once, where replicas do the work: they queue there."""
 
 
 class Library:
@@ -51,13 +53,13 @@ class Library:
         self._transfer = Transfer(store, home, self.intake)
         self._retention = Retention(store, home, model)
         self.ingest = Ingest(store, model, self.intake, self._retention, settings)
-        ingest = self.ingest
+        ingest, at_once = self.ingest, _AT_REPLICAS if settings.cluster else 1
         stages = (
             # Two at once, so that a short file does not wait for the pages of a long one.
             Stage("parsing", lambda each, _: ingest.parse(each), self._num_bytes, threads=2),
             Stage("recognising", lambda each, _: ingest.recognise(each), self._num_bytes),
             Stage("planning", lambda each, _: ingest.plan(each), self._num_bytes),
-            Stage("reading", ingest.read_and_replace, ingest.left, resumes=True),
+            Stage("reading", ingest.read_and_replace, ingest.left, threads=at_once, resumes=True),
         )
         self._worker = Worker(stages, self._look, lambda: self.queue.first())
         self.catalogue = Catalogue(store, model, self._worker, settings)

@@ -1,5 +1,6 @@
 """The log: what happened and what went wrong, in a file of the home that stays small."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -21,9 +22,21 @@ class _LogFile(RotatingFileHandler):
         """Nothing: a full disk must not spoil what a command prints."""
 
 
+class _AsJson(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """An object with the time in seconds since 1970, and what a plain entry says."""
+        facts = {"time": record.created, "level": record.levelname, "name": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            facts["error"] = self.formatException(record.exc_info)
+        return json.dumps(facts, ensure_ascii=False)
+
+
 @contextmanager
-def log_file(home: Path, level: str = "info") -> Iterator[None]:
-    """Keep a log of this `level` and above, of the threads' bugs too; where no file can be written, do without."""
+def log_file(home: Path, level: str = "info", as_json: bool = False) -> Iterator[None]:
+    """Keep a log of this `level` and above, of the threads' bugs too; where no file can be written, do without.
+
+    `as_json`: each entry is one line of JSON, for programs that gather logs.
+    """
     path = home / NAME
     try:
         path.touch(mode=0o600)
@@ -32,7 +45,8 @@ def log_file(home: Path, level: str = "info") -> Iterator[None]:
         log.warning("no log is written: %s", error)
         yield
         return
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_AsJson() if as_json else plain)
     before = {each: logging.getLogger(each).level for each in _OWN}
     hook = threading.excepthook
     threading.excepthook = _log_bug

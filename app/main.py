@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from app import passphrase
 from app.chat import Chat
+from app.cluster.distant import DistantModel, equip_distant
 from app.conversations import Conversations
 from app.errors import BadSetting
 from app.events import ReaderStatus
@@ -23,6 +24,7 @@ from app.pod_engine import equip
 from app.preferences import Preferences
 from app.questions import Questions
 from app.reader_choice import Readers, latest_choice
+from app.reader_model import load_here
 from app.refusals import as_app_error
 from app.roles import Parts, Seen
 from app.search import Search
@@ -88,7 +90,10 @@ class App:
         mine, models = self.settings, self._home.models
         self.preferences = Preferences(self._store, mine, sources or {})
         choice = settings.model or latest_choice(self._store)
-        self.model = ModelHandle(choice, mine, models, lambda loaded: equip(self._store, self._home, loaded, mine))
+        load, equipped = (DistantModel, equip_distant) if mine.cluster else (load_here, equip)
+        self.model = ModelHandle(
+            choice, mine, models, lambda loaded: equipped(self._store, self._home, loaded, mine), load
+        )
         self.preferences.on = {
             "log_level": lambda: log_from(mine.log_level),
             **dict.fromkeys(("memory_mb", "gpu_memory_mb"), self._limit_memory),
@@ -99,7 +104,8 @@ class App:
         self._open.callback(self.library.close)
         self._open.callback(self.model.close)
         self.readers = Readers(self._store, self._home, self.model, self.library, mine)
-        self.library.at_rest = self.readers.prepare_unasked
+        if not mine.cluster:
+            self.library.at_rest = self.readers.prepare_unasked
         self._open.callback(self.readers.stop)
         conversations = Conversations(self._store)
         self.questions = Questions(self._store, self.model, conversations, mine, self._meaning)

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import ModelUnavailable
 from app.events import ReaderStatus
 from app.pod_engine import PodEngine
-from app.reader_model import Loaded, ReaderModel
+from app.reader_model import Load, Loaded, ReaderModel, load_here
 from app.settings import Settings
 
 
@@ -16,7 +16,15 @@ class ModelHandle:
     works with it, once. Whoever holds what an earlier model was equipped with goes on with that to the end.
     """
 
-    def __init__(self, choice: str, settings: Settings, folder: Path, equip: Callable[[Loaded], PodEngine]) -> None:
+    def __init__(
+        self,
+        choice: str,
+        settings: Settings,
+        folder: Path,
+        equip: Callable[[Loaded], PodEngine],
+        load: Load = load_here,
+    ) -> None:
+        self._load = load
         self._settings = settings
         self._folder = folder
         self._equip = equip
@@ -27,7 +35,7 @@ class ModelHandle:
 
     def made(self, choice: str, after: Callable[[], None] = lambda: None) -> ReaderModel:
         """Another model, which is loaded beside, once `after` has returned."""
-        return ReaderModel(self._settings, self._folder, after, choice)
+        return ReaderModel(self._settings, self._folder, after, choice, self._load)
 
     def take(self, reader: ReaderModel) -> None:
         """Go by this model from now on."""

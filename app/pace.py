@@ -31,6 +31,11 @@ class Pace:
         with self._lock:
             return self._tokens / self._seconds
 
+    @property
+    def guess(self) -> tuple[float, int, float]:
+        """What another one can be made from, that begins with what was measured here."""
+        return self._doubles_at, LEAST_TOKENS, self.seconds(0, LEAST_TOKENS)
+
     def note(self, start: int, stop: int, seconds: float) -> None:
         """Tokens `start` to `stop` of a section were read in so many seconds."""
         with self._lock:

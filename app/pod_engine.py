@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
 from app.intake import Intake
+from app.model_work import ModelWork
 from app.oom_retry import OomRetry
 from app.planning import Planner
 from app.presets import Presets
@@ -28,15 +29,30 @@ class PodEngine:
     presets: Presets
     reader: DocumentReader
     recaller: Recaller
+    work: ModelWork
 
 
 def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEngine:
     """Wires it together around a loaded model."""
     oom_retry = OomRetry(loaded)
     block_store = BlockStore(store, home, loaded.runner, loaded.staging)
+    reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
+    return wired(store, home, loaded, settings, oom_retry, block_store, reader, ModelWork(loaded, oom_retry))
+
+
+def wired(
+    store: Store,
+    home: Home,
+    loaded: Loaded,
+    settings: Settings,
+    oom_retry: OomRetry,
+    block_store: BlockStore,
+    section_reader: SectionReader,
+    work: ModelWork,
+) -> PodEngine:
+    """The engine around what reads sections and what answers from them, wherever these are."""
     recaller = Recaller(store, loaded, block_store, oom_retry, Intake(store, home, settings).parse_anew)
     planner = Planner(store, home, loaded)
-    section_reader = SectionReader(store, block_store, loaded, oom_retry, _chunk(loaded, settings))
     return PodEngine(
         loaded,
         oom_retry,
@@ -44,6 +60,7 @@ def equip(store: Store, home: Home, loaded: Loaded, settings: Settings) -> PodEn
         Presets(store, loaded.recipes, planner, settings),
         DocumentReader(store, home, loaded, planner, recaller, section_reader, block_store),
         recaller,
+        work,
     )
 
 

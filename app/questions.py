@@ -10,6 +10,7 @@ from typing import Literal
 from app.answer_span import asks_for_name
 from app.conversations import Asked, Conversations
 from app.document_answer import DocumentAnswer
+from app.durations import Durations
 from app.errors import AppError
 from app.events import AskEvent, ConversationEntry, Turn
 from app.follow_up import complete
@@ -44,6 +45,7 @@ class Questions:
         self._settings = settings
         self._conversations = conversations
         self._retriever = Retriever(store, meaning)
+        self.first_words = Durations()
 
     def seen_by(self, store: Store) -> "Questions":
         """The conversations of the viewer of that store."""
@@ -113,7 +115,9 @@ class Questions:
                     with suppress(AppError):
                         self._conversations.keep(asked, found.answer(stopped=True))
                 raise
-        yield self._conversations.keep(asked, found.answer(stop.is_set()))
+        answer = found.answer(stop.is_set())
+        self.first_words.note(answer.first_token_seconds)
+        yield self._conversations.keep(asked, answer)
 
     def begin(self, asked: Asked) -> SectionAnswer | WholeAnswer | DocumentAnswer | SeveralAnswer:
         """What answers a question of its kind; nothing of it is remembered yet."""

@@ -86,7 +86,12 @@ class Readers:
         self._begin("Looking for the reader.", work, "Another reader is on its way.")
 
     def prepare(self) -> None:
-        """Find out in the background, while nobody asks, how the reader's memory is coded. Raises Busy meanwhile."""
+        """Find out in the background, while nobody asks, how the reader's memory is coded. Raises Busy meanwhile, and
+        ModelUnavailable where the reader is elsewhere.
+        """
+        if self._settings.cluster:
+            hint = "Prepare it with a page of this home that was begun without --cluster."
+            raise ModelUnavailable("The reader is at replicas, and is prepared where it is.", hint)
         self._begin(_PREPARING, self._prepare, "The reader is being prepared.")
 
     def prepare_unasked(self) -> None:

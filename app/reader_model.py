@@ -54,9 +54,18 @@ class ReaderModel:
     """A model with its prompts and evidence heads; `ready` waits for it, `status` never does."""
 
     def __init__(
-        self, settings: Settings, folder: Path, after: Callable[[], None] = lambda: None, choice: str = ""
+        self,
+        settings: Settings,
+        folder: Path,
+        after: Callable[[], None] = lambda: None,
+        choice: str = "",
+        load: "Load | None" = None,
     ) -> None:
-        """The one that the settings name, unless there is another `choice`; it is loaded once `after` has returned."""
+        """The one that the settings name, unless there is another `choice`; it is loaded once `after` has returned.
+
+        `load` is how; by default into this process.
+        """
+        self._make = load or load_here
         self._settings = settings
         self.choice = choice or settings.model
         """What it is chosen by, as `--model` takes it."""
@@ -132,11 +141,13 @@ class ReaderModel:
     def _load(self) -> None:
         try:
             with translate_oom():
-                model = loader.load(self.choice, self._folder, self._say, self._settings.threads)
-                loaded = Loaded(model, self._settings, self._folder, self._say, self._idle)
+                loaded = self._make(self.choice, self._settings, self._folder, self._say, self._idle)
+            model = loaded.runner.model
             doing = "" if loaded.heads.calibrated else _calibrating(model.name, 0.0)
             self._status = ReaderStatus("ready", model.name, f"{model.why}; {loaded.facts}", model.better, doing)
             self._loaded = loaded
+        except ModelUnavailable as error:
+            self._failure = error
         except (PlanMissing, RecipeUnknown) as error:
             self._failure = ModelUnavailable(f"{error}.", "Or choose another recipe: --recipe exact.")
         except OutOfMemory as error:
@@ -206,6 +217,15 @@ def _calibrating(name: str, share: float) -> str:
         f"Finding out where {name} looks for an answer, once: {share:.0%}. "
         "Until then passages are chosen by their words above all."
     )
+
+
+Load = Callable[[str, Settings, Path, Callable[[str], None], Idle], "Loaded"]
+"""Loads a choice of a model, with the folder of models, and says meanwhile what it does."""
+
+
+def load_here(choice: str, settings: Settings, folder: Path, say: Callable[[str], None], idle: Idle) -> "Loaded":
+    """A model in this process. Raises EngineError, and OSError where it cannot be read."""
+    return Loaded(loader.load(choice, folder, say, settings.threads), settings, folder, say, idle)
 
 
 class Loaded:

@@ -17,9 +17,9 @@ from app.conversations import Asked
 from app.errors import QuestionRejected
 from app.events import Answer, Cited, Evidence, TextDelta
 from app.evidence import Ranked, rank
+from app.model_work import OpenQuestion
 from app.pod_engine import PodEngine
 from app.reader_model import Loaded
-from app.recall import Recalled
 from app.retrieval import Pages, Retriever
 from app.routing import Route
 from app.settings import Settings
@@ -27,10 +27,8 @@ from app.streaming import stream, without_echo
 from app.words import stems, telling_stems
 from engine.core.errors import PodMismatch
 from engine.core.sampling import SamplingParams
-from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.kvcache.readers import over
-from engine.runtime.generate import Question
+from engine.runtime.context import Head
 from storage import Message, Store
 
 NOT_FOUND = "Not found in the document."
@@ -97,11 +95,7 @@ class SectionAnswer:
         with ExitStack() as stack:
             # A weak reader's look at whole sections made the order of passages worse (docs/evidence.md). Where the
             # answer is from the same pods, it goes on from the step that looked.
-            asked = (
-                None
-                if self._weak
-                else Question(loaded.runner, self._read(pods), self._ids, self._heads.heads, self._params(pods))
-            )
+            asked = None if self._weak else self._question(pods, self._heads.heads)
             if asked:
                 oom_retry.run(stack.enter_context(asked).begin)
             # While the device is at work.
@@ -125,10 +119,8 @@ class SectionAnswer:
                     self._lead = _lead(best, self._citations)
                     self._first_token = time.perf_counter() - self._start
                     yield TextDelta(self._lead)
-                pods = [oom_retry.run(lambda: _passage(self._recalled, self.ranked))]
-                asked = stack.enter_context(
-                    Question(loaded.runner, self._read(pods), self._ids, params=self._params(pods))
-                )
+                pods = [self._passage()]
+                asked = stack.enter_context(self._question(pods))
             tokenizer = loaded.runner.model.tokenizer
             pieces = oom_retry.begun(lambda: stream(tokenizer, asked.steps(stop.is_set)))
             for piece in self._held(pieces) if self._weak else self._said(pieces):
@@ -249,14 +241,24 @@ class SectionAnswer:
             marked, last = marked + words[start:end] + (f" [{mark}]" if mark else ""), end
         return marked + words[last:], tuple(foreign)
 
-    def _read(self, pods: Sequence[AnyPod]) -> list[AnyPod]:
-        """The pods as the chosen reader reads them. Raises QuestionRejected where it cannot."""
+    def _question(self, pods: Sequence[AnyPod], heads: Sequence[Head] = ()) -> OpenQuestion:
+        """The question over the pods as the chosen reader reads them. Raises QuestionRejected where it cannot."""
         try:
-            return over(pods, self._settings.reader, self._loaded.runner.model.shape.layers)
+            return self._engine.work.question(pods, self._ids, heads, self._params(pods), self._settings.reader)
         except PodMismatch as error:
             raise QuestionRejected(
                 f"{error}.", "Read the document by another recipe, or leave out --reader."
             ) from error
+
+    def _passage(self) -> AnyPod:
+        """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
+        best = next((each for each in self.ranked if each.section >= 0), None)
+        if best is None:
+            # The best ones are not read yet.
+            return self._recalled[0].pod
+        each = self._recalled[best.section]
+        first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
+        return self._engine.work.passage(each.pod, len(each.text.head), first, best.slots[1])
 
     def _params(self, pods: Sequence[AnyPod]) -> SamplingParams:
         """How the answer is chosen, as long as the window allows."""
@@ -291,14 +293,3 @@ def _lead(best: Sequence[Ranked], citations: Sequence[Cited]) -> str:
 def _variation(again: Message | None, turns: int) -> tuple[float, float, int]:
     """Temperature, top-p and seed: the likeliest words first, other ones each time an answer is written again."""
     return (0.0, 1.0, 0) if again is None else (0.7, 0.9, again.id * 1_000 + turns + int(time.time()) % 1_000)
-
-
-def _passage(recalled: Sequence[Recalled], ranked: Sequence[Ranked]) -> AnyPod:
-    """What the model answers from, if not from the sections: the page up to the end of the best passage in them."""
-    best = next((each for each in ranked if each.section >= 0), None)
-    if best is None:
-        # The best ones are not read yet.
-        return recalled[0].pod
-    each = recalled[best.section]
-    first = next(slot for page, slot in each.text.page_slots() if page.number == best.passage.page)
-    return passage(each.pod, len(each.text.head), first, best.slots[1])

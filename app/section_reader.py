@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from app.block_store import BlockStore
+from app.block_store import BlockStore, SectionRows
 from app.oom_retry import OomRetry
 from app.reader_model import Loaded
 from engine.compression.compress import pack_pod, score
@@ -18,7 +18,7 @@ from engine.kvcache.exact import Pod, PodBlock, to_blocks
 from engine.kvcache.layout import Layout
 from engine.kvcache.quantized import QuantizedPod
 from engine.runtime.prefill.builder import Builder, reads_ahead, tapered
-from storage import Section, Store
+from storage import Section
 
 Done = TypeVar("Done")
 
@@ -44,7 +44,7 @@ class SectionReader:
 
     def __init__(
         self,
-        store: Store,
+        store: SectionRows,
         block_store: BlockStore,
         loaded: Loaded,
         oom_retry: OomRetry,

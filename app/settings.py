@@ -140,6 +140,8 @@ class Settings:
         "The same on a GPU. With 0 it is half of what the loaded model leaves free.", unit="MB", least=0)
     threads: int = _setting(0, _MEMORY, "next", "Processor threads",
         "For the model. With 0 it is all physical cores.", unit="threads", least=0)
+    cluster: str = _setting("", _MEMORY, "start", "Replicas",
+        "Address of a cluster whose replicas read and answer, as docpod cluster up says it.", shown="this process")
     browser: bool = _setting(True, _PAGE, "next", "Browser", "The page opens in the browser at the start.")
     window: bool = _setting(False, _PAGE, "next", "Own window",
         "The page opens in a window of its own, and closing it ends DocPod. It takes pywebview (the extra window), "
@@ -150,6 +152,8 @@ class Settings:
         "What you share can be reached on the local network too, by a link or a password.")
     log_level: str = _setting("info", _PAGE, "live", "Log", "How much is written into the log in the home folder.",
         choices=("debug", "info", "warning", "error"))
+    log_json: bool = _setting(False, _PAGE, "start", "Log for programs",
+        "Each entry of the log is one line of JSON.")
     home: Path = field(default_factory=lambda: user_data_path("docpod", appauthor=False), metadata=_of(_PAGE, "start",
         "Home folder", "Holds the library, what was read, and the embedded model.")
         | {"shown": "the platform's data folder"})

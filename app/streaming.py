@@ -20,8 +20,8 @@ def stream(tokenizer: Tokenizer, steps: Iterable[Step]) -> Iterator[str]:
     shown = ""
     for step in steps:
         tokens.append(step.token_id)
-        # A character of several tokens is shown once it is whole.
-        text = tokenizer.decode(tokens).lstrip().rstrip("\ufffd")
+        # A character of several tokens is shown once it is whole; one that is no text is kept by no database.
+        text = tokenizer.decode(tokens).replace("\0", "").lstrip().rstrip("\ufffd")
         yield text[len(shown) :]
         shown = text
         if _echo(text) is not None:

@@ -25,10 +25,7 @@ from app.recall import Recalled
 from app.streaming import stream, without_echo
 from app.words import stems
 from engine.core.sampling import SamplingParams
-from engine.evidence.calibration import passage
 from engine.kvcache.quantized import AnyPod
-from engine.runtime.generate import Question
-from engine.runtime.prefill.builder import PodBuilder
 from storage import Section, Store
 
 _VERSION = 4
@@ -225,9 +222,9 @@ class WholeAnswer:
                 return []
             first, last = slots[0][0], slots[-1][1]
             if self._engine.loaded.runner.model.shape.divisible:
-                pod = self._engine.oom_retry.run(lambda: passage(recalled.pod, len(text.head), first, last))
+                pod = self._engine.work.passage(pod, len(text.head), first, last)
             else:
-                pod = self._read([*text.head, *text.ids[first : last + 1]])
+                pod = self._engine.work.short([*text.head, *text.ids[first : last + 1]])
         said = self._ask(pod, _PAGE if self._asking.kind == "page" else _MAP, stop)
         numbers = {page.number for page in text.pages if self._first <= page.number <= self._last}
         pages = self._store.pages(self._document.id, numbers)
@@ -239,15 +236,10 @@ class WholeAnswer:
         loaded = self._engine.loaded
         notes = "\n".join(words for words, *_ in found)
         ids = [*loaded.prompts.head(), *loaded.runner.model.tokenizer.encode(notes + "\n\n")[0]]
-        said = self._ask(self._read(ids[: loaded.section_tokens]), _REDUCE.format(points=self._form), stop)
+        pod = self._engine.work.short(ids[: loaded.section_tokens])
+        said = self._ask(pod, _REDUCE.format(points=self._form), stop)
         lines = [said[start:end].lstrip("-*• ") for start, end in sentences(said)]
         return [_nearest(line, found) for line in lines if line]
-
-    def _read(self, ids: Sequence[int]) -> AnyPod:
-        """The pod of a short text, for one question."""
-        builder = PodBuilder(self._engine.loaded.runner, len(ids))
-        self._engine.oom_retry.run(lambda: builder.feed(ids))
-        return builder.finish()
 
     def _ask(self, pod: AnyPod, question: str, stop: threading.Event) -> str:
         """All that the model says to a question over a pod."""
@@ -256,7 +248,7 @@ class WholeAnswer:
         room = loaded.runner.model.window - pod.num_tokens - len(ids)
         self._reused, self._new = self._reused + pod.num_tokens, self._new + len(ids)
         params = SamplingParams(min(self._max_answer_tokens, room))
-        with Question(loaded.runner, [pod], ids, params=params) as asked:
+        with self._engine.work.question([pod], ids, params=params) as asked:
             pieces = self._engine.oom_retry.begun(
                 lambda: stream(loaded.runner.model.tokenizer, asked.steps(stop.is_set))
             )

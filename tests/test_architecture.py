@@ -47,6 +47,8 @@ ONLY_IN = {
     "bitsandbytes": "engine",
     "sqlalchemy": "storage",
     "sqlite3": "storage",
+    "ray": "app/cluster",
+    "prometheus_client": "app",
     "gradio": "ui",
     "pypdf": "app/readers",
     "pypdfium2": "app/readers",

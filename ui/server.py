@@ -31,7 +31,19 @@ from ui.tunnel import GradioTunnel, LocalNetwork
 log = logging.getLogger(__name__)
 
 _DATABASE = ("docpod.sqlite3", "docpod.sqlite3-wal", "backups", "quarantine", "library.json", "vault.json")
-PRIVATE = ("documents", "pods", "imports", "models", *_DATABASE, "docpod.log", "docpod.log.1", SECRET)
+_CLUSTER = ("cluster.key", "cluster.json")
+PRIVATE = (
+    "documents",
+    "pods",
+    "imports",
+    "models",
+    *_DATABASE,
+    "docpod.log",
+    "docpod.log.1",
+    "cluster.key",
+    "cluster.json",
+    SECRET,
+)
 """What in the home Gradio may never serve or copy, whatever it is asked for; uploads lie beside these."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_WAITING = 1024

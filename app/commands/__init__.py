@@ -1,6 +1,7 @@
 """The commands, by noun: each module adds its own to the command line, with what they take and what they do."""
 
 from app.commands import (
+    cluster,
     conversations,
     documents,
     encryption,
@@ -14,4 +15,17 @@ from app.commands import (
     settings,
 )
 
-NOUNS = (documents, order, questions, search, conversations, readers, keys, people, settings, machine, encryption)
+NOUNS = (
+    documents,
+    order,
+    questions,
+    search,
+    conversations,
+    readers,
+    keys,
+    people,
+    settings,
+    machine,
+    encryption,
+    cluster,
+)

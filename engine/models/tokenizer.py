@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -50,6 +51,10 @@ class Tokenizer:
         """Text of ids, without control tokens."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return str(text)
+
+    def save(self, folder: Path) -> None:
+        """Write the files that it can be loaded from."""
+        self._tokenizer.save_pretrained(folder)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The messages in the model's chat template, ready for the assistant's turn; the same on every day.

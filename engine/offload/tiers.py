@@ -55,6 +55,8 @@ class TieredCache:
         self._parking = parking
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._lock = threading.Lock()
+        self.hits = self.misses = 0
+        """How often a pod that was wanted was kept, and was not."""
         self._turns: dict[Hashable, _Turn] = {}
         # One at a time, in the background: a question that takes another pod's place must not wait for the copy.
         self._parker = ThreadPoolExecutor(1, "parking") if parking else None
@@ -68,6 +70,7 @@ class TieredCache:
         with self._turn(key) as still_wanted:
             pod = self.get(key)
             if pod is None or pod.num_tokens != num_tokens:
+                self.misses += 1
                 pod = load()
                 if pod is not None:
                     self._keep(key, pod, still_wanted)
@@ -84,6 +87,7 @@ class TieredCache:
                 if entry is None:
                     return None
                 self._entries.move_to_end(key)
+                self.hits += 1
                 if entry.pod is not None:
                     return entry.pod
                 parked = entry.parked

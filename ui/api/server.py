@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fastapi import FastAPI, Request
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Mount, Route
 
 from app.main import App
@@ -36,6 +37,16 @@ class Api:
         def schema(request: Request, caller: MayRead) -> dict[str, Any]:
             """What there is."""
             return {**api.openapi(), "servers": [{"url": "/v1"}]}
+
+        if find_spec("prometheus_client"):
+            from app.metrics import AppMetrics
+
+            metrics = AppMetrics(app)
+
+            @api.get("/metrics", include_in_schema=False)
+            def measured(key: MayRead) -> PlainTextResponse:
+                """What Prometheus asks for."""
+                return PlainTextResponse(metrics.text())
 
         self.routes: list[BaseRoute] = [Mount("/v1", Keyed(api, app, max_bytes))]
         self._mcp = None
