@@ -7,14 +7,14 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from engine.kernels.linear import nf4_dequant
 from engine.kernels.linear.weights import nf4_weight
 from tests.engine.kernels import reference_linear
-from tests.engine.kernels.layers import layer
+from tests.engine.kernels.layers import nf4
 from tests.engine.kernels.layers import matrix as random_matrix
 
 
-@pytest.mark.parametrize("kind", ("nf4", "nf4-flat"))
+@pytest.mark.parametrize("nested", (True, False))
 @pytest.mark.parametrize(("sizes", "columns"), (([1], 64), ([37], 448), ([40, 17, 9], 1152), ([33, 300], 576)))
-def test_weights_below_each_other(kind: str, sizes: list[int], columns: int, device: torch.device) -> None:
-    weights = [layer(kind, size, columns, device, seed=seed) for seed, size in enumerate(sizes)]
+def test_weights_below_each_other(nested: bool, sizes: list[int], columns: int, device: torch.device) -> None:
+    weights = [nf4(size, columns, device, nested=nested, seed=seed) for seed, size in enumerate(sizes)]
     out = nf4_dequant.matrix_of(weights, torch.empty(0, device=device))
     wanted = torch.cat([reference_linear.dequantized(each) for each in weights])
     # On a GPU the sum of a scale may be rounded once or twice.
@@ -35,7 +35,7 @@ def test_the_numbers_are_those_of_bitsandbytes(nested: bool, device: torch.devic
 
 
 def test_biases_stand_side_by_side(device: torch.device) -> None:
-    weights = [layer("nf4", size, 64, device, bias=size > 3, seed=size) for size in (5, 3, 4)]
+    weights = [nf4(size, 64, device, bias=size > 3, seed=size) for size in (5, 3, 4)]
     bias = nf4_dequant.bias_of(weights, torch.empty(0, device=device))
     first, _, last = (each.bias for each in weights)
     assert bias is not None and first is not None and last is not None
