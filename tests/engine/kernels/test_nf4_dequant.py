@@ -7,8 +7,8 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from engine.kernels.linear import nf4_dequant
 from engine.kernels.linear.weights import nf4_weight
 from tests.engine.kernels import reference_linear
-from tests.engine.kernels.layers import nf4
 from tests.engine.kernels.layers import matrix as random_matrix
+from tests.engine.kernels.layers import nf4
 
 
 @pytest.mark.parametrize("nested", (True, False))
