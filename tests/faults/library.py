@@ -17,7 +17,7 @@ from app.events import Answer
 from app.main import App
 from app.refusals import as_app_error
 from app.settings import Settings
-from engine.compression.basis_fit import prepare
+from engine.compression import basis_fit
 from engine.evidence import heads
 from engine.models import embedded
 from storage import BlobStore, Header, Home, StorageError, convert, digest_of, reserve
@@ -134,6 +134,8 @@ class Library:
         embedded._fetch = lambda *_: None  # type: ignore[assignment]
         embedded._convert = lambda _, folder: shutil.copytree(self._model, folder)  # type: ignore[assignment]
         reserve.RESERVE_BYTES = 1 << 12
+        # Of random weights little can be told.
+        basis_fit.MOST_DIVERGENCE = 9.0
         heads.SHIPPED = self.work / "heads"
 
     def _build(self) -> Seen:
@@ -151,7 +153,7 @@ class Library:
             paper.read_here(app, path)
         paper.last(app.questions.ask(self.ids["kept"], QUESTION))
         # One of them is coded: by steps so fine that it answers as an exact one, should it be read again as that.
-        prepare(app.model.wait().loaded.runner, self.home / "models", "", lambda _: None, 2, 512)
+        basis_fit.prepare(app.model.wait().loaded.runner, self.home / "models", "", lambda _: None, 2, 512)
         app.close()
         app = App(self.settings)
         pods = _pods(self.home, ())
