@@ -112,8 +112,12 @@ class Intake:
                 unlock(path, password, unlocked, self.limits)
             with self._keeping, storing():
                 kept, _ = self._blobs.put_file(unlocked, move=True)
-                self._store.keep_otherwise(document.id, kept)
-                self._drop_unused(document.digest)
+                try:
+                    self._store.keep_otherwise(document.id, kept)
+                finally:
+                    # Of a document that was deleted meanwhile, the copy.
+                    for each in (document.digest, kept):
+                        self._drop_unused(each)
 
     def extract(self, document: Document, number: int, out_path: Path) -> str:
         """Write a copy of a file that is attached to a document, by its 1-based number; returns its name.

@@ -83,6 +83,9 @@ class Search:
     def find(self, words: str) -> Found:
         """What holds all the words among its viewer's documents and conversations."""
         tags, words = parted(words)
+        if self._store.viewer.only is not None:
+            # Whoever comes by a link does not hear of tags.
+            tags = frozenset()
         if not any(map(str.isalnum, words)):
             return Found()
         known = [each for each in self._store.documents() if tags <= {tag.casefold() for tag in each.tags}]

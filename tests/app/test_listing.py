@@ -11,6 +11,8 @@ from app.errors import BadName, DocumentNotFound
 from app.events import DocumentEntry, Progress
 from app.listing import SORTS, listed, parted, tags_in
 from app.main import App
+from app.search import Search
+from storage import Store, Viewer
 from tests.app import paper
 from tests.app.conftest import OpenApp, Turns
 
@@ -127,7 +129,9 @@ def test_what_was_put_first_is_read_first(running: App, turns: Turns, tmp_path: 
     assert running.library.catalogue.entry(first).progress.stage == "queued"
 
 
-def test_tags_and_the_order_outlive_a_restart_and_lead_a_search(open_app: OpenApp, tmp_path: Path) -> None:
+def test_tags_and_the_order_outlive_a_restart_and_lead_a_search(
+    open_app: OpenApp, store: Store, tmp_path: Path
+) -> None:
     app = open_app()
     one = app.library.add(paper.text(tmp_path / "1", 1), "b.txt")
     two = app.library.add(paper.text(tmp_path / "2", 2), "a.txt")
@@ -147,6 +151,7 @@ def test_tags_and_the_order_outlive_a_restart_and_lead_a_search(open_app: OpenAp
     assert [each.document_id for each in app.search.find("#rooms porter").documents] == [one]
     assert app.search.find("#rooms").documents == ()
     # Visitors neither see nor search tags.
-    assert {each.document_id for each in app.search.find("#none porter", {one, two}).documents} == {one, two}
+    visitors = Search(store.seen_by(Viewer("visitor", has_all=False, only=frozenset({one, two}))))
+    assert {each.document_id for each in visitors.find("#none porter").documents} == {one, two}
     with pytest.raises(DocumentNotFound):
         catalogue.tag("gone", "x")

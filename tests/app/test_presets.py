@@ -91,8 +91,8 @@ def test_what_a_recipe_keeps_in_words() -> None:
     assert [kept_by(name) for name in NAMED] == [
         "everything, as it was read",
         "40 % of the tokens in 4 bits",
-        "every token, coded across layers in fine steps",
-        *3 * ["every token, coded across layers in coarse steps"],
+        *2 * ["every token, coded across layers in fine steps"],
+        *2 * ["every token, coded across layers in coarse steps"],
     ]
     assert kept_by("A35+k4v3") == "every token in 3 and 4 bits, with keys shared between layers"
     assert [named(text) for text in ("coded16+near4,1", "keep40+k4v4h", "faithful", "k4v4")] == [

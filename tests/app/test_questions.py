@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app import section_answer
+from app import model_work, section_answer
 from app.errors import AppError, DocumentNotFound, ModelUnavailable, NotRead, QuestionRejected
 from app.events import Answer, Evidence, TextDelta
 from app.evidence import Ranked
@@ -204,13 +204,13 @@ def test_the_documents_ids_never_move(
 
     before, written = prefix(), paper.blocks(settings.home)
     suffixes: list[list[int]] = []
-    real = section_answer.Question
+    real = model_work.Question
 
     def seen(runner: object, pods: object, ids: list[int], heads: object = (), params: object = None) -> object:
         suffixes.append(ids)
         return real(runner, pods, ids, heads, params)
 
-    monkeypatch.setattr(section_answer, "Question", seen)
+    monkeypatch.setattr(model_work, "Question", seen)
     conversation_id = ""
     for turn in range(20):
         if turn % 4 == 3:

@@ -172,7 +172,7 @@ def test_recipes_hold_or_are_refused(runner: Runner, recipe: str) -> None:
     if not isinstance(pod, QuantizedPod):
         pod = compress(runner, document, exact, layout)
     assert parsed.selection.drops or expected_bytes(layout, model.shape, DOCUMENT) == pod.nbytes
-    assert parsed.while_reading or all(map(torch.equal, pod.states, exact.states))
+    assert parsed.precision.while_reading or all(map(torch.equal, pod.states, exact.states))
     near = replace(exact, states=()).select(torch.tensor(layout.proximal(DOCUMENT)))
     near = replace(near, states=exact.states)
     kept, blind, whole = (ask(runner, [each], [question])[0] for each in (pod, near, exact))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import Home, HomeBusy, PlaceRefused, StorageAway, Store, open_library
+from storage import Home, HomeBusy, PlaceRefused, StorageAway, Store, Viewer, open_library
 from tests.servers import PostgresServer, running_postgres
 from tests.storage.rows import A, B, document, filled, page
 
@@ -120,18 +120,20 @@ def test_one_at_a_time_among_machines(tmp_path: Path, url: str, served: Store) -
 
 
 def test_what_others_are_at_is_left_alone(tmp_path: Path, url: str, elsewhere: Home) -> None:
+    visitor = Viewer("visitor", has_all=False, only=frozenset({A}))
+
     def visitors() -> int:
         with closing(open_library(elsewhere).store) as store:
-            return len(store.conversations_of("visitor"))
+            return len(store.seen_by(visitor).conversations_of_viewer())
 
     with closing(open_library(elsewhere).store) as store:
         with another_machine(tmp_path / "other", url):
             filled(store)
-            store.start_conversation(A, "mine", owner="visitor")
+            store.seen_by(visitor).start_conversation(A, "mine")
             assert visitors() == 1
             with pytest.raises(HomeBusy, match="in use"):
                 open_library(elsewhere, check=True)
-        assert len(store.conversations_of("visitor")) == 1
+        assert len(store.seen_by(visitor).conversations_of_viewer()) == 1
     assert visitors() == 0
 
 
