@@ -23,8 +23,8 @@ try:
 except ModuleNotFoundError:
     sqlcipher = None
 
-ERRORS = (sqlite3.Error,) if sqlcipher is None else (sqlite3.Error, sqlcipher.Error)
-"""What SQLite raises, and SQLite with encryption."""
+ERRORS = (sqlite3.Error, UnicodeDecodeError, *([sqlcipher.Error] if sqlcipher else []))
+"""What SQLite raises, also with encryption; and Python, where SQLite's words of damage hold a damaged name."""
 
 _DAMAGE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """The first also where a schema of another kind has the place of ours."""

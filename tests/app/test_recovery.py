@@ -307,6 +307,20 @@ def test_a_database_that_changed_since_it_was_closed_gives_way_to_a_backup_that_
     assert "put right" in again.notice and titles(again) == {"Rooms"}
 
 
+def test_a_name_that_is_no_text_any_more_is_damage(open_app: OpenApp, settings: Settings, tmp_path: Path) -> None:
+    """SQLite tells of it by that name, which Python cannot read."""
+    app = open_app()
+    app.library.rename(app.library.add(paper.text(tmp_path / "a.txt", 2), "a.txt", move=False), "Rooms")
+    app.close()
+    database = settings.home / "docpod.sqlite3"
+    whole, made = database.read_bytes(), b"CREATE INDEX pages_by_state"
+    assert made in whole
+    spoilt = whole.replace(made, b"CREATE XNDEX pages_by_state").replace(b"pages_by_state", b"pages_by_stat\x96")
+    database.write_bytes(spoilt)
+    again = open_app()
+    assert "was damaged" in again.notice and titles(again) == {"Rooms"}
+
+
 def test_a_database_that_was_not_backed_up_at_the_end_is_not_sealed(
     open_app: OpenApp, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
