@@ -20,7 +20,7 @@ from app.pod_engine import PodEngine
 from app.reader_model import ReaderModel
 from app.refusals import TOLD, report
 from app.settings import Settings
-from engine.compression.basis_fit import TOKENS, angles_of_codable, passing_bytes, prepare, seconds_of
+from engine.compression.basis_fit import angles_of_codable, passing_bytes, prepare, sample_tokens, seconds_of
 from engine.compression.sample_text import MOST_CHARACTERS
 from engine.core.errors import EngineError, ModelRefused
 from engine.core.oom import free_bytes, translate_oom
@@ -104,7 +104,7 @@ class Readers:
         read = any(each.model_name == model.name for each in self._store.readings(state="ready"))
         if model.name in self._unasked or not read or not self._can_prepare(engine):
             return
-        if seconds_of(model, pace.seconds(0, TOKENS)) > _MOST_SECONDS:
+        if seconds_of(model, pace.seconds(0, sample_tokens(model))) > _MOST_SECONDS:
             return
         with suppress(Busy):
             self._begin(_PREPARING, self._prepare)

@@ -243,7 +243,7 @@ def prepare(
 
 
 def seconds_of(model: Model, reading: float) -> float:
-    """About how long `prepare` takes where the model reads TOKENS in so many seconds."""
+    """About how long `prepare` takes where the model reads a sample in so many seconds."""
     numbers = model.shape.layers * model.shape.kv_heads * model.shape.head_dim
     groups = -(-numbers // MOST_NUMBERS)
     return 2 * SAMPLES * reading + groups * _SECONDS * (numbers / groups / 5760) ** 3

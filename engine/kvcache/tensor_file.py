@@ -46,14 +46,14 @@ def find(
         if not path.exists():
             continue
         try:
-            with safe_open(path, "pt", device=str(model.device)) as file:
+            with safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["docpod"])
                 if facts["digest"] == model.digest:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                     # Those of earlier versions do not say.
                     if facts.get("content", "") not in ("", _content(tensors)):
                         raise ValueError("it is damaged")
-                    return make(facts, tensors)
+                    return make(facts, {name: each.to(model.device) for name, each in tensors.items()})
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise PlanMissing(f"{path} holds no {what}: {error}; make it anew with {tool}") from error
     return None

@@ -84,11 +84,6 @@ def encode(rows: Tensor) -> bytes:
     return zstandard.ZstdCompressor(LEVEL).compress(torch.cat([kinds.byte(), *packed]).cpu().numpy().data)
 
 
-def decode(data: memoryview, count: int, tokens: int, device: torch.device | None = None) -> Tensor:
-    """The numbers (R, C), of `count` directions and so many tokens, again. Raises PodMismatch on anything else."""
-    return unpacked(unfolded(data, count, tokens, device), tokens)
-
-
 def unfolded(
     data: memoryview, count: int, tokens: int, device: torch.device | None = None
 ) -> list[tuple[Tensor, Tensor]]:

@@ -175,17 +175,17 @@ def test_whole_numbers_come_back(most: int) -> None:
     for tokens in (1, 2, 39, 40):
         rows = torch.from_numpy(np.random.default_rng(most).integers(-most, most + 1, (9, tokens))).short()
         rows[[1, 5]], rows[[2, 7]] = rows[[1, 5]].clamp(-1, 1), rows[[2, 7]].clamp(-7, 7)
-        assert torch.equal(coded.decode(memoryview(coded.encode(rows)), 9, tokens), rows)
+        assert torch.equal(coded.unpacked(coded.unfolded(memoryview(coded.encode(rows)), 9, tokens), tokens), rows)
 
 
 def test_what_is_damaged_or_foreign_is_refused(runner: Runner, found: Basis, pod: Pod) -> None:
     data = coded.encode(torch.ones(9, 40, dtype=torch.int16))
     for wrong in (data[:-1], data[4:], b""):
         with pytest.raises(PodMismatch):
-            coded.decode(memoryview(wrong), 9, 40)
+            coded.unfolded(memoryview(wrong), 9, 40)
     for facts in ((9, 41), (8, 40), (10, 36), (0, 40)):
         with pytest.raises(PodMismatch):
-            coded.decode(memoryview(data), *facts)
+            coded.unfolded(memoryview(data), *facts)
     plan = layout(found)
     first, block, *_ = coded.to_blocks(pod, plan)
     loader = coded.CodedLoader(plan, runner.model.shape, 300, runner.model.device)
