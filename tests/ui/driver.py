@@ -58,7 +58,7 @@ def new_page(
     """A page of a fresh profile; its complaints are collected."""
     complaints = Complaints()
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce", locale=language)
-    page.on("pageerror", lambda error: complaints.errors.append(str(error)))
+    page.on("pageerror", lambda error: _note_error(str(error), complaints))
     page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
     page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: _note_remote(request.url, complaints))
@@ -87,6 +87,12 @@ def another_browser(page: Page, width: int = 1440, height: int = 900) -> Iterato
         yield context.new_page()
     finally:
         context.close()
+
+
+def _note_error(error: str, complaints: Complaints) -> None:
+    # Gradio's client cuts its own stream of events off as the page is left, and does not catch what comes of it.
+    if not error.startswith("AbortError: BodyStreamBuffer was aborted"):
+        complaints.errors.append(error)
 
 
 def _note_remote(url: str, complaints: Complaints) -> None:
