@@ -62,10 +62,12 @@
     if (given !== undefined) form.prepend(field);
     document.querySelector(".gradio-container").append(box);
     box.showModal();
+    field.select();
     return new Promise((resolve) =>
       box.addEventListener("close", () => {
         resolve(given === undefined || box.returnValue !== "yes" ? box.returnValue : `yes ${field.value}`);
         box.remove();
+        refocus();
       }));
   }
   // The new name, or the tags, of which there may be none; the old ones where nothing is to change.
@@ -120,6 +122,7 @@
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
   let tell = () => {};
   function wire(element, trigger) {
+    element.dataset.region = "";
     if (element.closest("#settings")) tell = trigger;
     const press = async (button) => {
       if (!button || button.disabled) return;
@@ -222,7 +225,7 @@
       sheet.focus();
     },
     close: () => document.querySelector("#settings").hidePopover(),
-    fold: (button) => button.closest("details")?.removeAttribute("open"),
+    fold: (button) => fold(button.closest("details")),
     copy: (button) => copy(button, button.dataset.copy),
     copyLink: (button) => copy(button, button.closest(".share").querySelector(".address").value),
     find: () => docpodFrame.find(),
@@ -243,7 +246,12 @@
     if (button) acts[button.dataset.do]?.(button);
     for (const menu of document.querySelectorAll("details.menu[open]"))
       if (!menu.contains(event.target)) menu.removeAttribute("open");
-  });
+    // Before what a dialog returns the focus to is folded.
+  }, true);
+  function fold(menu) {
+    menu.removeAttribute("open");
+    menu.querySelector("summary").focus();
+  }
 
   let scale = 1;
   function zoom(factor) {
@@ -300,21 +308,6 @@
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
     const choice = document.querySelector("#reader input[name=choice]");
     if (choice && !choice.value) choice.value = chosen;
-    if (!focused || focused.isConnected) return;
-    const parts = [...document.querySelectorAll(`#reader :is(summary, button, input), #documents :is(button, input),
-      #settings :is(button, input, select)`)];
-    const name = ({ id, ariaLabel, dataset: { document, conversation, page, tag } }) =>
-      [id, ariaLabel, document, conversation, page, tag].join();
-    const { step, document: id } = focused.dataset;
-    // Where a way in the queue ended, its document's other one has the focus.
-    const other = step && parts.find((each) => each.dataset.step && each.dataset.document === id);
-    const first = inReaders ? parts.find((each) => each.closest("#reader")) : null;
-    const same = parts.find((each) => name(each) === name(focused));
-    // Where the way back to a default went, its field has the focus.
-    const field = document.getElementById(`set-${focused.dataset.setting}`);
-    // What is being typed there is not sent yet.
-    if (same?.matches("#settings [inputmode]") && focused.value !== focused.defaultValue) same.value = focused.value;
-    (same || field || other || first)?.focus({ preventScroll: true });
   }
   // So does what is typed there, until it is sent.
   let chosen = "";
@@ -322,14 +315,34 @@
     if (target.closest("#reader form")) chosen = type === "input" ? target.value : "";
   };
   for (const each of ["input", "submit"]) document.addEventListener(each, typedReader, true);
-  // So does the focus among documents and readers, unless it went elsewhere before.
-  let focused = null, inReaders = false;
+  // So does the focus, unless it went elsewhere before: on the same thing, or on what stands where it was.
+  let focused = null, region = null, at = 0;
+  const parts = () => [...region.querySelectorAll("a, button, input, select, summary, textarea, [tabindex]")];
+  const seen = (each) => each?.isConnected && each.checkVisibility() && !each.disabled;
+  function refocus() {
+    if (!focused || document.activeElement !== document.body || seen(focused)) return;
+    const all = parts(), { step, document: id, setting } = focused.dataset;
+    const name = ({ id, tagName, ariaLabel, dataset: { event, act, document, conversation, page, mark, tag, recipe } }) =>
+      [id, tagName, ariaLabel, event, act, document, conversation, page, mark, tag, recipe].join();
+    const same = [all[at], ...all].find((each) => each && name(each) === name(focused));
+    // What is being typed there is not sent yet.
+    if (same?.matches("#settings [inputmode]") && focused.value !== focused.defaultValue) same.value = focused.value;
+    // Where a way in the queue or to a version ended, its other one has the focus; where one to a default went, its field.
+    const others = all.filter((each) => step && each.dataset.step && each.dataset.document === id);
+    const near = [document.getElementById(`set-${setting}`), menu && region.querySelector(`[data-menu=${menu}] > summary`)];
+    [same, ...others, ...near, ...all.slice(at), ...all, region.closest(".pane")].find(seen)?.focus({ preventScroll: true });
+  }
+  let menu = "";
   document.addEventListener("focusin", ({ target }) => {
-    inReaders = Boolean(target.closest("#reader"));
-    focused = target.closest("#reader, #documents, #settings") && target;
+    if (target.closest("dialog")) return;
+    region = target.closest("[data-region]");
+    focused = region && target;
+    menu = target.closest("[data-menu]")?.dataset.menu;
+    at = region ? Math.max(0, parts().indexOf(target)) : 0;
   });
   document.addEventListener("focusout", ({ target }) => setTimeout(() => {
-    if (target === focused && target.isConnected && target !== document.activeElement) focused = null;
+    const now = document.activeElement;
+    if (target === focused && seen(target) && target !== now && !now.closest("dialog")) focused = null;
   }));
 
   // Files dropped anywhere go to the upload button.
@@ -383,10 +396,8 @@
   function escaped(event) {
     if (document.querySelector(":popover-open")) return;
     const menu = document.querySelector("details.menu[open]");
-    if (menu) {
-      menu.removeAttribute("open");
-      menu.querySelector("summary").focus();
-    } else if (!event.target.closest("#search, dialog")) document.querySelector("#question .stop-button")?.click();
+    if (menu) fold(menu);
+    else if (!event.target.closest("#search, dialog")) document.querySelector("#question .stop-button")?.click();
   }
 
   document.addEventListener("keydown", (event) => {
@@ -466,9 +477,10 @@
     list("documents");
     follow(document.querySelector("#talk"));
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
-      Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name });
+      Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name, tabIndex: -1 });
     const words = { childList: true, subtree: true, characterData: true };
     for (const part of ["#head", "#dial", "#reader", "#documents", "#who", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    new MutationObserver(refocus).observe(document.querySelector("#desk"), { childList: true, subtree: true });
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

@@ -162,7 +162,7 @@ def _steps(number: int) -> Sequence[tuple[str, str, str, str]]:
         ),
         (
             "rename a document",
-            f'($("#head .rename").click(), $("dialog input").value = "Named anew {number}")',
+            f'($("#head .rename button").click(), $("dialog input").value = "Named anew {number}")',
             '$("dialog .strong").click()',
             '$(".document[aria-current] .title")?.textContent === before && $("#head h2").textContent === before',
         ),

@@ -179,6 +179,7 @@ class FakeChat:
             each
             for each in self.known.values()
             if document_id in ("", *each.documents) and each.owner == self.owner and each.title
+            if self.library.documents.keys() >= set(each.documents)
         ]
         for each in mine:
             each.about = ", ".join(self.library.documents[one].title for one in each.documents)

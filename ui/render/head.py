@@ -74,7 +74,7 @@ def _versions(entry: DocumentEntry, conversation_id: str, versions: Sequence[str
         target = f'data-conversation="{text(versions[to])}"' if 0 <= to < len(versions) else "disabled"
         return (
             f'<button class="quiet-button" data-event="select" data-document="{text(entry.document_id)}" {target}'
-            f' aria-label="{label}" title="{label}">{icon(drawing)}</button>'
+            f' data-step="{drawing}" aria-label="{label}" title="{label}">{icon(drawing)}</button>'
         )
 
     before, behind = way(t("Previous version"), "left", at - 1), way(t("Next version"), "right", at + 1)

@@ -49,7 +49,7 @@ def form(entries: Sequence[DocumentEntry], roads: Mapping[str, str], trouble: Tr
 
 def opening() -> str:
     """While the way is being opened, which may take half a minute."""
-    return f'<div class="share"><p role="status">{t("Opening the link…")}</p></div>'
+    return f'<div class="share"><p role="status" tabindex="-1">{t("Opening the link…")}</p></div>'
 
 
 def running(state: ShareState, titles: Sequence[str], trouble: Trouble | None = None) -> str:
