@@ -13,7 +13,7 @@ from app.listing import parted
 from app.main import App
 from app.queue import IN_QUEUE
 from ui import page_panel
-from ui.language import i18n
+from ui.language import i18n, t
 from ui.render import library
 from ui.trouble import Trouble, explain
 from ui.view import AT_ONCE, LAST_WINS, POLLING, QUIET, RESTING, Open, Page, View
@@ -125,14 +125,21 @@ def on_several(page: Page, chosen: Sequence[str], search: str) -> View:
 
 
 def on_upload(page: Page, files: Sequence[Mapping[str, Any]], open_id: str, stay: str, search: str) -> View:
-    """Adds every file; the first of them is opened unless the page is to `stay` where it is. Refusals are named."""
+    """Adds every file; the first of them is opened unless the page is to `stay` where it is. Refusals are named, and so
+    is what was there already."""
+    known = {each.document_id: each.name for each in page.app.library.catalogue.entries()}
     added: list[str] = []
     troubles: list[tuple[str, Trouble]] = []
     for file in files:
         path = Path(str(file["path"]))
         name = str(file.get("orig_name") or path.name).replace("\\", "/").rsplit("/", 1)[-1]
         try:
-            added += _add(page.app, path, name)
+            for document_id in _add(page.app, path, name):
+                if document_id in known:
+                    there = t("It is in the library already, as “{document}”.", document=known[document_id])
+                    troubles.append((name, Trouble(there, "")))
+                known.setdefault(document_id, name)
+                added.append(document_id)
         except Exception as error:
             troubles.append((name, explain(error)))
     stays = stay or not added

@@ -19,7 +19,7 @@
         if (each[name]) each[name] = t(each[name]);
   }
   root.style.setProperty("--drop-here", JSON.stringify(t("Drop to add to the library")));
-  root.style.setProperty("--or-drop", JSON.stringify(t("or drop PDFs anywhere")));
+  root.style.setProperty("--or-drop", JSON.stringify(t("or drop files anywhere")));
 
   const themes = matchMedia("(prefers-color-scheme: dark)");
 

@@ -1,58 +1,166 @@
-"""Takes the pictures of docs/screenshots from the real app, over a library whose newest document is the sample.
+"""Takes the pictures of docs/screens from the real app: a new library of the sample and two files of this repository.
 
-python -m tests.ui.screenshots --home DIR [--out docs/screenshots]
+python -m tests.ui.screenshots --home DIR [--out docs/screens]
+
+A home that has only `models`, with a reader that was prepared there, shows every form of a memory.
 """
 
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, Page, expect
 
+from app.main import App
+from app.settings import Settings
 from tests.ui import driver
-from tests.ui.served_process import ROOT, serving, unused_port
+from tests.ui.fake_server import serving_here
+from tests.ui.served_process import ROOT, unused_port
+from tests.ui.stand_in import StandInTunnel
 
 QUESTION = "When was the light of Corvane first shown?"
-VIEWS = (
-    ("desktop", 1440, 900, "light", "en-US"),
-    ("dark", 1440, 900, "dark", "en-US"),
-    ("phone", 390, 844, "light", "en-US"),
-    ("arabic", 1440, 900, "light", "ar"),
-    ("settings", 1440, 900, "light", "en-US"),
-)
+BESIDE = (ROOT / "docs" / "team.md", ROOT / "docs" / "deploy.md")
+PATIENCE_MS = 900_000
+
+
+class Album:
+    """Pictures by name, in 256 colours, which are a quarter of the bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def take(self, name: str, *pages: Page) -> None:
+        """Of one page, or of several states side by side."""
+        shown = []
+        for page in pages:
+            page.wait_for_timeout(1_500)
+            shown.append(Image.open(BytesIO(page.screenshot())).convert("RGB"))
+        self.keep(name, shown)
+
+    def keep(self, name: str, shown: list[Image.Image]) -> None:
+        """Side by side, with a gap."""
+        gap = 24
+        width, height = sum(each.width for each in shown) + gap * (len(shown) - 1), shown[0].height
+        whole, left = Image.new("RGB", (width, height), "#8a8a90"), 0
+        for each in shown:
+            whole.paste(each, (left, 0))
+            left += each.width + gap
+        whole.quantize(256, Image.Quantize.MAXCOVERAGE).save(self._folder / f"{name}.png", optimize=True)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
-    parser.add_argument("--question", default=QUESTION)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screens")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or sys.exit("Chromium is needed: sudo apt-get install chromium")
-    command = (sys.executable, "run_app.py", "--no-browser", "--model", "embedded")
-    with serving(command, options.home.absolute(), unused_port()) as url:
-        for name, width, height, scheme, language in VIEWS:
-            with driver.browser_page(chromium, width, height, language) as (page, _):
-                page.emulate_media(color_scheme=scheme)
-                driver.open_page(page, url)
-                if name == "phone":
-                    page.get_by_role("button", name="Library").click()
-                page.locator(".document-open").first.click()
-                expect(page.locator(".document[aria-current]")).to_have_count(1)
-                expect(page.locator(".reader[data-state=ready]")).to_have_count(1, timeout=300_000)
-                if not page.locator("#history .turn").count():
-                    driver.ask(page, options.question)
-                    driver.wait_for_answer(page)
-                if name == "settings":
-                    page.get_by_role("button", name="Settings").click()
-                    expect(page.get_by_label("Longest answer")).to_be_visible()
-                page.wait_for_timeout(1500)
-                picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-                picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(options.out / f"{name}.png", optimize=True)
+    app, album = App(Settings(home=options.home.absolute(), port=unused_port(), browser=False)), Album(options.out)
+    app.start()
+    try:
+        with serving_here(app) as served, driver.launched(chromium) as browser:
+            app.sharing.roads["link"] = StandInTunnel(served.port, unused_port())
+            with driver.new_page(browser) as (page, _):
+                fill(page, served.url, album)
+                panels(page, album)
+            others(browser, served.url, album)
+    finally:
+        app.close()
+
+
+def fill(page: Page, url: str, album: Album) -> None:
+    """From the empty library to an answer, and two more documents."""
+    driver.open_page(page, url)
+    album.take("welcome", page)
+    page.get_by_role("button", name="Try the sample").click()
+    driver.ask(page, QUESTION)
+    expect(page.locator("#talk .passages blockquote").first).to_be_visible(timeout=PATIENCE_MS)
+    album.take("reading", page)
+    driver.wait_until_read(page, PATIENCE_MS)
+    expect(page.locator("#history .waits, #history .standing button")).to_have_count(0, timeout=PATIENCE_MS)
+    driver.upload(page, *BESIDE)
+    expect(page.locator(".document[data-stage=ready]")).to_have_count(3, timeout=PATIENCE_MS)
+    driver.tag(page, "operation")
+    sample(page)
+    album.take("answer", page)
+
+
+def sample(page: Page) -> None:
+    """Opens it, with its conversation."""
+    page.locator(".document-open", has_text="ighthouse").click()
+    expect(page.locator("#history .answer .words, #history .answer .span").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def panels(page: Page, album: Album) -> None:
+    """What else a desk shows, one after the other."""
+    page.locator("[data-menu=dial] > summary").click()
+    album.take("forms", page)
+    page.keyboard.press("Escape")
+    page.locator("#search textarea").fill("password")
+    expect(page.locator(".hit").first).to_be_visible()
+    page.locator(".hit").first.click()
+    album.take("search", page)
+    page.locator("#search textarea").fill("")
+    for box in page.locator(".document", has_not_text="ighthouse").locator(".pick").all():
+        box.check()
+    page.locator("[data-several]").click()
+    expect(page.locator("#history .several")).to_be_visible()
+    driver.ask(page, "Where are passwords kept?")
+    driver.wait_for_answer(page, timeout_ms=PATIENCE_MS)
+    album.take("several", page)
+    page.locator(".reader summary").click()
+    album.take("readers", page)
+    page.locator(".reader summary").click()
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Longest answer")).to_be_visible()
+    album.take("settings", page)
+    page.keyboard.press("Escape")
+    sample(page)
+    page.locator(".share summary").click()
+    page.locator(".share [type=checkbox]").first.check()
+    page.get_by_role("button", name="Start sharing").click()
+    link = page.locator(".share .address").input_value()
+    with driver.another_browser(page) as guest:
+        guest.goto(link)
+        guest.get_by_label("Your name").fill("Ann")
+        album.take("door", guest)
+        guest.get_by_role("button", name="Open").click()
+        guest.locator(".document-open").click()
+        expect(guest.locator("[data-visiting]")).to_be_visible()
+        album.take("visitor", guest)
+        album.take("share", page)
+    page.get_by_role("button", name="Stop sharing").click()
+
+
+@contextmanager
+def opened(browser: Browser, url: str, *how: object) -> Iterator[Page]:
+    """The sample in a page of its own; `how`: width, height and language."""
+    with driver.new_page(browser, *how) as (page, _):  # type: ignore[arg-type]
+        driver.open_page(page, url)
+        page.locator(".document-open", has_text="ighthouse").evaluate("button => button.click()")
+        expect(page.locator("#history .answer").first).to_be_visible()
+        yield page
+
+
+def others(browser: Browser, url: str, album: Album) -> None:
+    """The same in the dark, in Arabic, and on a phone."""
+    with opened(browser, url) as page:
+        page.emulate_media(color_scheme="dark")
+        album.take("dark", page)
+    with opened(browser, url, 1440, 900, "ar") as page:
+        album.take("arabic", page)
+    with opened(browser, url, 390, 844) as page:
+        shown = []
+        for pane in ("Library", "Chat", "Page"):
+            page.get_by_role("button", name=pane, exact=True).click()
+            page.wait_for_timeout(1_500)
+            shown.append(Image.open(BytesIO(page.screenshot())).convert("RGB"))
+        album.keep("phone", shown)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,7 @@ def test_an_upload_is_added_opened_and_leaves_nothing_behind(app: FakeApp, page:
         uploaded(tmp_path, "..\\..\\evil.txt", b"some text"),
         uploaded(tmp_path, "photo.png", b"\x89PNG\0\0"),
         uploaded(tmp_path, "empty.pdf", b""),
+        uploaded(tmp_path, "copy.txt", b"some text"),
     ]
     view = library_panel.on_upload(page, files, "", "", "")
     assert [entry.file_name for entry in app.library.catalogue.entries()] == ["evil.txt", "A <b>report.pdf"]
@@ -159,6 +160,7 @@ def test_an_upload_is_added_opened_and_leaves_nothing_behind(app: FakeApp, page:
     assert "photo.png" in str(view["notices"])
     assert "neither a PDF nor text" in str(view["notices"])
     assert "empty.pdf" in str(view["notices"])
+    assert "copy.txt</strong> It is in the library already, as “evil.txt”." in str(view["notices"])
     assert list((tmp_path / "uploads").iterdir()) == []
 
 

@@ -10,8 +10,9 @@ from ui.trouble import Trouble
 def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     """The quiet line about the reader, which unfolds to all others."""
     states = {"loading": t("is loading"), "ready": t("is ready"), "failed": t("could not be loaded")}
+    name = t("The reader") if status.name in ("", "auto") else text(status.name)
     line = (
-        f'<span class="dot"></span><span class="name">{text(status.name or t("The reader"))}</span>'
+        f'<span class="dot"></span><span class="name">{name}</span>'
         f" <span>{states.get(status.state, '')}</span>"
     )
     if not entries:
