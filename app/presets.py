@@ -118,13 +118,14 @@ class Presets:
         reading = next((each for each in known.readings if each.reader == reader), None)
         ready = reading is not None and reading.state == "ready"
         exact, own = self._planner.num_bytes(sections, "exact"), self._planner.num_bytes(sections, name)
+        disk_bytes = reading.num_bytes if reading and ready else own
         return RecipeStep(
             name=name,
             parts=parts,
             keeps=keeps,
             bytes_per_token=own / max(1, planned.num_tokens),
-            share=own / max(1, exact),
-            disk_bytes=reading.num_bytes if reading and ready else own,
+            share=disk_bytes / max(1, exact),
+            disk_bytes=disk_bytes,
             seconds=0.0 if ready else self._planner.seconds(known.readings, name, planned.num_tokens),
             ready=ready,
             needs_text=self._planner.needs_text(known.readings, name),

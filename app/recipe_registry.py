@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,13 @@ from engine.kvcache.recipe import NAMED, POLICIES, Recipe, parse
 from engine.models.loader import Model
 
 FORMAT_VERSION = 1
-_FINE_STEP = 0.3
-"""Of a coded recipe; up to it the measured divergence from exact stays below .003 (docs/fidelity.md)."""
+_ROUNDED = (
+    (0.2, "every token, rounded finely, which is nearest to exact; unpacked when it is asked"),
+    (0.4, "every token, rounded less finely; unpacked when it is asked"),
+    (0.6, "every token, rounded coarsely; unpacked when it is asked"),
+    (math.inf, "every token, rounded most coarsely, which takes the least; unpacked when it is asked"),
+)
+"""What coded recipes keep, up to which step; how near each is to exact: docs/fidelity.md."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,7 @@ def kept_by(name: str) -> str:
     if recipe.exact:
         return "everything, as it was read"
     if recipe.coding.step:
-        if recipe.coding.step <= _FINE_STEP:
-            return "every token, coded across layers in fine steps"
-        return "every token, coded across layers in coarse steps"
+        return next(words for step, words in _ROUNDED if recipe.coding.step <= step)
     tokens = f"{round(100 * recipe.selection.keep)} % of the tokens" if recipe.selection.drops else "every token"
     bits = sorted({recipe.precision.keys, recipe.precision.values} - {16})
     shared = ", with keys shared between layers" if recipe.sharing.mode else ""

@@ -113,7 +113,7 @@ class Settings:
         "NAME:PERCENT of them. What is kept does not change.", choices=_READERS, shown="all tokens")
     recipe: str = _setting("", _DOCUMENTS, "live", "Memory of new documents",
         "How the memory of a document that you add is compressed. What is chosen for a document holds for the next "
-        "ones too.", choices=_RECIPES, shown="exact")
+        "ones too.", choices=_RECIPES, shown="automatic")
     prepare: bool = _setting(True, _DOCUMENTS, "live", "Preparing readers",
         "A small reader is prepared for coded memories in the background, once, when something is read and nobody "
         "else is at work.")

@@ -73,7 +73,9 @@ VISITOR_EVENTS = frozenset(
     )
 )
 """Events of the page that visitors may cause."""
-MEMBER_EVENTS = VISITOR_EVENTS | {"upload", "act", "act_welcome", "act_head", "act_order", "delete", "collections"}
+MEMBER_EVENTS = VISITOR_EVENTS.union(
+    ("upload", "act", "act_welcome", "act_head", "act_order", "delete", "delete_several", "collections")
+)
 """Events of the page that members may cause; all others are for owners alone."""
 CODE_SECONDS = 300.0
 """How long the address that a browser is opened with may take to be opened."""

@@ -61,8 +61,9 @@ def bind(page: Page) -> None:
     def ask_several(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_several(page, str((event._data or {}).get("documents", "")).split(), search))
 
-    def delete(search: str, event: gr.EventData) -> list[Any]:
-        return page.guarded(lambda: on_delete(page, str(event._data.get("document", "")), search))
+    def delete(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
+        chosen = str(event._data.get("documents") or event._data.get("document", "")).split()
+        return page.guarded(lambda: on_delete(page, chosen, document_id, conversation_id, search))
 
     def look(document_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> list[Any]:
         try:
@@ -81,7 +82,8 @@ def bind(page: Page) -> None:
     leaving = {"cancels": page.answering, **AT_ONCE}
     page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
     page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
-    page["documents"].delete(delete, page["search"], outputs, api_name="delete", **leaving)
+    for source, name in (("documents", "delete"), ("several", "delete_several")):
+        page[source].delete(delete, ids, outputs, api_name=name, **leaving)
     looks = [*ids, page["awaited"], page["seen"]]
     # Gradio's `input` is for keys that write something: it misses the others, and what is pasted.
     searching = {"trigger_mode": "always_last", **AT_ONCE}
@@ -200,10 +202,11 @@ def on_act(page: Page, open_id: str, conversation_id: str, search: str, event: M
     return {**page.after(document_id, open_id, conversation_id, search), "notices": ""}
 
 
-def on_delete(page: Page, document_id: str, search: str) -> View:
-    """Deletes the open document; nothing is open afterwards."""
-    page.app.library.delete(document_id)
-    return page.opened("", None, search)
+def on_delete(page: Page, chosen: Sequence[str], open_id: str, conversation_id: str, search: str) -> View:
+    """Deletes the open document, or those that are chosen; if it is among them nothing is open afterwards."""
+    for document_id in chosen:
+        page.app.library.delete(document_id)
+    return page.opened("" if open_id in chosen else open_id, conversation_id, search)
 
 
 def on_tick(page: Page, open_id: str, conversation_id: str, search: str, awaited: str, seen: Mapping[str, int]) -> View:

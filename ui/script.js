@@ -92,7 +92,7 @@
     ask.dataset.all ||= ask.textContent;
     const words = picked.size ? t("Ask {documents}", { documents: count(picked.size, "chosen document") }) : ask.dataset.all;
     if (ask.textContent !== words) ask.textContent = words;
-    ask.nextElementSibling.hidden = !picked.size;
+    for (const other of [...ask.parentElement.children].slice(1)) other.hidden = !picked.size;
   }
   document.addEventListener("change", ({ target }) => {
     if (!target.matches?.(".pick")) return;
@@ -114,7 +114,7 @@
 
   function payload(source) {
     const marks = source.closest("[data-citations]");
-    const extra = "several" in source.dataset ? { documents: [...picked].join(" ") } : {};
+    const extra = source.closest(".several-bar") ? { documents: [...picked].join(" ") } : {};
     const document = source.dataset.document || marks?.dataset.document || "";
     return { ...source.dataset, ...extra, document, citations: marks ? marks.dataset.citations : "" };
   }
@@ -140,7 +140,7 @@
       reached = "";
       drawn();
       trigger(data.event, data);
-      if ("several" in data) acts.unpick();
+      if ("documents" in data) acts.unpick();
       if ("edit" in data) typed().focus();
     };
     const buttonOf = (event) => event.target.closest("button[data-event]");

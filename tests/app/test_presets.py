@@ -91,8 +91,10 @@ def test_what_a_recipe_keeps_in_words() -> None:
     assert [kept_by(name) for name in NAMED] == [
         "everything, as it was read",
         "40 % of the tokens in 4 bits",
-        *2 * ["every token, coded across layers in fine steps"],
-        *2 * ["every token, coded across layers in coarse steps"],
+        "every token, rounded finely, which is nearest to exact; unpacked when it is asked",
+        "every token, rounded less finely; unpacked when it is asked",
+        "every token, rounded coarsely; unpacked when it is asked",
+        "every token, rounded most coarsely, which takes the least; unpacked when it is asked",
     ]
     assert kept_by("A35+k4v3") == "every token in 3 and 4 bits, with keys shared between layers"
     assert [named(text) for text in ("coded16+near4,1", "keep40+k4v4h", "faithful", "k4v4")] == [

@@ -68,6 +68,13 @@ def test_by_mouse(opened: Page) -> None:
     opened.get_by_role("dialog").get_by_role("textbox").fill("")
     opened.get_by_role("button", name="Keep these").click()
     expect(opened.locator(".document[aria-current] .tags")).to_have_count(0)
+    for name in ("Wait 1", "Wait 3"):
+        opened.get_by_label(f"Choose {name} for a question").check()
+    opened.get_by_label("Delete the chosen documents").click()
+    opened.get_by_role("button", name="Delete", exact=True).last.click()
+    order(opened, "Report", "Wait 2")
+    expect(opened.locator("#head h2"), "what is open stays so").to_have_text("Report")
+    expect(opened.get_by_label("Delete the chosen documents")).to_be_hidden()
 
 
 def test_by_keyboard(opened: Page) -> None:

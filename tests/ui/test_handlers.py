@@ -85,6 +85,7 @@ def test_what_leaves_a_conversation_ends_the_drawing_of_its_answer(app: FakeApp)
         "open",
         "several",
         "delete",
+        "delete_several",
         "conversation",
         "conversation_new",
         "conversation_delete",
@@ -201,8 +202,14 @@ def test_a_wrong_password_is_said_and_the_right_one_reads(app: FakeApp, page: Pa
     assert "Reading" in str(unlock("open sesame")["documents"])
 
 
-def test_deleting_the_open_document_closes_it(app: FakeApp, page: Page, document_id: str) -> None:
-    view = library_panel.on_delete(page, document_id, "")
+def test_deleting_the_open_document_closes_it_and_another_one_does_not(
+    app: FakeApp, page: Page, document_id: str, tmp_path: Path
+) -> None:
+    library_panel.on_upload(page, [uploaded(tmp_path, "minutes.txt", b"minutes")], "", document_id, "")
+    minutes = next(each.document_id for each in app.library.catalogue.entries() if each.document_id != document_id)
+    kept = library_panel.on_delete(page, [minutes], document_id, "c", "")
+    assert kept["document_id"] == document_id and minutes not in str(kept["documents"])
+    view = library_panel.on_delete(page, [document_id], document_id, "c", "")
     assert view["document_id"] == ""
     assert "Try the sample" in str(view["history"])
     assert app.library.catalogue.entries() == []

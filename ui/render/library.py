@@ -151,13 +151,17 @@ def row(entry: DocumentEntry, turn: tuple[str, str] = ("", "")) -> str:
 
 
 def several(entries: Sequence[DocumentEntry]) -> str:
-    """Asks the documents that are chosen in the list, which the browser knows, or all."""
+    """Asks the documents that are chosen in the list, which the browser knows, or all; the chosen ones also go."""
     if len(entries) < 2:
         return ""
     return (
         f'<div class="several-bar"><button class="small" data-event="select" data-pane="chat" data-several>'
         f"{t('Ask all {n} documents', n=figure(len(entries)))}</button>"
-        f'<button class="quiet-button" data-do="unpick" hidden>{t("Clear")}</button></div>'
+        f'<button class="quiet-button" data-do="unpick" hidden>{t("Clear")}</button>'
+        f'<button class="quiet-button" data-event="delete" hidden title="{t("Delete")}"'
+        f' aria-label="{t("Delete the chosen documents")}" data-ask="{t("Delete the chosen documents?")}"'
+        f' data-words="{t("Their files, their memory and every conversation about them go for good.")}"'
+        f' data-yes="{t("Delete")}">{icon("trash")}</button></div>'
     )
 
 

@@ -55,8 +55,8 @@ def change(state: PresetState, step: RecipeStep) -> str:
 
 
 def _step(state: PresetState, step: RecipeStep) -> str:
-    keeps = translated(step.keeps)
-    facts = text(translated(step.why_not) if step.why_not else f"{costs(step)}. {keeps[0].upper()}{keeps[1:]}.")
+    sentences = [translated(step.why_not)] if step.why_not else [f"{costs(step)}.", f"{translated(step.keeps)}."]
+    facts = text(" ".join(each[0].upper() + each[1:] for each in sentences))
     if step.name == state.chosen:
         does = 'aria-pressed="true"'
     elif step.why_not:

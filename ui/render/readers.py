@@ -11,10 +11,7 @@ def panel(status: ReaderStatus, entries: Sequence[ReaderEntry] = ()) -> str:
     """The quiet line about the reader, which unfolds to all others."""
     states = {"loading": t("is loading"), "ready": t("is ready"), "failed": t("could not be loaded")}
     name = t("The reader") if status.name in ("", "auto") else text(status.name)
-    line = (
-        f'<span class="dot"></span><span class="name">{name}</span>'
-        f" <span>{states.get(status.state, '')}</span>"
-    )
+    line = f'<span class="dot"></span><span class="name">{name}</span> <span>{states.get(status.state, "")}</span>'
     if not entries:
         return f'<div class="reader" data-state="{text(status.state)}"><p>{line}</p></div>'
     why = "" if status.state == "loading" else f'<p class="why">{text(translated(status.why))}</p>'
