@@ -67,7 +67,7 @@
       box.addEventListener("close", () => {
         resolve(given === undefined || box.returnValue !== "yes" ? box.returnValue : `yes ${field.value}`);
         box.remove();
-        refocus();
+        docpodFocus.back();
       }));
   }
   // The new name, or the tags, of which there may be none; the old ones where nothing is to change.
@@ -315,35 +315,6 @@
     if (target.closest("#reader form")) chosen = type === "input" ? target.value : "";
   };
   for (const each of ["input", "submit"]) document.addEventListener(each, typedReader, true);
-  // So does the focus, unless it went elsewhere before: on the same thing, or on what stands where it was.
-  let focused = null, region = null, at = 0;
-  const parts = () => [...region.querySelectorAll("a, button, input, select, summary, textarea, [tabindex]")];
-  const seen = (each) => each?.isConnected && each.checkVisibility() && !each.disabled;
-  function refocus() {
-    if (!focused || document.activeElement !== document.body || seen(focused)) return;
-    const all = parts(), { step, document: id, setting } = focused.dataset;
-    const name = ({ id, tagName, ariaLabel, dataset: { event, act, document, conversation, page, mark, tag, recipe } }) =>
-      [id, tagName, ariaLabel, event, act, document, conversation, page, mark, tag, recipe].join();
-    const same = [all[at], ...all].find((each) => each && name(each) === name(focused));
-    // What is being typed there is not sent yet.
-    if (same?.matches("#settings [inputmode]") && focused.value !== focused.defaultValue) same.value = focused.value;
-    // Where a way in the queue or to a version ended, its other one has the focus; where one to a default went, its field.
-    const others = all.filter((each) => step && each.dataset.step && each.dataset.document === id);
-    const near = [document.getElementById(`set-${setting}`), menu && region.querySelector(`[data-menu=${menu}] > summary`)];
-    [same, ...others, ...near, ...all.slice(at), ...all, region.closest(".pane")].find(seen)?.focus({ preventScroll: true });
-  }
-  let menu = "";
-  document.addEventListener("focusin", ({ target }) => {
-    if (target.closest("dialog")) return;
-    region = target.closest("[data-region]");
-    focused = region && target;
-    menu = target.closest("[data-menu]")?.dataset.menu;
-    at = region ? Math.max(0, parts().indexOf(target)) : 0;
-  });
-  document.addEventListener("focusout", ({ target }) => setTimeout(() => {
-    const now = document.activeElement;
-    if (target === focused && seen(target) && target !== now && !now.closest("dialog")) focused = null;
-  }));
 
   // Files dropped anywhere go to the upload button.
   function uploadInput() {
@@ -480,7 +451,7 @@
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name, tabIndex: -1 });
     const words = { childList: true, subtree: true, characterData: true };
     for (const part of ["#head", "#dial", "#reader", "#documents", "#who", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
-    new MutationObserver(refocus).observe(document.querySelector("#desk"), { childList: true, subtree: true });
+    docpodFocus.watch();
     new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();

@@ -14,7 +14,7 @@ def theme() -> gr.themes.Base:
 
 
 _HERE = Path(__file__).parent
-SCRIPTS = tuple((_HERE / name).read_text(encoding="utf-8") for name in ("pdf_frame.js", "script.js"))
+SCRIPTS = tuple((_HERE / name).read_text(encoding="utf-8") for name in ("focus.js", "pdf_frame.js", "script.js"))
 
 
 def head() -> str:
