@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from storage.errors import NotStored
 from storage.models import Citation, Conversation, Document, Message, MessageState, Person, utc_now
-from storage.sessions import Sessions, add, stored
+from storage.sessions import Sessions, add, count_change, stored
 
 OPEN: tuple[MessageState, ...] = ("waiting", "partial")
 """States of an answer that is still to come, or to be revised."""
@@ -105,8 +105,9 @@ class Conversations(Sessions):
             hidden = Conversation.owner == found.owner, Conversation.is_deleted, Conversation.id != conversation_id
             gone = session.scalars(delete(Conversation).where(*hidden).returning(Conversation.id)).all()
             found.is_deleted = True
-        if gone:
-            self._empty_log()
+            if gone:
+                # The keeper takes them out of the log, for which nobody need wait.
+                count_change(session, "erased")
 
     def bring_back_conversation(self, conversation_id: str) -> bool:
         """Show a hidden conversation again; whether there was one."""

@@ -41,6 +41,7 @@ class Keeper:
         except ERRORS as error:
             raise refusal(error, str(home.database)) or error from error
         self._not_before = 0.0
+        self._erased = 0
         self._is_kept = False
 
     def start(self) -> None:
@@ -71,6 +72,9 @@ class Keeper:
             if self._version() == self._seen:
                 return True
             erased = as_number(self._store.preference("erased"))
+            if erased > self._erased:
+                self._watch.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._erased = erased
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
                 self._back_up(stale)

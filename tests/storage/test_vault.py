@@ -279,3 +279,17 @@ def test_a_conversion_that_is_killed_goes_on_and_loses_nothing(
         assert way is decrypt or not [word for word in SECRET if word in everything(root)], step
         shutil.rmtree(root)
     assert step > 60
+
+
+def test_what_is_forgotten_leaves_the_database_and_its_log(tmp_path: Path) -> None:
+    with closing(Home(tmp_path / "home")) as home:
+        store = open_library(home).store
+        keeper = Keeper(home, store, True)
+        store.add_document(Document(id="a" * 64, title="", file_name="a.txt", media_type="text/plain", num_bytes=1))
+        for title in (WORDS, "Another"):
+            store.hide_conversation(store.start_conversation("a" * 64, title).id)
+        files = (home.database, home.database.with_name(f"{home.database.name}-wal"))
+        assert any(WORDS.encode() in path.read_bytes() for path in files)
+        keeper.close()
+        assert not any(WORDS.encode() in path.read_bytes() for path in files)
+        store.close()
