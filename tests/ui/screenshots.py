@@ -30,7 +30,7 @@ GAP = 24
 
 
 class Album:
-    """Pictures by name, in 256 colours, which are a quarter of the bytes."""
+    """Pictures by name, as WebP without loss: fewer bytes than PNG of 256 colours, which lost the rare ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,7 +42,7 @@ class Album:
         for each in shown:
             whole.paste(each, (left, 0))
             left += each.width + GAP
-        whole.quantize(256, Image.Quantize.MEDIANCUT).save(self._folder / f"{name}.png", optimize=True)
+        whole.save(self._folder / f"{name}.webp", lossless=True, method=6)
 
 
 def seen(page: Page) -> Image.Image:
