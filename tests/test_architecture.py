@@ -63,6 +63,7 @@ CATCHES_EVERYTHING = {
     "app/worker.py": "rim: whatever goes wrong with one document must not end the thread that serves the others",
     "app/readers/worker.py": "rim: whatever a parser raises over one page costs that page only",
     "storage/object_store.py": "rim: whatever a store's own library raises means that the store cannot be used now",
+    "engine/models/tokenizer.py": "named: whatever a tokenizer's library raises over a file means that it is spoilt",
     "engine/runtime/backend.py": "tried once: whatever Triton raises here, answers go without it, which is said",
 }
 BY_NAME = {"import_module", "resolve_name", "__import__"}
