@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from blake3 import blake3
-from sqlalchemy import URL, Connection, Table, exists, insert, select, update
+from sqlalchemy import URL, Connection, Table, delete, exists, insert, select, update
 
 from storage.blobs import digest_of
 from storage.durable import atomic_file
 from storage.errors import HomeBusy, PlaceRefused, StorageError
 from storage.home import Home
 from storage.migrations import migrate
-from storage.models import Base, Document, Page
+from storage.models import Base, Document, Page, Preference
 from storage.object_store import is_kept, put, store_of
 from storage.postgres import Postgres
 from storage.store import Store
@@ -57,6 +57,8 @@ def _copy_rows(source: Store, url: str) -> dict[str, int]:
         migrate(database)
         with source._database.engine.begin() as old, database.writing.begin() as new:
             counts = {}
+            # All that a library has from its beginning.
+            new.execute(delete(Preference))
             for table in Base.metadata.sorted_tables:
                 if new.scalar(select(exists(table.select()))):
                     raise PlaceRefused("a library is in that database already")

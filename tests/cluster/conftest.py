@@ -26,7 +26,7 @@ from engine.models import loader
 from tests.app import paper
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 400.0
+PATIENCE_SECONDS = 300.0
 ANSWERERS, READERS = 3, 2
 
 

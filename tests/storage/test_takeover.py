@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from storage import BlobStore, Home, PlaceRefused, StorageError, Store, open_library, read_block, take_over, write_block
+from storage import (
+    BlobStore,
+    Home,
+    PlaceRefused,
+    StorageError,
+    Store,
+    note,
+    open_library,
+    read_block,
+    take_over,
+    write_block,
+)
 from storage import takeover as module
 from tests.servers import PostgresServer, S3Server
 from tests.storage.rows import answer, block, citation, document, page, section
@@ -29,6 +40,7 @@ def made(root: Path) -> tuple[str, str, str]:
         for _ in range(2):
             store.add_exchange(conversation.id, "Where?", answer("There."), [citation(1, "zanzibar")])
         store.prefer("theme", "dark")
+        note(home, store)
         return digest, conversation.id, row.file_name
 
 
@@ -79,6 +91,9 @@ def test_rows_that_read_otherwise_leave_nothing_behind(
 
     monkeypatch.setattr(module, "_rows", wrong)
     with closing(Home(tmp_path / "home", database=postgres.url())) as home:
+        with pytest.raises(PlaceRefused, match="a library of its own"):
+            # Whose files are unknown in that database.
+            open_library(home)
         with pytest.raises(StorageError, match="citations was copied, but reads otherwise"):
             take_over(home)
         assert take_over(home)["citations"] == 2
