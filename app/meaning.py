@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from app.windows import windows
 from engine.core.errors import ModelMissing
@@ -141,8 +142,8 @@ class Meaning:
                     if self._encoder is None and not self._missing:
                         folder = ensure(self._models, fetch)
                         self._encoder = TextEncoder(folder) if folder else None
-                except ModelMissing as error:
-                    log.warning("%s Passages are found by their words alone.", error)
+                except (ModelMissing, OSError, ValueError, SafetensorError) as error:
+                    log.warning("Passages are found by their words alone: %s", error)
                     self._missing = True
         return self._encoder
 

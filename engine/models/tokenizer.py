@@ -1,7 +1,7 @@
 """Text to token ids and back: plain text can never become a control token, and every id knows its characters."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,18 @@ _DIRECTIVES = "".join(f"|replace('%{each}', '{PINNED_DATE.strftime('%' + each)}'
 # As a macro, since transformers hands no functions to a template; it goes before the global of the same name. Templates
 # are rendered with trim_blocks: the line's end is no part of what is said.
 _PINNED_CLOCK = f"{{% macro strftime_now(format) %}}{{{{ format{_DIRECTIVES} }}}}{{% endmacro %}}\n"
+
+
+def read_tokenizer(load: Callable[..., Any], source: Path | str, **options: Any) -> Any:
+    """A tokenizer by a function of transformers or tokenizers, which raise anything, plain `Exception` too, for files
+    that are spoilt or cannot be opened. Raises ImportError and OSError as they do, and ValueError for all else.
+    """
+    try:
+        return load(source, **options)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(f"its tokenizer cannot be read: {error!r}") from error
 
 
 class Tokenizer:

@@ -148,32 +148,6 @@ def test_a_database_of_another_library_is_not_taken_for_this_one(
     assert [each.document_id for each in again.library.catalogue.entries()] == [document_id]
 
 
-def test_flipped_bits_in_a_log_that_was_not_folded_in_lose_no_document(
-    open_app: OpenApp, settings: Settings, tmp_path: Path
-) -> None:
-    app = open_app()
-    # As a process that is killed leaves it: the log is there, and no backup.
-    ids = {app.library.add(paper.text(tmp_path / f"{pages}.txt", pages), "a.txt", move=False) for pages in (1, 2, 3)}
-    killed = tmp_path / "killed"
-    shutil.copytree(settings.home, killed)
-    app.close()
-    log = killed / "docpod.sqlite3-wal"
-    size = log.stat().st_size
-    assert size > 4096
-    for at in range(5, size, size // 12):
-        home = tmp_path / f"flipped-{at}"
-        shutil.copytree(killed, home)
-        with (home / log.name).open("r+b") as file:
-            file.seek(at)
-            byte = file.read(1)[0]
-            file.seek(at)
-            file.write(bytes([byte ^ 4]))
-        flipped = open_app(home=home)
-        assert {each.document_id for each in flipped.library.catalogue.entries()} == ids, at
-        assert {path.name for path in (home / "documents").iterdir()} == ids
-        flipped.close()
-
-
 def test_what_is_unknown_is_set_aside_and_goes_with_its_document(
     open_app: OpenApp, settings: Settings, tmp_path: Path
 ) -> None:

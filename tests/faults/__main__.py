@@ -28,7 +28,7 @@ KINDS = (
     "hostile_files",
 )
 WRONG = ("wrong_answers", "lost_documents", "tracebacks", "unreadable_stores", "false_reuse", "came_back")
-SHARES = {"corruptions": 8, "kills": 2}
+SHARES = {"corruptions": 20, "kills": 2}
 """How many trials of a kind make a round, where it is not one."""
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 SHIPPED = ("app", "engine", "storage")

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.core.errors import ModelDamaged, ModelUnsupported
 from engine.models import checksums
 from engine.models.folder import LOADING, made_once, need_room
+from engine.models.tokenizer import read_tokenizer
 
 SUFFIX = ".gguf"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -53,7 +54,7 @@ def convert(path: Path, folder: Path) -> None:
     # transformers before 5.20 always dequantizes; later ones keep the weights packed unless told otherwise.
     packed = getattr(transformers, "GgufConfig", None)
     options = {"quantization_config": packed(dequantize=True)} if packed else {}
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = read_tokenizer(AutoTokenizer.from_pretrained, path.parent, gguf_file=path.name)
     with LOADING:
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16, **options)
     model.save_pretrained(folder)

@@ -16,6 +16,7 @@ from engine.models import checksums, hub
 from engine.models.download import said
 from engine.models.families.config import TEXT_WEIGHTS, config_of
 from engine.models.folder import LOADING, MERGE, made_once, need_room
+from engine.models.tokenizer import read_tokenizer
 
 CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -76,6 +77,7 @@ def _merge(path: Path, base: Path, models: Path, on_progress: Callable[[str], No
         if report.unexpected_keys or report.missing_keys:
             raise ValueError("it was made for other layers")
         adapted.merge_and_unload(safe_merge=True).save_pretrained(out)
-        AutoTokenizer.from_pretrained(path if any(path.glob("tokenizer*")) else base).save_pretrained(out)
+        tokenizer = read_tokenizer(AutoTokenizer.from_pretrained, path if any(path.glob("tokenizer*")) else base)
+        tokenizer.save_pretrained(out)
     except (ImportError, OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelDamaged(f"{path.name} could not be merged into {base.name}: {error}", MERGE) from error

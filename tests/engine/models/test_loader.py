@@ -111,6 +111,10 @@ def test_what_is_no_model_is_called_so(choice: str, words: str, tmp_path: Path) 
     assert choice in str(raised.value)
 
 
+_NO_MERGE = '{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["x y"]}}'
+"""Of this tokenizers raises a plain `Exception`, as of a file that cannot be opened."""
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -119,6 +123,11 @@ def test_what_is_no_model_is_called_so(choice: str, words: str, tmp_path: Path) 
         (tear("model.safetensors", 0), "could not be loaded"),
         (drop("token*"), "could not be loaded: .*tokenizer"),
         (tear("tokenizer.json", 10), "could not be loaded"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{}"),
+            "its tokenizer cannot be read",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text(_NO_MERGE), "its tokenizer cannot be read"),
         (configure(hidden_size=96), "could not be loaded"),
         (configure(num_hidden_layers=6), "its files lack 18 of its weights"),
     ],

@@ -28,6 +28,14 @@ def test_the_first_source_that_has_it_is_enough(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(text_encoder, "sha256", lambda path: path.read_text())
     names = ("model.safetensors", "tokenizer.json", "config.json")
     monkeypatch.setattr(text_encoder, "_SHA256", dict.fromkeys(names, "right bytes"))
-    folder = ensure(tmp_path, True, [unreachable, lambda folder: put(b"right bytes", folder)])
+    sources = [unreachable, lambda folder: put(b"right bytes", folder)]
+    folder = ensure(tmp_path, True, sources)
     assert folder is not None and {path.name for path in folder.iterdir()} == set(names)
     assert ensure(tmp_path, True, []) == ensure(tmp_path, False) == folder
+    # It is looked at every time, and no damaged one finds passages.
+    for spoil in (lambda path: path.write_text("right bites"), Path.unlink):
+        spoil(folder / "tokenizer.json")
+        with pytest.raises(ModelMissing, match="no way there"):
+            ensure(tmp_path, False, [unreachable])
+        assert ensure(tmp_path, False, sources) == folder
+        assert (folder / "tokenizer.json").read_text() == "right bytes"
