@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.cluster.distant import key_of
-from app.cluster.line import slug
+from app.cluster.line import ReplicasAway, slug
 from app.cluster.replica import Replica
 from app.cluster.wire import Values
 from app.settings import Settings
@@ -127,7 +127,12 @@ def running(settings: Settings, models: Sequence[str], plan: Plan) -> Iterator[t
             given = {**asdict(settings), "model": model, "cluster": "", "home": settings.home.absolute()}
             bound, place = _deployment(role, plan).bind(role, given, key), slug(model)
             targets.append(serve.RunTarget(bound, name=f"{place}-{role}", route_prefix=f"/{place}/{role}"))
-        serve.run_many(targets)
+        try:
+            serve.run_many(targets)
+        except RuntimeError as error:
+            raise ReplicasAway(
+                f"Replicas did not begin: {error}", "Their logs say why: logs/serve of Ray's session."
+            ) from error
         yield f"http://{host}:{port}", ray.get_runtime_context().gcs_address
     finally:
         for each in targets:

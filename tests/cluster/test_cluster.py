@@ -8,14 +8,17 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from app.cluster.line import ReplicasAway
 from app.conversations import Asked
 from app.errors import Busy, NotRead
 from app.events import Answer, AskEvent, TextDelta
 from app.main import App
 from app.questions import Questions
+from app.settings import Settings
 from storage import read_block, takeover
 from tests.app.paper import code, wait_until
 from tests.cluster.conftest import ANSWERERS, PATIENCE_SECONDS, Begun, Cluster
@@ -258,3 +261,16 @@ def test_a_replica_killed_while_it_answers_loses_and_repeats_nothing_and_few_doc
     assert all(after[each] in (before[each], new) for each in before if before[each] != victim)
     most = len(others) * (1 / ANSWERERS + 0.1)
     assert sum(before[each] == victim for each in others) <= most and sum(after[each] == new for each in others) <= most
+
+
+def test_replicas_that_cannot_begin_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployments = pytest.importorskip("app.cluster.deployments")
+
+    def fails(_: object) -> None:
+        raise RuntimeError("deploying a model failed")
+
+    monkeypatch.setattr(deployments, "ray", Mock())
+    monkeypatch.setattr(deployments, "serve", Mock(run_many=fails))
+    plan = deployments.Plan()
+    with pytest.raises(ReplicasAway, match="deploying a model failed"):
+        deployments.running(Settings(home=tmp_path), ["model"], plan).__enter__()
