@@ -1,9 +1,10 @@
 """The copy of a library from the folder of its home into the database of a server, and into a store."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from functools import partial
+from functools import partial, reduce
+from operator import xor
 from typing import Any
 
 from blake3 import blake3
@@ -62,11 +63,13 @@ def _copy_rows(source: Store, url: str) -> dict[str, int]:
             for table in Base.metadata.sorted_tables:
                 if new.scalar(select(exists(table.select()))):
                     raise PlaceRefused("a library is in that database already")
+                count = total = 0
                 for rows in _rows(old, table):
                     new.execute(insert(table), rows)
-                counts[table.name], digest = _contents(old, table)
-                if _contents(new, table) != (counts[table.name], digest):
+                    count, total = count + len(rows), total ^ _checksum(rows)
+                if reduce(xor, map(_checksum, _rows(new, table)), 0) != total:
                     raise StorageError(f"{table.name} was copied, but reads otherwise")
+                counts[table.name] = count
                 database.count_on(new, table)
             for document_id in new.scalars(select(Document.id).where(Document.state == "parsed")).all():
                 pages = new.execute(select(Page.number, Page.text).where(Page.document_id == document_id)).all()
@@ -77,14 +80,11 @@ def _copy_rows(source: Store, url: str) -> dict[str, int]:
 
 def _rows(connection: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:
     """All rows, parents before their children; without NUL, which PostgreSQL has in no text."""
-    found = connection.execute(select(table).order_by(*table.primary_key))
-    for part in found.mappings().partitions(_ROWS):
+    found = connection.execute(select(table).order_by(*table.primary_key).execution_options(yield_per=_ROWS))
+    for part in found.mappings().partitions():
         yield [{k: v.replace("\0", "\ufffd") if isinstance(v, str) else v for k, v in row.items()} for row in part]
 
 
-def _contents(connection: Connection, table: Table) -> tuple[int, int]:
-    """The number of rows, and a checksum over all in whichever order."""
-    count = total = 0
-    for row in (row for part in _rows(connection, table) for row in part):
-        count, total = count + 1, total ^ int.from_bytes(blake3(repr(row).encode()).digest())
-    return count, total
+def _checksum(rows: Iterable[dict[str, Any]]) -> int:
+    """Of rows that no two are alike, in whichever order."""
+    return reduce(xor, (int.from_bytes(blake3(repr(row).encode()).digest()) for row in rows), 0)

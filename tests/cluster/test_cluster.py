@@ -236,7 +236,7 @@ def test_a_replica_killed_while_it_answers_loses_and_repeats_nothing_and_few_doc
     twenty: list[Path],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    page, others = open_page(), [f"{number:064x}" for number in range(200)]
+    page, others = open_page(), [f"{number:064x}" for number in range(300)]
     documents, version = added(page, twenty), reads_as(page)
     read(page, documents)
     before = {each: cluster.who(each, version) for each in [*documents, *others]}

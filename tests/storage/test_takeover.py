@@ -84,7 +84,7 @@ def test_rows_that_read_otherwise_leave_nothing_behind(
 
     def wrong(connection, table):  # type: ignore[no-untyped-def]
         for part in rows(connection, table):
-            if table.name == "citations" and not changed:
+            if table.name == "citations" and connection.dialect.name == "postgresql" and not changed:
                 part[0]["page"] += 1
                 changed.append(table)
             yield part
