@@ -12,7 +12,7 @@ from tests.faults.power import Disk
 from tests.faults.seam import Kind, Step
 
 
-@pytest.mark.parametrize("options", [["--rounds", "4"], ["--rounds", "2", "--encrypted"]])
+@pytest.mark.parametrize("options", [["--rounds", "2"], ["--rounds", "1", "--encrypted"]])
 def test_a_few_faults_of_each_kind_do_no_harm(options: list[str]) -> None:
     command = [sys.executable, "-m", "tests.faults", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

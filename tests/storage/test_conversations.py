@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert, select
 
 from storage import Citation, Conversation, Message, NotStored, Store, Viewer
 from tests.storage.rows import A, B, answer, citation, document
@@ -133,9 +133,11 @@ def test_conversations_are_listed_and_deleted(store: Store, conversation: Conver
 
 def test_a_very_long_conversation_can_be_deleted(store: Store, conversation: Conversation) -> None:
     """SQLite follows at most a thousand deletions that set off each other."""
-    parent_id = None
-    for _ in range(550):
-        parent_id = store.add_exchange(conversation.id, "q", answer("a"), [], parent_id)[1].id
+    _, reply = store.add_exchange(conversation.id, "q", answer("a"), [])
+    with store._database.writing.begin() as connection:
+        (row,) = connection.execute(select(Message.__table__).where(Message.id == reply.id)).mappings()
+        ids = range(reply.id + 1, reply.id + 1099)
+        connection.execute(insert(Message), [{**row, "id": own, "parent_id": own - 1} for own in ids])
     assert len(store.messages(conversation.id)) == 1100
     store.delete_document(A)
     assert store.messages(conversation.id) == []

@@ -31,7 +31,7 @@ from storage.vault import Broken, sealed_file
 
 WORDS = "The ferryman keeps his ledger under the third plank"
 SECRET = (WORDS.encode(), b"ledger", b"ferryman.txt")
-STRIDE = int(os.environ.get("DOCPOD_STRIDE", 3))
+STRIDE = int(os.environ.get("DOCPOD_STRIDE", 7))
 """Of the steps at which a conversion is killed; 1 is each of them."""
 SIZES = (0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 300_000)
 

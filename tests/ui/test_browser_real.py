@@ -14,7 +14,7 @@ from tests.ui.served_process import serving, unused_port
 pytestmark = pytest.mark.browser
 
 RUN_APP = (sys.executable, "run_app.py")
-OPTIONS = ("--no-browser", "--model", "embedded", "--chunk-tokens", "128")
+OPTIONS = ("--no-browser", "--model", "embedded", "--chunk-tokens", "128", "--no-prepare")
 
 
 @pytest.fixture

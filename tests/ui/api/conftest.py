@@ -16,7 +16,7 @@ from tests.ui.api.clients import Served, openai_client
 from tests.ui.served_process import serving, unused_port
 
 RUN_APP = (sys.executable, "run_app.py")
-OPTIONS = ("--no-browser", "--model", "embedded", "--max-upload-mb", "1")
+OPTIONS = ("--no-browser", "--model", "embedded", "--max-upload-mb", "1", "--no-prepare")
 SCOPES = {"all": ("read", "ask", "write"), "reader": ("read",), "asker": ("ask",), "busy": ("read",)}
 
 
