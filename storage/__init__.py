@@ -54,4 +54,5 @@ from storage.recovery import Opened, forget, note, open_library
 from storage.shelf import Shelved
 from storage.sqlite import has_encryption
 from storage.store import Store
+from storage.takeover import take_over
 from storage.vault import By, Header, opened, read_bytes

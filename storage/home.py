@@ -14,6 +14,7 @@ from storage.errors import HomeBusy, HomeLocked, PlaceRefused, StorageError
 from storage.locks import FileLock, alone_with
 from storage.object_store import is_kept, mounted, put, store_of
 from storage.read_only import is_read_only, stand_in
+from storage.register import Register
 from storage.reserve import keep_reserve, release_reserve
 from storage.vault import Header, remove_left, sealed_file, unlocked, vault_of
 
@@ -128,6 +129,8 @@ class Home:
         """
         if self.bytes == self.root and not self.is_served:
             return
+        if self.bytes == self.root and Register.read(self.root).library not in ("", library):
+            raise PlaceRefused(f"{self.root} has a library of its own, which docpod copy-in takes there")
         mark, own = self.bytes / "library" / "mark", f"{library} {self.header.name if self.header else 'plain'}"
         mark.parent.mkdir(mode=0o700, exist_ok=True)
         try:

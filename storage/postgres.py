@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Table, create_engine, event, func, make_url, select, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -71,6 +71,12 @@ class Postgres:
     def complete(self, connection: Connection) -> None:
         """Make the table of words."""
         word_places.make(connection)
+
+    def count_on(self, connection: Connection, table: Table) -> None:
+        """Number further rows above those that came with numbers of their own."""
+        if (column := table.autoincrement_column) is not None:
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
+            connection.execute(select(func.setval(sequence, func.max(column))))
 
     def make_room(self) -> None:
         """Nothing: the disk is the server's."""

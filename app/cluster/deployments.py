@@ -17,11 +17,12 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions, RequestRouterConfig
+from ray.serve.schema import LoggingConfig
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.cluster.distant import key_of
-from app.cluster.line import slug
+from app.cluster.line import ReplicasAway, slug
 from app.cluster.replica import Replica
 from app.cluster.wire import Values
 from app.settings import Settings
@@ -33,6 +34,13 @@ instead of four a hot document takes three times the GPUs (docs/scale.md)."""
 _ALIVE_SECONDS = 5.0
 _DRAIN_SECONDS = 600.0
 """So long a replica that is to go may take to end what it is at work on."""
+_ONE_LOOP = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
+"""Of Ray's processes: a request wakes one thread less of each, since the work has threads of its own here."""
+_QUIET = LoggingConfig(enable_access_log=False)
 _STICKY = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
@@ -49,6 +57,8 @@ class Served:
         asked = await request.json()
         if asked and self._replica.reads_as(asked["recipe"]) != asked["reads_as"]:
             return Response(status_code=409)
+        # Ray cancels what nobody waits for any longer: no second task has to look out for that.
+        request.scope["asgi"] = {"version": "3.0", "spec_version": "2.4"}
         verb = request.url.path.rsplit("/", 1)[-1]
         who = {"x-replica": f"{socket.gethostname()}:{os.getpid()}"}
         return StreamingResponse(self._lines(verb, asked), headers=who, media_type="application/x-ndjson")
@@ -106,18 +116,23 @@ class Plan:
 def running(settings: Settings, models: Sequence[str], plan: Plan) -> Iterator[tuple[str, str]]:
     """The address of replicas and that of Ray, while they run; what they are at work on is ended first."""
     host, port = plan.door
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(_ONE_LOOP)
     own: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
     ray.init(log_to_driver=False, logging_level=logging.WARNING, **({"address": plan.ray} if plan.ray else own))
     targets = []
     try:
-        serve.start(http_options=HTTPOptions(host=host, port=port))
+        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=_QUIET)
         key = key_of(settings.home, make=True)
         for model, role in product(models, ROLES):
             given = {**asdict(settings), "model": model, "cluster": "", "home": settings.home.absolute()}
             bound, place = _deployment(role, plan).bind(role, given, key), slug(model)
             targets.append(serve.RunTarget(bound, name=f"{place}-{role}", route_prefix=f"/{place}/{role}"))
-        serve.run_many(targets)
+        try:
+            serve.run_many(targets)
+        except RuntimeError as error:
+            raise ReplicasAway(
+                f"Replicas did not begin: {error}", "Their logs say why: logs/serve of Ray's session."
+            ) from error
         yield f"http://{host}:{port}", ray.get_runtime_context().gcs_address
     finally:
         for each in targets:
@@ -146,12 +161,14 @@ def _deployment(role: str, plan: Plan) -> serve.Deployment:
         scaled = AutoscalingConfig(min_replicas=fewest, max_replicas=most, target_ongoing_requests=wanted)
         more = {"autoscaling_config": scaled}
     if role == "answer":
-        fallbacks = {"num_fallback_replicas": plan.copies - 1}
+        # So many places on the ring that each replica has about as many documents as the next.
+        fallbacks = {"num_virtual_nodes": 400, "num_fallback_replicas": plan.copies - 1}
         routed: dict[str, Any] = {"request_router_class": _STICKY, "request_router_kwargs": fallbacks}
         more["request_router_config"] = RequestRouterConfig(**routed)
     return serve.deployment(
         name=role,
         max_ongoing_requests=_QUEUE[role],
+        logging_config=_QUIET,
         graceful_shutdown_timeout_s=_DRAIN_SECONDS,
         ray_actor_options={"num_cpus": 0.01, "num_gpus": plan.gpus},
         **more,

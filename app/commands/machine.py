@@ -4,20 +4,23 @@ import argparse
 import logging
 import platform
 import sys
+from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from app.commands.parsers import Parsers
 from app.commands.terminal import PROGRAM, wait
-from app.errors import AppError, ModelUnavailable
+from app.errors import AppError, BadSetting, ModelUnavailable
 from app.main import App
+from app.passphrase import known
 from app.readers import confinement
 from app.settings import Settings
 from app.starter import install
 from engine.kernels.card import why_not_triton
 from engine.models.loader import select_device
-from storage import seen_from_outside
+from storage import Home, seen_from_outside, take_over
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ def add(commands: Parsers) -> None:
     doctor.add_argument("--scrub", action="store_true", help=scrub)
     doctor.set_defaults(locked=_doctor_without_key)
     commands.add("rescue", _rescue).add_argument("--empty", action="store_true", help="delete what was set aside")
+    commands.unopened("copy-in", _copy_in)
     commands.add("install-desktop", _install_desktop)
 
 
@@ -101,6 +105,19 @@ def _rescue(app: App, options: argparse.Namespace) -> dict[str, Any]:
     for name in aside:
         print(f"{'deleted' if options.empty else 'set aside'}: {name}")
     return {"documents": len(entries), "entered": [each.id for each in app.rescued], "set_aside": aside}
+
+
+def _copy_in(settings: Settings, _: argparse.Namespace) -> dict[str, Any]:
+    """Copy what is in the home's folder into the database of --database, the store of --store, or both."""
+    if not settings.database and not settings.store:
+        raise BadSetting("There is nowhere to copy to.", "Give --database postgresql://..., --store s3://..., or both.")
+    with closing(App(replace(settings, database="", store=""))):
+        # What is damaged is put right while it can be, and backed up.
+        pass
+    with closing(Home(settings.home, known, **settings.places)) as home:
+        copied = take_over(home)
+    print("Copied, and compared. From now on begin DocPod with these settings; the folder keeps what it had.")
+    return _printed(copied)
 
 
 def _version(package: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -25,8 +26,18 @@ from engine.models import loader
 from tests.app import paper
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 400.0
+PATIENCE_SECONDS = 300.0
 ANSWERERS, READERS = 3, 2
+
+
+class Begun(NamedTuple):
+    """A cluster that begins, and what it says."""
+
+    address: str
+    settings: Settings
+    link: Path
+    process: subprocess.Popen[str]
+    said: Path
 
 
 @dataclass
@@ -36,7 +47,6 @@ class Cluster:
     address: str
     settings: Settings
     link: Path
-    process: subprocess.Popen[str]
     client: httpx.Client
 
     @property
@@ -86,9 +96,10 @@ def settings(model_folder: tuple[Path, Path]) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def cluster(
+def begun(
     settings: Settings, model_folder: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
+) -> Iterator[Begun]:
+    """A cluster that begins, which takes a while: whatever needs none goes on meanwhile."""
     if find_spec("ray") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("CI must run the cluster tests, and the extra `cluster` is not installed.")
@@ -99,24 +110,27 @@ def cluster(
     link.symlink_to(home)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        door = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [sys.executable, str(ROOT / "run_app.py"), "cluster", "up", settings.model, "--home", str(link)]
-    command += ["--answerers", str(ANSWERERS), "--readers", str(READERS), "--door", f"127.0.0.1:{port}"]
+    command += ["--answerers", str(ANSWERERS), "--readers", str(READERS), "--door", door]
     command += ["--chunk-tokens", str(settings.chunk_tokens)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
     said = folder / "said"
     with said.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, text=True)
-    try:
-        patience_ends = time.monotonic() + PATIENCE_SECONDS
-        while "Replicas are at" not in said.read_text():
-            assert process.poll() is None and time.monotonic() < patience_ends, said.read_text()
-            time.sleep(0.2)
-        with httpx.Client(timeout=60.0, trust_env=False) as client:
-            yield Cluster(f"http://127.0.0.1:{port}", replace(settings, home=home), link, process, client)
-    finally:
-        process.terminate()
-        process.wait(120)
+    yield Begun(f"http://{door}", replace(settings, home=home), link, process, said)
+    process.terminate()
+    process.wait(120)
+
+
+@pytest.fixture(scope="session")
+def cluster(begun: Begun) -> Iterator[Cluster]:
+    patience_ends = time.monotonic() + PATIENCE_SECONDS
+    while "Replicas are at" not in begun.said.read_text():
+        assert begun.process.poll() is None and time.monotonic() < patience_ends, begun.said.read_text()
+        time.sleep(0.2)
+    with httpx.Client(timeout=60.0, trust_env=False) as client:
+        yield Cluster(begun.address, begun.settings, begun.link, client)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +170,7 @@ def alone(
 
 @pytest.fixture(scope="session")
 def twenty(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """As many texts, which several tests have."""
+    """As many texts, which a single process has read too."""
     return written(tmp_path_factory.mktemp("twenty"), 20)
 
 

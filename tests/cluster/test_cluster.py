@@ -6,22 +6,27 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from app.cluster.line import ReplicasAway
 from app.conversations import Asked
 from app.errors import Busy, NotRead
 from app.events import Answer, AskEvent, TextDelta
 from app.main import App
 from app.questions import Questions
-from storage import read_block
+from app.settings import Settings
+from storage import read_block, takeover
 from tests.app.paper import code, wait_until
-from tests.cluster.conftest import ANSWERERS, Cluster
+from tests.cluster.conftest import ANSWERERS, PATIENCE_SECONDS, Begun, Cluster
 
 pytestmark = pytest.mark.cluster
 Papers = Callable[[int], list[Path]]
 Said = tuple[str, str, tuple[object, ...]]
+Expected = dict[str, tuple[list[str], Said]]
 QUESTION = "What is the access code of room 2?"
 
 
@@ -54,14 +59,22 @@ def checksums(app: App, document_id: str) -> list[str]:
     return [block.checksum for section in sections for block in app._store.blocks(section.id)]
 
 
+@pytest.fixture(scope="session")
+def expected(begun: Begun, alone: App, twenty: list[Path]) -> Expected:
+    """By document, what a single process has read and answers, which it does while the cluster begins."""
+    documents = added(alone, twenty)
+    read(alone, documents)
+    return {each: (checksums(alone, each), ask(alone, each)) for each in documents}
+
+
 def reads_as(app: App) -> str:
     return app.model.wait().loaded.recipes["exact"].reader
 
 
 def test_a_replica_killed_while_it_reads_is_followed_by_another_from_the_last_chunk(
+    expected: Expected,
     cluster: Cluster,
     open_page: Callable[[], App],
-    alone: App,
     twenty: list[Path],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -85,63 +98,10 @@ def test_a_replica_killed_while_it_reads_is_followed_by_another_from_the_last_ch
         for each in reading:
             each.result()
     assert "another replica is asked" in caplog.text
-    read(alone, added(alone, twenty))
     for document_id in documents:
-        assert checksums(page, document_id) == checksums(alone, document_id)
+        assert checksums(page, document_id) == expected[document_id][0]
     # No chunk was entered twice.
     assert sum(entered.values()) == sum(len(checksums(page, each)) for each in documents)
-
-
-def test_a_page_says_what_a_single_process_says(open_page: Callable[[], App], alone: App, twenty: list[Path]) -> None:
-    page, paths = open_page(), twenty[:2]
-    for app in (page, alone):
-        read(app, added(app, paths))
-    for document_id in added(alone, paths):
-        assert checksums(page, document_id) == checksums(alone, document_id)
-        words, answer, shown = ask(page, document_id)
-        assert (words, answer, shown) == ask(alone, document_id)
-        assert len(words) > 20 and str(code(2)) in str(shown)
-
-
-def test_documents_stay_with_their_replica_and_few_move_when_one_goes_and_comes(
-    cluster: Cluster, open_page: Callable[[], App]
-) -> None:
-    version, documents = reads_as(open_page()), [f"{number:064x}" for number in range(100)]
-
-    def places() -> dict[str, int]:
-        return {each: cluster.who(each, version) for each in documents}
-
-    before = places()
-    assert before == places() and len(set(before.values())) == ANSWERERS
-    victim = Counter(before.values()).most_common(1)[0][0]
-    cluster.kill(victim)
-    without = places()
-    assert victim not in without.values()
-    assert all(without[each] == before[each] for each in documents if before[each] != victim)
-    wait_until(lambda: len({cluster.who(each, version) for each in documents[:30]}) == ANSWERERS, "another replica")
-    after = places()
-    assert sum(after[each] != without[each] for each in documents) <= len(documents) * (1 / ANSWERERS + 0.1)
-
-
-def test_a_replica_killed_while_it_answers_loses_and_repeats_nothing(
-    cluster: Cluster, open_page: Callable[[], App], alone: App, twenty: list[Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    page = open_page()
-    documents = added(page, twenty)
-    for app in (page, alone):
-        read(app, added(app, twenty))
-    expected = [ask(alone, each) for each in documents]
-    version = reads_as(page)
-    victim = Counter(cluster.who(each, version) for each in documents).most_common(1)[0][0]
-    begun = threading.Semaphore(0)
-    with ThreadPoolExecutor(len(documents)) as pool:
-        asked = [pool.submit(ask, page, each, begun.release) for each in documents]
-        for _ in range(40):
-            begun.acquire()
-        cluster.kill(victim)
-        said = [each.result() for each in asked]
-    assert said == expected
-    assert "another replica is asked" in caplog.text
 
 
 def test_a_long_queue_of_one_document_flows_over_to_other_replicas(
@@ -200,9 +160,23 @@ def test_a_damaged_block_is_read_again_and_never_answered_from(
     assert ask(page, document_id)[1]
 
 
-def test_two_pages_never_write_one_pod_twice(open_page: Callable[[], App], papers: Papers) -> None:
-    pages, paths = [open_page(), open_page()], papers(3)
-    documents = added(pages[0], paths)
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_two_pages_of_one_database_write_a_pod_once_and_answer_a_question_once(
+    database: str,
+    cluster: Cluster,
+    open_page: Callable[[], App],
+    papers: Papers,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if url := request.getfixturevalue("postgres").url() if database == "postgres" else "":
+        takeover._copy_rows(open_page()._store, url)
+    settings = replace(cluster.settings, cluster=cluster.address, database=url)
+    answered, answer = Counter[int](), Questions.answer
+
+    def counted(questions: Questions, asked: Asked, stop: threading.Event) -> Generator[AskEvent]:
+        answered[asked.answer_id] += 1
+        yield from answer(questions, asked, stop)
 
     def read_all(page: App) -> None:
         for each in documents:
@@ -211,35 +185,19 @@ def test_two_pages_never_write_one_pod_twice(open_page: Callable[[], App], paper
             except Busy:
                 wait_until(lambda each=each: page.library.catalogue.entry(each).progress.stage == "ready", "the other")
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(read_all, pages))
-    for each in documents:
-        (reading,) = pages[0].library.catalogue.readings(each)
-        for section in pages[0]._store.sections(reading.id):
-            blocks = pages[0]._store.blocks(section.id)
-            assert [block.start_token for block in blocks[1:]] == [block.stop_token for block in blocks[:-1]]
-            for block in blocks:
-                read_block(pages[0]._home.pods / block.file_name, block.checksum)
-        assert ask(pages[0], each) == ask(pages[1], each)
-
-
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_pages_of_one_database_answer_a_question_once(
-    database: str, cluster: Cluster, papers: Papers, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = request.getfixturevalue("postgres").url() if database == "postgres" else ""
-    settings = replace(cluster.settings, cluster=cluster.address, database=url)
+    monkeypatch.setattr(Questions, "answer", counted)
     with ExitStack() as stack:
         pages = [stack.enter_context(closing(App(settings))) for _ in range(2)]
-        documents, answered = added(pages[0], papers(4)), Counter[int]()
-        read(pages[0], documents)
-        answer = Questions.answer
-
-        def counted(questions: Questions, asked: Asked, stop: threading.Event) -> Generator[AskEvent]:
-            answered[asked.answer_id] += 1
-            yield from answer(questions, asked, stop)
-
-        monkeypatch.setattr(Questions, "answer", counted)
+        documents = added(pages[0], papers(3))
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(read_all, pages))
+        for each in documents:
+            (reading,) = pages[0].library.catalogue.readings(each)
+            for section in pages[0]._store.sections(reading.id):
+                blocks = pages[0]._store.blocks(section.id)
+                assert [block.start_token for block in blocks[1:]] == [block.stop_token for block in blocks[:-1]]
+                for block in blocks:
+                    read_block(pages[0]._home.pods / block.file_name, block.checksum)
         for page in pages:
             page.model.wait()
             page.chat.start()
@@ -247,9 +205,9 @@ def test_pages_of_one_database_answer_a_question_once(
         for each in chats:
             wait_until(lambda each=each: pages[0].chat.turns(each)[-1].state == "done", "the answer")
         assert len(answered) == len(chats) and set(answered.values()) == {1}
-        assert [turn.answer.answer for turn in pages[0].chat.turns(chats[0])] == [
-            turn.answer.answer for turn in pages[1].chat.turns(chats[0])
-        ]
+        # Three documents, each asked by both pages.
+        answers = [pages[1].chat.turns(each)[0].answer.answer for each in chats]
+        assert answers[:3] == answers[3:]
 
 
 def test_replicas_refuse_strangers_other_versions_and_names_that_lead_elsewhere(
@@ -269,3 +227,50 @@ def test_replicas_refuse_strangers_other_versions_and_names_that_lead_elsewhere(
         assert cluster.post("answer/load", recipe="exact", reads_as=version, pods=[]).status_code == 401
     finally:
         key.write_text(right)
+
+
+def test_a_replica_killed_while_it_answers_loses_and_repeats_nothing_and_few_documents_move(
+    expected: Expected,
+    cluster: Cluster,
+    open_page: Callable[[], App],
+    twenty: list[Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    page, others = open_page(), [f"{number:064x}" for number in range(300)]
+    documents, version = added(page, twenty), reads_as(page)
+    read(page, documents)
+    before = {each: cluster.who(each, version) for each in [*documents, *others]}
+    assert all(cluster.who(each, version) == before[each] for each in documents)
+    assert len(set(before.values())) == ANSWERERS
+    victim, begun = Counter(before[each] for each in documents).most_common(1)[0][0], threading.Semaphore(0)
+    with ThreadPoolExecutor(len(documents)) as pool:
+        asked = [pool.submit(ask, page, each, begun.release) for each in documents]
+        for _ in range(40):
+            assert begun.acquire(timeout=PATIENCE_SECONDS)
+        cluster.kill(victim)
+        said = [each.result() for each in asked]
+    assert said == [expected[each][1] for each in documents]
+    assert all(len(words) > 20 and str(code(2)) in str(shown) for words, _, shown in said)
+    assert "another replica is asked" in caplog.text
+    numbers = count()
+    wait_until(lambda: cluster.who(f"{next(numbers)}", version) not in before.values(), "another replica")
+    after = {each: cluster.who(each, version) for each in before}
+    (new,) = set(after.values()) - set(before.values())
+    assert victim not in after.values() and len(set(after.values())) == ANSWERERS
+    # Where one goes only its documents move, and where one comes only those that it gets.
+    assert all(after[each] in (before[each], new) for each in before if before[each] != victim)
+    most = len(others) * (1 / ANSWERERS + 0.1)
+    assert sum(before[each] == victim for each in others) <= most and sum(after[each] == new for each in others) <= most
+
+
+def test_replicas_that_cannot_begin_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployments = pytest.importorskip("app.cluster.deployments")
+
+    def fails(_: object) -> None:
+        raise RuntimeError("deploying a model failed")
+
+    monkeypatch.setattr(deployments, "ray", Mock())
+    monkeypatch.setattr(deployments, "serve", Mock(run_many=fails))
+    plan = deployments.Plan()
+    with pytest.raises(ReplicasAway, match="deploying a model failed"):
+        deployments.running(Settings(home=tmp_path), ["model"], plan).__enter__()
