@@ -24,7 +24,7 @@ from engine.kvcache import tensor_file
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.blocks import coded
 from engine.kvcache.exact import Pod
-from engine.kvcache.layout import Layout
+from engine.kvcache.layout import Layout, expected_bytes
 from engine.kvcache.recipe import parse
 from engine.kvcache.suffix import SuffixCache
 from engine.models.families.registry import angles_of
@@ -230,8 +230,9 @@ def prepare(
 
     most = max(LEAST_BYTES, int(2 * MOST_SHARE * model.network.num_parameters()))
     found = fit(samples(), angles, {"samples": len(drawn), "tokens": tokens, "seed": seed}, most)
-    divergence = sum(_divergence(runner, ids, found) for ids in unseen) / len(unseen)
-    found.facts["divergence"] = round(divergence, 4)
+    tried = [_tried(runner, ids, found) for ids in unseen]
+    divergence, taken = (sum(each) / len(unseen) for each in zip(*tried, strict=True))
+    found.facts.update(divergence=round(divergence, 4), taken=round(taken, 3))
     if divergence > MOST_DIVERGENCE:
         raise CalibrationFailed(
             f"the memory of {model.name} cannot be coded well: predictions diverge by {divergence:.2f} nats"
@@ -298,8 +299,9 @@ def _known(path: Path, model: Model) -> Observed | None:
         return None
 
 
-def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
-    """Mean KL, in nats, of what is predicted of the last tokens of a text that is kept by the recipe compact."""
+def _tried(runner: Runner, ids: Sequence[int], found: Basis) -> tuple[float, float]:
+    """Of a text that is kept by the recipe compact: the mean KL, in nats, of what is predicted of its last tokens, and
+    its coded bytes by those that `Basis.bits` foretells."""
     model, pod = runner.model, _read(runner, ids)
     plan = Layout(parse("compact"), (), basis=found)
 
@@ -307,5 +309,9 @@ def _divergence(runner: Runner, ids: Sequence[int], found: Basis) -> float:
         context = runner.context([pod], SuffixCache(model.shape, ASKED, model.device))
         return runner.score(context, ids[-ASKED:], ASKED).float().log_softmax(-1)
 
-    exact, coded_ = predicted(pod), predicted(coded.restored(list(coded.to_blocks(pod, plan)), plan, model))
-    return float(nn.functional.kl_div(coded_, exact, reduction="batchmean", log_target=True))
+    blocks = list(coded.to_blocks(pod, plan))
+    exact, coded_ = predicted(pod), predicted(coded.restored(blocks, plan, model))
+    near = len(plan.proximal(pod.num_tokens)) * model.shape.token_bytes
+    taken = sum(len(each.payload) for each in blocks) - near
+    foretold = expected_bytes(plan, model.shape, pod.num_tokens) - near
+    return float(nn.functional.kl_div(coded_, exact, reduction="batchmean", log_target=True)), taken / foretold

@@ -9,8 +9,12 @@ import pytest
 from engine.compression import basis_fit
 from engine.core.errors import CalibrationFailed
 from engine.kvcache import basis
+from engine.kvcache.blocks import coded
+from engine.kvcache.layout import Layout, expected_bytes
+from engine.kvcache.recipe import parse
 from engine.models import loader
 from engine.runtime.runner import Runner
+from tests.engine.reading import read
 
 COUNT, TOKENS = 6, 160
 KILLED = """
@@ -65,6 +69,19 @@ def test_killed_it_goes_on_where_it_was(
     monkeypatch.setattr(basis_fit, "observe", counted)
     assert prepared(runner, out) == undisturbed
     assert len(seen) == COUNT - 3
+
+
+def test_what_an_unseen_text_takes_is_foretold(runner: Runner, tmp_path: Path) -> None:
+    """Of few samples the spreads alone say too little."""
+    prepared(runner, tmp_path)
+    found = basis.find(runner.model, tmp_path)
+    assert found is not None
+    pod = read(runner, runner.model.tokenizer.encode(basis_fit.__doc__ or "")[0][:400])
+    for recipe in ("faithful", "compact"):
+        plan = Layout(parse(recipe), (), basis=found)
+        taken = sum(len(each.payload) for each in coded.to_blocks(pod, plan))
+        foretold = expected_bytes(plan, runner.model.shape, pod.num_tokens)
+        assert foretold == pytest.approx(taken, rel=0.15)
 
 
 def test_a_basis_that_codes_badly_is_not_kept(runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
