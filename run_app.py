@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app import cli
-from app.errors import BadSetting, NotShared
+from app.errors import BadSetting, DocumentNotFound, NotShared
 from app.instance import announced
 from app.main import App
 from app.sharing import Terms
@@ -26,7 +26,7 @@ def show_page(app: App) -> None:
     signal.signal(signal.SIGINT, lambda *_: ended.set())
     with serve(app) as served, ExitStack() as stack:
         print(f"DocPod is at {served.url} (Ctrl-C ends it). The address lets in whoever has it.", flush=True)
-        if settings.share:
+        if settings.share or settings.share_only:
             print(share_library(app), flush=True)
         tab = BrowserTab(served.url_once, settings.browser)
         shown = window(settings.home, tab) if settings.window else tab
@@ -43,11 +43,12 @@ def show_page(app: App) -> None:
 
 
 def share_library(app: App) -> str:
-    """Share all documents that there are, by a link; the link, or why there is none."""
-    documents = frozenset(entry.document_id for entry in app.library.catalogue.entries())
+    """Share all documents that there are, or those of the settings, by a link; the link, or why there is none."""
+    catalogue, only = app.library.catalogue, app.settings.share_only
     try:
-        app.sharing.start(Terms(documents))
-    except NotShared as error:
+        found = [catalogue.find(each.strip()).id for each in only.split(",")] if only else []
+        app.sharing.start(Terms(frozenset(found or [entry.document_id for entry in catalogue.entries()])))
+    except (DocumentNotFound, NotShared) as error:
         return f"{error.message} {error.hint}"
     return f"For a day this link lets one person in: {app.sharing.invite()}\nThe page makes further ones, and ends it."
 

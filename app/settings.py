@@ -183,6 +183,8 @@ class Settings:
         "Lets whoever has it in from other machines, to everything.", repr=False, shown="none", secret=True)
     share: bool = _setting(False, _PAGE, "start", "Shared from the start",
         "All documents are shared by a link that lets one person in, for a day.")
+    share_only: str = _setting("", _PAGE, "start", "Documents shared from the start",
+        "These documents alone are shared so: ids or titles, separated by commas.", shown="all")
 # fmt: on
 
     @property

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -99,6 +100,12 @@ class FakeLibrary:
 
     def document(self, document_id: str) -> FakeDocument:
         return self._document(document_id)
+
+    def find(self, name: str) -> SimpleNamespace:
+        found = [each for each in self.documents if name and each.startswith(name)]
+        if len(found) != 1:
+            raise DocumentNotFound(f"No document is called {name!r}.", "The command `ls` lists the library.")
+        return SimpleNamespace(id=found[0])
 
     def add(self, path: Path, name: str) -> str:
         data = path.read_bytes()

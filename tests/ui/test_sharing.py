@@ -1,6 +1,7 @@
 """Sharing by itself: who comes in, what he has of the app, and how it ends. Without a server."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -322,6 +323,14 @@ def test_sharing_from_the_start_says_the_link_or_why_there_is_none(app: FakeApp,
     said = run_app.share_library(app)
     assert f"https://{HOST}/?key=" in said
     assert app.sharing.state().terms.documents == frozenset(app.library.documents)
+    one, *_ = app.library.documents
+    app.settings = replace(app.settings, share_only=one[:9])
+    assert f"https://{HOST}/?key=" in run_app.share_library(app)
+    assert app.sharing.state().terms.documents == {one}
+    for wrong in (f"{one[:9]},", "no such thing"):
+        app.settings = replace(app.settings, share_only=wrong)
+        assert "?key=" not in run_app.share_library(app)
+    app.settings = replace(app.settings, share_only="")
     app.sharing.stop()
     app.library.documents.clear()
     assert run_app.share_library(app) == "There is no document to share. Choose at least one on the page."
