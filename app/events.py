@@ -222,7 +222,6 @@ class RecipeStep:
     name: str
     parts: str
     keeps: str
-    bytes_per_token: float = 0.0
     share: float = 0.0
     """Of the bytes of the exact memory."""
     disk_bytes: int = 0

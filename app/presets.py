@@ -123,7 +123,6 @@ class Presets:
             name=name,
             parts=parts,
             keeps=keeps,
-            bytes_per_token=own / max(1, planned.num_tokens),
             share=disk_bytes / max(1, exact),
             disk_bytes=disk_bytes,
             seconds=0.0 if ready else self._planner.seconds(known.readings, name, planned.num_tokens),

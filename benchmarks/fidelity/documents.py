@@ -151,12 +151,3 @@ def _text(data: Path | None, records: Sequence[Mapping[str, Any]]) -> str:
 def _kinds(data: Path | None) -> dict[str, str]:
     """Texts by kind: those of the files `kinds/KIND.txt` of the folder."""
     return {file.stem: read_text([file])[:TEXT_CHARACTERS] for file in sorted(data.glob("kinds/*.txt"))} if data else {}
-
-
-def by_kind(documents: Sequence[Document]) -> dict[str, int]:
-    """How many questions there are of each kind."""
-    counts: dict[str, int] = {}
-    for document in documents:
-        for question in document.questions:
-            counts[question.kind] = counts.get(question.kind, 0) + 1
-    return counts

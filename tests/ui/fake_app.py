@@ -243,7 +243,6 @@ class FakeLibrary:
                 name=name,
                 parts=parts,
                 keeps=keeps,
-                bytes_per_token=23_040 * share,
                 share=share,
                 disk_bytes=int(EXACT_BYTES * share),
                 seconds=0.0 if name in there else 180.0,
