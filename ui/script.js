@@ -303,6 +303,11 @@
     const name = target.dataset?.menu;
     if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
   }, true);
+  // At once, since it may be drawn anew before it says that it was unfolded.
+  document.addEventListener("click", ({ target }) => {
+    const menu = target.closest("[data-menu] > summary")?.parentElement;
+    if (menu) menu.open ? unfolded.delete(menu.dataset.menu) : unfolded.add(menu.dataset.menu);
+  }, true);
   function keepUnfolded() {
     mark();
     for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
