@@ -147,9 +147,14 @@
     element.addEventListener("click", (event) => press(buttonOf(event)));
     // A region that is drawn anew while a button is held down takes the click with it.
     let held = null;
-    element.addEventListener("pointerdown", (event) => { held = buttonOf(event); });
+    element.addEventListener("pointerdown", (event) => {
+      held = buttonOf(event) || event.target.closest("[data-menu] > summary");
+    });
     element.addEventListener("pointerup", () => {
-      if (held && !held.isConnected) press(held);
+      if (held && !held.isConnected) {
+        const menu = held.parentElement.dataset.menu;
+        held.dataset.event ? press(held) : element.querySelector(`[data-menu="${menu}"] > summary`)?.click();
+      }
       held = null;
     });
     element.addEventListener("change", ({ target }) => {
