@@ -147,14 +147,9 @@
     element.addEventListener("click", (event) => press(buttonOf(event)));
     // A region that is drawn anew while a button is held down takes the click with it.
     let held = null;
-    element.addEventListener("pointerdown", (event) => {
-      held = buttonOf(event) || event.target.closest("[data-menu] > summary");
-    });
+    element.addEventListener("pointerdown", (event) => { held = buttonOf(event); });
     element.addEventListener("pointerup", () => {
-      if (held && !held.isConnected) {
-        const menu = held.parentElement.dataset.menu;
-        held.dataset.event ? press(held) : element.querySelector(`[data-menu="${menu}"] > summary`)?.click();
-      }
+      if (held && !held.isConnected) press(held);
       held = null;
     });
     element.addEventListener("change", ({ target }) => {
@@ -307,11 +302,6 @@
   document.addEventListener("toggle", ({ target }) => {
     const name = target.dataset?.menu;
     if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
-  }, true);
-  // At once, since it may be drawn anew before it says that it was unfolded.
-  document.addEventListener("click", ({ target }) => {
-    const menu = target.closest("[data-menu] > summary")?.parentElement;
-    if (menu) menu.open ? unfolded.delete(menu.dataset.menu) : unfolded.add(menu.dataset.menu);
   }, true);
   function keepUnfolded() {
     mark();

@@ -410,7 +410,7 @@ class FakeApp:
         self,
         home: Path,
         read_seconds: float = 6.0,
-        word_seconds: float = 0.02,
+        word_seconds: float = 0.05,
         loading_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -9,7 +9,7 @@ from app.search import DocumentHits, Excerpt, Found, PageHit, TurnHit
 
 
 class FakeSearch:
-    """Every document has the same lines on page 12; what was added last comes first."""
+    """Every document has the same lines on page 12."""
 
     def __init__(self, library: Any, chat: Any, lines: Sequence[str], cited: Cited) -> None:
         self.library, self.chat, self.lines, self.found = library, chat, lines, cited
@@ -17,7 +17,7 @@ class FakeSearch:
     def find(self, words: str) -> Found:
         if not words.strip():
             return Found()
-        known = list(reversed(self.library.documents.values()))
+        known = list(self.library.documents.values())
         line = next((each for each in self.lines if words in each), "")
         at = line.find(words)
         excerpt = Excerpt(line, ((at, at + len(words)),))

@@ -53,7 +53,7 @@ def serving_fake(
     *,
     port: int = 0,
     read_seconds: float = 6.0,
-    word_seconds: float = 0.02,
+    word_seconds: float = 0.05,
     max_upload_mb: int = 200,
     tunnel: bool = False,
     clock: Clock | None = None,

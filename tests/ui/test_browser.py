@@ -27,7 +27,7 @@ def clock() -> Clock:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[str]:
     home = tmp_path_factory.mktemp("browser") / "home"
-    with serving_fake(home, read_seconds=READ_SECONDS, word_seconds=0.03, max_upload_mb=1, clock=clock) as url:
+    with serving_fake(home, read_seconds=READ_SECONDS, word_seconds=0.08, max_upload_mb=1, clock=clock) as url:
         yield url
 
 

@@ -38,18 +38,6 @@ def turns(page: Page, *names: str) -> None:
         expect(row.locator(".facts").first).to_contain_text(f"Number {place} of {len(names)} to be read")
 
 
-def test_a_menu_unfolds_though_it_is_drawn_anew_under_the_mouse(opened: Page) -> None:
-    opened.get_by_label("More", exact=True).evaluate(
-        """(summary) => {
-          const region = summary.closest("[data-region]"), menu = summary.parentElement;
-          summary.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
-          menu.replaceWith(menu.cloneNode(true));
-          region.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
-        }"""
-    )
-    expect(opened.get_by_role("button", name="Tags of the document")).to_be_visible()
-
-
 def test_by_mouse(opened: Page) -> None:
     driver.tag(opened, "Tax 2024")
     opened.locator(".document-open", has_text="Wait 2").click()

@@ -89,7 +89,7 @@ def answer(words: str = "Words.", found: bool = True, **changes: object) -> Answ
 
 def step(name: str = "exact", share: float = 1.0, **changes: object) -> RecipeStep:
     ready = name == "exact"
-    made = RecipeStep(name, f"parts of {name}", f"what {name} keeps", 23_040 * share, share, int(1e9 * share), 180.0)
+    made = RecipeStep(name, f"parts of {name}", f"what {name} keeps", share, int(1e9 * share), 180.0)
     return replace(made, ready=ready, needs_text=False, **changes)
 
 
