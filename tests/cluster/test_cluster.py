@@ -1,5 +1,7 @@
 """A page whose model is elsewhere says what a single process says, whatever happens to the replicas."""
 
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -10,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
+import httpx
 import pytest
 
 from app.cluster.line import ReplicasAway
@@ -67,6 +70,11 @@ def expected(begun: Begun, alone: App, twenty: list[Path]) -> Expected:
     return {each: (checksums(alone, each), ask(alone, each)) for each in documents}
 
 
+def replica(response: httpx.Response) -> int:
+    """The process of the replica that answers."""
+    return int(response.headers["x-replica"].rpartition(":")[2])
+
+
 def reads_as(app: App) -> str:
     return app.model.wait().loaded.recipes["exact"].reader
 
@@ -81,10 +89,18 @@ def test_a_replica_killed_while_it_reads_is_followed_by_another_from_the_last_ch
 ) -> None:
     page = open_page()
     documents, kept, entered = added(page, twenty), threading.Semaphore(0), Counter[int]()
-    blocks = page.model.wait().reader._block_store
+    loaded, asked, victims = page.model.wait(), threading.local(), list[int]()
+    loaded.loaded.line._client.event_hooks["response"].append(
+        lambda response: setattr(asked, "replica", replica(response))
+    )
+    blocks = loaded.reader._block_store
     keep = blocks.keep
 
     def counted(section_id: int, rows: Sequence[object]) -> None:
+        # The first replica that ends a chunk stops there, so that it has work left when it is killed.
+        if not victims:
+            victims.append(asked.replica)
+            os.kill(victims[0], signal.SIGSTOP)
         keep(section_id, rows)  # type: ignore[arg-type]
         entered[section_id] += 1
         kept.release()
@@ -93,8 +109,8 @@ def test_a_replica_killed_while_it_reads_is_followed_by_another_from_the_last_ch
     with ThreadPoolExecutor(len(documents)) as pool:
         reading = [pool.submit(read, page, [each]) for each in documents]
         for _ in range(10):
-            kept.acquire()
-        cluster.kill(cluster.pids("read")[0])
+            assert kept.acquire(timeout=PATIENCE_SECONDS)
+        cluster.kill(victims[0])
         for each in reading:
             each.result()
     assert "another replica is asked" in caplog.text
