@@ -63,18 +63,6 @@ class Cluster:
         assert answer.status_code == 200, answer.text
         return int(answer.headers["x-replica"].rpartition(":")[2])
 
-    def pids(self, role: str) -> list[int]:
-        """The processes of a role's replicas, as they are now."""
-        name = f"ray::ServeReplica:{slug(self.settings.model)}-{role}:"
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if path.read_bytes().decode(errors="replace").startswith(name):
-                    found.append(int(path.parent.name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return found
-
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
