@@ -42,6 +42,8 @@ class Keeper:
             raise refusal(error, str(home.database)) or error from error
         self._not_before = 0.0
         self._erased = 0
+        self._is_full = False
+        """The log still has what was deleted, since somebody read it."""
         self._is_kept = False
 
     def start(self) -> None:
@@ -69,11 +71,13 @@ class Keeper:
     def _look(self, at_end: bool = False) -> bool:
         """Whether nothing is left to back up, with `at_end` at once."""
         try:
+            if self._is_full:
+                self._empty_log()
             if self._version() == self._seen:
                 return True
             erased = as_number(self._store.preference("erased"))
             if erased > self._erased:
-                self._watch.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._empty_log()
                 self._erased = erased
             stale = [path for path in self._backups() if int(path.stem) < erased]
             if stale or at_end or time.monotonic() >= self._not_before:
@@ -83,6 +87,9 @@ class Keeper:
             self._not_before = time.monotonic() + EVERY_SECONDS
             return False
         return True
+
+    def _empty_log(self) -> None:
+        self._is_full = bool(self._watch.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def _version(self) -> int:
         """A number that changes with the database."""

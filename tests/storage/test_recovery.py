@@ -1,12 +1,17 @@
-"""A database that was killed: whichever bit of its log flips, no document is lost."""
+"""The log of a database: whichever bit of it flips after a kill no document is lost, and it keeps nothing deleted."""
 
 import os
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from storage import BlobStore, Home, open_library
+import pytest
+
+from storage import BlobStore, Home, Keeper, open_library
+from storage.sqlite import Sqlite, opened_database
+from tests.app.paper import wait_until
 from tests.storage.rows import document
 
 STRIDE = int(os.environ.get("DOCPOD_STRIDE", 997))
@@ -52,3 +57,25 @@ def test_a_bit_that_flips_in_a_log_that_was_not_folded_in_loses_no_document(tmp_
                 assert known | opened.unknown.keys() == ids, bit
                 assert {path.name for path in (root / "documents").iterdir()} == ids, bit
         shutil.rmtree(root)
+
+
+def test_what_was_deleted_while_it_was_read_leaves_the_log_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.keeper._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("storage.keeper.opened_database", partial(opened_database, timeout=0.0))
+    with closing(Home(tmp_path)) as home, closing(open_library(home).store) as store:
+        keeper = Keeper(home, store, True)
+        with closing(keeper), closing(sqlite3.connect(home.database, isolation_level=None)) as reader:
+            store.add_document(document("a", "theodolite"))
+            for statement in ("BEGIN", "SELECT count(*) FROM documents"):
+                reader.execute(statement)
+            monkeypatch.setattr(Sqlite, "empty_log", lambda _: None)
+            store.delete_document("a")
+            keeper.start()
+            # A backup without it is there, and the log still has it.
+            wait_until(lambda: list(home.backups.glob("*.sqlite3")), "a backup")
+            log = home.database.with_name("docpod.sqlite3-wal")
+            assert b"theodolite" in log.read_bytes()
+            reader.execute("COMMIT")
+            wait_until(lambda: not log.stat().st_size, "an empty log")
