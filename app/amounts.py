@@ -34,7 +34,7 @@ _NO_UNIT = sorted(
 _UNIT = (
     rf"(?:\s?[%％€£¥](?!\d)|\s?°(?:\s?[CF]\b)?|\s?(?:{_SIGNS})|(?:[kcmµ]?m[²³]?|[kmµ]?[gl]|[kM]?W|[km]?V|[kM]?Hz)\b"
     rf"|[-\s](?!(?:{'|'.join(_NO_UNIT)})\b)"
-    r"[^\W\d_]{1,14}[²³\d]?\b(?:/[^\W\d_]{1,5}\b)?)?"
+    r"[^\W\d_]{1,14}[²³\d]?\b(?:/[^\W\d_]{1,5}\b|-hours?\b)?)?"
 )
 _SCALE = (
     r"(?:\s(?:million(?:en|s)?|billion|thousand|hundred|m(?!/)|bn|mio|mrd|milliarden?|milliards?|millones|tausend|mille"
@@ -54,15 +54,18 @@ _TIME = (
 )
 _TIME_SIGNS = "[年岁歳月周天日分]|小时|時間|년|살|개월|시간"
 _LENGTH = (
-    r"[kcm]?m|met(?:re|er)s?|\w*meter[sn]?|\w*mètres?|\w*metros?|\w*metri|\w*метр\w*|feet|foot|ft|fuß|inch(?:es)?|miles?|meilen?|yards?"
+    r"[kcm]?m|\w*met(?:re|er)[sn]?|\w*mètres?|\w*metros?|\w*metri|\w*метр\w*|feet|foot|ft|fuß|inch(?:es)?|miles?|meilen?|yards?"
     r"|متر\w*|كيلومتر|st(?:or(?:e?y|ies))"
 )
 _LENGTH_SIGNS = "[米里]|メートル|キロ|미터"
 _WEIGHT = r"[km]?g|t|\w*ton(?:ne)?s?|tonnen|\w*gramm?e?s?|kilos?|pounds?|lbs?|ounces?|кг|тонн\w*|كيلو\w*"
+_POWER = r"[kmgt]?[vw]h?|\w*(?:watt|volt)s?(?:-?(?:hours?|stunden))?|\w*joules?"
+_VOLUME = r"[cm]?l|\w*lit(?:re|er)s?|gallons?|barrels?|m³"
+_MONEY = r"crowns?|dollars?|euros?|pounds?|francs?|yen|yuan"
 MEASURE = re.compile(
-    rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT}|acres?|degrees?|grad|lit(?:re|er)s?|gallons?|pages?|seiten?"
+    rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT}|{_POWER}|acres?|degrees?|grad|lit(?:re|er)s?|gallons?|pages?|seiten?"
     r"|per ?cent|prozent"
-    r"|people|persons?|personnes?|m[l²]|km/h)$|[%°]$",
+    r"|people|persons?|personnes?|m[l²]|km/h|(?:tenth|third|quarter|hundredth|thousandth)s?)$|[%°]$",
     re.IGNORECASE,
 )
 """The unit of what is no price."""
@@ -84,19 +87,35 @@ _DIMENSIONS = tuple(
             _LENGTH,
             _LENGTH_SIGNS,
         ),
+        (r"\bhow much time\b|\bcombien de temps\b|\bcuánto tiempo\b|\bwie ?viel zeit\b", _TIME, _TIME_SIGNS),
+        (
+            r"\bhow much (?:energy|electricity|power|current)\b|\bwie ?viel (?:energie|strom|leistung)\b"
+            r"|\bcombien d['’](?:énergie|électricité)\b|\bcuánta (?:energía|electricidad)\b",
+            _POWER,
+            "(?!)",
+        ),
+        (
+            r"\bhow much (?:rain|snow)\b|\bwie ?viel (?:regen|schnee)\b|\bcombien de (?:pluie|neige)\b",
+            rf"{_LENGTH}|{_VOLUME}|\w*inch(?:es)?",
+            _LENGTH_SIGNS,
+        ),
+        (
+            r"\bhow much (?:water|oil|fuel|milk|mercury|steel|coal|gravel|sand|waste)\b"
+            r"|\bwie ?viel (?:wasser|öl|kohle|stahl)\b",
+            rf"{_VOLUME}|{_WEIGHT}",
+            "[升吨]",
+        ),
     )
 )
 """By what a question asks for, the units of its answer."""
-_MEASURED = re.compile(rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT})$|[%°€$£¥]", re.IGNORECASE)
+_MEASURED = re.compile(rf"(?<![^\W\d_])(?:{_TIME}|{_LENGTH}|{_WEIGHT}|{_POWER}|{_MONEY})$|[%°€$£¥]", re.IGNORECASE)
 COUNTED = re.compile(
     r"\b(?:how many|number of|wie ?viele|anzahl der|combien d[e'’]|nombre d[e'’]|cu[aá]nt[oa]s|quant[ie]|hoe ?veel"
     r"|hur många) ?((?:[\w-]+ ?){1,3})",
     re.IGNORECASE,
 )
 _BARE = re.compile(rf"(?:[\s\d.,()-]|\b(?:{NUMBER_WORD})\b)*", re.IGNORECASE)
-PRICED = re.compile(
-    r"\bin (?:\w+ (?:of )?)?(?:crowns|dollars|euros?|pounds|francs|yen|yuan|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE
-)
+PRICED = re.compile(rf"\bin (?:\w+ (?:of )?)?(?:{_MONEY}|usd|eur|gbp|chf|[$€£¥])", re.IGNORECASE)
 """Says of the rows of a table that they are money, and no count of anything."""
 CHANGED = re.compile(
     r"\b(?:increas|decreas|declin|improv|reduc|rais|lower|grew|grown|rose|risen|fell|fallen|up|down)(?:ed?|es|ing)?\s(?:by\s)?$",

@@ -28,7 +28,7 @@ _DATE = re.compile(
     rf"|\b{_MONTH}\s(?:del?\s)?\d{{4}}\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b|\b(?:1[0-9]|20)\d\d\b"
     r"|\d{2,4}\s?[年년](?:\s?\d{1,2}[月월])?(?:\s?\d{1,2}[日일])?"
 )
-_MOMENT = re.compile(rf"{_DATE.pattern}|(?i:{_WEEKDAY})")
+_MOMENT = re.compile(rf"{_DATE.pattern}|(?i:{_WEEKDAY})|\b\d{{1,2}}:\d\d(?:\s?[ap]\.?m\b\.?)?")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b|\d{4}年")
 _CLOCK = rf"(?:\d{{1,2}}(?:[:.]\d\d)?(?:\s?[ap]\.?m\b\.?)?|\b(?:{NUMBER_WORD}|noon|midnight)\b)"
 _DAY = rf"(?:{_WEEKDAY}|\w*tage?|Monats?|Jahr|mois|mes|spring|summer|autumn|winter|month|week|year|day)\b"
@@ -124,6 +124,8 @@ _VALUE = re.compile(
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
+_UNIT = re.compile(r"(?:\s?(?:[^\W\d_]|[°µ])[^\s\d]{0,15}){1,3}\s*$")
+"""Behind the only figure of a row."""
 _SHARE = re.compile(
     r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE
 )
@@ -275,6 +277,10 @@ def _cell(question: str, passage: Passage) -> Span | None:
     likely = range(len(cells)) if _SHARE.search(question) or not amounts else amounts
     asked = [at for word, _, _ in words(question) for at in likely if at < len(heads) and word in heads[at]]
     start, end = cells[asked[-1] if asked and len(heads) == len(cells) else likely[0]]
+    if len(cells) == 1 and (unit := _UNIT.match(passage.text, end)):
+        end = unit.end()
+        if not fits(question, passage.text[start:end], not counted(question).isdisjoint(passage.stems)):
+            return None
     return start + len(passage.text[start:end]) - len(passage.text[start:end].lstrip(" -–—(")), end
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
 from app.definitions import defined, said_outright
-from app.indexed_page import IndexedPage
+from app.indexed_page import PRONOUN, IndexedPage
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
 from app.query_terms import QueryTerms
@@ -54,7 +54,6 @@ _KINDS_LOOKED_AT, _NEAR, _CLOSE = 3, 0.5, 0.1
 must have, and how much less than the best of its page."""
 SPANS = 10
 """Passages of which it is found out which of their characters answer."""
-_PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 _HOLDS = 0.9
 """Share of a term that a passage which says what it means must hold."""
 _LETTER = re.compile(r"[^\W\d_]")
@@ -281,7 +280,7 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
 
 def _goes_on(passage: Passage, following: Passage) -> bool:
     """Whether the following passage is the next sentence, and speaks of the same."""
-    return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
+    return 0 <= following.start - passage.end <= 2 and PRONOUN.match(following.text) is not None
 
 
 def _adds(terms: QueryTerms, passage: Passage, following: Passage) -> bool:
@@ -298,11 +297,15 @@ def _ordered(found: Sequence[Ranked]) -> list[Ranked]:
     """By score, best first; where a heading or a caption is the best of its page, what stands there is named before it:
     it says what is below it, and seldom answers."""
     found = sorted(found, key=lambda each: each.score, reverse=True)
-    best = {each.passage.page: each.score for each in reversed(found)}
-    text = {each.passage.page: each for each in reversed(found) if not each.passage.is_head}
+    best = {each.passage.page: each for each in reversed(found)}
+    text: dict[int, Ranked] = {}
+    for each in found:
+        first = best[each.passage.page]
+        if not each.passage.is_head and each.fits >= first.fits and each.passage.start >= first.passage.start:
+            text.setdefault(each.passage.page, each)
 
     def place(each: Ranked) -> tuple[float, bool]:
         page = each.passage.page
-        return (best[page], True) if each is text.get(page) else (each.score, False)
+        return (best[page].score, True) if each is text.get(page) else (each.score, False)
 
     return sorted(found, key=place, reverse=True)

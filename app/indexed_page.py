@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from app.words import stems
 
 _FIGURE = re.compile(r"(?<!\d)(?!(?:1[89]|20)\d\d\b)\d")
 """But for years."""
+PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
+"""At the beginning of a sentence that goes on from the one before."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class IndexedPage:
     rows: NDArray[np.bool_]
     middles: NDArray[np.int64]
     """The characters (N,) of the page's text in the middle of each."""
+    goes_on: NDArray[np.bool_]
+    """Which (N,) begin with a pronoun, right behind the one before."""
 
 
 @lru_cache(maxsize=2048)
@@ -42,7 +47,9 @@ def indexed_page(number: int, text: str, previous: str = "", following: str = ""
             below.setdefault(stem, []).append(index)
     rows = np.array([passage.is_row and bool(_FIGURE.search(passage.text)) for passage in passages], dtype=bool)
     middles = np.array([(passage.start + passage.end) // 2 for passage in passages], dtype=np.int64)
-    return IndexedPage(passages, _arrays(holders), _arrays(below), rows, middles)
+    beside = [False, *(0 <= each.start - before.end <= 2 for before, each in pairwise(passages))]
+    goes_on = [near and PRONOUN.match(each.text) is not None for near, each in zip(beside, passages, strict=False)]
+    return IndexedPage(passages, _arrays(holders), _arrays(below), rows, middles, np.array(goes_on, dtype=bool))
 
 
 def _arrays(numbers: Mapping[str, list[int]]) -> dict[str, NDArray[np.int64]]:

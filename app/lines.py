@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import groupby
 
 _CELL = r"[-–—(]?\s?[$€£¥]?\s?\(?[-−]?\d[\d,.]*\)?\s?%?\)?"
 _ROW = re.compile(rf"[^\W\d_].*?[\s:](?P<cells>{_CELL}(?:\s+(?:{_CELL}|[-–—]))*)\s*$")
@@ -16,6 +17,10 @@ _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 """The line below the heads of its columns."""
 CELLS = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
 """What parts the cells of a row that is set in columns."""
+_VALUE = re.compile(rf"{_CELL}(?:\s?(?:[^\W\d_]|[°µ])[^\s\d]{{0,15}}){{0,3}}")
+"""A figure with its unit."""
+_LEAST_VALUES = 3
+"""Of so many lines that follow each other with a label and a value, each is a row."""
 _ITEM = re.compile(r"\s*(?:[•▪◦●○■□§‣⁃∙·*–—-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[QA][:.]\s)")
 _LABEL = re.compile(r"\s*[^\W\d_][^:.\n]{0,48}(?:(?<!\d):|:(?!\d))")
 _SENTENCE_END = re.compile(r"[.!?;,。！？؟।…][\"'”’»)\]]*\s*$")
@@ -85,8 +90,9 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def _set_in_columns(text: str, lines: Sequence[tuple[int, int]]) -> list[Line | None]:
-    """Of each line whether it is a row, or has the heads, of words in columns: as many as in the line beside it."""
-    cells = [CELLS.split(text[start:end].strip()) for start, end in lines]
+    """Of each line whether it is a row, or has the heads, of words in columns, as many as in the line beside it; or one
+    of labels with their values, which have units, or a table of contents would be one."""
+    cells: list[list[str]] = [CELLS.split(text[start:end].strip()) for start, end in lines]
     counts = [0 if _kind(" ".join(each), single=True) is Line.ROW else len(each) for each in cells]
     beside = [
         one == other > 2 and text.count("\n", line[1], following[0]) == 1
@@ -96,6 +102,11 @@ def _set_in_columns(text: str, lines: Sequence[tuple[int, int]]) -> list[Line | 
     for before, behind, own in zip([False, *beside], [*beside, False], cells, strict=False):
         has_heads = behind and not before and not re.search(r"\d", "".join(own))
         found.append(Line.HEAD if has_heads else Line.ROW if before or behind else None)
+    valued = [len(each) == 2 and _VALUE.fullmatch(each[1]) is not None for each in cells]
+    for is_run, run in groupby(range(len(lines)), valued.__getitem__):
+        numbers = list(run)
+        if is_run and len(numbers) >= _LEAST_VALUES and not all(cells[n][1].isdigit() for n in numbers):
+            found[numbers[0] : numbers[-1] + 1] = [Line.ROW] * len(numbers)
     return found
 
 

@@ -20,6 +20,8 @@ from app.words import fold, is_german, stem, stems, terms, words
 
 BESIDE = 1 / 3
 """What a word counts in the passage beside: the sentence before often names what a passage is about."""
+GOES_ON = 1 / 2
+"""What it counts in a sentence that goes on from there by "he" or "it"."""
 BELOW = 1 / 2
 """What it counts in the heading that a passage stands below, or in the heads of a row's columns."""
 HEADED = 0.75
@@ -101,6 +103,7 @@ class QueryTerms:
         first = np.cumsum([0, *counts])
         top, bottom = np.repeat(first[:-1], counts), np.repeat(first[1:] - 1, counts)
         rows = np.concatenate([np.zeros(0, np.bool_), *(page.rows for page in pages)])
+        goes_on = np.concatenate([*(page.goes_on for page in pages), np.zeros(1, np.bool_)])
         share = np.zeros(first[-1])
 
         def those(numbers: Iterable[NDArray[np.int64] | None]) -> NDArray[np.int64]:
@@ -115,6 +118,10 @@ class QueryTerms:
             held[below] = np.where(rows[below], HEADED, BELOW)
             for beside in (np.maximum(own - 1, top[own]), np.minimum(own + 1, bottom[own])):
                 held[beside] = np.maximum(held[beside], BESIDE)
+            following = own + 1
+            while len(following := following[goes_on[following]]):
+                held[following] = np.maximum(held[following], GOES_ON)
+                following = following + 1
             held[own] = 1.0
             share += weight * held
         return np.minimum(share, 1.0)

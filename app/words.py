@@ -26,9 +26,9 @@ _ALIKE = str.maketrans(dict(zip("øłđðæœıىةکی", "o l d d ae oe i ي ه
 """Letters that are typed for one another and that Unicode does not take apart."""
 _CLOSED_WORDS = (
     "a about all also am an and any are as at be been but by came can come could did do does don't during for "
-    "from give go had happen happened has have how i if in into is it its list many me much must name of on or "
-    "our please shall should state tell than that the their them there these they this those to under us was "
-    "we were what when where which who whom whose why will with would you your document",
+    "from give go had happen happened has have he her him his how i if in into is it its list many me much must name "
+    "of on or our please shall she should state tell than that the their them there these they this those to under us "
+    "was we were what when where which who whom whose why will with would you your document",
     "der die das den dem des ein eine einer einem ist sind war wie wer wo wann warum wird und oder von zu zum "
     "zur im in für mit auf an welche welcher welches viel viele hat",
     "le la les l' un une du de des d' est sont qui que quoi quel quelle quels quelles combien où quand "

@@ -12,6 +12,10 @@ INVOICE = (
     "Captain of the ferry: Ingrid Vale\nWeight of the anchor: 415 kg\nColour of the hull: grey"
 )
 REVENUES = "Revenues of the yards\n2019 2018 2017\nRents $ 39,117 $ 36,397 $ 34,350\nFees 21,643 20,441 19,038"
+FIGURES = (
+    "The mill in figures\nFlour ground  2,310 tonnes\nShare sold abroad  14.5 per cent\nSacks mended  87\n"
+    "Hardest frost, 9 January  31.5 °C\nVisitors  1,204\nIncome  88,400 crowns"
+)
 CHINESE = "卑尔根办公室的门禁密码是七七三一，每年春天更换。奥斯陆起重机的保修期为九年。"
 
 
@@ -58,6 +62,29 @@ def answered(question: str, text: str) -> str | None:
         ("奥斯陆起重机的保修期多长？", CHINESE, "九年"),
         ("When is the archive open?", "The archive is open from nine to four, not on Mondays.", "from nine to four"),
         ("When does the ferry leave?", "The ferry leaves at 7:30, and again at noon.", "at 7:30"),
+        ("When did the barge leave Holm?", "06:40 The barge has left Holm with sand.", "06:40"),
+        ("When did the barge leave Holm?", "The barge had left Holm at 6:40 p.m. with sand.", "6:40 p.m"),
+        ("How much flour was ground?", FIGURES, "2,310 tonnes"),
+        ("How many sacks were mended?", FIGURES, "87"),
+        ("When was the hardest frost?", FIGURES, "9 January"),
+        ("What was the hardest frost?", FIGURES, "31.5 °C"),
+        ("How many visitors came?", FIGURES, "1,204"),
+        ("What was the income?", FIGURES, "88,400 crowns"),
+        (
+            "How much energy was sold?",
+            "Sold at 118 crowns were 13,426 megawatt-hours of energy.",
+            "13,426 megawatt-hours",
+        ),
+        ("How much power does the pump have?", "The pump of 1957 has 22 kW of power.", "22 kW"),
+        ("How much rain fell?", "Rain fell on 187 days and came to 936 millimetres.", "936 millimetres"),
+        ("How much oil was lost?", "For 9 hours oil was lost, 400 litres in all.", "400 litres"),
+        (
+            "How much time did it take?",
+            "For 40 crowns it took much time: two hours and ten minutes.",
+            "two hours and ten minutes",
+        ),
+        ("How many children came?", "For 6 crowns children came on 3 days, 1,102 children in all.", "1,102 children"),
+        ("How much did the repair cost?", "The repair cost 38 megawatt-hours.", None),
         ("When are the bins of Holm emptied?", "The bins of Holm are emptied every Thursday.", "every Thursday"),
         ("When is the rent due?", "The rent is due on the first of June.", "first of June"),
         ("What is the serial number of the pump?", "The serial number of the pump is ＡＢ－４７１.", "ＡＢ－４７１"),

@@ -151,6 +151,22 @@ def test_the_next_sentence_answers_where_it_has_the_deed(store: Store) -> None:
     assert text[slice(*(found.span or (0, 0)))] == "1971"
 
 
+def test_he_is_who_the_sentences_before_name(store: Store) -> None:
+    text = (
+        "Ole Brandt kept the light of Sund, wired in 1996, to the end.\n\nThis report is the last that has Ole Brandt. "
+        "He came as a boy of nineteen on the relief boat. He retired in October 2031, after thirty-eight years."
+    )
+    found = best_of(store, text, "When did Ole Brandt retire?")
+    assert found.found and text[slice(*found.span)] == "October 2031"
+    assert best(store, "How old was Ole Brandt when he came?", "b" * 64).passage.text.startswith("He came")
+
+
+def test_a_heading_that_answers_is_no_heading_of_what_stands_above_it(store: Store) -> None:
+    text = "It was a long year, and all of it is told here. We thank him.\n\nMaud Tarrant, Director\nSund, 18 February"
+    found = best_of(store, text, "Who is the director?")
+    assert found.found and text[slice(*found.span)] == "Maud Tarrant"
+
+
 def test_a_name_that_the_question_has_too_is_no_other_one(store: Store) -> None:
     text = "The director is Marta Lien. She has lived at Holm since 2014.\n\nThe huts are old."
     assert best_of(store, text, "Since when has Marta Lien lived at Holm?").found

@@ -127,6 +127,16 @@ def test_words_in_columns_are_rows_below_their_heads() -> None:
     assert rows == [f"{heads}Pilot  Odd Brekke  2016", f"{heads}Cook  Ane Li  2018"]
 
 
+def test_labels_with_values_are_rows_but_not_those_of_a_table_of_contents() -> None:
+    values = ["Flour ground  2,310 tonnes", "Sacks mended  87", "Hardest frost, 9 January  31.5 °C"]
+    text = "\n".join(["The mill in figures", *values, "", "All was weighed by the miller himself, as he said."])
+    assert [each.text for each in split(1, text) if each.is_row] == values
+    contents = "Contents\nThe light  4\nPower from the tide  6\nThe observatory  9"
+    assert not any(each.is_row for each in split(1, contents))
+    head = "Annual Report  2031\nThe light  4 lamps\n\nIt burns."
+    assert not any(each.is_row for each in split(1, head))
+
+
 def test_a_sentence_goes_on_behind_the_end_of_its_page() -> None:
     first = "The council met.\nSince last year the price of a season ticket\n3"
     second = "to the Alta museum is 412 crowns for all. Visitors come by boat."
