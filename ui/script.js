@@ -40,6 +40,8 @@
   }
   root.dataset.pane = "chat";
 
+  // A region is drawn anew element by element: what the page itself set on one is gone then, and it may be another thing.
+  const ANYTHING = { childList: true, subtree: true, characterData: true, attributes: true };
   const made = (name, parts) => Object.assign(document.createElement(name), parts);
   const SHORTCUTS = [
     ["/", t("Ask: to the box for a question")], ["Ctrl K", t("Search titles, pages and conversations")],
@@ -92,7 +94,7 @@
     ask.dataset.all ||= ask.textContent;
     const words = picked.size ? t("Ask {documents}", { documents: count(picked.size, "chosen document") }) : ask.dataset.all;
     if (ask.textContent !== words) ask.textContent = words;
-    for (const other of [...ask.parentElement.children].slice(1)) other.hidden = !picked.size;
+    for (const other of [...ask.parentElement.children].slice(1)) other.toggleAttribute("hidden", !picked.size);
   }
   document.addEventListener("change", ({ target }) => {
     if (!target.matches?.(".pick")) return;
@@ -106,9 +108,8 @@
     const several = document.querySelector("#head .titles");
     for (const row of document.querySelectorAll("#documents :is(.document, .conversations li:has(button))")) {
       const { document: id, conversation } = row.querySelector("button").dataset;
-      const current = conversation ? conversation === open[1] : id === open[0] && !several;
-      if (current) row.setAttribute("aria-current", "true");
-      else row.removeAttribute("aria-current");
+      const current = (conversation ? conversation === open[1] : id === open[0] && !several) ? "true" : null;
+      if (row.ariaCurrent !== current) row.ariaCurrent = current;
     }
   }
 
@@ -118,17 +119,16 @@
     const document = source.dataset.document || marks?.dataset.document || "";
     return { ...source.dataset, ...extra, document, citations: marks ? marks.dataset.citations : "" };
   }
+  // Deleting the open document clears the page and so is an event of its own.
+  const said = (button) =>
+    button.matches(".document[aria-current] > .delete") ? { ...payload(button), event: "delete" } : payload(button);
 
   // Gives a region's buttons and forms a voice: `data-event` names the Gradio event, the other data go along.
   let tell = () => {};
   function wire(element, trigger) {
     element.dataset.region = "";
     if (element.closest("#settings")) tell = trigger;
-    const press = async (button) => {
-      if (!button || button.disabled) return;
-      const data = payload(button);
-      // Deleting the open document clears the page and so is an event of its own.
-      if (button.matches(".document[aria-current] > .delete")) data.event = "delete";
+    const press = async (button, data = said(button)) => {
       if (data.ask && !(await confirmed(data))) return;
       if ("rename" in data) {
         data.title = await renamed(data);
@@ -143,15 +143,25 @@
       if ("documents" in data) acts.unpick();
       if ("edit" in data) typed().focus();
     };
-    const buttonOf = (event) => event.target.closest("button[data-event]");
-    element.addEventListener("click", (event) => press(buttonOf(event)));
-    // A region that is drawn anew while a button is held down takes the click with it.
+    // What is pressed is what was there when the mouse went down: where a region is drawn anew meanwhile, its elements
+    // become other things, or go and take the click with them.
+    const pressed = (event) => event.target.closest("button[data-event]:enabled, [data-menu] > summary");
     let held = null;
-    element.addEventListener("pointerdown", (event) => { held = buttonOf(event); });
-    element.addEventListener("pointerup", () => {
-      if (held && !held.isConnected) press(held);
-      held = null;
+    element.addEventListener("pointerdown", (event) => {
+      const source = pressed(event);
+      held = source && { source, data: said(source), menu: source.parentElement.dataset.menu };
     });
+    element.addEventListener("click", (event) => {
+      const source = pressed(event);
+      if (source?.dataset.event) press(source, held?.source === source ? held.data : undefined);
+      if (source) held = null;
+    });
+    element.addEventListener("pointerup", () => setTimeout(() => {
+      const { source, data, menu } = held ?? {};
+      held = null;
+      if (!source || (source.isConnected && JSON.stringify(said(source)) === JSON.stringify(data))) return;
+      data.event ? press(source, data) : element.querySelector(`[data-menu="${menu}"] > summary`)?.click();
+    }));
     element.addEventListener("change", ({ target }) => {
       if (!target.matches("[data-event]")) return;
       const value = target.type === "checkbox" ? (target.checked ? "on" : "off") : target.value;
@@ -244,12 +254,15 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do]");
     if (button) acts[button.dataset.do]?.(button);
-    for (const menu of document.querySelectorAll("details.menu[open]"))
-      if (!menu.contains(event.target)) menu.removeAttribute("open");
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) shut(menu);
     // Before what a dialog returns the focus to is folded.
   }, true);
+  function shut(menu) {
+    unfolded.delete(menu.dataset.menu);
+    menu.open = false;
+  }
   function fold(menu) {
-    menu.removeAttribute("open");
+    shut(menu);
     menu.querySelector("summary").focus();
   }
 
@@ -291,7 +304,7 @@
         turn.scrollIntoView({ block: "start" });
       } else if (pinned && talk.querySelector(".turn")) scroller().scrollTop = scroller().scrollHeight;
     };
-    new MutationObserver(drawn).observe(talk, { childList: true, subtree: true, characterData: true });
+    new MutationObserver(drawn).observe(talk, ANYTHING);
     document.querySelector("#question")?.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey) pinned = true;
     });
@@ -303,9 +316,14 @@
     const name = target.dataset?.menu;
     if (name) target.open ? unfolded.add(name) : unfolded.delete(name);
   }, true);
+  // At once, since it may be drawn anew before it says that it was unfolded.
+  document.addEventListener("click", ({ target }) => {
+    const menu = target.closest("[data-menu] > summary")?.parentElement;
+    if (menu) menu.open ? unfolded.delete(menu.dataset.menu) : unfolded.add(menu.dataset.menu);
+  }, true);
   function keepUnfolded() {
     mark();
-    for (const menu of document.querySelectorAll("[data-menu]")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
+    for (const menu of document.querySelectorAll("[data-menu]:not([open])")) if (unfolded.has(menu.dataset.menu)) menu.open = true;
     const choice = document.querySelector("#reader input[name=choice]");
     if (choice && !choice.value) choice.value = chosen;
   }
@@ -449,10 +467,10 @@
     follow(document.querySelector("#talk"));
     for (const [pane, name] of [["library", t("Library")], ["chat", t("Conversation")], ["page", t("Page")]])
       Object.assign(document.querySelector(`#${pane}-pane`), { role: "region", ariaLabel: name, tabIndex: -1 });
-    const words = { childList: true, subtree: true, characterData: true };
-    for (const part of ["#head", "#dial", "#reader", "#documents", "#who", "#settings"]) new MutationObserver(keepUnfolded).observe(document.querySelector(part), words);
+    for (const part of ["#head", "#dial", "#reader", "#documents", "#who", "#settings"])
+      new MutationObserver(keepUnfolded).observe(document.querySelector(part), ANYTHING);
     docpodFocus.watch();
-    new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), { childList: true, subtree: true });
+    new MutationObserver(showPicked).observe(document.querySelector("#library-pane"), ANYTHING);
     uploadInput()?.setAttribute("accept", document.querySelector("[data-accept]")?.dataset.accept || "");
     docpodFrame.watch();
     typeAgain();

@@ -3,7 +3,7 @@
     python -m benchmarks.app.crowded --home DIR --chromium FILE [--model FOLDER] [--documents 50] [--pages 40]
 
 Fills an empty home with made-up reports and conversations about them. Nothing is read by a model: pages are parsed and
-planned as ever, then noted as read. Serves it as a user starts it, without meaning, and uses it in a headless Chromium:
+planned as ever, and reading is paused. Serves it as a user starts it, without meaning, and uses it in a headless Chromium:
 milliseconds from a click until the page shows what it is for, median and worst of `--repeats`.
 """
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def fill(home: Path, model: str, documents: int, pages: int, messages: int) -> None:
-    """A library of documents that count as read, each with its share of the conversations."""
+    """A library of documents, each with its share of the conversations."""
     app = App(Settings(home=home, model=model, meaning=False, prepare=False))
     try:
         for number in range(documents):
@@ -77,7 +77,7 @@ def fill(home: Path, model: str, documents: int, pages: int, messages: int) -> N
                 pass
             app.library.rename(document.id, f"Report {number:02} of the council")
             reading = app.model.wait().presets.plan(document.id)
-            app._store.set_reading_state(reading.id, "ready")
+            app._store.set_reading_state(reading.id, "paused")
             for first in range(0, messages // 2 // documents, 2):
                 turns = [_turn(app, document.id, fact.question, fact.page) for fact in facts[first : first + 2]]
                 app.questions._conversations.take(document.id, f"{facts[first].question} ({number})", turns)
@@ -102,7 +102,7 @@ def _turn(app: App, document_id: str, question: str, number: int) -> Turn:
 def serving(home: Path, model: str) -> Iterator[str]:
     """The address of the page, served by a process of its own."""
     command = [sys.executable, "-u", "run_app.py", "serve", "--home", str(home), "--model", model]
-    process = subprocess.Popen([*command, "--no-browser", "--no-meaning"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--no-browser", "--no-meaning", "--no-prepare"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+key=\S+", line)))
@@ -182,13 +182,13 @@ def _steps(number: int) -> Sequence[tuple[str, str, str, str]]:
         ),
         (
             "unfold the readers",
-            '($("#reader details").open = false)',
+            '($("#reader details").open && $("#reader summary").click())',
             '$("#reader summary").click()',
             '$("#reader details").open',
         ),
         (
             "unfold sharing",
-            '($("#share details").open = false)',
+            '($("#share details").open && $("#share summary").click())',
             '$("#share summary").click()',
             '$("#share details").open',
         ),

@@ -130,14 +130,8 @@ def drop(page: Page, path: Path) -> None:
 
 def act(page: Page, name: str) -> None:
     """Chooses an action on the open document or conversation."""
-    more, button = page.get_by_label("More", exact=True), page.locator("#head .menu").get_by_role("button", name=name)
-    more.click()
-    with suppress(TimeoutError):
-        button.wait_for(timeout=5_000)
-    if not button.is_visible():
-        # The click was lost, since the heading was drawn anew under it.
-        more.click()
-    button.click()
+    page.get_by_label("More", exact=True).click()
+    page.locator("#head .menu").get_by_role("button", name=name).click()
 
 
 def tag(page: Page, tags: str) -> None:

@@ -38,6 +38,46 @@ def turns(page: Page, *names: str) -> None:
         expect(row.locator(".facts").first).to_contain_text(f"Number {place} of {len(names)} to be read")
 
 
+def test_a_menu_unfolds_and_stays_so_though_it_is_drawn_anew_under_the_mouse(opened: Page) -> None:
+    redraw = """(summary) => {
+        const region = summary.closest("[data-region]");
+        region.addEventListener(%r, () => { region.innerHTML += ""; }, { once: true });
+    }"""
+    more, entry = opened.get_by_label("More", exact=True), opened.get_by_role("button", name="Tags of the document")
+    for moment in ("pointerdown", "pointerup", "click"):
+        more.evaluate(redraw % moment)
+        more.click()
+        expect(entry).to_be_visible()
+        opened.evaluate("document.querySelector('#head .menu').removeAttribute('open')")
+        opened.wait_for_timeout(100)
+        expect(entry).to_be_visible()
+        opened.keyboard.press("Escape")
+        expect(entry).to_be_hidden()
+        more.click()
+        more.click()
+        expect(entry).to_be_hidden()
+        more.click()
+        opened.locator("#talk").click()
+        expect(entry).to_be_hidden()
+
+
+def test_what_becomes_another_thing_meanwhile_is_not_what_was_pressed_or_has_the_focus(opened: Page) -> None:
+    """Gradio draws a list anew element by element: where one comes or goes, each becomes its neighbour."""
+    shift = """() => {
+        const all = [...document.querySelectorAll(".document-open")], names = all.map((each) => each.dataset.document);
+        all.forEach((each, n) => { each.dataset.document = names.at(n - 1); });
+    }"""
+    two = opened.locator(".document-open", has_text="Wait 2")
+    wanted = two.get_attribute("data-document")
+    two.evaluate(f"() => document.addEventListener('pointerdown', () => ({shift})(), {{ once: true }})")
+    two.click()
+    expect(opened.locator("#head h2")).to_have_text("Wait 2")
+    opened.reload()
+    two.focus()
+    two.evaluate(shift)
+    expect(opened.locator(f"[data-document='{wanted}'].document-open")).to_be_focused()
+
+
 def test_by_mouse(opened: Page) -> None:
     driver.tag(opened, "Tax 2024")
     opened.locator(".document-open", has_text="Wait 2").click()
