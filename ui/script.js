@@ -297,14 +297,14 @@
     drawn = () => {
       // Marked as often as it is drawn anew, until something else is opened; brought into view once.
       const turn = sought && talk.querySelector(`[data-answer="${CSS.escape(sought)}"]`);
-      if (turn) turn.classList.add("sought");
+      if (turn && !turn.matches(".sought")) turn.classList.add("sought");
       if (turn && reached !== sought) {
         reached = sought;
         pinned = false;
         turn.scrollIntoView({ block: "start" });
       } else if (pinned && talk.querySelector(".turn")) scroller().scrollTop = scroller().scrollHeight;
     };
-    new MutationObserver(drawn).observe(talk, ANYTHING);
+    new MutationObserver(drawn).observe(talk, { ...ANYTHING, attributeFilter: ["class"] });
     document.querySelector("#question")?.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey) pinned = true;
     });

@@ -365,6 +365,8 @@ def test_search_finds_pages_and_conversations_and_opens_them(opened: Page, repor
     opened.locator(".hit", has_text="whatever kind").click()
     expect(opened.locator(".turn.sought .question")).to_have_text("How many members, of whatever kind?")
     expect(opened.locator(".turn.sought .question")).to_be_in_viewport()
+    opened.evaluate("document.querySelector('.turn.sought').className = 'turn'")
+    expect(opened.locator(".turn.sought .question")).to_be_in_viewport()
     box.press("Escape")
     expect(opened.locator(".hit")).to_have_count(0)
     expect(box).to_have_value("")
