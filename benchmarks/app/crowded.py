@@ -3,8 +3,8 @@
     python -m benchmarks.app.crowded --home DIR --chromium FILE [--model FOLDER] [--documents 50] [--pages 40]
 
 Fills an empty home with made-up reports and conversations about them. Nothing is read by a model: pages are parsed and
-planned as ever, and reading is paused. Serves it as a user starts it, without meaning, and uses it in a headless Chromium:
-milliseconds from a click until the page shows what it is for, median and worst of `--repeats`.
+planned as ever, and reading is paused. Serves it as a user starts it, without meaning, and uses it in a headless
+Chromium: milliseconds from a click until the page shows what it is for, median and worst of `--repeats`.
 """
 
 import argparse
@@ -102,7 +102,8 @@ def _turn(app: App, document_id: str, question: str, number: int) -> Turn:
 def serving(home: Path, model: str) -> Iterator[str]:
     """The address of the page, served by a process of its own."""
     command = [sys.executable, "-u", "run_app.py", "serve", "--home", str(home), "--model", model]
-    process = subprocess.Popen([*command, "--no-browser", "--no-meaning", "--no-prepare"], stdout=subprocess.PIPE, text=True)
+    command += ["--no-browser", "--no-meaning", "--no-prepare"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+key=\S+", line)))
