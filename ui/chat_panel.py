@@ -175,7 +175,7 @@ def on_stop(page: Page, document_id: str, conversation_id: str) -> View:
     """Ends what is open in a conversation; it stands as far as it came."""
     page.app.chat.stop(conversation_id)
     at = page.place(document_id, conversation_id)
-    ended = {"said": done_line(at.turns[-1].answer)} if at.turns else {}
+    ended = {"status": done_line(at.turns[-1].answer)} if at.turns else {}
     return {**page.current(at), **ended}
 
 
@@ -198,7 +198,7 @@ def _follow(page: Page, document_id: str, conversation_id: str) -> Iterator[View
             yield {**words, "status": status_line(page.app, turn)}
     at = page.place(document_id, conversation_id)
     last = at.turns[-1] if at.turns else None
-    ended = {"said": done_line(last.answer)} if last and not last.is_open else {}
+    ended = {"status": done_line(last.answer)} if last and not last.is_open else {}
     sheet = _sheet(page.app, at) if last and last.answer.citations != shown else {}
     yield {**page.current(at), **sheet, **ended}
 

@@ -153,7 +153,8 @@
     });
     element.addEventListener("click", (event) => {
       const source = pressed(event);
-      if (source?.dataset.event) press(source, held?.source === source ? held.data : undefined);
+      // By a key it is what has the focus now.
+      if (source?.dataset.event) press(source, event.detail && held?.source === source ? held.data : undefined);
       if (source) held = null;
     });
     element.addEventListener("pointerup", () => setTimeout(() => {

@@ -59,7 +59,7 @@ def new_page(
     complaints = Complaints()
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce", locale=language)
     page.on("pageerror", lambda error: _note_error(str(error), complaints))
-    page.on("console", lambda line: complaints.errors.append(line.text) if line.type == "error" else None)
+    page.on("console", lambda line: _note_error(line.text, complaints) if line.type == "error" else None)
     page.on("dialog", lambda dialog: complaints.errors.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: _note_remote(request.url, complaints))
     try:

@@ -81,7 +81,7 @@ def test_what_becomes_another_thing_meanwhile_is_not_what_was_pressed_or_has_the
 def test_by_mouse(opened: Page) -> None:
     driver.tag(opened, "Tax 2024")
     opened.locator(".document-open", has_text="Wait 2").click()
-    expect(opened.locator(".document[aria-current] .title")).to_have_text("Wait 2")
+    expect(opened.locator("#head h2")).to_have_text("Wait 2")
     driver.tag(opened, "tax")
     opened.locator(".document", has_text="Report").get_by_role("button", name="#Tax").click()
     order(opened, "Wait 2", "Report")
