@@ -25,10 +25,10 @@ DEV := $(call stamp,dev,requirements.txt requirements-dev.txt)
 run: $(RUNTIME)
 	@$(BIN)/python run_app.py $(ARGS)
 
-# mypy runs beside the tests; either of them fails the build. Tests wait at times, so there is one process more than cores.
+# mypy runs beside the tests; either of them fails the build.
 define check
 $(BIN)/ruff check . && browser=$$(.ci/browser) && { $(BIN)/mypy & types=$$!; DOCPOD_CHROMIUM=$$browser OMP_NUM_THREADS=1 \
-  $(BIN)/pytest -q -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist worksteal $(1); tests=$$?; wait $$types && exit $$tests; }
+  $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal $(1); tests=$$?; wait $$types && exit $$tests; }
 endef
 
 test: $(DEV)
