@@ -96,7 +96,7 @@ _DIMENSIONS = tuple(
         ),
         (
             r"\bhow much (?:rain|snow)\b|\bwie ?viel (?:regen|schnee)\b|\bcombien de (?:pluie|neige)\b",
-            rf"{_LENGTH}|{_VOLUME}|\w*inch(?:es)?",
+            rf"{_LENGTH}|{_VOLUME}",
             _LENGTH_SIGNS,
         ),
         (

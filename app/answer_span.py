@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from app.amounts import AMOUNT, CHANGED, COUNTED, MEASURE, NUMBER_WORD, PRICED, amounts, fits
 from app.definitions import defined, definition
+from app.lines import UNIT
 from app.passages import Passage
 from app.question_words import AMOUNTS, HOW_MUCH, MONTHS, WHEN, WHERE, WHO
 from app.words import is_german, stem, stems, telling_stems, words
@@ -124,7 +125,7 @@ _VALUE = re.compile(
 _CELL = re.compile(r"[-–—(]?[$€£¥]?\s?\(?\d[\d,.]*\)?%?|(?<=\s)[-–—](?=\s|$)")
 
 
-_UNIT = re.compile(r"(?:\s?(?:[^\W\d_]|[°µ])[^\s\d]{0,15}){1,3}\s*$")
+_UNIT = re.compile(rf"{UNIT}{{1,3}}\s*$")
 """Behind the only figure of a row."""
 _SHARE = re.compile(
     r"%|\b(?:per ?cent|percentage|rate|ratio|share|margin|growth|change|increase|decrease)", re.IGNORECASE

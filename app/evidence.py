@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.answer_span import answer_span, asks_for, asks_which, counted, counts, may_answer, parts
 from app.definitions import defined, said_outright
-from app.indexed_page import PRONOUN, IndexedPage
+from app.indexed_page import IndexedPage, goes_on
 from app.meaning import PageMeaning
 from app.passages import MAX_CHARS, Passage
 from app.query_terms import QueryTerms
@@ -256,12 +256,12 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
     page = [each for each in ranked[1:_LOOKED_INTO] if each.passage.page == best.passage.page]
     first = [best]
     asked = parts(question)
-    goes_on = next((each for each in page if _goes_on(best.passage, each.passage)), None)
-    quotes = [[each.passage.quote] for each in (best, goes_on) if each]
+    behind = next((each for each in page if goes_on(best.passage, each.passage)), None)
+    quotes = [[each.passage.quote] for each in (best, behind) if each]
     answer = [may_answer(question, quote, asked[0]) for quote in quotes]
-    if goes_on and answer[-1] and (not answer[0] or _adds(terms, best.passage, goes_on.passage)):
-        span = answer_span(question, terms.weights, goes_on.passage)
-        first = [replace(goes_on, words=best.words, span=span), replace(best, span=None)]
+    if behind and answer[-1] and (not answer[0] or _adds(terms, best.passage, behind.passage)):
+        span = answer_span(question, terms.weights, behind.passage)
+        first = [replace(behind, words=best.words, span=span), replace(best, span=None)]
     for each in page:
         if each.passage.is_note != best.passage.is_note and each.words >= best.words and each.fits >= best.fits:
             other = replace(each, lacking=best.lacking and not each.fits)
@@ -276,11 +276,6 @@ def _together(question: str, terms: QueryTerms, ranked: Sequence[Ranked]) -> lis
         elif witness := next((each for each in page if may_answer(question, [each.passage.quote], part)), None):
             first.append(replace(witness, span=answer_span(question, terms.weights, witness.passage, part)))
     return [first[0], *(replace(each, beside=True) for each in first[1:])]
-
-
-def _goes_on(passage: Passage, following: Passage) -> bool:
-    """Whether the following passage is the next sentence, and speaks of the same."""
-    return 0 <= following.start - passage.end <= 2 and PRONOUN.match(following.text) is not None
 
 
 def _adds(terms: QueryTerms, passage: Passage, following: Passage) -> bool:

@@ -14,7 +14,7 @@ from app.words import stems
 
 _FIGURE = re.compile(r"(?<!\d)(?!(?:1[89]|20)\d\d\b)\d")
 """But for years."""
-PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
+_PRONOUN = re.compile(r"\W*(?:it|he|she|they|this|these|its|his|her|their|er|sie|es|il|elle|ils)\b", re.IGNORECASE)
 """At the beginning of a sentence that goes on from the one before."""
 
 
@@ -31,7 +31,7 @@ class IndexedPage:
     middles: NDArray[np.int64]
     """The characters (N,) of the page's text in the middle of each."""
     goes_on: NDArray[np.bool_]
-    """Which (N,) begin with a pronoun, right behind the one before."""
+    """Which (N,) go on from the one before."""
 
 
 @lru_cache(maxsize=2048)
@@ -47,9 +47,13 @@ def indexed_page(number: int, text: str, previous: str = "", following: str = ""
             below.setdefault(stem, []).append(index)
     rows = np.array([passage.is_row and bool(_FIGURE.search(passage.text)) for passage in passages], dtype=bool)
     middles = np.array([(passage.start + passage.end) // 2 for passage in passages], dtype=np.int64)
-    beside = [False, *(0 <= each.start - before.end <= 2 for before, each in pairwise(passages))]
-    goes_on = [near and PRONOUN.match(each.text) is not None for near, each in zip(beside, passages, strict=False)]
-    return IndexedPage(passages, _arrays(holders), _arrays(below), rows, middles, np.array(goes_on, dtype=bool))
+    led = [False, *(goes_on(before, each) for before, each in pairwise(passages))][: len(passages)]
+    return IndexedPage(passages, _arrays(holders), _arrays(below), rows, middles, np.array(led, dtype=bool))
+
+
+def goes_on(passage: Passage, following: Passage) -> bool:
+    """Whether the following passage is the next sentence, and speaks of the same."""
+    return 0 <= following.start - passage.end <= 2 and _PRONOUN.match(following.text) is not None
 
 
 def _arrays(numbers: Mapping[str, list[int]]) -> dict[str, NDArray[np.int64]]:

@@ -17,7 +17,9 @@ _RULE = re.compile(r"^\s*\|(?:\s*:?-+:?\s*\|)+\s*$", re.MULTILINE)
 """The line below the heads of its columns."""
 CELLS = re.compile(r"(?<![.!?:;,])(?: {2,}|\t+)(?=\S)")
 """What parts the cells of a row that is set in columns."""
-_VALUE = re.compile(rf"{_CELL}(?:\s?(?:[^\W\d_]|[°µ])[^\s\d]{{0,15}}){{0,3}}")
+UNIT = r"(?:\s?(?:[^\W\d_]|[°µ])[^\s\d]{0,15})"
+"""A word of what a figure is in."""
+_VALUE = re.compile(rf"{_CELL}{UNIT}{{0,3}}")
 """A figure with its unit."""
 _LEAST_VALUES = 3
 """Of so many lines that follow each other with a label and a value, each is a row."""

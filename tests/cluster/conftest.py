@@ -30,6 +30,11 @@ PATIENCE_SECONDS = 300.0
 ANSWERERS, READERS = 3, 2
 
 
+def replica(response: httpx.Response) -> int:
+    """The process of the replica that answers."""
+    return int(response.headers["x-replica"].rpartition(":")[2])
+
+
 class Begun(NamedTuple):
     """A cluster that begins, and what it says."""
 
@@ -61,7 +66,7 @@ class Cluster:
         """The process of the replica that a document goes to."""
         answer = self.post("answer/load", document_id, recipe="exact", reads_as=reads_as, pods=[])
         assert answer.status_code == 200, answer.text
-        return int(answer.headers["x-replica"].rpartition(":")[2])
+        return replica(answer)
 
     def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)

@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
 
-import httpx
 import pytest
 
 from app.cluster.line import ReplicasAway
@@ -24,7 +23,7 @@ from app.questions import Questions
 from app.settings import Settings
 from storage import read_block, takeover
 from tests.app.paper import code, wait_until
-from tests.cluster.conftest import ANSWERERS, PATIENCE_SECONDS, Begun, Cluster
+from tests.cluster.conftest import ANSWERERS, PATIENCE_SECONDS, Begun, Cluster, replica
 
 pytestmark = pytest.mark.cluster
 Papers = Callable[[int], list[Path]]
@@ -68,11 +67,6 @@ def expected(begun: Begun, alone: App, twenty: list[Path]) -> Expected:
     documents = added(alone, twenty)
     read(alone, documents)
     return {each: (checksums(alone, each), ask(alone, each)) for each in documents}
-
-
-def replica(response: httpx.Response) -> int:
-    """The process of the replica that answers."""
-    return int(response.headers["x-replica"].rpartition(":")[2])
 
 
 def reads_as(app: App) -> str:
