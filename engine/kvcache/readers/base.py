@@ -116,6 +116,7 @@ class Reader(ABC):
 def chosen(far: Segment, slots: Tensor) -> Segment:
     """The slots (B,), or (G, B) of each KV head, of a segment."""
     assert isinstance(far.keys, Tensor) and isinstance(far.values, Tensor) and isinstance(far.positions, Tensor)
+    slots = slots.to(far.keys.device)
     places = far.positions[slots]
     if slots.ndim == 1:
         return replace(far, keys=far.keys[:, slots], values=far.values[:, slots], positions=places)

@@ -60,7 +60,7 @@ class AttentionPredictor(Reader):
         self._pictures: dict[int, Tensor] = {}
         self._steps: dict[int, int] = {}
         self._next: dict[int, Tensor] = {}
-        self._fetched: dict[int, Future[tuple[Segment, torch.cuda.Event]]] = {}
+        self._fetched: dict[int, tuple[Tensor, Future[tuple[Segment, torch.cuda.Event]]]] = {}
 
     def top_slots(self, layer: int, query: Tensor, far: Segment, budget: int) -> Tensor | None:
         assert isinstance(far.keys, Tensor)
@@ -83,9 +83,9 @@ class AttentionPredictor(Reader):
         self._predict(layer, blocks_of(torch.cat(rows)), far, budget, self._steps.get(layer, 0))
 
     def only(self, layer: int, far: Segment, slots: Tensor) -> Segment:
-        """What was fetched for this token, if it was."""
-        if layer in self._fetched:
-            segment, arrived = self._fetched.pop(layer).result()
+        """What was fetched of these slots, if it was."""
+        if layer in self._fetched and self._fetched[layer][0] is slots:
+            segment, arrived = self._fetched.pop(layer)[1].result()
             stream = torch.cuda.current_stream()
             stream.wait_event(arrived)
             for rows in (segment.keys, segment.values):
@@ -106,7 +106,7 @@ class AttentionPredictor(Reader):
         slots = self._next[layer] = slots_of(scores, far.keys.shape[1], budget)
         away = self.device.type == "cpu" and torch.cuda.is_available()
         if away and (step + 1) % CALIBRATION:
-            self._fetched[layer] = _FETCHING.submit(_fetch, far, slots, _mark())
+            self._fetched[layer] = slots, _FETCHING.submit(_fetch, far, slots, _mark())
 
 
 def scaled_by(rows: Tensor, pictures: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ attention, a smaller one touches what it says, pods stay as they are, and an ans
 import math
 from collections.abc import Sequence
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from engine.core.lse import reference
 from engine.kvcache.exact import Pod
 from engine.kvcache.layout import Layout
 from engine.kvcache.readers import READERS, clusterkv, over, parse, predictor, recycled
-from engine.kvcache.readers.base import Reader, placed
+from engine.kvcache.readers.base import Reader, chosen, placed
 from engine.kvcache.recipe import parse as recipe
+from engine.kvcache.segment import Segment
 from engine.runtime.runner import Runner
 from engine.training import attention_predictor
 from tests import tiny
@@ -196,6 +198,41 @@ def convolved(rows: Sequence[Sequence[float]]) -> list[float]:
     last = [tap for (tap,) in weights["last.weight"][0]]
     means = [[sum(row[x] for row in each) / height for x in range(width)] for each in maps]
     return [sum(w * mean[x] for w, mean in zip(last, means, strict=True)) for x in range(width)]
+
+
+def _attended(reader: Reader) -> list[list[Tensor]]:
+    """Keys and values that ten tokens in turn attend in two layers."""
+    parts = [reader.segments(layer, queries(seed=step)) for step in range(10) for layer in (2, 5)]
+    return [[part for each in found for part in (each.keys, each.values)] for found in parts]
+
+
+def test_what_is_fetched_ahead_is_of_the_slots_that_are_attended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the GPU to which it is fetched; on a real one below."""
+    wanted, used = _attended(reader_of("predictor")), []
+
+    def fetch(far: Segment, slots: Tensor, known: None) -> tuple[Segment, None]:
+        return chosen(far, slots), None
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_event=used.append))
+    monkeypatch.setattr(Tensor, "record_stream", lambda rows, stream: None)
+    monkeypatch.setattr(predictor, "_mark", lambda: None)
+    monkeypatch.setattr(predictor, "_fetch", fetch)
+    torch.testing.assert_close(_attended(reader_of("predictor")), wanted, rtol=0, atol=0)
+    # All but those that follow on a token that attended everything.
+    assert len(used) == 2 * (10 - 10 // predictor.CALIBRATION - 1)
+
+
+@pytest.mark.gpu
+def test_a_memory_on_the_host_is_attended_as_one_on_the_gpu() -> None:
+    host = memory()
+    there = Pod(host.keys.cuda(), host.values.cuda(), host.positions.cuda(), TOKENS)
+    found = []
+    for pod in (there, host):
+        reader = READERS["predictor"](pod, BUDGET / TOKENS, LAYERS)
+        parts = [reader.segments(layer, queries(seed=step).cuda()) for step in range(10) for layer in (2, 5)]
+        found.append([[part.cpu() for each in some for part in (each.keys, each.values)] for some in parts])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", READERS)
