@@ -77,10 +77,11 @@ class SectionReader:
         pod = builder.finish()
         blocks: Iterable[PodBlock] = ()
         if isinstance(pod, Pod) and layout.basis:
-            # Answers are given from what a restart finds, too.
-            blocks = list(coded.to_blocks(pod, layout))
+            blocks, last = list(coded.to_blocks(pod, layout)), pod.states
+            # Answers are given from what a restart finds, too, which takes the room of what was read.
+            del builder, pod
             back = self._relief.run(partial(coded.restored, blocks, layout, self._loaded.runner.model))
-            pod = replace(back, states=pod.states)
+            pod = replace(back, states=last)
         elif isinstance(pod, Pod) and not layout.recipe.exact:
             scores = self._block_store.scores(section)
             for each in self._scores(section, partial(score, self._loaded.runner, ids, pod, layout), scores):

@@ -3,16 +3,22 @@
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.block_store import BlockStore
 from app.document_reader import DocumentReader
 from app.main import App
 from app.presets import USUAL
 from app.settings import Settings
 from engine.compression import basis_fit
+from engine.kvcache.blocks import coded
+from engine.kvcache.exact import Pod
 from engine.models import loader
+from engine.runtime.prefill.builder import Builder
 from engine.runtime.runner import Runner
 from storage import Store
 from tests.app import paper
@@ -82,6 +88,30 @@ def test_what_nobody_chose_is_coded_once_the_reader_is_prepared(
     assert app.verify()[1] == [] and set(store.all_block_files()) == files
     other = paper.read_here(app, paper.text(tmp_path / "other.txt", 5))
     assert recipes(store, other) == [(USUAL, "ready")]
+
+
+def test_what_was_read_is_gone_before_it_comes_back_coded(
+    open_app: OpenApp, store: Store, tmp_path: Path, basis_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No document is in memory twice."""
+    app = prepared(open_app, basis_file)
+    builders: list[weakref.ref[Builder]] = []
+    held: list[bool] = []
+    resume, restored = BlockStore.resume, coded.restored
+
+    def resumed(*arguments: Any) -> Builder:
+        builder = resume(*arguments)
+        builders.append(weakref.ref(builder))
+        return builder
+
+    def come_back(*arguments: Any) -> Pod:
+        held.append(builders[-1]() is not None)
+        return restored(*arguments)
+
+    monkeypatch.setattr(BlockStore, "resume", resumed)
+    monkeypatch.setattr(coded, "restored", come_back)
+    document = paper.read_here(app, paper.text(tmp_path / "other.txt", 5))
+    assert recipes(store, document) == [(USUAL, "ready")] and held and not any(held)
 
 
 def test_what_was_chosen_stays(open_app: OpenApp, read_document: str, store: Store, basis_file: Path) -> None:
