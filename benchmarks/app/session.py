@@ -16,8 +16,7 @@ from benchmarks.speed.clock import forget_peak, peak_gb
 from benchmarks.speed.places import Folder
 from benchmarks.speed.random_pods import random_pod
 from engine.core.errors import EngineError
-from engine.kvcache.layout import layout_of
-from engine.kvcache.recipe import parse
+from storage import unpack_token_ids
 
 PLACES = ("gpu", "ram", "disk")
 _QUESTION_WORDS = 20
@@ -68,6 +67,11 @@ class Session:
         """Of the document."""
         return self._engine.presets.plan(self._id).num_tokens
 
+    def ids(self) -> list[int]:
+        """Token ids of the document's first section, which is all of it where the model's window is long enough."""
+        sections = self._app._store.sections(self._engine.presets.plan(self._id).id)
+        return list(unpack_token_ids(sections[0].token_ids))
+
     def read(self, recipe: str) -> float:
         """Read it by a recipe, every block safe on the disk, from the text alone; tokens per second."""
         app = self._app
@@ -96,8 +100,13 @@ class Session:
                 self._loaded.tiers.relieve()
             elif place == "disk":
                 self._engine.recaller.forget(reading.id)
-            seen.append(self._ask(question))
-            self._say(f"{reading.recipe}, pod: {place}, {seen[-1]}")
+            try:
+                seen.append(self._ask(question))
+                self._say(f"{reading.recipe}, pod: {place}, {seen[-1]}")
+            except NotFound as nothing:
+                self._say(str(nothing))
+        if not seen:
+            raise NotFound("no question was answered")
         medians = (statistics.median(each) for each in zip(*(vars(each).values() for each in seen), strict=True))
         return Asked(*medians)
 
@@ -107,12 +116,16 @@ class Session:
 
     def engine(self, recipe: str) -> Engine:
         """The bench of the engine over as many tokens, with the app's runner."""
-        runner, layout = self._loaded.runner, layout_of(self._loaded.runner.model, parse(recipe))
+        runner, layout = self._loaded.runner, self._loaded.recipes[recipe].layout
+        reads = layout.recipe.exact or layout.recipe.precision.while_reading
+        if layout.recipe.coding.step:
+            # In memory it is exact.
+            layout = self._loaded.recipes["exact"].layout
         self._engine.recaller.forget(self._engine.presets.plan(self._id).id)
         task = docpod.Task(recipe, layout, self.tokens, _BENCH_TOKENS, _BENCH_REPEATS, True, False, ())
         question = docpod.ids_of(runner.model, docpod.QUESTION_TOKENS, 1)
         speed = None
-        if layout.recipe.exact or layout.recipe.precision.while_reading:
+        if reads:
             with tempfile.TemporaryDirectory(dir=self._app.settings.home) as scratch:
                 pod, speed = docpod.read(runner, task, Folder(Path(scratch)), self._say)
         else:

@@ -22,9 +22,7 @@ class Plain:
     def __init__(self, model: Model, cache: Any) -> None:
         self._model = model
         self._cache = cache
-        # The name of this argument has changed.
-        known = inspect.signature(model.network.forward).parameters
-        self._name = "cache" if "cache" in known else "past_key_values"
+        self._name = cache_argument(model.network)
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int], last: int = 1) -> Tensor:
@@ -81,6 +79,11 @@ def plain(model: Model) -> Iterator[Any]:
         yield model.network
     finally:
         model.network.set_attn_implementation(sdpa.NAME)
+
+
+def cache_argument(network: Any) -> str:
+    """The name by which the network's call takes its cache, which has changed."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 def dynamic(model: Model, num_tokens: int) -> Plain:

@@ -69,7 +69,7 @@ _LLAMA_ROPE = {
     "original_max_position_embeddings": 8192,
 }
 _QWEN = {"vocab_size": 151_936, "rms_norm_eps": 1e-6, "max_position_embeddings": 262_144}
-"""The window of Qwen3-4B-2507; for 8B it is longer than the model was trained for, which costs and saves nothing."""
+"""The window of Qwen3-4B-2507; others were trained for a shorter one, which costs and saves nothing."""
 
 SHAPES: Mapping[str, Shape] = {
     shape.name: shape
@@ -80,6 +80,10 @@ SHAPES: Mapping[str, Shape] = {
         ),
         _shape(
             "qwen3-8b", "qwen3", 36, 4096, 12_288, (32, 8, 128), tie_word_embeddings=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6}, **_QWEN,
+        ),
+        _shape(
+            "qwen3-14b", "qwen3", 40, 5120, 17_408, (40, 8, 128), tie_word_embeddings=False,
             rope_parameters={"rope_type": "default", "rope_theta": 1e6}, **_QWEN,
         ),
         _shape(
@@ -98,3 +102,25 @@ SHAPES: Mapping[str, Shape] = {
         ),
     )
 }  # fmt: skip
+
+WHOLE_APP: Mapping[str, Shape] = {
+    shape.name: shape
+    for shape in (
+        *SHAPES.values(),
+        # As far as their configurations are public; what is not given is the default of transformers.
+        _shape(
+            "gemma-4-e4b", "gemma4_text", 42, 2560, 10_240, (8, 2, 256), num_kv_shared_layers=18, sliding_window=512,
+            final_logit_softcapping=30.0, pad_token_id=0,
+        ),
+        _shape(
+            "qwen3.5-4b", "qwen3_5_text", 32, 2560, 9216, (16, 4, 256), max_position_embeddings=262_144,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25},
+        ),
+        # Half of its 24 layers: a token's time is about half, too.
+        _shape(
+            "gpt-oss-20b-half", "gpt_oss", 12, 2880, 2880, (64, 8, 64), num_local_experts=32, num_experts_per_tok=4,
+        ),
+    )
+}  # fmt: skip
+"""Those of families that the engine's own bench does not build, too."""

@@ -29,7 +29,14 @@ from tests.engine.reading import plain_greedy, runner_of
 from tests.engine.shapes import check
 
 CPU = torch.device("cpu")
-BILLIONS = {"llama-3.1-8b": 8.03, "qwen3-8b": 8.19, "qwen3-4b": 4.02, "qwen2.5-0.5b": 0.494, "embedded-135m": 0.1345}
+BILLIONS = {
+    "llama-3.1-8b": 8.03,
+    "qwen3-8b": 8.19,
+    "qwen3-14b": 14.77,
+    "qwen3-4b": 4.02,
+    "qwen2.5-0.5b": 0.494,
+    "embedded-135m": 0.1345,
+}
 """Parameters, as the models' own pages say."""
 
 
