@@ -1,7 +1,7 @@
 """Checks of rows: each row keeps a checksum and the parity of its values, as the disks of an array do, so that one
 value that changed behind SQLite's back is found and put right from the others, proven by the checksum.
 
-Triggers write them, in whichever way a row comes or changes.
+Triggers write them, in whichever way a row comes or changes. Of the schema, which no trigger sees, a table keeps them.
 """
 
 import sqlite3
@@ -20,6 +20,10 @@ COLUMN = "row_check"
 """Of every table: `_SUM_BYTES` of checksum, then the parity. Earlier programs look at it before they refuse a later
 library, so what a column of this name holds stays as it is.
 """
+SCHEMA = "schema_checks"
+"""The table of checks of what tables, indexes and triggers are, but for indexes of words, which come and go."""
+_ENTRY = ("type", "name", "tbl_name", "sql")
+_KNOWN = "name NOT LIKE 'sqlite_stat%' AND name NOT LIKE 'page_search_%'"
 _SUM_BYTES = 8
 _Value = str | float | bytes | None
 _HEAD = struct.Struct("<cI")
@@ -45,10 +49,18 @@ def equip(connection: sqlite3.Connection) -> None:
 
 
 def check_all(connection: Connection) -> None:
-    """Have the rows of all tables checked from now on, but for those of indexes of words."""
+    """Have the rows of all tables, but for those of indexes of words, and the schema checked from now on."""
+    connection.exec_driver_sql(
+        f"CREATE TABLE IF NOT EXISTS {SCHEMA} (entry VARCHAR NOT NULL PRIMARY KEY, kept BLOB NOT NULL)"
+    )
     tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
     for table in (name for name in tables if not name.startswith(("sqlite_", "page_search_"))):
         check_rows(connection, table)
+    connection.exec_driver_sql(f"DELETE FROM {SCHEMA}")
+    connection.exec_driver_sql(
+        f"INSERT INTO {SCHEMA} (entry, kept) "
+        f"SELECT type || ' ' || name, {_call(_ENTRY)} FROM sqlite_master WHERE {_KNOWN}"
+    )
 
 
 def check_rows(connection: Connection, table: str) -> None:
@@ -67,8 +79,13 @@ def check_rows(connection: Connection, table: str) -> None:
 
 
 def damaged(database: sqlite3.Connection) -> Iterator[Damaged]:
-    """The rows that are not what was written; none in a database from before rows were checked."""
-    for table, columns in _tables(database).items():
+    """The rows that are not what was written, the schema's too; none in a database from before rows were checked."""
+    yield from _damaged_schema(database)
+    yield from _damaged_rows(database, _tables(database))
+
+
+def _damaged_rows(database: sqlite3.Connection, tables: Mapping[str, Sequence[str]]) -> Iterator[Damaged]:
+    for table, columns in tables.items():
         rows = database.execute(
             f"SELECT rowid, {COLUMN}, {_typed(columns)} FROM {table} "
             f"WHERE substr({COLUMN}, 1, {_SUM_BYTES}) IS NOT docpod_row_sum({_typed(columns)})"
@@ -78,18 +95,50 @@ def damaged(database: sqlite3.Connection) -> Iterator[Damaged]:
             yield Damaged(table, rowid, columns, kept, _packed(facts))
 
 
+def _damaged_schema(database: sqlite3.Connection) -> Iterator[Damaged]:
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (SCHEMA,)).fetchone():
+        return
+    rows = database.execute(
+        f"SELECT m.rowid, k.kept, {_typed(_ENTRY)} FROM sqlite_master m LEFT JOIN {SCHEMA} k "
+        f"ON k.entry = m.type || ' ' || m.name WHERE {_KNOWN} AND k.kept IS NOT {_call(_ENTRY)}"
+    )
+    for rowid, check, *facts in rows.fetchall():
+        yield Damaged("sqlite_master", rowid, _ENTRY, check if isinstance(check, bytes) else b"", _packed(facts))
+
+
 def mend(database: sqlite3.Connection) -> int:
     """Put right every value that is not what was written; returns how many. To be called in a transaction.
 
     Raises DatabaseDamaged where more than one value of a row changed.
     """
+    # With this SQLite passes over what it makes nothing of in the schema.
+    database.execute("PRAGMA writable_schema = ON")
+    # What is said of the schema first, and the schema then, since all else rests on it.
+    mended = _mend_rows(database, {name: known for name, known in _tables(database).items() if name == SCHEMA})
+    mended += _mend_schema(database)
     # Keys that are looked up may have changed too, in a row or in its index.
     database.execute("REINDEX")
-    rows = list(damaged(database))
+    return mended + _mend_rows(database, _tables(database))
+
+
+def _mend_rows(database: sqlite3.Connection, tables: Mapping[str, Sequence[str]]) -> int:
+    rows = list(_damaged_rows(database, tables))
     for row in rows:
         column, value = _right(row)
         given = "?1" if column else _call(row.columns)
         database.execute(f"UPDATE {row.table} SET {column or COLUMN} = {given} WHERE rowid = ?2", (value, row.rowid))
+    return len(rows)
+
+
+def _mend_schema(database: sqlite3.Connection) -> int:
+    rows = list(_damaged_schema(database))
+    for row in rows:
+        column, value = _right(row)
+        if not column:
+            raise DatabaseDamaged(f"entry {row.rowid} of the schema")
+        database.execute(f"UPDATE sqlite_master SET {column} = ? WHERE rowid = ?", (value, row.rowid))
+    # As it is now, in this connection too.
+    database.execute("PRAGMA writable_schema = RESET")
     return len(rows)
 
 

@@ -162,6 +162,10 @@ def m017_people(connection: Connection) -> None:
             rename(documents / document_id, documents / kept)
 
 
+def m018_checks_of_the_schema(connection: Connection) -> None:
+    """What tables, indexes and triggers are is checked as rows are: the last step completes the database by that."""
+
+
 MIGRATIONS: Sequence[Migration] = (
     m003_no_index_of_messages,
     m004_notes_of_documents,
@@ -178,6 +182,7 @@ MIGRATIONS: Sequence[Migration] = (
     m015_checks_of_rows,
     m016_recipes_by_their_parts,
     m017_people,
+    m018_checks_of_the_schema,
 )
 
 

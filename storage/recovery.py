@@ -184,7 +184,14 @@ def _inspect(path: Path, mends: bool = False) -> _Copy | None:
         with closing(opened_database(path, timeout=30)) as database:
             checks.equip(database)
             mended = 0
-            if not checks.is_sound(database):
+            try:
+                is_sound = checks.is_sound(database)
+            except ERRORS:
+                # As where SQLite makes nothing of the schema.
+                if not mends:
+                    raise
+                is_sound = False
+            if not is_sound:
                 # Where it is encrypted damage is a whole page, which no parity covers.
                 if not mends or vault_of(path):
                     return None

@@ -20,6 +20,7 @@ from engine.compression.sample_text import texts_of_kinds
 from engine.core.atomic import atomic_write
 from engine.core.errors import CalibrationFailed
 from engine.core.rope import Angles
+from engine.core.system_errors import as_os_errors
 from engine.kvcache import tensor_file
 from engine.kvcache.basis import Basis, Transform
 from engine.kvcache.blocks import coded
@@ -294,7 +295,8 @@ def _pieces(model: Model, text: str, tokens: int, seed: int) -> Iterator[list[in
 def _known(path: Path, model: Model) -> Observed | None:
     """What was observed of a sample before; None where it was not, or where that is damaged."""
     try:
-        return load_file(path, str(model.device))
+        with as_os_errors():
+            return load_file(path, str(model.device))
     except (FileNotFoundError, SafetensorError):
         return None
 

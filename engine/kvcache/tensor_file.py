@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.core.atomic import atomic_write
 from engine.core.errors import PlanMissing
+from engine.core.system_errors import as_os_errors
 from engine.models.loader import Model
 
 Made = TypeVar("Made")
@@ -46,7 +47,7 @@ def find(
         if not path.exists():
             continue
         try:
-            with safe_open(path, "pt") as file:
+            with as_os_errors(), safe_open(path, "pt") as file:
                 facts = json.loads((file.metadata() or {})["docpod"])
                 if facts["digest"] == model.digest:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

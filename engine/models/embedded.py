@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelMissing
+from engine.core.system_errors import as_os_errors
 from engine.models import checksums, package_index
 from engine.models.download import download, said
 from engine.models.families.gguf_file import convert as _convert
@@ -131,15 +132,13 @@ def _digest(path: Path) -> str:
 
 def _is_whole(folder: Path) -> bool:
     """Whether every file is there and as it was written; of the weights only whether they are as long as they say."""
-    try:
-        with safe_open(folder / WEIGHTS, "pt"):
-            if not all((folder / name).exists() for name in FILES):
-                return False
-    except (OSError, SafetensorError):
-        return False
-    except RuntimeError as error:
-        # As where too many files are open, which says nothing of these.
-        raise OSError(str(error)) from error
+    with as_os_errors():
+        try:
+            with safe_open(folder / WEIGHTS, "pt"):
+                if not all((folder / name).exists() for name in FILES):
+                    return False
+        except (OSError, SafetensorError):
+            return False
     try:
         return not checksums.damaged(folder, but=WEIGHTS)
     except FileNotFoundError:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -88,6 +89,7 @@ def test_a_library_from_before_is_checked_from_now_on(home: Home, killed: Path) 
     with closing(sqlite3.connect(killed)) as database, database:
         for (name,) in triggers(database):
             database.execute(f"DROP TRIGGER {name}")
+        database.execute(f"DROP TABLE {checks.SCHEMA}")
         for later in ("TABLE shares", "TABLE sign_ins", "TABLE people", "INDEX documents_by_owner"):
             database.execute(f"DROP {later}")
         for table in ("documents", "api_keys"):
@@ -102,11 +104,50 @@ def test_a_library_from_before_is_checked_from_now_on(home: Home, killed: Path) 
     after = rows(killed)
     # Of these tables the columns have another order now.
     assert [row[0] for row in after["documents"]] == [row[0] for row in good["documents"]]
-    for table in ("schema_version", "documents", "api_keys"):
+    for table in ("schema_version", "documents", "api_keys", checks.SCHEMA):
         del good[table], after[table]
     assert after == good
     change(killed, "UPDATE messages SET content = ''")
     assert seen(home) == "The database of the library was damaged; 8 values were put right."
+
+
+def entries(database: sqlite3.Connection) -> list[tuple[int, str]]:
+    """What the schema says of each of its entries."""
+    return database.execute("SELECT rowid, sql FROM sqlite_master WHERE sql NOT NULL AND " + checks._KNOWN).fetchall()
+
+
+def test_any_letter_of_the_schema_is_put_right(home: Home, killed: Path) -> None:
+    """SQLite takes a trigger, or a column, of another name for what was meant."""
+    random = Random(0)
+    with closing(sqlite3.connect(killed)) as whole:
+        good = entries(whole)
+        assert len(good) > 40
+        for rowid, sql in good:
+            # What keeps the checks has to be a table; otherwise a backup takes the place.
+            place = random.randrange(sql.index("("), len(sql))
+            flipped = sql[:place] + chr(ord(sql[place]) ^ 1 << random.randrange(7)) + sql[place + 1 :]
+            with closing(sqlite3.connect(":memory:")) as spoilt:
+                whole.backup(spoilt)
+                checks.equip(spoilt)
+                assert checks.is_sound(spoilt)
+                spoilt.execute("PRAGMA writable_schema = ON")
+                spoilt.execute("UPDATE sqlite_master SET sql = ? WHERE rowid = ?", (flipped, rowid))
+                with suppress(sqlite3.DatabaseError):
+                    spoilt.execute("PRAGMA writable_schema = RESET")
+                    assert not checks.is_sound(spoilt)
+                assert checks.mend(spoilt) == 1 and checks.is_sound(spoilt), flipped
+                assert entries(spoilt) == good
+    change_schema(killed, "documents_inserted", "NEW.title", "NEW.titlo")
+    assert seen(home) == "The database of the library was damaged; 1 value was put right."
+    with closing(sqlite3.connect(killed)) as database:
+        assert entries(database) == good
+
+
+def change_schema(path: Path, name: str, old: str, new: str) -> None:
+    """Change what the schema of a database says of a thing, behind SQLite's back."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = ?", (old, new, name))
 
 
 @pytest.mark.parametrize(

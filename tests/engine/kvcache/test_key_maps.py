@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from engine.core.errors import CalibrationFailed, PlanMissing
 from engine.core.rope import Angles
-from engine.kvcache import key_maps
+from engine.kvcache import key_maps, tensor_file
 from engine.kvcache.exact import Pod
 from engine.kvcache.key_maps import KeyMaps, value_layers
 from engine.kvcache.layout import layout_of
@@ -128,6 +128,18 @@ def test_damaged_maps_are_named(llama_runner: Runner, tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(PlanMissing, match=r"linear30\.safetensors holds no key maps: .*make it anew"):
             key_maps.find(model, 0.3, ANGLES, tmp_path)
+
+
+def test_what_the_system_refuses_is_told(llama_runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch tells it as an error of its own."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("unable to open file <linear30.safetensors>: Too many open files (24)")
+
+    KeyMaps(ROOTS, {1: torch.zeros(4, 4)}, ANGLES, {}).save(tmp_path, llama_runner.model, 0.3)
+    monkeypatch.setattr(tensor_file, "safe_open", refused)
+    with pytest.raises(PlanMissing, match="Too many open files"):
+        key_maps.find(llama_runner.model, 0.3, ANGLES, tmp_path)
 
 
 def test_the_command_makes_maps_that_recipes_find(tiny_model_dir: Path, tmp_path: Path, one_thread: None) -> None:
