@@ -244,8 +244,7 @@ def test_what_a_late_tick_showed_of_before_is_mended_by_the_next(page: Page, clo
 
 
 def test_opening_sends_the_list_only_where_it_is_another(page: Page, app: FakeApp, document_id: str) -> None:
-    first = library_panel.on_tick(page, document_id, "", "", "", {})
-    opened = page.opened(document_id, "")
+    first, opened = library_panel.on_tick(page, document_id, "", "", "", {}), page.opened(document_id, "")
     assert first.keys() - page.lean(opened, first["seen"]).keys() == {"order", "documents", "several"}
     # What a stream may have drawn meanwhile is sent whatever was seen.
     assert page.lean(opened, {}) == opened and "history" in page.lean(opened, opened["seen"])
