@@ -55,11 +55,8 @@ def bind(page: Page) -> None:
     def act(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_act(page, document_id, conversation_id, search, event._data or {}))
 
-    def open_document(
-        document_id: str, conversation_id: str, search: str, seen: Mapping[str, int] | None, event: gr.EventData
-    ) -> list[Any]:
-        said = event._data or {}
-        return page.guarded(lambda: page.lean(on_open(page, document_id, conversation_id, search, said), seen or {}))
+    def open_document(document_id: str, conversation_id: str, search: str, event: gr.EventData) -> list[Any]:
+        return page.guarded(lambda: on_open(page, document_id, conversation_id, search, event._data or {}))
 
     def ask_several(search: str, event: gr.EventData) -> list[Any]:
         return page.guarded(lambda: on_several(page, str((event._data or {}).get("documents", "")).split(), search))
@@ -83,7 +80,7 @@ def bind(page: Page) -> None:
     for source, name in sources.items():
         page[source].click(act, ids, outputs, api_name=name, **AT_ONCE)
     leaving = {"cancels": page.answering, **AT_ONCE}
-    page["documents"].select(open_document, [*ids, page["seen"]], outputs, api_name="open", **leaving | LAST_WINS)
+    page["documents"].select(open_document, ids, outputs, api_name="open", **leaving | LAST_WINS)
     page["several"].select(ask_several, page["search"], outputs, api_name="several", **leaving | LAST_WINS)
     for source, name in (("documents", "delete"), ("several", "delete_several")):
         page[source].delete(delete, ids, outputs, api_name=name, **leaving)

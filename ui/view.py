@@ -37,9 +37,6 @@ LAST_WINS: dict[str, Any] = {
 }
 """How what opens something is bound: one click after the other."""
 
-LIST = ("order", "documents", "several")
-"""The regions of the library's list."""
-
 NOTHING = Found()
 _EXACT = 1 << 53
 """Below it JavaScript holds every whole number."""
@@ -198,14 +195,6 @@ class Page:
         current = self.current(at)
         hashes = current["seen"]
         return {name: shown for name, shown in current.items() if hashes.get(name) != seen.get(name) or name == "seen"}
-
-    def lean(self, view: View, seen: Mapping[str, int]) -> View:
-        """An opening without the list where that is as the page has it: a browser goes through all of one that comes.
-
-        Other regions may have been drawn by a stream, which says nothing of what was `seen`.
-        """
-        same = {name for name in LIST if name in view and view.get("seen", {}).get(name) == seen.get(name)}
-        return {name: shown for name, shown in view.items() if name not in same}
 
     def opened(self, document_id: str, conversation_id: str | None, search: str = "") -> View:
         """Everything about one document; a conversation of None means its latest, or a new one.

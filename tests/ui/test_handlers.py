@@ -243,15 +243,6 @@ def test_what_a_late_tick_showed_of_before_is_mended_by_the_next(page: Page, clo
     assert next_one.get("head")
 
 
-def test_opening_sends_the_list_only_where_it_is_another(page: Page, app: FakeApp, document_id: str) -> None:
-    first, opened = library_panel.on_tick(page, document_id, "", "", "", {}), page.opened(document_id, "")
-    assert first.keys() - page.lean(opened, first["seen"]).keys() == {"order", "documents", "several"}
-    # What a stream may have drawn meanwhile is sent whatever was seen.
-    assert page.lean(opened, {}) == opened and "history" in page.lean(opened, opened["seen"])
-    app.library.rename(document_id, "Another name")
-    assert "Another name" in str(page.lean(page.opened(document_id, ""), first["seen"])["documents"])
-
-
 def test_the_dial_changes_how_a_document_is_kept(page: Page, clock: Clock, document_id: str) -> None:
     def act(name: str, recipe: str) -> View:
         event = {"act": name, "document": document_id, "recipe": recipe}
