@@ -10,6 +10,9 @@ from storage import Store
 
 log = logging.getLogger(__name__)
 
+_PAUSE_SECONDS = 0.3
+"""What was opened is shown first, and who clicks through documents means the last one."""
+
 
 class Warming:
     """Follows one opened document, the latest, section by section, and makes way for questions."""
@@ -43,7 +46,7 @@ class Warming:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._wanted is not None)
-                if self._closed:
+                if self._changed.wait_for(lambda: self._closed, _PAUSE_SECONDS):
                     return
                 document_id, self._wanted = self._wanted, None
             try:

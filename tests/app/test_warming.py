@@ -2,6 +2,8 @@
 
 from collections.abc import Set
 
+import pytest
+
 from app.main import App
 from app.warming import Warming
 from storage import Store
@@ -43,3 +45,17 @@ def test_a_damaged_section_ends_nothing(open_app: OpenApp, read_document: str, s
     path.write_bytes(path.read_bytes()[:-1])
     Warming(store, app.model).warm(read_document)
     assert {*sections(store, read_document)[1:]} <= warm(app)
+
+
+def test_of_documents_that_are_clicked_through_the_last_is_warmed(
+    open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed: list[str] = []
+    monkeypatch.setattr("app.warming._PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(Warming, "warm", lambda self, document_id: warmed.append(document_id))
+    app = open_app()
+    app.start()
+    for document_id in ("first", "second", "third"):
+        app.chat.expect(document_id)
+    paper.wait_until(lambda: bool(warmed))
+    assert warmed == ["third"]
