@@ -22,7 +22,7 @@ library, so what a column of this name holds stays as it is.
 """
 SCHEMA = "schema_checks"
 """The table of checks of what tables, indexes and triggers are, but for indexes of words, which come and go."""
-_ENTRY = ("type", "name", "tbl_name", "sql")
+_MASTER, _ENTRY = "sqlite_master", ("type", "name", "tbl_name", "sql")
 _KNOWN = "name NOT LIKE 'sqlite_stat%' AND name NOT LIKE 'page_search_%'"
 _SUM_BYTES = 8
 _Value = str | float | bytes | None
@@ -103,7 +103,7 @@ def _damaged_schema(database: sqlite3.Connection) -> Iterator[Damaged]:
         f"ON k.entry = m.type || ' ' || m.name WHERE {_KNOWN} AND k.kept IS NOT {_call(_ENTRY)}"
     )
     for rowid, check, *facts in rows.fetchall():
-        yield Damaged("sqlite_master", rowid, _ENTRY, check if isinstance(check, bytes) else b"", _packed(facts))
+        yield Damaged(_MASTER, rowid, _ENTRY, check if isinstance(check, bytes) else b"", _packed(facts))
 
 
 def mend(database: sqlite3.Connection) -> int:
@@ -114,31 +114,23 @@ def mend(database: sqlite3.Connection) -> int:
     # With this SQLite passes over what it makes nothing of in the schema.
     database.execute("PRAGMA writable_schema = ON")
     # What is said of the schema first, and the schema then, since all else rests on it.
-    mended = _mend_rows(database, {name: known for name, known in _tables(database).items() if name == SCHEMA})
-    mended += _mend_schema(database)
-    # Keys that are looked up may have changed too, in a row or in its index.
-    database.execute("REINDEX")
-    return mended + _mend_rows(database, _tables(database))
-
-
-def _mend_rows(database: sqlite3.Connection, tables: Mapping[str, Sequence[str]]) -> int:
-    rows = list(_damaged_rows(database, tables))
-    for row in rows:
-        column, value = _right(row)
-        given = "?1" if column else _call(row.columns)
-        database.execute(f"UPDATE {row.table} SET {column or COLUMN} = {given} WHERE rowid = ?2", (value, row.rowid))
-    return len(rows)
-
-
-def _mend_schema(database: sqlite3.Connection) -> int:
-    rows = list(_damaged_schema(database))
-    for row in rows:
-        column, value = _right(row)
-        if not column:
-            raise DatabaseDamaged(f"entry {row.rowid} of the schema")
-        database.execute(f"UPDATE sqlite_master SET {column} = ? WHERE rowid = ?", (value, row.rowid))
+    said = {name: columns for name, columns in _tables(database).items() if name == SCHEMA}
+    mended = _put_right(database, _damaged_rows(database, said)) + _put_right(database, _damaged_schema(database))
     # As it is now, in this connection too.
     database.execute("PRAGMA writable_schema = RESET")
+    # Keys that are looked up may have changed too, in a row or in its index.
+    database.execute("REINDEX")
+    return mended + _put_right(database, _damaged_rows(database, _tables(database)))
+
+
+def _put_right(database: sqlite3.Connection, damage: Iterator[Damaged]) -> int:
+    rows = list(damage)
+    for row in rows:
+        column, value = _right(row)
+        if row.table == _MASTER and not column:
+            raise DatabaseDamaged(f"entry {row.rowid} of the schema")
+        given = "?1" if column else _call(row.columns)
+        database.execute(f"UPDATE {row.table} SET {column or COLUMN} = {given} WHERE rowid = ?2", (value, row.rowid))
     return len(rows)
 
 

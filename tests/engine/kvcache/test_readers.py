@@ -200,10 +200,10 @@ def convolved(rows: Sequence[Sequence[float]]) -> list[float]:
     return [sum(w * mean[x] for w, mean in zip(last, means, strict=True)) for x in range(width)]
 
 
-def _attended(reader: Reader) -> list[list[Tensor]]:
+def _attended(reader: Reader, asked_on: str = "cpu") -> list[list[Tensor]]:
     """Keys and values that ten tokens in turn attend in two layers."""
-    parts = [reader.segments(layer, queries(seed=step)) for step in range(10) for layer in (2, 5)]
-    return [[part for each in found for part in (each.keys, each.values)] for found in parts]
+    parts = [reader.segments(layer, queries(seed=step).to(asked_on)) for step in range(10) for layer in (2, 5)]
+    return [[part.cpu() for each in found for part in (each.keys, each.values)] for found in parts]
 
 
 def test_what_is_fetched_ahead_is_of_the_slots_that_are_attended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,12 +227,8 @@ def test_what_is_fetched_ahead_is_of_the_slots_that_are_attended(monkeypatch: py
 def test_a_memory_on_the_host_is_attended_as_one_on_the_gpu() -> None:
     host = memory()
     there = Pod(host.keys.cuda(), host.values.cuda(), host.positions.cuda(), TOKENS)
-    found = []
-    for pod in (there, host):
-        reader = READERS["predictor"](pod, BUDGET / TOKENS, LAYERS)
-        parts = [reader.segments(layer, queries(seed=step).cuda()) for step in range(10) for layer in (2, 5)]
-        found.append([[part.cpu() for each in some for part in (each.keys, each.values)] for some in parts])
-    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+    here, ahead = (_attended(READERS["predictor"](pod, BUDGET / TOKENS, LAYERS), "cuda") for pod in (there, host))
+    torch.testing.assert_close(ahead, here, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", READERS)
