@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from app.windows import windows
 from engine.core.errors import ModelMissing
+from engine.core.system_errors import as_os_errors
 from engine.models.text_encoder import NAME, SIZE, TextEncoder, ensure
 from storage import NotStored, StorageFull, Store
 
@@ -141,7 +142,8 @@ class Meaning:
                 try:
                     if self._encoder is None and not self._missing:
                         folder = ensure(self._models, fetch)
-                        self._encoder = TextEncoder(folder) if folder else None
+                        with as_os_errors():
+                            self._encoder = TextEncoder(folder) if folder else None
                 except (ModelMissing, OSError, ValueError, SafetensorError) as error:
                     log.warning("Passages are found by their words alone: %s", error)
                     self._missing = True

@@ -89,13 +89,26 @@ def test_the_background_does_what_is_left(store: Store, meaning: Meaning, monkey
     assert store.pages_without_vectors(NAME, 9) == []
 
 
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("ensure", ModelMissing("The text encoder could not be fetched: no network.")),
+        ("TextEncoder", RuntimeError("unable to open file <model.safetensors>: Too many open files (24)")),
+    ],
+)
 def test_without_the_encoder_words_alone_decide(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    step: str,
+    error: Exception,
 ) -> None:
-    def missing(*_: object) -> None:
-        raise ModelMissing("The text encoder could not be fetched: no network.")
+    def refused(*_: object) -> Path:
+        raise error
 
-    monkeypatch.setattr(module, "ensure", missing)
+    monkeypatch.setattr(module, "ensure", lambda *_: tmp_path)
+    monkeypatch.setattr(module, step, refused)
     meaning = Meaning(store, tmp_path)
     meaning.complete(A)
     assert meaning.near(A, "boat") == {}
