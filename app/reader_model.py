@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,11 @@ from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
-from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import NAMED
 from engine.models import loader
 from engine.offload.tiers import limits, tiered_cache
 from engine.runtime.backend import runner_for
-from engine.runtime.prefill.builder import PodBuilder, chunk_tokens
+from engine.runtime.prefill.builder import PodBuilder, chunk_tokens, reads_ahead
 from engine.runtime.prefill.warmup import prepare_reading
 from engine.runtime.warmup import warm_up
 
@@ -130,9 +129,17 @@ class ReaderModel:
         try:
             self._after()
             self._load()
-            if self._loaded is not None and not self._loaded.heads.calibrated:
+            if self._loaded is None:
+                return
+            # Whoever waited for the model goes first.
+            with self._idle.work():
+                pass
+            for _ in self._loaded.prepare_reading():
+                if not self._idle.wait():
+                    return
+            if not self._loaded.heads.calibrated:
                 self._calibrate(self._loaded)
-            if self._loaded is not None and self._loaded.runner.graph_runner is not None:
+            if self._loaded.runner.graph_runner is not None:
                 self._warm_up(self._loaded)
         finally:
             self._status = replace(self._status, doing="")
@@ -180,9 +187,6 @@ class ReaderModel:
             if not self._idle.wait():
                 raise _Closed
 
-        # Whoever waited for the model goes first.
-        with self._idle.work():
-            pass
         try:
             with translate_oom():
                 loaded.heads = calibrate(loaded.runner, pause=pause)
@@ -252,8 +256,9 @@ class Loaded:
             self.warm_up(recipe)
         self.prefill = ThreadPoolExecutor(1, "prefill")
         """The thread that reads on a GPU: attention's plans for long chunks belong to the thread that made them."""
-        chunk = settings.chunk_tokens or chunk_tokens(model.device)
-        self.prefill.submit(prepare_reading, self.runner, self._read_by(settings), chunk, self.section_tokens)
+        self._chunk_tokens = settings.chunk_tokens or chunk_tokens(model.device)
+        self._read_by = dict.fromkeys(("exact", _PACKING, settings.recipe or "exact"))
+        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
@@ -270,6 +275,18 @@ class Loaded:
         whole = self.heads.answers_from == "sections"
         warm_up(self.runner, self.recipes[recipe].layout, self.section_tokens, self.heads.heads, whole)
 
+    def prepare_reading(self) -> Iterator[None]:
+        """Before each step of what a GPU compiles and plans for reading, much of which the first document may not need;
+        see engine.runtime.prefill.warmup."""
+        if not reads_ahead(self.runner.model.device):
+            return
+        layouts = [self.recipes[name].layout for name in self._read_by if not self.recipes.why_not(name)]
+        read = [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
+        steps = prepare_reading(self.runner, read, self._chunk_tokens, self.section_tokens)
+        yield
+        while self.prefill.submit(next, steps, True).result() is None:
+            yield
+
     @property
     def num_bytes(self) -> int:
         """About what it takes of the memory that it runs in, with the pods that are kept there."""
@@ -285,12 +302,6 @@ class Loaded:
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
         return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
-
-    def _read_by(self, settings: Settings) -> list[Layout]:
-        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
-        names = dict.fromkeys(("exact", _PACKING, settings.recipe or "exact"))
-        layouts = (self.recipes[name].layout for name in names if not self.recipes.why_not(name))
-        return [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
 
     def _room(self) -> dict[str, tuple[int, int]]:
         """Bytes held and their limit."""

@@ -90,8 +90,8 @@ def _rows(model: Path, options: argparse.Namespace, say: Callable[[str], None]) 
         say(f"{model.name}: {session.tokens:,} tokens, parsed in {session.parse_seconds:.1f} s")
         first, *others = recipes = options.recipes.split(",")
         rows: dict[str, dict[str, Any]] = {first: {"first_read_tok_s": round(session.read(first), 1)}}
-        for recipe in [*others, first] if others else recipes:
-            speed = session.read(recipe) if others else rows[first]["first_read_tok_s"]
+        for recipe in [*others, first]:
+            speed = session.read(recipe)
             places = PLACES if app.model.wait().loaded.runner.model.device.type == "cuda" else PLACES[1:]
             asked = {place: session.ask(place) for place in places}
             peak = session.peak_gb()

@@ -73,6 +73,33 @@ def test_reading_and_asking_do_not_wait_for_it(
     assert paper.last(app.questions.ask(document_id, QUESTION)).citations
 
 
+def test_reading_does_not_wait_for_what_is_compiled_for_it(
+    open_app: OpenApp, source: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the next step is taken where nobody is at work, in the thread that reads."""
+    threads: list[str] = []
+    goes_on = threading.Event()
+
+    def steps(*_: object) -> Iterator[None]:
+        for _ in range(3):
+            threads.append(threading.current_thread().name)
+            assert goes_on.wait(60)
+            yield
+
+    held.set()
+    monkeypatch.setattr(reader_model, "reads_ahead", lambda device: True)
+    monkeypatch.setattr(reader_model, "prepare_reading", steps)
+    app = open_app()
+    idle = app.model.wait().loaded.idle
+    paper.wait_until(lambda: bool(threads))
+    with idle.work():
+        goes_on.set()
+        paper.read_here(app, source)
+        assert len(threads) == 1
+    paper.wait_until(lambda: app.model.calibrated(0))
+    assert len(threads) == 3 and all(name.startswith("prefill") for name in threads)
+
+
 def test_who_waited_for_the_model_goes_first(
     settings: Settings, held: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

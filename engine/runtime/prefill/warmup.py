@@ -4,7 +4,7 @@ It reads a section that holds nothing, in chunks of every length that a reading 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -23,11 +23,11 @@ _MOST_RUNS = 6
 log = logging.getLogger(__name__)
 
 
-def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_tokens: int) -> None:
+def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_tokens: int) -> Iterator[None]:
     """Read a little by each layout, in chunks of about `chunk` tokens, and plan attention for `num_tokens` of them.
 
-    To be called in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only
-    the time that it would have saved.
+    Step by step, so that who wants to read need not wait for the next one. Each is to be taken in the thread that will
+    read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only the time that it would have saved.
     """
     if why_not_triton(runner.model.device):
         return
@@ -35,25 +35,26 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
     from triton.errors import TritonError
 
     try:
-        _plan(runner, chunk, num_tokens)
+        yield from _plan(runner, chunk, num_tokens)
         for layout in layouts:
             # Kernels differ by whether a length is a multiple of 16.
             for more in (0, 3) if layout.recipe.precision.while_reading else (3,):
-                _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
+                yield from _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
                 if layout.recipe.precision.while_reading:
-                    _merge(runner, layout, chunk - more)
+                    yield from _merge(runner, layout, chunk - more)
     except (TritonError, RuntimeError, OSError, EngineError) as error:
         # Memory may be short, or the compiler of this machine fails; PyTorch's errors are RuntimeErrors.
         log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
 
 
-def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
+def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> Iterator[None]:
     builder = builder_for(runner, count, layout)
     while (left := count - builder.num_read) > 0:
         builder.feed([0] * (builder.cut(tapered(chunk, left)) - builder.num_read))
+        yield
 
 
-def _merge(runner: Runner, layout: Layout, size: int) -> None:
+def _merge(runner: Runner, layout: Layout, size: int) -> Iterator[None]:
     """What a chunk sees of the past, in every number of runs: a kernel is made for each."""
     shape, device = runner.model.shape, runner.model.device
     rotation = hadamard(shape.head_dim, device) if layout.recipe.precision.rotate else None
@@ -62,10 +63,11 @@ def _merge(runner: Runner, layout: Layout, size: int) -> None:
     part = out, torch.zeros(heads, size, dtype=torch.float32, device=device)
     for count in range(1, _MOST_RUNS + 1):
         select_rotation(device, shape.dtype).merge_rotated([part] * 2, [part] * count, rotation)
+        yield
 
 
 @torch.inference_mode()
-def _plan(runner: Runner, chunk: int, num_tokens: int) -> None:
+def _plan(runner: Runner, chunk: int, num_tokens: int) -> Iterator[None]:
     """Attention of every long chunk over every run of the tokens before it."""
     shape, device = runner.model.shape, runner.model.device
     heads = runner.model.network.config.num_attention_heads
@@ -79,4 +81,5 @@ def _plan(runner: Runner, chunk: int, num_tokens: int) -> None:
                 query = torch.zeros(heads, size, dim, dtype=shape.dtype, device=device)
                 runner.attention(query, keys, keys, 1.0, False)
                 size //= 2
+            yield
             run *= 2
