@@ -5,7 +5,7 @@ import threading
 from queue import SimpleQueue
 
 from app.conversations import Asked
-from app.errors import DocumentNotFound
+from app.errors import DocumentNotFound, NotRead
 from app.events import Answer
 from app.model_handle import ModelHandle
 from app.question_kind import Asking
@@ -19,7 +19,7 @@ _GUIDE, _SUMMARY = Asking("whole", points=5, bullets=True), Asking("whole")
 
 
 class Guides:
-    """Finds kept guides, and makes those of a weak reader in a thread of its own: they only quote."""
+    """Finds kept guides, and makes others in a thread of its own."""
 
     def __init__(self, store: Store, model: ModelHandle, settings: Settings) -> None:
         self._store, self._model, self._settings = store, model, settings
@@ -38,7 +38,7 @@ class Guides:
             self._thread.join()
 
     def of(self, document_id: str) -> Answer | None:
-        """The guide of a document that is read; None while there is none, which is made where that takes no model."""
+        """The guide of a document that is read; None while it is made, or where none is to be."""
         if self._model.peek() is None:
             return None
         whole = self._whole(document_id, _GUIDE)
@@ -46,7 +46,7 @@ class Guides:
             for _ in whole.events(threading.Event()):
                 pass
             return whole.answer(stopped=False)
-        if whole.is_weak and self._settings.guides and document_id not in self._at_hand:
+        if self._settings.guides and document_id not in self._at_hand:
             self._at_hand.add(document_id)
             self._wanted.put(document_id)
         return None
@@ -56,7 +56,7 @@ class Guides:
             try:
                 for asking in (_GUIDE, _SUMMARY):
                     self._whole(document_id, asking).prepare()
-            except (DocumentNotFound, Interrupted) as ended:
+            except (DocumentNotFound, NotRead, Interrupted) as ended:
                 log.info("no guide of %s for now: %r", document_id[:12], ended)
             except Exception:
                 # The rim of the background: whatever is wrong with one document, others have their guides.
@@ -65,4 +65,4 @@ class Guides:
             self._at_hand.discard(document_id)
 
     def _whole(self, document_id: str, asking: Asking) -> WholeAnswer:
-        return WholeAnswer(self._store, self._model, Asked(document_id, ""), asking, 0)
+        return WholeAnswer(self._store, self._model, Asked(document_id, ""), asking, self._settings.max_answer_tokens)

@@ -20,6 +20,8 @@ class Idle:
         self._questions = 0
         self._since = time.monotonic()
         self._closed = False
+        self.over = threading.Event()
+        """Set while somebody is at work on a question, and once nobody waits any longer: what can wait ends at once."""
 
     @contextmanager
     def work(self, questions: int = 0) -> Iterator[None]:
@@ -27,12 +29,14 @@ class Idle:
         with self._changed:
             self._at_work += 1
             self._questions += questions
+            self._tell()
         try:
             yield
         finally:
             with self._changed:
                 self._at_work -= 1
                 self._questions -= questions
+                self._tell()
                 self._since = time.monotonic()
                 self._changed.notify_all()
 
@@ -63,4 +67,11 @@ class Idle:
         """Let nobody wait any longer."""
         with self._changed:
             self._closed = True
+            self._tell()
             self._changed.notify_all()
+
+    def _tell(self) -> None:
+        if self._questions or self._closed:
+            self.over.set()
+        else:
+            self.over.clear()

@@ -95,14 +95,22 @@ class WholeAnswer:
         return self._key in self._store.notes(self._document.id)
 
     def prepare(self) -> None:
-        """Make and keep what a weak reader quotes, page by page whenever nobody is at work. Raises Interrupted."""
+        """Make and keep it whenever nobody is at work: page by page what a weak reader quotes; section by section, each
+        until somebody asks, what a strong one writes of a document that is read. Raises Interrupted and NotRead."""
+        idle = self._engine.loaded.idle
 
         def pause() -> None:
-            if not self._engine.loaded.idle.wait():
+            if not idle.wait():
                 raise Interrupted
 
-        if not self.is_kept:
+        if self.is_weak and not self.is_kept:
             self._keep(self._key, self._quoted(pause))
+        while not self.is_kept:
+            pause()
+            for _ in self.events(idle.over):
+                pass
+            if self._coverage or not (self._points or idle.over.is_set()):
+                return
 
     def answer(self, stopped: bool) -> Answer:
         """The answer as far as it was made."""
@@ -194,6 +202,7 @@ class WholeAnswer:
             if each.last_page >= self._first and each.first_page <= self._last and each.state != "waiting"
         ]
         found: list[Point] = []
+        self._sections = []
         for done, section in enumerate(sections):
             yield Working(f"Reading pages {section.first_page}-{section.last_page}", done, len(sections))
             if stop.is_set():

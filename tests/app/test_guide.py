@@ -1,5 +1,7 @@
-"""Guides: made once while nobody is at work, the same as what is asked for, and left to a strong reader's user."""
+"""Guides: made once while nobody is at work, and the same as what is asked for."""
 
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from app import whole_answer
 from app.events import Answer
 from app.main import App
+from app.whole_answer import WholeAnswer
+from engine.kvcache.quantized import AnyPod
 from storage import Store
 from tests.app import paper
 
@@ -57,13 +61,32 @@ def test_it_makes_way_before_every_page_and_ends_with_the_model(
     paper.wait_until(lambda: app.library.guide(document_id) is not None, "another attempt")
 
 
-def test_a_strong_reader_is_not_put_to_work(app: App, document_id: str) -> None:
+def test_a_strong_reader_writes_it_until_somebody_asks(
+    app: App, document_id: str, monkeypatch: pytest.MonkeyPatch, store: Store
+) -> None:
     loaded = app.model.wait().loaded
     loaded.heads = replace(loaded.heads, answers_from="sections")
-    assert app.library.guide(document_id) is None and not app.library._guides._at_hand
+    real, lengths = WholeAnswer._ask, list[int]()
+
+    def interrupted(whole: WholeAnswer, pod: AnyPod, question: str, stop: threading.Event) -> str:
+        """The first time somebody asks while it is written."""
+        with loaded.idle.question() if not lengths else nullcontext():
+            said = real(whole, pod, question, stop)
+            lengths.append(len(said))
+            # Nothing is kept of what was broken off.
+            assert len(lengths) > 1 or (stop.is_set() and not store.notes(document_id))
+            return said
+
+    monkeypatch.setattr(WholeAnswer, "_ask", interrupted)
+    app.start()
+    assert app.library.guide(document_id) is None
+    paper.wait_until(lambda: app.library.guide(document_id) is not None, "the guide")
+    assert lengths[0] < lengths[1], "who asks need not wait for the end of it"
+    paper.wait_until(lambda: not app.library._guides._at_hand, "the summary")
+    monkeypatch.setattr(WholeAnswer, "_ask", lambda *_: pytest.fail("it was made again"))
     asked = ask(app, document_id, "Summarise it in five points")
     guide = app.library.guide(document_id)
-    assert guide and guide.answer == asked.answer
+    assert guide and not guide.weak and guide.answer == asked.answer
 
 
 def test_one_that_went_meanwhile_has_none(app: App, document_id: str) -> None:
