@@ -5,9 +5,11 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+import torch
 
 from app.block_store import BlockStore
 from app.document_reader import DocumentReader
@@ -26,6 +28,7 @@ from tests.app.conftest import OpenApp
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
+FLIPS = 300
 QUESTION = "What is the access code of room 3?"
 KILLED = """
 import importlib, os, signal, sys
@@ -178,3 +181,38 @@ def test_killed_at_any_step_it_answers_and_goes_on(
     recoded(app)
     assert recipes(store, read_document) == [(USUAL, "ready")] and answered(app, read_document) == USUAL
     assert app.verify()[1] == []
+
+
+def test_a_flipped_bit_of_what_is_coded_is_noticed_or_changes_nothing(
+    open_app: OpenApp,
+    read_document: str,
+    store: Store,
+    settings: Settings,
+    basis_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = prepared(open_app, basis_file)
+    recoded(app)
+    monkeypatch.setattr(BlockStore, "drop", lambda *_: None)
+    engine, (reading,) = app.model.wait(), store.readings(read_document)
+    layout, load = engine.loaded.recipes[reading.recipe].layout, engine.recaller._block_store.load
+    sections = store.sections(reading.id)
+    whole = {each.id: load(each, store.blocks(each.id), layout) for each in sections}
+    random, noticed = Random(14), 0
+    for flip in range(FLIPS):
+        section = random.choice(sections)
+        blocks = store.blocks(section.id)
+        path = settings.home / "pods" / random.choice(blocks).file_name
+        data = path.read_bytes()
+        spoilt = bytearray(data)
+        spoilt[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        path.write_bytes(spoilt)
+        found, before = load(section, blocks, layout), whole[section.id]
+        assert isinstance(before, Pod)
+        if found is None:
+            noticed += 1
+        else:
+            assert isinstance(found, Pod), f"flip {flip}"
+            assert torch.equal(found.keys, before.keys) and torch.equal(found.values, before.values), f"flip {flip}"
+        path.write_bytes(data)
+    assert noticed > FLIPS // 2
