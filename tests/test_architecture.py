@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import TypeGuard
 
 import pytest
 
@@ -230,6 +231,25 @@ def test_except_names_a_type_and_does_something() -> None:
                     catching.add(path.as_posix())
     assert silent == []
     assert catching == set(CATCHES_EVERYTHING)
+
+
+def test_files_of_tensors_are_opened_where_the_system_may_refuse_it() -> None:
+    """What safetensors raises there is a RuntimeError, which nobody tells as what it is."""
+    opened, guarded = set(), set()
+    for path in PROGRAM:
+        for node in nodes(path):
+            calls = {path.as_posix() + f":{each.lineno}" for each in ast.walk(node) if opens_tensors(each)}
+            if isinstance(node, ast.Module):
+                opened |= calls
+            elif isinstance(node, ast.With) and "as_os_errors" in named(
+                part for item in node.items for part in ast.walk(item)
+            ):
+                guarded |= calls
+    assert opened and opened == guarded
+
+
+def opens_tensors(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and bool(named([node.func]) & {"safe_open", "load_file"})
 
 
 def test_public_names_have_docstrings() -> None:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from engine.core.errors import ModelDamaged, ModelMissing, ModelRefused, ModelUnsupported
 from engine.core.oom import free_bytes
+from engine.core.system_errors import as_os_errors
 from engine.models import hub
 
 LOADING = Lock()
@@ -40,7 +41,7 @@ def refuse_foreign(folder: Path, name: str) -> None:
 def refuse_nonfinite(path: Path, name: str) -> None:
     """Raise ModelDamaged for a safetensors file in which a weight is infinite or no number, or that is torn."""
     try:
-        with safe_open(path, "pt") as file:
+        with as_os_errors(), safe_open(path, "pt") as file:
             for weight in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(weight)
                 if not tensor.is_floating_point() or tensor.itemsize == 1 or tensor.sum().isfinite():

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.core.atomic import atomic_write
+from engine.core.system_errors import as_os_errors
 from engine.models.loader import Model
 from engine.training.errors import AdapterMismatch
 from engine.training.lora import LowRank
@@ -62,7 +63,7 @@ def load(path: Path) -> Adapter:
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        with safe_open(path, framework="pt") as file:
+        with as_os_errors(), safe_open(path, framework="pt") as file:
             head = json.loads((file.metadata() or {})["docpod"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         head["roots"] = tuple(map(tuple, head["roots"]))

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engine.core.system_errors import as_os_errors
 from engine.kvcache.readers.base import Reader, chosen, logits, placed
 from engine.kvcache.segment import Segment
 
@@ -137,7 +138,8 @@ def slots_of(scores: Tensor, tokens: int, budget: int) -> Tensor:
 def network(device: torch.device) -> Network:
     """The network with its weights, once on each device."""
     made = Network()
-    made.load_state_dict(load_file(WEIGHTS))
+    with as_os_errors():
+        made.load_state_dict(load_file(WEIGHTS))
     return made.eval().to(device)
 
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engine.core.errors import ModelDamaged, ModelUnsupported
+from engine.core.system_errors import as_os_errors
 from engine.models import checksums
 from engine.models.folder import LOADING, made_once, need_room
 from engine.models.tokenizer import read_tokenizer
@@ -65,7 +66,7 @@ def _count(folder: Path) -> int:
     """The weights in a folder."""
     count = 0
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
+        with as_os_errors(), safe_open(path, "pt") as file:
             count += len(file.keys())
     return count
 
