@@ -46,7 +46,9 @@ class Guides:
             for _ in whole.events(threading.Event()):
                 pass
             return whole.answer(stopped=False)
-        if self._settings.guides and document_id not in self._at_hand:
+        # Replicas may be at work on questions that nobody here knows of.
+        may_write = self._settings.guides and (whole.is_weak or not self._settings.cluster)
+        if may_write and document_id not in self._at_hand:
             self._at_hand.add(document_id)
             self._wanted.put(document_id)
         return None
