@@ -22,6 +22,7 @@ from engine.core.oom import translate_oom
 from engine.core.pinned_staging import Staging
 from engine.evidence import heads
 from engine.evidence.calibration import calibrate
+from engine.kvcache.layout import Layout
 from engine.kvcache.recipe import NAMED
 from engine.models import loader
 from engine.offload.tiers import limits, tiered_cache
@@ -256,9 +257,8 @@ class Loaded:
             self.warm_up(recipe)
         self.prefill = ThreadPoolExecutor(1, "prefill")
         """The thread that reads on a GPU: attention's plans for long chunks belong to the thread that made them."""
-        self._chunk_tokens = settings.chunk_tokens or chunk_tokens(model.device)
-        self._read_by = dict.fromkeys(("exact", _PACKING, settings.recipe or "exact"))
-        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
+        chunk = settings.chunk_tokens or chunk_tokens(model.device)
+        self._reading_steps = prepare_reading(self.runner, self._read_by(settings), chunk, self.section_tokens)
         self.staging = Staging(model.device)
         self.staging.warm()
         # Last, since the limits follow from what is free by now.
@@ -280,11 +280,8 @@ class Loaded:
         see engine.runtime.prefill.warmup."""
         if not reads_ahead(self.runner.model.device):
             return
-        layouts = [self.recipes[name].layout for name in self._read_by if not self.recipes.why_not(name)]
-        read = [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
-        steps = prepare_reading(self.runner, read, self._chunk_tokens, self.section_tokens)
         yield
-        while self.prefill.submit(next, steps, True).result() is None:
+        while self.prefill.submit(next, self._reading_steps, True).result() is None:
             yield
 
     @property
@@ -302,6 +299,12 @@ class Loaded:
     def room(self) -> dict[str, str]:
         """How much of the memory for pods is used, by where it is."""
         return {place: f"{held / 1e9:.1f} of {limit / 1e9:.1f} GB" for place, (held, limit) in self._room().items()}
+
+    def _read_by(self, settings: Settings) -> list[Layout]:
+        """How a document may be read: exactly, whatever is made of it then, or by a recipe that packs meanwhile."""
+        names = dict.fromkeys(("exact", _PACKING, settings.recipe or "exact"))
+        layouts = (self.recipes[name].layout for name in names if not self.recipes.why_not(name))
+        return [each for each in layouts if each.recipe.exact or each.recipe.precision.while_reading]
 
     def _room(self) -> dict[str, tuple[int, int]]:
         """Bytes held and their limit."""

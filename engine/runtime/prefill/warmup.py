@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_tokens: int) -> Iterator[None]:
     """Read a little by each layout, in chunks of about `chunk` tokens, and plan attention for `num_tokens` of them.
 
-    Step by step, so that who wants to read need not wait for the next one. Each is to be taken in the thread that will
-    read, since cuDNN's plans belong to one. Nothing on a CPU. A failure costs only the time that it would have saved.
+    Step by step, so that who wants to read need not wait for the next one; no step leaves anything large on the device.
+    Each is to be taken in the thread that will read, since cuDNN's plans belong to one. Nothing on a CPU. A failure
+    costs only the time that it would have saved.
     """
     if why_not_triton(runner.model.device):
         return
@@ -39,7 +40,8 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
         for layout in layouts:
             # Kernels differ by whether a length is a multiple of 16.
             for more in (0, 3) if layout.recipe.precision.while_reading else (3,):
-                yield from _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
+                _read(runner, layout, chunk, min(num_tokens, 2 * chunk + 3 * chunk // 4 - more))
+                yield
                 if layout.recipe.precision.while_reading:
                     yield from _merge(runner, layout, chunk - more)
     except (TritonError, RuntimeError, OSError, EngineError) as error:
@@ -47,11 +49,10 @@ def prepare_reading(runner: Runner, layouts: Sequence[Layout], chunk: int, num_t
         log.warning("The first reading will take longer: %s: %s", type(error).__name__, error)
 
 
-def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> Iterator[None]:
+def _read(runner: Runner, layout: Layout, chunk: int, count: int) -> None:
     builder = builder_for(runner, count, layout)
     while (left := count - builder.num_read) > 0:
         builder.feed([0] * (builder.cut(tapered(chunk, left)) - builder.num_read))
-        yield
 
 
 def _merge(runner: Runner, layout: Layout, size: int) -> Iterator[None]:
@@ -81,5 +82,6 @@ def _plan(runner: Runner, chunk: int, num_tokens: int) -> Iterator[None]:
                 query = torch.zeros(heads, size, dim, dtype=shape.dtype, device=device)
                 runner.attention(query, keys, keys, 1.0, False)
                 size //= 2
+            del keys, query
             yield
             run *= 2
