@@ -110,7 +110,7 @@ def test_an_app_ends_though_its_database_is_away(machine: Callable[..., App], so
     with running_postgres() as server:
         app = machine("home", database=server.url())
         app.start()
-        paper.read_here(app, source)
+        paper.wait_for(app, app.library.add(source, source.name, move=False), "ready")
         server.stop()
         app.close()
 

@@ -356,7 +356,7 @@ def test_a_reader_is_prepared_unasked_once_something_is_read(
     assert app.readers.doing == ""
     # The background looks, too, once it has read.
     app.settings.prepare = False
-    paper.read_here(app, source)
+    paper.wait_for(app, app.library.add(source, source.name, move=False), "ready")
     app.library.at_rest()
     assert app.readers.doing == ""
     app.settings.prepare = True
